@@ -1,0 +1,1 @@
+"""Canvas: panels of a batch composed into model input, on the device."""

@@ -1,0 +1,1 @@
+"""Clusters: preemption and batch scripts."""

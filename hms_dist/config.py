@@ -1,0 +1,81 @@
+"""Configuration: frozen dataclasses filled from YAML files and the command line.
+
+The one place that touches jsonargparse. Names are checked before it sees them (`config_names`), so a
+configuration can never import code from outside this package, and an unknown name lists the valid ones.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from hms_dist.config_names import check_names, check_words
+from hms_dist.errors import UserError
+from hms_dist.files import atomic
+
+T = TypeVar("T")
+
+
+def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
+    """Build `cls` from command-line words: `--config FILE` (several merge in order) and `--dotted.name value`.
+
+    Raises UserError with one line for an unknown name, a wrong type or a refused combination.
+    """
+    check_words(cls, argv)
+    parser = _parser(cls, prog)
+    return _build(cls, parser, parser.parse_args, list(argv))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
+    """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
+    check_names(values, cls, where)
+    parser = _parser(cls, "hms-dist")
+    return _build(cls, parser, parser.parse_object, dict(values))
+
+
+def to_dict(value: Any) -> Any:
+    """Plain JSON/YAML values of a configuration; classes chosen by name become class_path and init_args."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if any(inspect.isabstract(base) for base in type(value).__mro__[1:]):
+            return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": fields}
+        return fields
+    if isinstance(value, Mapping):
+        return {str(key): to_dict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def save(config: Any, path: Path) -> None:
+    """Write a configuration as YAML that `load` reads back to an equal one."""
+    with atomic(path, "w") as file:
+        yaml.safe_dump(to_dict(config), file, sort_keys=False)
+
+
+def _parser(cls: type, prog: str) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=prog, description=inspect.getdoc(cls), exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
+    parser.add_class_arguments(cls)
+    return parser
+
+
+def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
+    try:
+        values = vars(parser.instantiate(parse(source)))
+        values.pop("config", None)
+        return cls(**values)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """jsonargparse's several lines as one: `optim.lr: Expected a float. Got value: abc`."""
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(str(error).split()))
+    return re.sub(r'^Parser key "([^"]+)":', r"\1:", text)

@@ -1,0 +1,139 @@
+"""Check every name in a configuration against the dataclasses it fills, before anything is built.
+
+Two ends: an unknown option or class gets an error that lists the valid ones, and no name outside this
+package is ever imported, because a class must be a known subclass of what its field declares.
+"""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hms_dist.errors import UserError
+
+
+def read_yaml(path: Path) -> Any:
+    """Safe-load one YAML file; UserError if it is missing or not YAML."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read this configuration file ({error}); check the path") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+
+
+def check_words(cls: type, argv: Sequence[str]) -> None:
+    """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`."""
+    for option, value in _options(argv):
+        if option in ("config", "help", "print_config"):
+            if option == "config" and value is not None:
+                check_names(read_yaml(Path(value)), cls, value)
+            continue
+        target = _descend(cls, option.split("."), f"--{option}")
+        if value is not None:
+            check_names(_parsed(value), target, f"--{option}")
+
+
+def check_names(node: Any, target: Any, where: str) -> None:
+    """Check the plain value `node` against the annotation `target`; UserError names what is unknown.
+
+    `where` is the file or option for the message. Wrong types are left to the parser.
+    """
+    if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _is_config(target):
+        path = Path(where).parent / node if not where.startswith("--") else Path(node)
+        check_names(read_yaml(path), target, str(path))
+    elif inspect.isclass(target) and inspect.isabstract(target):
+        _check_class(node, target, where)
+    elif dataclasses.is_dataclass(target):
+        hints = typing.get_type_hints(target)
+        if node is None or isinstance(node, str):
+            return
+        if not isinstance(node, Mapping):
+            raise UserError(f"{where}: expected options ({', '.join(hints)}), found {node!r}")
+        for name, item in node.items():
+            if name not in hints:
+                raise UserError(f"{where}: unknown option '{name}'; one of: {', '.join(hints)}")
+            check_names(item, hints[name], _join(where, str(name)))
+    else:
+        _check_items(node, target, where)
+
+
+def _check_items(node: Any, target: Any, where: str) -> None:
+    arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
+    origin = typing.get_origin(target)
+    if isinstance(node, Mapping) and origin is dict:
+        for name, item in node.items():
+            check_names(item, arguments[1], _join(where, str(name)))
+    elif isinstance(node, list) and origin in (list, tuple):
+        for item in node:
+            check_names(item, arguments[0], where)
+    elif origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            if _is_config(argument):
+                check_names(node, argument, where)
+
+
+def _check_class(node: Any, base: type, where: str) -> None:
+    name = node.get("class_path") if isinstance(node, Mapping) else node
+    if name is None:
+        return
+    known = {cls.__name__: cls for cls in _subclasses(base) if not inspect.isabstract(cls)}
+    full = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known.values()}
+    cls = known.get(name) or full.get(name)
+    if cls is None:
+        raise UserError(f"{where}: unknown {base.__name__.lower()} '{name}'; one of: {', '.join(sorted(known))}")
+    if isinstance(node, Mapping) and node.get("init_args"):
+        check_names(node["init_args"], cls, where)
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _subclasses(cls)
+
+
+def _descend(target: Any, parts: list[str], option: str) -> Any:
+    """The annotation that a dotted option name leads to; UserError if a part is unknown."""
+    for part in parts:
+        hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
+        if hints is not None:
+            if part not in hints:
+                raise UserError(f"{option}: unknown option '{part}'; one of: {', '.join(hints)}")
+            target = hints[part]
+        elif typing.get_origin(target) is dict:
+            target = typing.get_args(target)[1]
+        elif inspect.isclass(target) and inspect.isabstract(target):
+            if part != "class_path":
+                raise UserError(f"{option}: set the options of a {target.__name__.lower()} in a YAML file")
+        else:
+            raise UserError(f"{option}: '{part}' is not an option of anything")
+    return target
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    words = list(argv)
+    for index, word in enumerate(words):
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            following = words[index + 1] if index + 1 < len(words) else None
+            yield name, value or (None if following is None or following.startswith("--") else following)
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _is_config(target: Any) -> bool:
+    return inspect.isclass(target) and (dataclasses.is_dataclass(target) or inspect.isabstract(target))
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where.startswith("--") else where

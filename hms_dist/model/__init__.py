@@ -1,0 +1,1 @@
+"""Models: timm backbones, weights, normalisation by group, losses."""

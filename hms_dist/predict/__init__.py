@@ -1,0 +1,1 @@
+"""Prediction: tables of probabilities from a run."""

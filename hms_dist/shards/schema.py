@@ -1,0 +1,134 @@
+"""What a shard set is made of: names, panel specifications, and the bytes of one member.
+
+Both halves import this file and nothing else of each other.
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+
+FORMAT_VERSION = 1
+INDEX_NAME = "index.parquet"
+MANIFEST_NAME = "manifest.json"
+JSON_MEMBER = "json"
+ZSTD_LEVEL = 1
+SIDES = {"LL": "RL", "RL": "LL", "LP": "RP", "RP": "LP"}
+"""The region that takes each region's place when left and right are exchanged."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelSpec:
+    """What the manifest says of one panel: enough to read its bytes and to know what they mean."""
+
+    shape: tuple[int, ...]
+    """Shape of one sample's panel, before bits are packed."""
+    dtype: Literal["bit", "uint8", "float16"]
+    """Element type. Bits are packed along the last axis, first pixel in the highest bit."""
+    codec: Literal["npy", "npy.zst"]
+    """How a member's bytes are written: a plain .npy file, or one compressed with zstd."""
+    axes: tuple[str, ...]
+    """Name of each axis of `shape`."""
+    unit: str
+    """What a value means."""
+    regions: tuple[str, ...] = ()
+    """Regions along the first axis; empty: the panel has none."""
+    value_range: tuple[float, float] | None = None
+    """For uint8: the values, in `unit`, that 0 and 255 stand for. None: values are stored as they are."""
+    rows_hz: tuple[float, ...] = ()
+    """Centre frequency, hertz, of each row of a frequency axis; empty: the panel has none."""
+
+    def __post_init__(self) -> None:
+        if self.dtype == "bit" and self.shape[-1] % 8:
+            raise ValueError(f"shape: the last axis of packed bits must be a multiple of 8, found {self.shape[-1]}")
+        if (self.dtype == "uint8") != (self.value_range is not None):
+            raise ValueError("value_range: uint8 panels need one, others have none")
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of the array in the member: bits are packed eight to a byte."""
+        return (*self.shape[:-1], self.shape[-1] // 8) if self.dtype == "bit" else self.shape
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Element type of the array in the member."""
+        return np.dtype("uint8" if self.dtype == "bit" else self.dtype)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the stored array."""
+        return int(np.prod(self.stored_shape)) * self.stored_dtype.itemsize
+
+    @property
+    def npy_header(self) -> bytes:
+        """The .npy header that stands before the array; the same for every sample."""
+        buffer = io.BytesIO()
+        header = {"descr": self.stored_dtype.newbyteorder("<").str, "fortran_order": False,
+                  "shape": self.stored_shape}
+        np.lib.format.write_array_header_1_0(buffer, header)
+        return buffer.getvalue()
+
+    def encode(self, array: Array) -> bytes:
+        """The member's bytes for a panel of `shape` (bool for bits). Raises ValueError on another shape or dtype."""
+        if array.shape != self.shape:
+            raise ValueError(f"panel of shape {array.shape}, expected {self.shape}")
+        if self.dtype == "bit":
+            array = np.packbits(array, axis=-1)
+        if array.dtype != self.stored_dtype:
+            raise ValueError(f"panel of {array.dtype}, expected {self.stored_dtype}")
+        payload = self.npy_header + np.ascontiguousarray(array).tobytes()
+        return zstandard.compress(payload, ZSTD_LEVEL) if self.codec == "npy.zst" else payload
+
+    def decode(self, member: bytes | memoryview) -> Array:
+        """The stored array (bits still packed) of a member's bytes. Raises ValueError if they do not fit."""
+        size = len(self.npy_header) + self.num_bytes
+        if self.codec == "npy.zst":
+            try:
+                payload = zstandard.decompress(member, max_output_size=size)
+            except zstandard.ZstdError as error:
+                raise ValueError(f"not a zstd frame of {size} bytes ({error})") from error
+        else:
+            payload = bytes(member)
+        if len(payload) != size or not payload.startswith(self.npy_header):
+            raise ValueError(f"not a .npy of {self.stored_dtype} {self.stored_shape}")
+        array = np.frombuffer(payload, self.stored_dtype, offset=len(self.npy_header))
+        return array.reshape(self.stored_shape)
+
+
+def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
+    """A panel specification from the manifest's JSON. Raises UserError if it is not one."""
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return PanelSpec(**tuples)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{MANIFEST_NAME}: bad panel specification ({error}); written by another version?") from error
+
+
+def sample_key(eeg_id: int, eeg_sub_id: int) -> str:
+    """Key of a label row, unique in a shard set."""
+    return f"{eeg_id}-{eeg_sub_id}"
+
+
+def member_name(key: str, panel: str, spec: PanelSpec | None = None) -> str:
+    """Name of a member inside the tar: `<key>.<panel>.npy.zst`, or `<key>.json`."""
+    return f"{key}.{panel}.{spec.codec}" if spec else f"{key}.{panel}"
+
+
+def json_member(values: Mapping[str, Any]) -> bytes:
+    """The bytes of the `json` member: ids, offsets, votes."""
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
+
+
+def crc32(member: bytes | memoryview) -> int:
+    """CRC-32 of a member's bytes, as the index holds it."""
+    return zlib.crc32(member)

@@ -1,0 +1,1 @@
+"""Signals: montages and filters on arrays of microvolts."""

@@ -1,0 +1,1 @@
+"""Stream: which rows when (plan), and their panels from the shards (reader, loader)."""
