@@ -73,8 +73,11 @@ class PanelSpec:
     def npy_header(self) -> bytes:
         """The .npy header that stands before the array; the same for every sample."""
         buffer = io.BytesIO()
-        header = {"descr": self.stored_dtype.newbyteorder("<").str, "fortran_order": False,
-                  "shape": self.stored_shape}
+        header = {
+            "descr": self.stored_dtype.newbyteorder("<").str,
+            "fortran_order": False,
+            "shape": self.stored_shape,
+        }
         np.lib.format.write_array_header_1_0(buffer, header)
         return buffer.getvalue()
 

@@ -1,0 +1,71 @@
+"""`hms-dist <verb>`: one table of verbs; each verb lives beside what it does.
+
+A verb is a module with `run(command)` and the dataclass of its options. Modules are imported only when
+their verb is called, because torch, timm and pandas take seconds.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from hms_dist.errors import UserError
+
+VERBS = {
+    "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
+    "render": ("hms_dist.render", "Render", "render recordings into a shard set"),
+    "verify": ("hms_dist.shards.verify", "Verify", "check a shard set, every byte of it"),
+    "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
+    "predict": ("hms_dist.predict.infer", "Predict", "predict every row of a shard set with a trained run"),
+    "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),
+}
+"""Verb -> module, options class, one line of help."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit code 0; 2 for the user's mistakes (one line on standard error); 1 for a failed job."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        from hms_dist import __version__
+
+        print(f"hms-dist {__version__}")
+        return 0
+    try:
+        return _call(words[0], words[1:])
+    except UserError as error:
+        print(f"hms-dist {words[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"hms-dist {words[0]}: interrupted; rerun the same command to go on", file=sys.stderr)
+        return 1
+
+
+def _call(verb: str, words: list[str]) -> int:
+    if verb not in VERBS:
+        raise UserError(f"unknown verb; one of: {', '.join(VERBS)}")
+    module_name, class_name, _ = VERBS[verb]
+    from hms_dist.config import load
+    from hms_dist.run import start_log
+
+    module = importlib.import_module(module_name)
+    command = load(getattr(module, class_name), words, prog=f"hms-dist {verb}")
+    start_log()
+    module.run(command)
+    return 0
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: hms-dist <verb> [--config FILE.yaml] [--option value ...]",
+            "",
+            "verbs:",
+            *lines,
+            "",
+            "hms-dist <verb> --help explains every option of a verb with its unit and default.",
+            "Training: accelerate launch train.py --config configs/train/demo.yaml --shards SHARDS --out RUN",
+        ]
+    )

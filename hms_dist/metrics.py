@@ -1,0 +1,105 @@
+"""Kaggle's KL metric, exactly, and what stands beside it: per class, by votes, share of a gap closed."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+
+Floats = NDArray[np.float64]
+SMALLEST = 1e-15
+"""Predictions are clipped to [SMALLEST, 1 - SMALLEST] and not renormalised, as Kaggle does."""
+VOTE_STRATA = ((1, 7), (8, None))
+"""Low- and high-vote rows: inclusive bounds of the number of voters, None for no upper bound."""
+
+
+def kaggle_kl(truth: Floats, prediction: Floats) -> float:
+    """Mean over rows of sum_c p ln(p / q), as kaggle/metric/kullback-leibler-divergence scores it.
+
+    Both tables [rows, classes] must hold numbers in [0, 1] with rows that sum to 1 (np.allclose); anything
+    else raises UserError, as Kaggle refuses it. Terms with p = 0 count 0; the truth is not clipped.
+    """
+    return float(row_kl(truth, prediction).mean())
+
+
+def row_kl(truth: Floats, prediction: Floats) -> Floats:
+    """KL of each row [rows]; checks and clipping as `kaggle_kl`."""
+    return _terms(truth, prediction).sum(axis=1)
+
+
+def class_kl(truth: Floats, prediction: Floats) -> Floats:
+    """Mean contribution of each class to the KL [classes]; they sum to `kaggle_kl`."""
+    return _terms(truth, prediction).mean(axis=0)
+
+
+def constant_prediction(truth: Floats) -> Floats:
+    """The best single prediction for every row, the mean of the targets, repeated [rows, classes]."""
+    return np.broadcast_to(truth.mean(axis=0), truth.shape)
+
+
+def gap_closed(model_kl: float, constant_kl: float, oracle_kl: float) -> float:
+    """Share of the way from the constant predictor to the oracle that the model goes; 1 is the oracle."""
+    return (constant_kl - model_kl) / (constant_kl - oracle_kl)
+
+
+def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+    """Named row masks: all rows, then each of VOTE_STRATA that has rows."""
+    masks = {"all": np.ones(len(num_voters), bool)}
+    for low, high in VOTE_STRATA:
+        mask = (num_voters >= low) & (num_voters <= (high or np.inf))
+        if mask.any():
+            masks[f"votes_{low}_to_{high}" if high else f"votes_from_{low}"] = mask
+    return masks
+
+
+def score(
+    truth: Floats, prediction: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
+) -> dict[str, Any]:
+    """KL by vote stratum beside the constant predictor's and, where the oracle's table is known, its KL and the gap.
+
+    The constant predictor is the mean target of the rows scored, the strongest one there is.
+    """
+    model = row_kl(truth, prediction)
+    constant = row_kl(truth, constant_prediction(truth))
+    result: dict[str, Any] = {"kl": float(model.mean()), "num_rows": len(truth)}
+    result["class_kl"] = dict(zip(CLASSES, class_kl(truth, prediction).tolist(), strict=True))
+    best = row_kl(truth, oracle) if oracle is not None else None
+    for name, mask in strata(num_voters).items():
+        entry = {
+            "num_rows": int(mask.sum()),
+            "kl": float(model[mask].mean()),
+            "constant_kl": float(constant[mask].mean()),
+        }
+        if best is not None:
+            entry["oracle_kl"] = float(best[mask].mean())
+            entry["gap_closed"] = gap_closed(entry["kl"], entry["constant_kl"], entry["oracle_kl"])
+        result.setdefault("strata", {})[name] = entry
+    return result
+
+
+def _terms(truth: Floats, prediction: Floats) -> Floats:
+    truth, prediction = _checked("solution", truth), _checked("submission", prediction)
+    if truth.shape != prediction.shape:
+        raise UserError(f"submission: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")
+    clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(truth > 0, truth * np.log(truth / clipped), 0.0)
+
+
+def _checked(name: str, table: Any) -> Floats:
+    try:
+        values = np.asarray(table, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: expected numbers, found {error}") from error
+    if values.ndim != 2 or not len(values):
+        raise UserError(f"{name}: expected rows of {len(CLASSES)} probabilities, found shape {values.shape}")
+    bad = np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1))
+    if bad.size:
+        raise UserError(f"{name}: row {bad[0]}: expected probabilities in [0, 1], found {values[bad[0]].tolist()}")
+    sums = values.sum(axis=1)
+    bad = np.flatnonzero(~np.isclose(sums, 1))
+    if bad.size:
+        raise UserError(f"{name}: row {bad[0]}: expected a sum of 1, found {sums[bad[0]]:.6g}; normalise the row")
+    return values

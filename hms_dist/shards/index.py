@@ -1,0 +1,117 @@
+"""index.parquet: the label table and the map for random access, a row a sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.files import atomic
+from hms_dist.labels import VOTE_COLUMNS, num_voters, targets_of
+
+SAMPLE_FIELDS = [
+    ("key", pa.string()), ("shard", pa.int32()),
+    ("eeg_id", pa.int64()), ("eeg_sub_id", pa.int64()), ("spectrogram_id", pa.int64()), ("patient_id", pa.int64()),
+    ("eeg_label_offset_seconds", pa.float64()), ("spectrogram_label_offset_seconds", pa.float64()),
+    *((name, pa.int64()) for name in VOTE_COLUMNS),
+    ("eeg_fingerprint", pa.string()), ("spectrogram_fingerprint", pa.string()),
+]  # fmt: skip
+"""Columns that every index has. Votes are null for unlabelled rows."""
+MEMBER_FIELDS = (("offset", pa.int64()), ("size", pa.int32()), ("crc32", pa.uint32()))
+"""Columns `<member>.<field>` of each member: bytes from the start of the tar, bytes, CRC-32 of those bytes."""
+
+
+@dataclass(frozen=True)
+class MemberMap:
+    """Where one member of every sample lies: arrays [samples]."""
+
+    offset: NDArray[np.int64]
+    size: NDArray[np.int32]
+    crc32: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The rows of a shard set, in the order of the shards."""
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @cached_property
+    def labelled(self) -> bool:
+        """True if every row has votes."""
+        return bool(self.frame[VOTE_COLUMNS[0]].notna().all())
+
+    @cached_property
+    def votes(self) -> NDArray[np.int64]:
+        """Votes [samples, 6]. Raises UserError if the set is unlabelled."""
+        if not self.labelled:
+            raise UserError("index: the rows have no votes (rendered from test.csv); this needs labelled rows")
+        return self.frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
+
+    @cached_property
+    def targets(self) -> NDArray[np.float64]:
+        """Shares of the votes [samples, 6]."""
+        return targets_of(self.votes)
+
+    @cached_property
+    def num_voters(self) -> NDArray[np.int64]:
+        """Votes a row [samples]."""
+        return num_voters(self.votes)
+
+    def ids(self, name: str) -> NDArray[np.int64]:
+        """A column of whole numbers (`eeg_id`, `patient_id`, `shard`, ...) [samples]."""
+        return self.frame[name].to_numpy(np.int64)
+
+    def member(self, name: str) -> MemberMap:
+        """Where member `name` (a panel's name, or `json`) lies in each sample."""
+        return MemberMap(
+            self.frame[f"{name}.offset"].to_numpy(np.int64),
+            self.frame[f"{name}.size"].to_numpy(np.int32),
+            self.frame[f"{name}.crc32"].to_numpy(np.uint32),
+        )
+
+    def row_of(self, key: str) -> int:
+        """Row of the sample `key`; UserError if there is none."""
+        rows = np.flatnonzero((self.frame["key"] == key).to_numpy())
+        if not rows.size:
+            example = self.frame["key"].iloc[0]
+            raise UserError(
+                f"--key: no sample '{key}' among {len(self)}; keys are <eeg_id>-<eeg_sub_id>, like {example}"
+            )
+        return int(rows[0])
+
+
+def index_schema(members: Sequence[str]) -> pa.Schema:
+    """Arrow schema of an index whose samples hold `members`."""
+    fields = [(f"{member}.{name}", kind) for member in members for name, kind in MEMBER_FIELDS]
+    return pa.schema([*SAMPLE_FIELDS, *fields])
+
+
+def write_index(path: Path, rows: pd.DataFrame, members: Sequence[str]) -> None:
+    """Write index rows (columns of `index_schema`) as Parquet, atomically; equal rows give equal bytes."""
+    table = pa.Table.from_pandas(rows, schema=index_schema(members), preserve_index=False)
+    with atomic(path) as file:
+        pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
+
+
+def read_index(path: Path) -> Index:
+    """Read an index. Raises UserError if it is missing, not Parquet or lacks a column."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; is this a complete shard set? run hms-dist render") from error
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
+    missing = [name for name, _ in SAMPLE_FIELDS if name not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]} is missing; not an index of a shard set")
+    return Index(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
