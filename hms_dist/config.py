@@ -62,7 +62,7 @@ def _parser(cls: type, prog: str) -> ArgumentParser:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=prog, description=inspect.getdoc(cls), exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
-    parser.add_class_arguments(cls)
+    parser.add_class_arguments(cls, sub_configs=True)
     return parser
 
 

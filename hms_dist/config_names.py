@@ -82,19 +82,20 @@ def _check_class(node: Any, base: type, where: str) -> None:
     name = node.get("class_path") if isinstance(node, Mapping) else node
     if name is None:
         return
-    known = {cls.__name__: cls for cls in _subclasses(base) if not inspect.isabstract(cls)}
-    full = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in known.values()}
-    cls = known.get(name) or full.get(name)
-    if cls is None:
+    known = {c.__name__: c for c in _subclasses(base) if not inspect.isabstract(c)}
+    full = {f"{c.__module__}.{c.__qualname__}": c for c in known.values()}
+    chosen = known.get(name) or full.get(name)
+    if chosen is None:
         raise UserError(f"{where}: unknown {base.__name__.lower()} '{name}'; one of: {', '.join(sorted(known))}")
     if isinstance(node, Mapping) and node.get("init_args"):
-        check_names(node["init_args"], cls, where)
+        check_names(node["init_args"], chosen, where)
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for cls in base.__subclasses__():
-        yield cls
-        yield from _subclasses(cls)
+    children: list[type] = base.__subclasses__()
+    for child in children:
+        yield child
+        yield from _subclasses(child)
 
 
 def _descend(target: Any, parts: list[str], option: str) -> Any:

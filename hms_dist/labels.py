@@ -1,8 +1,10 @@
 """Label rows: the table train.csv, votes and what is derived from them, patient folds."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +51,7 @@ def read_labels(path: Path) -> LabelTable:
         raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(required)}")
     if frame.empty:
         raise UserError(f"{path}: no rows; expected at least one label row")
-    columns = {name: _whole_numbers(path, frame, name, 0) for name in ID_COLUMNS}
+    columns: dict[str, Any] = {name: _whole_numbers(path, frame, name, 0) for name in ID_COLUMNS}
     for name, default in OFFSET_COLUMNS.items():
         if name not in frame:
             columns[name] = np.full(len(frame), default)
@@ -93,8 +95,10 @@ def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_f
     folds = np.empty(len(patients), np.int64)
     consensus = np.asarray(votes).argmax(axis=1)
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(patients, consensus, patients)):
-        folds[held_out] = fold
+    with warnings.catch_warnings():  # a class with fewer rows than folds is spread as far as it goes
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for fold, (_, held_out) in enumerate(splitter.split(patients, consensus, patients)):
+            folds[held_out] = fold
     return folds
 
 
@@ -125,16 +129,16 @@ def _whole_numbers(path: Path, frame: pd.DataFrame, name: str, smallest: int) ->
 
 
 def _bad_cell(path: Path, row: int, column: str, expected: str, found: object) -> str:
-    return f"{path}: row {row + 2}, column {column}: expected {expected}, found {found!r}; mend the table"
+    return f"{path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; mend the table"
 
 
 def _check_rows(path: Path, frame: pd.DataFrame, table: pd.DataFrame, labelled: bool) -> None:
     """Checks across columns: unique keys, at least one vote a row, known consensus names."""
     twice = np.flatnonzero(table.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
     if twice.size:
-        row = table.iloc[twice[0]]
+        key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
         raise UserError(
-            f"{path}: row {twice[0] + 2}: eeg_id {row.eeg_id}, eeg_sub_id {row.eeg_sub_id} stands twice; "
+            f"{path}: row {twice[0] + 2}: {key} stands twice; "
             "each pair may appear once; remove one"
         )
     if not labelled:
@@ -148,6 +152,6 @@ def _check_rows(path: Path, frame: pd.DataFrame, table: pd.DataFrame, labelled: 
         if unknown.size:
             found = frame["expert_consensus"].iloc[unknown[0]]
             raise UserError(
-                f"{path}: row {unknown[0] + 2}, column expert_consensus: unknown class {found!r}; "
+                f"{path}: row {unknown[0] + 2}, column expert_consensus: unknown class '{found}'; "
                 f"one of: {', '.join(CONSENSUS_NAMES)}"
             )

@@ -150,20 +150,21 @@ def _render_all(work: Work, tasks: Sequence[tuple[ShardPlan, pd.DataFrame]], wor
 
 def _render_rows(work: Work, rows: pd.DataFrame) -> Iterator[tuple[int, Sample]]:
     """Samples by table row; each file is read, and each recording prepared, once."""
-    reader = RecordingReader(work.data, work.split)
+    reader = RecordingReader(data=work.data, split=work.split)
     recording: Recording | None = None
     prepared: dict[str, Any] = {}
     for row, values in zip(rows.index, rows.to_dict("records"), strict=True):
         fields = _fields(values)
         try:
-            if recording is None or recording.eeg_id != fields["eeg_id"]:
-                recording = reader.read(fields["eeg_id"], fields["spectrogram_id"])
+            wanted = (fields["eeg_id"], fields["spectrogram_id"])
+            if recording is None or (recording.eeg_id, recording.spectrogram_id) != wanted:
+                recording = reader.read(*wanted)
                 prepared = {name: panel.prepare(recording) for name, panel in work.panels.items()}
             window = window_of(recording, fields)
         except UserError as error:
             raise UserError(f"{work.table}: row {row + 2}: {error}") from error
-        fields["eeg_fingerprint"] = reader.fingerprint("eeg")
-        fields["spectrogram_fingerprint"] = reader.fingerprint("spectrogram")
+        for kind, number in zip(("eeg", "spectrogram"), wanted, strict=True):
+            fields[f"{kind}_fingerprint"] = reader.fingerprints[f"{work.split}_{kind}s/{number}.parquet"]
         yield row, render_sample(work.panels, prepared, window, fields)
 
 

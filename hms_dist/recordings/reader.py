@@ -1,9 +1,15 @@
 """Kaggle's parquet files -> `Recording`. Each file is read once for all rows that use it."""
 
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.recordings.columns import Columns, matrix, some
 
 RATE_HZ = 200
 """Sampling rate of every EEG."""
@@ -18,11 +24,13 @@ REGIONS = ("LL", "RL", "LP", "RP")
 """Regions of the 10-minute spectrogram in the order of Kaggle's files: left/right lateral/parasagittal."""
 NUM_FREQUENCIES = 100
 """Frequencies a region: 0.59 to 19.92 Hz."""
+FREQUENCIES_HZ = tuple(int(bin_ * 100 * RATE_HZ / 1024 + 0.5) / 100 for bin_ in range(3, 3 + NUM_FREQUENCIES))
+"""Those frequencies as Kaggle's column names have them: bins 3 to 102 of a 1024-point transform, two decimals."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Recording:
-    """One EEG and the 10-minute spectrogram that goes with it."""
+    """One EEG and the 10-minute spectrogram that goes with it. Compared and hashed by identity."""
 
     eeg_id: int
     eeg: NDArray[np.float32]
@@ -32,3 +40,122 @@ class Recording:
     """Power [rows, 4, 100], regions as REGIONS, frequencies rising; NaN for gaps."""
     spectrogram_time_s: NDArray[np.float64]
     """Time of each spectrogram row, seconds, rising."""
+
+
+class RecordingReader:
+    """Reads the recordings of a data folder, each file once for neighbouring rows that share it.
+
+    Keeps the last EEG and the last spectrogram: rows grouped by spectrogram, then by EEG, read nothing twice.
+    """
+
+    def __init__(self, data: Path, split: Literal["train", "test"] = "train") -> None:
+        """Read from `data`, a folder in Kaggle's layout: `<split>_eegs/<id>.parquet`, `<split>_spectrograms/...`."""
+        self.data = data
+        self.split = split
+        self.fingerprints: dict[str, str] = {}
+        """Path relative to `data` -> `<bytes>-<CRC-32 in hex>` of every file read so far."""
+        self._eeg: tuple[int, NDArray[np.float32]] | None = None
+        self._spectrogram: tuple[int, NDArray[np.float64], NDArray[np.float32]] | None = None
+
+    def read(self, eeg_id: int, spectrogram_id: int) -> Recording:
+        """The recording of a label row. Raises UserError as `read_eeg` and `read_spectrogram` do."""
+        if self._eeg is None or self._eeg[0] != eeg_id:
+            path, content = self._bytes("eegs", eeg_id)
+            self._eeg = (eeg_id, parse_eeg(content, path))
+        if self._spectrogram is None or self._spectrogram[0] != spectrogram_id:
+            path, content = self._bytes("spectrograms", spectrogram_id)
+            self._spectrogram = (spectrogram_id, *parse_spectrogram(content, path))
+        return Recording(
+            eeg_id=eeg_id,
+            eeg=self._eeg[1],
+            spectrogram_id=spectrogram_id,
+            spectrogram_time_s=self._spectrogram[1],
+            spectrogram=self._spectrogram[2],
+        )
+
+    def _bytes(self, kind: str, number: int) -> tuple[Path, bytes]:
+        relative = f"{self.split}_{kind}/{number}.parquet"
+        path = self.data / relative
+        if not path.parent.is_dir():
+            raise UserError(f"{path.parent}: no such folder; expected the {self.split} {kind} in Kaggle's layout")
+        content = read_bytes(path)
+        self.fingerprints[relative] = f"{len(content)}-{zlib.crc32(content):08x}"
+        return path, content
+
+
+def read_eeg(path: Path) -> NDArray[np.float32]:
+    """An EEG file as float32 microvolts [samples, 20], columns as CHANNELS whatever their order in the file.
+
+    Other columns are ignored, nulls become NaN. Raises UserError naming the file when it is missing, empty or
+    no parquet, and naming the columns when some are missing, stand twice or hold no numbers.
+    """
+    return parse_eeg(read_bytes(path), path)
+
+
+def read_spectrogram(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """A spectrogram file as (time in seconds float64 [rows], power float32 [rows, 4, 100]).
+
+    Columns are `time` and `<region>_<hertz>`, in any order; regions come as REGIONS, frequencies as
+    FREQUENCIES_HZ. Raises UserError as `read_eeg` does, and when the time does not rise.
+    """
+    return parse_spectrogram(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises UserError if it is missing, unreadable or empty."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this file ({error.strerror}); check the path and its rights") from error
+    if not content:
+        raise UserError(f"{path}: the file is empty; expected parquet; download it again")
+    return content
+
+
+def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
+    """`read_eeg` of bytes already read from `path`."""
+    columns = Columns(content, path)
+    if _power_columns(columns.names) and "EKG" not in columns.names:
+        raise UserError(f"{path}: expected an EEG (columns {some(CHANNELS)}), found a spectrogram; exchange the files")
+    return matrix(columns.read(CHANNELS), CHANNELS)
+
+
+def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """`read_spectrogram` of bytes already read from `path`."""
+    columns = Columns(content, path)
+    found = _power_columns(columns.names)
+    if not found and "EKG" in columns.names:
+        raise UserError(
+            f"{path}: expected a spectrogram (columns time, LL_0.59, ...), found an EEG; exchange the files"
+        )
+    # A frequency that the file lacks is asked for by Kaggle's name, and so reported by it.
+    kaggle = [(region, hertz) for region in REGIONS for hertz in FREQUENCIES_HZ]
+    names = [found.get((region, hertz), f"{region}_{hertz:g}") for region, hertz in kaggle]
+    table = columns.read(["time", *names])
+    power = matrix(table, names).reshape(-1, len(REGIONS), NUM_FREQUENCIES)
+    return _rising(table["time"].to_numpy().astype(np.float64), path), power
+
+
+def _power_columns(names: list[str]) -> dict[tuple[str, float], str]:
+    """(region, hertz) -> column name, for every column named `<region>_<hertz>`."""
+    found = {}
+    for name in names:
+        region, _, hertz = name.partition("_")
+        if region in REGIONS and hertz.replace(".", "", 1).isdecimal():
+            found[region, float(hertz)] = name
+    return found
+
+
+def _rising(time_s: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
+    """`time_s` if every value is greater than the one before; UserError names the first row that is not."""
+    before = np.concatenate(([-np.inf], time_s[:-1]))
+    wrong = np.flatnonzero(~((time_s > before) & np.isfinite(time_s)))
+    if wrong.size:
+        row = wrong[0]
+        raise UserError(
+            f"{path}: row {row}, column time: expected seconds that rise, found {time_s[row]:g} after {before[row]:g}; "
+            "sort the rows and remove those without a time"
+        )
+    return time_s

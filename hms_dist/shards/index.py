@@ -1,9 +1,14 @@
-"""index.parquet: the label table and the map for random access, a row a sample."""
+"""Reading a shard set: manifest.json (what it is made of) and index.parquet (a row a sample).
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+The index is at once the label table and the map for random access.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.files import digest
 from hms_dist.labels import VOTE_COLUMNS, num_voters, targets_of
+from hms_dist.shards.schema import FORMAT_VERSION, INDEX_NAME, MANIFEST_NAME, PanelSpec, spec_from_json
 
 SAMPLE_FIELDS = [
     ("key", pa.string()), ("shard", pa.int32()),
@@ -25,6 +31,45 @@ SAMPLE_FIELDS = [
 """Columns that every index has. Votes are null for unlabelled rows."""
 MEMBER_FIELDS = (("offset", pa.int64()), ("size", pa.int32()), ("crc32", pa.uint32()))
 """Columns `<member>.<field>` of each member: bytes from the start of the tar, bytes, CRC-32 of those bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a shard set says of itself."""
+
+    num_samples: int
+    """Samples in all shards."""
+    files: tuple[dict[str, Any], ...]
+    """Each tar, then the index: name, num_samples, num_bytes, sha256."""
+    panels: Mapping[str, PanelSpec]
+    """Panels of every sample, by member name."""
+    render_config: Mapping[str, Any]
+    """The resolved render configuration."""
+    sources: Mapping[str, Any]
+    """Fingerprint of the label table and digest over those of the recordings."""
+    versions: Mapping[str, str]
+    """Software that made the set."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON value, its own digest included."""
+        value: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "num_samples": self.num_samples,
+            "num_shards": len(self.files) - 1,
+            "files": list(self.files),
+            "panels": {name: asdict(spec) for name, spec in self.panels.items()},
+            "render_config": self.render_config,
+            "render_config_hash": digest(self.render_config),
+            "sources": self.sources,
+            "versions": self.versions,
+        }
+        value = json.loads(json.dumps(value))
+        return {**value, "digest": digest(value)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest that names this shard set: over its data files, not over when or with what it was made."""
+        return digest([dict(entry) for entry in self.files])
 
 
 @dataclass(frozen=True)
@@ -96,13 +141,6 @@ def index_schema(members: Sequence[str]) -> pa.Schema:
     return pa.schema([*SAMPLE_FIELDS, *fields])
 
 
-def write_index(path: Path, rows: pd.DataFrame, members: Sequence[str]) -> None:
-    """Write index rows (columns of `index_schema`) as Parquet, atomically; equal rows give equal bytes."""
-    table = pa.Table.from_pandas(rows, schema=index_schema(members), preserve_index=False)
-    with atomic(path) as file:
-        pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
-
-
 def read_index(path: Path) -> Index:
     """Read an index. Raises UserError if it is missing, not Parquet or lacks a column."""
     try:
@@ -115,3 +153,38 @@ def read_index(path: Path) -> Index:
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing; not an index of a shard set")
     return Index(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check a manifest. Raises UserError if the set is missing, unfinished, damaged or newer."""
+    path = folder / MANIFEST_NAME
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        state = (
+            "the set is not complete; rerun hms-dist render" if folder.is_dir() else "no such folder; check --shards"
+        )
+        raise UserError(f"{path}: no such file; {state}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); run hms-dist verify") from error
+    if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
+        found = value.get("format_version") if isinstance(value, dict) else type(value).__name__
+        raise UserError(f"{path}: expected format version {FORMAT_VERSION}, found {found}; render the set again")
+    own = value.pop("digest", None)
+    if own != digest(value):
+        raise UserError(
+            f"{path}: its own digest does not match; the file was changed or damaged; rerun hms-dist render"
+        )
+    return Manifest(
+        num_samples=value["num_samples"],
+        files=tuple(value["files"]),
+        panels={name: spec_from_json(spec) for name, spec in value["panels"].items()},
+        render_config=value["render_config"],
+        sources=value["sources"],
+        versions=value["versions"],
+    )
+
+
+def tar_names(manifest: Manifest) -> list[str]:
+    """Names of the tars, in shard order."""
+    return [entry["name"] for entry in manifest.files if entry["name"] != INDEX_NAME]

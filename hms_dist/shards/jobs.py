@@ -10,14 +10,15 @@ import pandas as pd
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.run import LOG, versions
-from hms_dist.shards.index import write_index
-from hms_dist.shards.manifest import Manifest, file_entry, read_manifest, write_manifest
+from hms_dist.shards.index import Manifest, read_manifest
+from hms_dist.shards.manifest import file_entry, write_index, write_manifest
 from hms_dist.shards.plan import ShardPlan
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME, PanelSpec
 from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part, shard_name
 
 Note = Mapping[str, str]
 """What decides the bytes of a set: render_config_hash, table_sha256, split."""
+_NAMES = {"render_config_hash": "render configuration", "table_sha256": "label table", "split": "split"}
 
 
 def already_complete(out: Path, note: Note) -> bool:
@@ -86,7 +87,7 @@ def finish(
 
 
 def _refuse_other(out: Path, found: Mapping[str, Any], wanted: Note) -> None:
-    different = [name for name in wanted if found.get(name) != wanted[name]]
+    different = [_NAMES[name] for name in wanted if found.get(name) != wanted[name]]
     if different:
         raise UserError(
             f"{out}: holds shards made with another {' and '.join(different)}; "

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-Words = NDArray[np.uint64]
+from hms_dist.keyed import keyed_hash
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,3 @@ def plan_shards(frame: pd.DataFrame, samples_per_shard: int, seed: int) -> list[
         mixed = rows[np.argsort(by_row[rows], kind="stable")]
         plans.append(ShardPlan(number, tuple(map(int, rows)), tuple(map(int, mixed))))
     return plans
-
-
-def keyed_hash(seed: int, *columns: object) -> Words:
-    """A 64-bit hash of a seed and columns of whole numbers, a value a row (splitmix64's finaliser, chained)."""
-    state: Words | None = None
-    for column in (seed, *columns):
-        words = np.asarray(column).astype(np.int64).astype(np.uint64)
-        state = _mix(words + np.uint64(0x9E3779B97F4A7C15) if state is None else words ^ state)
-    assert state is not None
-    return state
-
-
-def _mix(words: Words) -> Words:
-    with np.errstate(over="ignore"):
-        words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return words ^ (words >> np.uint64(31))

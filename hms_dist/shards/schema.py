@@ -110,7 +110,7 @@ class PanelSpec:
 
 def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
     """A panel specification from the manifest's JSON. Raises UserError if it is not one."""
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    tuples: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
     try:
         return PanelSpec(**tuples)
     except (TypeError, ValueError) as error:

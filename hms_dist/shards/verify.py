@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of
-from hms_dist.shards.index import Index, read_index
-from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
+from hms_dist.shards.index import Index, Manifest, read_index, read_manifest, tar_names
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, crc32, member_name
 
 

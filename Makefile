@@ -1,0 +1,38 @@
+# make demo: the whole job on simulated data.  make test: lint, types, contracts, quick tests.
+# make test-slow: everything else that this machine can run.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := dev,weights
+
+.PHONY: help setup demo test test-slow lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup: .venv/ready
+
+.venv/ready: scripts/mend_torchvision.py constraints.txt setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python scripts/mend_torchvision.py
+	touch $@
+
+demo: setup
+	scripts/demo.sh
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser and not real_data"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m "slow or gpu or slurm or browser or real_data"
+
+clean:
+	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

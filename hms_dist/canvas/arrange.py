@@ -1,0 +1,67 @@
+"""The steps from a stored panel to its place on the canvas: pure functions of batched tensors.
+
+Shapes: m rows of a batch; a panel with regions is [m, regions, frequency, time], a picture [m, height, width].
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hms_dist.shards.schema import SIDES, PanelSpec
+
+
+def decode(stored: Tensor, spec: PanelSpec) -> Tensor:
+    """Stored array [m, *spec.stored_shape] to values in `spec.unit`: float32 [m, *spec.shape]; bits to 0 and 1."""
+    if spec.dtype == "bit":
+        return unpack_bits(stored)
+    values = stored.float()
+    if spec.value_range is None:
+        return values
+    low, high = spec.value_range
+    return values * ((high - low) / 255) + low
+
+
+def unpack_bits(packed: Tensor) -> Tensor:
+    """Bits packed eight to a uint8 along the last axis, first in the highest: float32, last axis 8 times longer."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return ((packed[..., None] >> shifts) & 1).flatten(-2).float()
+
+
+def mirrored(regions: tuple[str, ...]) -> tuple[str, ...]:
+    """The regions whose values take the places of `regions` when left and right are exchanged."""
+    return tuple(SIDES.get(region, region) for region in regions)
+
+
+def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | None) -> Tensor:
+    """Regions of `stored` [m, regions, ...] by index: `flipped` for rows where `flip` [m] is true, else `plain`."""
+    if flip is None:
+        return stored[:, plain]
+    rows = torch.arange(len(stored), device=stored.device)[:, None]
+    return stored[rows, torch.where(flip[:, None], flipped, plain)]
+
+
+def natural_order(rows_hz: tuple[float, ...]) -> list[int]:
+    """Indices that sort frequencies as names with two decimals sort naturally: 12.3, 12.5, 12.7, 12.11, 12.89."""
+
+    def parts(index: int) -> tuple[int, ...]:
+        return tuple(int(number) for number in f"{rows_hz[index]:g}".split("."))
+
+    return sorted(range(len(rows_hz)), key=parts)
+
+
+def time_down(values: Tensor) -> Tensor:
+    """[m, regions, frequency, time] to pictures [m, time, regions * frequency], regions side by side."""
+    return values.permute(0, 3, 1, 2).flatten(2)
+
+
+def stacked(values: Tensor) -> Tensor:
+    """[m, regions, frequency, time] to pictures [m, regions * frequency, time], regions one under the other."""
+    return values.flatten(1, 2)
+
+
+def resized(pictures: Tensor, height: int, width: int, how: str) -> Tensor:
+    """Pictures [m, h, w] brought to [m, height, width]: `how` is "bilinear" (no smoothing) or "area" (mean)."""
+    if pictures.shape[1:] == (height, width):
+        return pictures
+    align = False if how == "bilinear" else None
+    return functional.interpolate(pictures[:, None], (height, width), mode=how, align_corners=align)[:, 0]

@@ -1,0 +1,123 @@
+"""One placement bound to the panel it shows: checked when it is made, drawn batch by batch."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hms_dist.canvas.arrange import (
+    decode,
+    mirrored,
+    natural_order,
+    resized,
+    stacked,
+    take_regions,
+    time_down,
+)
+from hms_dist.canvas.config import Placement
+from hms_dist.errors import UserError
+from hms_dist.shards.schema import PanelSpec
+
+REGION_AXES = ("region", "frequency", "time")
+
+
+class PlacedPanel:
+    """Draws one placement.
+
+    Raises UserError when the shard set (its panel specifications, `specs`) cannot give what the placement
+    asks for, flips included if `flips`.
+    """
+
+    def __init__(self, placement: Placement, specs: Mapping[str, PanelSpec], *, flips: bool) -> None:
+        self.placement = placement
+        self.spec = _find(placement.panel, "panel", specs)
+        self.regions = placement.regions or self.spec.regions
+        self._check_arrangement()
+        self._check_values()
+        if flips:
+            self._check_flip(specs)
+        natural = placement.frequency_order == "natural_sort"
+        self._frequencies = natural_order(self.spec.rows_hz) if natural else None
+
+    def draw(self, panels: Mapping[str, Tensor], flip: Tensor | None) -> Tensor:
+        """The placement's pixels, float32 [m, height, width], from the stored arrays; `flip` is bool [m] or None."""
+        placement = self.placement
+        values = decode(self._stored(panels, flip), self.spec)
+        if placement.normalise is not None:
+            values = placement.normalise(values)
+        if self._frequencies is not None:
+            values = values[:, :, self._frequencies]
+        if placement.time_crop is not None:
+            values = values[..., slice(*placement.time_crop)]
+        if placement.arrangement == "time_down":
+            values = time_down(values)
+        elif placement.arrangement == "stacked":
+            values = stacked(values)
+        values = resized(values, placement.height, placement.width, placement.resize)
+        return values if placement.scale == 1 else values * placement.scale
+
+    def _stored(self, panels: Mapping[str, Tensor], flip: Tensor | None) -> Tensor:
+        """The stored arrays, flipped where asked, of the placement's regions."""
+        stored = panels[self.placement.panel]
+        if flip is not None and self.placement.flipped_panel is not None:
+            where = flip.view(-1, *[1] * (stored.dim() - 1))
+            stored = torch.where(where, panels[self.placement.flipped_panel], stored)
+            flip = None
+        if not self.regions:
+            return stored
+        plain, flipped = (
+            torch.tensor([self.spec.regions.index(region) for region in regions], device=stored.device)
+            for regions in (self.regions, mirrored(self.regions) if flip is not None else self.regions)
+        )
+        return take_regions(stored, plain, flipped, flip)
+
+    def _check_arrangement(self) -> None:
+        name, placement, spec = self.placement.panel, self.placement, self.spec
+        if placement.arrangement == "as_is":
+            if len(spec.shape) != 2:
+                raise UserError(f"canvas: '{name}' has axes {', '.join(spec.axes)}; arrangement as_is needs two axes")
+            return
+        if spec.axes != REGION_AXES:
+            raise UserError(
+                f"canvas: '{name}' has axes {', '.join(spec.axes)}; arrangement {placement.arrangement} "
+                f"needs {', '.join(REGION_AXES)}"
+            )
+        for region in self.regions:
+            if region not in spec.regions:
+                raise UserError(f"canvas: '{name}' has no region '{region}'; one of: {', '.join(spec.regions)}")
+        if placement.time_crop is not None and placement.time_crop[1] > spec.shape[2]:
+            raise UserError(
+                f"canvas: time_crop of '{name}' ends at {placement.time_crop[1]}; it has {spec.shape[2]} columns"
+            )
+        if placement.frequency_order == "natural_sort" and not spec.rows_hz:
+            raise UserError(f"canvas: '{name}' states no frequencies; frequency_order must be rising")
+
+    def _check_values(self) -> None:
+        name, normalise = self.placement.panel, self.placement.normalise
+        if normalise is None:
+            if self.spec.dtype == "float16":
+                raise UserError(f"canvas: '{name}' holds gaps (NaN); its placement needs a normalise")
+        elif normalise.unit not in (None, self.spec.unit):
+            raise UserError(
+                f"canvas: {type(normalise).__name__} needs a panel in {normalise.unit}, "
+                f"'{name}' is in {self.spec.unit}; choose another normalise"
+            )
+
+    def _check_flip(self, specs: Mapping[str, PanelSpec]) -> None:
+        name, flipped = self.placement.panel, self.placement.flipped_panel
+        if flipped is None:
+            if not self.regions or not set(mirrored(self.regions)) <= set(self.spec.regions):
+                raise UserError(
+                    f"canvas: '{name}' cannot be flipped by its regions; name a flipped_panel, or train without flips"
+                )
+        elif _find(flipped, "flipped_panel", specs) != self.spec:
+            raise UserError(f"canvas: flipped_panel '{flipped}' and '{name}' differ in shape, dtype or meaning")
+
+
+def _find(name: str, option: str, specs: Mapping[str, PanelSpec]) -> PanelSpec:
+    if name not in specs:
+        raise UserError(
+            f"canvas: {option} '{name}' is not in the shard set, which has: {', '.join(specs)}; "
+            "render it, or change the canvas"
+        )
+    return specs[name]

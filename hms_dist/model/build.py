@@ -1,0 +1,128 @@
+"""A timm model with a new head, from a configuration: the same weights for the same seed, wherever built."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hms_dist.errors import UserError
+from hms_dist.model.torchvision_ops import import_timm
+from hms_dist.model.weights import (
+    PACKAGE_MODEL,
+    adapt_weights,
+    fit_weights,
+    head_names,
+    package_weights,
+    read_weights,
+)
+
+WEIGHTS = ("none", "hub", "package")
+"""Words for `ModelConfig.weights`; anything else is a path."""
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+"""Endings of files with weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """An image model of timm: its name, where its weights come from, how it is regularised."""
+
+    name: str = "tf_efficientnet_b0"
+    """timm's model name, with or without the tag of its weights (tiny_vit_21m_512.dist_in22k_ft_in1k)."""
+    weights: str = "none"
+    """Where weights come from. none: random, keyed by the seed. hub: timm's pretrained ones (needs the network
+    the first time). package: ImageNet weights of the `weights` extra, for tf_efficientnet_lite0. Else a path to
+    a .safetensors or .pth file; its classifier is kept if it has as many classes."""
+    drop_rate: float | None = None
+    """Dropout before the classifier, a probability. None: the model's own default; 0: none."""
+    drop_path_rate: float | None = None
+    """Stochastic depth: probability to skip the last block, rising linearly from 0 at the first. None: the
+    model's own default; 0: none."""
+    grad_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    def __post_init__(self) -> None:
+        if self.weights not in WEIGHTS and not self.weights.endswith(SUFFIXES):
+            raise ValueError(
+                f"weights: unknown '{self.weights}'; one of: {', '.join(WEIGHTS)}, or a path ending in "
+                f"{', '.join(SUFFIXES)}"
+            )
+        if self.weights == "package" and self.name.partition(".")[0] != PACKAGE_MODEL:
+            raise ValueError(
+                f"weights: 'package' (the `weights` extra) holds weights of {PACKAGE_MODEL} only, name is "
+                f"'{self.name}'; set name: {PACKAGE_MODEL}, or weights: hub, a path or none"
+            )
+        for option in ("drop_rate", "drop_path_rate"):
+            rate = getattr(self, option)
+            if rate is not None and not 0 <= rate < 1:
+                raise ValueError(f"{option}: expected a probability in [0, 1), found {rate}")
+
+
+def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1) -> nn.Module:
+    """The model, float32 on the CPU in training mode: images (batch, in_chans, height, width) -> logits
+    (batch, num_classes).
+
+    Whatever weights are not loaded are drawn from `seed` alone, and the global generators stay as they were.
+    Raises UserError for an unknown name, an option that the model lacks, or weights that cannot be had.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _create(config, num_classes, in_chans)
+    if config.weights not in ("none", "hub"):
+        if config.weights == "package":
+            state, source = package_weights(model.state_dict()), "weights extra"
+        else:
+            state, source = read_weights(Path(config.weights)), config.weights
+        fit_weights(model, adapt_weights(model, state, in_chans), source, optional=head_names(model))
+    return model
+
+
+def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
+    timm = import_timm()
+    _check_name(timm, config.name)
+    rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
+    options = {name: rate for name, rate in rates.items() if rate is not None}
+    hub = config.weights == "hub"
+    try:
+        model: nn.Module = timm.create_model(
+            config.name, pretrained=hub, num_classes=num_classes, in_chans=in_chans, **options
+        )
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing()  # type: ignore[operator]
+    except Exception as error:  # timm, its hub client and the network each raise their own kinds
+        explained = _explained(error, config)
+        if explained is None:
+            raise
+        raise explained from error
+    return model.train()
+
+
+def _check_name(timm: Any, name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.4)
+        raise UserError(f"model.name: timm has no model '{name}'; close to it: {', '.join(close) or 'none'}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UserError(
+            f"model.name: timm has no weights '{tag}' of {architecture}; it has: {', '.join(tags) or 'none'}"
+        )
+
+
+def _explained(error: Exception, config: ModelConfig) -> UserError | None:
+    """The user's error behind `error`; None if it is not the user's."""
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, TypeError):
+        for option in ("drop_path_rate", "drop_rate"):
+            if f"'{option}'" in text:
+                return UserError(f"model.{option}: {config.name} has no such option; leave it out (null)")
+    if config.grad_checkpointing and isinstance(error, AssertionError | AttributeError):
+        return UserError(f"model.grad_checkpointing: {config.name} cannot recompute activations; set it to false")
+    if config.weights == "hub":
+        return UserError(
+            f"model.weights: no weights of {config.name} from the hub ({type(error).__name__}: {text}); "
+            "check the network, or give a .safetensors file, package or none"
+        )
+    return None

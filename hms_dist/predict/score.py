@@ -1,0 +1,73 @@
+"""`hms-dist score`: predictions against labels, by Kaggle's metric."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
+from hms_dist.metrics import score
+from hms_dist.predictions import read_predictions
+from hms_dist.shards.index import read_index
+from hms_dist.shards.schema import INDEX_NAME
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Score predictions with Kaggle's KL metric; prints JSON. Rows without a prediction are left out."""
+
+    predictions: Path
+    """Table of predictions, .parquet or .csv."""
+    labels: Path
+    """A shard set's folder, or a table like train.csv."""
+    truth: Path | None = None
+    """truth.parquet of simulated data, for the oracle's KL and the share of the gap closed. None: left out."""
+
+
+def run(command: Score) -> None:
+    """The verb `score`."""
+    print(json.dumps(scored(command), indent=1))
+
+
+def scored(command: Score) -> dict[str, object]:
+    """The scores that `run` prints."""
+    predictions = read_predictions(command.predictions)
+    labels = _labels(command.labels)
+    keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
+    if keys == ["eeg_id"] and labels["eeg_id"].duplicated().any():
+        raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
+    joined = _join(predictions, labels, keys, command.labels)
+    votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
+    truth = None if command.truth is None else _truth(command.truth, joined)
+    return score(targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64), num_voters(votes), truth)
+
+
+def _labels(path: Path) -> pd.DataFrame:
+    if not path.is_dir():
+        return read_labels(path).frame
+    index = read_index(path / INDEX_NAME)
+    _ = index.votes
+    return index.frame
+
+
+def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path) -> pd.DataFrame:
+    """Rows of `left` with the columns of `right` beside them; UserError if a row has no counterpart."""
+    columns = [name for name in right if name in keys or name not in left]
+    joined = left.merge(right[columns], on=keys, how="left", indicator="found")
+    absent = np.flatnonzero((joined["found"] != "both").to_numpy())
+    if absent.size:
+        names = ", ".join(f"{name} {joined[name].iloc[absent[0]]}" for name in keys)
+        raise UserError(f"{where}: no row for {names} ({absent.size} such rows); are these the right tables?")
+    return joined.drop(columns="found")
+
+
+def _truth(path: Path, joined: pd.DataFrame) -> NDArray[np.float64]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
+    truth = pd.read_parquet(path).rename(columns={name: f"true_{name}" for name in CLASSES})
+    keys = ["eeg_id", "eeg_sub_id"]
+    return _join(joined[keys], truth, keys, path)[[f"true_{name}" for name in CLASSES]].to_numpy(np.float64)

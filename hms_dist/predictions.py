@@ -1,0 +1,61 @@
+"""Tables of predictions: key, ids, fold and six probabilities, as Parquet or as Kaggle's submission."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.files import atomic
+from hms_dist.labels import CLASSES, VOTE_COLUMNS
+
+ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
+
+
+def prediction_table(
+    ids: pd.DataFrame, fold: NDArray[np.int64] | None, probabilities: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row (negative: none) and probabilities."""
+    table = (
+        ids[["key", "eeg_id", "eeg_sub_id"]].reset_index(drop=True).astype({"eeg_id": "int64", "eeg_sub_id": "int64"})
+    )
+    folds = np.full(len(table), -1) if fold is None else fold
+    table["fold"] = pd.array(folds, "Int64")
+    table.loc[table["fold"] < 0, "fold"] = pd.NA
+    table[list(CLASSES)] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return table
+
+
+def write_predictions(path: Path, table: pd.DataFrame) -> None:
+    """Write Parquet, or for `.csv` Kaggle's submission columns (one row an EEG), atomically."""
+    if path.suffix == ".csv":
+        if table["eeg_id"].duplicated().any():
+            raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
+        renamed = table.rename(columns=dict(zip(CLASSES, VOTE_COLUMNS, strict=True)))
+        with atomic(path, "w") as file:
+            renamed[["eeg_id", *VOTE_COLUMNS]].to_csv(file, index=False)
+    elif path.suffix == ".parquet":
+        with atomic(path) as file:
+            table.to_parquet(file, index=False)
+    else:
+        raise UserError(f"{path}: expected a name ending in .parquet or .csv")
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read what `write_predictions` wrote. Raises UserError for a missing file or column, or doubled keys."""
+    try:
+        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; run hms-dist predict first") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
+    table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
+    required = [*(("eeg_id",) if path.suffix == ".csv" else ID_FIELDS), *CLASSES]
+    missing = [name for name in required if name not in table]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(required)}")
+    twice = table[required[0]].duplicated()
+    if twice.any():
+        raise UserError(f"{path}: {required[0]} {table[required[0]][twice].iloc[0]} stands twice; expected once")
+    return table

@@ -1,0 +1,70 @@
+"""`hms-dist simulate`: a cohort of simulated recordings in Kaggle's layout, with the true label distributions."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from hms_dist.errors import UserError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate:
+    """Simulate EEGs of all six classes into train.csv, train_eegs, train_spectrograms and truth.parquet.
+
+    The same options give the same bytes, whatever the number of workers.
+    """
+
+    out: Path
+    """Folder to write; made if it is missing, refused if it holds a train.csv already."""
+    num_recordings: int = 64
+    """EEG files to make, each with 1 to 8 label rows; 1 to 4 of a patient, some sharing a spectrogram file."""
+    seed: int = 0
+    """What everything is drawn from: 0 to 4294967295."""
+    workers: int = 1
+    """Processes that work side by side; 1: this process alone."""
+
+    def __post_init__(self) -> None:
+        if self.num_recordings < 1:
+            raise ValueError(f"num_recordings: expected at least 1, found {self.num_recordings}; raise it")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: expected 0 to 4294967295, found {self.seed}; choose another")
+        if self.workers < 1:
+            raise ValueError(f"workers: expected at least 1, found {self.workers}; raise it")
+
+
+def run(config: Simulate) -> None:
+    """Write the cohort. train.csv comes last: where it is, everything is.
+
+    Raises UserError if `out` holds a train.csv already or cannot be a folder.
+    """
+    # Imported here because they bring pandas, pyarrow and scipy, which reading a configuration need not wait for.
+    from hms_dist.recordings.simulator.cohort import plan_cohort
+    from hms_dist.recordings.simulator.write import make_folders, write_session, write_tables
+
+    table = config.out / "train.csv"
+    if table.exists():
+        raise UserError(f"{table}: a label table is there already; choose another --out or remove that folder")
+    make_folders(config.out)
+    sessions = plan_cohort(config.num_recordings, config.seed)
+    write = partial(write_session, seed=config.seed, out=config.out)
+    done = tqdm(_map(write, sessions, config.workers), "simulate", len(sessions), unit="session", disable=None)
+    write_tables(config.out, [row for rows in done for row in rows])
+
+
+def _map(function: Callable[[Task], Result], tasks: list[Task], workers: int) -> Iterator[Result]:
+    """Results in the order of the tasks, from this process alone or from `workers` others."""
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    # Spawned, not forked: a fork copies the locks of whatever threads the parent has.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(function, tasks, chunksize=4)

@@ -1,0 +1,93 @@
+"""The simulator's files: one session's parquet files, and the tables of the cohort."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.files import atomic
+from hms_dist.labels import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS
+from hms_dist.recordings.reader import CHANNELS
+from hms_dist.recordings.simulator import labels
+from hms_dist.recordings.simulator.cohort import BEFORE_S, SessionPlan, identifier
+from hms_dist.recordings.simulator.session import draw_session, render_eeg, votes_rng
+from hms_dist.recordings.simulator.spectrogram import COLUMNS, STEP_S, spectrogram
+
+Row = dict[str, Any]
+TRAIN_COLUMNS = (
+    "eeg_id",
+    "eeg_sub_id",
+    "eeg_label_offset_seconds",
+    "spectrogram_id",
+    "spectrogram_sub_id",
+    "spectrogram_label_offset_seconds",
+    "label_id",
+    "patient_id",
+    "expert_consensus",
+    *VOTE_COLUMNS,
+)
+"""Columns of Kaggle's train.csv, in its order."""
+
+
+def make_folders(out: Path) -> None:
+    """Make `out` and its two folders. Raises UserError if that cannot be."""
+    try:
+        for name in ("train_eegs", "train_spectrograms"):
+            (out / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot make this folder ({error.strerror}); choose another --out") from error
+
+
+def write_session(plan: SessionPlan, seed: int, out: Path) -> list[Row]:
+    """Write a session's EEGs and spectrogram; return its label rows, TRAIN_COLUMNS and the truth by class."""
+    session = draw_session(plan, seed)
+    spectrogram_id = identifier("spectrogram", seed, plan.index)
+    rows: list[Row] = []
+    for eeg in plan.eegs:
+        eeg_id = identifier("eeg", seed, eeg.index)
+        columns = dict(zip(CHANNELS, render_eeg(session, eeg, seed).T, strict=True))
+        _write_parquet(out / "train_eegs" / f"{eeg_id}.parquet", columns)
+        truths = np.array(
+            [labels.truth(labels.visibility(session, eeg.start_s + offset_s)) for offset_s in eeg.offsets_s]
+        )
+        votes = labels.draw_votes(votes_rng(eeg, seed), truths, eeg.high_votes)
+        for sub_id, offset_s in enumerate(eeg.offsets_s):
+            rows.append(
+                {
+                    "eeg_id": eeg_id,
+                    "eeg_sub_id": sub_id,
+                    "eeg_label_offset_seconds": float(offset_s),
+                    "spectrogram_id": spectrogram_id,
+                    "spectrogram_sub_id": len(rows),
+                    "spectrogram_label_offset_seconds": float(eeg.start_s + offset_s - BEFORE_S),
+                    "label_id": identifier("label", seed, 8 * eeg.index + sub_id),
+                    "patient_id": identifier("patient", seed, plan.patient),
+                    "expert_consensus": list(CONSENSUS_NAMES)[int(votes[sub_id].argmax())],
+                    **dict(zip(VOTE_COLUMNS, votes[sub_id].tolist(), strict=True)),
+                    **dict(zip(CLASSES, truths[sub_id].tolist(), strict=True)),
+                }
+            )
+    powers = spectrogram(session, seed)
+    columns = {"time": STEP_S * np.arange(len(powers), dtype=np.int64) + STEP_S // 2}
+    columns |= dict(zip(COLUMNS, powers.T, strict=True))
+    _write_parquet(out / "train_spectrograms" / f"{spectrogram_id}.parquet", columns)
+    return rows
+
+
+def write_tables(out: Path, rows: list[Row]) -> None:
+    """Write truth.parquet, and train.csv last."""
+    table = pd.DataFrame(rows)
+    truth_columns = ["eeg_id", "eeg_sub_id", *CLASSES]
+    _write_parquet(out / "truth.parquet", {name: table[name].to_numpy() for name in truth_columns})
+    with atomic(out / "train.csv", "w") as file:
+        table[list(TRAIN_COLUMNS)].to_csv(file, index=False, lineterminator="\n")
+
+
+def _write_parquet(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+    with atomic(path) as file:
+        pq.write_table(pa.table(columns), file, compression="zstd")

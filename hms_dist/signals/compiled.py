@@ -1,0 +1,29 @@
+"""Loops over samples, compiled by numba when they are first called."""
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a self-contained function of arrays and numbers: machine code, without the GIL.
+
+    numba is imported and the code compiled (or loaded from numba's cache on disk) at the first call, so that
+    importing the module stays cheap. Floating-point operations keep their order: results are those of numpy.
+    """
+
+    @cache
+    def kernel() -> Any:
+        from numba import njit
+
+        return njit(cache=True, nogil=True)(function)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = kernel()(*args, **kwargs)
+        return result
+
+    return call

@@ -1,0 +1,49 @@
+"""The mel filter bank of the published EEG spectrograms: Slaney's scale, triangles of equal area.
+
+Slaney, Auditory Toolbox, technical report 1998-010: linear below 1 kHz (3 mel each 200 Hz), logarithmic
+above (27 mel each factor 6.4). Each triangle is divided by half its width in hertz, so that white noise
+gives every row the same power.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MEL_PER_HZ = 3 / 200
+_BREAK_HZ = 1000.0
+_BREAK_MEL = _BREAK_HZ * _MEL_PER_HZ
+_MEL_PER_LN = 27 / np.log(6.4)
+
+
+def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mel of each frequency in hertz (0 or above), same shape."""
+    above = _BREAK_MEL + _MEL_PER_LN * np.log(np.maximum(hz, _BREAK_HZ) / _BREAK_HZ)
+    return np.where(hz < _BREAK_HZ, hz * _MEL_PER_HZ, above)
+
+
+def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Hertz of each mel, same shape: the inverse of `hz_to_mel`."""
+    above = _BREAK_HZ * np.exp((np.maximum(mel, _BREAK_MEL) - _BREAK_MEL) / _MEL_PER_LN)
+    return np.where(mel < _BREAK_MEL, mel / _MEL_PER_HZ, above)
+
+
+def edges_hz(num_mels: int, min_hz: float, max_hz: float) -> NDArray[np.float64]:
+    """The `num_mels + 2` corners of the triangles, evenly spaced in mel; triangle i spans corners i to i + 2."""
+    low, high = hz_to_mel(np.array([min_hz, max_hz], np.float64))
+    return mel_to_hz(np.linspace(low, high, num_mels + 2))
+
+
+def filter_bank(
+    *, rate_hz: float, fft_samples: int, num_mels: int, min_hz: float, max_hz: float
+) -> NDArray[np.float64]:
+    """Weights [num_mels, bins] from the power of each Fourier bin to that of each mel row.
+
+    Bins run from 0 Hz in steps of `rate_hz / fft_samples` to the last one below `max_hz`; those above weigh
+    nothing and are left out. A row narrower than a bin may be empty: all zero.
+    """
+    step_hz = rate_hz / fft_samples
+    bins_hz = np.arange(np.ceil(max_hz / step_hz)) * step_hz
+    corners_hz = edges_hz(num_mels, min_hz, max_hz)[:, None]
+    low, centre, high = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
+    rising = (bins_hz - low) / (centre - low)
+    falling = (high - bins_hz) / (high - centre)
+    return np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)

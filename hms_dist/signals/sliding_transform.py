@@ -1,0 +1,61 @@
+"""Short-time Fourier power by sliding sums, for hops that divide the window.
+
+Each block of one hop is transformed once. A frame's transform is that of the frame before, less its first
+block, plus the next one, its phase turned by a hop (Jacobsen and Lyons, "The sliding DFT", IEEE Signal
+Processing Magazine 2003). The Hann window is then three neighbouring bins: the windowed bin k is
+(2 X[k] - X[k-1] - X[k+1]) / 4. A sum carries no rounding worth naming: 1e-15 of the loudest bin.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.signals.compiled import compiled
+
+Array = NDArray[np.float64]
+
+
+def sliding_power(signal: Array, window_samples: int, hop_samples: int, num_bins: int) -> Array:
+    """|X[bin, frame]|^2, float64 [num_bins, frames], of `signal` [samples]; Fourier length = window length.
+
+    `hop_samples` must divide `window_samples`. Frame t is samples [t * hop, t * hop + window).
+    """
+    num_blocks = len(signal) // hop_samples
+    blocks = signal[: num_blocks * hop_samples].reshape(num_blocks, hop_samples)
+    cosines, sines, turn = _basis(window_samples, hop_samples, num_bins + 1)
+    return _slide(blocks @ cosines, blocks @ sines, turn, window_samples // hop_samples).T
+
+
+@lru_cache(maxsize=8)
+def _basis(window_samples: int, hop_samples: int, num_bins: int) -> tuple[Array, Array, Array]:
+    """Cosines and (negative) sines [hop, bins], and each bin's turn by one hop: its cosine and sine [2, bins]."""
+    step = 2 * np.pi / window_samples
+    angles = step * np.outer(np.arange(hop_samples), np.arange(num_bins))
+    turn = step * (hop_samples * np.arange(num_bins) % window_samples)
+    return np.cos(angles), -np.sin(angles), np.stack([np.cos(turn), np.sin(turn)])
+
+
+@compiled
+def _slide(real: Array, imag: Array, turn: Array, per_frame: int) -> Array:
+    """Windowed power [frames, bins] from the blocks' transforms `real`, `imag` [blocks, bins + 1]."""
+    num_blocks, num_sums = real.shape
+    sum_real, sum_imag = np.zeros(num_sums + 1), np.zeros(num_sums + 1)  # from bin -1 up
+    power = np.empty((num_blocks - per_frame + 1, num_sums - 1))
+    for block in range(num_blocks):
+        oldest = block - per_frame
+        if oldest >= 0:
+            for k in range(num_sums):
+                sum_real[k + 1] -= real[oldest, k]
+                sum_imag[k + 1] -= imag[oldest, k]
+        for k in range(num_sums):
+            x, y = sum_real[k + 1] + real[block, k], sum_imag[k + 1] + imag[block, k]
+            sum_real[k + 1] = x * turn[0, k] - y * turn[1, k]
+            sum_imag[k + 1] = x * turn[1, k] + y * turn[0, k]
+        if oldest >= -1:
+            sum_real[0], sum_imag[0] = sum_real[2], -sum_imag[2]  # bin -1 of a real signal
+            for k in range(num_sums - 1):
+                x = 2 * sum_real[k + 1] - sum_real[k] - sum_real[k + 2]
+                y = 2 * sum_imag[k + 1] - sum_imag[k] - sum_imag[k + 2]
+                power[oldest + 1, k] = (x * x + y * y) / 16
+    return power

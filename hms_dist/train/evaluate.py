@@ -1,0 +1,59 @@
+"""Exact evaluation: every row once at any number of ranks, gathered by row."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hms_dist.errors import UserError
+from hms_dist.stream.loader import load
+from hms_dist.stream.plan import Rows
+from hms_dist.train.data import ShardSet
+from hms_dist.train.world import World
+
+
+@torch.no_grad()
+def predict_rows(
+    model: nn.Module, shards: ShardSet, rows: Rows, world: World, *, group_size: int, threads: int
+) -> NDArray[np.float64]:
+    """Probabilities [len(rows), 6] of `rows`, in their order, on every rank.
+
+    Each group has `group_size` rows, the last one padded and its padding dropped, so that a row meets the
+    same kernels at any world size. The model is put through train() and eval(): timm's TinyViT then
+    refreshes the attention biases that it caches.
+    """
+    was_training = model.training
+    model.train()
+    model.eval()
+    dtype = next(model.parameters()).dtype
+    mine = list(_my_groups(rows, group_size, world))
+    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, 6))]
+    batches = load(shards.reader, (padded for padded, _ in mine), threads=threads, pin=world.device.type == "cuda")
+    for batch, (_, kept) in zip(batches, mine, strict=True):
+        panels = {name: tensor.to(world.device, non_blocking=True) for name, tensor in batch.panels.items()}
+        logits = model(shards.canvas(panels).to(dtype))
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        found_rows.append(batch.rows[:kept])
+        found.append(torch.softmax(logits.to(wide), dim=-1)[:kept].cpu().double().numpy())
+    model.train(was_training)
+    return _in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
+
+
+def _my_groups(rows: Rows, group_size: int, world: World) -> Iterator[tuple[Rows, int]]:
+    """This rank's groups, padded with their own first row, and how many rows of each count."""
+    for first in range(world.rank * group_size, len(rows), world.num_ranks * group_size):
+        group = rows[first : first + group_size]
+        yield np.concatenate([group, np.repeat(group[:1], group_size - len(group))]), len(group)
+
+
+def _in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values in the order of `rows`; asserts that each row was evaluated exactly once."""
+    order = np.argsort(found_rows, kind="stable")
+    wanted = np.argsort(rows, kind="stable")
+    if not np.array_equal(found_rows[order], rows[wanted]):
+        raise UserError(f"evaluation: expected {len(rows)} rows once each, found {len(found_rows)}")
+    values = np.empty_like(found)
+    values[wanted] = found[order]
+    return values

@@ -1,0 +1,65 @@
+"""The run folder: whose it is, and what a stopped run left in it."""
+
+from pathlib import Path
+
+from hms_dist.config import from_dict, save, to_dict
+from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
+from hms_dist.train.checkpoint import Checkpoint, load_latest
+from hms_dist.train.record import CONFIG_NAME
+from hms_dist.train.settings import TrainConfig
+
+CHECKPOINTS = "checkpoints"
+BEST, FINAL = "best", "final"
+NEUTRAL = (
+    "shards",
+    "out",
+    "resume",
+    "reader_threads",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "timeout_s",
+)
+"""Options that do not change what a run computes; a resume may change them."""
+
+
+def claim_folder(config: TrainConfig) -> None:
+    """Make the run folder and write config.yaml into it.
+
+    Raises UserError if it holds a run of another configuration, or any run with `resume: never`.
+    """
+    path = config.out / CONFIG_NAME
+    if path.exists():
+        if config.resume == "never":
+            raise UserError(
+                f"{config.out}: holds a run already; choose another --out, or continue it with --resume auto"
+            )
+        before, now = read_yaml(path), to_dict(config)
+        different = [name for name in now if name not in NEUTRAL and before.get(name) != now[name]]
+        if different:
+            raise UserError(
+                f"{config.out}: holds a run whose {' and '.join(different)} differ; choose another --out, or give "
+                "the options that the run began with"
+            )
+    config.out.mkdir(parents=True, exist_ok=True)
+    save(config, path)
+
+
+def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
+    """The newest whole checkpoint of the run folder; None if the run has not saved one yet."""
+    folder = config.out / CHECKPOINTS
+    return load_latest(folder) if any(folder.glob("step-*")) else None
+
+
+def stored_weights(run: Path) -> Path:
+    """Folder of the weights to use of a run: best/, else final/. Raises UserError if there is neither."""
+    for name in (BEST, FINAL):
+        if (run / name).is_dir():
+            return run / name
+    raise UserError(f"{run}: no {BEST}/ or {FINAL}/ weights; is this a run folder, and has the run finished an epoch?")
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The configuration of a run folder."""
+    return from_dict(TrainConfig, read_yaml(run / CONFIG_NAME), str(run / CONFIG_NAME))

@@ -1,0 +1,34 @@
+"""How fast a rank trains, and how much of its time it waits for data."""
+
+import time
+from collections.abc import Iterator
+
+from hms_dist.stream.loader import Batch
+
+
+class Meter:
+    """Passes batches through and counts their rows and the time spent waiting for them."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self._reset()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        before = time.perf_counter()
+        batch = next(self._batches)
+        self._waited_s += time.perf_counter() - before
+        self._num_rows += len(batch.rows)
+        return batch
+
+    def read(self) -> tuple[float, float]:
+        """Rows a second of this rank and the share of the time that it waited, since the last reading."""
+        elapsed_s = time.perf_counter() - self._started_s
+        reading = self._num_rows / elapsed_s, self._waited_s / elapsed_s
+        self._reset()
+        return reading
+
+    def _reset(self) -> None:
+        self._started_s, self._waited_s, self._num_rows = time.perf_counter(), 0.0, 0

@@ -1,0 +1,64 @@
+"""What a run says of itself in its folder: metrics.jsonl, status.json, environment.json."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from hms_dist.errors import UserError
+from hms_dist.files import atomic, write_json
+
+CONFIG_NAME = "config.yaml"
+STATUS_NAME = "status.json"
+METRICS_NAME = "metrics.jsonl"
+ENVIRONMENT_NAME = "environment.json"
+LOG_NAME = "train.log"
+PREDICTIONS_NAME = "predictions.parquet"
+
+
+def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:
+    """Write status.json: running, finished, refused or failed, with whatever else is known.
+
+    Launchers swallow exit codes, so scripts read this file instead.
+    """
+    write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """The status of a run, or None if the folder holds none."""
+    try:
+        status: dict[str, Any] = json.loads((folder / STATUS_NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise UserError(f"{folder / STATUS_NAME}: not readable as JSON ({error}); remove the run folder") from error
+    return status
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, on disk as soon as it is known."""
+
+    def __init__(self, folder: Path, keep_steps: int) -> None:
+        """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped."""
+        self._path = folder / METRICS_NAME
+        kept = [line for line in read_metrics(folder) if line["step"] <= keep_steps]
+        with atomic(self._path, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+
+    def write(self, **values: Any) -> None:
+        """Append one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    path = folder / METRICS_NAME
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

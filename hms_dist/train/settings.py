@@ -1,0 +1,82 @@
+"""The options of a training run, and what they decide about each other."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hms_dist.canvas.config import CanvasConfig
+from hms_dist.model.build import ModelConfig
+from hms_dist.run import check_seed
+from hms_dist.stream.plan import Batching, SelectionConfig
+from hms_dist.train.optim import OptimConfig, ScheduleConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train one model on one shard set; launched by accelerate or torchrun, or alone as one process."""
+
+    shards: Path
+    """Folder of the shard set."""
+    out: Path
+    """Run folder; made if it does not exist. Rerunning the same command continues where it stopped."""
+    canvas: CanvasConfig
+    """What the model sees: a file such as configs/canvas/sixteenth_place.yaml."""
+    seed: int = 0
+    """Seed of weights, order, draws and folds; 0 to 2^32 - 1."""
+    fold: int | Literal["none"] = 0
+    """Validation fold, counted from 0; none: train on all rows, validate on none."""
+    num_folds: int = 5
+    """Folds that the patients are split into."""
+    fold_seed: int = 0
+    """Seed of the split into folds: the same for all runs whose predictions are to be joined."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: continue a stopped run of the same configuration; never: refuse a run folder in use."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimiser."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The learning rate over the run."""
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    """Which training rows an epoch takes."""
+    epochs: int = 16
+    """Passes over the selected rows."""
+    global_batch: int = 24
+    """Rows of one optimiser step, over all ranks."""
+    group_size: int = 8
+    """Rows of one group: micro-batch, batch-norm batch and evaluation batch. Divides global_batch."""
+    flip_probability: float = 0.5
+    """Share of training rows shown with left and right exchanged."""
+    precision: Literal["bf16", "fp16", "float32", "float64"] = "float32"
+    """Arithmetic of the network; bf16 and fp16 are automatic mixed precision. float64 is for proofs."""
+    reader_threads: int = 2
+    """Threads of each rank that read and decode samples."""
+    checkpoint_every: int | None = None
+    """Optimiser steps between checkpoints within an epoch; None: only at the end of each epoch."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept for resuming; best and final weights are kept besides."""
+    log_every: int = 10
+    """Optimiser steps between lines of metrics.jsonl."""
+    timeout_s: float = 600
+    """Longest wait for another rank before the run gives up, seconds."""
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+        check_seed("fold_seed", self.fold_seed)
+        if self.num_folds < 2:
+            raise ValueError(f"num_folds: expected at least 2, found {self.num_folds}")
+        if self.fold != "none" and not 0 <= self.fold < self.num_folds:
+            raise ValueError(f"fold: expected 0 to {self.num_folds - 1} (num_folds is {self.num_folds}), or none")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
+        for name in ("epochs", "reader_threads", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
+        _ = self.batching
+
+    @property
+    def batching(self) -> Batching:
+        """The arithmetic of a step."""
+        return Batching(global_batch=self.global_batch, group_size=self.group_size)

@@ -1,0 +1,89 @@
+"""One optimiser step: this rank's groups forward and backward, then one update that all ranks share."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hms_dist.canvas.augment import draw_flips
+from hms_dist.canvas.compose import Canvas
+from hms_dist.model.draws import seed_group
+from hms_dist.model.group_norms import GroupNorms
+from hms_dist.model.loss import kl_sum
+from hms_dist.stream.loader import Batch
+from hms_dist.train.optim import learning_rate_factor, set_learning_rate
+from hms_dist.train.settings import TrainConfig
+from hms_dist.train.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where a step stands in the run."""
+
+    epoch: int
+    number: int
+    """Within the epoch, from 0."""
+    overall: int
+    """Within the run, from 0."""
+    num_steps: int
+    """Steps of the whole run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepper:
+    """What a training step works on."""
+
+    config: TrainConfig
+    world: World
+    canvas: Canvas
+    model: nn.Module
+    """As accelerate prepared it: wrapped for several ranks, forward under autocast."""
+    optimizer: Any
+    norms: GroupNorms
+    targets: Tensor
+    """Shares of the votes [samples, 6] of the whole shard set, on the host."""
+
+    def take(self, batches: Iterator[Batch], step: Step) -> Tensor:
+        """Train on one global batch, of which `batches` gives this rank's groups; the mean loss, a scalar.
+
+        The loss is the exact mean over the B rows on all ranks: DDP averages gradients over ranks, so each
+        rank's sum counts world / B.
+        """
+        config, world = self.config, self.world
+        rate = config.optim.lr * learning_rate_factor(config.schedule, step.overall, step.num_steps)
+        set_learning_rate(self.optimizer, rate)
+        groups = config.batching.groups_of(world.rank, world.num_ranks)
+        total = torch.zeros((), dtype=torch.float64)
+        self.norms.begin_step()
+        for group in groups:
+            batch = next(batches)
+            last = group == groups[-1]
+            with nullcontext() if last else world.accelerator.no_sync(self.model):
+                seed_group(config.seed, step.epoch, step.number, group)
+                loss = kl_sum(self.model(self._images(batch, step.epoch)), self._targets(batch))
+                world.accelerator.backward(loss * (world.num_ranks / config.global_batch))
+            self.norms.after_group()
+            total = total + loss.detach().to(total)
+        if config.optim.max_grad_norm is not None:
+            world.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.norms.end_step(config.batching.num_groups, world.sum_)
+        world.sum_(total)
+        return total / config.global_batch
+
+    def _images(self, batch: Batch, epoch: int) -> Tensor:
+        """Model input [m, 1, height, width] of a group, composed on the device."""
+        device, config = self.world.device, self.config
+        panels = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.panels.items()}
+        flips = None
+        if self.canvas.flips:
+            flips = draw_flips(batch.rows, seed=config.seed, epoch=epoch, probability=config.flip_probability).to(device)
+        images = self.canvas(panels, flips)
+        return images.double() if config.precision == "float64" else images
+
+    def _targets(self, batch: Batch) -> Tensor:
+        return self.targets[torch.from_numpy(batch.rows)].to(self.world.device, non_blocking=True)

@@ -1,0 +1,90 @@
+"""Folders that are whole or absent: written beside their place, hashed, synced, then renamed into it.
+
+`hashes.json`, written last, holds the SHA-256 of every other file of the folder, so a reader can tell a whole
+folder from one that lost bytes later on.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hms_dist.files import sha256_of, sync_folder, write_json
+
+HASHES_NAME = "hashes.json"
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give an empty temporary folder to fill; on success it becomes `target`, in the place of an older one.
+
+    A kill at any moment leaves the older `target`, the new one, or (between two renames) the older one where
+    `present` and the next writer find it. One writer a folder at a time, any number of readers.
+    """
+    temporary, old = _hidden(target, "new"), _hidden(target, "old")
+    if old.exists() and not target.exists():
+        old.rename(target)
+    discard(old)
+    discard(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        paths = sorted(temporary.iterdir())
+        for path in paths:
+            _sync_file(path)
+        write_json(temporary / HASHES_NAME, {path.name: sha256_of(path) for path in paths})
+    except BaseException:
+        discard(temporary)
+        raise
+    if target.exists():
+        target.rename(old)
+    temporary.rename(target)
+    sync_folder(target.parent)
+    discard(old)
+
+
+def present(target: Path) -> Path | None:
+    """Where to read what `whole_folder` last wrote as `target`; None if nothing is there. Changes nothing."""
+    return next((path for path in (target, _hidden(target, "old")) if path.is_dir()), None)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder that `whole_folder` wrote, naming the file; None if every byte is there."""
+    try:
+        hashes = json.loads((folder / HASHES_NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        return f"{folder / HASHES_NAME}: {error.strerror if isinstance(error, OSError) else 'not JSON'}"
+    if not isinstance(hashes, dict):
+        return f"{folder / HASHES_NAME}: not a table of hashes"
+    for name, expected in hashes.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path}: missing"
+        if sha256_of(path) != expected:
+            return f"{path}: its SHA-256 is not the one in {HASHES_NAME}"
+    return None
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder, if it exists, without it ever looking whole on the way."""
+    if not folder.exists():
+        return
+    if not folder.name.startswith("."):
+        gone = _hidden(folder, "gone")
+        discard(gone)
+        folder = folder.rename(gone)
+    shutil.rmtree(folder)
+
+
+def _hidden(folder: Path, role: str) -> Path:
+    return folder.with_name(f".{folder.name}.{role}")
+
+
+def _sync_file(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,83 @@
+"""Models: shapes, keyed initialisation, and one line for each mistake."""
+
+import random
+
+import pytest
+import torch
+
+from hms_dist.config import from_dict
+from hms_dist.errors import UserError
+from hms_dist.model.build import ModelConfig, build
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        ("tf_efficientnet_b0", 64, 64),
+        ("tf_efficientnet_lite0", 64, 96),
+        ("resnet34d", 64, 64),
+        ("tiny_vit_5m_224", 64, 104),
+        pytest.param("efficientnet_b4", 64, 64, marks=pytest.mark.slow),
+        pytest.param("tiny_vit_21m_512", 96, 160, marks=pytest.mark.slow),
+    ],
+)
+def test_one_channel_in_six_logits_out(name: str, height: int, width: int) -> None:
+    model = build(ModelConfig(name=name), seed=1)
+    assert model.training
+    assert next(model.parameters()).shape[1] == 1
+    logits = model(torch.rand(2, 1, height, width))
+    assert logits.shape == (2, 6)
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    seed, config = random.getrandbits(32), ModelConfig(name="resnet18")
+    first = build(config, seed).state_dict()
+    torch.rand(7)
+    state = torch.random.get_rng_state()
+    again, other = build(config, seed).state_dict(), build(config, seed + 1).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+def test_rates_reach_the_model() -> None:
+    model = build(ModelConfig(name="tf_efficientnet_lite0", drop_rate=0.37, drop_path_rate=0.21), seed=0)
+    assert model.drop_rate == 0.37
+    rates = [module.drop_prob for module in model.modules() if hasattr(module, "drop_prob")]
+    assert 0 < max(rates) <= 0.21
+    model = build(ModelConfig(name="tiny_vit_5m_224", drop_path_rate=0.1), seed=0)
+    assert max(module.drop_prob for module in model.modules() if hasattr(module, "drop_prob")) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "tinyvit_21m_512"}, r"^model\.name: timm has no model 'tinyvit_21m_512'; close to it: .*tiny_vit"),
+        ({"name": "hf-hub:timm/resnet18"}, r"^model\.name: timm has no model 'hf-hub:timm/resnet18'"),
+        ({"name": "resnet18.nonsense"}, r"^model\.name: timm has no weights 'nonsense' of resnet18; it has: .*a1_in1k"),
+        ({"name": "vgg11", "drop_path_rate": 0.1}, r"^model\.drop_path_rate: vgg11 has no such option; leave it out"),
+        ({"name": "vgg11", "grad_checkpointing": True}, r"^model\.grad_checkpointing: vgg11 cannot recompute"),
+        ({"name": "efficientnet_b6", "weights": "hub"}, r"^model\.weights: no weights of efficientnet_b6 from the hub"),
+    ],
+)  # fmt: skip
+def test_a_model_that_cannot_be_built(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        build(ModelConfig(**options), seed=0)  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "imagenet"}, "weights: unknown 'imagenet'; one of: none, hub, package, or a path ending in"),
+        ({"weights": "package"}, "holds weights of tf_efficientnet_lite0 only, name is 'tf_efficientnet_b0'; set name"),
+        ({"drop_rate": 1.5}, r"drop_rate: expected a probability in \[0, 1\), found 1.5"),
+        ({"drop_path_rate": -0.1}, r"drop_path_rate: expected a probability in \[0, 1\), found -0.1"),
+    ],
+)
+def test_bad_options_are_refused_when_parsed(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_dict(ModelConfig, options)

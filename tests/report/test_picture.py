@@ -1,0 +1,68 @@
+"""Pictures for people: gray levels, orientation, and a sheet that holds every panel."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hms_dist.report.picture import CAPTION_ROWS, contact_sheet, gray, panel_picture, save_gray
+from hms_dist.shards.schema import PanelSpec
+
+AXES = ("region", "frequency", "time")
+
+
+def test_gray_levels_in_the_file(tmp_path: Path) -> None:
+    values = np.array([[-1.0, -0.5, 0.0], [0.5, 1.0, 2.0], [np.nan, np.inf, -np.inf]])
+    save_gray(tmp_path / "picture.png", values, low=-1, high=1)
+    with Image.open(tmp_path / "picture.png") as image:
+        assert image.mode == "L"
+        np.testing.assert_array_equal(np.asarray(image), [[0, 64, 128], [191, 255, 255], [0, 255, 0]])
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_an_empty_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="high: must be above low"):
+        gray(np.zeros((2, 2)), low=1, high=1)
+
+
+def test_bits_are_unpacked() -> None:
+    plane = np.random.default_rng(0).random((6, 16)) < 0.5
+    spec = PanelSpec(shape=(6, 16), dtype="bit", codec="npy", axes=("row", "column"), unit="ink")
+    np.testing.assert_array_equal(panel_picture(spec, np.packbits(plane, axis=-1)), plane * 255)
+
+
+def test_high_frequencies_are_on_top() -> None:
+    spec = PanelSpec(
+        shape=(2, 3, 4), dtype="uint8", codec="npy", axes=AXES, unit="dB", regions=("LL", "RL"), value_range=(-80, 0)
+    )
+    stored = np.random.default_rng(1).integers(0, 256, spec.shape, dtype=np.uint8)
+    np.testing.assert_array_equal(panel_picture(spec, stored), np.vstack([stored[0, ::-1], stored[1, ::-1]]))
+
+
+@pytest.mark.parametrize("fill", [np.nan, -np.inf, 3.0])
+def test_log_power_without_contrast_is_drawn(fill: float) -> None:
+    spec = PanelSpec(shape=(2, 3, 4), dtype="float16", codec="npy", axes=AXES, unit="ln(power)")
+    assert (panel_picture(spec, np.full(spec.shape, fill, np.float16)) == 0).all()
+
+
+def test_log_power_uses_the_whole_range_and_gaps_are_black() -> None:
+    spec = PanelSpec(shape=(1, 50, 40), dtype="float16", codec="npy", axes=AXES, unit="ln(power)")
+    stored = np.random.default_rng(2).normal(0, 3, spec.shape).astype(np.float16)
+    stored[:, :, 7] = np.nan
+    picture = panel_picture(spec, stored)
+    assert (picture[:, 7] == 0).all()
+    assert 100 < np.delete(picture, 7, axis=1).mean() < 155
+    assert picture.max() == 255
+
+
+def test_a_sheet_holds_every_picture_below_its_name() -> None:
+    rng = np.random.default_rng(3)
+    pictures = {name: rng.integers(0, 256, (h, w), dtype=np.uint8) for name, h, w in (("a", 20, 90), ("b", 31, 70))}
+    sheet = contact_sheet(pictures)
+    assert sheet.shape == (20 + 31 + 2 * CAPTION_ROWS, 90)
+    np.testing.assert_array_equal(sheet[CAPTION_ROWS : CAPTION_ROWS + 20], pictures["a"])
+    np.testing.assert_array_equal(sheet[-31:, :70], pictures["b"])
+    assert sheet[:CAPTION_ROWS].max() > 200  # written there
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet({})

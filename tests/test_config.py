@@ -1,0 +1,151 @@
+"""Configuration from files and words: what is accepted, what is refused and with which line."""
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from hms_dist.config import from_dict, load, save, to_dict
+from hms_dist.errors import UserError
+
+
+class Shape(ABC):
+    """Something with an area."""
+
+    @abstractmethod
+    def area(self) -> float:
+        """Square metres."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(Shape):
+    """A square."""
+
+    side_m: float = 1.0
+    """Side, metres."""
+
+    def __post_init__(self) -> None:
+        if self.side_m <= 0:
+            raise ValueError(f"side_m: expected more than 0, found {self.side_m}")
+
+    def area(self) -> float:
+        return self.side_m**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paint:
+    """Colour and coats."""
+
+    coats: int = 1
+    """Number of coats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """Shapes, painted."""
+
+    out: Path
+    """Where to build."""
+    shapes: dict[str, Shape] = field(default_factory=lambda: {"door": Square()})
+    """Shapes by name."""
+    paint: Paint = field(default_factory=Paint)
+    """Paint."""
+    floor: int | Literal["none"] = 0
+    """Floor."""
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_file_and_words_merge_in_order(tmp_path):
+    first = write(tmp_path, "a.yaml", "paint: {coats: 2}\nshapes: {wall: {class_path: Square, init_args: {side_m: 3}}}\n")
+    second = write(tmp_path, "b.yaml", "paint: {coats: 4}\n")
+    house = load(House, ["--config", first, "--config", second, "--out", "x", "--floor", "none"])
+    assert house == House(out=Path("x"), shapes={"wall": Square(side_m=3)}, paint=Paint(coats=4), floor="none")
+    assert load(House, ["--config", first, "--paint.coats=7", "--out", "x"]).paint.coats == 7
+
+
+def test_small_numbers_in_exponent_form_are_numbers(tmp_path):
+    path = write(tmp_path, "a.yaml", "shapes: {s: {class_path: Square, init_args: {side_m: 1e-4}}}\n")
+    assert load(House, ["--config", path, "--out", "x"]).shapes["s"].side_m == 1e-4
+
+
+def test_a_part_may_be_a_file_beside_its_parent(tmp_path):
+    write(tmp_path, "parts/paint.yaml", "coats: 9\n")
+    path = write(tmp_path, "house.yaml", "paint: parts/paint.yaml\n")
+    assert load(House, ["--config", path, "--out", "x"]).paint.coats == 9
+
+
+def test_save_and_load_give_an_equal_configuration(tmp_path):
+    house = House(out=tmp_path / "x", shapes={"a": Square(side_m=2)}, floor=3)
+    save(house, tmp_path / "saved.yaml")
+    assert load(House, ["--config", str(tmp_path / "saved.yaml")]) == house
+    assert from_dict(House, to_dict(house)) == house
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("paint: {coat: 2}", "unknown option 'coat'; one of: coats"),
+        ("pant: 3", "unknown option 'pant'; one of: out, shapes, paint, floor"),
+        ("paint: {coats: many}", "paint.coats: Expected a int. Got value: many"),
+        ("shapes: {a: {class_path: Circle}}", "unknown shape 'Circle'; one of: Square"),
+        ("shapes: {a: {class_path: os.path.join}}", "unknown shape 'os.path.join'"),
+        ("shapes: {a: {class_path: Square, init_args: {side: 1}}}", "unknown option 'side'; one of: side_m"),
+        ("shapes: {a: {class_path: Square, init_args: {side_m: -1}}}", "side_m: expected more than 0, found -1"),
+        ("- just\n- a list", "expected options"),
+        ("a: [", "not valid YAML"),
+        ("floor: cellar", "floor"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
+    path = write(tmp_path, "bad.yaml", text)
+    with pytest.raises(UserError) as caught:
+        load(House, ["--config", path, "--out", "x"])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "x", "--paint.coat", "2"], "--paint.coat: unknown option 'coat'; one of: coats"),
+        (["--out", "x", "--paint.coats", "x"], "paint.coats: Expected a int"),
+        (["--out", "x", "--shapes.a.class_path", "subprocess.Popen"], "unknown shape 'subprocess.Popen'"),
+        (["--out", "x", "--shapes.a", "subprocess.Popen"], "unknown shape 'subprocess.Popen'"),
+        (["--out", "x", "--shapes", "{a: {class_path: subprocess.Popen}}"], "unknown shape 'subprocess.Popen'"),
+        (["--config", "no/such.yaml", "--out", "x"], "no/such.yaml: cannot read this configuration file"),
+        (["--paint.coats", "2"], "out"),
+    ],
+)
+def test_words_are_checked_like_files(words, message):
+    with pytest.raises(UserError, match=".") as caught:
+        load(House, words)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_in_a_nested_file_is_checked_too(tmp_path):
+    write(tmp_path, "shape.yaml", "class_path: shutil.rmtree\n")
+    path = write(tmp_path, "a.yaml", "shapes: {a: shape.yaml}\n")
+    with pytest.raises(UserError, match="unknown shape 'shutil.rmtree'"):
+        load(House, ["--config", path, "--out", "x"])
+
+
+def test_python_objects_in_yaml_are_not_built(tmp_path):
+    path = write(tmp_path, "a.yaml", "paint: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load(House, ["--config", path, "--out", "x"])
+
+
+def test_the_package_is_installed_with_its_version():
+    from hms_dist import __version__
+
+    assert importlib.metadata.version("hms-dist") == __version__

@@ -1,0 +1,80 @@
+"""Kaggle's metric: the official examples, its refusals, and scipy as an oracle."""
+
+import numpy as np
+import pytest
+from scipy.special import rel_entr
+
+from hms_dist.errors import UserError
+from hms_dist.metrics import class_kl, constant_prediction, gap_closed, kaggle_kl, row_kl, score
+
+
+def random_tables(rows=50, seed=None):
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.full(6, 0.3), rows), rng.dirichlet(np.ones(6), rows)
+
+
+def test_official_examples():
+    hard = np.array([[0, 1], [1, 0], [1, 0], [0, 1.0]])
+    soft = np.array([[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]])
+    assert kaggle_kl(hard, soft) == pytest.approx(0.216161, abs=1e-6)
+    assert kaggle_kl(hard, hard) == pytest.approx(0.0, abs=1e-14)
+    truth = np.array([[0, 0.1, 0.9], [0.5, 0.5, 0], [0.5, 0.5, 0]])
+    guess = np.array([[0.2, 0.1, 0.7], [0.3, 0.5, 0.2], [0.5, 0.5, 0]])
+    assert kaggle_kl(truth, guess) == pytest.approx(0.160531, abs=1e-6)
+
+
+def test_scipy_agrees_on_random_tables():
+    truth, guess = random_tables()
+    truth[::3] = np.eye(6)[np.arange(len(truth[::3])) % 6]
+    assert row_kl(truth, guess) == pytest.approx(rel_entr(truth, guess).sum(axis=1))
+    assert class_kl(truth, guess).sum() == pytest.approx(kaggle_kl(truth, guess))
+
+
+def test_a_zero_where_the_truth_is_positive_costs_ln_of_1e15():
+    assert kaggle_kl(np.array([[1.0, 0]]), np.array([[0, 1.0]])) == pytest.approx(15 * np.log(10))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t * 1.01, "expected a sum of 1"),
+        (lambda t: t - 0.5, "expected probabilities in"),
+        (lambda t: np.where(t == t.max(), np.nan, t), "expected probabilities in"),
+        (lambda t: t[:-1], "expected 50 rows"),
+        (lambda t: np.full(t.shape, "x"), "expected numbers"),
+        (lambda t: t[0], "expected rows of 6 probabilities"),
+    ],
+)
+def test_what_kaggle_refuses_is_refused(spoil, message):
+    truth, guess = random_tables()
+    with pytest.raises(UserError, match=message):
+        kaggle_kl(truth, spoil(guess))
+
+
+def test_the_truth_is_verified_too():
+    truth, guess = random_tables()
+    with pytest.raises(UserError, match="solution: row 0: expected a sum of 1"):
+        kaggle_kl(truth * 0.9, guess)
+
+
+def test_constant_prediction_is_the_best_constant():
+    truth, _ = random_tables()
+    best = kaggle_kl(truth, constant_prediction(truth))
+    rng = np.random.default_rng()
+    for _ in range(20):
+        other = np.broadcast_to(rng.dirichlet(np.ones(6)), truth.shape)
+        assert best <= kaggle_kl(truth, other)
+
+
+def test_score_reports_strata_and_gap():
+    rng = np.random.default_rng()
+    true = rng.dirichlet(np.full(6, 0.5), 400)
+    voters = rng.choice([3, 14], 400)
+    votes = np.stack([rng.multinomial(n, p) for n, p in zip(voters, true, strict=True)])
+    shares = votes / votes.sum(axis=1, keepdims=True)
+    result = score(shares, true, voters, true)
+    assert set(result["strata"]) == {"all", "votes_1_to_7", "votes_from_8"}
+    assert result["strata"]["all"]["gap_closed"] == pytest.approx(1)
+    parts = [result["strata"][name] for name in ("votes_1_to_7", "votes_from_8")]
+    assert sum(p["num_rows"] * p["kl"] for p in parts) / 400 == pytest.approx(result["kl"])
+    assert gap_closed(1.0, 1.0, 0.5) == 0
