@@ -137,10 +137,7 @@ def _check_rows(path: Path, frame: pd.DataFrame, table: pd.DataFrame, labelled: 
     twice = np.flatnonzero(table.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
-        raise UserError(
-            f"{path}: row {twice[0] + 2}: {key} stands twice; "
-            "each pair may appear once; remove one"
-        )
+        raise UserError(f"{path}: row {twice[0] + 2}: {key} stands twice; each pair may appear once; remove one")
     if not labelled:
         return
     votes = table[list(VOTE_COLUMNS)].to_numpy(np.int64)

@@ -184,5 +184,5 @@ def _fields(values: Mapping[Hashable, Any]) -> dict[str, Any]:
     """Index fields of a table row as plain Python values; votes are None where the table has none."""
     ids = {name: int(values[name]) for name in ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")}
     offsets = {name: float(values[name]) for name in ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")}
-    votes = {name: None if values[name] is pd.NA else int(values[name]) for name in VOTE_COLUMNS}
+    votes = {name: None if pd.isna(values[name]) else int(values[name]) for name in VOTE_COLUMNS}
     return {"key": sample_key(ids["eeg_id"], ids["eeg_sub_id"]), **ids, **offsets, **votes}

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-HOOK = '''"""Declares torchvision's compiled operators, which a CPU-only torch cannot load (scripts/mend_torchvision.py)."""
+HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (scripts/mend_torchvision.py)."""
 
 import sys
 

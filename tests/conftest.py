@@ -26,3 +26,9 @@ def shard_set(recordings, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "set"
     render(Render(data=recordings, out=folder, samples_per_shard=16))
     return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout."""
+    return REPOSITORY

@@ -65,7 +65,9 @@ def write(folder: Path, name: str, text: str) -> str:
 
 
 def test_file_and_words_merge_in_order(tmp_path):
-    first = write(tmp_path, "a.yaml", "paint: {coats: 2}\nshapes: {wall: {class_path: Square, init_args: {side_m: 3}}}\n")
+    first = write(
+        tmp_path, "a.yaml", "paint: {coats: 2}\nshapes: {wall: {class_path: Square, init_args: {side_m: 3}}}\n"
+    )
     second = write(tmp_path, "b.yaml", "paint: {coats: 4}\n")
     house = load(House, ["--config", first, "--config", second, "--out", "x", "--floor", "none"])
     assert house == House(out=Path("x"), shapes={"wall": Square(side_m=3)}, paint=Paint(coats=4), floor="none")
@@ -126,7 +128,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
     ],
 )
 def test_words_are_checked_like_files(words, message):
-    with pytest.raises(UserError, match=".") as caught:
+    with pytest.raises(UserError) as caught:
         load(House, words)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -135,7 +137,7 @@ def test_words_are_checked_like_files(words, message):
 def test_a_class_in_a_nested_file_is_checked_too(tmp_path):
     write(tmp_path, "shape.yaml", "class_path: shutil.rmtree\n")
     path = write(tmp_path, "a.yaml", "shapes: {a: shape.yaml}\n")
-    with pytest.raises(UserError, match="unknown shape 'shutil.rmtree'"):
+    with pytest.raises(UserError, match=r"unknown shape 'shutil\.rmtree'"):
         load(House, ["--config", path, "--out", "x"])
 
 

@@ -62,7 +62,9 @@ class EegSpectrogram(Panel):
             raise ValueError(f"hop_samples: must be from 1 to {WINDOW_SAMPLES}, found {self.hop_samples}")
         if not 0 <= self.min_hz < self.max_hz <= RATE_HZ / 2:
             raise ValueError(f"max_hz: must be above min_hz and at most {RATE_HZ // 2}, found {self.max_hz}")
-        if self.num_mels < 1 or not self._weights.any(axis=1).all():
+        if self.num_mels < 1:
+            raise ValueError(f"num_mels: must be at least 1, found {self.num_mels}")
+        if not self._weights.any(axis=1).all():
             raise ValueError("num_mels: some rows are narrower than a Fourier bin; lower it or raise fft_samples")
 
     @property

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from hms_dist.errors import UserError
-from hms_dist.model.torchvision_ops import import_timm
 from hms_dist.model.weights import (
     PACKAGE_MODEL,
     adapt_weights,
@@ -80,7 +79,8 @@ def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 
 
 
 def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
-    timm = import_timm()
+    import timm  # takes seconds
+
     _check_name(timm, config.name)
     rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
     options = {name: rate for name, rate in rates.items() if rate is not None}

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hms_dist.errors import UserError
-from hms_dist.model.torchvision_ops import import_timm
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         values = values.get(name, values) if isinstance(values, Mapping) else values
     if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
         raise UserError(f"{path}: expected tensors by name, found other objects; save the model's state_dict()")
-    return dict(import_timm().models.clean_state_dict(values))
+    from timm.models import clean_state_dict  # timm takes seconds to import
+
+    return dict(clean_state_dict(values))
 
 
 def package_weights(names: Iterable[str]) -> dict[str, Tensor]:
@@ -77,7 +78,8 @@ def adapt_weights(model: nn.Module, state: Mapping[str, Tensor], in_chans: int) 
     The model's own filter (older names) is applied; the first convolution becomes `in_chans` wide, for one
     channel the sum over the published three; a head of another shape is left out, to keep its new weights.
     """
-    timm = import_timm()
+    import timm  # takes seconds
+
     rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     adapted = dict(rename(dict(state), model) if rename else state)
     expected = model.state_dict()

@@ -71,7 +71,10 @@ class Stepper:
             world.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.norms.end_step(config.batching.num_groups, world.sum_)
+        if world.accelerator.optimizer_step_was_skipped:  # fp16 overflow: the step did not happen
+            self.norms.cancel_step()
+        else:
+            self.norms.end_step(config.batching.num_groups, world.sum_)
         world.sum_(total)
         return total / config.global_batch
 
@@ -81,7 +84,9 @@ class Stepper:
         panels = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.panels.items()}
         flips = None
         if self.canvas.flips:
-            flips = draw_flips(batch.rows, seed=config.seed, epoch=epoch, probability=config.flip_probability).to(device)
+            flips = draw_flips(batch.rows, seed=config.seed, epoch=epoch, probability=config.flip_probability).to(
+                device
+            )
         images = self.canvas(panels, flips)
         return images.double() if config.precision == "float64" else images
 

@@ -9,12 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.canvas.arrange import natural_order, resized, unpack_bits
 from hms_dist.canvas.compose import Canvas, CanvasConfig
 from hms_dist.canvas.config import Placement
-from hms_dist.canvas.normalise import Affine, QuantileLog10, Standardise
+from hms_dist.canvas.normalise import Affine
 from hms_dist.config import from_dict, load, to_dict
-from hms_dist.errors import UserError
 from hms_dist.images.eeg_spectrogram import EegSpectrogram
 from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram, log_power
 from hms_dist.images.panel import Panel, Window
@@ -213,13 +211,13 @@ def test_arrangements_against_numpy() -> None:
     options = {"panel": "a", "regions": ("LP", "RL"), "time_crop": (5, 25), "scale": 0.5, "top": 3, "left": 4}
     stacked = Placement(**options, arrangement="stacked", height=32, width=20)
     picture = Canvas(one(stacked), {"a": REGIONS})({"a": torch.from_numpy(stored)}).numpy()
-    np.testing.assert_allclose(picture[:, 0, 3:35, 4:24], np.concatenate([shown[:, 0], shown[:, 1]], 1) / 2, rtol=1e-5)
+    np.testing.assert_allclose(picture[:, 0, 3:35, 4:24], np.concatenate([shown[:, 0], shown[:, 1]], 1) / 2, atol=1e-5)
     picture[:, 0, 3:35, 4:24] = 0
     assert (picture == 0).all()
     down = Placement(**options, arrangement="time_down", height=20, width=32)
     picture = Canvas(one(down), {"a": REGIONS})({"a": torch.from_numpy(stored)}).numpy()
     expected = np.concatenate([shown[:, 0].transpose(0, 2, 1), shown[:, 1].transpose(0, 2, 1)], 2)
-    np.testing.assert_allclose(picture[:, 0, 3:23, 4:36], expected / 2, rtol=1e-5)
+    np.testing.assert_allclose(picture[:, 0, 3:23, 4:36], expected / 2, atol=1e-5)
 
 
 def test_all_regions_are_shown_in_the_panels_order_by_default() -> None:
@@ -230,36 +228,6 @@ def test_all_regions_are_shown_in_the_panels_order_by_default() -> None:
     torch.testing.assert_close(*pictures, rtol=0, atol=0)
 
 
-def test_resizing_against_numpy() -> None:
-    """Bilinear with pixel centres at halves and edges repeated; area as plain block means."""
-    pictures = np.random.default_rng(5).normal(size=(2, 30, 12)).astype(np.float32)
-
-    def weights(old: int, new: int) -> np.ndarray:
-        position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-        return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(old)))
-
-    for height, width in ((32, 40), (10, 5), (30, 12)):
-        ours = resized(torch.from_numpy(pictures), height, width, "bilinear").numpy()
-        np.testing.assert_allclose(ours, weights(30, height) @ pictures @ weights(12, width).T, atol=1e-5)
-    mean = pictures.reshape(2, 10, 3, 4, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(resized(torch.from_numpy(pictures), 10, 4, "area").numpy(), mean, atol=1e-6)
-
-
-def test_bits_are_unpacked_as_numpy_packs_them() -> None:
-    plane = np.random.default_rng(6).random((3, 5, 48)) < 0.5
-    np.testing.assert_array_equal(unpack_bits(torch.from_numpy(np.packbits(plane, axis=-1))).numpy(), plane)
-
-
-def test_natural_sorting_of_frequencies() -> None:
-    rows_hz = KAGGLE.spec.rows_hz
-    names = [f"{rows_hz[index]:g}" for index in natural_order(rows_hz)]
-    assert names[59:64] == ["12.3", "12.5", "12.7", "12.11", "12.89"]
-    assert names[names.index("16.02") :][:6] == ["16.02", "16.6", "16.8", "16.21", "16.41", "16.99"]
-    assert sorted(natural_order(rows_hz)) == list(range(100))
-    moved = [hz for hz, index in zip(rows_hz, natural_order(rows_hz), strict=True) if hz != rows_hz[index]]
-    assert {int(hz) for hz in moved} == {12, 16}
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @CANVASES
@@ -268,68 +236,6 @@ def test_a_gpu_gives_the_same(name: str) -> None:
     flip = torch.tensor([True, False, True, False])
     moved = canvas({key: stored.cuda() for key, stored in panels.items()}, flip.cuda())
     torch.testing.assert_close(moved.cpu(), canvas(panels, flip), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"panel": "b"}, "canvas: panel 'b' is not in the shard set, which has: a, bits, logs"),
-        ({"regions": ("LL", "XX")}, "canvas: 'a' has no region 'XX'; one of: LL, RL, LP, RP"),
-        ({"regions": ("LL",), "time_crop": (0, 33)}, "canvas: time_crop of 'a' ends at 33; it has 32 columns"),
-        ({"arrangement": "as_is"}, "canvas: 'a' has axes region, frequency, time; arrangement as_is needs two"),
-        ({"panel": "bits"}, "canvas: 'bits' has axes row, column; arrangement stacked needs region, frequency, time"),
-        ({"normalise": Standardise()}, r"canvas: Standardise needs a panel in ln\(power\), 'a' is in dB"),
-        ({"normalise": QuantileLog10()}, "canvas: QuantileLog10 needs a panel in"),
-        ({"panel": "logs"}, "canvas: 'logs' holds gaps"),
-        (
-            {"panel": "logs", "normalise": Standardise(), "frequency_order": "natural_sort"},
-            "canvas: 'logs' states no frequencies",
-        ),
-        ({"panel": "bits", "arrangement": "as_is"}, "canvas: 'bits' cannot be flipped by its regions; name a flipped_"),
-        ({"flipped_panel": "c"}, "canvas: flipped_panel 'c' is not in the shard set"),
-        ({"flipped_panel": "logs"}, "canvas: flipped_panel 'logs' and 'a' differ"),
-    ],
-)
-def test_what_the_shard_set_cannot_give(change: dict, message: str) -> None:
-    logs = replace(REGIONS, dtype="float16", value_range=None, unit="ln(power)", rows_hz=())
-    bits = PanelSpec(shape=(16, 32), dtype="bit", codec="npy", axes=("row", "column"), unit="ink")
-    placement = replace(Placement(panel="a", arrangement="stacked", **PLACE), **change)
-    with pytest.raises(UserError, match=message) as caught:
-        Canvas(one(placement), {"a": REGIONS, "bits": bits, "logs": logs})
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"top": -1}, "top: 'a' must start at 0"),
-        ({"left": -1}, "left: 'a' must start at 0"),
-        ({"height": 0}, "height: 'a' must be at least 1"),
-        ({"width": 0}, "width: 'a' must be at least 1"),
-        ({"top": 1}, r"placements: top \+ height of 0 \('a'\) is 65, beyond the canvas of 64"),
-        ({"width": 70}, r"placements: left \+ width of 0 \('a'\) is 70, beyond the canvas of 64"),
-        ({"time_crop": [9, 9]}, r"time_crop: must be \[first, end\]"),
-        ({"arrangement": "as_is", "regions": ["LL"]}, "arrangement: 'a' as_is has no regions"),
-        ({"arrangement": "sideways"}, "arrangement"),
-        ({"normalise": {"class_path": "Median"}}, "unknown normaliser 'Median'; one of: Affine, QuantileLog10, Stan"),
-        ({"colour": "red"}, "unknown option 'colour'; one of: panel"),
-    ],
-)
-def test_refused_configurations_name_the_option(change: dict, message: str) -> None:
-    placement = {"panel": "a", "arrangement": "stacked"} | PLACE | change
-    with pytest.raises(UserError, match=message):
-        from_dict(CanvasConfig, {"height": 64, "width": 64, "placements": [placement]})
-
-
-def test_overlaps_are_refused_and_neighbours_are_not() -> None:
-    places = [{"panel": "a", "arrangement": "stacked"} | PLACE, {"panel": "b"} | PLACE | {"left": 63}]
-    with pytest.raises(UserError, match=r"placements: 0 \('a'\) and 1 \('b'\) overlap; change top, left"):
-        from_dict(CanvasConfig, {"height": 64, "width": 128, "placements": places})
-    places[1]["left"] = 64
-    assert len(from_dict(CanvasConfig, {"height": 64, "width": 128, "placements": places}).placements) == 2
-    for size in ({"placements": []}, {"placements": places, "height": 0}):
-        with pytest.raises(UserError, match="a canvas needs at least"):
-            from_dict(CanvasConfig, {"height": 64, "width": 128} | size)
 
 
 def test_affine_scales_after_decoding() -> None:

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hms_dist.errors import UserError
 from hms_dist.model.build import ModelConfig, build
-from hms_dist.model.torchvision_ops import import_timm
 from hms_dist.model.weights import fit_weights, package_weights, read_weights
 
 LITE = "tf_efficientnet_lite0"
@@ -18,7 +18,7 @@ LITE = "tf_efficientnet_lite0"
 
 def published(name: str) -> dict[str, Tensor]:
     """Weights as they are published: three channels, 1,000 classes, batch norms that have seen something."""
-    state: dict[str, Tensor] = import_timm().create_model(name).state_dict()
+    state: dict[str, Tensor] = timm.create_model(name).state_dict()
     return {key: torch.rand_like(value) if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -65,7 +65,7 @@ def test_packaged_weights_fill_all_296_tensors() -> None:
 @pytest.mark.parametrize(("picture", "label"), [("china.jpg", 698), ("flower.jpg", 985)])  # palace, daisy
 def test_packaged_weights_still_know_imagenet(picture: str, label: int) -> None:
     datasets = pytest.importorskip("sklearn.datasets")
-    model = import_timm().create_model(LITE).eval()
+    model = timm.create_model(LITE).eval()
     fit_weights(model, package_weights(model.state_dict()), "package")
     image = torch.tensor(datasets.load_sample_image(picture)).permute(2, 0, 1)[None] / 127.5 - 1
     side = min(image.shape[-2:])

@@ -43,7 +43,7 @@ class Artifacts:
     blinks_s: Floats
     """Rising times of blinks."""
     blink_uv: Floats
-    """Height of each blink at the eyes."""
+    """Height of each blink at Fp1 and Fp2, about."""
     beats_s: Floats
     """Rising times of heart beats (R waves)."""
     ekg_uv: float
@@ -84,7 +84,7 @@ def draw_artifacts(rng: np.random.Generator, length_s: float) -> Artifacts:
 def add(artifacts: Artifacts, signals: Floats, rng: np.random.Generator, time_s: Floats, rate_hz: float) -> None:
     """Add everything but interruptions to `signals`, microvolt [20, samples], in place."""
     eyes = head.field(-0.35, 1.0, 24) + head.field(0.35, 1.0, 24)
-    signals[:EKG] += eyes[:, None] * train(time_s, artifacts.blinks_s, artifacts.blink_uv, _blink, 0.3)
+    signals[:EKG] += (eyes / eyes.max())[:, None] * train(time_s, artifacts.blinks_s, artifacts.blink_uv, _blink, 0.3)
     heart = artifacts.ekg_uv * train(time_s, artifacts.beats_s, np.ones_like(artifacts.beats_s), _beat, 0.22)
     wander = one_over_f((0.03 * artifacts.ekg_uv) ** 2, 2)
     noise = coloured_noise(rng, wander, num_channels=1, num_samples=len(time_s), rate_hz=rate_hz)

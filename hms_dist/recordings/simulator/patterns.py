@@ -91,7 +91,7 @@ def waveform(pattern: Pattern, time_s: Floats) -> Floats:
     wave = np.zeros_like(time_s)
     for order, amplitude in enumerate(features.harmonics, start=1):
         wave += amplitude * np.sin(2 * np.pi * order * phase - 0.6 * (order - 1))
-    return np.interp(time_s, pattern.moments_s, pattern.scales) * wave / (0.75 + 0.25 * sum(features.harmonics))
+    return np.interp(time_s, pattern.moments_s, pattern.scales) * wave / (0.4 + 0.6 * sum(features.harmonics))
 
 
 def render(pattern: Pattern, time_s: Floats, scale_uv: float) -> Floats:

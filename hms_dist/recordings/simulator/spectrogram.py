@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import NUM_FREQUENCIES, REGIONS
+from hms_dist.recordings.reader import FREQUENCIES_HZ, NUM_FREQUENCIES, REGIONS
 from hms_dist.recordings.simulator import head
 from hms_dist.recordings.simulator.artifacts import inside
 from hms_dist.recordings.simulator.session import Session, render, spectrogram_rng
@@ -26,9 +26,7 @@ FIRST_BIN = 3
 """Bin of the lowest frequency in the files, 0.59 Hz."""
 NUM_TAPERS = 3
 
-FREQUENCIES_HZ = (FIRST_BIN + np.arange(NUM_FREQUENCIES)) * (RATE_HZ / NUM_FFT)
-"""Frequencies of a region's columns, float64 [100]."""
-COLUMNS = tuple(f"{region}_{round(float(hz), 2):g}" for region in REGIONS for hz in FREQUENCIES_HZ)
+COLUMNS = tuple(f"{region}_{hertz:g}" for region in REGIONS for hertz in FREQUENCIES_HZ)
 """Names of the 400 columns after `time`: `LL_0.59` to `RP_19.92`."""
 
 

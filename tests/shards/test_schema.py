@@ -1,0 +1,86 @@
+"""Members: what is encoded comes back, and bytes that do not fit are refused."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+
+from hms_dist.errors import UserError
+from hms_dist.shards.schema import PanelSpec, crc32, member_name, sample_key, spec_from_json
+
+BITS = PanelSpec(shape=(6, 16), dtype="bit", codec="npy.zst", axes=("row", "time"), unit="lit")
+BYTES = PanelSpec(
+    shape=(2, 3, 5), dtype="uint8", codec="npy.zst", axes=("region", "frequency", "time"), unit="dB",
+    regions=("LL", "RL"), value_range=(-80.0, 0.0), rows_hz=(1.0, 2.0, 3.0),
+)  # fmt: skip
+HALVES = PanelSpec(shape=(4, 7), dtype="float16", codec="npy", axes=("a", "b"), unit="ln power")
+
+
+def example(spec):
+    rng = np.random.default_rng()
+    if spec.dtype == "bit":
+        return rng.random(spec.shape) < 0.3
+    if spec.dtype == "uint8":
+        return rng.integers(0, 256, spec.shape).astype(np.uint8)
+    values = rng.normal(size=spec.shape).astype(np.float16)
+    values[0, 0], values[0, 1] = np.nan, -np.inf
+    return values
+
+
+@pytest.mark.parametrize("spec", [BITS, BYTES, HALVES], ids=lambda s: s.dtype)
+def test_round_trip(spec):
+    panel = example(spec)
+    stored = spec.decode(spec.encode(panel))
+    assert stored.shape == spec.stored_shape
+    back = np.unpackbits(stored, axis=-1).astype(bool) if spec.dtype == "bit" else stored
+    np.testing.assert_array_equal(back, panel)
+
+
+def test_plain_members_are_npy_files():
+    panel = example(HALVES)
+    np.testing.assert_array_equal(np.load(io.BytesIO(HALVES.encode(panel))), panel)
+
+
+@pytest.mark.parametrize("spec", [BITS, BYTES, HALVES], ids=lambda s: s.dtype)
+def test_equal_panels_give_equal_bytes(spec):
+    panel = example(spec)
+    assert spec.encode(panel) == spec.encode(panel.copy(order="F"))
+    assert crc32(spec.encode(panel)) == crc32(memoryview(spec.encode(panel)))
+
+
+@pytest.mark.parametrize("spec", [BITS, BYTES, HALVES], ids=lambda s: s.dtype)
+def test_cut_or_foreign_bytes_are_refused(spec):
+    member = spec.encode(example(spec))
+    for broken in (member[:-1], b"", b"not a member", member[:20] + member[21:]):
+        with pytest.raises(ValueError, match="not a"):
+            spec.decode(broken)
+
+
+def test_wrong_shape_or_dtype_is_refused():
+    with pytest.raises(ValueError, match="expected"):
+        HALVES.encode(np.zeros((4, 8), np.float16))
+    with pytest.raises(ValueError, match="expected"):
+        HALVES.encode(np.zeros((4, 7), np.float32))
+
+
+def test_the_manifest_keeps_a_specification_whole():
+    for spec in (BITS, BYTES, HALVES):
+        assert spec_from_json(json.loads(json.dumps(dataclasses.asdict(spec)))) == spec
+    with pytest.raises(UserError, match="bad panel specification"):
+        spec_from_json({"shape": [1], "colour": "red"})
+
+
+def test_impossible_specifications_are_refused():
+    with pytest.raises(ValueError, match="multiple of 8"):
+        dataclasses.replace(BITS, shape=(6, 15))
+    with pytest.raises(ValueError, match="value_range"):
+        dataclasses.replace(BYTES, value_range=None)
+
+
+def test_names():
+    key = sample_key(100, 3)
+    assert key == "100-3"
+    assert member_name(key, "traces", BITS) == "100-3.traces.npy.zst"
+    assert member_name(key, "json") == "100-3.json"

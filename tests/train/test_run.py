@@ -1,0 +1,211 @@
+"""One rank, end to end: what a run leaves behind, that it repeats, and that a stopped one resumes bit for bit."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.metrics import kaggle_kl
+from hms_dist.predict.infer import Predict
+from hms_dist.predict.infer import run as predict
+from hms_dist.shards.index import read_index
+from hms_dist.train import loop
+from hms_dist.train.data import open_run_data
+from hms_dist.train.loop import Trainer, run
+from hms_dist.train.record import read_metrics
+from hms_dist.train.step import Stepper
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
+
+
+def weights(config, folder="final"):
+    return load_file(config.out / folder / "model.safetensors")
+
+
+def assert_same(one, other):
+    assert set(one) == set(other)
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def again(config):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(config)
+
+
+def test_what_a_run_leaves_behind(small, shard_set):
+    config = small()
+    run(config)
+    index = read_index(shard_set / "index.parquet")
+    rows = open_run_data(config).validation_rows
+    names = {"config.yaml", "metrics.jsonl", "checkpoints", "best", "final", "predictions.parquet"}
+    assert names | {"status.json", "environment.json", "train.log"} == {path.name for path in config.out.iterdir()}
+    status = json.loads((config.out / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("finished", 0)
+    lines = read_metrics(config.out)
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+    assert all(np.isfinite(line["loss"]) and 0 <= line["data_wait_share"] <= 1 for line in steps)
+    best = min(line["val_kl"] for line in lines if "val_kl" in line)
+    table = pd.read_parquet(config.out / "predictions.parquet")
+    assert table["key"].tolist() == index.frame["key"].iloc[rows].tolist()
+    assert table["fold"].tolist() == [0] * len(rows)
+    probabilities = table[list(CLASSES)].to_numpy()
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-12)
+    assert kaggle_kl(index.targets[rows], probabilities) == pytest.approx(best, abs=1e-6)
+
+
+def test_no_patient_stands_on_both_sides(small):
+    data = open_run_data(small())
+    patients = data.index.ids("patient_id")
+    assert not set(patients[data.train_rows]) & set(patients[data.validation_rows])
+    assert len(data.train_rows) + len(data.validation_rows) == len(data.index)
+    everything = open_run_data(small(fold="none"))
+    assert len(everything.train_rows) == len(data.index)
+    assert not len(everything.validation_rows)
+
+
+def test_same_seed_same_weights_and_another_seed_others(small):
+    for out in ("a", "b"):
+        again(small(out, epochs=1))
+    again(small("c", epochs=1, seed=1))
+    assert_same(weights(small("a", epochs=1)), weights(small("b", epochs=1)))
+    one, other = weights(small("a", epochs=1)), weights(small("c", epochs=1))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_predict_repeats_the_validation_and_marks_what_was_held_out(small, shard_set, tmp_path):
+    config = small(epochs=1)
+    run(config)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    predict(Predict(run=config.out, shards=shard_set, out=tmp_path / "p.parquet"))
+    every = pd.read_parquet(tmp_path / "p.parquet").set_index("key")
+    held_out = pd.read_parquet(config.out / "predictions.parquet").set_index("key")
+    assert len(every) == len(read_index(shard_set / "index.parquet"))
+    assert set(every.index[every["fold"].notna()]) == set(held_out.index)
+    difference = every.loc[held_out.index, list(CLASSES)] - held_out[list(CLASSES)]
+    assert difference.abs().max(axis=None) < 1e-6
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
+def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
+    whole = small("whole", checkpoint_every=1)
+    run(whole)
+    stopped = small("stopped", checkpoint_every=1)
+    real, taken = Stepper.take, []
+
+    def stop(self, batches, step):
+        if len(taken) == stop_after:
+            raise KeyboardInterrupt
+        taken.append(step)
+        return real(self, batches, step)
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(Stepper, "take", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped)
+    assert json.loads((stopped.out / "status.json").read_text())["state"] == "failed"
+    monkeypatch.setattr(Stepper, "take", real)
+    torch.manual_seed(99)
+    again(stopped)
+    assert_same(weights(whole), weights(stopped))
+    losses = [[line["loss"] for line in read_metrics(c.out) if "loss" in line] for c in (whole, stopped)]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_has_nothing_left_to_do(small, monkeypatch):
+    config = small(epochs=1)
+    run(config)
+    before = weights(config)
+    monkeypatch.setattr(Stepper, "take", lambda *_: pytest.fail("a finished run trained on"))
+    again(config)
+    assert_same(before, weights(config))
+
+
+def test_a_run_folder_of_another_configuration_is_refused(small):
+    run(small(epochs=1))
+    with pytest.raises(UserError, match=r"holds a run whose optim and epochs differ"):
+        again(small(epochs=2, optim__lr=0.5))
+    with pytest.raises(UserError, match="holds a run already"):
+        again(small(epochs=1, resume="never"))
+    again(small(epochs=1, reader_threads=1))
+
+
+def test_another_shard_set_is_refused_at_resume(small, recordings, tmp_path):
+    from hms_dist.render import Render
+    from hms_dist.render import run as render
+
+    run(small(epochs=1))
+    render(Render(data=recordings, out=tmp_path / "other", samples_per_shard=16, seed=1))
+    with pytest.raises(UserError, match="not the shard set that"):
+        again(small(epochs=1, shards=tmp_path / "other"))
+
+
+def test_training_on_all_rows_has_a_final_model_and_no_best(small):
+    config = small(epochs=1, fold="none")
+    run(config)
+    assert (config.out / "final/model.safetensors").exists()
+    assert not (config.out / "best").exists()
+    assert not (config.out / "predictions.parquet").exists()
+
+
+def test_a_refusal_is_in_the_status_too(small):
+    config = small(selection__min_votes=1000)
+    with pytest.raises(UserError, match="selection leaves 0 of"):
+        run(config)
+    status = json.loads((config.out / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("refused", 2)
+    assert "selection leaves 0 of" in status["message"]
+
+
+def test_the_loss_is_the_mean_over_the_global_batch(small, monkeypatch):
+    """One group of 4, or 4 groups of 1, without norms and draws that depend on the group: the same step."""
+    losses = {}
+    for size in (1, 4):
+        config = small(
+            f"m{size}", epochs=1, group_size=size, precision="float64", model__name="convnext_atto",
+            flip_probability=0.5,
+        )  # fmt: skip
+        config = _without_draws(config)
+        again(config)
+        losses[size] = [line["loss"] for line in read_metrics(config.out) if "loss" in line]
+    assert losses[1] == pytest.approx(losses[4], abs=1e-10)
+
+
+def _without_draws(config):
+    import dataclasses
+
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, drop_rate=0.0, drop_path_rate=0.0))
+
+
+def test_evaluation_pads_without_a_trace(small):
+    """Every group size predicts the same rows, once each, in order."""
+    config = small(precision="float64")
+    data = open_run_data(config)
+    world = loop.open_world("float64", 60)
+    trainer = Trainer(_claimed(config), data, world)
+    rows = np.random.default_rng().permutation(len(data.index))[:7]
+    found = [
+        loop.predict_rows(trainer.stepper.model, data.plain, rows, world, group_size=size, threads=2)
+        for size in (1, 3, 7, 16)
+    ]
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-12)
+
+
+def _claimed(config):
+    loop.claim_folder(config)
+    return config
