@@ -162,6 +162,14 @@ def test_training_on_all_rows_has_a_final_model_and_no_best(small):
     assert not (config.out / "predictions.parquet").exists()
 
 
+def test_ranks_that_accelerate_does_not_see_are_refused(monkeypatch):
+    """A launcher that started two ranks, and an accelerate that believes to be alone."""
+    loop.open_world("float32", 60)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="the launcher started 2 ranks but accelerate sees 1"):
+        loop.open_world("float32", 60)
+
+
 def test_a_refusal_is_in_the_status_too(small):
     config = small(selection__min_votes=1000)
     with pytest.raises(UserError, match="selection leaves 0 of"):

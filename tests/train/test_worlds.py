@@ -1,0 +1,133 @@
+"""One run is one run on 1 or 2 ranks, under accelerate launch and torchrun: real processes, real gloo."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms_dist.labels import CLASSES
+from hms_dist.render import Render
+from hms_dist.render import run as render
+from hms_dist.shards.index import read_index
+from hms_dist.train.record import read_metrics
+
+pytestmark = pytest.mark.slow
+
+
+def launchers(repository):
+    bin_folder = os.path.dirname(sys.executable)
+    accelerate = [f"{bin_folder}/accelerate", "launch", "--main_process_port", "0", "--config_file"]
+    return {
+        "alone": [sys.executable],
+        "accelerate": [*accelerate, str(repository / "configs/accelerate/cpu2.yaml")],
+        "torchrun": [f"{bin_folder}/torchrun", "--standalone", "--nproc_per_node", "2"],
+    }
+
+
+def start(repository, launcher, words, check=True):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launchers(repository)[launcher], *words]
+    return subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=550, check=check
+    )
+
+
+@pytest.fixture
+def train(repository, small_file, shard_set, tmp_path):
+    def run(launcher, out, *words):
+        given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
+        start(repository, launcher, ["train.py", *given, *words])
+        return tmp_path / out
+
+    return run
+
+
+def losses(run):
+    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+
+
+def scores(run):
+    return [line["val_kl"] for line in read_metrics(run) if "val_kl" in line]
+
+
+def test_worlds_agree_in_float64_over_20_steps(train):
+    """EfficientNet with batch norm, dropout and drop-path on; B = 8 in groups of 2."""
+    words = ["--precision", "float64", "--global_batch", "8", "--epochs", "7", "--model.weights", "package"]
+    runs = {launcher: train(launcher, launcher, *words) for launcher in ("alone", "accelerate", "torchrun")}
+    reference = losses(runs["alone"])
+    assert len(reference) >= 20
+    assert len({round(loss, 6) for loss in reference}) == len(reference)
+    for launcher in ("accelerate", "torchrun"):
+        np.testing.assert_allclose(losses(runs[launcher])[:20], reference[:20], rtol=0, atol=1e-8)
+        np.testing.assert_allclose(scores(runs[launcher])[:6], scores(runs["alone"])[:6], rtol=0, atol=1e-8)
+
+
+def test_the_first_step_agrees_in_float32(train):
+    words = ["--global_batch", "8", "--epochs", "1", "--model.weights", "package"]
+    one, two = train("alone", "one", *words), train("accelerate", "two", *words)
+    assert losses(two)[0] == pytest.approx(losses(one)[0], abs=1e-6)
+
+
+def test_a_checkpoint_scores_the_same_at_any_world_size(repository, train, recordings, tmp_path):
+    """47 rows, a prime number: every row once, whatever the padding."""
+    table = pd.read_csv(recordings / "train.csv")
+    table.head(47).to_csv(tmp_path / "prime.csv", index=False)
+    shards = tmp_path / "prime"
+    render(Render(data=recordings, out=shards, table=tmp_path / "prime.csv"))
+    assert len(read_index(shards / "index.parquet")) == 47
+    run = train("alone", "run", "--epochs", "1")
+    found = {}
+    for launcher in ("alone", "torchrun"):
+        out = tmp_path / f"{launcher}.parquet"
+        words = ["-m", *(["--"] if launcher == "torchrun" else []), "hms_dist", "predict", "--run", str(run), "--shards", str(shards), "--out", str(out)]
+        start(repository, launcher, words)
+        scored = start(repository, "alone", ["-m", "hms_dist", "score", "--predictions", str(out), "--labels", str(shards)])
+        found[launcher] = (pd.read_parquet(out).set_index("key"), json.loads(scored.stdout))
+    assert found["alone"][1]["num_rows"] == 47
+    assert found["torchrun"][1]["kl"] == pytest.approx(found["alone"][1]["kl"], abs=1e-6)
+    difference = found["alone"][0][list(CLASSES)] - found["torchrun"][0][list(CLASSES)]
+    assert difference.abs().max(axis=None) < 1e-6
+
+
+def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, tmp_path):
+    """Stopped on one rank, gone on with on two: float64 losses of the whole run agree."""
+    words = ["--precision", "float64", "--global_batch", "8", "--model.weights", "package"]
+    whole = train("alone", "whole", *words, "--epochs", "2")
+    _keep_first_epoch(whole)
+    again = train("accelerate", "whole", *words, "--epochs", "2")
+    assert losses(again) == pytest.approx(losses(whole), abs=1e-9)
+    log = (again / "train.log").read_text()
+    assert "num_ranks 2, was 1: not bit for bit" in log
+    assert "resumed at epoch 1 step 0" in log
+
+
+def _keep_first_epoch(run):
+    """Make a finished run look as it did after its first epoch."""
+    import shutil
+
+    first, last = sorted((run / "checkpoints").glob("step-*"))
+    shutil.rmtree(last)
+    (run / "checkpoints/latest").write_text(f"{first.name}\n")
+    shutil.rmtree(run / "final")
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(repository, small_file, shard_set, tmp_path):
+    words = ["--config", str(small_file), "--shards", str(shard_set / "none"), "--out", str(tmp_path / "run")]
+    done = start(repository, "alone", ["train.py", *words], check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("train.py: ")
+    assert "Traceback" not in done.stderr
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("refused", 2)
+
+
+def test_three_groups_cannot_be_shared_by_two_ranks(repository, small_file, shard_set, tmp_path):
+    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / "run")]
+    done = start(repository, "torchrun", ["train.py", *words, "--global_batch", "6"], check=False)
+    assert done.returncode != 0
+    assert "= 3 groups cannot be shared equally by 2 ranks" in done.stderr
+    assert json.loads((tmp_path / "run/status.json").read_text())["exit_code"] == 2
