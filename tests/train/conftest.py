@@ -1,38 +1,12 @@
 """A small training run: a 64 x 64 canvas and a small net, in this process."""
 
-import textwrap
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
 
 from hms_dist.config import load
 from hms_dist.train.settings import TrainConfig
-
-SMALL = """
-    canvas:
-      height: 64
-      width: 64
-      placements:
-        - {panel: eeg_spectrogram, arrangement: time_down, resize: area, top: 0, left: 0, height: 32, width: 64,
-           normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
-        - {panel: traces, flipped_panel: traces_flipped, resize: area, top: 32, left: 0, height: 32, width: 64}
-    model: {name: tf_efficientnet_lite0, drop_rate: 0.2, drop_path_rate: 0.2}
-    num_folds: 3
-    epochs: 2
-    global_batch: 4
-    group_size: 2
-    log_every: 1
-"""
-
-
-@pytest.fixture(scope="session")
-def small_file(tmp_path_factory) -> Path:
-    """A training configuration small enough for tests."""
-    path = tmp_path_factory.mktemp("configs") / "small.yaml"
-    path.write_text(textwrap.dedent(SMALL))
-    return path
 
 
 @pytest.fixture

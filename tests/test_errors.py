@@ -1,0 +1,209 @@
+"""Every line of docs/errors.md: the mistake is made, and the line compared."""
+
+import dataclasses
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from accelerate.state import AcceleratorState
+
+from hms_dist.cli import VERBS, main
+from hms_dist.config import load
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.shards.index import read_index
+from hms_dist.train.loop import run as train
+from hms_dist.train.settings import TrainConfig
+
+ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
+TABLE = dict(ROW.findall((Path(__file__).parents[1] / "docs/errors.md").read_text()))
+
+
+class Desk:
+    """A folder with one EEG to spoil, a good shard set, and the verbs."""
+
+    def __init__(self, folder, recordings, shard_set, small_file):
+        self.folder, self.shards, self.small_file = folder, shard_set, small_file
+        table = pd.read_csv(recordings / "train.csv")
+        rows = table[table["eeg_id"] == table["eeg_id"].value_counts().idxmax()].head(2)
+        self.data = folder / "data"
+        for kind in ("eegs", "spectrograms"):
+            (self.data / f"train_{kind}").mkdir(parents=True)
+            for number in set(rows[f"{kind[:-1]}_id"]):
+                shutil.copy(recordings / f"train_{kind}/{number}.parquet", self.data / f"train_{kind}")
+        rows.to_csv(self.data / "train.csv", index=False)
+        self.eeg = next((self.data / "train_eegs").iterdir())
+
+    def render(self, *words):
+        return main(["render", "--data", str(self.data), "--out", str(self.folder / "set"), *words])
+
+    def table(self, change):
+        frame = change(pd.read_csv(self.data / "train.csv", dtype=object))
+        frame.to_csv(self.data / "train.csv", index=False)
+        return self.render()
+
+    def cell(self, column, value, row=1):
+        def change(frame):
+            frame.loc[row, column] = value
+            return frame
+
+        return self.table(change)
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def train(self, *words):
+        given = ["--config", str(self.small_file), "--shards", str(self.shards), "--out", str(self.folder / "run")]
+        try:
+            train(load(TrainConfig, [*given, *words], prog="train.py"))
+        except UserError as error:
+            print(f"train.py: {error}", file=sys.stderr)
+            return 2
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
+        return 0
+
+    def copy_of_shards(self):
+        self.shards = Path(shutil.copytree(self.shards, self.folder / "copy"))
+        return self.shards
+
+    def predictions(self, change):
+        frame = read_index(self.shards / "index.parquet").frame[["key", "eeg_id", "eeg_sub_id"]].head(5).copy()
+        frame["fold"] = 0
+        frame[list(CLASSES)] = 1 / 6
+        change(frame).to_parquet(self.folder / "p.parquet")
+        return main(["score", "--predictions", str(self.folder / "p.parquet"), "--labels", str(self.shards)])
+
+
+MISTAKES = {}
+
+
+def mistake(name):
+    def register(function):
+        MISTAKES[name] = function
+        return function
+
+    return register
+
+
+def simple(name, function):
+    MISTAKES[name] = function
+
+
+simple("no label table", lambda d: (d.data / "train.csv").unlink() or d.render())
+simple("a column of the label table is missing", lambda d: d.table(lambda f: f.drop(columns="lpd_vote")))
+simple("a cell is not a number", lambda d: d.cell("lpd_vote", "two"))
+simple("a fraction of a vote", lambda d: d.cell("lpd_vote", "0.5"))
+simple("a negative vote", lambda d: d.cell("lpd_vote", "-1"))
+simple("a row without votes", lambda d: d.table(lambda f: f.assign(**{f"{c}_vote": "0" for c in CLASSES})))
+simple("an unknown class", lambda d: d.cell("expert_consensus", "Spike"))
+simple("a key twice", lambda d: d.table(lambda f: f.assign(eeg_sub_id="0")))
+simple("a parquet file is missing", lambda d: d.eeg.unlink() or d.render())
+simple("a parquet file is empty", lambda d: d.eeg.write_bytes(b"") or d.render())
+simple("a parquet file is something else", lambda d: bool(d.eeg.write_text("a,b\n1,2\n")) and d.render())
+simple(
+    "a channel is missing",
+    lambda d: pq.write_table(pq.read_table(d.eeg).drop_columns(["Cz"]), d.eeg) or d.render(),
+)
+simple("an EEG shorter than its window", lambda d: pq.write_table(pq.read_table(d.eeg)[:9999], d.eeg) or d.render())
+simple("shards of another recipe in the folder", lambda d: d.render() or d.render("--samples_per_shard", "3"))
+simple("an unknown verb", lambda d: main(["rander"]))
+simple("an unknown option", lambda d: d.render("--workrs", "2"))
+simple("an unknown key in a file", lambda d: d.train("--config", d.write("bad.yaml", "epoch: 3\n")))
+simple("a value of the wrong type", lambda d: d.train("--epochs", "many"))
+simple(
+    "an unknown panel class",
+    lambda d: d.render("--config", d.write("bad.yaml", "panels: {a: {class_path: Scalp}}\n")),
+)
+simple("a configuration file that is not there", lambda d: d.render("--config", "no/such.yaml"))
+simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))
+simple("a fold out of range", lambda d: d.train("--fold", "3"))
+simple("a batch that groups do not fill", lambda d: d.train("--global_batch", "5"))
+simple("no rows left after a filter", lambda d: d.train("--selection.min_votes", "1000"))
+simple("fewer rows than one step needs", lambda d: d.train("--global_batch", "1000"))
+simple("more folds than patients", lambda d: d.train("--num_folds", "500"))
+simple("a shard set that is not there", lambda d: d.train("--shards", str(d.folder / "nowhere")))
+simple(
+    "a shard set that is not finished",
+    lambda d: (d.copy_of_shards() / "manifest.json").unlink() or d.train(),
+)
+simple(
+    "a run folder of another configuration", lambda d: d.train("--epochs", "1") or d.train("--epochs=1", "--optim.lr=1")
+)
+simple("an unknown model", lambda d: d.train("--model.name", "efficientnet_x9"))
+simple(
+    "packaged weights of another model",
+    lambda d: d.train("--model.name", "resnet34d", "--model.weights", "package"),
+)
+simple(
+    "an unknown key to show",
+    lambda d: main(["show", "--shards", str(d.shards), "--key", "1-1", "--out", str(d.folder / "a.png")]),
+)
+simple("predictions that do not sum to one", lambda d: d.predictions(lambda f: f.assign(lpd=0.5)))
+simple("predictions of rows without labels", lambda d: d.predictions(lambda f: f.assign(eeg_id=[1, *f["eeg_id"][1:]])))
+simple(
+    "predicting without a run",
+    lambda d: main(["predict", "--run", str(d.folder), "--shards", str(d.shards), "--out", str(d.folder / "p.csv")]),
+)
+
+
+@mistake("more ranks than groups")
+def _ranks(desk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "3")
+        return desk.train()
+
+
+@mistake("a manifest that was edited")
+def _manifest(desk):
+    path = desk.copy_of_shards() / "manifest.json"
+    path.write_text(path.read_text().replace('"num_samples"', '"num_sample"', 1))
+    return desk.train()
+
+
+@mistake("a damaged shard")
+def _shard(desk):
+    for path in desk.copy_of_shards().glob("*.tar"):
+        content = bytearray(path.read_bytes())
+        content[2000::1000] = bytes(byte ^ 1 for byte in content[2000::1000])
+        path.write_bytes(content)
+    return desk.train()
+
+
+@mistake("a panel that the set lacks")
+def _panel(desk):
+    placement = "{panel: scalp, top: 0, left: 0, height: 8, width: 8}"
+    canvas = desk.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
+    return desk.train("--canvas", canvas)
+
+
+def test_the_table_and_the_tests_name_the_same_mistakes():
+    assert set(TABLE) == set(MISTAKES)
+
+
+@pytest.mark.parametrize("name", sorted(MISTAKES))
+def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set, small_file, capsys):
+    assert MISTAKES[name](Desk(tmp_path, recordings, shard_set, small_file)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"(hms-dist \w+|train.py): ", line)]
+    assert len(lines) == 1
+    expected = ".*".join(map(re.escape, TABLE[name].split("…")))
+    assert re.fullmatch(rf"(hms-dist \w+|train.py): {expected}", lines[0])
+
+
+def test_help_of_every_verb_explains_every_option():
+    """As a user calls it; every option of a verb stands there with the text under its field."""
+    for verb, (module, name, _) in VERBS.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "hms_dist", verb, "--help"], capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        shown = " ".join(done.stdout.split())
+        for field in dataclasses.fields(getattr(importlib.import_module(module), name)):
+            assert f"--{field.name}" in shown
