@@ -71,6 +71,7 @@ def launched_rank() -> int:
 def open_world(precision: str, timeout_s: float) -> World:
     """Join the process group. Raises UserError if the launcher and accelerate disagree about the ranks."""
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate has no other name yet
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: TensorFloat-32 keeps 10 bits of 23
     on_cpu = not torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=on_cpu,
