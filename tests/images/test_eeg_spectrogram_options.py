@@ -82,15 +82,16 @@ def test_the_zoom_is_the_central_10_seconds_and_nothing_else() -> None:
     drawn = draw(panel, eeg, 3000)
     np.testing.assert_array_equal(draw(panel, other, 3000), drawn)
     alone = panel.decibel(eeg[7000:9000])[..., :250]
-    np.testing.assert_array_equal(np.rint((alone + 80) * 255 / 80), drawn)
+    np.testing.assert_allclose(drawn, (alone + 80) * 255 / 80, atol=0.5 + 1e-3)
 
 
 def test_the_zoom_of_a_record_is_its_picture_cut() -> None:
     eeg, panel = noise(16_000), PANELS["zoom_of_the_record"]
-    whole = np.rint((panel.decibel(eeg) + 80) * 255 / 80)
+    whole = (panel.decibel(eeg) + 80) * 255 / 80
     for start in (0, 3200, 6000):
         first = (start + 4000) // 8
-        np.testing.assert_array_equal(draw(panel, eeg, start), whole[..., first : first + panel.num_frames])
+        cut = whole[..., first : first + panel.num_frames]
+        np.testing.assert_allclose(draw(panel, eeg, start), cut, atol=0.5 + 1e-3)
 
 
 def test_denoising_is_the_published_formula_on_the_50_seconds() -> None:
