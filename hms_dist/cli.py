@@ -14,6 +14,7 @@ VERBS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
     "render": ("hms_dist.render", "Render", "render recordings into a shard set"),
     "verify": ("hms_dist.shards.verify", "Verify", "check a shard set, every byte of it"),
+    "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
     "predict": ("hms_dist.predict.infer", "Predict", "predict every row of a shard set with a trained run"),
     "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),

@@ -22,6 +22,7 @@ from hms_dist.shards.jobs import Note, already_complete, finish, is_done
 from hms_dist.shards.plan import ShardPlan, plan_shards
 from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name, sample_key
 from hms_dist.shards.writer import Sample, write_shard
+from hms_dist.signals.quality import channel_quality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +124,10 @@ def render_shard(work: Work, plan: ShardPlan, rows: pd.DataFrame) -> int:
 def render_sample(
     panels: Mapping[str, Panel], prepared: Mapping[str, Any], window: Window, fields: Mapping[str, Any]
 ) -> Sample:
-    """One label row: every panel drawn and encoded, and the json member."""
+    """One label row: every panel drawn and encoded, and the json member (shards/README.md describes it)."""
     key = fields["key"]
     facts = {name: value for name, value in fields.items() if not name.endswith("fingerprint")}
+    facts["quality"] = channel_quality(window.recording.eeg[window.start : window.start + WINDOW_SAMPLES])
     members = {JSON_MEMBER: (member_name(key, JSON_MEMBER), json_member(facts))}
     for name, panel in panels.items():
         spec = panel.spec

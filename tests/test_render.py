@@ -30,6 +30,14 @@ def test_the_default_recipe_is_the_file(repository):
     assert load(RenderConfig, ["--config", str(repository / "configs/render/default.yaml")]) == RenderConfig()
 
 
+def test_every_recipe_loads_and_states_what_it_draws(repository):
+    recipes = sorted((repository / "configs/render").glob("*.yaml"))
+    assert len(recipes) >= 4
+    for path in recipes:
+        for panel in load(RenderConfig, ["--config", str(path)]).panels.values():
+            assert panel.spec.num_bytes > 0
+
+
 def test_every_label_row_is_a_sample(recordings, shard_set):
     table = pd.read_csv(recordings / "train.csv")
     index = read_index(shard_set / "index.parquet")
@@ -49,6 +57,23 @@ def test_webdataset_reads_the_tars_as_they_are(shard_set):
         names = {f"{name}.{spec.codec}" for name, spec in manifest.panels.items()}
         assert names <= set(sample)
     assert set(found) == set(read_index(shard_set / "index.parquet").frame["key"])
+
+
+def test_the_json_member_tells_how_well_channels_were_recorded(one_eeg):
+    path = next((one_eeg / "train_eegs").iterdir())
+    table = pq.read_table(path).to_pandas()
+    start = round(pd.read_csv(one_eeg / "train.csv")["eeg_label_offset_seconds"].iloc[0] * 200)
+    table.loc[start + 1000 : start + 1999, "T3"] = np.nan
+    table.loc[start + 10_000 :, "T3"] = np.nan  # outside the row's 50 s
+    table["EKG"] = np.float32(3)
+    table.to_parquet(path)
+    run(Render(data=one_eeg, out=one_eeg / "set", panels={"traces": DEFAULT_PANELS["traces"]}))
+    with tarfile.open(one_eeg / "set/shard-000000.tar") as tar:
+        facts = json.load(tar.extractfile(next(name for name in tar.getnames() if name.endswith(".json"))))
+    assert facts["quality"]["gap"]["T3"] == 0.1
+    assert facts["quality"]["flat"]["EKG"] == 1.0
+    assert "EKG" not in facts["quality"]["gap"]
+    assert "T3" not in facts["quality"]["flat"]
 
 
 def test_members_hold_what_the_panels_draw(recordings, shard_set):

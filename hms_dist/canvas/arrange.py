@@ -1,13 +1,14 @@
 """The steps from a stored panel to its place on the canvas: pure functions of batched tensors.
 
-Shapes: m rows of a batch; a panel with regions is [m, regions, frequency, time], a picture [m, height, width].
+Shapes: m rows of a batch; a panel with regions (or channels) is [m, regions, frequency, time], a picture
+[m, height, width].
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hms_dist.shards.schema import SIDES, PanelSpec
+from hms_dist.shards.schema import PanelSpec
 
 
 def decode(stored: Tensor, spec: PanelSpec) -> Tensor:
@@ -27,17 +28,17 @@ def unpack_bits(packed: Tensor) -> Tensor:
     return ((packed[..., None] >> shifts) & 1).flatten(-2).float()
 
 
-def mirrored(regions: tuple[str, ...]) -> tuple[str, ...]:
-    """The regions whose values take the places of `regions` when left and right are exchanged."""
-    return tuple(SIDES.get(region, region) for region in regions)
-
-
 def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | None) -> Tensor:
     """Regions of `stored` [m, regions, ...] by index: `flipped` for rows where `flip` [m] is true, else `plain`."""
     if flip is None:
         return stored[:, plain]
     rows = torch.arange(len(stored), device=stored.device)[:, None]
     return stored[rows, torch.where(flip[:, None], flipped, plain)]
+
+
+def reversed_rows(values: Tensor, reverse: Tensor) -> Tensor:
+    """`values` [m, ..., time] with the time of the rows where `reverse` [m] is true running backwards."""
+    return torch.where(reverse.view(-1, *[1] * (values.dim() - 1)), values.flip(-1), values)
 
 
 def natural_order(rows_hz: tuple[float, ...]) -> list[int]:

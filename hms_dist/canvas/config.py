@@ -16,7 +16,7 @@ class Placement:
     flipped_panel: str | None = None
     """Panel read in its place for rows that are flipped; None: flip by exchanging left and right regions."""
     regions: tuple[str, ...] = ()
-    """Regions to show, in order; empty: all, in the panel's order."""
+    """Regions or channels to show, in order; empty: all, in the panel's order."""
     normalise: Normaliser | None = None
     """From the panel's unit to pixel values, over all shown regions together; None: values as they are."""
     frequency_order: Literal["rising", "natural_sort"] = "rising"
@@ -25,7 +25,7 @@ class Placement:
     """First time column kept, and the first not kept any more; None: all."""
     arrangement: Literal["as_is", "time_down", "stacked"] = "as_is"
     """as_is: a picture without regions. time_down: a row a time, regions side by side, low frequencies left.
-    stacked: time along x, regions one under the other, low frequencies on top."""
+    stacked: time along x, regions one under the other, low frequencies (or a channel's first row) on top."""
     resize: Literal["bilinear", "area"] = "bilinear"
     """How a picture of another size is brought to `height` x `width`: bilinear without smoothing (OpenCV's
     INTER_LINEAR), or the mean of the area that each pixel covers (for pictures made much smaller)."""

@@ -1,24 +1,23 @@
 """One placement bound to the panel it shows: checked when it is made, drawn batch by batch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hms_dist.canvas.arrange import (
     decode,
-    mirrored,
     natural_order,
     resized,
+    reversed_rows,
     stacked,
     take_regions,
     time_down,
 )
 from hms_dist.canvas.config import Placement
 from hms_dist.errors import UserError
-from hms_dist.shards.schema import PanelSpec
-
-REGION_AXES = ("region", "frequency", "time")
+from hms_dist.shards.schema import PanelSpec, mirrored
 
 
 class PlacedPanel:
@@ -39,12 +38,21 @@ class PlacedPanel:
         natural = placement.frequency_order == "natural_sort"
         self._frequencies = natural_order(self.spec.rows_hz) if natural else None
 
-    def draw(self, panels: Mapping[str, Tensor], flip: Tensor | None) -> Tensor:
-        """The placement's pixels, float32 [m, height, width], from the stored arrays; `flip` is bool [m] or None."""
+    def values(self, panels: Mapping[str, Tensor], flip: Tensor | None = None) -> Tensor:
+        """Values of the shown regions in the panel's unit, float32 [m, ...], from the stored arrays."""
+        return decode(self._stored(panels, flip), self.spec)
+
+    def draw(self, panels: Mapping[str, Tensor], flip: Tensor | None, reverse: Tensor | None) -> Tensor:
+        """The placement's pixels, float32 [m, height, width], from the stored arrays.
+
+        `flip`, `reverse`: bool [m], or None for no row.
+        """
         placement = self.placement
-        values = decode(self._stored(panels, flip), self.spec)
+        values = self.values(panels, flip)
         if placement.normalise is not None:
             values = placement.normalise(values)
+        if reverse is not None:
+            values = reversed_rows(values, reverse)
         if self._frequencies is not None:
             values = values[:, :, self._frequencies]
         if placement.time_crop is not None:
@@ -77,10 +85,10 @@ class PlacedPanel:
             if len(spec.shape) != 2:
                 raise UserError(f"canvas: '{name}' has axes {', '.join(spec.axes)}; arrangement as_is needs two axes")
             return
-        if spec.axes != REGION_AXES:
+        if len(spec.shape) != 3 or spec.axes[-1] != "time" or not spec.regions:
             raise UserError(
                 f"canvas: '{name}' has axes {', '.join(spec.axes)}; arrangement {placement.arrangement} "
-                f"needs {', '.join(REGION_AXES)}"
+                "needs regions or channels, rows, time"
             )
         for region in self.regions:
             if region not in spec.regions:
@@ -110,8 +118,13 @@ class PlacedPanel:
                 raise UserError(
                     f"canvas: '{name}' cannot be flipped by its regions; name a flipped_panel, or train without flips"
                 )
-        elif _find(flipped, "flipped_panel", specs) != self.spec:
-            raise UserError(f"canvas: flipped_panel '{flipped}' and '{name}' differ in shape, dtype or meaning")
+        else:
+            found = _find(flipped, "flipped_panel", specs)
+            if replace(found, traces=mirrored(found.traces)) != self.spec:
+                raise UserError(
+                    f"canvas: flipped_panel '{flipped}' is not the mirror image of '{name}': they differ in shape, "
+                    "dtype or meaning, or show the same side; name the panel rendered with flipped: true"
+                )
 
 
 def _find(name: str, option: str, specs: Mapping[str, PanelSpec]) -> PanelSpec:

@@ -5,8 +5,12 @@ from types import MappingProxyType
 
 from hms_dist.images.eeg_spectrogram import EegSpectrogram
 from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
+from hms_dist.images.multitaper import Multitaper  # noqa: F401  (named in configurations)
 from hms_dist.images.panel import Panel
+from hms_dist.images.pcen import Pcen  # noqa: F401
+from hms_dist.images.scalogram import Scalogram  # noqa: F401
 from hms_dist.images.traces import Traces
+from hms_dist.images.wavelet_statistics import WaveletStatistics  # noqa: F401
 
 DEFAULT_PANELS: Mapping[str, Panel] = MappingProxyType(
     {

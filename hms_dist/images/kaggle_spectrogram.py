@@ -16,6 +16,8 @@ from hms_dist.shards.schema import PanelSpec
 
 NUM_ROWS = 300
 """Spectrogram rows of a sample: 10 minutes, 2 seconds each."""
+SECONDS_A_ROW = 2.0
+"""What a spectrogram row covers, seconds."""
 FIRST_BIN = 3
 """Kaggle's first column is bin 3 of a 1024-sample transform at 200 Hz."""
 
@@ -39,6 +41,7 @@ class KaggleSpectrogram(Panel):
             unit="ln(power)",
             regions=REGIONS,
             rows_hz=_column_names_hz(),
+            columns_s=(SECONDS_A_ROW / 2, (NUM_ROWS - 0.5) * SECONDS_A_ROW),
         )
 
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:

@@ -15,6 +15,7 @@ from hms_dist.train.checkpoint import load_weights
 from hms_dist.train.data import ShardSet, open_shards, split_rows
 from hms_dist.train.evaluate import predict_rows
 from hms_dist.train.folder import read_config, stored_weights
+from hms_dist.train.run_canvas import read_canvas
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.world import open_world
 
@@ -44,7 +45,7 @@ def run(command: Predict) -> None:
     if not (command.run / "config.yaml").is_file():
         raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
     config = read_config(command.run)
-    shards = open_shards(command.shards, config.canvas, flips=False)
+    shards = open_shards(command.shards, read_canvas(command.run), flips=False)
     model = build(ModelConfig(name=config.model.name), seed=0)
     if config.precision == "float64":
         model.double()

@@ -5,8 +5,9 @@ Both halves import this file and nothing else of each other.
 
 import io
 import json
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,11 +43,16 @@ class PanelSpec:
     unit: str
     """What a value means."""
     regions: tuple[str, ...] = ()
-    """Regions along the first axis; empty: the panel has none."""
+    """Regions ("LL") or channels ("Fp1-F3", "C3") along the first axis; empty: the panel has none."""
+    traces: tuple[str, ...] = ()
+    """For a picture of traces: their channels from top to bottom, an equal share of the rows each."""
     value_range: tuple[float, float] | None = None
     """For uint8: the values, in `unit`, that 0 and 255 stand for. None: values are stored as they are."""
     rows_hz: tuple[float, ...] = ()
     """Centre frequency, hertz, of each row of a frequency axis; empty: the panel has none."""
+    columns_s: tuple[float, float] | None = None
+    """Time of the centres of the first and the last column, seconds from the start of the row's 50 s (of its 10
+    minutes, for their spectrogram); the others lie evenly between. None: not stated."""
 
     def __post_init__(self) -> None:
         if self.dtype == "bit" and self.shape[-1] % 8:
@@ -115,6 +121,19 @@ def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
         return PanelSpec(**tuples)
     except (TypeError, ValueError) as error:
         raise UserError(f"{MANIFEST_NAME}: bad panel specification ({error}); written by another version?") from error
+
+
+def mirrored(names: Sequence[str]) -> tuple[str, ...]:
+    """The regions or channels that take the places of `names` when left and right are exchanged.
+
+    Electrodes with an odd number are on the left and have the next even one as their opposite (10-20 system):
+    Fp1-F3 becomes Fp2-F4; Fz-Cz and EKG stay.
+    """
+    return tuple(SIDES.get(name, re.sub(r"\d+", _opposite, name)) for name in names)
+
+
+def _opposite(number: re.Match[str]) -> str:
+    return str(int(number[0]) + (1 if int(number[0]) % 2 else -1))
 
 
 def sample_key(eeg_id: int, eeg_sub_id: int) -> str:

@@ -14,12 +14,20 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     numba is imported and the code compiled (or loaded from numba's cache on disk) at the first call, so that
     importing the module stays cheap. Floating-point operations keep their order: results are those of numpy.
     """
+    return _compiled_when_called(function, any_order=False)
 
+
+def compiled_any_order(function: Callable[P, R]) -> Callable[P, R]:
+    """As `compiled`, but sums are taken in any order and so many terms at a time; they differ in the last digits."""
+    return _compiled_when_called(function, any_order=True)
+
+
+def _compiled_when_called(function: Callable[P, R], *, any_order: bool) -> Callable[P, R]:
     @cache
     def kernel() -> Any:
         from numba import njit
 
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"} if any_order else False)(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

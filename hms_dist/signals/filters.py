@@ -16,12 +16,12 @@ from hms_dist.signals.compiled import compiled
 
 @dataclass(frozen=True, kw_only=True)
 class FilterChain:
-    """A band-stop against mains hum, then a band-pass, both Butterworth (the 16th place's numbers)."""
+    """Band-stops against mains hum, then a band-pass, all Butterworth (the 16th place's numbers)."""
 
     order: int = 5
     """Order of each filter's prototype; a band filter has twice as many poles."""
-    band_stop_hz: tuple[float, float] | None = (59.0, 61.0)
-    """Edges of the removed band, hertz. None: remove none."""
+    band_stops_hz: tuple[tuple[float, float], ...] = ((59.0, 61.0),)
+    """Edges of each removed band, hertz; [[49, 51], [59, 61]] removes the mains hum of any country. Empty: none."""
     band_pass_hz: tuple[float, float] | None = (1.0, 70.0)
     """Edges of the kept band, hertz. None: keep all."""
     zero_phase: bool = True
@@ -30,9 +30,15 @@ class FilterChain:
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 10:
             raise ValueError(f"order: expected 1 to 10, found {self.order}; steeper filters ring for seconds")
-        for name, band in (("band_stop_hz", self.band_stop_hz), ("band_pass_hz", self.band_pass_hz)):
-            if band is not None and not 0 < band[0] < band[1] < RATE_HZ / 2:
+        for name, _, band in self.bands:
+            if not 0 < band[0] < band[1] < RATE_HZ / 2:
                 raise ValueError(f"{name}: expected 0 < low < high < {RATE_HZ // 2} Hz, found {band[0]}, {band[1]}")
+
+    @property
+    def bands(self) -> list[tuple[str, str, tuple[float, float]]]:
+        """Each filter in the order of the cascade: its option, scipy's name of its kind, its edges in hertz."""
+        stops = [("band_stops_hz", "bandstop", band) for band in self.band_stops_hz]
+        return stops if self.band_pass_hz is None else [*stops, ("band_pass_hz", "bandpass", self.band_pass_hz)]
 
 
 def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -86,11 +92,8 @@ def sections_of(chain: FilterChain) -> NDArray[np.float64]:
     """The chain as one cascade of second-order sections, float64 [sections, 6] (scipy's `sos` layout)."""
     from scipy import signal  # 0.9 s that reading a configuration need not pay
 
-    sections = [np.empty((0, 6))]
-    for kind, band in (("bandstop", chain.band_stop_hz), ("bandpass", chain.band_pass_hz)):
-        if band is not None:
-            sections.append(signal.butter(chain.order, band, btype=kind, fs=RATE_HZ, output="sos"))
-    return np.concatenate(sections)
+    designed = [signal.butter(chain.order, band, kind, fs=RATE_HZ, output="sos") for _, kind, band in chain.bands]
+    return np.concatenate([np.empty((0, 6)), *designed])
 
 
 @cache

@@ -1,10 +1,12 @@
 """Montages: which electrodes are subtracted from which, and the exchange of left and right.
 
 Pairs, order and scales of the 16th place's trace picture, and the four chains of the published EEG
-spectrograms (the longitudinal bipolar, or "double banana", montage).
+spectrograms (the longitudinal bipolar, or "double banana", montage); beside them the same electrodes against
+the common average, and as they were recorded.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,11 @@ from numpy.typing import NDArray
 from hms_dist.recordings.reader import CHANNELS
 
 Pair = tuple[str] | tuple[str, str]
-"""(electrode, the one subtracted from it), or a single electrode as it was recorded."""
+"""(electrode, what is subtracted from it: another or AVERAGE), or a single electrode as it was recorded."""
+Montage = Literal["bipolar", "common_average", "referential"]
+"""Neighbours along the chains; electrodes minus the scalp's mean; electrodes as recorded."""
+AVERAGE = "average"
+"""The mean, sample by sample, of those of the 19 scalp electrodes that were recorded then."""
 
 TRACE_PAIRS: tuple[Pair, ...] = (
     ("Fp1", "F3"), ("F3", "C3"), ("C3", "P3"), ("P3", "O1"),
@@ -37,27 +43,71 @@ CHAINS: dict[str, tuple[Pair, ...]] = {
 }
 """The four chains by region, four adjacent differences each: left/right lateral/parasagittal."""
 
+_ELECTRODES = (
+    "Fp1", "F3", "C3", "P3", "O1", "Fp2", "F4", "C4", "P4", "O2",
+    "F7", "T3", "T5", "F8", "T4", "T6", "Fz", "Cz", "Pz",
+)  # fmt: skip
+"""The scalp in the order of the trace picture: parasagittal, temporal (left, right), midline."""
+TRACE_MONTAGES: dict[Montage, tuple[Pair, ...]] = {
+    "bipolar": TRACE_PAIRS,
+    "common_average": (*((name, AVERAGE) for name in _ELECTRODES), ("EKG",)),
+    "referential": (*((name,) for name in _ELECTRODES), ("EKG",)),
+}
+"""The 20 traces of each montage from top to bottom."""
+
+
+def _electrodes(chain: tuple[Pair, ...]) -> tuple[str, ...]:
+    """The five electrodes of a chain of differences from front to back."""
+    return (*(pair[0] for pair in chain), chain[-1][-1])
+
+
+CHAIN_MONTAGES: dict[Montage, dict[str, tuple[Pair, ...]]] = {
+    "bipolar": CHAINS,
+    "common_average": {
+        region: tuple((name, AVERAGE) for name in _electrodes(chain)) for region, chain in CHAINS.items()
+    },
+    "referential": {region: tuple((name,) for name in _electrodes(chain)) for region, chain in CHAINS.items()},
+}
+"""The signals of each region's chain: four differences, or five electrodes (Fp and O serve two chains)."""
+
 _SIDES = (
     ("C3", "C4"), ("F3", "F4"), ("F7", "F8"), ("Fp1", "Fp2"),
     ("O1", "O2"), ("P3", "P4"), ("T3", "T4"), ("T5", "T6"),
 )  # fmt: skip
-_MIRROR = {name: name for name in CHANNELS} | dict(_SIDES) | {right: left for left, right in _SIDES}
+_MIDLINE = ("Fz", "Cz", "Pz")
+_MIRROR = {name: name for name in (*CHANNELS, AVERAGE)} | dict(_SIDES) | {right: left for left, right in _SIDES}
 _SWAPPED_COLUMNS = [CHANNELS.index(_MIRROR[name]) for name in CHANNELS]
 
 
 def differences(eeg: NDArray[np.floating], pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Bipolar derivations of `eeg` [samples, 20] (columns as CHANNELS): float64 [pairs, samples], C-ordered.
+    """Derivations of `eeg` [samples, 20] (columns as CHANNELS): float64 [pairs, samples], C-ordered.
 
     Same unit as `eeg`. NaN in either electrode gives NaN. Raises KeyError for an unknown electrode.
     """
-    row = {name: index for index, name in enumerate(CHANNELS)}
+    row = {name: index for index, name in enumerate((*CHANNELS, AVERAGE))}
     electrodes = np.ascontiguousarray(eeg.T, np.float64)
+    if any(AVERAGE in pair for pair in pairs):
+        electrodes = np.concatenate((electrodes, _average(electrodes)[None]))
     result = electrodes[[row[pair[0]] for pair in pairs]]
     with np.errstate(invalid="ignore"):  # infinity minus infinity: NaN, like any gap
         for index, pair in enumerate(pairs):
             if len(pair) == 2:
                 result[index] -= electrodes[row[pair[1]]]
     return result
+
+
+def _average(electrodes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AVERAGE of `electrodes` [20, samples]: [samples], NaN where the whole scalp has a gap.
+
+    Left and right are added first, so that exchanging the sides changes no bit.
+    """
+    valid = np.isfinite(electrodes)
+    values = np.where(valid, electrodes, 0.0)
+    left, right = np.array([[CHANNELS.index(name) for name in pair] for pair in _SIDES]).T
+    middle = [CHANNELS.index(name) for name in _MIDLINE]
+    total = (values[left] + values[right]).sum(axis=0) + values[middle].sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / valid[[*left, *right, *middle]].sum(axis=0))
 
 
 def mirrored(pair: Pair) -> Pair:

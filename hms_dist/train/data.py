@@ -1,5 +1,6 @@
 """The rows of a run: a shard set opened, its patients split, its reader and canvas made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,15 @@ from hms_dist.train.settings import TrainConfig
 class ShardSet:
     """An opened shard set and what a canvas needs of it."""
 
+    folder: Path
     manifest: Manifest
     index: Index
     reader: ShardReader
     canvas: Canvas
+
+    def reader_of(self, panels: Sequence[str]) -> ShardReader:
+        """A reader of these panels alone."""
+        return ShardReader(self.folder, self.manifest, self.index, panels)
 
 
 def open_shards(folder: Path, canvas: CanvasConfig, *, flips: bool) -> ShardSet:
@@ -41,7 +47,7 @@ def open_shards(folder: Path, canvas: CanvasConfig, *, flips: bool) -> ShardSet:
 
 
 def _for_canvas(folder: Path, manifest: Manifest, index: Index, canvas: Canvas) -> ShardSet:
-    return ShardSet(manifest, index, ShardReader(folder, manifest, index, canvas.panels), canvas)
+    return ShardSet(folder, manifest, index, ShardReader(folder, manifest, index, canvas.panels), canvas)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from hms_dist.train.record import (
     MetricsLog,
     write_status,
 )
+from hms_dist.train.run_canvas import with_statistics
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.step import Step, Stepper
 from hms_dist.train.world import World, launched_rank, launched_ranks, open_world
@@ -48,7 +49,7 @@ def run(config: TrainConfig) -> None:
         data = open_run_data(config)
         world = open_world(config.precision, config.timeout_s)
         try:
-            Trainer(config, data, world).fit()
+            Trainer(config, with_statistics(config, data, world), world).fit()
         finally:
             data.shards.reader.close()
             world.accelerator.end_training()

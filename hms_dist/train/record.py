@@ -14,6 +14,8 @@ METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
 PREDICTIONS_NAME = "predictions.parquet"
+CANVAS_NAME = "canvas.yaml"
+STATISTICS_NAME = "statistics.json"
 
 
 def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:

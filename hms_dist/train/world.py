@@ -47,6 +47,13 @@ class World:
         torch.distributed.all_gather_object(parts, (rows, values))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
+    def from_main(self, value: Any) -> Any:
+        """The main rank's plain value, on every rank."""
+        values = [value]
+        if self.num_ranks > 1:
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
+
     def any(self, flag: bool) -> bool:
         """True on every rank if it is true on one."""
         count = torch.tensor([float(flag)])

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.canvas.normalise import Affine, Normaliser, QuantileLog10, Standardise, ascending, quantile
+from hms_dist.canvas.normalise import Affine, Normaliser, QuantileLog10, Standardise
+from hms_dist.canvas.normalise.quantile import ascending, quantile
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
 

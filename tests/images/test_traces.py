@@ -11,10 +11,14 @@ from hms_dist.images.panel import Window
 from hms_dist.images.traces import Traces
 from hms_dist.recordings.reader import CHANNELS, Recording, read_eeg
 from hms_dist.signals.filters import FilterChain
-from hms_dist.signals.montage import TRACE_SCALES_UV, swap_sides
+from hms_dist.signals.gaps import fill_gaps
+from hms_dist.signals.montage import TRACE_MONTAGES, TRACE_SCALES_UV, differences, swap_sides
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
 PUBLISHED = {"cut": "before", "filters": FilterChain(zero_phase=False)}
+COMMON_AVERAGE = {"montage": "common_average", "gaps": "interpolate", "scales_uv": (60.0,) * 20}
+REFERENTIAL = {"montage": "referential", "gaps": "mean", "cut": "before", "scales_uv": (80.0,) * 20}
+ALL_OPTIONS = {"default": {}, "published": PUBLISHED, "common_average": COMMON_AVERAGE, "referential": REFERENTIAL}
 RECIPES = pytest.mark.parametrize("options", [{}, PUBLISHED], ids=["default", "published"])
 
 
@@ -64,7 +68,7 @@ def test_published_pictures(name: str) -> None:
     np.testing.assert_array_equal(draw(Traces(flipped=True, **PUBLISHED), eeg), flipped)
 
 
-@RECIPES
+@pytest.mark.parametrize("options", ALL_OPTIONS.values(), ids=ALL_OPTIONS)
 def test_flipping_is_exchanging_electrodes(options: dict) -> None:
     eeg = noise(1)
     np.testing.assert_array_equal(draw(Traces(flipped=True, **options), eeg), draw(Traces(**options), swap_sides(eeg)))
@@ -115,14 +119,14 @@ def test_amplitude_is_relative_to_the_scale() -> None:
     assert abs(rows.min() - (528 - 8)) <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     value=st.sampled_from([0.0, 1e-30, -37.5, 3e38, -3e38, np.nan, np.inf, -np.inf]),
     gap_share=st.sampled_from([0.0, 0.1, 0.9, 1.0]),
     noise_uv=st.sampled_from([0.0, 10.0, 1e6, 1e37]),
     seed=st.integers(0, 2**32 - 1),
     flipped=st.booleans(),
-    options=st.sampled_from([{}, PUBLISHED]),
+    options=st.sampled_from(list(ALL_OPTIONS.values())),
 )
 def test_any_input_gives_a_picture(
     value: float, gap_share: float, noise_uv: float, seed: int, flipped: bool, options: dict
@@ -137,6 +141,29 @@ def test_any_input_gives_a_picture(
     assert picture.any(axis=0)[:-1].all()  # every column shows something
     stored = panel.spec.decode(panel.spec.encode(picture))
     np.testing.assert_array_equal(np.unpackbits(stored, axis=-1), picture)
+
+
+@pytest.mark.parametrize("options", [COMMON_AVERAGE, REFERENTIAL], ids=["common_average", "referential"])
+def test_other_montages_and_gaps(options: dict) -> None:
+    """The same picture from derivations and fillings done by hand, drawn as if every trace were an electrode."""
+    eeg, panel = noise(3), Traces(**options)
+    signals = differences(eeg.astype(np.float32), TRACE_MONTAGES[options["montage"]])
+    part = slice(3000, 7000) if panel.cut == "before" else slice(None)
+    signals[:, part] = fill_gaps(signals[:, part], panel.gaps)
+    drawn = draw(panel, eeg)
+    as_electrodes = np.empty((10_000, 20))
+    for trace, pair in enumerate(TRACE_MONTAGES["referential"]):
+        as_electrodes[:, CHANNELS.index(pair[0])] = signals[trace]
+    plain = Traces(montage="referential", cut=panel.cut, scales_uv=panel.scales_uv)
+    assert (draw(plain, as_electrodes) != drawn).mean() < 1e-4
+    assert (draw(Traces(**{**options, "gaps": "zero"}), eeg) != drawn).mean() > 1e-3
+    assert panel.spec.traces == tuple("-".join(pair) for pair in TRACE_MONTAGES[panel.montage])
+
+
+def test_the_published_scales_are_for_the_published_montage() -> None:
+    for montage in ("common_average", "referential"):
+        with pytest.raises(ValueError, match=f"scales_uv: .* hms-dist statistics --montage {montage}"):
+            Traces(montage=montage)
 
 
 def test_bad_scales_are_refused() -> None:

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from hms_dist.recordings.reader import CHANNELS
-from hms_dist.signals.montage import CHAINS, TRACE_PAIRS, TRACE_SCALES_UV, differences, mirrored, swap_sides
+from hms_dist.signals.montage import (
+    AVERAGE,
+    CHAIN_MONTAGES,
+    CHAINS,
+    TRACE_MONTAGES,
+    TRACE_PAIRS,
+    TRACE_SCALES_UV,
+    differences,
+    mirrored,
+    swap_sides,
+)
+
+SCALP = [name for name in CHANNELS if name != "EKG"]
 
 
 @pytest.fixture
@@ -63,3 +75,43 @@ def test_every_trace_has_a_scale_and_unknown_electrodes_are_refused(eeg: np.ndar
     assert len(TRACE_SCALES_UV) == len(TRACE_PAIRS) == 20
     with pytest.raises(KeyError, match="A1"):
         differences(eeg, [("A1", "C3")])
+
+
+def test_the_common_average_is_that_of_the_recorded_scalp(eeg: np.ndarray) -> None:
+    """EKG has no part in it; where the whole scalp is a gap, so is the average."""
+    eeg[10, : CHANNELS.index("EKG")] = np.nan
+    eeg[11, CHANNELS.index("O2")] = np.inf
+    eeg[:, CHANNELS.index("EKG")] = 1e6
+    scalp = eeg[:, : CHANNELS.index("EKG")].astype(np.float64)
+    mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in scalp])
+    found = differences(eeg, [(name, AVERAGE) for name in SCALP])
+    np.testing.assert_allclose(found, scalp.T - mean, atol=1e-9)
+
+
+def test_the_average_of_the_common_average_is_nothing(eeg: np.ndarray) -> None:
+    whole = np.nan_to_num(eeg)
+    np.testing.assert_allclose(differences(whole, [(name, AVERAGE) for name in SCALP]).mean(axis=0), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("montage", TRACE_MONTAGES)
+def test_every_montage_has_20_traces_and_mirrors_to_the_bit(montage: str, eeg: np.ndarray) -> None:
+    pairs = TRACE_MONTAGES[montage]
+    assert len(set(pairs)) == 20
+    found = differences(swap_sides(eeg), pairs)
+    np.testing.assert_array_equal(found, differences(eeg, list(map(mirrored, pairs))))
+    if montage != "bipolar":
+        assert {pair[0] for pair in pairs} == set(CHANNELS)
+        assert set(map(mirrored, pairs)) == set(pairs)
+
+
+@pytest.mark.parametrize("montage", CHAIN_MONTAGES)
+def test_every_chain_has_the_electrodes_of_its_region(montage: str) -> None:
+    chains = CHAIN_MONTAGES[montage]
+    assert list(chains) == list(CHAINS)
+    for region, pairs in chains.items():
+        assert {name for pair in pairs for name in pair} - {AVERAGE} == {n for pair in CHAINS[region] for n in pair}
+        assert {pair[1:] for pair in chains["RL"]} == {
+            "bipolar": {("F8",), ("T4",), ("T6",), ("O2",)},
+            "common_average": {(AVERAGE,)},
+            "referential": {()},
+        }[montage]

@@ -1,0 +1,117 @@
+"""Log power less a mean and divided by a standard deviation: of the row's own picture, or of all training rows."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hms_dist.canvas.normalise.normaliser import LOG_POWER_UNIT, Normaliser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clipped(Normaliser):
+    """What the standardisations share: natural-log power cut at two ends, and what a gap counts as."""
+
+    low_ln: float = -4.0
+    """Natural logarithm of the power that lower ones, zero among them, count as."""
+    high_ln: float = 8.0
+    """Natural logarithm of the power that higher ones count as."""
+    gaps: Literal["mean", "low"] = "mean"
+    """mean: gaps are left out of the statistics and become 0 (seed 001, public baseline). low: gaps count as a
+    power below `low_ln` (seed 003, which sets them to -1 before it cuts)."""
+    offset: float = 1e-6
+    """Added to the standard deviation."""
+
+    def __post_init__(self) -> None:
+        if not self.low_ln < self.high_ln:
+            raise ValueError(f"low_ln: must be below high_ln, found {self.low_ln} and {self.high_ln}")
+        if not self.offset > 0:
+            raise ValueError(f"offset: must be above 0, found {self.offset}")
+
+    @property
+    def unit(self) -> str:
+        """Natural-log power."""
+        return LOG_POWER_UNIT
+
+    def _clipped(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """`values` [m, ...] cut, as float64 [m, n], 0 where left out; and which are left out, bool [m, n]."""
+        flat = values.flatten(1).double()
+        if self.gaps == "low":
+            flat = flat.nan_to_num(nan=self.low_ln)
+        left_out = flat.isnan()
+        return flat.clamp(self.low_ln, self.high_ln).masked_fill(left_out, 0.0), left_out
+
+    def moments(self, values: Tensor) -> Tensor:
+        """Of each row of `values` [m, ...]: how many count, their mean, and their squared differences from it
+        summed; float64 [m, 3].
+
+        float64, so that the sums do not depend on how the device or the batch splits them.
+        """
+        return torch.cat(_moments(*self._clipped(values)), dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standardise(Clipped):
+    """Each row's picture less its own mean and divided by its own (population) standard deviation.
+
+    The defaults are seed 001's and the public baseline's; seed 003's are low_ln -6, high_ln 10, gaps low.
+    """
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """See the class."""
+        clipped, left_out = self._clipped(values)
+        count, mean, squares = _moments(clipped, left_out)
+        deviation = (squares / count.clamp(min=1)).sqrt()
+        scaled = ((clipped - mean) / (deviation + self.offset)).masked_fill(left_out, 0.0)
+        return scaled.float().view_as(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataWide(Clipped):
+    """Every row's picture less one mean and divided by one standard deviation: the training rows' (seed 003)."""
+
+    low_ln: float = -6.0
+    """Natural logarithm of the power that lower ones, zero among them, count as."""
+    high_ln: float = 10.0
+    """Natural logarithm of the power that higher ones count as."""
+    gaps: Literal["mean", "low"] = "low"
+    """As of Standardise."""
+    mean: float | None = None
+    """Mean of the rows' means, ln(power). None: computed from the training rows of the run."""
+    deviation: float | None = None
+    """Standard deviation of all values about that mean, ln(power). None: computed as `mean` is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.mean is None) != (self.deviation is None):
+            raise ValueError("mean: give both mean and deviation, or neither to have them computed")
+        if self.deviation is not None and self.deviation < 0:
+            raise ValueError(f"deviation: must be 0 or above, found {self.deviation}")
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """See the class. Raises ValueError while `mean` and `deviation` are None."""
+        if self.mean is None or self.deviation is None:
+            raise ValueError("mean: data-wide statistics are not known yet; compute them and use `with_moments`")
+        clipped, left_out = self._clipped(values)
+        scaled = ((clipped - self.mean) / (self.deviation + self.offset)).masked_fill(left_out, 0.0)
+        return scaled.float().view_as(values)
+
+    def with_moments(self, moments: Tensor) -> "DataWide":
+        """The same with mean and deviation of rows whose `moments` [rows, 3] are given, in float64.
+
+        Mean of the rows' means, each row counting once, then the root of the mean square about it, each value
+        counting once. Rows without a value do not count; 0 and 0 if none has any.
+        """
+        count, mean, squares = moments[moments[:, 0] > 0].T
+        centre = mean.mean() if len(mean) else torch.zeros((), dtype=torch.float64)
+        about = squares + count * (mean - centre).square()
+        deviation = (about.sum() / count.sum().clamp(min=1)).sqrt()
+        return replace(self, mean=float(centre), deviation=float(deviation))
+
+
+def _moments(clipped: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    count = (~left_out).sum(dim=1, keepdim=True).double()
+    mean = clipped.sum(dim=1, keepdim=True) / count.clamp(min=1)
+    squares = (clipped - mean).masked_fill(left_out, 0.0).square().sum(dim=1, keepdim=True)
+    return count, mean, squares

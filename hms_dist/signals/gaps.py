@@ -1,0 +1,32 @@
+"""Gaps: what stands in for samples that were not recorded, or are not finite numbers."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+GapPolicy = Literal["zero", "mean", "interpolate"]
+"""0 microvolt (the 16th place's traces); the mean of the signal's other samples (the published spectrograms); or
+straight lines between the samples around each gap, level before the first sample and after the last."""
+
+
+def fill_gaps(signals: NDArray[np.float64], policy: GapPolicy) -> NDArray[np.float64]:
+    """`signals` [..., samples] with every sample finite: itself if it is already, else a changed copy.
+
+    Each signal is filled from its own samples; one that has none becomes zero.
+    """
+    valid = np.isfinite(signals)
+    if valid.all():
+        return signals
+    filled = np.where(valid, signals, 0.0)
+    if policy == "zero":
+        return filled
+    for place in np.ndindex(signals.shape[:-1]):
+        recorded, signal = valid[place], filled[place]  # views: writing changes `filled`
+        if recorded.all() or not recorded.any():
+            continue
+        if policy == "mean":
+            signal[~recorded] = signal[recorded].mean()
+        else:
+            signal[~recorded] = np.interp(np.flatnonzero(~recorded), np.flatnonzero(recorded), signal[recorded])
+    return filled

@@ -1,0 +1,56 @@
+"""How well each channel of a label row was recorded: the shares of it that are gap, flat or clipped.
+
+Facts for the `json` member of a sample, so that bad rows can be found, left out or masked without the recordings.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.recordings.reader import CHANNELS, RATE_HZ
+from hms_dist.signals.compiled import compiled
+
+FLAT_UV = 1.0
+"""A second whose samples, at least two, lie within this many microvolts is flat: no living scalp is so quiet."""
+CLIP_UV = 1024.0
+"""A sample this many microvolts or more from the mean of its channel is clipped: beyond what brains give, where
+amplifiers saturate and the 3rd place cuts. (Of EKG, a tall heartbeat may be.)"""
+
+Quality = dict[str, dict[str, float]]
+"""Fault (gap, flat, clipped) -> channel -> share of the window, 0 to 1; only shares above 0."""
+
+
+def channel_quality(eeg: NDArray[np.floating]) -> Quality:
+    """Quality of `eeg` [samples, 20], microvolt, columns as CHANNELS; a whole number of seconds.
+
+    What is not a finite number is a gap, and neither flat nor clipped.
+    """
+    shares = _counts(np.ascontiguousarray(eeg.T, np.float64), RATE_HZ) / len(eeg)
+    return {
+        fault: {name: float(share) for name, share in zip(CHANNELS, row, strict=True) if share > 0}
+        for fault, row in zip(("gap", "flat", "clipped"), shares, strict=True)
+    }
+
+
+@compiled
+def _counts(channels: NDArray[np.float64], second: int) -> NDArray[np.int64]:
+    """Samples of `channels` [channels, samples] that are gap, flat, clipped: int64 [3, channels]."""
+    counts = np.zeros((3, len(channels)), np.int64)
+    for channel in range(len(channels)):
+        values = channels[channel]
+        total, num_recorded = 0.0, 0
+        for start in range(0, len(values), second):
+            lowest, highest, num_here = np.inf, -np.inf, 0
+            for value in values[start : start + second]:
+                if np.isfinite(value):
+                    lowest, highest = min(lowest, value), max(highest, value)
+                    total += value
+                    num_here += 1
+            num_recorded += num_here
+            if num_here >= 2 and highest - lowest <= FLAT_UV:
+                counts[1, channel] += num_here
+        counts[0, channel] = len(values) - num_recorded
+        mean = total / max(num_recorded, 1)
+        for value in values:
+            if np.isfinite(value) and abs(value - mean) >= CLIP_UV:
+                counts[2, channel] += 1
+    return counts
