@@ -4,20 +4,23 @@ import os
 import sys
 
 from hms_dist.config import load
-from hms_dist.errors import UserError
+from hms_dist.errors import verdict
 
 
 def main() -> int:
-    """Parse, train, close. Exit code 2 for the user's mistakes, told in one line by the first rank."""
+    """Parse, train, close. Exit code 2 for the user's mistakes, 1 for a failed run; one line for both."""
     try:
         from hms_dist.train.loop import run
         from hms_dist.train.settings import TrainConfig
 
         run(load(TrainConfig, sys.argv[1:], prog="train.py"))
-    except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"train.py: {error}", file=sys.stderr)
-        return 2
+    except BaseException as error:
+        known = verdict(error)
+        if known is None:
+            raise
+        if os.environ.get("RANK", "0") == "0" or known[1].startswith("rank "):
+            print(f"train.py: {known[1]}", file=sys.stderr)
+        return known[0]
     return 0
 
 

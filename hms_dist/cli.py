@@ -5,10 +5,11 @@ their verb is called, because torch, timm and pandas take seconds.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, verdict
 
 VERBS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
@@ -35,12 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _call(words[0], words[1:])
-    except UserError as error:
-        print(f"hms-dist {words[0]}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"hms-dist {words[0]}: interrupted; rerun the same command to go on", file=sys.stderr)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except BaseException as error:
+        known = verdict(error)
+        if known is None:
+            raise
+        print(f"hms-dist {words[0]}: {known[1]}", file=sys.stderr)
+        return known[0]
 
 
 def _call(verb: str, words: list[str]) -> int:
@@ -52,7 +56,7 @@ def _call(verb: str, words: list[str]) -> int:
 
     module = importlib.import_module(module_name)
     command = load(getattr(module, class_name), words, prog=f"hms-dist {verb}")
-    start_log()
+    start_log(int(os.environ.get("RANK", "0")))
     module.run(command)
     return 0
 

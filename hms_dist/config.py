@@ -33,6 +33,8 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected options, found {values!r}; the file is damaged")
     check_names(values, cls, where)
     parser = _parser(cls, "hms-dist")
     return _build(cls, parser, parser.parse_object, dict(values))

@@ -1,4 +1,6 @@
-"""The one exception that is the user's to mend."""
+"""Exceptions that end in one line instead of a traceback."""
+
+import errno
 
 
 class UserError(Exception):
@@ -7,6 +9,29 @@ class UserError(Exception):
     The message is one line: where (file, row or option), what was expected, what was found and what
     to do. The command line prints it without a traceback and exits with 2.
     """
+
+
+class JobError(Exception):
+    """A job that failed for no mistake of the user's; one line, exit code 1. What was finished stands."""
+
+
+class Stopped(JobError):
+    """A job that was asked to stop; the same command does the rest."""
+
+
+def verdict(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and line of an exception that the user can understand; None for a fault of ours."""
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, JobError):
+        return 1, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 1, "interrupted; rerun the same command to go on"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 1, f"{error.filename or 'writing'}: no space left on the disk; free some and rerun the same command"
+    if isinstance(error, OSError) and error.filename is not None:
+        return 2, f"{error.filename}: {error.strerror}; check the path and its rights"
+    return None
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:

@@ -39,9 +39,9 @@ def constant_prediction(truth: Floats) -> Floats:
     return np.broadcast_to(truth.mean(axis=0), truth.shape)
 
 
-def gap_closed(model_kl: float, constant_kl: float, oracle_kl: float) -> float:
-    """Share of the way from the constant predictor to the oracle that the model goes; 1 is the oracle."""
-    return (constant_kl - model_kl) / (constant_kl - oracle_kl)
+def gap_closed(model_kl: float, constant_kl: float, oracle_kl: float) -> float | None:
+    """Share of the way from the constant predictor to the oracle that the model goes; None: there is no way."""
+    return (constant_kl - model_kl) / (constant_kl - oracle_kl) if constant_kl > oracle_kl else None
 
 
 def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
@@ -67,7 +67,7 @@ def score(
     result["class_kl"] = dict(zip(CLASSES, class_kl(truth, prediction).tolist(), strict=True))
     best = row_kl(truth, oracle) if oracle is not None else None
     for name, mask in strata(num_voters).items():
-        entry = {
+        entry: dict[str, Any] = {
             "num_rows": int(mask.sum()),
             "kl": float(model[mask].mean()),
             "constant_kl": float(constant[mask].mean()),

@@ -28,34 +28,51 @@ def prediction_table(
 
 
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
-    """Write Parquet, or for `.csv` Kaggle's submission columns (one row an EEG), atomically."""
+    """Write Parquet, or for `.csv` Kaggle's submission columns, atomically. Raises UserError as `check_rows`."""
+    check_rows(path, table["eeg_id"].to_numpy(np.int64))
     if path.suffix == ".csv":
-        if table["eeg_id"].duplicated().any():
-            raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
         renamed = table.rename(columns=dict(zip(CLASSES, VOTE_COLUMNS, strict=True)))
         with atomic(path, "w") as file:
             renamed[["eeg_id", *VOTE_COLUMNS]].to_csv(file, index=False)
-    elif path.suffix == ".parquet":
+    else:
         with atomic(path) as file:
             table.to_parquet(file, index=False)
-    else:
+
+
+def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
+    """Refuse, before any work, a table that could not be written: wrong ending, no folder, a submission of several
+    rows an EEG. Raises UserError."""
+    if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; make it, or choose another --out")
+    if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
+        raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read what `write_predictions` wrote. Raises UserError for a missing file or column, or doubled keys."""
+    ids = ["eeg_id"] if path.suffix == ".csv" else list(ID_FIELDS)
+    columns = VOTE_COLUMNS if path.suffix == ".csv" else CLASSES
+    table = read_table(path, [*ids, *columns]).rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
+    twice = table[ids[0]].duplicated()
+    if twice.any():
+        raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
+    return table
+
+
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A Parquet or CSV table with these columns, all but `key` numbers. Raises UserError naming what is not so."""
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run hms-dist predict first") from error
+        raise UserError(f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
-    table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
-    required = [*(("eeg_id",) if path.suffix == ".csv" else ID_FIELDS), *CLASSES]
-    missing = [name for name in required if name not in table]
+    missing = [name for name in columns if name not in table]
     if missing:
-        raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(required)}")
-    twice = table[required[0]].duplicated()
-    if twice.any():
-        raise UserError(f"{path}: {required[0]} {table[required[0]][twice].iloc[0]} stands twice; expected once")
+        raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(columns)}")
+    for name in columns:
+        if name != "key" and not pd.api.types.is_numeric_dtype(table[name]):
+            raise UserError(f"{path}: column {name}: expected numbers, found {table[name].dtype}; mend the table")
     return table

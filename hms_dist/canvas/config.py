@@ -26,9 +26,10 @@ class Placement:
     arrangement: Literal["as_is", "time_down", "stacked"] = "as_is"
     """as_is: a picture without regions. time_down: a row a time, regions side by side, low frequencies left.
     stacked: time along x, regions one under the other, low frequencies (or a channel's first row) on top."""
-    resize: Literal["bilinear", "area"] = "bilinear"
+    resize: Literal["bilinear", "area", "exact"] = "bilinear"
     """How a picture of another size is brought to `height` x `width`: bilinear without smoothing (OpenCV's
-    INTER_LINEAR), or the mean of the area that each pixel covers (for pictures made much smaller)."""
+    INTER_LINEAR), or the mean of the area that each pixel covers (for pictures made much smaller); exact: a
+    panel of another size, from another render recipe perhaps, is refused."""
     scale: float = 1.0
     """Multiplies the pixel values at the end."""
     top: int

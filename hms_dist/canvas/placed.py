@@ -33,6 +33,8 @@ class PlacedPanel:
         self.regions = placement.regions or self.spec.regions
         self._check_arrangement()
         self._check_values()
+        if placement.resize == "exact":
+            self._check_size()
         if flips:
             self._check_flip(specs)
         natural = placement.frequency_order == "natural_sort"
@@ -99,6 +101,20 @@ class PlacedPanel:
             )
         if placement.frequency_order == "natural_sort" and not spec.rows_hz:
             raise UserError(f"canvas: '{name}' states no frequencies; frequency_order must be rising")
+
+    def _check_size(self) -> None:
+        placement, shape = self.placement, self.spec.shape
+        rows, columns = shape[-2], shape[-1]
+        if placement.arrangement != "as_is":
+            first, end = placement.time_crop or (0, columns)
+            rows, columns = len(self.regions) * rows, end - first
+            if placement.arrangement == "time_down":
+                rows, columns = columns, rows
+        if (rows, columns) != (placement.height, placement.width):
+            raise UserError(
+                f"canvas: '{placement.panel}' of this shard set is {rows} x {columns}, the canvas is made for "
+                f"{placement.height} x {placement.width}; render with the recipe that the canvas names"
+            )
 
     def _check_values(self) -> None:
         name, normalise = self.placement.panel, self.placement.normalise

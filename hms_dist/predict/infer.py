@@ -1,7 +1,9 @@
 """Predicting every row of a shard set with the weights of a run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,10 +11,10 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.model.build import ModelConfig, build
-from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
 from hms_dist.train.checkpoint import load_weights
-from hms_dist.train.data import ShardSet, open_shards, split_rows
+from hms_dist.train.data import ShardSet, open_shards, panel_recipes, split_rows
 from hms_dist.train.evaluate import predict_rows
 from hms_dist.train.folder import read_config, stored_weights
 from hms_dist.train.run_canvas import read_canvas
@@ -46,10 +48,12 @@ def run(command: Predict) -> None:
         raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
     config = read_config(command.run)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False)
+    check_rows(command.out, shards.index.ids("eeg_id"))
     model = build(ModelConfig(name=config.model.name), seed=0)
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(command.run))
+    _check_recipe(command.shards, facts["panels"], shards)
     world = open_world(config.precision, config.timeout_s)
     prepared: torch.nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
     rows = np.arange(len(shards.index))
@@ -58,6 +62,17 @@ def run(command: Predict) -> None:
         folds = held_out_folds(config, shards, str(facts["shards"]))
         write_predictions(command.out, prediction_table(shards.index.frame, folds, found))
         LOG.info("%d rows predicted: %s", len(rows), command.out)
+
+
+def _check_recipe(folder: Path, trained: Mapping[str, Any], shards: ShardSet) -> None:
+    """Refuse a shard set whose panels were rendered otherwise than those that the model was trained on."""
+    found = panel_recipes(shards)
+    different = [name for name, recipe in found.items() if trained.get(name, recipe) != recipe]
+    if different:
+        raise UserError(
+            f"{folder}: its {' and '.join(different)} were rendered with other options than those the run was trained "
+            "on; render with the run's recipe"
+        )
 
 
 def held_out_folds(config: TrainConfig, shards: ShardSet, trained_on: str) -> NDArray[np.int64]:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
 from hms_dist.metrics import score
-from hms_dist.predictions import read_predictions
-from hms_dist.shards.index import read_index
-from hms_dist.shards.schema import INDEX_NAME
+from hms_dist.predictions import read_predictions, read_table
+from hms_dist.shards.index import open_set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +42,21 @@ def scored(command: Score) -> dict[str, object]:
     joined = _join(predictions, labels, keys, command.labels)
     votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
     truth = None if command.truth is None else _truth(command.truth, joined)
-    return score(targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64), num_voters(votes), truth)
+    result = score(targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64), num_voters(votes), truth)
+    return {**result, "num_rows_without_prediction": len(labels) - len(joined)}
 
 
 def _labels(path: Path) -> pd.DataFrame:
-    if not path.is_dir():
-        return read_labels(path).frame
-    index = read_index(path / INDEX_NAME)
-    _ = index.votes
-    return index.frame
+    """Label rows with votes, of a shard set or a table."""
+    if path.is_dir():
+        _, index = open_set(path)
+        labelled, frame = index.labelled, index.frame
+    else:
+        table = read_labels(path)
+        labelled, frame = table.labelled, table.frame
+    if not labelled:
+        raise UserError(f"{path}: the rows have no votes; scoring needs labelled rows")
+    return frame
 
 
 def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path) -> pd.DataFrame:
@@ -68,6 +73,8 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path)
 def _truth(path: Path, joined: pd.DataFrame) -> NDArray[np.float64]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
-    truth = pd.read_parquet(path).rename(columns={name: f"true_{name}" for name in CLASSES})
+    truth = read_table(path, ["eeg_id", "eeg_sub_id", *CLASSES]).rename(
+        columns={name: f"true_{name}" for name in CLASSES}
+    )
     keys = ["eeg_id", "eeg_sub_id"]
     return _join(joined[keys], truth, keys, path)[[f"true_{name}" for name in CLASSES]].to_numpy(np.float64)

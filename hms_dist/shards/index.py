@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import digest
+from hms_dist.files import digest, sha256_of
 from hms_dist.labels import VOTE_COLUMNS, num_voters, targets_of
 from hms_dist.shards.schema import FORMAT_VERSION, INDEX_NAME, MANIFEST_NAME, PanelSpec, spec_from_json
 
@@ -139,6 +139,18 @@ def index_schema(members: Sequence[str]) -> pa.Schema:
     """Arrow schema of an index whose samples hold `members`."""
     fields = [(f"{member}.{name}", kind) for member in members for name, kind in MEMBER_FIELDS]
     return pa.schema([*SAMPLE_FIELDS, *fields])
+
+
+def open_set(folder: Path) -> tuple[Manifest, Index]:
+    """Manifest and index of a complete shard set. Raises UserError if one is missing, damaged or of another set."""
+    manifest = read_manifest(folder)
+    path = folder / INDEX_NAME
+    index = read_index(path)
+    if sha256_of(path) != next(entry["sha256"] for entry in manifest.files if entry["name"] == INDEX_NAME):
+        raise UserError(
+            f"{path}: not the index that the manifest names; damaged, or of another set; run hms-dist verify"
+        )
+    return manifest, index
 
 
 def read_index(path: Path) -> Index:

@@ -8,10 +8,9 @@ import numpy as np
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
-from hms_dist.errors import UserError
+from hms_dist.files import digest
 from hms_dist.labels import patient_folds
-from hms_dist.shards.index import Index, Manifest, read_index, read_manifest
-from hms_dist.shards.schema import INDEX_NAME
+from hms_dist.shards.index import Index, Manifest, open_set
 from hms_dist.stream.plan import Rows, plan_epoch
 from hms_dist.stream.reader import ShardReader
 from hms_dist.train.settings import TrainConfig
@@ -37,17 +36,18 @@ def open_shards(folder: Path, canvas: CanvasConfig, *, flips: bool) -> ShardSet:
 
     Raises UserError if the set is incomplete or lacks a panel.
     """
-    manifest = read_manifest(folder)
-    index = read_index(folder / INDEX_NAME)
-    if len(index) != manifest.num_samples:
-        raise UserError(
-            f"{folder / INDEX_NAME}: expected {manifest.num_samples} rows, found {len(index)}; run hms-dist verify"
-        )
+    manifest, index = open_set(folder)
     return _for_canvas(folder, manifest, index, Canvas(canvas, manifest.panels, flips=flips))
 
 
 def _for_canvas(folder: Path, manifest: Manifest, index: Index, canvas: Canvas) -> ShardSet:
     return ShardSet(folder, manifest, index, ShardReader(folder, manifest, index, canvas.panels), canvas)
+
+
+def panel_recipes(shards: ShardSet) -> dict[str, str]:
+    """For each panel that the canvas reads, a digest of the options it was rendered with."""
+    recipes = shards.manifest.render_config["panels"]
+    return {name: digest(recipes[name]) for name in shards.canvas.panels}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from hms_dist.errors import UserError
 from hms_dist.train.checkpoint import Checkpoint, load_latest
 from hms_dist.train.record import CONFIG_NAME
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.whole_folder import present
 
 CHECKPOINTS = "checkpoints"
 BEST, FINAL = "best", "final"
@@ -24,26 +25,32 @@ NEUTRAL = (
 """Options that do not change what a run computes; a resume may change them."""
 
 
-def claim_folder(config: TrainConfig) -> None:
-    """Make the run folder and write config.yaml into it.
+def check_folder(config: TrainConfig) -> None:
+    """Raises UserError if the run folder holds a run of another configuration, or any run with `resume: never`.
 
-    Raises UserError if it holds a run of another configuration, or any run with `resume: never`.
+    A run that was refused before it began holds the folder for nobody.
     """
     path = config.out / CONFIG_NAME
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"{config.out}: expected a folder for the run, found a file; choose another --out")
     if path.exists():
         if config.resume == "never":
             raise UserError(
                 f"{config.out}: holds a run already; choose another --out, or continue it with --resume auto"
             )
-        before, now = read_yaml(path), to_dict(config)
+        before, now = to_dict(read_config(config.out)), to_dict(config)
         different = [name for name in now if name not in NEUTRAL and before.get(name) != now[name]]
         if different:
             raise UserError(
                 f"{config.out}: holds a run whose {' and '.join(different)} differ; choose another --out, or give "
                 "the options that the run began with"
             )
+
+
+def begin_folder(config: TrainConfig) -> None:
+    """Make the run folder and write config.yaml into it."""
     config.out.mkdir(parents=True, exist_ok=True)
-    save(config, path)
+    save(config, config.out / CONFIG_NAME)
 
 
 def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
@@ -55,7 +62,7 @@ def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
 def stored_weights(run: Path) -> Path:
     """Folder of the weights to use of a run: best/, else final/. Raises UserError if there is neither."""
     for name in (BEST, FINAL):
-        if (run / name).is_dir():
+        if present(run / name) is not None:
             return run / name
     raise UserError(f"{run}: no {BEST}/ or {FINAL}/ weights; is this a run folder, and has the run finished an epoch?")
 

@@ -1,13 +1,13 @@
 """The training run: open, fit epoch by epoch, evaluate, save, say what happened."""
 
-import traceback
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from hms_dist.errors import UserError
+from hms_dist.errors import JobError, UserError
 from hms_dist.files import write_json
 from hms_dist.metrics import class_kl, kaggle_kl
 from hms_dist.model.build import build
@@ -17,9 +17,9 @@ from hms_dist.run import LOG, environment, start_log
 from hms_dist.stream.loader import load
 from hms_dist.stream.plan import Rows, plan_epoch
 from hms_dist.train.checkpoint import save_checkpoint, save_weights
-from hms_dist.train.data import RunData, open_run_data
+from hms_dist.train.data import RunData, open_run_data, panel_recipes
 from hms_dist.train.evaluate import predict_rows
-from hms_dist.train.folder import BEST, CHECKPOINTS, FINAL, claim_folder, find_checkpoint
+from hms_dist.train.folder import BEST, CHECKPOINTS, FINAL, begin_folder, check_folder, find_checkpoint
 from hms_dist.train.meter import Meter
 from hms_dist.train.optim import build_optimizer
 from hms_dist.train.record import (
@@ -27,6 +27,7 @@ from hms_dist.train.record import (
     LOG_NAME,
     PREDICTIONS_NAME,
     MetricsLog,
+    reported,
     write_status,
 )
 from hms_dist.train.run_canvas import with_statistics
@@ -41,27 +42,19 @@ def run(config: TrainConfig) -> None:
     Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
     """
     is_main = launched_rank() == 0
+    check_folder(config)
+    config.batching.check_world(launched_ranks())
+    data = open_run_data(config)
     if is_main:
-        claim_folder(config)
+        begin_folder(config)
     start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
-    try:
-        config.batching.check_world(launched_ranks())
-        data = open_run_data(config)
+    with reported(config.out, launched_rank()):
         world = open_world(config.precision, config.timeout_s)
         try:
             Trainer(config, with_statistics(config, data, world), world).fit()
         finally:
             data.shards.reader.close()
             world.accelerator.end_training()
-    except UserError as error:
-        if is_main:
-            write_status(config.out, "refused", exit_code=2, message=str(error))
-        raise
-    except BaseException as error:
-        if is_main:
-            message = traceback.format_exception_only(error)[-1].strip()
-            write_status(config.out, "failed", exit_code=1, message=message)
-        raise
 
 
 class Trainer:
@@ -131,6 +124,8 @@ class Trainer:
                 self._save()
 
     def _log_step(self, step: Step, loss: float, meter: Meter) -> None:
+        if not math.isfinite(loss):
+            raise JobError(f"the loss is {loss} at step {step.overall + 1}; lower optim.lr, or set optim.max_grad_norm")
         if self.metrics is None:
             return
         images_per_s, data_wait_share = meter.read()
@@ -168,6 +163,7 @@ class Trainer:
         """What a resume compares, and what later users of the weights may ask."""
         return {
             "shards": self.data.shards.manifest.fingerprint,
+            "panels": panel_recipes(self.data.shards),
             "fold": self.config.fold,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

@@ -2,11 +2,15 @@
 
 import json
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hms_dist.errors import UserError
+from hms_dist.errors import JobError, UserError
 from hms_dist.files import atomic, write_json
+from hms_dist.run import LOG
 
 CONFIG_NAME = "config.yaml"
 STATUS_NAME = "status.json"
@@ -24,6 +28,35 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
     Launchers swallow exit codes, so scripts read this file instead.
     """
     write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
+
+
+@contextmanager
+def reported(folder: Path, rank: int) -> Iterator[None]:
+    """Write how a run ended into its status.json when it ends by an exception, which passes on.
+
+    Whichever rank fails first says so; the others only lose their connection. A mistake found by a rank that does not
+    speak to the user carries the rank's number.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        LOG.info("interrupted; rerun the same command to go on")
+        if rank == 0:
+            write_status(folder, "interrupted", exit_code=1, message="rerun the same command to go on")
+        raise
+    except (UserError, JobError) as error:
+        where = f"rank {rank}: " if rank else ""
+        state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
+        LOG.error("%s", error)
+        write_status(folder, state, exit_code=code, message=f"{where}{error}")
+        raise type(error)(f"{where}{error}") from error
+    except BaseException as error:
+        message = traceback.format_exception_only(error)[-1].strip()
+        LOG.error("%s", message)
+        known = read_status(folder)
+        if rank == 0 and (known is None or known["state"] == "running"):
+            write_status(folder, "failed", exit_code=1, message=message)
+        raise
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
@@ -50,7 +83,7 @@ class MetricsLog:
     def write(self, **values: Any) -> None:
         """Append one line."""
         with self._path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(values, allow_nan=False) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ class TrainConfig:
     canvas: CanvasConfig
     """What the model sees: a file such as configs/canvas/sixteenth_place.yaml."""
     seed: int = 0
-    """Seed of weights, order, draws and folds; 0 to 2^32 - 1."""
+    """Seed of weights, order and draws; 0 to 2^32 - 1."""
     fold: int | Literal["none"] = 0
     """Validation fold, counted from 0; none: train on all rows, validate on none."""
     num_folds: int = 5

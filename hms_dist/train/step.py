@@ -56,7 +56,7 @@ class Stepper:
         rate = config.optim.lr * learning_rate_factor(config.schedule, step.overall, step.num_steps)
         set_learning_rate(self.optimizer, rate)
         groups = config.batching.groups_of(world.rank, world.num_ranks)
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=world.device)
         self.norms.begin_step()
         for group in groups:
             batch = next(batches)
@@ -66,7 +66,7 @@ class Stepper:
                 loss = kl_sum(self.model(self._images(batch, step.epoch)), self._targets(batch))
                 world.accelerator.backward(loss * (world.num_ranks / config.global_batch))
             self.norms.after_group()
-            total = total + loss.detach().to(total)
+            total += loss.detach()
         if config.optim.max_grad_norm is not None:
             world.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
         self.optimizer.step()

@@ -33,6 +33,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield temporary
         paths = sorted(temporary.iterdir())
         for path in paths:
+            path.chmod(0o666 & ~_umask())  # safetensors lets nobody else read
             _sync_file(path)
         write_json(temporary / HASHES_NAME, {path.name: sha256_of(path) for path in paths})
     except BaseException:
@@ -80,6 +81,12 @@ def discard(folder: Path) -> None:
 
 def _hidden(folder: Path, role: str) -> Path:
     return folder.with_name(f".{folder.name}.{role}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _sync_file(path: Path) -> None:

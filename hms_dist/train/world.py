@@ -54,12 +54,6 @@ class World:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
-    def any(self, flag: bool) -> bool:
-        """True on every rank if it is true on one."""
-        count = torch.tensor([float(flag)])
-        self.sum_(count)
-        return bool(count.item() > 0)
-
     def wait(self) -> None:
         """Wait for all ranks."""
         self.accelerator.wait_for_everyone()

@@ -36,7 +36,10 @@ REGIONS = PanelSpec(
         ({"regions": ("LL", "XX")}, "canvas: 'a' has no region 'XX'; one of: LL, RL, LP, RP"),
         ({"regions": ("LL",), "time_crop": (0, 33)}, "canvas: time_crop of 'a' ends at 33; it has 32 columns"),
         ({"arrangement": "as_is"}, "canvas: 'a' has axes region, frequency, time; arrangement as_is needs two"),
-        ({"panel": "bits"}, "canvas: 'bits' has axes row, column; arrangement stacked needs regions or channels, rows, "),
+        (
+            {"panel": "bits"},
+            "canvas: 'bits' has axes row, column; arrangement stacked needs regions or channels, rows, ",
+        ),
         ({"normalise": Standardise()}, r"canvas: Standardise needs a panel in ln\(power\), 'a' is in dB"),
         ({"normalise": QuantileLog10()}, "canvas: QuantileLog10 needs a panel in"),
         ({"panel": "logs"}, "canvas: 'logs' holds gaps"),
@@ -70,7 +73,10 @@ def test_what_the_shard_set_cannot_give(change: dict, message: str) -> None:
         ({"time_crop": [9, 9]}, r"time_crop: must be \[first, end\]"),
         ({"arrangement": "as_is", "regions": ["LL"]}, "arrangement: 'a' as_is has no regions"),
         ({"arrangement": "sideways"}, "arrangement"),
-        ({"normalise": {"class_path": "Median"}}, "unknown normaliser 'Median'; one of: Affine, DataWide, QuantileLog10, Stan"),
+        (
+            {"normalise": {"class_path": "Median"}},
+            "unknown normaliser 'Median'; one of: Affine, DataWide, QuantileLog10, Stan",
+        ),
         ({"colour": "red"}, "unknown option 'colour'; one of: panel"),
     ],
 )

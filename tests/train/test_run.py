@@ -1,6 +1,7 @@
 """One rank, end to end: what a run leaves behind, that it repeats, and that a stopped one resumes bit for bit."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,19 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from hms_dist.errors import UserError
+from hms_dist.errors import JobError, UserError
+from hms_dist.images import DEFAULT_PANELS
+from hms_dist.images.eeg_spectrogram import EegSpectrogram
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import kaggle_kl
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
+from hms_dist.render import Render
+from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
 from hms_dist.train import loop
 from hms_dist.train.data import open_run_data
+from hms_dist.train.folder import stored_weights
 from hms_dist.train.loop import Trainer, run
 from hms_dist.train.record import read_metrics
 from hms_dist.train.step import Stepper
@@ -117,7 +123,7 @@ def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
     monkeypatch.setattr(Stepper, "take", stop)
     with pytest.raises(KeyboardInterrupt):
         run(stopped)
-    assert json.loads((stopped.out / "status.json").read_text())["state"] == "failed"
+    assert json.loads((stopped.out / "status.json").read_text())["state"] == "interrupted"
     monkeypatch.setattr(Stepper, "take", real)
     torch.manual_seed(99)
     again(stopped)
@@ -145,9 +151,6 @@ def test_a_run_folder_of_another_configuration_is_refused(small):
 
 
 def test_another_shard_set_is_refused_at_resume(small, recordings, tmp_path):
-    from hms_dist.render import Render
-    from hms_dist.render import run as render
-
     run(small(epochs=1))
     render(Render(data=recordings, out=tmp_path / "other", samples_per_shard=16, seed=1))
     with pytest.raises(UserError, match="not the shard set that"):
@@ -170,13 +173,52 @@ def test_ranks_that_accelerate_does_not_see_are_refused(monkeypatch):
         loop.open_world("float32", 60)
 
 
-def test_a_refusal_is_in_the_status_too(small):
-    config = small(selection__min_votes=1000)
+def test_a_refusal_before_the_start_leaves_the_folder_free(small):
     with pytest.raises(UserError, match="selection leaves 0 of"):
+        run(small(selection__min_votes=1000))
+    assert not small().out.exists()
+    again(small(epochs=1))
+
+
+def test_a_mistake_on_a_finished_run_does_not_touch_its_record(small, tmp_path):
+    run(small(epochs=1))
+    before = {p.name: p.read_bytes() for p in small().out.iterdir() if p.is_file()}
+    with pytest.raises(UserError, match="no such folder"):
+        again(small(epochs=1, shards=tmp_path / "nowhere"))
+    assert before == {p.name: p.read_bytes() for p in small().out.iterdir() if p.is_file()}
+
+
+def test_a_loss_that_is_no_number_ends_the_run(small):
+    config = small(optim__lr=1e12, epochs=8)
+    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+; lower optim.lr"):
         run(config)
     status = json.loads((config.out / "status.json").read_text())
-    assert (status["state"], status["exit_code"]) == ("refused", 2)
-    assert "selection leaves 0 of" in status["message"]
+    assert (status["state"], status["exit_code"]) == ("failed", 1)
+    assert all("loss" not in line or np.isfinite(line["loss"]) for line in read_metrics(config.out))
+
+
+def test_weights_can_be_read_by_others(small):
+    run(small(epochs=1))
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in (small().out / "best").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_predicting_on_another_recipe_is_refused(small, recordings, tmp_path):
+    run(small(epochs=1))
+    panels = {**DEFAULT_PANELS, "eeg_spectrogram": EegSpectrogram(reference="record")}
+    render(Render(data=recordings, out=tmp_path / "other", panels=panels))
+    with pytest.raises(UserError, match="its eeg_spectrogram were rendered with other options"):
+        predict(Predict(run=small().out, shards=tmp_path / "other", out=tmp_path / "p.parquet"))
+
+
+def test_predict_finds_the_best_weights_between_two_renames(small, shard_set, tmp_path):
+    run(small(epochs=1))
+    (small().out / "best").rename(small().out / ".best.old")
+    assert stored_weights(small().out).name == "best"
+    AcceleratorState._reset_state(reset_partial_state=True)
+    predict(Predict(run=small().out, shards=shard_set, out=tmp_path / "p.parquet"))
 
 
 def test_the_loss_is_the_mean_over_the_global_batch(small, monkeypatch):
@@ -215,5 +257,5 @@ def test_evaluation_pads_without_a_trace(small):
 
 
 def _claimed(config):
-    loop.claim_folder(config)
+    loop.begin_folder(config)
     return config

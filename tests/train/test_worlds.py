@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,11 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_dist.config import load
 from hms_dist.labels import CLASSES
 from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
+from hms_dist.stream.plan import plan_epoch
+from hms_dist.train.data import open_run_data
 from hms_dist.train.record import read_metrics
+from hms_dist.train.settings import TrainConfig
 
 pytestmark = pytest.mark.slow
 
@@ -113,8 +118,6 @@ def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, tmp_path):
 
 def _keep_first_epoch(run):
     """Make a finished run look as it did after its first epoch."""
-    import shutil
-
     first, last = sorted((run / "checkpoints").glob("step-*"))
     shutil.rmtree(last)
     (run / "checkpoints/latest").write_text(f"{first.name}\n")
@@ -127,8 +130,26 @@ def test_a_user_error_is_one_line_and_exit_code_2(repository, small_file, shard_
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("train.py: ")
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_damage_that_only_the_second_rank_meets_is_told(repository, small_file, shard_set, tmp_path):
+    shards = shutil.copytree(shard_set, tmp_path / "shards")
+    config = load(TrainConfig, ["--config", str(small_file), "--shards", str(shards), "--out", str(tmp_path / "run")])
+    data = open_run_data(config)
+    plan = plan_epoch(data.index, data.train_rows, config.selection, seed=0, epoch=0, global_batch=4)
+    row = data.index.frame.iloc[config.batching.rows_of(plan, 0, 1)[0]]
+    path = shards / f"shard-{row['shard']:06d}.tar"
+    content = bytearray(path.read_bytes())
+    content[row["eeg_spectrogram.offset"] + 100] ^= 1
+    path.write_bytes(content)
+    words = ["--config", str(small_file), "--shards", str(shards), "--out", str(tmp_path / "run")]
+    done = start(repository, "torchrun", ["train.py", *words], check=False)
+    assert done.returncode != 0
+    assert f"train.py: rank 1: {path}: eeg_spectrogram of {row['key']}" in done.stderr
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("refused", 2)
+    assert status["message"].startswith("rank 1: ")
 
 
 def test_three_groups_cannot_be_shared_by_two_ranks(repository, small_file, shard_set, tmp_path):
@@ -136,4 +157,3 @@ def test_three_groups_cannot_be_shared_by_two_ranks(repository, small_file, shar
     done = start(repository, "torchrun", ["train.py", *words, "--global_batch", "6"], check=False)
     assert done.returncode != 0
     assert "= 3 groups cannot be shared equally by 2 ranks" in done.stderr
-    assert json.loads((tmp_path / "run/status.json").read_text())["exit_code"] == 2

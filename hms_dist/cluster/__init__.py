@@ -1,1 +1,0 @@
-"""Clusters: preemption and batch scripts."""
