@@ -50,7 +50,7 @@ def test_no_spike_falls_between_the_instants() -> None:
 
 
 def test_equals_pywt_inside() -> None:
-    """pywt samples the wavelet coarsely: about 2 % of the largest value, away from the ends; columns of 5 samples."""
+    """pywt samples the wavelet coarsely: 2 to 3 % of the largest value, away from the ends; columns of 5 samples."""
     signal = np.cumsum(np.random.default_rng().normal(0, 5, 10_000))
     signal -= signal.mean()
     rows_hz = tuple(np.geomspace(0.5, 40, 24).tolist())
@@ -63,7 +63,7 @@ def test_equals_pywt_inside() -> None:
     found = transform(signal[None], rows_hz, 6.0, 2000)[0][:, 500:-500]
     for row, hz in enumerate(rows_hz):
         error = np.abs(found[row] - expected[row]).max()
-        assert error < 0.02 * max(expected[row].max(), found[row].max()), hz
+        assert error < 0.03 * max(expected[row].max(), found[row].max()), hz
 
 
 @pytest.mark.parametrize("hz", [0.7, 3.0, 11.0, 40.0])
