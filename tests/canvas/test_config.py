@@ -36,7 +36,10 @@ REGIONS = PanelSpec(
         ({"regions": ("LL", "XX")}, "canvas: 'a' has no region 'XX'; one of: LL, RL, LP, RP"),
         ({"regions": ("LL",), "time_crop": (0, 33)}, "canvas: time_crop of 'a' ends at 33; it has 32 columns"),
         ({"arrangement": "as_is"}, "canvas: 'a' has axes region, frequency, time; arrangement as_is needs two"),
-        ({"panel": "bits"}, "canvas: 'bits' has axes row, column; arrangement stacked needs regions or channels, rows, "),
+        (
+            {"panel": "bits"},
+            "canvas: 'bits' has axes row, column; arrangement stacked needs regions or channels, rows, ",
+        ),
         ({"normalise": Standardise()}, r"canvas: Standardise needs a panel in ln\(power\), 'a' is in dB"),
         ({"normalise": QuantileLog10()}, "canvas: QuantileLog10 needs a panel in"),
         ({"panel": "logs"}, "canvas: 'logs' holds gaps"),
@@ -58,6 +61,25 @@ def test_what_the_shard_set_cannot_give(change: dict, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_flipped_panel_must_show_the_other_side() -> None:
+    left = PanelSpec(
+        shape=(16, 32), dtype="bit", codec="npy", axes=("row", "time"), unit="lit", traces=("Fp1-F3", "EKG")
+    )
+    specs = {"left": left, "right": replace(left, traces=("Fp2-F4", "EKG"))}
+    Canvas(one(Placement(panel="left", flipped_panel="right", **PLACE)), specs)
+    with pytest.raises(UserError, match="show the same side; name the panel rendered with flipped: true"):
+        Canvas(one(Placement(panel="left", flipped_panel="left", **PLACE)), specs)
+
+
+def test_channels_flip_by_their_electrodes() -> None:
+    channels = replace(REGIONS, axes=("channel", "statistic", "time"), regions=("C3", "Fz-F4", "C4", "Fz-Cz"))
+    placement = Placement(panel="a", arrangement="stacked", **PLACE)
+    with pytest.raises(UserError, match="'a' cannot be flipped by its regions"):
+        Canvas(one(placement), {"a": channels})
+    Canvas(one(placement), {"a": channels}, flips=False)
+    Canvas(one(replace(placement, regions=("C4", "Fz-Cz"))), {"a": channels})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -70,7 +92,10 @@ def test_what_the_shard_set_cannot_give(change: dict, message: str) -> None:
         ({"time_crop": [9, 9]}, r"time_crop: must be \[first, end\]"),
         ({"arrangement": "as_is", "regions": ["LL"]}, "arrangement: 'a' as_is has no regions"),
         ({"arrangement": "sideways"}, "arrangement"),
-        ({"normalise": {"class_path": "Median"}}, "unknown normaliser 'Median'; one of: Affine, DataWide, QuantileLog10, Stan"),
+        (
+            {"normalise": {"class_path": "Median"}},
+            "unknown normaliser 'Median'; one of: Affine, DataWide, QuantileLog10, Stan",
+        ),
         ({"colour": "red"}, "unknown option 'colour'; one of: panel"),
     ],
 )

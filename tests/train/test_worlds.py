@@ -83,9 +83,22 @@ def test_a_checkpoint_scores_the_same_at_any_world_size(repository, train, recor
     found = {}
     for launcher in ("alone", "torchrun"):
         out = tmp_path / f"{launcher}.parquet"
-        words = ["-m", *(["--"] if launcher == "torchrun" else []), "hms_dist", "predict", "--run", str(run), "--shards", str(shards), "--out", str(out)]
+        words = [
+            "-m",
+            *(["--"] if launcher == "torchrun" else []),
+            "hms_dist",
+            "predict",
+            "--run",
+            str(run),
+            "--shards",
+            str(shards),
+            "--out",
+            str(out),
+        ]
         start(repository, launcher, words)
-        scored = start(repository, "alone", ["-m", "hms_dist", "score", "--predictions", str(out), "--labels", str(shards)])
+        scored = start(
+            repository, "alone", ["-m", "hms_dist", "score", "--predictions", str(out), "--labels", str(shards)]
+        )
         found[launcher] = (pd.read_parquet(out).set_index("key"), json.loads(scored.stdout))
     assert found["alone"][1]["num_rows"] == 47
     assert found["torchrun"][1]["kl"] == pytest.approx(found["alone"][1]["kl"], abs=1e-6)
@@ -131,3 +144,17 @@ def test_three_groups_cannot_be_shared_by_two_ranks(repository, small_file, shar
     assert done.returncode != 0
     assert "= 3 groups cannot be shared equally by 2 ranks" in done.stderr
     assert json.loads((tmp_path / "run/status.json").read_text())["exit_code"] == 2
+
+
+def test_data_wide_statistics_are_one_at_any_number_of_ranks(train, tmp_path):
+    """Equal to the bit; a second start reads what the first one kept."""
+    canvas = tmp_path / "canvas.yaml"
+    canvas.write_text(
+        "{height: 64, width: 64, placements: [{panel: kaggle_spectrogram, normalise: {class_path: DataWide}, "
+        "arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 64}]}"
+    )
+    words = ["--canvas", str(canvas), "--epochs", "1"]
+    runs = [train(launcher, launcher, *words) for launcher in ("alone", "torchrun", "torchrun")]
+    one, *others = [(run / "canvas.yaml").read_text() for run in runs]
+    assert "mean: null" not in one
+    assert others == [one, one]
