@@ -8,11 +8,15 @@ import torch
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
+from hms_dist.labels import CLASSES
+from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
 from hms_dist.run import LOG
-from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.shards.index import Index, read_index, read_manifest
 from hms_dist.shards.schema import INDEX_NAME
 from hms_dist.stream.reader import ShardReader
+from hms_dist.train.data import open_shards
+from hms_dist.train.statistics import filled, needs_statistics, row_moments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,27 +33,57 @@ class Show:
     """Canvas to draw, such as configs/canvas/sixteenth_place.yaml. None: every panel, one under the other."""
     flip: bool = False
     """Draw the canvas with left and right exchanged."""
+    axes: bool = False
+    """Draw the canvas with region and channel names, frequencies, times and a title (needs matplotlib, extra
+    `report`). False: the picture alone, pixel for pixel."""
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".png":
             raise ValueError(f"out: expected a name ending in .png, found {self.out.name}")
-        if self.flip and self.canvas is None:
-            raise ValueError("flip: a sheet of panels is not flipped; give a canvas")
+        for name in ("flip", "axes"):
+            if getattr(self, name) and self.canvas is None:
+                raise ValueError(f"{name}: is for canvases, not for a sheet of panels; give --canvas")
 
 
 def run(command: Show) -> None:
     """The verb `show`. Raises UserError for an unknown key or a canvas that the set cannot fill."""
+    if command.canvas is None:
+        _draw_panels(command)
+    else:
+        _draw_canvas(command, command.canvas)
+    LOG.info("%s drawn: %s", command.key, command.out)
+
+
+def _draw_panels(command: Show) -> None:
     manifest = read_manifest(command.shards)
     index = read_index(command.shards / INDEX_NAME)
     row = np.array([index.row_of(command.key)])
-    if command.canvas is None:
-        panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(row)
-        pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}
-        save_picture(command.out, contact_sheet(pictures))
+    panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(row)
+    pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}
+    save_picture(command.out, contact_sheet(pictures))
+
+
+def _draw_canvas(command: Show, config: CanvasConfig) -> None:
+    shards = open_shards(command.shards, config, flips=command.flip)
+    row = shards.index.row_of(command.key)
+    canvas = shards.canvas
+    if needs_statistics(config):
+        LOG.info(
+            "data-wide statistics are computed from every row of %s; a run's own are in its canvas.yaml", command.shards
+        )
+        _, moments = row_moments(shards, np.arange(len(shards.index)), threads=2)
+        canvas = Canvas(filled(config, moments), shards.manifest.panels, flips=command.flip)
+    panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row])).items()}
+    image = canvas(panels, torch.tensor([True]) if command.flip else None)[0, 0].numpy()
+    if command.axes:
+        save_labelled(command.out, canvas, image, title=_title(command, shards.index, row), flip=command.flip)
     else:
-        canvas = Canvas(command.canvas, manifest.panels, flips=command.flip)
-        stored = ShardReader(command.shards, manifest, index, canvas.panels).read(row)
-        flip = torch.tensor([True]) if command.flip else None
-        image = canvas({name: torch.from_numpy(array) for name, array in stored.items()}, flip)[0, 0].numpy()
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
-    LOG.info("%s drawn: %s", command.key, command.out)
+
+
+def _title(command: Show, index: Index, row: int) -> str:
+    """Key, votes, and whether sides are exchanged."""
+    parts = [command.key]
+    if index.labelled:
+        parts += [f"{name} {votes}" for name, votes in zip(CLASSES, index.votes[row], strict=True) if votes]
+    return "   ".join([*parts, "left and right exchanged"] if command.flip else parts)

@@ -1,5 +1,6 @@
 """Canvases against the published pictures, against plain numpy, and by the properties they promise."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,64 +12,17 @@ from hypothesis import strategies as st
 
 from hms_dist.canvas.compose import Canvas, CanvasConfig
 from hms_dist.canvas.config import Placement
-from hms_dist.canvas.normalise import Affine
+from hms_dist.canvas.normalise import Affine, DataWide
 from hms_dist.config import from_dict, load, to_dict
-from hms_dist.images.eeg_spectrogram import EegSpectrogram
-from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram, log_power
-from hms_dist.images.panel import Panel, Window
+from hms_dist.images.kaggle_spectrogram import log_power
 from hms_dist.recordings.reader import Recording, read_eeg, read_spectrogram
-from hms_dist.shards.schema import SIDES, PanelSpec
+from hms_dist.render import RenderConfig
+from hms_dist.shards.schema import PanelSpec
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared/data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs shared/data beside the checkout")
 GOLDENS = pytest.mark.parametrize("eeg_id", [9100000, 9100012, 9100020])
-CANVASES = pytest.mark.parametrize("name", ["sixteenth_place", "public_baseline", "demo"])
-
-TRACES = PanelSpec(shape=(640, 1600), dtype="bit", codec="npy.zst", axes=("row", "column"), unit="ink")
-KAGGLE = KaggleSpectrogram()
-SIXTEENTH = EegSpectrogram(reference="record")
-BASELINE = EegSpectrogram(window_samples=128, fft_samples=1024, hop_samples=39, centred=True)
-
-
-def config(name: str) -> CanvasConfig:
-    return load(CanvasConfig, ["--config", str(ROOT / f"configs/canvas/{name}.yaml")])
-
-
-def specs(name: str) -> dict[str, PanelSpec]:
-    eeg = BASELINE if name == "public_baseline" else SIXTEENTH
-    traces = {} if name == "public_baseline" else {"traces": TRACES, "traces_flipped": TRACES}
-    return {"kaggle_spectrogram": KAGGLE.spec, "eeg_spectrogram": eeg.spec} | traces
-
-
-def random_panels(name: str, seed: int, num_rows: int) -> dict[str, torch.Tensor]:
-    """Stored arrays of any bits at all."""
-    rng = np.random.default_rng(seed)
-    return {
-        panel: torch.from_numpy(
-            rng.integers(0, 256, (num_rows, spec.num_bytes), dtype=np.uint8)
-            .view(spec.stored_dtype)
-            .reshape(num_rows, *spec.stored_shape)
-        )
-        for panel, spec in specs(name).items()
-    }
-
-
-def flipped_panels(panels: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """What the renderer would give for the mirror image of the recording."""
-    result = {}
-    for panel, stored in panels.items():
-        regions = specs(name)[panel].regions
-        if regions:
-            result[panel] = stored[:, [regions.index(SIDES[region]) for region in regions]]
-    if "traces" in panels:
-        result |= {"traces": panels["traces_flipped"], "traces_flipped": panels["traces"]}
-    return result
-
-
-def drawn(panel: Panel, recording: Recording) -> torch.Tensor:
-    window = Window(recording=recording, start=0, spectrogram_offset_s=0.0)
-    return torch.from_numpy(np.array(panel.draw(panel.prepare(recording), window)))[None]
 
 
 def real_row(eeg_id: int, spectrogram_id: str) -> Recording:
@@ -81,15 +35,13 @@ def real_row(eeg_id: int, spectrogram_id: str) -> Recording:
 @real_data
 @GOLDENS
 @pytest.mark.parametrize("flip", [False, True])
-def test_published_sixteenth_place(eeg_id: int, flip: bool) -> None:
+def test_published_sixteenth_place(sixteenth_place, eeg_id: int, flip: bool) -> None:
     with np.load(DATA / f"parity/golden_{eeg_id}.npz") as arrays:
         row = real_row(eeg_id, str(arrays["spectrogram_id"]))
         planes = {"traces": arrays["canvas_traces_u1"], "traces_flipped": arrays["flip_traces_u1"]}
         left = arrays["flip_left_f32" if flip else "canvas_left_f32"]
-    panels = {name: torch.from_numpy(plane)[None] for name, plane in planes.items()}
-    panels |= {"kaggle_spectrogram": drawn(KAGGLE, row), "eeg_spectrogram": drawn(SIXTEENTH, row)}
-    canvas = Canvas(config("sixteenth_place"), specs("sixteenth_place"))
-    picture = canvas(panels, torch.tensor([flip]))[0, 0].numpy()
+    panels = sixteenth_place.drawn(row) | {name: torch.from_numpy(plane)[None] for name, plane in planes.items()}
+    picture = sixteenth_place.canvas(panels, torch.tensor([flip]))[0, 0].numpy()
     assert np.abs(picture[:320, :320] - left[:320]).max() <= 0.1 / 255
     assert np.abs(picture[320:, :320] - left[320:]).max() <= 0.51 / 255
     expected = np.unpackbits(planes["traces_flipped" if flip else "traces"], axis=1)
@@ -99,18 +51,18 @@ def test_published_sixteenth_place(eeg_id: int, flip: bool) -> None:
 @pytest.mark.real_data
 @real_data
 @pytest.mark.parametrize("flip", [False, True])
-def test_published_sixteenth_place_with_gaps(flip: bool) -> None:
+def test_published_sixteenth_place_with_gaps(sixteenth_place, flip: bool) -> None:
     with np.load(DATA / "parity/canvas_with_gaps.npz") as arrays:
         columns = {str(column): index for index, column in enumerate(arrays["spec_cols"])}
-        order = [columns[f"{region}_{hz:g}"] for region in KAGGLE.spec.regions for hz in KAGGLE.spec.rows_hz]
+        spec = sixteenth_place.specs["kaggle_spectrogram"]
+        order = [columns[f"{region}_{hz:g}"] for region in spec.regions for hz in spec.rows_hz]
         power = arrays["spectrogram"][:, order].reshape(300, 4, 100)
         eeg_spectrogram = arrays["eeg_spectrogram"].transpose(2, 0, 1)
         left = arrays["flip_left" if flip else "image_f32_left"]
-    panels = random_panels("sixteenth_place", 0, 1)
+    panels = sixteenth_place.random(0, 1)
     panels["kaggle_spectrogram"] = torch.from_numpy(log_power(power))[None]
     panels["eeg_spectrogram"] = torch.from_numpy(np.ascontiguousarray(eeg_spectrogram))[None]
-    canvas = Canvas(config("sixteenth_place"), specs("sixteenth_place"))
-    picture = canvas(panels, torch.tensor([flip]))[0, 0, :, :320].numpy()
+    picture = sixteenth_place.canvas(panels, torch.tensor([flip]))[0, 0, :, :320].numpy()
     assert np.isnan(power).any()
     assert np.abs(picture[:320] - left[:320]).max() <= 0.1 / 255
     assert np.abs(picture[320:] - left[320:]).max() <= 0.51 / 255
@@ -119,21 +71,18 @@ def test_published_sixteenth_place_with_gaps(flip: bool) -> None:
 @pytest.mark.real_data
 @real_data
 @GOLDENS
-def test_published_public_baseline(eeg_id: int) -> None:
+def test_published_public_baseline(public_baseline, eeg_id: int) -> None:
     with np.load(DATA / f"parity/golden_{eeg_id}.npz") as arrays:
         row = real_row(eeg_id, str(arrays["spectrogram_id"]))
         kaggle, eeg = arrays["kaggle_panels_baseline_f32"], arrays["eeg_spectrogram_baseline_f32"]
-    panels = {"kaggle_spectrogram": drawn(KAGGLE, row), "eeg_spectrogram": drawn(BASELINE, row)}
-    canvas = Canvas(config("public_baseline"), specs("public_baseline"))
-    bands = canvas(panels)[0, 0].numpy().reshape(4, 128, 512)
+    bands = public_baseline.canvas(public_baseline.drawn(row))[0, 0].numpy().reshape(4, 128, 512)
     for half, expected in ((bands[..., :256], kaggle), (bands[..., 256:], eeg)):
         assert np.abs(half - expected.transpose(2, 0, 1)).max() <= np.ptp(expected) / 255
 
 
-@CANVASES
-def test_flipping_is_composing_the_mirror_image(name: str) -> None:
-    panels, canvas = random_panels(name, 1, 3), Canvas(config(name), specs(name))
-    mirror = flipped_panels(panels, name)
+def test_flipping_is_composing_the_mirror_image(project) -> None:
+    panels, canvas = project.random(1, 3), project.canvas
+    mirror = project.mirror_image(panels)
     everywhere = torch.ones(3, dtype=torch.bool)
     torch.testing.assert_close(canvas(panels, everywhere), canvas(mirror), rtol=0, atol=0)
     torch.testing.assert_close(canvas(panels, ~everywhere), canvas(panels), rtol=0, atol=0)
@@ -143,9 +92,8 @@ def test_flipping_is_composing_the_mirror_image(name: str) -> None:
     assert (canvas(panels) != canvas(mirror)).any()
 
 
-@CANVASES
-def test_a_row_does_not_depend_on_its_batch(name: str) -> None:
-    panels, canvas = random_panels(name, 2, 5), Canvas(config(name), specs(name))
+def test_a_row_does_not_depend_on_its_batch(project) -> None:
+    panels, canvas = project.random(2, 5), project.canvas
     flip = torch.tensor([True, False, False, True, True])
     batch = canvas(panels, flip)
     for row in range(5):
@@ -153,38 +101,44 @@ def test_a_row_does_not_depend_on_its_batch(name: str) -> None:
         torch.testing.assert_close(alone[0], batch[row], rtol=0, atol=0)
 
 
-@CANVASES
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_any_bits_give_finite_pictures(name: str, seed: int) -> None:
-    pictures = Canvas(config(name), specs(name))(random_panels(name, seed, 2), torch.tensor([True, False]))
+def test_any_bits_give_finite_pictures(project, seed: int) -> None:
+    pictures = project.canvas(project.random(seed, 2), torch.tensor([True, False]), torch.tensor([False, True]))
     assert pictures.dtype == torch.float32
-    assert pictures.shape == (2, 1, config(name).height, config(name).width)
+    assert pictures.shape == (2, 1, project.config.height, project.config.width)
     assert pictures.isfinite().all()
 
 
-@CANVASES
-def test_configurations_survive_saving(name: str) -> None:
-    assert from_dict(CanvasConfig, to_dict(config(name))) == config(name)
+def test_configurations_survive_saving(project) -> None:
+    assert from_dict(CanvasConfig, to_dict(project.config)) == project.config
 
 
-def test_members_to_read() -> None:
-    assert Canvas(config("sixteenth_place"), specs("sixteenth_place")).panels == (
-        "kaggle_spectrogram",
-        "eeg_spectrogram",
-        "traces",
-        "traces_flipped",
-    )
-    without = specs("sixteenth_place")
-    del without["traces_flipped"]
-    canvas = Canvas(config("sixteenth_place"), without, flips=False)
-    assert canvas.panels == ("kaggle_spectrogram", "eeg_spectrogram", "traces")
+def test_the_render_configuration_that_a_canvas_names_fills_it(project) -> None:
+    """And the left-right flip has all it needs."""
+    named = re.search(r"configs/render/\w+\.yaml", project.path.read_text())
+    assert named is not None
+    panels = load(RenderConfig, ["--config", str(ROOT / named[0])]).panels
+    Canvas(project.config, {name: panel.spec for name, panel in panels.items()}, flips=True)
+
+
+def test_members_to_read(sixteenth_place, public_baseline) -> None:
+    names = ("kaggle_spectrogram", "eeg_spectrogram", "traces", "traces_flipped")
+    assert sixteenth_place.canvas.panels == names
+    without = {name: spec for name, spec in sixteenth_place.specs.items() if name != "traces_flipped"}
+    canvas = Canvas(sixteenth_place.config, without, flips=False)
+    assert canvas.panels == names[:3]
     with pytest.raises(ValueError, match="flips=False"):
-        canvas(random_panels("sixteenth_place", 0, 1), torch.tensor([True]))
-    assert Canvas(config("public_baseline"), specs("public_baseline")).panels == (
-        "kaggle_spectrogram",
-        "eeg_spectrogram",
-    )
+        canvas(sixteenth_place.random(0, 1), torch.tensor([True]))
+    assert public_baseline.canvas.panels == ("kaggle_spectrogram", "eeg_spectrogram")
+
+
+def test_unknown_statistics_are_refused_when_drawing(seed_003) -> None:
+    """Not when the canvas is made: they are computed through it."""
+    whole = replace(seed_003.config.placements[0], normalise=DataWide())
+    canvas = Canvas(replace(seed_003.config, placements=(whole,)), seed_003.specs)
+    with pytest.raises(ValueError, match="data-wide statistics are not known"):
+        canvas(seed_003.random(0, 1))
 
 
 def one(placement: Placement, height: int = 64, width: int = 64) -> CanvasConfig:
@@ -230,9 +184,8 @@ def test_all_regions_are_shown_in_the_panels_order_by_default() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@CANVASES
-def test_a_gpu_gives_the_same(name: str) -> None:
-    panels, canvas = random_panels(name, 7, 4), Canvas(config(name), specs(name))
+def test_a_gpu_gives_the_same(project) -> None:
+    panels, canvas = project.random(7, 4), project.canvas
     flip = torch.tensor([True, False, True, False])
     moved = canvas({key: stored.cuda() for key, stored in panels.items()}, flip.cuda())
     torch.testing.assert_close(moved.cpu(), canvas(panels, flip), atol=1e-5, rtol=0)

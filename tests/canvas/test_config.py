@@ -61,6 +61,25 @@ def test_what_the_shard_set_cannot_give(change: dict, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_flipped_panel_must_show_the_other_side() -> None:
+    left = PanelSpec(
+        shape=(16, 32), dtype="bit", codec="npy", axes=("row", "time"), unit="lit", traces=("Fp1-F3", "EKG")
+    )
+    specs = {"left": left, "right": replace(left, traces=("Fp2-F4", "EKG"))}
+    Canvas(one(Placement(panel="left", flipped_panel="right", **PLACE)), specs)
+    with pytest.raises(UserError, match="show the same side; name the panel rendered with flipped: true"):
+        Canvas(one(Placement(panel="left", flipped_panel="left", **PLACE)), specs)
+
+
+def test_channels_flip_by_their_electrodes() -> None:
+    channels = replace(REGIONS, axes=("channel", "statistic", "time"), regions=("C3", "Fz-F4", "C4", "Fz-Cz"))
+    placement = Placement(panel="a", arrangement="stacked", **PLACE)
+    with pytest.raises(UserError, match="'a' cannot be flipped by its regions"):
+        Canvas(one(placement), {"a": channels})
+    Canvas(one(placement), {"a": channels}, flips=False)
+    Canvas(one(replace(placement, regions=("C4", "Fz-Cz"))), {"a": channels})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

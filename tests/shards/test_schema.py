@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hms_dist.errors import UserError
-from hms_dist.shards.schema import PanelSpec, crc32, member_name, sample_key, spec_from_json
+from hms_dist.shards.schema import PanelSpec, crc32, member_name, mirrored, sample_key, spec_from_json
+from hms_dist.signals import montage
 
 BITS = PanelSpec(shape=(6, 16), dtype="bit", codec="npy.zst", axes=("row", "time"), unit="lit")
 BYTES = PanelSpec(
     shape=(2, 3, 5), dtype="uint8", codec="npy.zst", axes=("region", "frequency", "time"), unit="dB",
-    regions=("LL", "RL"), value_range=(-80.0, 0.0), rows_hz=(1.0, 2.0, 3.0),
+    regions=("LL", "RL"), value_range=(-80.0, 0.0), rows_hz=(1.0, 2.0, 3.0), columns_s=(0.5, 49.5),
 )  # fmt: skip
 HALVES = PanelSpec(shape=(4, 7), dtype="float16", codec="npy", axes=("a", "b"), unit="ln power")
 
@@ -77,6 +78,16 @@ def test_impossible_specifications_are_refused():
         dataclasses.replace(BITS, shape=(6, 15))
     with pytest.raises(ValueError, match="value_range"):
         dataclasses.replace(BYTES, value_range=None)
+
+
+def test_names_of_the_other_side():
+    """As the montage exchanges electrodes, for every pair of theirs."""
+    for one in montage.CHANNELS:
+        for other in montage.CHANNELS:
+            assert mirrored([f"{one}-{other}"]) == ("-".join(montage.mirrored((one, other))),)
+        assert mirrored([one]) == montage.mirrored((one,))
+    assert mirrored(["LL", "LP", "RP", "Fp1-average"]) == ("RL", "RP", "LP", "Fp2-average")
+    assert mirrored(()) == ()
 
 
 def test_names():

@@ -50,20 +50,18 @@ def test_no_spike_falls_between_the_instants() -> None:
 
 
 def test_equals_pywt_inside() -> None:
-    """pywt samples the wavelet coarsely: about 2 % of the largest value, away from the ends; columns of 5 samples."""
+    """Away from the ends, 2 % of each row's largest value up to 10 Hz. pywt holds every sample for its length, which
+    weakens the fast rows by up to 6 % and shifts them by half a sample: 15 % there."""
     signal = np.cumsum(np.random.default_rng().normal(0, 5, 10_000))
-    signal -= signal.mean()
     rows_hz = tuple(np.geomspace(0.5, 40, 24).tolist())
     wavelet = f"cmor{2 * (6 / (2 * np.pi)) ** 2:.6f}-1.0"  # centre 1, the envelope's variance times 2
     scales = RATE_HZ / np.array(rows_hz)
-    coefficients, _ = pywt.cwt(signal, scales, wavelet, method="fft", precision=14)
+    coefficients, _ = pywt.cwt(signal - signal.mean(), scales, wavelet, method="fft", precision=14)
     # pywt's wavelets have energy 1 at every scale; as sines of amplitude 1 give 1 here, theirs give sqrt(scale) / 2.
-    expected = np.abs(coefficients) * 2 / np.sqrt(scales)[:, None]
-    expected = expected.reshape(24, 2000, 5).mean(axis=2)[:, 500:-500]
-    found = transform(signal[None], rows_hz, 6.0, 2000)[0][:, 500:-500]
-    for row, hz in enumerate(rows_hz):
-        error = np.abs(found[row] - expected[row]).max()
-        assert error < 0.02 * max(expected[row].max(), found[row].max()), hz
+    expected = np.abs(coefficients[:, 2500:-2500]) * 2 / np.sqrt(scales)[:, None]
+    errors = np.abs(transform(signal[None], rows_hz, 6.0, 10_000)[0][:, 2500:-2500] - expected)
+    within = np.where(np.array(rows_hz) < 10, 0.02, 0.15)
+    assert (errors.max(axis=1) < within * expected.max(axis=1)).all()
 
 
 @pytest.mark.parametrize("hz", [0.7, 3.0, 11.0, 40.0])

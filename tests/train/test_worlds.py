@@ -157,3 +157,17 @@ def test_three_groups_cannot_be_shared_by_two_ranks(repository, small_file, shar
     done = start(repository, "torchrun", ["train.py", *words, "--global_batch", "6"], check=False)
     assert done.returncode != 0
     assert "= 3 groups cannot be shared equally by 2 ranks" in done.stderr
+
+
+def test_data_wide_statistics_are_one_at_any_number_of_ranks(train, tmp_path):
+    """Equal to the bit; a second start reads what the first one kept."""
+    canvas = tmp_path / "canvas.yaml"
+    canvas.write_text(
+        "{height: 64, width: 64, placements: [{panel: kaggle_spectrogram, normalise: {class_path: DataWide}, "
+        "arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 64}]}"
+    )
+    words = ["--canvas", str(canvas), "--epochs", "1"]
+    runs = [train(launcher, launcher, *words) for launcher in ("alone", "torchrun", "torchrun")]
+    one, *others = [(run / "canvas.yaml").read_text() for run in runs]
+    assert "mean: null" not in one
+    assert others == [one, one]

@@ -1,0 +1,85 @@
+"""`hms-dist show`: the plain picture is the canvas pixel for pixel; the labelled one holds it, with room around."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hms_dist.canvas.compose import CanvasConfig
+from hms_dist.cli import main
+from hms_dist.config import load
+from hms_dist.errors import UserError
+from hms_dist.report.labelled import save_labelled
+from hms_dist.report.picture import gray
+from hms_dist.shards.index import read_index
+from hms_dist.train.data import open_shards
+
+
+@pytest.fixture
+def show(shard_set, tmp_path):
+    """The verb on the first sample, with more words: the picture it writes."""
+    key = read_index(shard_set / "index.parquet").frame["key"].iloc[0]
+
+    def run(*words: str) -> np.ndarray:
+        out = tmp_path / "picture.png"
+        assert main(["show", "--shards", str(shard_set), "--key", key, "--out", str(out), *words]) == 0
+        with Image.open(out) as image:
+            return np.asarray(image)
+
+    return run
+
+
+def canvas_file(repository: Path, name: str) -> str:
+    return str(repository / f"configs/canvas/{name}.yaml")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_plain_picture_is_the_canvas(show, shard_set, repository, flip: bool) -> None:
+    file = canvas_file(repository, "demo")
+    shards = open_shards(shard_set, load(CanvasConfig, ["--config", file]), flips=True)
+    stored = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([0])).items()}
+    image = shards.canvas(stored, torch.tensor([flip]))[0, 0].numpy()
+    expected = gray(image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
+    np.testing.assert_array_equal(show("--canvas", file, "--flip", str(flip).lower()), expected)
+
+
+@pytest.mark.parametrize("name", ["demo", "sixteenth_place", "seed_003"])
+def test_the_labelled_picture_holds_every_placement(show, repository, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    file = canvas_file(repository, name)
+    plain, labelled = show("--canvas", file), show("--canvas", file, "--axes", "true")
+    assert labelled.ndim == 3
+    assert all(there > here for here, there in zip(plain.shape, labelled.shape, strict=False))
+    dark = (labelled[..., 0] < 250).mean()
+    assert dark > 0.4
+    for edge in (labelled[:4], labelled[-4:], labelled[:, :4], labelled[:, -4:]):
+        assert (edge == 255).mean() > 0.98  # nothing is cut off
+
+
+def test_a_sheet_without_a_canvas(show) -> None:
+    assert show().ndim == 2
+
+
+def test_data_wide_statistics_are_computed_when_a_canvas_lacks_them(show, repository, capsys) -> None:
+    picture = show("--canvas", canvas_file(repository, "seed_003_data_wide"))
+    assert picture.std() > 10
+    assert "data-wide statistics are computed from every row of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["flip", "axes"])
+def test_what_needs_a_canvas(shard_set, tmp_path, option: str, capsys) -> None:
+    words = ["show", "--shards", str(shard_set), "--key", "x", "--out", str(tmp_path / "p.png"), f"--{option}", "true"]
+    assert main(words) == 2
+    assert f"{option}: is for canvases, not for a sheet of panels; give --canvas" in capsys.readouterr().err
+
+
+def test_axes_without_matplotlib(shard_set, repository, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    config = load(CanvasConfig, ["--config", canvas_file(repository, "demo")])
+    canvas = open_shards(shard_set, config, flips=False).canvas
+    with pytest.raises(UserError, match=r"pip install 'hms-dist\[report\]', or leave out --axes"):
+        save_labelled(tmp_path / "p.png", canvas, np.zeros((128, 320)), title="x", flip=False)
