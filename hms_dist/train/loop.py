@@ -50,11 +50,12 @@ def run(config: TrainConfig) -> None:
     start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
     with reported(config.out, launched_rank()):
         world = open_world(config.precision, config.timeout_s)
-        try:
+    try:
+        with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
             Trainer(config, with_statistics(config, data, world), world).fit()
-        finally:
-            data.shards.reader.close()
-            world.accelerator.end_training()
+    finally:
+        data.shards.reader.close()
+        world.accelerator.end_training()
 
 
 class Trainer:
