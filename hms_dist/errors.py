@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend."""
+"""Exceptions that end in one line instead of a traceback."""
 
 
 class UserError(Exception):
@@ -7,6 +7,14 @@ class UserError(Exception):
     The message is one line: where (file, row or option), what was expected, what was found and what
     to do. The command line prints it without a traceback and exits with 2.
     """
+
+
+class JobError(Exception):
+    """A job that failed for no mistake of the user's; one line, exit code 1. What was finished stands."""
+
+
+class Stopped(JobError):
+    """A job that was asked to stop; the same command does the rest."""
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
