@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from hms_dist.errors import UserError
-from hms_dist.files import atomic, digest
+from hms_dist.files import digest
 from hms_dist.run import LOG, versions
 from hms_dist.shards.claims import Taken, claim
 from hms_dist.shards.index import Manifest
-from hms_dist.shards.manifest import file_entry, write_index, write_manifest
+from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
 from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, making_of, move_in
 from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part
@@ -67,12 +67,11 @@ def _write(folder: Path, making: Making) -> None:
         raise UserError(f"{part_path(folder, unreadable[0])}: not readable; remove it and rerun hms-dist render")
     frames, notes = zip(*(part for part in parts if part is not None), strict=True)
     rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-    rejected = pd.DataFrame([row for note in notes for row in note["rejected"]], columns=["key", "row", "reason"])
+    rejected = [row for note in notes for row in note["rejected"]]
     write_index(folder / INDEX_NAME, rows, [JSON_MEMBER, *making.panels], fold_seed=making.render_config["seed"])
     files = [note["file"] for note in notes] + [file_entry(folder / INDEX_NAME, len(rows))]
-    if len(rejected):
-        with atomic(folder / REJECTED_NAME) as file:
-            rejected.to_parquet(file, index=False)
+    if rejected:
+        write_rejected(folder / REJECTED_NAME, rejected)
         files.append(file_entry(folder / REJECTED_NAME, len(rejected)))
     write_manifest(folder, _manifest(making, rows, files, len(rejected)))
     _say(folder, rows, files, len(rejected))
