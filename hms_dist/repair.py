@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of, sync_folder
@@ -20,11 +22,11 @@ from hms_dist.render_shard import Task, Work, render_shard
 from hms_dist.run import LOG, versions
 from hms_dist.shards.claims import Taken, claim
 from hms_dist.shards.fault import Fault, file_fault
-from hms_dist.shards.index import Manifest, tar_names
+from hms_dist.shards.index import Manifest, as_frame, rows_schema, tar_names
 from hms_dist.shards.jobs import check_stop, run_jobs
 from hms_dist.shards.manifest import write_index, write_manifest, write_rejected
 from hms_dist.shards.plan import plan_shards
-from hms_dist.shards.recover import as_frame, rows_of_tar
+from hms_dist.shards.recover import rows_of_tar
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME
 from hms_dist.shards.sets import REJECTED_NAME
 from hms_dist.shards.verify import MANIFEST_NAMES, read_either_manifest
@@ -127,7 +129,8 @@ def _make_index(job: Repair) -> None:
     rows = [row for number in sorted(found) for row in found[number]]
     members = [JSON_MEMBER, *job.manifest.panels]
     seed = job.manifest.render_config["seed"]
-    write_index(job.scratch / INDEX_NAME, as_frame(rows, members), members, fold_seed=seed)
+    table = pa.Table.from_pylist(rows, schema=rows_schema(members))
+    write_index(job.scratch / INDEX_NAME, as_frame(table), members, fold_seed=seed)
 
 
 @dataclass(frozen=True)

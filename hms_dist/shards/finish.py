@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.run import LOG, versions
 from hms_dist.shards.claims import Taken, claim
-from hms_dist.shards.index import Manifest
+from hms_dist.shards.index import Manifest, as_frame
 from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
 from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, making_of, move_in
@@ -65,8 +66,8 @@ def _write(folder: Path, making: Making) -> None:
     unreadable = [number for number, part in enumerate(parts) if part is None]
     if unreadable:
         raise UserError(f"{part_path(folder, unreadable[0])}: not readable; remove it and rerun hms-dist render")
-    frames, notes = zip(*(part for part in parts if part is not None), strict=True)
-    rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    tables, notes = zip(*(part for part in parts if part is not None), strict=True)
+    rows = as_frame(pa.concat_tables([table for table in tables if len(table)] or tables[:1]))
     rejected = [row for note in notes for row in note["rejected"]]
     write_index(folder / INDEX_NAME, rows, [JSON_MEMBER, *making.panels], fold_seed=making.render_config["seed"])
     files = [note["file"] for note in notes] + [file_entry(folder / INDEX_NAME, len(rows))]

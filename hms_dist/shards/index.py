@@ -180,7 +180,12 @@ def read_index(path: Path) -> Index:
     missing = [name for name, _ in (*SAMPLE_FIELDS, *FOLD_FIELDS) if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing; not an index of a shard set")
-    return Index(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
+    return Index(as_frame(table))
+
+
+def as_frame(table: pa.Table) -> pd.DataFrame:
+    """Index rows as a frame; whole numbers stay whole where some are null."""
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:

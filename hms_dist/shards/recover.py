@@ -5,10 +5,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-
-from hms_dist.shards.index import rows_schema
 from hms_dist.shards.schema import JSON_MEMBER, crc32
 
 
@@ -27,9 +23,3 @@ def rows_of_tar(path: Path, number: int) -> list[dict[str, Any]]:
             if member == JSON_MEMBER:
                 row |= json.loads(content)
     return list(rows.values())
-
-
-def as_frame(rows: list[dict[str, Any]], members: list[str]) -> pd.DataFrame:
-    """Rows as the frame that an index is written from; fields that an index does not have are left out."""
-    table = pa.Table.from_pylist(rows, schema=rows_schema(members))
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)

@@ -16,7 +16,7 @@ from hms_dist.files import digest, write_json
 from hms_dist.shards.index import read_manifest
 from hms_dist.shards.plan import ShardPlan
 from hms_dist.shards.schema import MANIFEST_NAME
-from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part, shard_name
+from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note, shard_name
 
 NEXT_FOLDER = ".next"
 WORK_NAME = "work.json"
@@ -86,14 +86,14 @@ def begin(folder: Path, making: Making) -> None:
 
 def is_done(folder: Path, plan: ShardPlan, making: Making, *, allow_rejected: bool) -> bool:
     """True if the shard stands finished and of this making."""
-    part = read_part(part_path(folder, plan.number))
-    if part is None or any(part[1].get(name) != value for name, value in making.note.items()):
+    note = read_note(part_path(folder, plan.number))
+    if note is None or any(note.get(name) != value for name, value in making.note.items()):
         return False
-    if part[1]["rejected"] and not allow_rejected:
+    if note["rejected"] and not allow_rejected:
         return False
     # A shard that a rebuild takes over unchanged still lies in the complete set around it.
     tars = (folder / shard_name(plan.number), folder.parent / shard_name(plan.number))
-    size = part[1]["file"]["num_bytes"]
+    size = note["file"]["num_bytes"]
     return any(tar.is_file() and tar.stat().st_size == size for tar in tars[: 2 if folder.name == NEXT_FOLDER else 1])
 
 

@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -77,14 +76,22 @@ def write_shard(
     write_part(part_path(folder, number), rows, note)
 
 
-def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
     """Index rows and note of a part; None if it is absent or unreadable (then the shard is rendered again)."""
     try:
         table = pq.read_table(path)
-        note = json.loads(table.schema.metadata[b"note"])
+        return table.replace_schema_metadata(None), json.loads(table.schema.metadata[b"note"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), note
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """The note of a part, without its rows; None as `read_part`."""
+    try:
+        note: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"note"])
+        return note
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
 
 
 def member_info(name: str, size: int) -> tarfile.TarInfo:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.run import versions
-from hms_dist.shards.index import Manifest, read_index, read_manifest, tar_names
+from hms_dist.shards.index import Manifest, as_frame, read_index, read_manifest, tar_names
 from hms_dist.shards.manifest import file_entry, write_index, write_manifest
 from hms_dist.shards.plan import plan_shards
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, PanelSpec, json_member, member_name, sample_key
@@ -38,7 +39,7 @@ class TinySet:
             rows = self.labels.iloc[list(plan.tar_order)].astype(object).to_dict("records")
             write_shard(folder, plan.number, [spoil(self._sample(values)) for values in rows], {})
         parts = [read_part(part_path(folder, plan.number)) for plan in plans]
-        frames, notes = zip(*(part for part in parts if part is not None), strict=True)
+        tables, notes = zip(*(part for part in parts if part is not None), strict=True)
         manifest = Manifest(
             num_samples=num_rows,
             files=tuple(note["file"] for note in notes),
@@ -50,7 +51,7 @@ class TinySet:
         for path in (folder / PARTS_FOLDER).iterdir():
             path.unlink()
         (folder / PARTS_FOLDER).rmdir()
-        self._close(manifest, pd.concat(frames, ignore_index=True))
+        self._close(manifest, as_frame(pa.concat_tables(tables)))
 
     def respell(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         """Change rows of the index, and let the manifest name the new one: every hash fits."""
