@@ -8,12 +8,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from hms_dist.errors import UserError
+from hms_dist.errors import JobError, UserError
 
 VERBS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
+    "subset": ("hms_dist.subset", "Subset", "derive a label table: balanced, high votes, one row an EEG, ..."),
     "render": ("hms_dist.render", "Render", "render recordings into a shard set"),
-    "verify": ("hms_dist.shards.verify", "Verify", "check a shard set, every byte of it"),
+    "finish": ("hms_dist.shards.finish", "Finish", "complete a set whose slices are rendered"),
+    "verify": ("hms_dist.verify", "Verify", "check a shard set, every byte of it, and repair it"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
     "predict": ("hms_dist.predict.infer", "Predict", "predict every row of a shard set with a trained run"),
     "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),
@@ -37,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"hms-dist {words[0]}: {error}", file=sys.stderr)
         return 2
+    except JobError as error:
+        print(f"hms-dist {words[0]}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"hms-dist {words[0]}: interrupted; rerun the same command to go on", file=sys.stderr)
         return 1
