@@ -13,8 +13,10 @@ from hms_dist.errors import UserError, verdict
 
 VERBS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
+    "subset": ("hms_dist.subset", "Subset", "derive a label table: balanced, high votes, one row an EEG, ..."),
     "render": ("hms_dist.render", "Render", "render recordings into a shard set"),
-    "verify": ("hms_dist.shards.verify", "Verify", "check a shard set, every byte of it"),
+    "finish": ("hms_dist.shards.finish", "Finish", "complete a set whose slices are rendered"),
+    "verify": ("hms_dist.verify", "Verify", "check a shard set, every byte of it, and repair it"),
     "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
     "predict": ("hms_dist.predict.infer", "Predict", "predict every row of a shard set with a trained run"),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from hms_dist.config_names import check_names, check_words
+from hms_dist.config_names import check_names, check_words, with_values
 from hms_dist.errors import UserError
 from hms_dist.files import atomic
 
@@ -24,11 +24,12 @@ T = TypeVar("T")
 def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
     """Build `cls` from command-line words: `--config FILE` (several merge in order) and `--dotted.name value`.
 
-    Raises UserError with one line for an unknown name, a wrong type or a refused combination.
+    An option that is yes or no may stand alone: `--name` is `--name true`. Raises UserError with one line for an
+    unknown name, a wrong type or a refused combination.
     """
     check_words(cls, argv)
     parser = _parser(cls, prog)
-    return _build(cls, parser, parser.parse_args, list(argv))
+    return _build(cls, parser, parser.parse_args, with_values(cls, argv))
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:

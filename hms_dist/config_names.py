@@ -16,6 +16,9 @@ import yaml
 
 from hms_dist.errors import UserError
 
+_PARSERS_OWN = ("config", "help", "print_config")
+"""Options that every command line has."""
+
 
 def read_yaml(path: Path) -> Any:
     """Safe-load one YAML file; UserError if it is missing or not YAML."""
@@ -30,13 +33,25 @@ def read_yaml(path: Path) -> Any:
 def check_words(cls: type, argv: Sequence[str]) -> None:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`."""
     for option, value in _options(argv):
-        if option in ("config", "help", "print_config"):
+        if option in _PARSERS_OWN:
             if option == "config" and value is not None:
                 check_names(read_yaml(Path(value)), cls, value)
             continue
         target = _descend(cls, option.split("."), f"--{option}")
         if value is not None:
             check_names(_parsed(value), target, f"--{option}")
+
+
+def with_values(cls: type, argv: Sequence[str]) -> list[str]:
+    """Checked words with a value for every yes-or-no option that stands alone: `--repair` becomes `--repair=true`."""
+    words = list(argv)
+    for place, word in enumerate(words):
+        followed = place + 1 < len(words) and not words[place + 1].startswith("--")
+        if not word.startswith("--") or "=" in word or followed or word[2:] in _PARSERS_OWN:
+            continue
+        if _descend(cls, word[2:].split("."), word) is bool:
+            words[place] = f"{word}=true"
+    return words
 
 
 def check_names(node: Any, target: Any, where: str) -> None:

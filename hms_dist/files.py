@@ -40,9 +40,13 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    with atomic(path, "w") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        file.write("\n")
+    with atomic(path) as file:
+        file.write(indented_json(value))
+
+
+def indented_json(value: Any) -> bytes:
+    """JSON for people, in the order of its keys: the bytes that `write_json` writes."""
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def canonical_json(value: Any) -> bytes:

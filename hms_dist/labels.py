@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hms_dist.csv_table import CsvTable
 from hms_dist.errors import UserError
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
@@ -24,6 +25,12 @@ OFFSET_COLUMNS = {
     "spectrogram_label_offset_seconds": 0.0,
 }
 """Columns that Kaggle's test.csv lacks, and what stands in their place there."""
+MAX_OFFSET_S = 1e9
+"""Largest offset, seconds (30 years): below it every sample number is exact."""
+MAX_VOTES = 2**31 - 1
+"""Most votes of one class in one row: below it their sums are exact."""
+FOLD_COUNTS = range(2, 11)
+"""Numbers of folds that a shard set's patients are split into, each a split of its own."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,35 +42,37 @@ class LabelTable:
 
     path: Path
     frame: pd.DataFrame
-    """ID_COLUMNS, OFFSET_COLUMNS and VOTE_COLUMNS, a row a label row, in the order of the file."""
+    """ID_COLUMNS, OFFSET_COLUMNS and VOTE_COLUMNS, a row a label row, in the order of the file.
+
+    And expert_consensus, one of CONSENSUS_NAMES, if the file is labelled and has it.
+    """
     labelled: bool
     """True if the table has votes (train.csv), False if not (test.csv)."""
 
 
 def read_labels(path: Path) -> LabelTable:
     """Read train.csv or test.csv. Raises UserError naming file, row, column, expected and found."""
-    frame = _read_csv(path)
-    votes_present = [name for name in VOTE_COLUMNS if name in frame]
-    labelled = bool(votes_present)
+    table = CsvTable(path)
+    labelled = any(name in table.names for name in VOTE_COLUMNS)
     required = [*ID_COLUMNS, *(OFFSET_COLUMNS if labelled else ()), *(VOTE_COLUMNS if labelled else ())]
-    missing = [name for name in required if name not in frame]
-    if missing:
-        raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(required)}")
-    if frame.empty:
+    table.check_names(required, [*required, *OFFSET_COLUMNS, "expert_consensus"])
+    if not len(table):
         raise UserError(f"{path}: no rows; expected at least one label row")
-    columns: dict[str, Any] = {name: _whole_numbers(path, frame, name, 0) for name in ID_COLUMNS}
+    columns: dict[str, Any] = {name: table.whole_numbers(name) for name in ID_COLUMNS}
     for name, default in OFFSET_COLUMNS.items():
-        if name not in frame:
-            columns[name] = np.full(len(frame), default)
+        if name not in table.names:
+            columns[name] = np.full(len(table), default)
         elif name == "eeg_sub_id":
-            columns[name] = _whole_numbers(path, frame, name, 0)
+            columns[name] = table.whole_numbers(name)
         else:
-            columns[name] = _numbers(path, frame, name, 0)
+            columns[name] = table.numbers(name, MAX_OFFSET_S)
     for name in VOTE_COLUMNS:
-        columns[name] = _whole_numbers(path, frame, name, 0) if labelled else pd.array([None] * len(frame), "Int64")
-    table = pd.DataFrame(columns).astype({"eeg_sub_id": "int64", **dict.fromkeys(VOTE_COLUMNS, "Int64")})
-    _check_rows(path, frame, table, labelled)
-    return LabelTable(path=path, frame=table, labelled=labelled)
+        columns[name] = table.whole_numbers(name, MAX_VOTES) if labelled else pd.array([None] * len(table), "Int64")
+    frame = pd.DataFrame(columns).astype({"eeg_sub_id": "int64", **dict.fromkeys(VOTE_COLUMNS, "Int64")})
+    if labelled and "expert_consensus" in table.names:
+        frame["expert_consensus"] = _consensus(table)
+    _check_rows(path, frame, labelled)
+    return LabelTable(path=path, frame=frame, labelled=labelled)
 
 
 def targets_of(votes: NDArray[np.integer] | Floats) -> Floats:
@@ -83,72 +92,59 @@ def num_voters(votes: NDArray[np.integer] | Floats) -> Ints:
 def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_folds: int, seed: int) -> Ints:
     """Fold of each row [rows], int64: no patient in two folds, classes (most votes) spread evenly.
 
-    scikit-learn's StratifiedGroupKFold, shuffled by `seed`. Raises UserError with fewer patients than folds.
+    scikit-learn's StratifiedGroupKFold, shuffled by `seed`; the order of the rows does not matter. Raises
+    UserError with fewer patients than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    patients = np.asarray(patient_ids)
+    patients, consensus = np.asarray(patient_ids), np.asarray(votes).argmax(axis=1)
     if len(np.unique(patients)) < num_folds:
-        raise UserError(
-            f"num_folds: {num_folds} folds need as many patients, found {len(np.unique(patients))}; lower num_folds"
-        )
+        raise too_few_patients(num_folds, len(np.unique(patients)))
+    if np.bincount(consensus).max() < num_folds:
+        consensus[:] = 0  # nothing to spread: scikit-learn refuses when no class reaches every fold
     folds = np.empty(len(patients), np.int64)
-    consensus = np.asarray(votes).argmax(axis=1)
+    order = np.lexsort((consensus, patients))  # scikit-learn numbers the classes as they come
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # a class with fewer rows than folds is spread as far as it goes
         warnings.filterwarnings("ignore", message="The least populated class")
-        for fold, (_, held_out) in enumerate(splitter.split(patients, consensus, patients)):
-            folds[held_out] = fold
+        for fold, (_, held_out) in enumerate(splitter.split(order, consensus[order], patients[order])):
+            folds[order[held_out]] = fold
     return folds
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected the label table")
-    try:
-        return pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: cannot read it as CSV ({' '.join(str(error).split())})") from error
+def too_few_patients(num_folds: int, num_patients: int) -> UserError:
+    """The refusal of more folds than patients."""
+    return UserError(f"num_folds: {num_folds} folds need as many patients, found {num_patients}; lower num_folds")
 
 
-def _numbers(path: Path, frame: pd.DataFrame, name: str, smallest: float) -> Floats:
-    """Column `name` as finite float64 of at least `smallest`; UserError names the first row that is not."""
-    values = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= smallest)))
-    if bad.size:
-        raise UserError(_bad_cell(path, bad[0], name, f"a number of at least {smallest}", frame[name].iloc[bad[0]]))
-    return values
+def _consensus(table: CsvTable) -> list[str]:
+    names = table.words("expert_consensus")
+    unknown = next((row for row, name in enumerate(names) if name not in CONSENSUS_NAMES), None)
+    if unknown is not None:
+        raise UserError(
+            f"{table.path}: row {unknown + 2}, column expert_consensus: unknown class '{names[unknown][:40]}'; "
+            f"one of: {', '.join(CONSENSUS_NAMES)}"
+        )
+    return names
 
 
-def _whole_numbers(path: Path, frame: pd.DataFrame, name: str, smallest: int) -> Ints:
-    values = _numbers(path, frame, name, smallest)
-    bad = np.flatnonzero(values != np.floor(values))
-    if bad.size:
-        raise UserError(_bad_cell(path, bad[0], name, "a whole number", frame[name].iloc[bad[0]]))
-    return values.astype(np.int64)
-
-
-def _bad_cell(path: Path, row: int, column: str, expected: str, found: object) -> str:
-    return f"{path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; mend the table"
-
-
-def _check_rows(path: Path, frame: pd.DataFrame, table: pd.DataFrame, labelled: bool) -> None:
-    """Checks across columns: unique keys, at least one vote a row, known consensus names."""
-    twice = np.flatnonzero(table.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
+def _check_rows(path: Path, frame: pd.DataFrame, labelled: bool) -> None:
+    """Checks across columns: unique keys, one patient an EEG (or folds would leak), at least one vote a row."""
+    twice = np.flatnonzero(frame.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
     if twice.size:
-        key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
+        key = ", ".join(f"{name} {frame[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
         raise UserError(f"{path}: row {twice[0] + 2}: {key} stands twice; each pair may appear once; remove one")
+    first = frame.groupby("eeg_id")["patient_id"].transform("first")
+    two = np.flatnonzero((first != frame["patient_id"]).to_numpy())
+    if two.size:
+        eeg_id, patient_id = frame["eeg_id"].iloc[two[0]], frame["patient_id"].iloc[two[0]]
+        raise UserError(
+            f"{path}: row {two[0] + 2}: EEG {eeg_id} is of patient {patient_id}, above it is of "
+            f"{first.iloc[two[0]]}; expected one patient an EEG; mend the table"
+        )
     if not labelled:
         return
-    votes = table[list(VOTE_COLUMNS)].to_numpy(np.int64)
+    votes = frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
     silent = np.flatnonzero(votes.sum(axis=1) == 0)
     if silent.size:
         raise UserError(f"{path}: row {silent[0] + 2}: no votes at all; expected at least one; remove the row")
-    if "expert_consensus" in frame:
-        unknown = np.flatnonzero(~frame["expert_consensus"].isin(list(CONSENSUS_NAMES)).to_numpy())
-        if unknown.size:
-            found = frame["expert_consensus"].iloc[unknown[0]]
-            raise UserError(
-                f"{path}: row {unknown[0] + 2}, column expert_consensus: unknown class '{found}'; "
-                f"one of: {', '.join(CONSENSUS_NAMES)}"
-            )

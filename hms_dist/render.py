@@ -1,28 +1,33 @@
-"""The offline composition root: label row -> recording -> panels -> sample -> shard set."""
+"""The offline composition root: recordings and their label table -> a shard set."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import pandas as pd
 from tqdm import tqdm
 
 from hms_dist.config import to_dict
 from hms_dist.errors import UserError
-from hms_dist.files import digest, sha256_of
+from hms_dist.files import sha256_of
 from hms_dist.images import DEFAULT_PANELS
-from hms_dist.images.panel import Panel, Window
-from hms_dist.labels import VOTE_COLUMNS, read_labels
-from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording, RecordingReader
+from hms_dist.images.panel import Panel
+from hms_dist.labels import LabelTable, read_labels
+from hms_dist.render_shard import Outcome, Task, Work, probe, render_shard
+from hms_dist.render_sources import changed_shards, keep_unchanged
 from hms_dist.run import LOG, check_seed
-from hms_dist.shards.jobs import Note, already_complete, finish, is_done
-from hms_dist.shards.plan import ShardPlan, plan_shards
-from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name, sample_key
-from hms_dist.shards.writer import Sample, write_shard
-from hms_dist.signals.quality import channel_quality
+from hms_dist.shards.claims import Taken, await_death
+from hms_dist.shards.finish import finish, num_open
+from hms_dist.shards.jobs import run_jobs
+from hms_dist.shards.plan import plan_shards
+from hms_dist.shards.schema import JSON_MEMBER
+from hms_dist.shards.sets import NEXT_FOLDER, Making, begin, discard_making, is_complete, is_done, making_of, move_in
+from hms_dist.shards.writer import claim_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class RenderConfig:
     samples_per_shard: int = 128
     """Samples in each tar; the last tar may hold fewer."""
     seed: int = 0
-    """Seed of the permutation that spreads patients over the shards."""
+    """Seed of the permutation that spreads patients over the shards, and of the folds in the index."""
 
     def __post_init__(self) -> None:
         if not self.panels:
@@ -64,127 +69,201 @@ class Render(RenderConfig):
     """Label table. None: DATA/train.csv or DATA/test.csv, as `split` says."""
     workers: int = 1
     """Processes that render side by side; the tars do not depend on it."""
+    job: str = "0/1"
+    """K/N: render only the K-th of N slices, counted from 0, beside other jobs; the last one finishes the set."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """A row that cannot be rendered: fail at the end of its shard, or skip it into rejected.parquet."""
+    max_rejected_share: float = 0.01
+    """With on_error skip: fail all the same when a larger share of the rows is rejected."""
+    rebuild: bool = False
+    """Render again what was made from another configuration, table or recording."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
+        if not 0 <= self.max_rejected_share <= 1:
+            raise ValueError(f"max_rejected_share: expected 0 to 1, found {self.max_rejected_share}")
+        number, _, slices = self.job.partition("/")
+        if not (number.isdigit() and slices.isdigit() and int(number) < int(slices)):
+            raise ValueError(f"job: expected K/N with K from 0 to N - 1, such as 0/4, found '{self.job}'")
+
+    @property
+    def slice(self) -> tuple[int, int]:
+        """K and N of `job`."""
+        number, _, slices = self.job.partition("/")
+        return int(number), int(slices)
 
 
 def run(command: Render) -> None:
     """The verb `render`. Raises UserError for bad input, naming file and row."""
-    recipe = RenderConfig(panels=command.panels, samples_per_shard=command.samples_per_shard, seed=command.seed)
     labels = read_labels(command.table or command.data / f"{command.split}.csv")
-    note = {
-        "render_config_hash": digest(to_dict(recipe)),
-        "table_sha256": sha256_of(labels.path),
-        "split": command.split,
-    }
-    if already_complete(command.out, note):
+    plans = plan_shards(labels.frame, command.samples_per_shard, command.seed)
+    making = _making(command, labels, len(plans))
+    if command.out.is_dir():
+        move_in(command.out)
+    folder = _prepare(command, making)
+    if folder is None:
         LOG.info("%s is complete already: nothing to do", command.out)
         return
-    command.out.mkdir(parents=True, exist_ok=True)
-    plans = plan_shards(labels.frame, recipe.samples_per_shard, recipe.seed)
-    open_plans = [plan for plan in plans if not is_done(command.out, plan, note)]
+    number, slices = command.slice
+    mine = plans[number::slices]
+    skip = command.on_error == "skip"
+    todo = [plan for plan in mine if not is_done(folder, plan, making, allow_rejected=skip)]
+    work = Work(command.panels, labels.path, command.data, command.split, folder, making.note, skip_bad_rows=skip)
+    tasks = [Task(work, plan, labels.frame.iloc[list(plan.rows)]) for plan in todo]
     LOG.info(
-        "rendering %d label rows into %d shards of %s (%d done before)",
-        len(labels.frame), len(plans), command.out, len(plans) - len(open_plans),
+        "rendering %d label rows into %d shards of %s (slice %s, %d done before)",
+        sum(len(task.rows) for task in tasks), len(tasks), command.out, command.job, len(mine) - len(todo),
     )  # fmt: skip
-    work = Work(recipe.panels, labels.path, command.data, command.split, command.out, note)
-    tasks = [(plan, labels.frame.iloc[list(plan.rows)]) for plan in open_plans]
-    with tqdm(total=sum(len(plan.rows) for plan in open_plans), unit="row", disable=None) as bar:
-        for num_rows in _render_all(work, tasks, command.workers):
-            bar.update(num_rows)
-    specs = {name: panel.spec for name, panel in recipe.panels.items()}
-    finish(command.out, plans, note=note, panels=specs, render_config=to_dict(recipe), table=labels.path)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker needs to render any shard of a set, beside the shard's own rows."""
-
-    panels: Mapping[str, Panel]
-    table: Path
-    data: Path
-    split: Literal["train", "test"]
-    out: Path
-    note: Note
-
-
-def render_shard(work: Work, plan: ShardPlan, rows: pd.DataFrame) -> int:
-    """Render and write one shard; its number of rows. One BLAS thread, so that bytes repeat."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        samples = dict(_render_rows(work, rows))
-        write_shard(work.out, plan.number, (samples[row] for row in plan.tar_order), work.note)
-    return len(rows)
-
-
-def render_sample(
-    panels: Mapping[str, Panel], prepared: Mapping[str, Any], window: Window, fields: Mapping[str, Any]
-) -> Sample:
-    """One label row: every panel drawn and encoded, and the json member (shards/README.md describes it)."""
-    key = fields["key"]
-    facts = {name: value for name, value in fields.items() if not name.endswith("fingerprint")}
-    facts["quality"] = channel_quality(window.recording.eeg[window.start : window.start + WINDOW_SAMPLES])
-    members = {JSON_MEMBER: (member_name(key, JSON_MEMBER), json_member(facts))}
-    for name, panel in panels.items():
-        spec = panel.spec
-        members[name] = (member_name(key, name, spec), spec.encode(panel.draw(prepared[name], window)))
-    return Sample(fields, members)
-
-
-def _render_all(work: Work, tasks: Sequence[tuple[ShardPlan, pd.DataFrame]], workers: int) -> Iterator[int]:
-    """Render every shard, side by side if asked; yields the rows of each as it is done."""
-    if workers == 1 or len(tasks) < 2:
-        for plan, rows in tasks:
-            yield render_shard(work, plan, rows)
+    _announce(tasks, command)
+    rejected = _render_all(tasks, command)
+    _check_rejected(rejected, len(labels.frame), command)
+    if num_open(folder, making):
+        LOG.info("slice %s is done; %d shards of other slices are open", command.job, num_open(folder, making))
         return
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(render_shard, work, plan, rows) for plan, rows in tasks]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    finish(folder, making)
+    move_in(command.out)
 
 
-def _render_rows(work: Work, rows: pd.DataFrame) -> Iterator[tuple[int, Sample]]:
-    """Samples by table row; each file is read, and each recording prepared, once."""
-    reader = RecordingReader(data=work.data, split=work.split)
-    recording: Recording | None = None
-    prepared: dict[str, Any] = {}
-    for row, values in zip(rows.index, rows.to_dict("records"), strict=True):
-        fields = _fields(values)
-        try:
-            wanted = (fields["eeg_id"], fields["spectrogram_id"])
-            if recording is None or (recording.eeg_id, recording.spectrogram_id) != wanted:
-                recording = reader.read(*wanted)
-                prepared = {name: panel.prepare(recording) for name, panel in work.panels.items()}
-            window = window_of(recording, fields)
-        except UserError as error:
-            raise UserError(f"{work.table}: row {row + 2}: {error}") from error
-        for kind, number in zip(("eeg", "spectrogram"), wanted, strict=True):
-            fields[f"{kind}_fingerprint"] = reader.fingerprints[f"{work.split}_{kind}s/{number}.parquet"]
-        yield row, render_sample(work.panels, prepared, window, fields)
+def _making(command: Render, labels: LabelTable, num_shards: int) -> Making:
+    recipe = RenderConfig(panels=command.panels, samples_per_shard=command.samples_per_shard, seed=command.seed)
+    specs = {name: dataclasses.asdict(panel.spec) for name, panel in command.panels.items()}
+    return Making(
+        render_config=to_dict(recipe),
+        panels=json.loads(json.dumps(specs)),
+        table=labels.path.name,
+        table_sha256=sha256_of(labels.path),
+        split=command.split,
+        num_shards=num_shards,
+    )
 
 
-def window_of(recording: Recording, fields: Mapping[str, Any]) -> Window:
-    """The label row's window; UserError if the EEG is too short for it."""
-    start = round(fields["eeg_label_offset_seconds"] * RATE_HZ)
-    stop = start + WINDOW_SAMPLES
-    if stop > len(recording.eeg):
+def _prepare(command: Render, making: Making) -> Path | None:
+    """The folder to render into, begun; None if a complete set of this very making stands.
+
+    Raises UserError, saying what differs, if something else stands there and `rebuild` was not given.
+    """
+    standing = making_of(command.out)
+    differences = standing.differences(making) if standing else []
+    changed: set[int] = set()
+    if is_complete(command.out) and not differences:
+        changed = changed_shards(command.out, command.data, command.split)
+        if not changed:
+            return None
+        differences = [f"recordings of {len(changed)} of {making.num_shards} shards"]
+    if differences and not command.rebuild:
         raise UserError(
-            f"EEG {recording.eeg_id} has {len(recording.eeg)} samples, the 50 s window needs {start} to {stop}; "
-            "check eeg_label_offset_seconds"
+            f"{command.out}: made from other input ({'; '.join(differences[:4])}); --rebuild renders "
+            f"{len(changed) or making.num_shards} of {making.num_shards} shards again, another --out leaves it alone"
         )
-    return Window(recording=recording, start=start, spectrogram_offset_s=fields["spectrogram_label_offset_seconds"])
+    folder = command.out / NEXT_FOLDER if is_complete(command.out) else command.out
+    begun = making_of(folder)
+    if begun is not None and begun.differences(making):
+        discard_making(folder)
+        begun = None
+    if begun is None:
+        begin(folder, making)
+        if changed:
+            keep_unchanged(command.out, folder, making, changed)
+    return folder
 
 
-def _fields(values: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """Index fields of a table row as plain Python values; votes are None where the table has none."""
-    ids = {name: int(values[name]) for name in ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")}
-    offsets = {name: float(values[name]) for name in ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")}
-    votes = {name: None if pd.isna(values[name]) else int(values[name]) for name in VOTE_COLUMNS}
-    return {"key": sample_key(ids["eeg_id"], ids["eeg_sub_id"]), **ids, **offsets, **votes}
+def _announce(tasks: Sequence[Task], command: Render) -> None:
+    """Say what is ahead: rows, bytes against free space, minutes; from one row, measured."""
+    if not tasks:
+        return
+    seconds, num_bytes = probe(tasks[0])
+    num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(command.out)
+    LOG.info(
+        "about %.2f GB to write, %.2f GB free; about %.0f min with %d workers",
+        num_rows * num_bytes / 1e9, free / 1e9, num_rows * seconds / command.workers / 60, command.workers,
+    )  # fmt: skip
+    if num_rows * num_bytes > free:
+        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", command.out)
+
+
+def _render_all(tasks: Sequence[Task], command: Render) -> list[str]:
+    """Render every task; the rejected rows, a line each. Shards that others hold are waited for, or refused."""
+    rejected: list[str] = []
+    taken: list[Outcome] = []
+    with Progress(sum(len(task.rows) for task in tasks)) as progress:
+        for outcome in run_jobs(render_shard, tasks, command.workers):
+            rejected += [f"{outcome.task.work.table}: row {bad.row + 2}: {bad.reason}" for bad in outcome.rejected]
+            if outcome.taken_by:
+                taken.append(outcome)
+                continue
+            progress.add(len(outcome.task.rows))
+            if rejected and command.on_error == "fail":
+                break
+    for line in rejected[1:]:
+        LOG.warning("%s", line)
+    if not (rejected and command.on_error == "fail"):
+        _wait_for(taken, command)
+    return rejected
+
+
+def _wait_for(taken: Sequence[Outcome], command: Render) -> None:
+    """Take over shards whose owners have died; UserError naming the owner of one that lives."""
+    for outcome in taken:
+        path = claim_path(outcome.task.work.out, outcome.task.plan.number)
+        try:
+            await_death(path)
+        except Taken as error:
+            raise UserError(f"{command.out}: shard {outcome.task.plan.number}: {error}; wait for that job") from error
+    if taken:
+        _render_all([outcome.task for outcome in taken if not _made_meanwhile(outcome)], command)
+
+
+def _made_meanwhile(outcome: Outcome) -> bool:
+    from hms_dist.shards.writer import part_path
+
+    return part_path(outcome.task.work.out, outcome.task.plan.number).exists()
+
+
+def _check_rejected(rejected: Sequence[str], num_rows: int, command: Render) -> None:
+    if not rejected:
+        return
+    if command.on_error == "fail":
+        more = f" (and {len(rejected) - 1} more rows)" if len(rejected) > 1 else ""
+        raise UserError(rejected[0] + more)
+    if len(rejected) > command.max_rejected_share * num_rows:
+        raise UserError(
+            f"{len(rejected)} of {num_rows} rows rejected, more than max_rejected_share {command.max_rejected_share}; "
+            f"the first: {rejected[0]}"
+        )
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a log line now and then: rows done, rows a second, minutes left."""
+
+    EVERY_S = 30.0
+
+    def __init__(self, num_rows: int) -> None:
+        self._bar = tqdm(total=num_rows, unit="row", disable=None)
+        self._num_rows, self._done = num_rows, 0
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, num_rows: int) -> None:
+        """Count rows as done."""
+        self._bar.update(num_rows)
+        self._done += num_rows
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self._said > self.EVERY_S:
+            rate = self._done / (now - self._started)
+            left_min = (self._num_rows - self._done) / rate / 60
+            LOG.info("%d of %d rows, %.1f rows/s, %.0f min left", self._done, self._num_rows, rate, left_min)
+            self._said = now
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the file system that `folder` is, or will be, on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

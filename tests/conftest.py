@@ -3,8 +3,11 @@
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
 from hms_dist.render import Render
@@ -56,3 +59,45 @@ def small_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("configs") / "small.yaml"
     path.write_text(textwrap.dedent(SMALL))
     return path
+
+
+@pytest.fixture(scope="session")
+def full_size_table() -> pd.DataFrame:
+    """A label table without recordings, with the counts and class shares of Kaggle's train.csv and its long tails."""
+    rng = np.random.default_rng(20240109)
+    num_rows, num_eegs, num_spectrograms, num_patients = 106_800, 17_089, 11_138, 1_950
+    weights = rng.lognormal(0, 1.5, num_patients)
+    patient_of = np.sort(
+        np.append(np.arange(num_patients), rng.choice(num_patients, num_eegs - num_patients, p=weights / weights.sum()))
+    )
+    same_patient = np.flatnonzero(np.diff(patient_of) == 0) + 1
+    starts = np.ones(num_eegs, np.int64)
+    starts[rng.choice(same_patient, num_eegs - num_spectrograms, replace=False)] = 0
+    rows_of = np.minimum(1 + rng.lognormal(0.4, 1.5, num_eegs).astype(np.int64), 700)
+    rows_of[rng.choice(num_eegs, 1)] = 700
+    while missing := num_rows - rows_of.sum():
+        open_to_change = np.flatnonzero((rows_of > 1) & (rows_of < 700))
+        rows_of[rng.permutation(open_to_change)[: abs(missing)]] += np.sign(missing)
+    shares = np.array([20_933, 14_856, 16_702, 16_640, 18_861, 18_808]) / num_rows
+    missing_rows, leaning = shares * num_rows, np.zeros((num_patients, 6))
+    rows_of_patient = np.bincount(patient_of, rows_of)
+    for patient in np.argsort(-rows_of_patient):
+        leaning[patient, missing_rows.argmax()] = 1
+        missing_rows[missing_rows.argmax()] -= rows_of_patient[patient]
+    eeg = np.repeat(np.arange(num_eegs), rows_of)
+    sub = np.arange(num_rows) - np.repeat(np.cumsum(rows_of) - rows_of, rows_of)
+    votes = rng.multinomial(
+        np.where(rng.random(num_rows) < 0.4, 14, 3), 0.85 * leaning[patient_of[eeg]] + 0.15 * shares
+    )
+    frame = pd.DataFrame(
+        {
+            "eeg_id": 568_657 + 7 * eeg,
+            "eeg_sub_id": sub,
+            "eeg_label_offset_seconds": 2.0 * sub,
+            "spectrogram_id": 353_733 + 3 * np.cumsum(starts)[eeg],
+            "spectrogram_label_offset_seconds": 2.0 * sub,
+            "patient_id": 56 + 11 * patient_of[eeg],
+        }
+    )
+    frame[list(VOTE_COLUMNS)] = votes
+    return frame

@@ -41,6 +41,8 @@ class Paint:
 
     coats: int = 1
     """Number of coats."""
+    glossy: bool = False
+    """Shiny."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,26 @@ def test_file_and_words_merge_in_order(tmp_path):
     house = load(House, ["--config", first, "--config", second, "--out", "x", "--floor", "none"])
     assert house == House(out=Path("x"), shapes={"wall": Square(side_m=3)}, paint=Paint(coats=4), floor="none")
     assert load(House, ["--config", first, "--paint.coats=7", "--out", "x"]).paint.coats == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "glossy"),
+    [
+        (["--paint.glossy", "--out", "x"], True),
+        (["--out", "x", "--paint.glossy"], True),
+        (["--out", "x", "--paint.glossy", "true"], True),
+        (["--paint.glossy=true", "--out", "x"], True),
+        (["--paint.glossy", "false", "--out", "x"], False),
+        (["--out", "x"], False),
+    ],
+)
+def test_an_option_that_is_yes_or_no_may_stand_alone(words, glossy):
+    assert load(House, words) == House(out=Path("x"), paint=Paint(glossy=glossy))
+
+
+def test_other_options_may_not_stand_alone():
+    with pytest.raises(UserError, match=r"paint\.coats"):
+        load(House, ["--out", "x", "--paint.coats"])
 
 
 def test_small_numbers_in_exponent_form_are_numbers(tmp_path):

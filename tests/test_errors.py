@@ -43,6 +43,9 @@ class Desk:
     def render(self, *words):
         return main(["render", "--data", str(self.data), "--out", str(self.folder / "set"), *words])
 
+    def subset(self, rule, *words):
+        return main(["subset", "--data", str(self.data), "--out", str(self.folder / "sub.csv"), "--rule", rule, *words])
+
     def table(self, change):
         frame = change(pd.read_csv(self.data / "train.csv", dtype=object))
         frame.to_csv(self.data / "train.csv", index=False)
@@ -113,8 +116,15 @@ simple(
     lambda d: pq.write_table(pq.read_table(d.eeg).drop_columns(["Cz"]), d.eeg) or d.render(),
 )
 simple("an EEG shorter than its window", lambda d: pq.write_table(pq.read_table(d.eeg)[:9999], d.eeg) or d.render())
+simple("a class with too few rows for a subset", lambda d: d.subset("balanced", "--rows_per_class", "500"))
+simple("a subset that leaves no row", lambda d: d.subset("golden", "--min_votes", "1000"))
+simple("an option of another rule", lambda d: d.subset("golden", "--seed", "1"))
+simple(
+    "another file where a subset is to be written", lambda d: d.write("sub.csv", "a") and d.subset("spectrogram_sum")
+)
 simple("shards of another recipe in the folder", lambda d: d.render() or d.render("--samples_per_shard", "3"))
 simple("an unknown verb", lambda d: main(["rander"]))
+simple("a repair without the recordings", lambda d: main(["verify", "--shards", str(d.shards), "--repair"]))
 simple("an unknown option", lambda d: d.render("--workrs", "2"))
 simple("an unknown key in a file", lambda d: d.train("--config", d.write("bad.yaml", "epoch: 3\n")))
 simple("a value of the wrong type", lambda d: d.train("--epochs", "many"))
@@ -128,7 +138,7 @@ simple("a fold out of range", lambda d: d.train("--fold", "3"))
 simple("a batch that groups do not fill", lambda d: d.train("--global_batch", "5"))
 simple("no rows left after a filter", lambda d: d.train("--selection.min_votes", "1000"))
 simple("fewer rows than one step needs", lambda d: d.train("--global_batch", "1000"))
-simple("more folds than patients", lambda d: d.train("--num_folds", "500"))
+simple("more folds than patients", lambda d: d.train("--num_folds", "10"))
 simple("a shard set that is not there", lambda d: d.train("--shards", str(d.folder / "nowhere")))
 simple(
     "a shard set that is not finished",
@@ -166,6 +176,19 @@ def _manifest(desk):
     path = desk.copy_of_shards() / "manifest.json"
     path.write_text(path.read_text().replace('"num_samples"', '"num_sample"', 1))
     return desk.train()
+
+
+@mistake("a damaged file of a set, verified")
+def _verified(desk):
+    (desk.copy_of_shards() / "index.parquet").write_bytes(b"PAR1")
+    return main(["verify", "--shards", str(desk.shards)])
+
+
+@mistake("a set without manifest and copy, verified")
+def _no_manifest(desk):
+    for path in desk.copy_of_shards().glob("manifest*.json"):
+        path.unlink()
+    return main(["verify", "--shards", str(desk.shards)])
 
 
 @mistake("a damaged shard")

@@ -17,7 +17,7 @@ def table(rows=6):
             "eeg_label_offset_seconds": (np.arange(rows) % 2) * 6.0,
             "spectrogram_id": np.arange(rows) // 2 + 900,
             "spectrogram_label_offset_seconds": 0.0,
-            "patient_id": np.arange(rows) // 3,
+            "patient_id": np.arange(rows) // 4,
             "expert_consensus": "GPD",
         }
     )

@@ -20,10 +20,14 @@ CHANNELS = (
     "Pz", "Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG",
 )  # fmt: skip
 """Channels in the order of Kaggle's files, which is the order of `Recording.eeg`."""
+MAX_MICROVOLTS = 1e9
+"""Larger values are damage or a wrong unit: this is a kilovolt, and its square still fits float32."""
 REGIONS = ("LL", "RL", "LP", "RP")
 """Regions of the 10-minute spectrogram in the order of Kaggle's files: left/right lateral/parasagittal."""
 NUM_FREQUENCIES = 100
 """Frequencies a region: 0.59 to 19.92 Hz."""
+ROW_S = 2.0
+"""Seconds between spectrogram rows."""
 FREQUENCIES_HZ = tuple(int(bin_ * 100 * RATE_HZ / 1024 + 0.5) / 100 for bin_ in range(3, 3 + NUM_FREQUENCIES))
 """Those frequencies as Kaggle's column names have them: bins 3 to 102 of a 1024-point transform, two decimals."""
 
@@ -87,7 +91,8 @@ def read_eeg(path: Path) -> NDArray[np.float32]:
     """An EEG file as float32 microvolts [samples, 20], columns as CHANNELS whatever their order in the file.
 
     Other columns are ignored, nulls become NaN. Raises UserError naming the file when it is missing, empty or
-    no parquet, and naming the columns when some are missing, stand twice or hold no numbers.
+    no parquet, and naming the columns when some are missing, stand twice, hold no numbers, or hold infinite ones
+    or more than MAX_MICROVOLTS.
     """
     return parse_eeg(read_bytes(path), path)
 
@@ -96,13 +101,29 @@ def read_spectrogram(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float3
     """A spectrogram file as (time in seconds float64 [rows], power float32 [rows, 4, 100]).
 
     Columns are `time` and `<region>_<hertz>`, in any order; regions come as REGIONS, frequencies as
-    FREQUENCIES_HZ. Raises UserError as `read_eeg` does, and when the time does not rise.
+    FREQUENCIES_HZ; powers may be any number, what is none of a power is the panels' to judge. Raises UserError as
+    `read_eeg` does for columns, and when the time does not rise or its rows are not ROW_S apart.
     """
     return parse_spectrogram(read_bytes(path), path)
 
 
+def num_samples(path: Path) -> int:
+    """Samples of an EEG file, from its footer alone. Raises UserError if it is missing or no parquet."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_metadata
+
+    try:
+        return int(read_metadata(path).num_rows)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file; download it again") from error
+
+
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes. Raises UserError if it is missing, unreadable or empty."""
+    """A file's bytes. Raises UserError if it is missing, unreadable, empty or no file (reading a pipe would wait)."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file; expected parquet; put the file in its place")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -119,7 +140,15 @@ def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
     columns = Columns(content, path)
     if _power_columns(columns.names) and "EKG" not in columns.names:
         raise UserError(f"{path}: expected an EEG (columns {some(CHANNELS)}), found a spectrogram; exchange the files")
-    return matrix(columns.read(CHANNELS), CHANNELS)
+    eeg = matrix(columns.read(CHANNELS), CHANNELS)
+    wrong = np.argwhere((eeg > MAX_MICROVOLTS) | (eeg < -MAX_MICROVOLTS))
+    if wrong.size:
+        row, channel = wrong[0]
+        raise UserError(
+            f"{path}: row {row}, column {CHANNELS[channel]}: expected microvolts, found {eeg[row, channel]:g}; "
+            "mark what was not recorded as NaN"
+        )
+    return eeg
 
 
 def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -149,7 +178,7 @@ def _power_columns(names: list[str]) -> dict[tuple[str, float], str]:
 
 
 def _rising(time_s: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    """`time_s` if every value is greater than the one before; UserError names the first row that is not."""
+    """`time_s` if its rows rise, ROW_S apart for the most part; UserError names the first row that does not rise."""
     before = np.concatenate(([-np.inf], time_s[:-1]))
     wrong = np.flatnonzero(~((time_s > before) & np.isfinite(time_s)))
     if wrong.size:
@@ -158,4 +187,7 @@ def _rising(time_s: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
             f"{path}: row {row}, column time: expected seconds that rise, found {time_s[row]:g} after {before[row]:g}; "
             "sort the rows and remove those without a time"
         )
+    step_s = np.median(np.diff(time_s)) if len(time_s) > 1 else ROW_S
+    if abs(step_s - ROW_S) > ROW_S / 100:
+        raise UserError(f"{path}: column time: expected rows {ROW_S:g} s apart, found {step_s:g} s; resample the file")
     return time_s

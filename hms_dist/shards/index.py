@@ -4,7 +4,7 @@ The index is at once the label table and the map for random access.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import digest, sha256_of
-from hms_dist.labels import VOTE_COLUMNS, num_voters, targets_of
-from hms_dist.shards.schema import FORMAT_VERSION, INDEX_NAME, MANIFEST_NAME, PanelSpec, spec_from_json
+from hms_dist.files import canonical_json, digest, sha256_of
+from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
+from hms_dist.shards.schema import (
+    FORMAT_VERSION,
+    INDEX_NAME,
+    MANIFEST_NAME,
+    PanelSpec,
+    member_order,
+    spec_from_json,
+)
 
 SAMPLE_FIELDS = [
     ("key", pa.string()), ("shard", pa.int32()),
@@ -29,6 +36,15 @@ SAMPLE_FIELDS = [
     ("eeg_fingerprint", pa.string()), ("spectrogram_fingerprint", pa.string()),
 ]  # fmt: skip
 """Columns that every index has. Votes are null for unlabelled rows."""
+
+
+def fold_column(num_folds: int) -> str:
+    """Column of the index that says in which of `num_folds` folds each row is."""
+    return f"fold_of_{num_folds}"
+
+
+FOLD_FIELDS = [(fold_column(num_folds), pa.int8()) for num_folds in FOLD_COUNTS]
+"""Fold of each row, from 0, in splits by patient; null without votes, or with fewer patients than folds."""
 MEMBER_FIELDS = (("offset", pa.int64()), ("size", pa.int32()), ("crc32", pa.uint32()))
 """Columns `<member>.<field>` of each member: bytes from the start of the tar, bytes, CRC-32 of those bytes."""
 
@@ -51,11 +67,11 @@ class Manifest:
     """Software that made the set."""
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value, its own digest included."""
+        """The JSON value, its own digest included. Keys within each part are sorted: equal sets give equal text."""
         value: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "num_samples": self.num_samples,
-            "num_shards": len(self.files) - 1,
+            "num_shards": len(tar_names(self)),
             "files": list(self.files),
             "panels": {name: asdict(spec) for name, spec in self.panels.items()},
             "render_config": self.render_config,
@@ -63,7 +79,7 @@ class Manifest:
             "sources": self.sources,
             "versions": self.versions,
         }
-        value = json.loads(json.dumps(value))
+        value = {name: json.loads(canonical_json(part)) for name, part in value.items()}
         return {**value, "digest": digest(value)}
 
     @property
@@ -112,6 +128,17 @@ class Index:
         """Votes a row [samples]."""
         return num_voters(self.votes)
 
+    def folds(self, num_folds: int) -> NDArray[np.int64]:
+        """Fold of each row [samples], 0 to `num_folds` - 1, `num_folds` in FOLD_COUNTS; no patient is in two folds.
+
+        Raises UserError if the set is unlabelled or has fewer patients than folds.
+        """
+        column = self.frame[fold_column(num_folds)]
+        if column.isna().any():
+            _ = self.votes
+            raise too_few_patients(num_folds, self.frame["patient_id"].nunique())
+        return column.to_numpy(np.int64)
+
     def ids(self, name: str) -> NDArray[np.int64]:
         """A column of whole numbers (`eeg_id`, `patient_id`, `shard`, ...) [samples]."""
         return self.frame[name].to_numpy(np.int64)
@@ -135,10 +162,18 @@ class Index:
         return int(rows[0])
 
 
-def index_schema(members: Sequence[str]) -> pa.Schema:
-    """Arrow schema of an index whose samples hold `members`."""
-    fields = [(f"{member}.{name}", kind) for member in members for name, kind in MEMBER_FIELDS]
-    return pa.schema([*SAMPLE_FIELDS, *fields])
+def index_schema(members: Iterable[str]) -> pa.Schema:
+    """Arrow schema of an index whose samples hold `members`, given in any order."""
+    return pa.schema([*SAMPLE_FIELDS, *FOLD_FIELDS, *_member_fields(members)])
+
+
+def rows_schema(members: Iterable[str]) -> pa.Schema:
+    """Arrow schema of the index rows of one shard: without the folds, which depend on the rows of all shards."""
+    return pa.schema([*SAMPLE_FIELDS, *_member_fields(members)])
+
+
+def _member_fields(members: Iterable[str]) -> list[tuple[str, pa.DataType]]:
+    return [(f"{member}.{name}", kind) for member in member_order(members) for name, kind in MEMBER_FIELDS]
 
 
 def open_set(folder: Path) -> tuple[Manifest, Index]:
@@ -161,15 +196,20 @@ def read_index(path: Path) -> Index:
         raise UserError(f"{path}: no such file; is this a complete shard set? run hms-dist render") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
-    missing = [name for name, _ in SAMPLE_FIELDS if name not in table.column_names]
+    missing = [name for name, _ in (*SAMPLE_FIELDS, *FOLD_FIELDS) if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing; not an index of a shard set")
-    return Index(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
+    return Index(as_frame(table))
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read and check a manifest. Raises UserError if the set is missing, unfinished, damaged or newer."""
-    path = folder / MANIFEST_NAME
+def as_frame(table: pa.Table) -> pd.DataFrame:
+    """Index rows as a frame; whole numbers stay whole where some are null."""
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
+    """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
+    path = folder / name
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -184,9 +224,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path}: expected format version {FORMAT_VERSION}, found {found}; render the set again")
     own = value.pop("digest", None)
     if own != digest(value):
-        raise UserError(
-            f"{path}: its own digest does not match; the file was changed or damaged; rerun hms-dist render"
-        )
+        raise UserError(f"{path}: its own digest does not match; the file was changed or damaged; run hms-dist verify")
     return Manifest(
         num_samples=value["num_samples"],
         files=tuple(value["files"]),
@@ -199,4 +237,4 @@ def read_manifest(folder: Path) -> Manifest:
 
 def tar_names(manifest: Manifest) -> list[str]:
     """Names of the tars, in shard order."""
-    return [entry["name"] for entry in manifest.files if entry["name"] != INDEX_NAME]
+    return [entry["name"] for entry in manifest.files if entry["name"].endswith(".tar")]

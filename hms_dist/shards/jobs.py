@@ -1,95 +1,137 @@
-"""The life of a shard set: which shards are done, and turning finished shards into a complete set."""
+"""Running shard after shard in worker processes that stop when asked and die with their parent.
 
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+The unit of work, retry, resume and logging is a shard. A worker asks between rows whether to stop, so SIGTERM and
+SIGINT end a job within a row's time; a killed parent takes its workers with it.
+"""
 
-import pandas as pd
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_handles
+from typing import Protocol, TypeVar
 
-from hms_dist.errors import UserError
-from hms_dist.files import digest
-from hms_dist.run import LOG, versions
-from hms_dist.shards.index import Manifest, read_manifest
-from hms_dist.shards.manifest import file_entry, write_index, write_manifest
-from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME, PanelSpec
-from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part, shard_name
+from hms_dist.errors import JobError, Stopped
 
-Note = Mapping[str, str]
-"""What decides the bytes of a set: render_config_hash, table_sha256, split."""
-_NAMES = {"render_config_hash": "render configuration", "table_sha256": "label table", "split": "split"}
-
-
-def already_complete(out: Path, note: Note) -> bool:
-    """True if `out` is a complete set of this very work; UserError if it is one of another."""
-    if not (out / MANIFEST_NAME).exists():
-        return False
-    manifest = read_manifest(out)
-    table = manifest.sources["table"]
-    found = {
-        "render_config_hash": digest(manifest.render_config),
-        "table_sha256": table["sha256"],
-        "split": manifest.sources["split"],
-    }
-    _refuse_other(out, found, note)
-    return True
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
-def is_done(out: Path, plan: ShardPlan, note: Note) -> bool:
-    """True if the shard stands finished; UserError if it was made by other work."""
-    part = read_part(part_path(out, plan.number))
-    if part is None:
-        return False
-    _refuse_other(out, part[1], note)
-    tar = out / shard_name(plan.number)
-    return tar.is_file() and tar.stat().st_size == part[1]["file"]["num_bytes"]
+class Event(Protocol):
+    """What threads' and processes' events share."""
+
+    def set(self) -> None:
+        """Raise the flag."""
+
+    def is_set(self) -> bool:
+        """Whether the flag is up."""
 
 
-def finish(
-    out: Path,
-    plans: Sequence[ShardPlan],
-    *,
-    note: Note,
-    panels: Mapping[str, PanelSpec],
-    render_config: Mapping[str, Any],
-    table: Path,
-) -> Manifest:
-    """Write the index, then the manifest, from the parts of all shards; remove the parts."""
-    parts = [read_part(part_path(out, plan.number)) for plan in plans]
-    done = [part for part in parts if part is not None]
-    if len(done) < len(plans):
-        raise UserError(f"{out}: {len(plans) - len(done)} shards are missing; rerun hms-dist render")
-    rows = pd.concat([frame for frame, _ in done], ignore_index=True)
-    index_path = out / INDEX_NAME
-    write_index(index_path, rows, [JSON_MEMBER, *panels])
-    fingerprints = sorted({*rows["eeg_fingerprint"], *rows["spectrogram_fingerprint"]})
-    manifest = Manifest(
-        num_samples=len(rows),
-        files=(*(part_note["file"] for _, part_note in done), file_entry(index_path, len(rows))),
-        panels=panels,
-        render_config=render_config,
-        sources={
-            "table": {"name": table.name, "sha256": note["table_sha256"]},
-            "split": note["split"],
-            "num_recordings": int(rows["eeg_id"].nunique()),
-            "recordings_digest": digest(fingerprints),
-        },
-        versions=versions(),
-    )
-    write_manifest(out, manifest)
-    shutil.rmtree(out / PARTS_FOLDER)
-    LOG.info(
-        "%s: %d samples in %d shards, %.1f MB",
-        out, len(rows), len(done), sum(entry["num_bytes"] for entry in manifest.files) / 1e6,
-    )  # fmt: skip
-    return manifest
+GRACE_S = 2.0
+"""Seconds that workers get to stop by themselves; one that is still importing hears nothing."""
+POLL_S = 0.2
+"""Seconds between two looks at whether a signal came."""
+STOPPED = "stopped; rerun the same command to go on"
+
+_stop: Event = threading.Event()
 
 
-def _refuse_other(out: Path, found: Mapping[str, Any], wanted: Note) -> None:
-    different = [_NAMES[name] for name in wanted if found.get(name) != wanted[name]]
-    if different:
-        raise UserError(
-            f"{out}: holds shards made with another {' and '.join(different)}; "
-            "choose another --out or remove the folder"
-        )
+def check_stop() -> None:
+    """Call between rows. Raises Stopped when the job was asked to stop."""
+    if _stop.is_set():
+        raise Stopped(STOPPED)
+
+
+def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    """Make every task, `workers` at a time; yields results as they come.
+
+    SIGTERM and SIGINT raise Stopped here once the running tasks have noticed. Closing the iterator starts no new
+    task and waits for the running ones. Raises JobError if a worker was killed.
+    """
+    asked = threading.Event()
+    with _signals_raise(asked):
+        if workers == 1 or len(tasks) < 2:
+            _begin(asked)
+            for task in tasks:
+                check_stop()
+                yield make(task)
+        else:
+            yield from _in_processes(make, tasks, workers, asked)
+
+
+def _in_processes(
+    make: Callable[[Task], Result], tasks: Sequence[Task], workers: int, asked: threading.Event
+) -> Iterator[Result]:
+    """Hand out no more tasks than there are workers, so that a stop finds none waiting in a queue."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_begin_worker, initargs=(stop,))
+    asked_at: float | None = None
+    waiting = iter(tasks)
+    running: set[Future[Result]] = {pool.submit(make, task) for _, task in zip(range(workers), waiting, strict=False)}
+    try:
+        while running:
+            done, running = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            if asked.is_set():
+                stop.set()
+                asked_at = asked_at or time.monotonic()
+                if time.monotonic() - asked_at > GRACE_S:
+                    _kill_workers(pool)
+            for future in done:
+                yield future.result()
+            if not asked.is_set():
+                running |= {pool.submit(make, task) for _, task in zip(done, waiting, strict=False)}
+        if asked.is_set():
+            raise Stopped(STOPPED)
+    except BrokenProcessPool as error:
+        if asked.is_set():
+            raise Stopped(STOPPED) from error
+        raise JobError("a worker process was killed, for want of memory perhaps; rerun with fewer --workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _signals_raise(flag: threading.Event) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT raise `flag` instead of ending the process. Main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: flag.set()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _kill_workers(pool: ProcessPoolExecutor) -> None:
+    """End workers at once; what they were making is redone. The executor offers this itself from Python 3.14 on."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
+def _begin(stop: Event) -> None:
+    global _stop  # noqa: PLW0603 - one flag a process, set before its first task
+    _stop = stop
+
+
+def _begin_worker(stop: Event) -> None:
+    """Leave signals to the parent, which raises the flag; end at once if the parent is gone."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    _begin(stop)
+
+
+def _die_with(sentinel: int) -> None:
+    wait_for_handles([sentinel])
+    os._exit(1)

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from hms_dist.errors import UserError
 FORMAT_VERSION = 1
 INDEX_NAME = "index.parquet"
 MANIFEST_NAME = "manifest.json"
+MANIFEST_COPY_NAME = "manifest.copy.json"
+"""The same bytes again, so that a damaged or lost manifest can be mended: nothing else knows the recipe."""
 JSON_MEMBER = "json"
 ZSTD_LEVEL = 1
 SIDES = {"LL": "RL", "RL": "LL", "LP": "RP", "RP": "LP"}
@@ -144,6 +146,11 @@ def sample_key(eeg_id: int, eeg_sub_id: int) -> str:
 def member_name(key: str, panel: str, spec: PanelSpec | None = None) -> str:
     """Name of a member inside the tar: `<key>.<panel>.npy.zst`, or `<key>.json`."""
     return f"{key}.{panel}.{spec.codec}" if spec else f"{key}.{panel}"
+
+
+def member_order(members: Iterable[str]) -> list[str]:
+    """Members as they stand in a tar and in the index: json, then panels by name, however a recipe lists them."""
+    return sorted(members, key=lambda member: (member != JSON_MEMBER, member))
 
 
 def json_member(values: Mapping[str, Any]) -> bytes:

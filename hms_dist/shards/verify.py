@@ -1,93 +1,117 @@
-"""Checking a shard set against its own manifest and index: every byte, name, shape and key."""
+"""Checking a shard set against its own manifest and index: every file, byte, name, value and key."""
 
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from hms_dist.errors import UserError
-from hms_dist.files import sha256_of
+from hms_dist.files import indented_json
+from hms_dist.labels import LabelTable
+from hms_dist.shards.fault import Fault, file_fault, size_fault
 from hms_dist.shards.index import Index, Manifest, read_index, read_manifest, tar_names
-from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, crc32, member_name
+from hms_dist.shards.index_check import index_faults, label_faults
+from hms_dist.shards.jobs import run_jobs
+from hms_dist.shards.schema import INDEX_NAME, MANIFEST_COPY_NAME, MANIFEST_NAME
+from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME
+from hms_dist.shards.tar_check import TarTask, tar_faults
+from hms_dist.shards.writer import PARTS_FOLDER
+
+MANIFEST_NAMES = (MANIFEST_NAME, MANIFEST_COPY_NAME)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verify:
-    """Check a shard set: sizes, hashes, tar structure, index offsets, checksums and decodability."""
+def find_faults(folder: Path, *, labels: LabelTable | None = None, workers: int = 1) -> Iterator[Fault]:
+    """Every fault of the set in `folder`; nothing if it is whole. With `labels`, its rows are compared too.
 
-    shards: Path
-    """Folder of the shard set."""
+    Raises UserError if the set is unfinished, or if neither the manifest nor its copy is whole.
+    """
+    manifest, faults = read_either_manifest(folder)
+    yield from faults
+    for path in foreign_files(folder, manifest):
+        if path.suffix == ".tar":  # whoever reads all tars of the folder would read it
+            yield Fault(path, "not in the manifest; remove it")
+    tars = tar_names(manifest)
+    damaged = [fault for entry in manifest.files[len(tars) :] if (fault := file_fault(folder, entry))]
+    yield from damaged
+    index = None
+    if folder / INDEX_NAME not in [fault.path for fault in damaged]:
+        index = read_index(folder / INDEX_NAME)
+        yield from index_faults(folder / INDEX_NAME, index, manifest)
+        if labels is not None and not damaged:
+            rejected = _rejected_keys(folder, manifest)
+            yield from label_faults(folder / INDEX_NAME, index, labels.frame, labels.path, rejected)
+    tasks = _tar_tasks(folder, manifest, index)
+    for found in tqdm(run_jobs(tar_faults, tasks, workers), "verify", len(tasks), unit="shard", disable=None):
+        yield from found
 
 
-def run(command: Verify) -> None:
-    """The verb `verify`. Prints one line a fault; raises UserError with their number if there are any."""
-    faults = list(find_faults(command.shards))
-    for fault in faults:
-        print(fault)
-    if faults:
-        raise UserError(f"{command.shards}: {len(faults)} faults; rerun hms-dist render into another folder")
-    manifest = read_manifest(command.shards)
-    print(f"{command.shards}: {manifest.num_samples} samples in {len(tar_names(manifest))} shards, no fault")
-
-
-def find_faults(folder: Path) -> Iterator[str]:
-    """One line a fault of the set in `folder`; nothing if it is whole. UserError without a readable manifest."""
-    manifest = read_manifest(folder)
-    damaged = set()
-    for entry in tqdm(manifest.files, unit="file", disable=None):
-        fault = _file_fault(folder / entry["name"], entry["num_bytes"], entry["sha256"])
+def find_size_faults(folder: Path) -> Iterator[Fault]:
+    """The quick look: files that are absent or of another size, and counts that differ. Raises as `find_faults`."""
+    manifest, faults = read_either_manifest(folder)
+    yield from faults
+    for entry in manifest.files:
+        fault = size_fault(folder, entry)
         if fault:
-            damaged.add(entry["name"])
             yield fault
-    if INDEX_NAME in damaged:
-        return
-    index = read_index(folder / INDEX_NAME)
-    if len(index) != manifest.num_samples:
-        yield f"{folder / INDEX_NAME}: expected {manifest.num_samples} rows, found {len(index)}"
-    for key in index.frame["key"][index.frame["key"].duplicated()]:
-        yield f"{folder / INDEX_NAME}: key {key} stands twice"
-    for number, name in enumerate(tar_names(manifest)):
-        if name not in damaged:
-            yield from _tar_faults(folder / name, index, np.flatnonzero(index.ids("shard") == number), manifest)
+        elif entry["name"].endswith(".parquet"):
+            yield from _row_fault(folder / entry["name"], entry["num_samples"])
+    counted = sum(entry["num_samples"] for entry in manifest.files if entry["name"].endswith(".tar"))
+    if counted != manifest.num_samples:
+        yield Fault(folder / MANIFEST_NAME, f"expected {manifest.num_samples} samples, its shards have {counted}")
 
 
-def _file_fault(path: Path, num_bytes: int, sha256: str) -> str | None:
-    if not path.is_file():
-        return f"{path}: missing"
-    if path.stat().st_size != num_bytes:
-        return f"{path}: expected {num_bytes} bytes, found {path.stat().st_size}"
-    return None if sha256_of(path) == sha256 else f"{path}: sha256 differs; the file is damaged"
+def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
+    """The manifest, from its copy if need be, and the faults of both. Raises UserError as `find_faults`."""
+    found: dict[str, Manifest] = {}
+    faults: list[Fault] = []
+    for name in MANIFEST_NAMES:
+        path = folder / name
+        try:
+            manifest = read_manifest(folder, name)
+            if path.read_bytes() != indented_json(manifest.to_json()):
+                raise UserError(f"{path}: not in the words that this program writes")
+            found[name] = manifest
+        except UserError as error:
+            # What the message says to do is for those who only read.
+            faults.append(Fault(path, str(error).removeprefix(f"{path}: ").partition(";")[0], damaged=True))
+    unfinished = any((folder / name).exists() for name in (PARTS_FOLDER, NEXT_FOLDER))
+    if not found or (MANIFEST_NAME not in found and unfinished):
+        raise UserError(f"{faults[0]}; run hms-dist render, which goes on with what stands")
+    best = found.get(MANIFEST_NAME) or found[MANIFEST_COPY_NAME]
+    if found.get(MANIFEST_COPY_NAME, best) != best:
+        faults.append(Fault(folder / MANIFEST_COPY_NAME, f"is the copy of another {MANIFEST_NAME}", damaged=True))
+    return best, faults
 
 
-def _tar_faults(path: Path, index: Index, rows: np.ndarray, manifest: Manifest) -> Iterator[str]:
-    """Compare a tar's own directory with the index, and decode every member."""
+def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:
+    """What lies in the folder and is not of the set, names that begin with a point left out."""
+    ours = {*MANIFEST_NAMES, *(entry["name"] for entry in manifest.files)}
+    return sorted(path for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
+
+
+def _row_fault(path: Path, num_rows: int) -> Iterator[Fault]:
     try:
-        with tarfile.open(path) as tar:
-            found = {info.name: (info.offset_data, info.size) for info in tar}
-    except tarfile.TarError as error:
-        yield f"{path}: not a readable tar ({error})"
+        found = pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        yield Fault(path, f"not a readable Parquet file ({' '.join(str(error).split())})", damaged=True)
         return
-    content = memoryview(path.read_bytes())
-    for member in (JSON_MEMBER, *manifest.panels):
-        spec = manifest.panels.get(member)
-        places = index.member(member)
-        for row in rows:
-            name = member_name(index.frame["key"].iloc[row], member, spec)
-            offset, size = int(places.offset[row]), int(places.size[row])
-            if found.pop(name, None) != (offset, size):
-                yield f"{path}: {name} is not at bytes {offset} to {offset + size}, as the index says"
-                continue
-            block = content[offset : offset + size]
-            if crc32(block) != places.crc32[row]:
-                yield f"{path}: {name} has another CRC-32 than the index says"
-                continue
-            if spec is not None:
-                try:
-                    spec.decode(block)
-                except ValueError as error:
-                    yield f"{path}: {name}: {error}"
-    for name in found:
-        yield f"{path}: {name} is not in the index"
+    if found != num_rows:
+        yield Fault(path, f"expected {num_rows} rows, found {found}", damaged=True)
+
+
+def _rejected_keys(folder: Path, manifest: Manifest) -> set[str]:
+    if REJECTED_NAME not in [entry["name"] for entry in manifest.files]:
+        return set()
+    return set(pd.read_parquet(folder / REJECTED_NAME, columns=["key"])["key"])
+
+
+def _tar_tasks(folder: Path, manifest: Manifest, index: Index | None) -> list[TarTask]:
+    tars = manifest.files[: len(tar_names(manifest))]
+    if index is None:
+        return [TarTask(folder, entry, manifest.panels, None) for entry in tars]
+    by_shard = dict(iter(index.frame.groupby("shard")))
+    none = index.frame.iloc[:0]
+    return [TarTask(folder, entry, manifest.panels, by_shard.get(n, none)) for n, entry in enumerate(tars)]

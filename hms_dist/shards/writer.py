@@ -1,21 +1,20 @@
 """Writing one shard: samples in, a plain WebDataset tar and its index rows out, byte for byte repeatable."""
 
-import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hms_dist.files import atomic
-from hms_dist.shards.index import index_schema
-from hms_dist.shards.schema import crc32
+from hms_dist.shards.index import rows_schema
+from hms_dist.shards.manifest import file_entry
+from hms_dist.shards.schema import crc32, member_order
 
 PARTS_FOLDER = ".parts"
 """Inside an unfinished set: the index rows of each finished shard, until the index is written."""
@@ -30,6 +29,16 @@ class Sample:
     """Member (a panel's name, or json) -> name inside the tar, bytes."""
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """A label row that could not be rendered."""
+
+    key: str
+    row: int
+    """In the label table, from 0."""
+    reason: str
+
+
 def shard_name(number: int) -> str:
     """File name of shard `number`."""
     return f"shard-{number:06d}.tar"
@@ -40,48 +49,68 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / PARTS_FOLDER / f"shard-{number:06d}.parquet"
 
 
-def write_shard(folder: Path, number: int, samples: Iterable[Sample], note: Mapping[str, Any]) -> None:
+def claim_path(folder: Path, number: int) -> Path:
+    """The claim of whoever is making shard `number`."""
+    return folder / PARTS_FOLDER / f"shard-{number:06d}.claim"
+
+
+def write_shard(
+    folder: Path, number: int, samples: Iterable[Sample], note: Mapping[str, Any], rejected: Sequence[Rejected] = ()
+) -> None:
     """Write a tar, then its part file; the part's existence means that the shard is done.
 
-    `note` (config hash and the like) is kept in the part, beside size and sha256 of the tar. Members carry
-    no time, owner or machine, so equal samples give equal bytes.
+    `note` (config hash and the like) is kept in the part, beside the rejected rows and size and sha256 of the tar.
+    Members carry no time, owner or machine, so equal samples give equal bytes.
     """
     path = folder / shard_name(number)
+    for leftover in folder.glob(f".{path.name}.*.tmp"):  # of a job that was killed; the shard is ours now
+        leftover.unlink()
     rows: list[dict[str, Any]] = []
     with atomic(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             row = {**sample.fields, "shard": number}
-            for member, (name, content) in sample.members.items():
-                row |= _add(tar, member, name, content)
+            for member in member_order(sample.members):
+                row |= _add(tar, member, *sample.members[member])
             rows.append(row)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    entry = {"name": path.name, "num_samples": len(rows), "num_bytes": path.stat().st_size, "sha256": sha256}
-    _write_part(part_path(folder, number), rows, {**note, "file": entry})
+    note = {**note, "file": file_entry(path, len(rows)), "rejected": [asdict(row) for row in rejected]}
+    write_part(part_path(folder, number), rows, note)
 
 
-def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
     """Index rows and note of a part; None if it is absent or unreadable (then the shard is rendered again)."""
     try:
         table = pq.read_table(path)
-        note = json.loads(table.schema.metadata[b"note"])
+        return table.replace_schema_metadata(None), json.loads(table.schema.metadata[b"note"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), note
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """The note of a part, without its rows; None as `read_part`."""
+    try:
+        note: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"note"])
+        return note
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+
+
+def member_info(name: str, size: int) -> tarfile.TarInfo:
+    """A member's header: name and size, and nothing of when, where or by whom it was made."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, 0, 0o444
+    return info
 
 
 def _add(tar: tarfile.TarFile, member: str, name: str, content: bytes) -> dict[str, int]:
-    info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = len(content), 0, 0o444
-    tar.addfile(info, BytesIO(content))
+    tar.addfile(member_info(name, len(content)), BytesIO(content))
     padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     fields = {"offset": tar.offset - padded, "size": len(content), "crc32": crc32(content)}
     return {f"{member}.{field}": value for field, value in fields.items()}
 
 
-def _write_part(path: Path, rows: list[dict[str, Any]], note: Mapping[str, Any]) -> None:
-    members = [name.removesuffix(".crc32") for name in rows[0] if name.endswith(".crc32")]
-    schema = index_schema(members).with_metadata({"note": json.dumps(note)})
-    path.parent.mkdir(exist_ok=True)
+def write_part(path: Path, rows: list[dict[str, Any]], note: Mapping[str, Any]) -> None:
+    """Write index rows and note of a finished shard, atomically."""
+    members = [name.removesuffix(".crc32") for name in rows[0] if name.endswith(".crc32")] if rows else []
+    schema = rows_schema(members).with_metadata({"note": json.dumps(note)})
     with atomic(path) as file:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)

@@ -9,7 +9,6 @@ import numpy as np
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.files import digest
-from hms_dist.labels import patient_folds
 from hms_dist.shards.index import Index, Manifest, open_set
 from hms_dist.stream.plan import Rows, plan_epoch
 from hms_dist.stream.reader import ShardReader
@@ -82,9 +81,9 @@ def open_run_data(config: TrainConfig) -> RunData:
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:
-    """Training and validation rows: patients of the validation fold against all others."""
+    """Training and validation rows: patients of the validation fold, as the index has it, against all others."""
     every = np.arange(len(index))
     if config.fold == "none":
         return every, every[:0]
-    folds = patient_folds(index.votes, index.ids("patient_id"), config.num_folds, config.fold_seed)
+    folds = index.folds(config.num_folds)
     return every[folds != config.fold], every[folds == config.fold]

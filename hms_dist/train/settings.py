@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.canvas.config import CanvasConfig
+from hms_dist.labels import FOLD_COUNTS
 from hms_dist.model.build import ModelConfig
 from hms_dist.run import check_seed
 from hms_dist.stream.plan import Batching, SelectionConfig
@@ -26,9 +27,7 @@ class TrainConfig:
     fold: int | Literal["none"] = 0
     """Validation fold, counted from 0; none: train on all rows, validate on none."""
     num_folds: int = 5
-    """Folds that the patients are split into."""
-    fold_seed: int = 0
-    """Seed of the split into folds: the same for all runs whose predictions are to be joined."""
+    """Folds that the patients are split into, 2 to 10. The shard set holds the splits, so all its runs share them."""
     resume: Literal["auto", "never"] = "auto"
     """auto: continue a stopped run of the same configuration; never: refuse a run folder in use."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -62,9 +61,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
-        check_seed("fold_seed", self.fold_seed)
-        if self.num_folds < 2:
-            raise ValueError(f"num_folds: expected at least 2, found {self.num_folds}")
+        if self.num_folds not in FOLD_COUNTS:
+            raise ValueError(f"num_folds: expected 2 to {FOLD_COUNTS[-1]}, found {self.num_folds}")
         if self.fold != "none" and not 0 <= self.fold < self.num_folds:
             raise ValueError(f"fold: expected 0 to {self.num_folds - 1} (num_folds is {self.num_folds}), or none")
         if not 0 <= self.flip_probability <= 1:

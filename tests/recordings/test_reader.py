@@ -16,6 +16,7 @@ from hms_dist.recordings.reader import (
     FREQUENCIES_HZ,
     REGIONS,
     RecordingReader,
+    num_samples,
     read_eeg,
     read_spectrogram,
 )
@@ -131,7 +132,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, read: Callable[[Path], Any]) 
     assert "the file is empty; expected parquet" in refusal(read, path)
     path.write_bytes(b"eeg_id,Fp1\n1,2\n")
     assert "not a readable parquet file" in refusal(read, path)
-    assert "cannot read this file (Is a directory)" in refusal(read, tmp_path)
+    assert "not a file; expected parquet; put the file in its place" in refusal(read, tmp_path)
     write(path, {name: np.zeros(0, np.float32) for name in (*CHANNELS, "time", *POWERS)})
     assert "the file has no rows; expected at least one" in refusal(read, path)
 
@@ -143,6 +144,35 @@ def test_truncated_and_damaged_files(tmp_path: Path) -> None:
     assert "not a readable parquet file" in refusal(read_eeg, path)
     path.write_bytes(content[:4] + bytes(30_000) + content[30_004:])
     assert "damaged parquet data" in refusal(read_eeg, path)
+
+
+def test_length_of_an_eeg_from_its_footer(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", random_eeg(np.random.default_rng(0), 1234))
+    assert num_samples(path) == len(read_eeg(path)) == 1234
+    assert "no such file; the label table names it" in refusal(num_samples, tmp_path / "2.parquet")
+    path.write_bytes(path.read_bytes()[:500])
+    assert "not a readable parquet file; download it again" in refusal(num_samples, path)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1.1e9, -1e30, 1e300])
+def test_voltages_beyond_reason(tmp_path: Path, value: float) -> None:
+    rng = np.random.default_rng()
+    row, name = int(rng.integers(300)), str(rng.choice(CHANNELS))
+    eeg = random_eeg(rng)
+    eeg[name] = eeg[name].astype(np.float64)
+    eeg[name][row] = value
+    found = value if abs(value) < 3e38 else np.copysign(np.inf, value)
+    expected = f"row {row}, column {name}: expected microvolts, found {found:g}; mark what was not recorded as NaN"
+    assert expected in refusal(read_eeg, write(tmp_path / "1.parquet", eeg))
+
+
+@pytest.mark.parametrize("step_s", [1.0, 1.9, 4.0])
+def test_rows_that_are_not_two_seconds_apart(tmp_path: Path, step_s: float) -> None:
+    columns = random_spectrogram(np.random.default_rng(0), 40) | {"time": 1 + step_s * np.arange(40)}
+    message = refusal(read_spectrogram, write(tmp_path / "1.parquet", columns))
+    assert f"column time: expected rows 2 s apart, found {step_s:g} s; resample the file" in message
+    columns["time"] = np.delete(np.arange(41) * 2.0 + 1, 7)  # a row that is not there is no other rate
+    assert len(read_spectrogram(write(tmp_path / "2.parquet", columns))[0]) == 40
 
 
 def test_missing_columns(tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""Claims: who is making a file right now, so that jobs work side by side on one file system.
+
+A claim is a small file beside what is being made, created exclusively. Its owner touches it every few seconds; a
+claim whose heartbeat has stopped is dead and may be taken over, from any node. Times are compared on the file
+server's clock alone: a claim's last touch against a file that was touched just now.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HEARTBEAT_S = 5.0
+"""Seconds between two touches of a claim."""
+DEAD_AFTER_S = 30.0
+"""A claim untouched for so many seconds is dead."""
+
+
+class Taken(Exception):
+    """Somebody alive holds the claim; the message says who."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a claim."""
+
+    host: str
+    machine: str
+    """Boot and process namespace in which `pid` counts; equal for two processes that can see each other."""
+    pid: int
+    job: str
+    """Batch job, or empty outside of one."""
+    nonce: str
+    """Tells this claim from any other, also of the same process."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" + (f", job {self.job}" if self.job else "")
+
+
+def myself() -> Owner:
+    """This process as an owner, with a fresh nonce."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+    return Owner(socket.gethostname(), _machine(), os.getpid(), job, uuid.uuid4().hex)
+
+
+@contextmanager
+def claim(path: Path) -> Iterator["Claim"]:
+    """Hold the claim file `path`, kept alive by a thread, and remove it at the end.
+
+    A dead owner's claim is taken over. Raises Taken if its owner is alive.
+    """
+    owner = myself()
+    _acquire(path, owner)
+    held = Claim(path, owner)
+    held.start()
+    try:
+        yield held
+    finally:
+        held.stop()
+
+
+class Claim:
+    """A claim that this process holds."""
+
+    def __init__(self, path: Path, owner: Owner) -> None:
+        self.path, self.owner = path, owner
+        self._ended = threading.Event()
+        self._beat = threading.Thread(target=self._keep_alive, name=f"claim-{path.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to touch the file."""
+        self._beat.start()
+
+    def is_mine(self) -> bool:
+        """False if somebody took this process for dead and took over; then it must not publish its work."""
+        return read_owner(self.path) == self.owner
+
+    def stop(self) -> None:
+        """Stop touching, and remove the file if it is still ours."""
+        self._ended.set()
+        self._beat.join()
+        if self.is_mine():
+            self.path.unlink(missing_ok=True)
+
+    def _keep_alive(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            if not self.is_mine():
+                return
+            os.utime(self.path)
+
+
+def await_death(path: Path) -> None:
+    """Wait until a claim is free or dead. Raises Taken as soon as its heart beats."""
+    holder, age = read_owner(path), age_s(path)
+    while age is not None and age < DEAD_AFTER_S and not (holder and _died_here(holder)):
+        time.sleep(HEARTBEAT_S / 10)
+        before, age = age, age_s(path)
+        if age is not None and age < before:
+            raise Taken(f"{holder} is at work on it")
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Who holds a claim; None if nobody does. A claim cut short while it was written is held by nobody known."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return Owner(**json.loads(content))
+    except (ValueError, TypeError):
+        return Owner("an unknown host", "", 0, "", "")
+
+
+def age_s(path: Path) -> float | None:
+    """Seconds since a claim was touched, by the file server's clock; None if it is gone."""
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}.now")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _acquire(path: Path, owner: Owner) -> None:
+    """Create the claim file, or take over a dead one; at most one contender succeeds."""
+    while not _create(path, owner):
+        holder = read_owner(path)
+        if holder is None:
+            continue
+        age = age_s(path)
+        if age is None:
+            continue
+        if age < DEAD_AFTER_S and not _died_here(holder):
+            raise Taken(f"{holder} holds it (last sign of life {max(age, 0):.0f} s ago)")
+        _remove(path, holder)
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Make the claim file if there is none; False if there is one."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as file:
+        json.dump(asdict(owner), file)
+    return True
+
+
+def _remove(path: Path, holder: Owner) -> None:
+    """Remove a dead claim. If another contender was quicker, the claim that was caught instead is put back."""
+    if read_owner(path) != holder:
+        return
+    caught = path.with_name(f".{path.name}.{uuid.uuid4().hex}.dead")
+    try:
+        path.rename(caught)
+    except FileNotFoundError:
+        return
+    found = read_owner(caught)
+    caught.unlink()
+    if found is not None and found != holder:
+        _create(path, found)  # if a third was quicker still, the one caught notices before it publishes
+
+
+def _machine() -> str:
+    """Names the set of processes that this one can see; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _died_here(holder: Owner) -> bool:
+    """True if the owner was a process that would be visible here and no longer runs: no heartbeat to wait for."""
+    if not holder.machine or holder.machine != _machine():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _is_zombie(holder.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A killed process that its parent has not yet collected; Linux says so in /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False

@@ -1,0 +1,105 @@
+"""`hms-dist finish`: from finished shards to a complete set. Rendering does it by itself after the last shard."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from hms_dist.errors import UserError
+from hms_dist.files import digest
+from hms_dist.run import LOG, versions
+from hms_dist.shards.claims import Taken, claim
+from hms_dist.shards.index import Manifest, as_frame
+from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
+from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
+from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, making_of, move_in
+from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """Write index and manifest of a set whose shards are all rendered, by slices for instance."""
+
+    out: Path
+    """Folder of the shard set, as it was given to render."""
+
+
+def run(command: Finish) -> None:
+    """The verb `finish`. Raises UserError if shards are missing."""
+    folder = command.out / NEXT_FOLDER if (command.out / NEXT_FOLDER).is_dir() else command.out
+    making = making_of(folder)
+    if making is None:
+        raise UserError(f"{command.out}: nothing to finish; run hms-dist render first")
+    if not (folder / PARTS_FOLDER).is_dir():
+        LOG.info("%s is complete already: nothing to do", command.out)
+        return
+    finish(folder, making)
+    move_in(command.out)
+
+
+def num_open(folder: Path, making: Making) -> int:
+    """Shards without a part."""
+    return sum(not part_path(folder, number).exists() for number in range(making.num_shards))
+
+
+def finish(folder: Path, making: Making) -> None:
+    """Write index, rejected rows and manifest from the parts of all shards, then remove the parts.
+
+    Raises UserError if a shard is missing, or if another job is finishing the set right now.
+    """
+    if num_open(folder, making):
+        raise UserError(f"{folder}: {num_open(folder, making)} of {making.num_shards} shards are missing; run render")
+    try:
+        with claim(folder / PARTS_FOLDER / "finish.claim"):
+            _write(folder, making)
+    except Taken as error:
+        raise UserError(f"{folder}: another job is finishing it ({error}); wait for it") from error
+    shutil.rmtree(folder / PARTS_FOLDER)
+
+
+def _write(folder: Path, making: Making) -> None:
+    parts = [read_part(part_path(folder, number)) for number in range(making.num_shards)]
+    unreadable = [number for number, part in enumerate(parts) if part is None]
+    if unreadable:
+        raise UserError(f"{part_path(folder, unreadable[0])}: not readable; remove it and rerun hms-dist render")
+    tables, notes = zip(*(part for part in parts if part is not None), strict=True)
+    rows = as_frame(pa.concat_tables([table for table in tables if len(table)] or tables[:1]))
+    rejected = [row for note in notes for row in note["rejected"]]
+    write_index(folder / INDEX_NAME, rows, [JSON_MEMBER, *making.panels], fold_seed=making.render_config["seed"])
+    files = [note["file"] for note in notes] + [file_entry(folder / INDEX_NAME, len(rows))]
+    if rejected:
+        write_rejected(folder / REJECTED_NAME, rejected)
+        files.append(file_entry(folder / REJECTED_NAME, len(rejected)))
+    write_manifest(folder, _manifest(making, rows, files, len(rejected)))
+    _say(folder, rows, files, len(rejected))
+
+
+def _manifest(making: Making, rows: pd.DataFrame, files: list[dict[str, Any]], num_rejected: int) -> Manifest:
+    fingerprints = sorted({*rows["eeg_fingerprint"], *rows["spectrogram_fingerprint"]})
+    sources: Mapping[str, Any] = {
+        "table": {"name": making.table, "sha256": making.table_sha256},
+        "split": making.split,
+        "num_recordings": int(rows["eeg_id"].nunique()),
+        "num_rejected": num_rejected,
+        "recordings_digest": digest(fingerprints),
+    }
+    return Manifest(
+        num_samples=len(rows),
+        files=tuple(files),
+        panels={name: spec_from_json(spec) for name, spec in making.panels.items()},
+        render_config=making.render_config,
+        sources=sources,
+        versions=versions(),
+    )
+
+
+def _say(folder: Path, rows: pd.DataFrame, files: list[dict[str, Any]], num_rejected: int) -> None:
+    num_bytes = sum(entry["num_bytes"] for entry in files)
+    LOG.info(
+        "%s: %d samples in %d shards, %.1f MB, %d rows rejected",
+        folder, len(rows), sum(entry["name"].endswith(".tar") for entry in files), num_bytes / 1e6, num_rejected,
+    )  # fmt: skip

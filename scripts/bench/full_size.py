@@ -1,0 +1,100 @@
+"""A label table of the real size, and a shard set of it of which all but two shards are done.
+
+python scripts/bench/full_size.py FOLDER makes FOLDER/data and FOLDER/set; `hms-dist render` on them then plans, looks
+at every shard, renders the two, and writes index and manifest. The table has the counts of Kaggle's: 106,800 rows,
+17,089 EEGs of 1 to 700 rows, 11,138 spectrograms, 1,950 patients. Finished shards hold a few bytes in place of
+pictures, and the recordings of the open ones are one simulated recording under many names.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hms_dist.config import to_dict
+from hms_dist.files import sha256_of
+from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
+from hms_dist.recordings.simulate import Simulate
+from hms_dist.recordings.simulate import run as simulate
+from hms_dist.render import RenderConfig
+from hms_dist.shards.plan import ShardPlan, plan_shards
+from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name, sample_key
+from hms_dist.shards.sets import Making, begin
+from hms_dist.shards.writer import Sample, write_shard
+
+NUM_ROWS, NUM_EEGS, NUM_SPECTROGRAMS, NUM_PATIENTS = 106_800, 17_089, 11_138, 1_950
+NUM_OPEN = 2
+"""Shards left to render."""
+
+
+def main(folder: Path) -> None:
+    """Make data and set."""
+    data = folder / "data"
+    simulate(Simulate(out=data, num_recordings=1))
+    (data / "train.csv").unlink()
+    label_table().to_csv(data / "train.csv", index=False)
+    recipe = RenderConfig()
+    frame = read_labels(data / "train.csv").frame
+    plans = plan_shards(frame, recipe.samples_per_shard, recipe.seed)
+    making = Making(
+        render_config=to_dict(recipe),
+        panels=json.loads(json.dumps({name: asdict(panel.spec) for name, panel in recipe.panels.items()})),
+        table="train.csv",
+        table_sha256=sha256_of(data / "train.csv"),
+        split="train",
+        num_shards=len(plans),
+    )
+    begin(folder / "set", making)
+    for plan in plans[:-NUM_OPEN]:
+        write_tiny_shard(folder / "set", plan, frame, making)
+    needed = frame.iloc[[row for plan in plans[-NUM_OPEN:] for row in plan.rows]]
+    for kind in ("eeg", "spectrogram"):
+        parquet = next((data / f"train_{kind}s").iterdir())
+        for number in needed[f"{kind}_id"].unique():
+            os.link(parquet, parquet.with_name(f"{number}.parquet"))
+
+
+def label_table() -> pd.DataFrame:
+    """Label rows with the counts of Kaggle's table and its long tail of rows an EEG; votes are drawn evenly."""
+    rng = np.random.default_rng(0)
+    extra = rng.multinomial(NUM_ROWS - NUM_EEGS, rng.dirichlet(np.full(NUM_EEGS, 0.3)))
+    eeg = np.repeat(np.arange(NUM_EEGS), 1 + np.minimum(extra, 699))
+    eeg = np.sort(np.append(eeg, rng.integers(0, NUM_EEGS, NUM_ROWS - len(eeg))))
+    spectrogram = np.minimum(
+        eeg, np.append(np.arange(NUM_SPECTROGRAMS), rng.integers(0, NUM_SPECTROGRAMS, NUM_EEGS))[eeg]
+    )
+    frame = pd.DataFrame({"eeg_id": 1_000_000 + 31 * eeg})
+    frame["eeg_sub_id"] = frame.groupby("eeg_id").cumcount()
+    frame["eeg_label_offset_seconds"] = 0.0
+    frame["spectrogram_id"] = 2_000_000 + 17 * spectrogram
+    frame["spectrogram_label_offset_seconds"] = 0.0
+    frame["patient_id"] = 1 + spectrogram % NUM_PATIENTS
+    votes = rng.multinomial(3, np.full(len(VOTE_COLUMNS), 1 / len(VOTE_COLUMNS)), NUM_ROWS)
+    frame["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[votes.argmax(axis=1)]
+    frame[list(VOTE_COLUMNS)] = votes
+    return frame
+
+
+def write_tiny_shard(folder: Path, plan: ShardPlan, frame: pd.DataFrame, making: Making) -> None:
+    """A shard whose panels are empty."""
+    rows = frame.iloc[list(plan.tar_order)].astype(object).to_dict("records")
+    write_shard(folder, plan.number, [_sample(values, making.panels) for values in rows], making.note)
+
+
+def _sample(values: Mapping[str, Any], panels: Iterable[str]) -> Sample:
+    key = sample_key(values["eeg_id"], values["eeg_sub_id"])
+    fields = {"key": key, **values}
+    members = {name: (member_name(key, name), b"") for name in panels}
+    members[JSON_MEMBER] = (member_name(key, JSON_MEMBER), json_member(fields))
+    prints = {f"{kind}_fingerprint": f"1000000-{values[f'{kind}_id']:08x}" for kind in ("eeg", "spectrogram")}
+    return Sample(fields | prints, members)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

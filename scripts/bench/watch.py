@@ -1,0 +1,53 @@
+"""Running a command while watching the memory of its processes (Linux: /proc)."""
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+EVERY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a command took."""
+
+    wall_s: float
+    own_mb: float
+    """Peak resident memory of the process itself."""
+    worker_mb: float
+    """The same of its largest descendant; 0 if it had none."""
+    output: str
+
+
+def watched(words: list[object]) -> Watched:
+    """Run Python with `words`. Peaks are the kernel's high-water marks, read ten times a second until the end."""
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    own_mb = worker_mb = 0.0
+    while process.poll() is None:
+        own_mb = max(own_mb, _peak_mb(process.pid))
+        worker_mb = max([worker_mb, *map(_peak_mb, _descendants(process.pid))])
+        time.sleep(EVERY_S)
+    wall_s = time.monotonic() - started
+    output, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{words} ended with {process.returncode}: {errors.decode()[-2000:]}")
+    return Watched(wall_s, own_mb, worker_mb, output.decode())
+
+
+def _peak_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0.0
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return children + [further for child in children for further in _descendants(child)]

@@ -1,0 +1,138 @@
+"""Claims: one owner at a time, the dead replaced, also under contention of real processes."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hms_dist.shards import claims
+from hms_dist.shards.claims import Owner, Taken, claim, myself, read_owner
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "shard-000000.claim"
+
+
+def write(path, owner, age_s=0.0):
+    path.write_text(json.dumps(dataclasses.asdict(owner)))
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+
+
+def elsewhere():
+    return Owner("far-away", "another boot/1", 7, "123_4", "nonce")
+
+
+def test_a_claim_lives_as_long_as_its_block(path):
+    with claim(path) as held:
+        assert read_owner(path) == held.owner
+        assert held.is_mine()
+        with pytest.raises(Taken, match=f"process {os.getpid()} on .* holds it"), claim(path):
+            pass
+    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_error_releases_it(path):
+    with pytest.raises(ZeroDivisionError), claim(path):
+        _ = 1 / 0
+    assert not path.exists()
+
+
+def test_a_living_owner_on_another_node_is_named(path):
+    write(path, elsewhere(), age_s=5)
+    with (
+        pytest.raises(Taken, match=r"process 7 on far-away, job 123_4 holds it \(last sign of life 5 s ago\)"),
+        claim(path),
+    ):
+        pass
+    assert read_owner(path) == elsewhere()
+
+
+def test_a_stopped_heartbeat_is_taken_over(path):
+    write(path, elsewhere(), age_s=claims.DEAD_AFTER_S + 1)
+    with claim(path) as held:
+        assert read_owner(path) == held.owner
+
+
+def test_a_process_killed_here_is_replaced_at_once(path):
+    done = subprocess.Popen([sys.executable, "-c", "pass"])
+    done.wait()
+    write(path, dataclasses.replace(myself(), pid=done.pid))
+    with claim(path) as held:
+        assert held.is_mine()
+
+
+def test_a_killed_process_not_yet_collected_counts_as_dead(path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    write(path, dataclasses.replace(myself(), pid=child.pid))
+    with pytest.raises(Taken), claim(path):
+        pass
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    with claim(path):
+        pass
+    child.wait()
+
+
+def test_the_same_process_number_in_another_container_is_not_this_one(path):
+    write(path, dataclasses.replace(elsewhere(), pid=2**22 - 1))
+    with pytest.raises(Taken), claim(path):
+        pass
+
+
+def test_a_claim_cut_short_waits_for_its_heartbeat(path):
+    path.write_text('{"host": "a')
+    with pytest.raises(Taken, match="unknown host"), claim(path):
+        pass
+    os.utime(path, (0, 0))
+    with claim(path):
+        pass
+
+
+def test_the_heart_beats(path, monkeypatch):
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
+    with claim(path):
+        os.utime(path, (0, 0))
+        time.sleep(0.5)
+        assert claims.age_s(path) < 1
+
+
+def test_who_lost_its_claim_leaves_the_new_one_alone(path):
+    with claim(path) as held:
+        write(path, elsewhere())
+        assert not held.is_mine()
+    assert read_owner(path) == elsewhere()
+
+
+def contend(path, barrier, wins):
+    barrier.wait()
+    try:
+        with claim(path):
+            wins.put(os.getpid())
+            time.sleep(1.0)
+    except Taken:
+        pass
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_many_contenders_one_wins(path, dead):
+    if dead:
+        write(path, elsewhere(), age_s=claims.DEAD_AFTER_S + 1)
+    context = multiprocessing.get_context("fork")
+    barrier, wins = context.Barrier(8), context.Queue()
+    processes = [context.Process(target=contend, args=(path, barrier, wins)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert not wins.empty()
+    wins.get()
+    time.sleep(0.1)
+    assert wins.empty()
