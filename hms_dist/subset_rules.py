@@ -118,8 +118,14 @@ def _summed(frame: pd.DataFrame, group: str, kept: pd.Index) -> pd.DataFrame:
     for name, column in columns.items():
         rows[name] = column.loc[kept]
     if "expert_consensus" in rows:
-        rows["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[_votes(rows).argmax(axis=1)]
+        rows["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[_most_votes(_votes(rows), classes_of(rows))]
     return rows
+
+
+def _most_votes(votes: NDArray[np.int64], preferred: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class with most votes of each row [rows]: of equal ones the preferred one, else the first."""
+    is_preferred = votes[np.arange(len(votes)), preferred] == votes.max(axis=1)
+    return np.where(is_preferred, preferred, votes.argmax(axis=1))
 
 
 def _mean_offset(frame: pd.DataFrame, group: str) -> "pd.Series[float]":
