@@ -19,7 +19,8 @@ hms-dist verify --shards $demo/shards
 
 say "3/6 show: one sample as a model sees it"
 key=$(python -c "import pandas as pd; print(pd.read_parquet('$demo/shards/index.parquet')['key'][0])")
-hms-dist show --shards $demo/shards --key "$key" --canvas configs/canvas/sixteenth_place.yaml --out $demo/canvas.png
+hms-dist show --shards $demo/shards --key "$key" --canvas configs/canvas/sixteenth_place.yaml --axes true \
+    --out $demo/canvas.png
 
 say "4/6 train: EfficientNet-Lite0 on a small canvas, two ranks (about 3 minutes)"
 accelerate launch --config_file configs/accelerate/cpu2.yaml --main_process_port 0 \
