@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
@@ -27,6 +28,7 @@ from hms_dist.shards.jobs import run_jobs
 from hms_dist.shards.plan import plan_shards
 from hms_dist.shards.schema import JSON_MEMBER
 from hms_dist.shards.sets import NEXT_FOLDER, Making, begin, discard_making, is_complete, is_done, making_of, move_in
+from hms_dist.shards.verify import find_size_faults
 from hms_dist.shards.writer import claim_path
 
 
@@ -148,6 +150,8 @@ def _prepare(command: Render, making: Making) -> Path | None:
     differences = standing.differences(making) if standing else []
     changed: set[int] = set()
     if is_complete(command.out) and not differences:
+        for fault in find_size_faults(command.out):
+            raise UserError(f"{fault}; run hms-dist verify --repair --shards {command.out} --data {command.data}")
         changed = changed_shards(command.out, command.data, command.split)
         if not changed:
             return None
@@ -176,9 +180,12 @@ def _announce(tasks: Sequence[Task], command: Render) -> None:
     seconds, num_bytes = probe(tasks[0])
     num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(command.out)
     LOG.info(
-        "about %.2f GB to write, %.2f GB free; about %.0f min with %d workers",
-        num_rows * num_bytes / 1e9, free / 1e9, num_rows * seconds / command.workers / 60, command.workers,
+        "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",
+        num_rows * num_bytes / 1e6, free / 1e6, num_rows * seconds / command.workers / 60, command.workers,
     )  # fmt: skip
+    num_cores = len(os.sched_getaffinity(0))
+    if command.workers > num_cores:
+        LOG.warning("%d workers share %d cores; more workers than cores make it slower", command.workers, num_cores)
     if num_rows * num_bytes > free:
         LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", command.out)
 

@@ -223,6 +223,13 @@ class TestBadRows:
         assert not (tmp_path / "set/manifest.json").exists()
 
 
+def test_a_complete_set_with_a_file_missing_is_not_taken_on_faith(recordings, shard_set, tmp_path):
+    out = shutil.copytree(shard_set, tmp_path / "set")
+    (out / "shard-000001.tar").unlink()
+    with pytest.raises(UserError, match=r"shard-000001\.tar: missing.*; run hms-dist verify --repair"):
+        run(Render(data=recordings, out=out, samples_per_shard=16))
+
+
 class TestRebuild:
     """Another recipe, another recording."""
 
