@@ -29,10 +29,10 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser and not real_data"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not real_data"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow or gpu or slurm or browser or real_data"
+	$(BIN)/python -m pytest -m "slow or gpu or real_data"
 
 clean:
 	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info
