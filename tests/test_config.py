@@ -92,7 +92,7 @@ def test_an_option_that_is_yes_or_no_may_stand_alone(words, glossy):
 
 
 def test_other_options_may_not_stand_alone():
-    with pytest.raises(UserError, match="paint.coats"):
+    with pytest.raises(UserError, match=r"paint\.coats"):
         load(House, ["--out", "x", "--paint.coats"])
 
 

@@ -47,7 +47,7 @@ def test_only_the_panels_asked_for_are_read(shard_set):
 
 
 def test_an_unknown_panel_lists_what_there_is(shard_set):
-    with pytest.raises(UserError, match=r"no panel 'scalp'; the set has traces, traces_flipped"):
+    with pytest.raises(UserError, match=r"no panel 'scalp'; the set has eeg_spectrogram, kaggle_spectrogram, traces"):
         open_reader(shard_set, ["scalp"])
 
 
