@@ -6,7 +6,7 @@ from hms_dist.config import from_dict, save, to_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.train.checkpoint import Checkpoint, load_latest
-from hms_dist.train.record import CONFIG_NAME
+from hms_dist.train.record import CONFIG_NAME, FAULT_NAME
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.whole_folder import present
 
@@ -50,6 +50,7 @@ def check_folder(config: TrainConfig) -> None:
 def begin_folder(config: TrainConfig) -> None:
     """Make the run folder and write config.yaml into it."""
     config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / FAULT_NAME).unlink(missing_ok=True)
     save(config, config.out / CONFIG_NAME)
 
 

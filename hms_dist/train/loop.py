@@ -204,6 +204,7 @@ class Trainer:
         if world.is_main:
             write_json(config.out / ENVIRONMENT_NAME, environment())
             write_status(config.out, "running", best=self.best)
+        world.wait()  # or a rank that fails at once would be overwritten
         LOG.info(
             "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s%s",
             world.num_ranks, world.device, len(self.data.train_rows), len(self.data.validation_rows),

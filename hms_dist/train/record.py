@@ -14,6 +14,8 @@ from hms_dist.run import LOG
 
 CONFIG_NAME = "config.yaml"
 STATUS_NAME = "status.json"
+FAULT_NAME = ".fault"
+"""Exists from the moment that a rank knows why the run fails: what other ranks then say of it is hearsay."""
 METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
@@ -27,6 +29,8 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
 
     Launchers swallow exit codes, so scripts read this file instead.
     """
+    if state == "running" and (folder / FAULT_NAME).exists():
+        return
     write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
 
 
@@ -48,26 +52,16 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
         where = f"rank {rank}: " if rank else ""
         state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
         LOG.error("%s", error)
-        write_status(folder, state, exit_code=code, message=f"{where}{error}")
+        if rank == 0 or not (folder / FAULT_NAME).exists():
+            (folder / FAULT_NAME).touch()
+            write_status(folder, state, exit_code=code, message=f"{where}{error}")
         raise type(error)(f"{where}{error}") from error
     except BaseException as error:
         message = traceback.format_exception_only(error)[-1].strip()
         LOG.error("%s", message)
-        known = read_status(folder)
-        if rank == 0 and (known is None or known["state"] == "running"):
+        if rank == 0 and not (folder / FAULT_NAME).exists():
             write_status(folder, "failed", exit_code=1, message=message)
         raise
-
-
-def read_status(folder: Path) -> dict[str, Any] | None:
-    """The status of a run, or None if the folder holds none."""
-    try:
-        status: dict[str, Any] = json.loads((folder / STATUS_NAME).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise UserError(f"{folder / STATUS_NAME}: not readable as JSON ({error}); remove the run folder") from error
-    return status
 
 
 class MetricsLog:

@@ -39,6 +39,10 @@ class Rendering:
     rows_per_s: float
     start_s: float
     """Wall time beyond what the rows took at that rate."""
+    cpu_s: float
+    """Processor time of all processes."""
+    load: float
+    """Processes that wanted a core in the minute before; more than the idle machine's 0 spoil the run."""
     parent_mb: float
     worker_mb: float
     """The largest worker; with one worker the parent renders, and it is the parent."""
@@ -83,6 +87,7 @@ def render(folder: Path, name: str, workers: int, samples_per_shard: int = 16) -
     Shards are small, so that two workers end at about the same time; large ones have less to do at their edges.
     """
     out = folder / name
+    load = os.getloadavg()[0]
     options = ["--workers", workers, "--samples_per_shard", samples_per_shard]
     done = watched(["-m", "hms_dist", "render", "--data", folder / "data", "--out", out, *options])
     manifest = read_manifest(out)
@@ -96,6 +101,8 @@ def render(folder: Path, name: str, workers: int, samples_per_shard: int = 16) -
         wall_s=done.wall_s,
         rows_per_s=rows_per_s,
         start_s=done.wall_s - manifest.num_samples / rows_per_s,
+        cpu_s=done.cpu_s,
+        load=load,
         parent_mb=done.own_mb,
         worker_mb=done.worker_mb if workers > 1 else done.own_mb,
     )
@@ -109,9 +116,11 @@ def summary(runs: Sequence[Rendering], full_size: Rendering) -> dict[str, Any]:
     rates = {cores: best[1].rows_per_s * (cores * efficiency if cores > 1 else 1) for cores in CORES}
     return {
         "num_cores": len(os.sched_getaffinity(0)),
+        "highest_load": max(run.load for run in runs),
         "runs": [dataclasses.asdict(run) for run in runs],
         "rows_per_s": {str(workers): run.rows_per_s for workers, run in best.items()},
         "efficiency": efficiency,
+        "cpu_ms_per_row": {str(w): min(1000 * r.cpu_s / r.num_rows for r in runs if r.workers == w) for w in (1, 2)},
         "bytes_per_row": bytes_per_row,
         "worker_mb": max(run.worker_mb for run in runs),
         "parent_mb": max(run.parent_mb for run in runs if run.workers > 1),
@@ -129,6 +138,9 @@ def lines(report: dict[str, Any]) -> list[str]:
         ("rows/s, 1 worker", f"{report['rows_per_s']['1']:.1f}", ""),
         ("rows/s, 2 workers", f"{report['rows_per_s']['2']:.1f}", ""),
         (f"efficiency of 2 workers on {report['num_cores']} cores", f"{report['efficiency']:.0%}", "90 % or more"),
+        ("processor ms a row, start included, 1 worker", f"{report['cpu_ms_per_row']['1']:.1f}", ""),
+        ("processor ms a row, start included, 2 workers", f"{report['cpu_ms_per_row']['2']:.1f}", ""),
+        ("highest load average before a run", f"{report['highest_load']:.1f}", "below 2: our own runs"),
         ("bytes a row", f"{report['bytes_per_row']:,.0f}", ""),
         ("peak memory of a worker", f"{report['worker_mb']:.0f} MB", "under 600 MB"),
         ("peak memory of the parent", f"{report['parent_mb']:.0f} MB", "under 500 MB"),

@@ -1,5 +1,6 @@
 """Running a command while watching the memory of its processes (Linux: /proc)."""
 
+import resource
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ class Watched:
     """What a command took."""
 
     wall_s: float
+    cpu_s: float
+    """Processor time of all its processes."""
     own_mb: float
     """Peak resident memory of the process itself."""
     worker_mb: float
@@ -23,7 +26,7 @@ class Watched:
 
 def watched(words: list[object]) -> Watched:
     """Run Python with `words`. Peaks are the kernel's high-water marks, read ten times a second until the end."""
-    started = time.monotonic()
+    started, before_s = time.monotonic(), _children_s()
     process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     own_mb = worker_mb = 0.0
     while process.poll() is None:
@@ -34,7 +37,12 @@ def watched(words: list[object]) -> Watched:
     output, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(f"{words} ended with {process.returncode}: {errors.decode()[-2000:]}")
-    return Watched(wall_s, own_mb, worker_mb, output.decode())
+    return Watched(wall_s, _children_s() - before_s, own_mb, worker_mb, output.decode())
+
+
+def _children_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _peak_mb(pid: int) -> float:
