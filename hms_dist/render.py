@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording, Recor
 from hms_dist.run import LOG, check_seed
 from hms_dist.shards.jobs import Note, already_complete, finish, is_done
 from hms_dist.shards.plan import ShardPlan, plan_shards
-from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name, sample_key
+from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name, sample_key
 from hms_dist.shards.writer import Sample, write_shard
 from hms_dist.signals.quality import channel_quality
 
@@ -130,9 +131,15 @@ def render_sample(
     facts["quality"] = channel_quality(window.recording.eeg[window.start : window.start + WINDOW_SAMPLES])
     members = {JSON_MEMBER: (member_name(key, JSON_MEMBER), json_member(facts))}
     for name, panel in panels.items():
-        spec = panel.spec
+        spec = _spec(panel)
         members[name] = (member_name(key, name, spec), spec.encode(panel.draw(prepared[name], window)))
     return Sample(fields, members)
+
+
+@cache
+def _spec(panel: Panel) -> PanelSpec:
+    """A panel's specification, computed once for all rows."""
+    return panel.spec
 
 
 def _render_all(work: Work, tasks: Sequence[tuple[ShardPlan, pd.DataFrame]], workers: int) -> Iterator[int]:

@@ -57,11 +57,11 @@ class Columns:
 
 
 def matrix(table: "Table", names: Sequence[str]) -> NDArray[np.float32]:
-    """Columns as one C-ordered float32 [rows, columns]; nulls become NaN."""
+    """Columns as one float32 [rows, columns], a column after the other in memory; nulls become NaN."""
     columns = np.empty((len(names), table.num_rows), np.float32)
     for row, name in zip(columns, names, strict=True):
         row[:] = table[name].to_numpy()
-    return np.ascontiguousarray(columns.T)
+    return columns.T
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
