@@ -4,6 +4,7 @@ import errno
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording, Recor
 from hms_dist.shards.claims import Taken, claim
 from hms_dist.shards.jobs import check_stop
 from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name, sample_key
+from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name, sample_key
 from hms_dist.shards.sets import Note
 from hms_dist.shards.writer import Rejected, Sample, claim_path, shard_name, write_shard
 from hms_dist.signals.quality import channel_quality
@@ -115,9 +116,15 @@ def render_sample(
     facts["quality"] = channel_quality(window.recording.eeg[window.start : window.start + WINDOW_SAMPLES])
     members = {JSON_MEMBER: (member_name(key, JSON_MEMBER), json_member(facts))}
     for name, panel in panels.items():
-        spec = panel.spec
+        spec = _spec(panel)
         members[name] = (member_name(key, name, spec), spec.encode(panel.draw(prepared[name], window)))
     return Sample(fields, members)
+
+
+@cache
+def _spec(panel: Panel) -> PanelSpec:
+    """A panel's specification, computed once for all rows."""
+    return panel.spec
 
 
 def window_of(recording: Recording, fields: Mapping[str, Any]) -> Window:

@@ -55,9 +55,9 @@ class KaggleSpectrogram(Panel):
 def log_power(power: NDArray[np.floating]) -> NDArray[np.float16]:
     """`power` [rows up to 300, regions, frequencies] as float16 ln power [regions, frequencies, 300]."""
     panel = np.full((*power.shape[1:], NUM_ROWS), np.nan, np.float16)
-    valid = (power >= 0) & (power < np.inf)
-    with np.errstate(divide="ignore"):
-        values = np.log(np.where(valid, power, np.nan))
+    with np.errstate(divide="ignore", invalid="ignore"):  # negative power: NaN
+        values = np.log(power)
+    values[values == np.inf] = np.nan
     panel[..., : len(power)] = values.transpose(1, 2, 0)
     return panel
 

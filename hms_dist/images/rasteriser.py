@@ -92,13 +92,13 @@ def _runs(rows: Ints, columns: Ints, longest: np.int32, height: int) -> tuple[ND
 
 @compiled
 def _light(runs: NDArray[np.int16], image: NDArray[np.bool_]) -> None:
-    """Light the runs; row by row, so that columns are compared many at a time."""
-    for run in range(0, len(runs), 2):
-        first, last = runs[run], runs[run + 1]
-        for row in range(image.shape[0]):
-            short = np.int16(row)
-            for column in range(image.shape[1]):
-                image[row, column] |= (first[column] <= short) & (short <= last[column])
+    """Light both runs; row by row, so that columns are compared many at a time."""
+    first, last, first_back, last_back = runs[0], runs[1], runs[2], runs[3]
+    for row in range(image.shape[0]):
+        short = np.int16(row)
+        for column in range(image.shape[1]):
+            points = (first[column] <= short) & (short <= last[column])
+            image[row, column] |= points | (first_back[column] <= short) & (short <= last_back[column])
 
 
 def _draw_longest(rows: Ints, columns: Ints, longest: np.int32, image: NDArray[np.bool_]) -> None:

@@ -1,7 +1,7 @@
 """A montage drawn as lines: 20 traces of the central 20 seconds as a 1-bit picture (the 16th place's)."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -93,11 +93,14 @@ class Traces(Panel):
     def _levels(self, signals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Height of each sample within its trace's rows, 0 (bottom) to 1 (top)."""
         reach = 2 * np.array(self.scales_uv)[:, None]
-        levels: NDArray[np.float64] = (np.clip(signals, -reach, reach) + reach) / (2 * reach)
+        levels: NDArray[np.float64] = np.clip(signals, -reach, reach)
+        levels += reach
+        levels /= 2 * reach
         levels[:, 0], levels[:, -1] = 0, 1
         return levels
 
 
+@cache
 def _both_sides(montage: Montage) -> tuple[Pair, ...]:
     """Every derivation that the picture or its mirror image draws: 20, and C4 alone for the published montage."""
     pairs = TRACE_MONTAGES[montage]

@@ -57,12 +57,15 @@ class Columns:
 
 
 def matrix(table: "Table", names: Sequence[str]) -> NDArray[np.float32]:
-    """Columns as one C-ordered float32 [rows, columns]; nulls become NaN, what float32 cannot hold infinite."""
+    """Columns as one float32 [rows, columns], a column after the other in memory.
+
+    Nulls become NaN, what float32 cannot hold infinite.
+    """
     columns = np.empty((len(names), table.num_rows), np.float32)
     with np.errstate(over="ignore"):
         for row, name in zip(columns, names, strict=True):
             row[:] = table[name].to_numpy()
-    return np.ascontiguousarray(columns.T)
+    return columns.T
 
 
 def some(names: Sequence[str], most: int = 6) -> str:

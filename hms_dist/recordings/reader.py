@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.recordings.columns import Columns, matrix, some
+from hms_dist.recordings.quick import quick_frame, quick_matrix
 
 RATE_HZ = 200
 """Sampling rate of every EEG."""
@@ -30,6 +31,8 @@ ROW_S = 2.0
 """Seconds between spectrogram rows."""
 FREQUENCIES_HZ = tuple(int(bin_ * 100 * RATE_HZ / 1024 + 0.5) / 100 for bin_ in range(3, 3 + NUM_FREQUENCIES))
 """Those frequencies as Kaggle's column names have them: bins 3 to 102 of a 1024-point transform, two decimals."""
+KAGGLE_COLUMNS = tuple(f"{region}_{hertz:g}" for region in REGIONS for hertz in FREQUENCIES_HZ)
+"""Kaggle's names of the 400 power columns, in the order of `Recording.spectrogram`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +41,8 @@ class Recording:
 
     eeg_id: int
     eeg: NDArray[np.float32]
-    """Microvolts [samples, 20], columns as CHANNELS, 200 Hz; NaN where nothing was recorded."""
+    """Microvolts [samples, 20], columns as CHANNELS, 200 Hz; NaN where nothing was recorded. In memory a channel after
+    the other, as the files have them and as everything takes them; so is the spectrogram, frequency by frequency."""
     spectrogram_id: int
     spectrogram: NDArray[np.float32]
     """Power [rows, 4, 100], regions as REGIONS, frequencies rising; NaN for gaps."""
@@ -137,10 +141,14 @@ def read_bytes(path: Path) -> bytes:
 
 def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
     """`read_eeg` of bytes already read from `path`."""
-    columns = Columns(content, path)
-    if _power_columns(columns.names) and "EKG" not in columns.names:
-        raise UserError(f"{path}: expected an EEG (columns {some(CHANNELS)}), found a spectrogram; exchange the files")
-    eeg = matrix(columns.read(CHANNELS), CHANNELS)
+    eeg = quick_matrix(quick_frame(content), CHANNELS)
+    if eeg is None:
+        columns = Columns(content, path)
+        if _power_columns(columns.names) and "EKG" not in columns.names:
+            raise UserError(
+                f"{path}: expected an EEG (columns {some(CHANNELS)}), found a spectrogram; exchange the files"
+            )
+        eeg = matrix(columns.read(CHANNELS), CHANNELS)
     wrong = np.argwhere((eeg > MAX_MICROVOLTS) | (eeg < -MAX_MICROVOLTS))
     if wrong.size:
         row, channel = wrong[0]
@@ -153,6 +161,10 @@ def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
 
 def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """`read_spectrogram` of bytes already read from `path`."""
+    frame = quick_frame(content)
+    quick = quick_matrix(frame, KAGGLE_COLUMNS)
+    if frame is not None and quick is not None and "time" in frame.columns and frame["time"].dtype.is_numeric():
+        return _rising(frame["time"].to_numpy().astype(np.float64), path), _by_region(quick)
     columns = Columns(content, path)
     found = _power_columns(columns.names)
     if not found and "EKG" in columns.names:
@@ -160,11 +172,15 @@ def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], 
             f"{path}: expected a spectrogram (columns time, LL_0.59, ...), found an EEG; exchange the files"
         )
     # A frequency that the file lacks is asked for by Kaggle's name, and so reported by it.
-    kaggle = [(region, hertz) for region in REGIONS for hertz in FREQUENCIES_HZ]
-    names = [found.get((region, hertz), f"{region}_{hertz:g}") for region, hertz in kaggle]
+    wanted = [(region, hertz) for region in REGIONS for hertz in FREQUENCIES_HZ]
+    names = [found.get(pair, name) for pair, name in zip(wanted, KAGGLE_COLUMNS, strict=True)]
     table = columns.read(["time", *names])
-    power = matrix(table, names).reshape(-1, len(REGIONS), NUM_FREQUENCIES)
-    return _rising(table["time"].to_numpy().astype(np.float64), path), power
+    return _rising(table["time"].to_numpy().astype(np.float64), path), _by_region(matrix(table, names))
+
+
+def _by_region(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`power` [rows, 400] as a view [rows, 4, 100]."""
+    return power.T.reshape(len(REGIONS), NUM_FREQUENCIES, -1).transpose(2, 0, 1)
 
 
 def _power_columns(names: list[str]) -> dict[tuple[str, float], str]:

@@ -38,7 +38,7 @@ class ChainSignals:
         chains = CHAIN_MONTAGES[self.montage]
         signals = differences(eeg, [pair for chain in chains.values() for pair in chain])
         if self.filters is not None:
-            signals = apply(self.filters, fill_gaps(signals, self.gaps))
+            signals = np.ascontiguousarray(apply(self.filters, fill_gaps(signals, self.gaps)))
         return signals.reshape(len(chains), -1, len(eeg))
 
     def ready(self, signals: NDArray[np.float64]) -> NDArray[np.float64]:

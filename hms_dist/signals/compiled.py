@@ -18,7 +18,9 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiled_any_order(function: Callable[P, R]) -> Callable[P, R]:
-    """As `compiled`, but sums are taken in any order and so many terms at a time; they differ in the last digits."""
+    """As `compiled`, but sums are taken in any order, many terms at a time, and a product's sum is rounded once: the
+    last digits differ from numpy's, and from one family of processors to another.
+    """
     return _compiled_when_called(function, any_order=True)
 
 
@@ -27,7 +29,7 @@ def _compiled_when_called(function: Callable[P, R], *, any_order: bool) -> Calla
     def kernel() -> Any:
         from numba import njit
 
-        return njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"} if any_order else False)(function)
+        return njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"} if any_order else False)(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

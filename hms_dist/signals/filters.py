@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.recordings.reader import RATE_HZ
-from hms_dist.signals.compiled import compiled
+from hms_dist.signals.compiled import compiled_any_order
+from hms_dist.signals.gaps import fill_gaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,27 +47,30 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
 
     What is not a finite number becomes 0 before filtering: a recursive filter would spread it over all that
     follows. Zero phase extends the ends by odd reflection and starts from the steady state of the first sample,
-    as scipy's `sosfiltfilt` does.
+    as scipy's `sosfiltfilt` does. In memory the result has the signals of one sample side by side.
     """
-    lanes = np.array(signals.T, np.float64, order="C")  # signals side by side, so that they are filtered at once
-    lanes[~np.isfinite(lanes)] = 0
+    filled = fill_gaps(np.asarray(signals, np.float64), "zero")
     sections = sections_of(chain)
-    if not (len(sections) and lanes.size):
-        return np.ascontiguousarray(lanes.T)
-    if not chain.zero_phase:
-        _filter_in_place(sections, np.zeros((len(sections), 2, lanes.shape[1])), lanes, False)
-        return np.ascontiguousarray(lanes.T)
-    padding = min(3 * (2 * len(sections) + 1), len(lanes) - 1)
-    before = 2 * lanes[0] - lanes[padding:0:-1]
-    after = 2 * lanes[-1] - lanes[-2 : -2 - padding : -1]
-    lanes = np.concatenate((before, lanes, after))
-    for backward in (False, True):
-        start = lanes[-1 if backward else 0]
-        _filter_in_place(sections, _steady_state(chain) * start, lanes, backward)
-    return np.ascontiguousarray(lanes[padding : len(lanes) - padding].T)
+    num_signals, num_samples = signals.shape
+    if not (len(sections) and signals.size):
+        return filled.copy()
+    padding = min(3 * (2 * len(sections) + 1), num_samples - 1) if chain.zero_phase else 0
+    # Signals side by side, so that they are filtered at once.
+    lanes = np.empty((num_samples + 2 * padding, num_signals))
+    lanes[padding : padding + num_samples] = filled.T
+    if chain.zero_phase:
+        first, last = lanes[padding], lanes[-1 - padding]
+        lanes[:padding] = 2 * first - lanes[2 * padding : padding : -1]
+        lanes[num_samples + padding :] = 2 * last - lanes[num_samples + padding - 2 : num_samples - 2 : -1]
+        for backward in (False, True):
+            start = lanes[-1 if backward else 0]
+            _filter_in_place(sections, _steady_state(chain) * start, lanes, backward)
+    else:
+        _filter_in_place(sections, np.zeros((len(sections), 2, num_signals)), lanes, False)
+    return lanes[padding : padding + num_samples].T
 
 
-@compiled
+@compiled_any_order
 def _filter_in_place(
     sections: NDArray[np.float64], state: NDArray[np.float64], lanes: NDArray[np.float64], backward: bool
 ) -> None:
@@ -75,16 +79,36 @@ def _filter_in_place(
     `state` [sections, 2, signals] is where it starts from, and is overwritten.
     """
     num_samples, num_lanes = lanes.shape
-    for k in range(num_samples):
-        sample = num_samples - 1 - k if backward else k
+    first, step = (num_samples - 1, -1) if backward else (0, 1)
+    # Four samples at a time, so that a section's state is loaded and stored once for all of them.
+    for k in range(0, num_samples - 3, 4):
+        row0, row1 = first + step * k, first + step * (k + 1)
+        row2, row3 = first + step * (k + 2), first + step * (k + 3)
         for section in range(len(sections)):
             b0, b1, b2, _, a1, a2 = sections[section]
             for lane in range(num_lanes):
-                x = lanes[sample, lane]
-                y = b0 * x + state[section, 0, lane]
-                state[section, 0, lane] = b1 * x - a1 * y + state[section, 1, lane]
-                state[section, 1, lane] = b2 * x - a2 * y
-                lanes[sample, lane] = y
+                s, t = state[section, 0, lane], state[section, 1, lane]
+                x0, x1, x2, x3 = lanes[row0, lane], lanes[row1, lane], lanes[row2, lane], lanes[row3, lane]
+                y0 = b0 * x0 + s
+                s, t = b1 * x0 - a1 * y0 + t, b2 * x0 - a2 * y0
+                y1 = b0 * x1 + s
+                s, t = b1 * x1 - a1 * y1 + t, b2 * x1 - a2 * y1
+                y2 = b0 * x2 + s
+                s, t = b1 * x2 - a1 * y2 + t, b2 * x2 - a2 * y2
+                y3 = b0 * x3 + s
+                s, t = b1 * x3 - a1 * y3 + t, b2 * x3 - a2 * y3
+                lanes[row0, lane], lanes[row1, lane], lanes[row2, lane], lanes[row3, lane] = y0, y1, y2, y3
+                state[section, 0, lane], state[section, 1, lane] = s, t
+    for k in range(num_samples - num_samples % 4, num_samples):
+        row = first + step * k
+        for section in range(len(sections)):
+            b0, b1, b2, _, a1, a2 = sections[section]
+            for lane in range(num_lanes):
+                x0 = lanes[row, lane]
+                y0 = b0 * x0 + state[section, 0, lane]
+                state[section, 0, lane] = b1 * x0 - a1 * y0 + state[section, 1, lane]
+                state[section, 1, lane] = b2 * x0 - a2 * y0
+                lanes[row, lane] = y0
 
 
 @cache

@@ -84,15 +84,15 @@ def differences(eeg: NDArray[np.floating], pairs: Sequence[Pair]) -> NDArray[np.
 
     Same unit as `eeg`. NaN in either electrode gives NaN. Raises KeyError for an unknown electrode.
     """
-    row = {name: index for index, name in enumerate((*CHANNELS, AVERAGE))}
-    electrodes = np.ascontiguousarray(eeg.T, np.float64)
+    electrodes: dict[str, NDArray[np.floating]] = dict(zip(CHANNELS, eeg.T, strict=True))
     if any(AVERAGE in pair for pair in pairs):
-        electrodes = np.concatenate((electrodes, _average(electrodes)[None]))
-    result = electrodes[[row[pair[0]] for pair in pairs]]
+        electrodes[AVERAGE] = _average(eeg.T.astype(np.float64))
+    result = np.empty((len(pairs), len(eeg)))
     with np.errstate(invalid="ignore"):  # infinity minus infinity: NaN, like any gap
         for index, pair in enumerate(pairs):
+            result[index] = electrodes[pair[0]]
             if len(pair) == 2:
-                result[index] -= electrodes[row[pair[1]]]
+                result[index] -= electrodes[pair[1]]
     return result
 
 

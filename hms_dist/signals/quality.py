@@ -37,20 +37,23 @@ def _counts(channels: NDArray[np.float64], second: int) -> NDArray[np.int64]:
     counts = np.zeros((3, len(channels)), np.int64)
     for channel in range(len(channels)):
         values = channels[channel]
-        total, num_recorded = 0.0, 0
+        total, num_recorded, least, most = 0.0, 0, np.inf, -np.inf
         for start in range(0, len(values), second):
             lowest, highest, num_here = np.inf, -np.inf, 0
             for value in values[start : start + second]:
                 if np.isfinite(value):
-                    lowest, highest = min(lowest, value), max(highest, value)
+                    lowest = value if value < lowest else lowest
+                    highest = value if value > highest else highest
                     total += value
                     num_here += 1
             num_recorded += num_here
+            least, most = min(least, lowest), max(most, highest)
             if num_here >= 2 and highest - lowest <= FLAT_UV:
                 counts[1, channel] += num_here
         counts[0, channel] = len(values) - num_recorded
         mean = total / max(num_recorded, 1)
-        for value in values:
-            if np.isfinite(value) and abs(value - mean) >= CLIP_UV:
-                counts[2, channel] += 1
+        if mean - least >= CLIP_UV or most - mean >= CLIP_UV:  # hardly any channel has a sample to count
+            for value in values:
+                if np.isfinite(value) and abs(value - mean) >= CLIP_UV:
+                    counts[2, channel] += 1
     return counts

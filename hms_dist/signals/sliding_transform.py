@@ -1,9 +1,9 @@
 """Short-time Fourier power by sliding sums, for hops that divide the window.
 
-Each block of one hop is transformed once. A frame's transform is that of the frame before, less its first
-block, plus the next one, its phase turned by a hop (Jacobsen and Lyons, "The sliding DFT", IEEE Signal
-Processing Magazine 2003). The Hann window is then three neighbouring bins: the windowed bin k is
-(2 X[k] - X[k-1] - X[k+1]) / 4. A sum carries no rounding worth naming: 1e-15 of the loudest bin.
+Each block of one hop is transformed once, folded about its centre, where cosines are even and sines odd. A frame's
+transform is that of the frame before, less its first block, plus the next one, its phase turned by a hop (Jacobsen
+and Lyons, "The sliding DFT", IEEE Signal Processing Magazine 2003). The Hann window is then three neighbouring bins:
+the windowed bin k is (2 X[k] - X[k-1] - X[k+1]) / 4. A sum carries no rounding worth naming: 1e-15 of the loudest bin.
 """
 
 from functools import lru_cache
@@ -21,24 +21,36 @@ def sliding_power(signal: Array, window_samples: int, hop_samples: int, num_bins
 
     `hop_samples` must divide `window_samples`. Frame t is samples [t * hop, t * hop + window).
     """
-    num_blocks = len(signal) // hop_samples
+    num_blocks, half = len(signal) // hop_samples, hop_samples // 2
     blocks = signal[: num_blocks * hop_samples].reshape(num_blocks, hop_samples)
+    ahead, behind = blocks[:, hop_samples - half :], blocks[:, :half][:, ::-1]
     cosines, sines, turn = _basis(window_samples, hop_samples, num_bins + 1)
-    return _slide(blocks @ cosines, blocks @ sines, turn, window_samples // hop_samples).T
+    real, imag = (ahead + behind) @ cosines, (behind - ahead) @ sines
+    if hop_samples % 2:
+        real += blocks[:, half : half + 1]
+    # Phases are those about the blocks' centres; from one bin to the next they differ by half a block's turn.
+    angle = np.pi / window_samples * (hop_samples - 1)
+    return _slide(real, imag, turn, window_samples // hop_samples, np.cos(angle), np.sin(angle)).T
 
 
 @lru_cache(maxsize=8)
 def _basis(window_samples: int, hop_samples: int, num_bins: int) -> tuple[Array, Array, Array]:
-    """Cosines and (negative) sines [hop, bins], and each bin's turn by one hop: its cosine and sine [2, bins]."""
+    """Cosines and sines [half a hop, bins] about a block's centre, and each bin's turn by one hop: its cosine and
+    sine [2, bins].
+    """
     step = 2 * np.pi / window_samples
-    angles = step * np.outer(np.arange(hop_samples), np.arange(num_bins))
+    distance = np.arange(hop_samples // 2) + (1 if hop_samples % 2 else 0.5)
+    angles = step * np.outer(distance, np.arange(num_bins))
     turn = step * (hop_samples * np.arange(num_bins) % window_samples)
-    return np.cos(angles), -np.sin(angles), np.stack([np.cos(turn), np.sin(turn)])
+    return np.cos(angles), np.sin(angles), np.stack([np.cos(turn), np.sin(turn)])
 
 
 @compiled
-def _slide(real: Array, imag: Array, turn: Array, per_frame: int) -> Array:
-    """Windowed power [frames, bins] from the blocks' transforms `real`, `imag` [blocks, bins + 1]."""
+def _slide(real: Array, imag: Array, turn: Array, per_frame: int, cosine: float, sine: float) -> Array:
+    """Windowed power [frames, bins] from the blocks' transforms `real`, `imag` [blocks, bins + 1].
+
+    `cosine`, `sine`: of the angle by which a bin's phase is ahead of the next one's.
+    """
     num_blocks, num_sums = real.shape
     sum_real, sum_imag = np.zeros(num_sums + 1), np.zeros(num_sums + 1)  # from bin -1 up
     power = np.empty((num_blocks - per_frame + 1, num_sums - 1))
@@ -55,7 +67,9 @@ def _slide(real: Array, imag: Array, turn: Array, per_frame: int) -> Array:
         if oldest >= -1:
             sum_real[0], sum_imag[0] = sum_real[2], -sum_imag[2]  # bin -1 of a real signal
             for k in range(num_sums - 1):
-                x = 2 * sum_real[k + 1] - sum_real[k] - sum_real[k + 2]
-                y = 2 * sum_imag[k + 1] - sum_imag[k] - sum_imag[k + 2]
+                below_real, below_imag = sum_real[k], sum_imag[k]
+                above_real, above_imag = sum_real[k + 2], sum_imag[k + 2]
+                x = 2 * sum_real[k + 1] - cosine * (below_real + above_real) + sine * (below_imag - above_imag)
+                y = 2 * sum_imag[k + 1] - cosine * (below_imag + above_imag) - sine * (below_real - above_real)
                 power[oldest + 1, k] = (x * x + y * y) / 16
     return power

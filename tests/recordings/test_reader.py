@@ -54,7 +54,7 @@ def test_columns_are_found_by_name_in_any_order_among_others(tmp_path: Path, see
     notes = {"notes": ["x"] * 300, "__index_level_0__": np.arange(300)}
     found = read_eeg(write(tmp_path / "1.parquet", shuffled(eeg | notes, rng)))
     assert found.dtype == np.float32
-    assert found.flags.c_contiguous
+    assert found.T.flags.c_contiguous
     np.testing.assert_array_equal(found, np.stack(list(eeg.values()), axis=1))
 
     extra = {"LL_25.0": np.ones(40), "LL_notes": ["x"] * 40}

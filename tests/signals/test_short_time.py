@@ -26,7 +26,10 @@ def test_folded(window: int, fft: int, hop: int) -> None:
     np.testing.assert_allclose(power, expected, atol=1e-5 * expected.max())
 
 
-@pytest.mark.parametrize(("window", "hop", "num_samples"), [(1000, 40, 3013), (64, 16, 500), (8, 8, 80), (12, 3, 12)])
+@pytest.mark.parametrize(
+    ("window", "hop", "num_samples"),
+    [(1000, 40, 3013), (64, 16, 500), (8, 8, 80), (12, 3, 12), (50, 25, 210), (8, 1, 40)],
+)
 def test_sliding(window: int, hop: int, num_samples: int) -> None:
     signal = np.random.default_rng(window).uniform(-1, 1, num_samples)
     num_bins = window // 2 - 1

@@ -1,0 +1,210 @@
+"""How fast panels are rendered, beside what others use: `python scripts/bench/render.py [--data DIR] [--json FILE]`.
+
+One process, one thread, candidates in turns, medians. Needs the extra `bench` (pip install -e '.[bench]') and, for
+fCWT, Debian's libfftw3-single3; without it fCWT is left out, and that is said. Recordings are simulated unless --data
+names a folder in Kaggle's layout. Exits with 1 if a target is missed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import peers
+import pyarrow as pa
+from rounds import Case, machine, measure, missed, table, write_json
+from threadpoolctl import threadpool_limits
+
+from hms_dist.images import DEFAULT_PANELS
+from hms_dist.images.eeg_spectrogram import EegSpectrogram
+from hms_dist.images.rasteriser import draw_traces
+from hms_dist.images.scalogram import Scalogram
+from hms_dist.images.wavelet_statistics import WaveletStatistics
+from hms_dist.recordings.reader import WINDOW_SAMPLES, RecordingReader, read_eeg
+from hms_dist.recordings.simulate import Simulate
+from hms_dist.recordings.simulate import run as simulate
+from hms_dist.render import render_sample, window_of
+from hms_dist.shards.writer import Sample
+from hms_dist.signals.haar import haar_statistics
+
+PACKAGES = ("numpy", "scipy", "numba", "pandas", "pyarrow", "librosa", "PyWavelets", "justpyplot", "pillow")
+FORMS = {
+    "16th place": EegSpectrogram(),
+    "public baseline": EegSpectrogram(window_samples=128, fft_samples=1024, hop_samples=39, centred=True),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with train.csv, train_eegs, train_spectrograms")
+    parser.add_argument("--json", type=Path, help="file to write what was measured to")
+    options = parser.parse_args()
+    pa.set_cpu_count(1)
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
+        data = options.data or simulated(Path(folder) / "data")
+        results = [measure(case) for case in cases(data)]
+        compiling = first_use(Path(folder))
+    facts = {"machine": machine(PACKAGES), "results": results, "first_use": compiling}
+    print(f"{facts['machine']['processor']}, 1 thread, medians of alternating rounds\n")
+    print(table(results))
+    print(f"\nFirst sample of the default panels: {compiling['compiled_s']:.1f} s with compiling, once a machine;")
+    print(f"{compiling['cached_s']:.2f} s in every later process, which loads the compiled code from the disk.")
+    if options.json:
+        write_json(options.json, facts)
+    return int(missed(results))
+
+
+def simulated(folder: Path) -> Path:
+    """Eight simulated EEGs in Kaggle's layout."""
+    simulate(Simulate(out=folder, num_recordings=8, seed=11))
+    return folder
+
+
+def cases(data: Path) -> list[Case]:
+    """Everything that is measured: pictures of one label row of `data`, then whole records."""
+    rows = rows_of(data)
+    recording = RecordingReader(data).read(rows[0]["eeg_id"], rows[0]["spectrogram_id"])
+    eeg = recording.eeg[window_of(recording, rows[0]).start :][:WINDOW_SAMPLES]
+    return [traces(eeg), *(eeg_spectrogram(eeg, form) for form in FORMS), *wavelets(eeg), records(data, rows)]
+
+
+def rows_of(data: Path) -> list[dict[str, Any]]:
+    """The first label row of each of eight recordings, all of whose channels were recorded (so the peers run)."""
+    rows = []
+    for fields in pd.read_csv(data / "train.csv").drop_duplicates("eeg_id").to_dict("records"):
+        if np.isfinite(read_eeg(data / f"train_eegs/{fields['eeg_id']}.parquet")).any(axis=0).all():
+            rows.append({**fields, "key": "row"})
+    if not rows:
+        raise SystemExit(f"{data}: every EEG lacks a channel; choose another folder")
+    return rows[:8]
+
+
+def traces(eeg: np.ndarray) -> Case:
+    """20 filtered traces as a picture of 640 x 1600; the very same pixels."""
+    levels = peers.trace_levels(eeg[3000:7000])
+    ours = partial(draw_traces, levels, peers.BAND_ROWS, peers.WIDTH)
+    plotted = partial(peers.draw_traces, levels)
+
+    def check() -> None:
+        np.testing.assert_array_equal(ours(), plotted())
+
+    return Case(
+        name="trace picture", ours=ours, peers={"justpyplot": plotted}, targets={"justpyplot": 150}, check=check
+    )
+
+
+def eeg_spectrogram(eeg: np.ndarray, form: str) -> Case:
+    """The EEG spectrogram of the four chains; 1e-4 of a picture of -1 to 1."""
+    ours, librosa = partial(FORMS[form].decibel, eeg), partial(peers.eeg_spectrogram, eeg, form)
+
+    def check() -> None:
+        np.testing.assert_allclose(ours() / 40, librosa() / 40, atol=1e-4)
+
+    name = f"EEG spectrogram, {form}"
+    return Case(name=name, ours=ours, peers={"librosa": librosa}, targets={"librosa": 10}, check=check)
+
+
+def wavelets(eeg: np.ndarray) -> list[Case]:
+    """Scalogram, and Haar statistics of sliding windows and of the whole 50 seconds."""
+    signals = peers.differences(eeg)
+    sliding, whole = WaveletStatistics(), WaveletStatistics(window_samples=WINDOW_SAMPLES, num_windows=1)
+    return [
+        scalogram(signals),
+        statistics(signals, sliding, "wavelet statistics, 256 windows of 2 s", rounds=3),
+        statistics(signals, whole, "wavelet statistics, one window of 50 s", rounds=51),
+    ]
+
+
+def scalogram(signals: np.ndarray) -> Case:
+    """16 signals, 64 scales, 256 columns. Peers take the columns' middles from their transform at every sample, which
+    costs them least; ours are means over the columns. Compared where both are dense, 2 % of the largest value.
+    """
+    panel, slow = Scalogram(), Scalogram(max_hz=10.0, num_columns=10_000)
+    rows_hz = np.array(panel.rows_hz)
+    columns = np.rint((np.arange(256) + 0.5) * signals.shape[1] / 256 - 0.5).astype(int)
+    ours = partial(panel.decibel, signals.reshape(4, 4, -1))
+    pywt = {
+        f"pywt.cwt {method}": partial(peers.scalogram_pywt, signals, rows_hz, columns, panel.num_cycles, method)
+        for method in ("conv", "fft")
+    }
+
+    def check() -> None:
+        found = 10 ** (slow.decibel(signals.reshape(4, 4, -1)) / 20)
+        every = np.arange(signals.shape[1])
+        expected = peers.scalogram_pywt(signals, np.array(slow.rows_hz), every, slow.num_cycles, "fft").clip(0.1, 1000)
+        assert np.abs(found - expected)[..., 2500:-2500].max() < 0.02 * expected.max()
+
+    targets = {"pywt.cwt conv": 100, "pywt.cwt fft": 30}
+    try:
+        import fcwt  # noqa: F401
+    except (ImportError, OSError) as error:
+        print(f"fCWT is not measured: it cannot be imported ({error})")
+        others = pywt
+    else:
+        others = {**pywt, "fCWT": partial(peers.scalogram_fcwt, signals, rows_hz, columns)}
+        targets["fCWT"] = 6
+    return Case(name="scalogram", ours=ours, peers=others, targets=targets, check=check, rounds=5)
+
+
+def statistics(signals: np.ndarray, panel: WaveletStatistics, name: str, *, rounds: int) -> Case:
+    """Mean and standard deviation of each level of 16 channels."""
+    ours = partial(haar_statistics, signals, panel.starts, panel.window_samples)
+    pywt = partial(peers.wavelet_statistics, signals, panel.starts, panel.window_samples)
+
+    def check() -> None:
+        np.testing.assert_allclose(ours(), pywt(), rtol=1e-9, atol=1e-9)
+
+    return Case(name=name, ours=ours, peers={"pywt": pywt}, targets={"pywt": 10}, check=check, rounds=rounds)
+
+
+def records(data: Path, rows: list[dict[str, Any]]) -> Case:
+    """Label rows from their parquet files to encoded members: default panels, both flips; the peer one flip."""
+
+    def ours() -> list[Sample]:
+        return [rendered(data, fields) for fields in rows]
+
+    def chain() -> list[bytes]:
+        return [peers.record(data, fields) for fields in rows]
+
+    def check() -> None:
+        assert all(set(sample.members) == {"json", *DEFAULT_PANELS} for sample in ours())
+        assert all(png.startswith(b"\x89PNG") for png in chain())
+
+    peer = "pandas + librosa + justpyplot + Pillow PNG"
+    return Case(
+        name="one record, parquet to encoded",
+        ours=ours,
+        peers={peer: chain},
+        targets={peer: 15},
+        check=check,
+        rounds=5,
+        items=len(rows),
+    )
+
+
+def rendered(data: Path, fields: dict[str, Any]) -> Sample:
+    """Nothing kept from an earlier row: both files are read, the recording prepared, every panel drawn and encoded."""
+    recording = RecordingReader(data).read(fields["eeg_id"], fields["spectrogram_id"])
+    prepared = {name: panel.prepare(recording) for name, panel in DEFAULT_PANELS.items()}
+    return render_sample(DEFAULT_PANELS, prepared, window_of(recording, fields), fields)
+
+
+def first_use(folder: Path) -> dict[str, float]:
+    """Seconds that the default panels' first sample takes in a new process, without and with numba's cache."""
+    code = Path(__file__).with_name("first_use.py")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "numba"), "OMP_NUM_THREADS": "1"}
+    seconds = [
+        float(subprocess.run([sys.executable, code], env=environment, check=True, capture_output=True).stdout)
+        for _ in range(2)
+    ]
+    return {"compiled_s": seconds[0], "cached_s": seconds[1]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
