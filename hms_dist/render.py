@@ -7,7 +7,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -177,7 +179,11 @@ def _announce(tasks: Sequence[Task], command: Render) -> None:
     """Say what is ahead: rows, bytes against free space, minutes; from one row, measured."""
     if not tasks:
         return
-    seconds, num_bytes = probe(tasks[0])
+    if command.workers == 1:
+        seconds, num_bytes = probe(tasks[0])
+    else:  # in a process of its own: what drawing imports need not stay in the parent
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            seconds, num_bytes = pool.submit(probe, tasks[0]).result()
     num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(command.out)
     LOG.info(
         "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",
