@@ -7,9 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +24,7 @@ from hms_dist.render_sources import changed_shards, keep_unchanged
 from hms_dist.run import LOG, check_seed
 from hms_dist.shards.claims import Taken, await_death
 from hms_dist.shards.finish import finish, num_open
-from hms_dist.shards.jobs import run_jobs
+from hms_dist.shards.jobs import run_apart, run_jobs
 from hms_dist.shards.plan import plan_shards
 from hms_dist.shards.schema import JSON_MEMBER
 from hms_dist.shards.sets import NEXT_FOLDER, Making, begin, discard_making, is_complete, is_done, making_of, move_in
@@ -179,11 +177,8 @@ def _announce(tasks: Sequence[Task], command: Render) -> None:
     """Say what is ahead: rows, bytes against free space, minutes; from one row, measured."""
     if not tasks:
         return
-    if command.workers == 1:
-        seconds, num_bytes = probe(tasks[0])
-    else:  # in a process of its own: what drawing imports need not stay in the parent
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            seconds, num_bytes = pool.submit(probe, tasks[0]).result()
+    # With workers, apart: what drawing imports need not stay in their parent.
+    seconds, num_bytes = probe(tasks[0]) if command.workers == 1 else run_apart(probe, tasks[0])
     num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(command.out)
     LOG.info(
         "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",

@@ -162,7 +162,7 @@ class TestStop:
             wait_until((out / ".parts").exists, process)
             time.sleep(rng.uniform(0, 3))
             process.kill()
-            process.communicate()
+            process.communicate(timeout=30)  # at once: a worker that outlives it would hold the pipe
         final = start(*words(recordings, out))
         _, errors = final.communicate(timeout=120)
         assert final.returncode == 0, errors

@@ -64,6 +64,17 @@ def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int
             yield from _in_processes(make, tasks, workers, asked)
 
 
+def run_apart(make: Callable[[Task], Result], task: Task) -> Result:
+    """Make one task in a process of its own, so that what it imports and allocates is given back.
+
+    Signals and kills are met as by `run_jobs`.
+    """
+    asked = threading.Event()
+    with _signals_raise(asked):
+        (result,) = _in_processes(make, [task], 1, asked)
+    return result
+
+
 def _in_processes(
     make: Callable[[Task], Result], tasks: Sequence[Task], workers: int, asked: threading.Event
 ) -> Iterator[Result]:
