@@ -14,6 +14,7 @@ import pytest
 
 from hms_dist.cli import main
 from hms_dist.errors import UserError
+from hms_dist.labels import read_labels
 from hms_dist.render import Render, run
 from hms_dist.shards import claims
 from hms_dist.shards.index import read_index, read_manifest
@@ -334,3 +335,39 @@ class TestResources:
         out = tmp_path / "a b" / "ß 'quoted'"
         run(Render(data=data, out=out, samples_per_shard=16))
         assert hashes(out) == hashes(shard_set)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting read-only takes root")
+    def test_a_read_only_input_folder(self, recordings, shard_set, tmp_path):
+        data = tmp_path / "data"
+        data.mkdir()
+        if subprocess.run(["mount", "--bind", str(recordings), str(data)], check=False).returncode:
+            pytest.skip("this machine mounts no folder on another")
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", str(data)], check=True)
+            with pytest.raises(OSError, match="Read-only"):
+                (data / "probe").touch()
+            run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
+            assert hashes(tmp_path / "set") == hashes(shard_set)
+            assert list(find_faults(tmp_path / "set", labels=read_labels(data / "train.csv"))) == []
+        finally:
+            subprocess.run(["umount", str(data)], check=True)
+
+    def test_fewer_files_may_be_open_than_there_are_recordings(self, recordings, shard_set, tmp_path):
+        assert len(list(recordings.rglob("*.parquet"))) >= 24
+        limited = ["bash", "-c", 'ulimit -n 24 && exec "$@"', "-", *words(recordings, tmp_path / "limited")]
+        done = subprocess.run(limited, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert hashes(tmp_path / "limited") == hashes(shard_set)
+
+    def test_the_rebuild_script(self, recordings, tmp_path, repository):
+        script = repository / "scripts/rebuild_shards.sh"
+        environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+        bare = subprocess.run([script], capture_output=True, text=True, check=False)
+        assert (bare.returncode, bare.stderr.splitlines()[0].split()[0]) == (2, "usage:")
+        out = tmp_path / "set"
+        run(Render(data=recordings, out=out, samples_per_shard=16))
+        command = [script, recordings, out, "--samples_per_shard", "24"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        run(Render(data=recordings, out=tmp_path / "fresh", samples_per_shard=24))
+        assert hashes(out) == hashes(tmp_path / "fresh")
