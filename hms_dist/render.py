@@ -13,6 +13,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from hms_dist.claims import Taken, await_death
 from hms_dist.config import to_dict
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of
@@ -22,7 +23,6 @@ from hms_dist.labels import LabelTable, read_labels
 from hms_dist.render_shard import Outcome, Task, Work, probe, render_shard
 from hms_dist.render_sources import changed_shards, keep_unchanged
 from hms_dist.run import LOG, check_seed
-from hms_dist.shards.claims import Taken, await_death
 from hms_dist.shards.finish import finish, num_open
 from hms_dist.shards.jobs import run_apart, run_jobs
 from hms_dist.shards.plan import plan_shards

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hms_dist.claims import Taken, claim
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of, sync_folder
@@ -20,7 +21,6 @@ from hms_dist.recordings.reader import RecordingReader
 from hms_dist.render import RenderConfig
 from hms_dist.render_shard import Task, Work, render_shard
 from hms_dist.run import LOG, versions
-from hms_dist.shards.claims import Taken, claim
 from hms_dist.shards.fault import Fault, file_fault
 from hms_dist.shards.index import Manifest, as_frame, rows_schema, tar_names
 from hms_dist.shards.jobs import check_stop, run_jobs

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_dist import claims
 from hms_dist.cli import main
 from hms_dist.errors import UserError
 from hms_dist.labels import read_labels
 from hms_dist.render import Render, run
-from hms_dist.shards import claims
 from hms_dist.shards.index import read_index, read_manifest
 from hms_dist.shards.verify import find_faults
 from hms_dist.shards.writer import claim_path

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_dist.claims import claim
 from hms_dist.cli import main
 from hms_dist.files import digest
 from hms_dist.render import Render
 from hms_dist.render import run as render
-from hms_dist.shards.claims import claim
 from hms_dist.shards.index import read_manifest
 from hms_dist.shards.manifest import write_manifest
 from hms_dist.verify import Verify

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from hms_dist.claims import Taken, claim
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.run import LOG, versions
-from hms_dist.shards.claims import Taken, claim
 from hms_dist.shards.index import Manifest, as_frame
 from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json

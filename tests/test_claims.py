@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from hms_dist.shards import claims
-from hms_dist.shards.claims import Owner, Taken, claim, myself, read_owner
+from hms_dist import claims
+from hms_dist.claims import Owner, Taken, claim, myself, read_owner
 
 
 @pytest.fixture
