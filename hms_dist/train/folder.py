@@ -8,6 +8,7 @@ from hms_dist.errors import UserError
 from hms_dist.train.checkpoint import Checkpoint, load_latest
 from hms_dist.train.record import CONFIG_NAME, FAULT_NAME
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.stop import STOP_NAME
 from hms_dist.train.whole_folder import present
 
 CHECKPOINTS = "checkpoints"
@@ -51,6 +52,7 @@ def begin_folder(config: TrainConfig) -> None:
     """Make the run folder and write config.yaml into it."""
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / FAULT_NAME).unlink(missing_ok=True)
+    (config.out / STOP_NAME).unlink(missing_ok=True)
     save(config, config.out / CONFIG_NAME)
 
 

@@ -1,13 +1,12 @@
 """The training run: open, fit epoch by epoch, evaluate, save, say what happened."""
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from hms_dist.errors import JobError, UserError
+from hms_dist.errors import Stopped, UserError
 from hms_dist.files import write_json
 from hms_dist.metrics import class_kl, kaggle_kl
 from hms_dist.model.build import build
@@ -22,6 +21,8 @@ from hms_dist.train.evaluate import predict_rows
 from hms_dist.train.folder import BEST, CHECKPOINTS, FINAL, begin_folder, check_folder, find_checkpoint
 from hms_dist.train.meter import Meter
 from hms_dist.train.optim import build_optimizer
+from hms_dist.train.outcome import Judge, Outcome
+from hms_dist.train.owner import Ownership, owned
 from hms_dist.train.record import (
     ENVIRONMENT_NAME,
     LOG_NAME,
@@ -33,6 +34,7 @@ from hms_dist.train.record import (
 from hms_dist.train.run_canvas import with_statistics
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.step import Step, Stepper
+from hms_dist.train.stop import StopRequest, die_with_launcher
 from hms_dist.train.world import World, launched_rank, launched_ranks, open_world
 
 
@@ -41,31 +43,36 @@ def run(config: TrainConfig) -> None:
 
     Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
     """
+    die_with_launcher()
     is_main = launched_rank() == 0
     check_folder(config)
     config.batching.check_world(launched_ranks())
     data = open_run_data(config)
-    if is_main:
-        begin_folder(config)
-    start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
-    with reported(config.out, launched_rank()):
-        world = open_world(config.precision, config.timeout_s)
-    try:
-        with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
-            Trainer(config, with_statistics(config, data, world), world).fit()
-    finally:
-        data.shards.reader.close()
-        world.accelerator.end_training()
+    with owned(config.out, is_main=is_main) as ownership, StopRequest(config.out) as stop:
+        if is_main:
+            begin_folder(config)
+        start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
+        with reported(config.out, launched_rank()):
+            world = open_world(config.precision, config.timeout_s)
+        try:
+            with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
+                Trainer(config, with_statistics(config, data, world), world, ownership, stop).fit()
+        finally:
+            data.shards.reader.close()
+            world.accelerator.end_training()
 
 
 class Trainer:
     """One run in one process of its world."""
 
-    def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
+    def __init__(
+        self, config: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest
+    ) -> None:
         """Build model and optimiser and, if the run folder holds a checkpoint, continue from it."""
         if world.device.type == "cpu":
             torch.use_deterministic_algorithms(True)
-        self.config, self.data, self.world = config, data, world
+        self.config, self.data, self.world, self.ownership, self.stop = config, data, world, ownership, stop
+        self.judge = Judge(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.raw_model = build(config.model, config.seed)
         if config.precision == "float64":
             self.raw_model.double()
@@ -90,6 +97,7 @@ class Trainer:
             self._evaluate(epoch)
             self.cursor = {"epoch": epoch + 1, "step": 0}
             self._save()
+        self.ownership.check()
         if self.world.is_main:
             save_weights(self.config.out / FINAL, self.raw_model, {"epoch": self.config.epochs, **self._facts()})
             write_status(self.config.out, "finished", exit_code=0, best=self.best, steps=self._steps_done())
@@ -117,18 +125,30 @@ class Trainer:
         for number in bar:
             overall = sum(self.steps_of[:epoch]) + number
             step = Step(epoch=epoch, number=number, overall=overall, num_steps=sum(self.steps_of))
-            loss = self.stepper.take(meter, step)
-            if (number + 1) % config.log_every == 0 or number == steps[-1]:
-                self._log_step(step, float(loss), meter)
+            outcome = self.stepper.take(meter, step, stop=self.stop.asked())
             self.cursor = {"epoch": epoch, "step": number + 1}
+            self.judge.add(outcome)
+            if (number + 1) % config.log_every == 0 or number == steps[-1]:
+                self._log_step(step, outcome, meter)
             if config.checkpoint_every and (overall + 1) % config.checkpoint_every == 0 and number < steps[-1]:
                 self._save()
+            self._stop_if_asked()
+        self.judge.settle()
+        self._stop_if_asked()
 
-    def _log_step(self, step: Step, loss: float, meter: Meter) -> None:
-        if not math.isfinite(loss):
-            raise JobError(f"the loss is {loss} at step {step.overall + 1}; lower optim.lr, or set optim.max_grad_norm")
+    def _stop_if_asked(self) -> None:
+        """Save and leave, on all ranks at the same step. Raises Stopped."""
+        if not self.judge.stop_asked:
+            return
+        self._save()
+        raise Stopped(f"stopped after step {self._steps_done()} as asked; rerun the same command to go on")
+
+    def _log_step(self, step: Step, outcome: Outcome, meter: Meter) -> None:
+        self.judge.settle()
         if self.metrics is None:
             return
+        self.ownership.check()
+        loss = outcome.loss
         images_per_s, data_wait_share = meter.read()
         rate = self.stepper.optimizer.param_groups[0]["lr"]
         self.metrics.write(
@@ -139,6 +159,7 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> None:
         """Score the validation fold; keep weights and predictions if they are the best yet."""
+        self.ownership.check()
         config, index, rows = self.config, self.data.index, self.data.validation_rows
         if not len(rows):
             return
@@ -172,6 +193,8 @@ class Trainer:
         }
 
     def _save(self) -> None:
+        self.judge.settle()
+        self.ownership.check()
         if self.world.is_main:
             state = {"cursor": self.cursor, "best": self.best, **self._facts()}
             save_checkpoint(

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hms_dist.errors import JobError, UserError
+from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
 from hms_dist.run import LOG
+from hms_dist.train.owner import Superseded
 
 CONFIG_NAME = "config.yaml"
 STATUS_NAME = "status.json"
@@ -25,7 +26,7 @@ STATISTICS_NAME = "statistics.json"
 
 
 def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:
-    """Write status.json: running, finished, refused or failed, with whatever else is known.
+    """Write status.json: running, stopped, interrupted, finished, refused or failed, with whatever else is known.
 
     Launchers swallow exit codes, so scripts read this file instead.
     """
@@ -47,6 +48,13 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
         LOG.info("interrupted; rerun the same command to go on")
         if rank == 0:
             write_status(folder, "interrupted", exit_code=1, message="rerun the same command to go on")
+        raise
+    except Superseded:
+        raise
+    except Stopped as error:
+        LOG.info("%s", error)
+        if rank == 0:
+            write_status(folder, "stopped", exit_code=1, message=str(error))
         raise
     except (UserError, JobError) as error:
         where = f"rank {rank}: " if rank else ""

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from hms_dist.model.group_norms import GroupNorms
 from hms_dist.model.loss import kl_sum
 from hms_dist.stream.loader import Batch
 from hms_dist.train.optim import learning_rate_factor, set_learning_rate
+from hms_dist.train.outcome import OnItsWay, Outcome
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.world import World
 
@@ -46,8 +48,8 @@ class Stepper:
     targets: Tensor
     """Shares of the votes [samples, 6] of the whole shard set, on the host."""
 
-    def take(self, batches: Iterator[Batch], step: Step) -> Tensor:
-        """Train on one global batch, of which `batches` gives this rank's groups; the mean loss, a scalar.
+    def take(self, batches: Iterator[Batch], step: Step, *, stop: bool = False) -> Outcome:
+        """Train on one global batch, of which `batches` gives this rank's groups. `stop`: this rank was asked to.
 
         The loss is the exact mean over the B rows on all ranks: DDP averages gradients over ranks, so each
         rank's sum counts world / B.
@@ -56,7 +58,7 @@ class Stepper:
         rate = config.optim.lr * learning_rate_factor(config.schedule, step.overall, step.num_steps)
         set_learning_rate(self.optimizer, rate)
         groups = config.batching.groups_of(world.rank, world.num_ranks)
-        total = torch.zeros((), dtype=torch.float64, device=world.device)
+        rows, losses = [], []
         self.norms.begin_step()
         for group in groups:
             batch = next(batches)
@@ -66,7 +68,8 @@ class Stepper:
                 loss = kl_sum(self.model(self._images(batch, step.epoch)), self._targets(batch))
                 world.accelerator.backward(loss * (world.num_ranks / config.global_batch))
             self.norms.after_group()
-            total += loss.detach()
+            rows.append(batch.rows)
+            losses.append(loss.detach().double())
         if config.optim.max_grad_norm is not None:
             world.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
         self.optimizer.step()
@@ -75,8 +78,10 @@ class Stepper:
             self.norms.cancel_step()
         else:
             self.norms.end_step(config.batching.num_groups, world.sum_)
-        world.sum_(total)
-        return total / config.global_batch
+        group_losses = torch.stack(losses)
+        sums = torch.stack([group_losses.sum() / config.global_batch, torch.full_like(losses[0], float(stop))])
+        world.sum_(sums)
+        return Outcome(step.overall, OnItsWay(sums), group_losses, np.stack(rows))
 
     def _images(self, batch: Batch, epoch: int) -> Tensor:
         """Model input [m, 1, height, width] of a group, composed on the device."""

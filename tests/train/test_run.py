@@ -24,8 +24,10 @@ from hms_dist.train import loop
 from hms_dist.train.data import open_run_data
 from hms_dist.train.folder import stored_weights
 from hms_dist.train.loop import Trainer, run
+from hms_dist.train.owner import Ownership
 from hms_dist.train.record import read_metrics
 from hms_dist.train.step import Stepper
+from hms_dist.train.stop import StopRequest
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +115,11 @@ def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
     stopped = small("stopped", checkpoint_every=1)
     real, taken = Stepper.take, []
 
-    def stop(self, batches, step):
+    def stop(self, batches, step, **options):
         if len(taken) == stop_after:
             raise KeyboardInterrupt
         taken.append(step)
-        return real(self, batches, step)
+        return real(self, batches, step, **options)
 
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr(Stepper, "take", stop)
@@ -136,7 +138,7 @@ def test_a_finished_run_has_nothing_left_to_do(small, monkeypatch):
     config = small(epochs=1)
     run(config)
     before = weights(config)
-    monkeypatch.setattr(Stepper, "take", lambda *_: pytest.fail("a finished run trained on"))
+    monkeypatch.setattr(Stepper, "take", lambda *_, **__: pytest.fail("a finished run trained on"))
     again(config)
     assert_same(before, weights(config))
 
@@ -190,7 +192,8 @@ def test_a_mistake_on_a_finished_run_does_not_touch_its_record(small, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_run(small):
     config = small(optim__lr=1e12, epochs=8)
-    with pytest.raises(JobError, match=r"the loss is (nan|inf) at step \d+; lower optim.lr"):
+    keys = r"\d+-\d+, \d+-\d+"
+    with pytest.raises(JobError, match=rf"the loss is (nan|inf) at step \d+ in a group of rows {keys}.*lower optim.lr"):
         run(config)
     status = json.loads((config.out / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("failed", 1)
@@ -246,7 +249,7 @@ def test_evaluation_pads_without_a_trace(small):
     config = small(precision="float64")
     data = open_run_data(config)
     world = loop.open_world("float64", 60)
-    trainer = Trainer(_claimed(config), data, world)
+    trainer = Trainer(_claimed(config), data, world, Ownership(config.out, None), StopRequest(config.out))
     rows = np.random.default_rng().permutation(len(data.index))[:7]
     found = [
         loop.predict_rows(trainer.stepper.model, data.plain, rows, world, group_size=size, threads=2)

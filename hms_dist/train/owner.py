@@ -1,0 +1,45 @@
+"""A run folder has one owner: the job whose main rank holds its claim, from whatever node."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hms_dist.claims import Claim, Taken, await_death, claim
+from hms_dist.errors import JobError, UserError
+
+CLAIM_NAME = ".claim"
+
+
+class Superseded(JobError):
+    """Another job has taken this one for dead and owns the run folder now; nothing more may be written."""
+
+
+class Ownership:
+    """The right to write into a run folder; a rank other than the main one has none and needs none."""
+
+    def __init__(self, folder: Path, held: Claim | None) -> None:
+        self._folder, self._held = folder, held
+
+    def check(self) -> None:
+        """Call before every write. Raises Superseded if the folder has another owner now."""
+        if self._held is not None and not self._held.is_mine():
+            raise Superseded(f"{self._folder}: another job took this run over; this one stops and writes nothing more")
+
+
+@contextmanager
+def owned(folder: Path, *, is_main: bool) -> Iterator[Ownership]:
+    """Hold the claim of the run folder `folder`, made if need be, on the main rank.
+
+    A dead owner's claim is waited out and taken over. Raises UserError naming an owner that is alive.
+    """
+    if not is_main:
+        yield Ownership(folder, None)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CLAIM_NAME
+    try:
+        await_death(path)
+        with claim(path) as held:
+            yield Ownership(folder, held)
+    except Taken as error:
+        raise UserError(f"{folder}: {error}; wait for that run to end, or choose another --out") from error
