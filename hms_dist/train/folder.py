@@ -17,6 +17,8 @@ NEUTRAL = (
     "shards",
     "out",
     "resume",
+    "other_shards",
+    "trackers",
     "reader_threads",
     "log_every",
     "checkpoint_every",

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from hms_dist.config import to_dict
 from hms_dist.errors import Stopped, UserError
 from hms_dist.files import write_json
 from hms_dist.metrics import class_kl, kaggle_kl
@@ -35,6 +36,7 @@ from hms_dist.train.run_canvas import with_statistics
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.step import Step, Stepper
 from hms_dist.train.stop import StopRequest, die_with_launcher
+from hms_dist.train.trackers import check_trackers, start_trackers
 from hms_dist.train.world import World, launched_rank, launched_ranks, open_world
 
 
@@ -47,13 +49,14 @@ def run(config: TrainConfig) -> None:
     is_main = launched_rank() == 0
     check_folder(config)
     config.batching.check_world(launched_ranks())
+    check_trackers(config.trackers)
     data = open_run_data(config)
     with owned(config.out, is_main=is_main) as ownership, StopRequest(config.out) as stop:
         if is_main:
             begin_folder(config)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
         with reported(config.out, launched_rank()):
-            world = open_world(config.precision, config.timeout_s)
+            world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
         try:
             with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
                 Trainer(config, with_statistics(config, data, world), world, ownership, stop).fit()
@@ -87,7 +90,7 @@ class Trainer:
             norms=GroupNorms(model), targets=torch.from_numpy(data.index.targets),
         )  # fmt: skip
         self.steps_of = [len(self._plan(epoch)) // config.global_batch for epoch in range(config.epochs)]
-        self.metrics = MetricsLog(config.out, self._steps_done()) if world.is_main else None
+        self.metrics = MetricsLog(config.out, self._steps_done(), world.accelerator) if world.is_main else None
 
     def fit(self) -> None:
         """Train the epochs that are left and write the product."""
@@ -196,7 +199,7 @@ class Trainer:
         self.judge.settle()
         self.ownership.check()
         if self.world.is_main:
-            state = {"cursor": self.cursor, "best": self.best, **self._facts()}
+            state = {"cursor": self.cursor, "best": self.best, "config": to_dict(self.config), **self._facts()}
             save_checkpoint(
                 self.config.out / CHECKPOINTS, self._steps_done(), model=self.raw_model,
                 optimizer=self.stepper.optimizer.optimizer, state=state,
@@ -209,9 +212,10 @@ class Trainer:
         if checkpoint is None:
             return
         facts = self._facts()
-        if checkpoint.state["shards"] != facts["shards"]:
+        if checkpoint.state["shards"] != facts["shards"] and not self.config.other_shards:
             raise UserError(
-                f"{self.config.shards}: not the shard set that {self.config.out} was trained on; check --shards"
+                f"{self.config.shards}: not the shard set that {self.config.out} was trained on; check --shards, or "
+                "go on with --other_shards"
             )
         for name in ("torch", "threads", "num_ranks"):
             if checkpoint.state[name] != facts[name]:
@@ -227,6 +231,7 @@ class Trainer:
         if world.is_main:
             write_json(config.out / ENVIRONMENT_NAME, environment())
             write_status(config.out, "running", best=self.best)
+            start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
         world.wait()  # or a rank that fails at once would be overwritten
         LOG.info(
             "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s%s",

@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
+from hms_dist.labels import CLASSES
 from hms_dist.run import LOG
 from hms_dist.train.owner import Superseded
+from hms_dist.train.trackers import scalars
 
 CONFIG_NAME = "config.yaml"
 STATUS_NAME = "status.json"
@@ -73,10 +77,11 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
 
 
 class MetricsLog:
-    """metrics.jsonl: one JSON object a line, on disk as soon as it is known."""
+    """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
 
-    def __init__(self, folder: Path, keep_steps: int) -> None:
+    def __init__(self, folder: Path, keep_steps: int, accelerator: Accelerator) -> None:
         """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped."""
+        self._accelerator = accelerator
         self._path = folder / METRICS_NAME
         kept = [line for line in read_metrics(folder) if line["step"] <= keep_steps]
         with atomic(self._path, "w") as file:
@@ -86,6 +91,7 @@ class MetricsLog:
         """Append one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(values, allow_nan=False) + "\n")
+        self._accelerator.log(scalars(values, CLASSES), step=values["step"])
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -30,6 +30,8 @@ class TrainConfig:
     """Folds that the patients are split into, 2 to 10. The shard set holds the splits, so all its runs share them."""
     resume: Literal["auto", "never"] = "auto"
     """auto: continue a stopped run of the same configuration; never: refuse a run folder in use."""
+    other_shards: bool = False
+    """Let a stopped run continue on another shard set than it began with, rendered again for example."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -56,8 +58,10 @@ class TrainConfig:
     """Newest checkpoints kept for resuming; best and final weights are kept besides."""
     log_every: int = 10
     """Optimiser steps between lines of metrics.jsonl."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also log to these, in the run folder; wandb stays offline unless WANDB_MODE says otherwise."""
     timeout_s: float = 600
-    """Longest wait for another rank before the run gives up, seconds."""
+    """Longest wait for another rank before the run gives up, seconds: a hung rank ends the job then."""
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)

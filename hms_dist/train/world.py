@@ -2,8 +2,10 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_dist.errors import UserError
+from hms_dist.train.trackers import TRACKERS_NAME
 
 MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "float32": "no", "float64": "no"}
 """Our names of precisions -> accelerate's."""
@@ -69,14 +72,18 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def open_world(precision: str, timeout_s: float) -> World:
-    """Join the process group. Raises UserError if the launcher and accelerate disagree about the ranks."""
+def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = (), out: Path | None = None) -> World:
+    """Join the process group; `trackers` will write into the run folder `out`.
+
+    Raises UserError if the launcher and accelerate disagree about the ranks."""
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate has no other name yet
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: TensorFloat-32 keeps 10 bits of 23
     on_cpu = not torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=MIXED_PRECISION[precision],
+        log_with=list(trackers) or None,
+        project_dir=out and out / TRACKERS_NAME,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
             InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s)),

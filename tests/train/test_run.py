@@ -157,6 +157,7 @@ def test_another_shard_set_is_refused_at_resume(small, recordings, tmp_path):
     render(Render(data=recordings, out=tmp_path / "other", samples_per_shard=16, seed=1))
     with pytest.raises(UserError, match="not the shard set that"):
         again(small(epochs=1, shards=tmp_path / "other"))
+    again(small(epochs=1, shards=tmp_path / "other", other_shards="true"))
 
 
 def test_training_on_all_rows_has_a_final_model_and_no_best(small):
