@@ -16,9 +16,8 @@ from hms_dist.canvas.time_axis import annotated_columns
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import label_ranking, log_losses
-from hms_dist.model.build import ModelConfig
 from hms_dist.model.draws import GroupKey, group_uniform
-from hms_dist.model.loss import kl_rows
+from hms_dist.model.loss import LOSSES, Loss
 from hms_dist.model.sliding_window import (
     STRIDE,
     SlidingWindowConfig,
@@ -29,6 +28,7 @@ from hms_dist.model.sliding_window import (
     window_weights,
 )
 from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
+from hms_dist.train.settings import TrainConfig
 
 _PASTE, _DONOR, _CROP = 1, 2, 3
 """Streams of draws within a group."""
@@ -40,6 +40,10 @@ class Task(Protocol):
     @property
     def num_answers(self) -> int:
         """Columns of `answers`."""
+
+    @property
+    def monitor_names(self) -> tuple[str, ...]:
+        """Names of `monitors`."""
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
         """Loss of each row [m] of a group of pictures [m, 1, height, width] with `targets` [m, 6].
@@ -56,18 +60,20 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class WholePicture:
-    """Six logits a picture, trained by the KL divergence from the shares of the votes."""
+    """Six logits a picture, trained by a loss of soft labels."""
 
+    loss: Loss
     num_answers: int = len(CLASSES)
+    monitor_names: tuple[str, ...] = ()
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
-        """KL of each row [m]; nothing is drawn."""
+        """The loss of each row [m]; nothing is drawn."""
         del key
-        return kl_rows(model(images), targets)
+        return self.loss.rows(model(images), targets)
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """The softmax [m, 6]."""
-        return torch.softmax(_wide(model(images)), dim=-1)
+        """The probabilities [m, 6] that the loss makes of logits."""
+        return self.loss.probabilities(model(images))
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
         """None."""
@@ -88,6 +94,7 @@ class AnnotatedWindow:
     window: tuple[float, float]
     """Where the annotated seconds begin and end on the canvas, pixels."""
     num_answers: int = 2 * len(CLASSES)
+    monitor_names: tuple[str, ...] = ("val_positive_log_loss", "val_negative_log_loss", "val_lrap")
 
     @property
     def crop_width(self) -> int:
@@ -119,7 +126,8 @@ class AnnotatedWindow:
         """Float [m, 12]. All windows are answered at once; the annotated one comes first."""
         annotated = torch.tensor([self.window[0]], dtype=torch.float64)
         lefts = torch.cat([annotated, sliding_windows(self._length, self.width)]).to(images.device)
-        logits = _wide(model(images, window_weights(lefts, self._length, self.width)[None]))
+        logits = model(images, window_weights(lefts, self._length, self.width)[None])
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         own = torch.sigmoid(logits[:, 0])
         row = own if self.config.pooling == "window" else at_least_one(logits[:, 1:], self.config.pooling)
         return torch.cat([shares_of(row), own], dim=-1)
@@ -127,31 +135,28 @@ class AnnotatedWindow:
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
         """Log losses of the annotated window, of chosen and of rejected classes, and LRAP of the row's answer."""
         row, own = np.split(answers, 2, axis=1)
-        positive, negative = log_losses(truth, own)
         top = truth == truth.max(axis=1, keepdims=True)
-        return {
-            "val_positive_log_loss": positive,
-            "val_negative_log_loss": negative,
-            "val_lrap": label_ranking(top, row),
-        }
+        return dict(zip(self.monitor_names, [*log_losses(truth, own), label_ranking(top, row)], strict=True))
 
     @property
     def _length(self) -> float:
         return self.window[1] - self.window[0]
 
 
-def open_task(config: ModelConfig, canvas: Canvas) -> Task:
-    """The task of a model on a canvas. Raises UserError for a sliding window on a canvas without one time axis."""
-    sliding, width = config.sliding_window, canvas.config.width
+def open_task(config: TrainConfig, canvas: Canvas) -> Task:
+    """The task of a run. Raises UserError for a sliding window whose canvas has no common time axis, or whose loss
+    is not that of classes by themselves.
+    """
+    sliding, width = config.model.sliding_window, canvas.config.width
     if sliding is None:
-        return WholePicture()
+        return WholePicture(LOSSES[config.loss.name])
+    if config.loss.name != "bce":
+        raise UserError(
+            f"loss.name: a sliding window asks for each class by itself, found {config.loss.name}; set loss.name: bce"
+        )
     task = AnnotatedWindow(config=sliding, width=width, window=annotated_columns(canvas, tolerance=STRIDE))
     try:
         offset_range(task.window, width, task.crop_width)
     except ValueError as error:
         raise UserError(f"model.sliding_window.crop_share: {error}; raise it") from error
     return task
-
-
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
