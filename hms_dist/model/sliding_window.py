@@ -117,15 +117,16 @@ def sliding_windows(length: float, width: int) -> Tensor:
 
 
 def positive_negative_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of each row [m], summed over the classes that some expert chose, and over all others.
+    """The two parts of each row's binary cross-entropy [m]: of the classes that some expert chose, and of all others.
 
     `logits`, `targets` [m, classes]. A chosen class's target is its share of the votes; one that no expert chose is
-    a hard negative: they looked at this window, and none saw it there. Float32, float64 for float64 logits.
+    a hard negative: they looked at this window, and none saw it there. Each part is a sum divided by the number of
+    all classes, so that both together are the loss "bce". Float32, float64 for float64 logits.
     """
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     shares = targets.to(dtype)
     losses = functional.binary_cross_entropy_with_logits(logits.to(dtype), shares, reduction="none")
-    return (losses * (shares > 0)).sum(dim=-1), (losses * (shares <= 0)).sum(dim=-1)
+    return (losses * (shares > 0)).mean(dim=-1), (losses * (shares <= 0)).mean(dim=-1)
 
 
 def at_least_one(logits: Tensor, pooling: str) -> Tensor:
