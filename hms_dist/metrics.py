@@ -1,4 +1,4 @@
-"""Kaggle's KL metric, exactly, and what stands beside it: per class, by votes, share of a gap closed."""
+"""Kaggle's KL metric, exactly, and what stands beside it: per class, by votes, share of a gap closed, ranking."""
 
 from typing import Any
 
@@ -42,6 +42,31 @@ def constant_prediction(truth: Floats) -> Floats:
 def gap_closed(model_kl: float, constant_kl: float, oracle_kl: float) -> float | None:
     """Share of the way from the constant predictor to the oracle that the model goes; None: there is no way."""
     return (constant_kl - model_kl) / (constant_kl - oracle_kl) if constant_kl > oracle_kl else None
+
+
+def log_losses(truth: Floats, prediction: Floats) -> tuple[float, float]:
+    """Mean binary cross-entropy over the classes that some expert chose, and over those that none did (seed 004).
+
+    `truth` [rows, classes]: shares of the votes. `prediction`: each class's own probability, clipped as Kaggle's.
+    A mean over nothing is 0.
+    """
+    clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
+    losses = -(truth * np.log(clipped) + (1 - truth) * np.log1p(-clipped))
+    positive, negative = losses[truth > 0], losses[truth <= 0]
+    return float(positive.sum() / max(positive.size, 1)), float(negative.sum() / max(negative.size, 1))
+
+
+def label_ranking(labels: NDArray[np.bool_], scores: Floats) -> float:
+    """Label ranking average precision, 0 to 1: of what stands at or above a label in `scores`, the share of labels.
+
+    Both tables [rows, classes]. Mean over each row's labels, then over rows; a row with no label, or all, counts 1.
+    With one label a row it is the mean of 1 / rank.
+    """
+    above = scores[:, None, :] >= scores[:, :, None]
+    share = (above & labels[:, None, :]).sum(axis=2) / above.sum(axis=2)
+    num_labels = labels.sum(axis=1)
+    precision = (share * labels).sum(axis=1) / np.maximum(num_labels, 1)
+    return float(np.where(num_labels == 0, 1.0, precision).mean())
 
 
 def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 from scipy.special import rel_entr
+from sklearn.metrics import label_ranking_average_precision_score
 
 from hms_dist.errors import UserError
-from hms_dist.metrics import class_kl, constant_prediction, gap_closed, kaggle_kl, row_kl, score
+from hms_dist.metrics import (
+    class_kl,
+    constant_prediction,
+    gap_closed,
+    kaggle_kl,
+    label_ranking,
+    log_losses,
+    row_kl,
+    score,
+)
 
 
 def random_tables(rows=50, seed=None):
@@ -78,3 +88,30 @@ def test_score_reports_strata_and_gap():
     parts = [result["strata"][name] for name in ("votes_1_to_7", "votes_from_8")]
     assert sum(p["num_rows"] * p["kl"] for p in parts) / 400 == pytest.approx(result["kl"])
     assert gap_closed(1.0, 1.0, 0.5) == 0
+
+
+def test_label_ranking_is_scikit_learns():
+    """Ties in the scores, rows without a label and with all of them included."""
+    rng = np.random.default_rng()
+    labels = rng.random((200, 6)) < rng.choice([0.0, 0.2, 0.6, 1.0], (200, 1))
+    for scores in (rng.random((200, 6)), rng.integers(0, 3, (200, 6)).astype(float)):
+        assert label_ranking(labels, scores) == pytest.approx(label_ranking_average_precision_score(labels, scores))
+
+
+def test_label_ranking_of_one_label_is_the_mean_of_one_over_its_rank():
+    scores = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+    assert label_ranking(np.eye(3, dtype=bool), scores) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+
+
+def test_log_losses_against_a_loop():
+    truth, _ = random_tables(40)
+    truth = np.where(truth < 0.15, 0, truth)
+    guess = np.random.default_rng().random(truth.shape)
+    guess[0] = [0, 1, 0, 1, 0, 1]
+    sums, counts = [0.0, 0.0], [0, 0]
+    for p, q in zip(truth.ravel(), guess.ravel(), strict=True):
+        sure = min(max(q, 1e-15), 1 - 1e-15)
+        sums[int(p == 0)] -= p * np.log(sure) + (1 - p) * np.log(1 - sure)
+        counts[int(p == 0)] += 1
+    assert log_losses(truth, guess) == pytest.approx([sums[0] / counts[0], sums[1] / counts[1]])
+    assert log_losses(np.full((2, 6), 1 / 6), np.full((2, 6), 0.5))[1] == 0

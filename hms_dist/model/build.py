@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from hms_dist.errors import UserError
+from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet, at_stride_16
 from hms_dist.model.weights import (
     PACKAGE_MODEL,
     adapt_weights,
@@ -41,6 +43,8 @@ class ModelConfig:
     model's own default; 0: none."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    sliding_window: SlidingWindowConfig | None = None
+    """Slide the model's head along time, a net of its own kind (seed 004). None: one answer for the whole picture."""
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHTS and not self.weights.endswith(SUFFIXES):
@@ -61,7 +65,7 @@ class ModelConfig:
 
 def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1) -> nn.Module:
     """The model, float32 on the CPU in training mode: images (batch, in_chans, height, width) -> logits
-    (batch, num_classes).
+    (batch, num_classes). With `sliding_window`, a `SlidingWindowNet`.
 
     Whatever weights are not loaded are drawn from `seed` alone, and the global generators stay as they were.
     Raises UserError for an unknown name, an option that the model lacks, or weights that cannot be had.
@@ -75,7 +79,7 @@ def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 
         else:
             state, source = read_weights(Path(config.weights)), config.weights
         fit_weights(model, adapt_weights(model, state, in_chans), source, optional=head_names(model))
-    return model
+    return model if config.sliding_window is None else SlidingWindowNet(model)
 
 
 def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
@@ -86,9 +90,10 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
     options = {name: rate for name, rate in rates.items() if rate is not None}
     hub = config.weights == "hub"
     try:
-        model: nn.Module = timm.create_model(
-            config.name, pretrained=hub, num_classes=num_classes, in_chans=in_chans, **options
+        create = partial(
+            timm.create_model, config.name, pretrained=hub, num_classes=num_classes, in_chans=in_chans, **options
         )
+        model: nn.Module = create() if config.sliding_window is None else at_stride_16(config.name, create)
         if config.grad_checkpointing:
             model.set_grad_checkpointing()  # type: ignore[operator]
     except Exception as error:  # timm, its hub client and the network each raise their own kinds
@@ -113,6 +118,8 @@ def _check_name(timm: Any, name: str) -> None:
 
 def _explained(error: Exception, config: ModelConfig) -> UserError | None:
     """The user's error behind `error`; None if it is not the user's."""
+    if isinstance(error, UserError):
+        return None  # it explains itself
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, TypeError):
         for option in ("drop_path_rate", "drop_rate"):

@@ -4,10 +4,14 @@ A generator that runs on from group to group would give a group other draws on a
 after a resume. A hash of the group's place in the run depends on nothing that went before.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from hms_dist.keyed import keyed_hash
+from hms_dist.keyed import keyed_hash, keyed_uniform
 
+GroupKey = tuple[int, int, int, int]
+"""A group's place in the run: seed, epoch, step within the epoch, group within the step."""
 PURPOSE = 0x6D6F64656C  # "model": keeps these draws apart from others keyed by the same four numbers
 
 
@@ -22,3 +26,8 @@ def group_seed(seed: int, epoch: int, step: int, group: int) -> int:
 def seed_group(seed: int, epoch: int, step: int, group: int) -> None:
     """Set torch's global generators (CPU and every GPU) for one group. Call it before its forward pass."""
     torch.manual_seed(group_seed(seed, epoch, step, group))
+
+
+def group_uniform(key: GroupKey, stream: int, count: int) -> NDArray[np.float64]:
+    """`count` uniform draws in [0, 1) of one group, one for each of its rows; another `stream`, other draws."""
+    return keyed_uniform(PURPOSE, *key, stream, np.arange(count))

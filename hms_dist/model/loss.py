@@ -1,22 +1,73 @@
-"""The loss of soft labels: Kullback-Leibler divergence, the Kaggle metric's own quantity."""
+"""The losses of soft labels, and for each the probabilities that a model trained with it stands for."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+
+class Loss(NamedTuple):
+    """One way to train on soft labels."""
+
+    rows: Callable[[Tensor, Tensor], Tensor]
+    """logits [rows, classes], targets [rows, classes] -> loss of each row [rows]."""
+    probabilities: Callable[[Tensor], Tensor]
+    """logits [rows, classes] -> probabilities [rows, classes] that sum to 1."""
 
 
 def kl_rows(logits: Tensor, targets: Tensor) -> Tensor:
     """KL(targets || softmax(logits)) of each row: sum over classes of p (ln p - ln q), with 0 ln 0 = 0.
 
-    `logits` (rows, classes) of any floating type; `targets` (rows, classes), probabilities. The result (rows,)
-    is float32, float64 for float64 logits: half precision would cost two digits of the loss.
+    The Kaggle metric's own quantity. `logits` (rows, classes) of any floating type; `targets` (rows, classes),
+    probabilities. The result (rows,) is float32, float64 for float64 logits: half precision would cost two
+    digits of the loss.
     """
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    log_q = torch.log_softmax(logits.to(dtype), dim=-1)
-    p = targets.to(dtype)
-    rows: Tensor = (torch.special.xlogy(p, p) - p * log_q).sum(dim=-1)
+    p = targets.to(_wide(logits))
+    return torch.special.xlogy(p, p).sum(dim=-1) + ce_rows(logits, targets)
+
+
+def ce_rows(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of each row, -sum over classes of p ln q: the KL plus the entropy of the label.
+
+    Its gradient is the KL's. Shapes and types as `kl_rows`.
+    """
+    dtype = _wide(logits)
+    rows: Tensor = -(targets.to(dtype) * torch.log_softmax(logits.to(dtype), dim=-1)).sum(dim=-1)
     return rows
 
 
-def kl_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum of `kl_rows`, a scalar. The trainer divides it by the number of rows of the whole step."""
-    return kl_rows(logits, targets).sum()
+def bce_rows(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross entropy of each row, the mean over classes, each class a yes-or-no of its own (7th place).
+
+    Shapes and types as `kl_rows`.
+    """
+    dtype = _wide(logits)
+    cells = functional.binary_cross_entropy_with_logits(logits.to(dtype), targets.to(dtype), reduction="none")
+    return cells.mean(dim=-1)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities of classes that exclude each other, float32, float64 for float64 logits."""
+    return torch.softmax(logits.to(_wide(logits)), dim=-1)
+
+
+def normalised_sigmoid(logits: Tensor) -> Tensor:
+    """Each class's own probability, divided by their sum; float32, float64 for float64 logits.
+
+    Through logarithms, so that a row of very small ones still sums to 1.
+    """
+    return torch.softmax(functional.logsigmoid(logits.to(_wide(logits))), dim=-1)
+
+
+def _wide(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+LOSSES: dict[str, Loss] = {
+    "kl": Loss(kl_rows, softmax),
+    "bce": Loss(bce_rows, normalised_sigmoid),
+    "ce": Loss(ce_rows, softmax),
+}
+"""Name -> loss. The trainer sums the rows, weighted, and divides by the weight of the whole step."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
@@ -19,6 +20,7 @@ from hms_dist.train.evaluate import predict_rows
 from hms_dist.train.folder import read_config, stored_weights
 from hms_dist.train.run_canvas import read_canvas
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.task import open_task
 from hms_dist.train.world import open_world
 
 
@@ -49,7 +51,7 @@ def run(command: Predict) -> None:
     config = read_config(command.run)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False)
     check_rows(command.out, shards.index.ids("eeg_id"))
-    model = build(ModelConfig(name=config.model.name), seed=0)
+    model = build(ModelConfig(name=config.model.name, sliding_window=config.model.sliding_window), seed=0)
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(command.run))
@@ -57,9 +59,13 @@ def run(command: Predict) -> None:
     world = open_world(config.precision, config.timeout_s)
     prepared: torch.nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
     rows = np.arange(len(shards.index))
-    found = predict_rows(prepared, shards, rows, world, group_size=config.group_size, threads=command.threads)
+    task = open_task(config, shards.canvas)
+    answers = predict_rows(
+        prepared, shards, rows, world, task=task, group_size=config.group_size, threads=command.threads
+    )
     if world.is_main:
         folds = held_out_folds(config, shards, str(facts["shards"]))
+        found = answers[:, : len(CLASSES)]
         write_predictions(command.out, prediction_table(shards.index.frame, folds, found))
         LOG.info("%d rows predicted: %s", len(rows), command.out)
 

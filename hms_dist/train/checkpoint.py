@@ -1,9 +1,10 @@
 """Checkpoints of a run, to resume it bit for bit, and folders of weights, to use the model elsewhere.
 
-    checkpoints/step-00000120/  model.safetensors, optimizer.pt, state.json, hashes.json
+    checkpoints/step-00000120/  model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json
     checkpoints/latest          the name of the newest one, replaced last
-    best/, final/               model.safetensors, meta.json, hashes.json
+    best/, final/               model.safetensors, ema.safetensors, meta.json, hashes.json
 
+ema.safetensors, the averaged weights under the same names, is there if the run keeps an average.
 Every folder appears whole (`train.whole_folder`). Nothing is unpickled: the optimiser's tensors are read with
 `torch.load(weights_only=True)`.
 """
@@ -15,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -24,16 +25,19 @@ from torch import Tensor, nn
 from hms_dist.errors import UserError
 from hms_dist.files import atomic, write_json
 from hms_dist.model.weights import fit_weights, read_weights
+from hms_dist.train.ema import Ema
 from hms_dist.train.whole_folder import damage, discard, present, whole_folder
 
 logger = logging.getLogger(__name__)
 
 LATEST_NAME = "latest"
 MODEL_NAME = "model.safetensors"
+EMA_NAME = "ema.safetensors"
 OPTIMIZER_NAME = "optimizer.pt"
 STATE_NAME = "state.json"
 META_NAME = "meta.json"
 _SCALER_KEY = "scaler"
+_UPDATES_KEY = "num_ema_updates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +53,12 @@ class Checkpoint:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler | None = None,
+        ema: Ema | None = None,
     ) -> None:
-        """Load weights and optimiser, in place, on the devices they are on. `model` is the unwrapped one.
+        """Load weights, their average and optimiser, in place, on their devices. `model` is the unwrapped one.
 
-        Raises UserError if they were saved from another model, another optimiser, or with another AMP mode.
+        Raises UserError if they were saved from another model, another optimiser, or with another AMP mode, or
+        without an average that is asked for.
         """
         fit_weights(model, read_weights(self.folder / MODEL_NAME), str(self.folder / MODEL_NAME))
         path = self.folder / OPTIMIZER_NAME
@@ -69,6 +75,9 @@ class Checkpoint:
             raise UserError(f"{path}: saved {found} a gradient scaler; resume with the same mixed precision")
         if scaler is not None:
             scaler.load_state_dict(saved[_SCALER_KEY])
+        if ema is not None:
+            average = self.folder / EMA_NAME
+            ema.restore(read_weights(average), saved[_UPDATES_KEY] or 0, str(average))
 
 
 def save_checkpoint(
@@ -79,6 +88,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None = None,
+    ema: Ema | None = None,
     num_kept: int = 2,
 ) -> Path:
     """Write `folder`/step-<8 digits>, point `latest` at it, delete all but the newest `num_kept`; its path.
@@ -89,9 +99,11 @@ def save_checkpoint(
     """
     target = folder / _name_of(step)
     with whole_folder(target) as temporary:
-        save_file(_tensors(model), temporary / MODEL_NAME)
+        _save_tensors(temporary, model, ema)
         scales = None if scaler is None else scaler.state_dict()
-        torch.save({"optimizer": optimizer.state_dict(), _SCALER_KEY: scales}, temporary / OPTIMIZER_NAME)
+        updates = None if ema is None else ema.num_updates
+        saved = {"optimizer": optimizer.state_dict(), _SCALER_KEY: scales, _UPDATES_KEY: updates}
+        torch.save(saved, temporary / OPTIMIZER_NAME)
         write_json(temporary / STATE_NAME, dict(state))
     with atomic(folder / LATEST_NAME, "w") as file:
         file.write(f"{target.name}\n")
@@ -132,17 +144,18 @@ def load_latest(folder: Path) -> Checkpoint:
     )
 
 
-def save_weights(folder: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Write the weights of `model` (unwrapped) and `metadata` (plain JSON values) as `folder`, replacing it whole."""
+def save_weights(folder: Path, model: nn.Module, metadata: Mapping[str, Any], ema: Ema | None = None) -> None:
+    """Write the weights of `model` (unwrapped), their average and `metadata` (plain JSON values) as `folder`, whole."""
     with whole_folder(folder) as temporary:
-        save_file(_tensors(model), temporary / MODEL_NAME)
+        _save_tensors(temporary, model, ema)
         write_json(temporary / META_NAME, dict(metadata))
 
 
-def load_weights(model: nn.Module, folder: Path) -> dict[str, Any]:
+def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] | None = None) -> dict[str, Any]:
     """Load what `save_weights` wrote into `model`, in place; its metadata.
 
-    Raises UserError if the folder is missing or damaged, or the weights are of another model.
+    `weights`: the average or the weights without averaging; None: the average if there is one, which is what the run
+    evaluated. Raises UserError if the folder is missing or damaged, lacks the average, or is of another model.
     """
     found = present(folder)
     if found is None:
@@ -150,15 +163,25 @@ def load_weights(model: nn.Module, folder: Path) -> dict[str, Any]:
     fault = damage(found)
     if fault is not None:
         raise UserError(f"{fault}; these weights are damaged: restore them from a copy, or train again")
-    fit_weights(model, read_weights(found / MODEL_NAME), str(found / MODEL_NAME))
+    averaged = (found / EMA_NAME).is_file()
+    if weights == "ema" and not averaged:
+        raise UserError(f"{folder}: holds no averaged weights, the run kept no average; take the raw ones")
+    path = found / (EMA_NAME if averaged and weights != "raw" else MODEL_NAME)
+    fit_weights(model, read_weights(path), str(path))
     return _read_json(found / META_NAME)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state on the CPU, each tensor in memory of its own: safetensors refuses shared memory."""
+def _save_tensors(folder: Path, model: nn.Module, ema: Ema | None) -> None:
+    save_file(_on_cpu(model.state_dict()), folder / MODEL_NAME)
+    if ema is not None:
+        save_file(_on_cpu(ema.tensors), folder / EMA_NAME)
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, each in memory of its own: safetensors refuses shared memory."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in tensors.items()
     }
 
 

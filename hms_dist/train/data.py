@@ -12,7 +12,9 @@ from hms_dist.files import digest
 from hms_dist.shards.index import Index, Manifest, open_set
 from hms_dist.stream.plan import Rows, plan_epoch
 from hms_dist.stream.reader import ShardReader
+from hms_dist.train.row_labels import check_targets
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.task import open_task
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def open_run_data(config: TrainConfig) -> RunData:
     canvas = Canvas(config.canvas, plain.manifest.panels, flips=config.flip_probability > 0)
     shards = _for_canvas(config.shards, plain.manifest, plain.index, canvas)
     train, validation = split_rows(config, shards.index)
+    open_task(config, canvas)  # refuses a canvas that the model cannot take
+    check_targets(shards.index.targets, shards.index.frame["key"].tolist())
     plan_epoch(
         shards.index, train, config.selection, seed=config.seed, epoch=0, global_batch=config.global_batch
     )  # refuses a selection that leaves too few rows

@@ -8,36 +8,56 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.metrics import class_kl, kaggle_kl
 from hms_dist.stream.loader import load
 from hms_dist.stream.plan import Rows
 from hms_dist.train.data import ShardSet
+from hms_dist.train.task import Task
 from hms_dist.train.world import World
+
+KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
+"""Names of `kl_monitors`."""
+
+
+def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
+    """The KL of an evaluation and the part of each class in it, as metrics.jsonl has them; tables [rows, 6]."""
+    parts = class_kl(truth, prediction).tolist()
+    return dict(zip(KL_MONITORS, [kaggle_kl(truth, prediction), *parts], strict=True))
 
 
 @torch.no_grad()
 def predict_rows(
-    model: nn.Module, shards: ShardSet, rows: Rows, world: World, *, group_size: int, threads: int
+    model: nn.Module,
+    shards: ShardSet,
+    rows: Rows,
+    world: World,
+    *,
+    task: Task,
+    group_size: int,
+    threads: int,
 ) -> NDArray[np.float64]:
-    """Probabilities [len(rows), 6] of `rows`, in their order, on every rank.
+    """Answers of `task` [len(rows), num_answers] for `rows`, in their order, on every rank: six probabilities first.
 
     Each group has `group_size` rows, the last one padded and its padding dropped, so that a row meets the
     same kernels at any world size. The model is put through train() and eval(): timm's TinyViT then
     refreshes the attention biases that it caches.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.train()
     model.eval()
     dtype = next(model.parameters()).dtype
     mine = list(_my_groups(rows, group_size, world))
-    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, 6))]
+    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_answers))]
     batches = load(shards.reader, (padded for padded, _ in mine), threads=threads, pin=world.device.type == "cuda")
     for batch, (_, kept) in zip(batches, mine, strict=True):
         panels = {name: tensor.to(world.device, non_blocking=True) for name, tensor in batch.panels.items()}
-        logits = model(shards.canvas(panels).to(dtype))
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        answers = task.answers(model, shards.canvas(panels).to(dtype))
         found_rows.append(batch.rows[:kept])
-        found.append(torch.softmax(logits.to(wide), dim=-1)[:kept].cpu().double().numpy())
-    model.train(was_training)
+        found.append(answers[:kept].cpu().double().numpy())
+    model.train()  # drops the biases cached for evaluation
+    for module, mode in modes:
+        module.training = mode
     return _in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
 
 

@@ -1,87 +1,126 @@
-"""Optimiser and learning rate: AdamW, and a schedule that is a pure function of the step."""
+"""Optimisers, and the groups of parameters that they treat differently."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from hms_dist.errors import one_of
+from hms_dist.model.weights import head_names
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW (Loshchilov and Hutter, 2019) on all trainable parameters, as one group."""
+    """The optimiser and its parameter groups; by default AdamW on all parameters as one group."""
 
+    name: str = "adamw"
+    """adamw (Loshchilov and Hutter, 2019), adam (Kingma and Ba, 2015) or sgd."""
     lr: float = 3e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square, each in [0, 1)."""
+    """Decay of the running means of the gradient and of its square, each in [0, 1); of adamw and adam."""
+    momentum: float = 0.9
+    """Momentum of sgd, in [0, 1). 0: none."""
     eps: float = 1e-8
-    """Added to the denominator."""
+    """Added to the denominator; of adamw and adam."""
     weight_decay: float = 0.01
-    """Decoupled weight decay, multiplied by the learning rate. 0: none."""
+    """Weight decay: decoupled and multiplied by the learning rate in adamw, an L2 penalty in adam and sgd. 0: none."""
+    decay_norm_and_bias: bool = True
+    """Decay norms, biases and what else the model exempts (TinyViT: its attention biases) like all other weights."""
+    layer_decay: float = 1.0
+    """The learning rate of each of timm's layer groups is this times the next one's, from the head down; in (0, 1]."""
+    head_lr_factor: float = 1.0
+    """Learning rate of the classifier over that of the backbone's last layer."""
     max_grad_norm: float | None = None
     """Scale the gradient down to this L2 norm over all parameters where it is larger. None: never."""
 
     def __post_init__(self) -> None:
-        for option in ("lr", "eps"):
+        one_of("optim.name", self.name, list(OPTIMIZERS))
+        for option in ("lr", "eps", "head_lr_factor"):
             if not getattr(self, option) > 0:
                 raise ValueError(f"{option}: expected a number above 0, found {getattr(self, option)}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two numbers in [0, 1), found {list(self.betas)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: expected a number in [0, 1), found {self.momentum}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: expected 0 or more, found {self.weight_decay}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay: expected a factor in (0, 1], found {self.layer_decay}")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm: expected a number above 0, or null, found {self.max_grad_norm}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """Linear warm-up, then a cosine to the end. Factors are of the peak learning rate."""
+def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
+    """The optimiser over the parameters of `model` that require gradients.
 
-    warmup_share: float = 0.1
-    """Share of all optimiser steps that warm up, in [0, 1). 0: no warm-up."""
-    start_factor: float = 0.1
-    """Factor at the first step of the warm-up."""
-    final_factor: float = 0.01
-    """Factor that the cosine reaches at the end."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(f"warmup_share: expected a share in [0, 1), found {self.warmup_share}")
-        for option in ("start_factor", "final_factor"):
-            if not 0 <= getattr(self, option) <= 1:
-                raise ValueError(f"{option}: expected a factor in [0, 1], found {getattr(self, option)}")
-
-
-def learning_rate_factor(schedule: ScheduleConfig, step: int, num_steps: int) -> float:
-    """Factor on the learning rate for optimiser step `step` (0 is the first) of a run of `num_steps`.
-
-    It takes no history, so a resume and any number of ranks give the same curve. `step == num_steps` is the
-    end of the cosine, which no step uses. Raises ValueError for a step outside the run.
+    One fused kernel if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser
+    skips a step by itself, and nobody hears of it.
     """
-    if num_steps < 1 or not 0 <= step <= num_steps:
-        raise ValueError(f"step {step} of a run of {num_steps} steps")
-    num_warmup = schedule.warmup_share * num_steps
-    if step < num_warmup:
-        return schedule.start_factor + (1 - schedule.start_factor) * step / num_warmup
-    done = (step - num_warmup) / (num_steps - num_warmup)
-    return schedule.final_factor + (1 - schedule.final_factor) * (1 + math.cos(math.pi * done)) / 2
+    groups = parameter_groups(config, model)
+    on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return OPTIMIZERS[config.name](config, groups, fused and on_gpu)
 
 
-def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over the parameters of `model` that require gradients; one fused kernel if all are on a GPU."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=all(parameter.is_cuda for parameter in parameters),
-    )
+def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """Parameters that require gradients, each once, grouped by `lr_scale` (factor on the rate) and `weight_decay`."""
+    scales = _layer_scales(model, config.layer_decay)
+    exempt = set() if config.decay_norm_and_bias else _exempt(model)
+    head = head_names(model)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = scales.get(id(parameter), 1.0) * (config.head_lr_factor if name in head else 1.0)
+            decay = 0.0 if id(parameter) in exempt else config.weight_decay
+            groups.setdefault((scale, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": config.lr * scale, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), parameters in groups.items()
+    ]
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Use `rate` from the next step on, in every parameter group."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:
+    """Use `rate`, times each group's scale, from the next step on; and `momentum` (beta1), where it is given."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        elif momentum is not None:
+            group["momentum"] = momentum
+
+
+def _layer_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
+    """Parameter's id -> factor on its learning rate, by timm's grouping of layers; empty for no decay."""
+    if layer_decay == 1:
+        return {}
+    from timm.optim import param_groups_layer_decay  # takes seconds
+
+    groups = param_groups_layer_decay(model, layer_decay=layer_decay)
+    return {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+
+
+def _exempt(model: nn.Module) -> set[int]:
+    """Ids of the parameters that timm would not decay: one-dimensional ones, and those that the model names."""
+    from timm.optim import param_groups_weight_decay  # takes seconds
+
+    named: set[str] = getattr(model, "no_weight_decay", set)()
+    groups = param_groups_weight_decay(model, weight_decay=1.0, no_weight_decay_list=named)
+    return {id(parameter) for group in groups if not group["weight_decay"] for parameter in group["params"]}
+
+
+def _adam(cls: type[torch.optim.Adam]) -> Callable[[OptimConfig, list[dict[str, Any]], bool], torch.optim.Optimizer]:
+    return lambda config, groups, fused: cls(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def _sgd(config: OptimConfig, groups: list[dict[str, Any]], fused: bool) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+
+
+OPTIMIZERS: dict[str, Callable[[OptimConfig, list[dict[str, Any]], bool], torch.optim.Optimizer]] = {
+    "adamw": _adam(torch.optim.AdamW),
+    "adam": _adam(torch.optim.Adam),
+    "sgd": _sgd,
+}
+"""Name -> maker: (options, parameter groups, fused) to the optimiser."""

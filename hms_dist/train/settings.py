@@ -7,9 +7,14 @@ from typing import Literal
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import FOLD_COUNTS
 from hms_dist.model.build import ModelConfig
+from hms_dist.model.freeze import FreezeConfig
 from hms_dist.run import check_seed
 from hms_dist.stream.plan import Batching, SelectionConfig
-from hms_dist.train.optim import OptimConfig, ScheduleConfig
+from hms_dist.train.ema import EmaConfig
+from hms_dist.train.optim import OptimConfig
+from hms_dist.train.plateau import PlateauConfig
+from hms_dist.train.row_labels import LossConfig
+from hms_dist.train.schedules import ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,14 @@ class TrainConfig:
     """The optimiser."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The learning rate over the run."""
+    plateau: PlateauConfig = field(default_factory=PlateauConfig)
+    """What follows when validation stops improving."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The loss and the weights of rows."""
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    """Moving average of the weights."""
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    """First layers that do not train."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Which training rows an epoch takes."""
     epochs: int = 16
@@ -48,8 +61,16 @@ class TrainConfig:
     """Rows of one group: micro-batch, batch-norm batch and evaluation batch. Divides global_batch."""
     flip_probability: float = 0.5
     """Share of training rows shown with left and right exchanged."""
-    precision: Literal["bf16", "fp16", "float32", "float64"] = "float32"
-    """Arithmetic of the network; bf16 and fp16 are automatic mixed precision. float64 is for proofs."""
+    precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
+    """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 whose products keep 10
+    bits of 23 (on a GPU that has it). float64 is for proofs."""
+    batch_norm: Literal["group", "sync"] = "group"
+    """Rows that a batch norm normalises by. group: those of one group, the same on any number of GPUs; sync: those of
+    one group of every rank at once (SyncBatchNorm), so the run depends on the number of ranks."""
+    channels_last: bool = False
+    """Keep the network's pictures with channels innermost, which suits convolutions in bf16 and fp16 on GPUs."""
+    compile_mode: Literal["default", "max-autotune-no-cudagraphs"] | None = None
+    """torch.compile's mode; None: no compilation. The first steps then take minutes."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""
     checkpoint_every: int | None = None
@@ -76,6 +97,8 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
+        if self.plateau.active and self.fold == "none":
+            raise ValueError("plateau: needs the scores of a validation fold, fold is none; set fold, or leave it out")
         _ = self.batching
 
     @property

@@ -13,11 +13,13 @@ from hms_dist.canvas.augment import draw_flips
 from hms_dist.canvas.compose import Canvas
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms
-from hms_dist.model.loss import kl_sum
 from hms_dist.stream.loader import Batch
-from hms_dist.train.optim import learning_rate_factor, set_learning_rate
+from hms_dist.train.ema import Ema
+from hms_dist.train.optim import set_learning_rate
 from hms_dist.train.outcome import OnItsWay, Outcome
+from hms_dist.train.schedules import cycled_momentum, learning_rate_factor
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.task import Task
 from hms_dist.train.world import World
 
 
@@ -30,8 +32,20 @@ class Step:
     """Within the epoch, from 0."""
     overall: int
     """Within the run, from 0."""
-    num_steps: int
-    """Steps of the whole run."""
+    epoch_ends: tuple[int, ...]
+    """For each epoch of the run, the number of steps up to its end."""
+    weight_sum: float
+    """Of the weights of the B rows of the step, on all ranks: what the loss is divided by."""
+    lr_factor: float = 1.0
+    """Factor on the scheduled learning rate, by the plateaus so far."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What steps add up besides the weights; part of every checkpoint."""
+
+    num_skipped: int = 0
+    """Steps without an update, because fp16 overflowed: schedule and average stand still for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +59,24 @@ class Stepper:
     """As accelerate prepared it: wrapped for several ranks, forward under autocast."""
     optimizer: Any
     norms: GroupNorms
+    task: Task
+    """What the model learns from a group's pictures and labels."""
     targets: Tensor
-    """Shares of the votes [samples, 6] of the whole shard set, on the host."""
+    """Label of each row [samples, 6] of the whole shard set, on the host."""
+    weights: Tensor
+    """Weight of each row [samples], on the host."""
+    ema: Ema | None
+    """Average of the weights; None: there is none."""
+    tally: Tally
 
     def take(self, batches: Iterator[Batch], step: Step, *, stop: bool = False) -> Outcome:
         """Train on one global batch, of which `batches` gives this rank's groups. `stop`: this rank was asked to.
 
-        The loss is the exact mean over the B rows on all ranks: DDP averages gradients over ranks, so each
-        rank's sum counts world / B.
+        The loss is the exact weighted mean over the B rows on all ranks: DDP averages gradients over ranks, so each
+        rank's sum counts world / the weight of all B rows, which every rank knows from the plan.
         """
         config, world = self.config, self.world
-        rate = config.optim.lr * learning_rate_factor(config.schedule, step.overall, step.num_steps)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, self.rate(step), self._momentum(step))
         groups = config.batching.groups_of(world.rank, world.num_ranks)
         rows, losses = [], []
         self.norms.begin_step()
@@ -65,8 +85,12 @@ class Stepper:
             last = group == groups[-1]
             with nullcontext() if last else world.accelerator.no_sync(self.model):
                 seed_group(config.seed, step.epoch, step.number, group)
-                loss = kl_sum(self.model(self._images(batch, step.epoch)), self._targets(batch))
-                world.accelerator.backward(loss * (world.num_ranks / config.global_batch))
+                losses_of_rows = self.task.loss_rows(
+                    self.model, self._images(batch, step.epoch), self._of(self.targets, batch),
+                    (config.seed, step.epoch, step.number, group),
+                )  # fmt: skip
+                loss = (losses_of_rows * self._of(self.weights, batch).to(losses_of_rows.dtype)).sum()
+                world.accelerator.backward(loss * (world.num_ranks / step.weight_sum))
             self.norms.after_group()
             rows.append(batch.rows)
             losses.append(loss.detach().double())
@@ -76,12 +100,27 @@ class Stepper:
         self.optimizer.zero_grad()
         if world.accelerator.optimizer_step_was_skipped:  # fp16 overflow: the step did not happen
             self.norms.cancel_step()
+            self.tally.num_skipped += 1
         else:
             self.norms.end_step(config.batching.num_groups, world.sum_)
+            if self.ema is not None and config.ema.every == "step":
+                self.ema.update()
         group_losses = torch.stack(losses)
-        sums = torch.stack([group_losses.sum() / config.global_batch, torch.full_like(losses[0], float(stop))])
+        sums = torch.stack([group_losses.sum() / step.weight_sum, torch.full_like(losses[0], float(stop))])
         world.sum_(sums)
         return Outcome(step.overall, OnItsWay(sums), group_losses, np.stack(rows))
+
+    def rate(self, step: Step) -> float:
+        """Learning rate of a step, before the factors of parameter groups."""
+        config = self.config
+        factor = learning_rate_factor(config.schedule, self._updates_before(step), step.epoch_ends)
+        return config.optim.lr * factor * step.lr_factor
+
+    def _momentum(self, step: Step) -> float | None:
+        return cycled_momentum(self.config.schedule, self._updates_before(step), step.epoch_ends)
+
+    def _updates_before(self, step: Step) -> int:
+        return step.overall - self.tally.num_skipped
 
     def _images(self, batch: Batch, epoch: int) -> Tensor:
         """Model input [m, 1, height, width] of a group, composed on the device."""
@@ -95,5 +134,6 @@ class Stepper:
         images = self.canvas(panels, flips)
         return images.double() if config.precision == "float64" else images
 
-    def _targets(self, batch: Batch) -> Tensor:
-        return self.targets[torch.from_numpy(batch.rows)].to(self.world.device, non_blocking=True)
+    def _of(self, table: Tensor, batch: Batch) -> Tensor:
+        """Lines of a table over all rows for the rows of a batch, on the device."""
+        return table[torch.from_numpy(batch.rows)].to(self.world.device, non_blocking=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from hms_dist.errors import UserError
 from hms_dist.train.trackers import TRACKERS_NAME
 
-MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "float32": "no", "float64": "no"}
+MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "tf32": "no", "float32": "no", "float64": "no"}
 """Our names of precisions -> accelerate's."""
 
 
@@ -77,7 +77,8 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
 
     Raises UserError if the launcher and accelerate disagree about the ranks."""
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate has no other name yet
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: TensorFloat-32 keeps 10 bits of 23
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # float32 means float32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     on_cpu = not torch.cuda.is_available()
     accelerator = Accelerator(
         cpu=on_cpu,

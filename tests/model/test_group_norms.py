@@ -15,7 +15,7 @@ from hms_dist.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms, batch_norms
-from hms_dist.model.loss import kl_sum
+from hms_dist.model.loss import kl_rows
 
 CONFIG = ModelConfig(name="tf_efficientnet_lite0", drop_rate=0.3, drop_path_rate=0.3)
 NUM_GROUPS, GROUP_ROWS = 4, 2
@@ -42,7 +42,7 @@ def run_groups(
     norms.begin_step()
     for group in mine:
         seed_group(3, 0, step, group)
-        (kl_sum(model(batch[0][group]), batch[1][group]) / (NUM_GROUPS * GROUP_ROWS)).backward()
+        (kl_rows(model(batch[0][group]), batch[1][group]).sum() / (NUM_GROUPS * GROUP_ROWS)).backward()
         norms.after_group()
 
 

@@ -253,7 +253,9 @@ def test_evaluation_pads_without_a_trace(small):
     trainer = Trainer(_claimed(config), data, world, Ownership(config.out, None), StopRequest(config.out))
     rows = np.random.default_rng().permutation(len(data.index))[:7]
     found = [
-        loop.predict_rows(trainer.stepper.model, data.plain, rows, world, group_size=size, threads=2)
+        loop.predict_rows(
+            trainer.learner.stepper.model, data.plain, rows, world, task=trainer.learner.task, group_size=size, threads=2
+        )
         for size in (1, 3, 7, 16)
     ]
     for other in found[1:]:

@@ -1,0 +1,71 @@
+"""The common time axis of a canvas: where along x the 10 seconds lie that the experts voted on.
+
+Experts saw 50 seconds of EEG and 10 minutes of spectrogram with the same centre, and labelled the 10 seconds
+around it. A canvas whose panels all show time along x over its whole width has those seconds in one place.
+"""
+
+from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.placed import PlacedPanel
+from hms_dist.errors import UserError
+from hms_dist.shards.schema import PanelSpec
+
+ANNOTATED_S = 10.0
+"""What a label row's votes describe, seconds."""
+EEG_S, SPECTROGRAM_S = 50.0, 600.0
+"""What the experts saw of the EEG and of its spectrogram, seconds."""
+
+
+def annotated_columns(canvas: Canvas, *, tolerance: float) -> tuple[float, float]:
+    """Where the annotated seconds begin and end on the canvas, pixels from its left edge.
+
+    `tolerance`, pixels: how far the panels' opinions may lie apart (frames of another length begin elsewhere), or
+    outside the canvas. Raises UserError naming a placement that has no such axis or another one.
+    """
+    width = canvas.config.width
+    found = [_columns(number, placed, width) for number, placed in enumerate(canvas.placed)]
+    first = found[0]
+    for number, ((left, right), placed) in enumerate(zip(found, canvas.placed, strict=True)):
+        where = _name(number, placed)
+        if left < -tolerance or right > width + tolerance:
+            raise UserError(
+                f"{where} does not show all of the annotated {ANNOTATED_S:g} s, which lie at columns {left:.1f} to "
+                f"{right:.1f} of {width}; widen its time_crop, or take a panel of a longer part"
+            )
+        if max(abs(left - first[0]), abs(right - first[1])) > tolerance:
+            raise UserError(
+                f"{where} has the annotated {ANNOTATED_S:g} s at columns {left:.1f} to {right:.1f}, the first panel at "
+                f"{first[0]:.1f} to {first[1]:.1f}; a sliding window needs panels with one time axis"
+            )
+    lefts, rights = zip(*found, strict=True)
+    return max(sum(lefts) / len(lefts), 0.0), min(sum(rights) / len(rights), float(width))
+
+
+def _columns(number: int, placed: PlacedPanel, canvas_width: int) -> tuple[float, float]:
+    """As `annotated_columns`, by one placement alone."""
+    placement, spec, where = placed.placement, placed.spec, _name(number, placed)
+    if placement.arrangement != "stacked":
+        raise UserError(f"{where} is arranged {placement.arrangement}; a sliding window needs arrangement: stacked")
+    if placement.left or placement.width != canvas_width:
+        raise UserError(
+            f"{where} covers columns {placement.left} to {placement.right} of {canvas_width}; a sliding window needs "
+            f"left: 0 and width: {canvas_width}"
+        )
+    if spec.columns_s is None or spec.shape[-1] < 2:
+        raise UserError(f"{where} does not state its times; a sliding window needs a panel that does")
+    first_s, last_s = spec.columns_s
+    step_s = (last_s - first_s) / (spec.shape[-1] - 1)
+    begin, end = placement.time_crop or (0, spec.shape[-1])
+    pixels_a_second = placement.width / (step_s * (end - begin))
+    low_s = first_s + step_s * (begin - 0.5)  # columns_s are centres
+    left = (_centre_s(spec) - ANNOTATED_S / 2 - low_s) * pixels_a_second
+    return left, left + ANNOTATED_S * pixels_a_second
+
+
+def _centre_s(spec: PanelSpec) -> float:
+    """Middle of what the experts saw, on the clock of a panel: only those of the 10 minutes go beyond 50 seconds."""
+    assert spec.columns_s is not None
+    return (SPECTROGRAM_S if spec.columns_s[1] > EEG_S else EEG_S) / 2
+
+
+def _name(number: int, placed: PlacedPanel) -> str:
+    return f"canvas: placement {number} ('{placed.placement.panel}')"

@@ -1,0 +1,53 @@
+"""Freezing the first layers of a model: their weights and their batch-norm statistics stand still."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from hms_dist.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """Which layers stand still, and for how long (seed 000's option; its 39 layers of EfficientNet-B0)."""
+
+    num_layers: int = 0
+    """Layers from the input on that do not train. A layer is a module with weights of its own (a convolution, a
+    norm, a linear map), counted in the order that the model registers them: timm's follow the forward pass."""
+    until_epoch: int | None = None
+    """Epoch, counted from 0, from which they train with the rest; None: never."""
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 0:
+            raise ValueError(f"num_layers: expected 0 or more, found {self.num_layers}")
+        if self.until_epoch is not None and self.until_epoch < 1:
+            raise ValueError(f"until_epoch: expected 1 or more, or null, found {self.until_epoch}")
+
+
+def freeze(model: nn.Module, config: FreezeConfig, epoch: int) -> bool:
+    """Freeze or free the first layers of `model` as epoch `epoch` asks; True if what trains has changed.
+
+    A frozen layer gets no gradient, and it and what lies before it (dropout, stochastic depth) run in evaluation
+    mode, so batch norms use and keep their statistics. `model.train()` undoes the modes: call this afterwards.
+    Raises UserError if the model has no layer left to train.
+    """
+    if not config.num_layers:
+        return False
+    modules = [module for module in model.modules() if _layer(module) or not any(True for _ in module.children())]
+    places = [place for place, module in enumerate(modules) if _layer(module)]
+    if config.num_layers >= len(places):
+        raise UserError(
+            f"freeze.num_layers: {config.num_layers} of the model's {len(places)} layers leave none to train; lower it"
+        )
+    trains = config.until_epoch is not None and epoch >= config.until_epoch
+    changed = False
+    for module in modules[: places[config.num_layers - 1] + 1]:
+        module.training = trains
+        for parameter in module.parameters(recurse=False):
+            changed |= parameter.requires_grad != trains
+            parameter.requires_grad_(trains)
+    return changed
+
+
+def _layer(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None

@@ -1,0 +1,145 @@
+"""The sliding-window net (seed 004): a timm CNN at stride 16 whose own head slides along time.
+
+A classifier of crops that computes the features once: a window's features are the mean over the columns that it
+covers, and the model's head (pooling over frequency, dropout, classifier) answers for each window. Each class is a
+question of its own, yes or no, by a sigmoid.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hms_dist.errors import UserError
+
+STRIDE = 16
+"""Pixels of the picture from one column of features to the next; plain networks have 32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlidingWindowConfig:
+    """How the classifier slides, learns and answers. The canvas must have one time axis, along x."""
+
+    pooling: Literal["max", "noisy_or", "window"] = "max"
+    """How the windows of a row become its prediction, class by class: the largest probability; the probability that
+    at least one window has it if they were independent; or that of the annotated window alone. Then the six are
+    divided by their sum."""
+    negative_weight: float = 1.0
+    """Weight of the classes that no expert chose, beside 1 of those that some did."""
+    crop_share: float = 1.0
+    """Share of the canvas's width that training sees, cut at random places around the annotated window. 1: all."""
+    paste_probability: float = 0.0
+    """Share of training rows whose annotated window, with its label, is replaced by that of another row of the
+    group."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.negative_weight < float("inf"):
+            raise ValueError(f"negative_weight: expected 0 or more, found {self.negative_weight}")
+        if not 0 < self.crop_share <= 1:
+            raise ValueError(f"crop_share: expected a share in (0, 1], found {self.crop_share}")
+        if not 0 <= self.paste_probability <= 1:
+            raise ValueError(f"paste_probability: expected 0 to 1, found {self.paste_probability}")
+
+
+class SlidingWindowNet(nn.Module):
+    """Slides the head of `backbone`, a model of timm at stride 16, along the x axis of its features."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+
+    def forward(self, images: Tensor, windows: Tensor) -> Tensor:
+        """Logits [m, n, classes] of n windows of images [m, channels, height, width].
+
+        `windows` [m or 1, n, columns]: what each column of features counts in each window (`window_weights`).
+        """
+        features = self.backbone.forward_features(images)
+        count = windows.to(features.dtype).expand(len(images), -1, -1)
+        means = torch.einsum("mcht,mnt->mnch", features, count)
+        answers: Tensor = self.backbone.forward_head(means.flatten(0, 1).unsqueeze(-1))
+        return answers.reshape(len(images), -1, answers.shape[-1])
+
+
+def at_stride_16(name: str, create: Callable[..., nn.Module]) -> nn.Module:
+    """The model of timm that `create` makes, with features at stride 16 in place of 32.
+
+    ResNets lose their first pooling, as in the seed; others are asked for `output_stride=16`, by which timm dilates
+    their last stage. Raises UserError for a model that cannot.
+    """
+    model = create()
+    try:
+        if isinstance(getattr(model, "maxpool", None), nn.MaxPool2d):
+            model.maxpool = nn.Identity()
+        else:
+            model = create(output_stride=STRIDE)
+        _check_stride(model)
+    except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"model.name: {name} has no features at stride {STRIDE}, which a sliding window needs; choose a ResNet, or "
+            "a CNN of timm with output_stride (EfficientNet, ConvNeXt, RegNet)"
+        ) from error
+    return model
+
+
+@torch.no_grad()
+def _check_stride(model: nn.Module) -> None:
+    channels, training = next(model.parameters()).shape[1], model.training
+    picture = torch.zeros(1, channels, 4 * STRIDE, 6 * STRIDE)
+    shape = model.eval().forward_features(picture).shape  # type: ignore[operator]
+    model.train(training)
+    if shape[2:] != (4, 6):
+        raise ValueError(f"features {tuple(shape)} of a picture {tuple(picture.shape)}")
+
+
+def num_columns(width: int) -> int:
+    """Columns of features of pictures of `width` pixels."""
+    return ceil(width / STRIDE)
+
+
+def window_weights(left: Tensor, length: float, width: int) -> Tensor:
+    """What each column counts in windows from `left` [...] to `left + length`, pixels: [..., columns], sums of 1.
+
+    A column counts by the share of its 16 pixels that the window covers, so that a window may begin anywhere.
+    """
+    begins = torch.arange(num_columns(width), dtype=torch.float64, device=left.device) * STRIDE
+    low, high = left.double()[..., None], left.double()[..., None] + length
+    covered = (torch.minimum(begins + STRIDE, high) - torch.maximum(begins, low)).clamp(min=0)
+    return covered / covered.sum(dim=-1, keepdim=True)
+
+
+def sliding_windows(length: float, width: int) -> Tensor:
+    """Left edges [n], pixels, of all windows of `length` pixels that lie within `width`, a stride apart."""
+    return torch.arange(int((width - length) // STRIDE) + 1, dtype=torch.float64) * STRIDE
+
+
+def positive_negative_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of each row's binary cross-entropy [m]: of the classes that some expert chose, and of all others.
+
+    `logits`, `targets` [m, classes]. A chosen class's target is its share of the votes; one that no expert chose is
+    a hard negative: they looked at this window, and none saw it there. Each part is a sum divided by the number of
+    all classes, so that both together are the loss "bce". Float32, float64 for float64 logits.
+    """
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    shares = targets.to(dtype)
+    losses = functional.binary_cross_entropy_with_logits(logits.to(dtype), shares, reduction="none")
+    return (losses * (shares > 0)).mean(dim=-1), (losses * (shares <= 0)).mean(dim=-1)
+
+
+def at_least_one(logits: Tensor, pooling: str) -> Tensor:
+    """Probability of each class [m, classes] in windows with `logits` [m, n, classes], by "max" or "noisy_or".
+
+    noisy_or: 1 - product over windows of (1 - p).
+    """
+    if pooling == "max":
+        return torch.sigmoid(logits.amax(dim=1))
+    return -torch.expm1(functional.logsigmoid(-logits).sum(dim=1))
+
+
+def shares_of(probabilities: Tensor) -> Tensor:
+    """Probabilities of each class by itself [m, classes], divided by their sum."""
+    positive = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)
+    return positive / positive.sum(dim=-1, keepdim=True)

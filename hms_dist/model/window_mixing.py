@@ -1,0 +1,51 @@
+"""Random changes of pictures with an annotated window: cut at a random place, pasted from another row (seed 004).
+
+Pure functions of the pictures and of uniform draws, which the caller keys by the group.
+"""
+
+from math import ceil, floor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Draws = NDArray[np.float64]
+"""Uniform in [0, 1), one for each row of a group."""
+
+
+def offset_range(window: tuple[float, float], width: int, crop_width: int) -> tuple[int, int]:
+    """First and last column at which a crop may begin so that it holds the whole `window` (left, right), pixels.
+
+    Raises ValueError if no crop of that width can.
+    """
+    first, last = max(0, ceil(window[1]) - crop_width), min(floor(window[0]), width - crop_width)
+    if first > last:
+        raise ValueError(f"a crop of {crop_width} columns cannot hold columns {window[0]:.1f} to {window[1]:.1f}")
+    return first, last
+
+
+def crop_offsets(draws: Draws, window: tuple[float, float], width: int, crop_width: int) -> Tensor:
+    """Column at which each row's crop begins: int64 [m], uniform over `offset_range`."""
+    first, last = offset_range(window, width, crop_width)
+    return torch.from_numpy(first + np.floor(draws * (last - first + 1)).astype(np.int64))
+
+
+def cropped(images: Tensor, offsets: Tensor, crop_width: int) -> Tensor:
+    """Columns `offsets[i]` to `offsets[i] + crop_width` of each of `images` [m, channels, height, width]."""
+    columns = offsets[:, None] + torch.arange(crop_width, device=images.device)
+    return images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
+
+
+def donors(draws: Draws, choices: Draws, probability: float) -> Tensor:
+    """For each row the row of its group whose window it takes, another one with `probability`: int64 [m]."""
+    rows = np.arange(len(draws))
+    others = (rows + 1 + np.floor(choices * (len(rows) - 1)).astype(np.int64)) % len(rows)
+    return torch.from_numpy(np.where(draws < probability, others, rows))
+
+
+def pasted(images: Tensor, donor: Tensor, window: tuple[float, float]) -> Tensor:
+    """`images` [m, channels, height, width] with the columns of `window` taken from row `donor[i]`."""
+    columns = torch.arange(images.shape[-1], device=images.device)
+    inside = (columns >= floor(window[0])) & (columns < ceil(window[1]))
+    return torch.where(inside, images[donor], images)

@@ -1,0 +1,162 @@
+"""What a family of models is trained for and asked: its loss, its answers for a row, its own monitors.
+
+A classifier sees a whole picture and gives six logits; a sliding-window net gives six for each window.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.time_axis import annotated_columns
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.metrics import label_ranking, log_losses
+from hms_dist.model.draws import GroupKey, group_uniform
+from hms_dist.model.loss import LOSSES, Loss
+from hms_dist.model.sliding_window import (
+    STRIDE,
+    SlidingWindowConfig,
+    at_least_one,
+    positive_negative_rows,
+    shares_of,
+    sliding_windows,
+    window_weights,
+)
+from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
+from hms_dist.train.settings import TrainConfig
+
+_PASTE, _DONOR, _CROP = 1, 2, 3
+"""Streams of draws within a group."""
+
+
+class Task(Protocol):
+    """How the trainer talks to a family of models."""
+
+    @property
+    def num_answers(self) -> int:
+        """Columns of `answers`."""
+
+    @property
+    def monitor_names(self) -> tuple[str, ...]:
+        """Names of `monitors`."""
+
+    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
+        """Loss of each row [m] of a group of pictures [m, 1, height, width] with `targets` [m, 6].
+
+        Whatever is random is drawn from `key`, the group's place in the run.
+        """
+
+    def answers(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Float32 or float64 [m, num_answers]: six probabilities with a sum of 1, then what `monitors` needs."""
+
+    def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
+        """Figures beside the KL for metrics.jsonl, from shares of votes [rows, 6] and `answers` [rows, ...]."""
+
+
+@dataclass(frozen=True)
+class WholePicture:
+    """Six logits a picture, trained by a loss of soft labels."""
+
+    loss: Loss
+    num_answers: int = len(CLASSES)
+    monitor_names: tuple[str, ...] = ()
+
+    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
+        """The loss of each row [m]; nothing is drawn."""
+        del key
+        return self.loss.rows(model(images), targets)
+
+    def answers(self, model: nn.Module, images: Tensor) -> Tensor:
+        """The probabilities [m, 6] that the loss makes of logits."""
+        return self.loss.probabilities(model(images))
+
+    def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
+        """None."""
+        del truth, answers
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedWindow:
+    """Six logits a window (seed 004): trained on the window that the votes describe, wherever it lies.
+
+    Answers: the six probabilities of the row (`SlidingWindowConfig.pooling`), then the annotated window's own.
+    """
+
+    config: SlidingWindowConfig
+    width: int
+    """Of the canvas, pixels."""
+    window: tuple[float, float]
+    """Where the annotated seconds begin and end on the canvas, pixels."""
+    num_answers: int = 2 * len(CLASSES)
+    monitor_names: tuple[str, ...] = ("val_positive_log_loss", "val_negative_log_loss", "val_lrap")
+
+    @property
+    def crop_width(self) -> int:
+        """Columns that training sees, a multiple of the stride unless they are all."""
+        share = self.config.crop_share
+        return self.width if share == 1 else round(share * self.width / STRIDE) * STRIDE
+
+    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
+        """Losses of chosen and of rejected classes [m], after cut-and-paste within the group and a random crop."""
+        images, targets, offsets = self.mixed(images, targets, key)
+        windows = window_weights(self.window[0] - offsets, self._length, images.shape[-1])
+        positive, negative = positive_negative_rows(model(images, windows[:, None]).squeeze(1), targets)
+        return positive + self.config.negative_weight * negative
+
+    def mixed(self, images: Tensor, targets: Tensor, key: GroupKey) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures and targets of a group as training sees them, and the column [m] at which each picture begins."""
+        offsets = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        if self.config.paste_probability:
+            draws, choices = (group_uniform(key, stream, len(images)) for stream in (_PASTE, _DONOR))
+            donor = donors(draws, choices, self.config.paste_probability).to(images.device)
+            images, targets = pasted(images, donor, self.window), targets[donor]
+        if self.crop_width < self.width:
+            draw = group_uniform(key, _CROP, len(images))
+            offsets = crop_offsets(draw, self.window, self.width, self.crop_width).to(images.device)
+            images = cropped(images, offsets, self.crop_width)
+        return images, targets, offsets
+
+    def answers(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Float [m, 12]. All windows are answered at once; the annotated one comes first."""
+        annotated = torch.tensor([self.window[0]], dtype=torch.float64)
+        lefts = torch.cat([annotated, sliding_windows(self._length, self.width)]).to(images.device)
+        logits = model(images, window_weights(lefts, self._length, self.width)[None])
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        own = torch.sigmoid(logits[:, 0])
+        row = own if self.config.pooling == "window" else at_least_one(logits[:, 1:], self.config.pooling)
+        return torch.cat([shares_of(row), own], dim=-1)
+
+    def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
+        """Log losses of the annotated window, of chosen and of rejected classes, and LRAP of the row's answer."""
+        row, own = np.split(answers, 2, axis=1)
+        top = truth == truth.max(axis=1, keepdims=True)
+        return dict(zip(self.monitor_names, [*log_losses(truth, own), label_ranking(top, row)], strict=True))
+
+    @property
+    def _length(self) -> float:
+        return self.window[1] - self.window[0]
+
+
+def open_task(config: TrainConfig, canvas: Canvas) -> Task:
+    """The task of a run. Raises UserError for a sliding window whose canvas has no common time axis, or whose loss
+    is not that of classes by themselves.
+    """
+    sliding, width = config.model.sliding_window, canvas.config.width
+    if sliding is None:
+        return WholePicture(LOSSES[config.loss.name])
+    if config.loss.name != "bce":
+        raise UserError(
+            f"loss.name: a sliding window asks for each class by itself, found {config.loss.name}; set loss.name: bce"
+        )
+    task = AnnotatedWindow(config=sliding, width=width, window=annotated_columns(canvas, tolerance=STRIDE))
+    try:
+        offset_range(task.window, width, task.crop_width)
+    except ValueError as error:
+        raise UserError(f"model.sliding_window.crop_share: {error}; raise it") from error
+    return task
