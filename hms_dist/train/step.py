@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hms_dist.canvas.augment import draw_flips
+from hms_dist.canvas.augment import Augmenter, draw_flips, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms
@@ -63,7 +64,8 @@ class Stepper:
             last = group == groups[-1]
             with nullcontext() if last else world.accelerator.no_sync(self.model):
                 seed_group(config.seed, step.epoch, step.number, group)
-                loss = kl_sum(self.model(self._images(batch, step.epoch)), self._targets(batch))
+                images, targets = self._inputs(batch, step.epoch)
+                loss = kl_sum(self.model(images), targets)
                 world.accelerator.backward(loss * (world.num_ranks / config.global_batch))
             self.norms.after_group()
             total += loss.detach()
@@ -78,8 +80,12 @@ class Stepper:
         world.sum_(total)
         return total / config.global_batch
 
-    def _images(self, batch: Batch, epoch: int) -> Tensor:
-        """Model input [m, 1, height, width] of a group, composed on the device."""
+    @cached_property
+    def _augmenter(self) -> Augmenter:
+        return Augmenter(self.config.augment, self.canvas)
+
+    def _inputs(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Model input [m, 1, height, width] of a group and its targets, composed and augmented on the device."""
         device, config = self.world.device, self.config
         panels = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.panels.items()}
         flips = None
@@ -87,8 +93,15 @@ class Stepper:
             flips = draw_flips(batch.rows, seed=config.seed, epoch=epoch, probability=config.flip_probability).to(
                 device
             )
-        images = self.canvas(panels, flips)
-        return images.double() if config.precision == "float64" else images
+        images = self.canvas(panels, flips, self._reversals(batch, epoch))
+        targets = self.targets[torch.from_numpy(batch.rows)].to(device, non_blocking=True)
+        images, targets = self._augmenter(images, targets, batch.rows, seed=config.seed, epoch=epoch)
+        return images.double() if config.precision == "float64" else images, targets
 
-    def _targets(self, batch: Batch) -> Tensor:
-        return self.targets[torch.from_numpy(batch.rows)].to(self.world.device, non_blocking=True)
+    def _reversals(self, batch: Batch, epoch: int) -> Tensor | None:
+        """Rows whose time runs backwards, bool [m] on the device; None if the run reverses none."""
+        probability = self.config.augment.reverse_probability
+        if not probability:
+            return None
+        reverse = draw_reversals(batch.rows, seed=self.config.seed, epoch=epoch, probability=probability)
+        return reverse.to(self.world.device, non_blocking=True)
