@@ -28,6 +28,9 @@ from hms_dist.shards.schema import (
     spec_from_json,
 )
 
+Rows = NDArray[np.int64]
+"""Rows of an index, by number from 0."""
+
 SAMPLE_FIELDS = [
     ("key", pa.string()), ("shard", pa.int32()),
     ("eeg_id", pa.int64()), ("eeg_sub_id", pa.int64()), ("spectrogram_id", pa.int64()), ("patient_id", pa.int64()),

@@ -9,9 +9,10 @@ import numpy as np
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.files import digest
-from hms_dist.shards.index import Index, Manifest, open_set
-from hms_dist.stream.plan import Rows, plan_epoch
+from hms_dist.shards.index import Index, Manifest, Rows, open_set
+from hms_dist.stream.plan import count_steps, plan_epoch
 from hms_dist.stream.reader import ShardReader
+from hms_dist.train.labels import TrainingLabels, training_labels
 from hms_dist.train.settings import TrainConfig
 
 
@@ -58,9 +59,13 @@ class RunData:
     plain: ShardSet
     """As evaluation reads it, without."""
     train_rows: Rows
-    """Rows open to training, before the selection of an epoch."""
+    """Rows of the other folds: those that data-wide statistics are computed from."""
     validation_rows: Rows
     """Rows of the validation fold; empty with fold none."""
+    labels: TrainingLabels
+    """Rows open to training, and what they are trained towards."""
+    steps_of: list[int]
+    """Steps of each epoch."""
 
     @property
     def index(self) -> Index:
@@ -74,10 +79,20 @@ def open_run_data(config: TrainConfig) -> RunData:
     canvas = Canvas(config.canvas, plain.manifest.panels, flips=config.flip_probability > 0)
     shards = _for_canvas(config.shards, plain.manifest, plain.index, canvas)
     train, validation = split_rows(config, shards.index)
-    plan_epoch(
-        shards.index, train, config.selection, seed=config.seed, epoch=0, global_batch=config.global_batch
-    )  # refuses a selection that leaves too few rows
-    return RunData(shards, plain, train, validation)
+    labels = training_labels(shards.index, train, config.filters, config.overlay)
+    steps_of = count_steps(
+        shards.index, labels.rows, config.selection,
+        seed=config.seed, num_epochs=config.epochs, global_batch=config.global_batch,
+    )  # fmt: skip
+    return RunData(shards, plain, train, validation, labels, steps_of)
+
+
+def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
+    """The plan of an epoch of a run: its rows in order."""
+    return plan_epoch(
+        data.index, data.labels.rows, config.selection,
+        seed=config.seed, epoch=epoch, global_batch=config.global_batch, locality=config.locality,
+    )  # fmt: skip
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hms_dist.errors import UserError
+from hms_dist.shards.index import Rows
 from hms_dist.stream.loader import load
-from hms_dist.stream.plan import Rows
 from hms_dist.train.data import ShardSet
 from hms_dist.train.world import World
 

@@ -15,9 +15,9 @@ from hms_dist.model.group_norms import GroupNorms
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.run import LOG, environment, start_log
 from hms_dist.stream.loader import load
-from hms_dist.stream.plan import Rows, plan_epoch
+from hms_dist.stream.selections import class_counts
 from hms_dist.train.checkpoint import save_checkpoint, save_weights
-from hms_dist.train.data import RunData, open_run_data, panel_recipes
+from hms_dist.train.data import RunData, epoch_rows, open_run_data, panel_recipes
 from hms_dist.train.evaluate import predict_rows
 from hms_dist.train.folder import BEST, CHECKPOINTS, FINAL, begin_folder, check_folder, find_checkpoint
 from hms_dist.train.meter import Meter
@@ -77,9 +77,9 @@ class Trainer:
         model, prepared = world.accelerator.prepare(self.raw_model, optimizer)
         self.stepper = Stepper(
             config=config, world=world, canvas=data.shards.canvas, model=model, optimizer=prepared,
-            norms=GroupNorms(model), targets=torch.from_numpy(data.index.targets),
+            norms=GroupNorms(model), targets=torch.from_numpy(data.labels.targets),
         )  # fmt: skip
-        self.steps_of = [len(self._plan(epoch)) // config.global_batch for epoch in range(config.epochs)]
+        self.steps_of = data.steps_of
         self.metrics = MetricsLog(config.out, self._steps_done()) if world.is_main else None
 
     def fit(self) -> None:
@@ -96,16 +96,9 @@ class Trainer:
             LOG.info("finished: %s", self.config.out)
         self.world.wait()
 
-    def _plan(self, epoch: int) -> Rows:
-        config, data = self.config, self.data
-        return plan_epoch(
-            data.index, data.train_rows, config.selection,
-            seed=config.seed, epoch=epoch, global_batch=config.global_batch,
-        )  # fmt: skip
-
     def _train_epoch(self, epoch: int) -> None:
         config, world = self.config, self.world
-        rows, first = self._plan(epoch), self.cursor["step"]
+        rows, first = epoch_rows(config, self.data, epoch), self.cursor["step"]
         mine = config.batching.groups_of(world.rank, world.num_ranks)
         steps = range(first, self.steps_of[epoch])
         groups = (config.batching.rows_of(rows, number, group) for number in steps for group in mine)
@@ -165,6 +158,7 @@ class Trainer:
         return {
             "shards": self.data.shards.manifest.fingerprint,
             "panels": panel_recipes(self.data.shards),
+            "labels": self.data.labels.digest,
             "fold": self.config.fold,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
@@ -190,6 +184,11 @@ class Trainer:
             raise UserError(
                 f"{self.config.shards}: not the shard set that {self.config.out} was trained on; check --shards"
             )
+        if checkpoint.state["labels"] != facts["labels"]:
+            raise UserError(
+                f"{self.config.out}: the tables of filters.predictions or overlay.file changed since it began; restore "
+                "them, or choose another --out"
+            )
         for name in ("torch", "threads", "num_ranks"):
             if checkpoint.state[name] != facts[name]:
                 LOG.warning("resuming with %s %s, was %s: not bit for bit", name, facts[name], checkpoint.state[name])
@@ -205,6 +204,11 @@ class Trainer:
             write_json(config.out / ENVIRONMENT_NAME, environment())
             write_status(config.out, "running", best=self.best)
         world.wait()  # or a rank that fails at once would be overwritten
+        for report in self.data.labels.reports:
+            report.log()
+        for name, rows in (("training part", self.data.train_rows), ("first epoch", epoch_rows(config, self.data, 0))):
+            counts = class_counts(self.data.index, rows)
+            LOG.info("%s: %s rows", name, ", ".join(f"{number} {label}" for label, number in counts.items()))
         LOG.info(
             "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s%s",
             world.num_ranks, world.device, len(self.data.train_rows), len(self.data.validation_rows),

@@ -4,11 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hms_dist.canvas.augment import AugmentConfig
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import FOLD_COUNTS
 from hms_dist.model.build import ModelConfig
 from hms_dist.run import check_seed
-from hms_dist.stream.plan import Batching, SelectionConfig
+from hms_dist.stream.filters import FilterConfig
+from hms_dist.stream.locality import LocalityConfig
+from hms_dist.stream.overlay import OverlayConfig
+from hms_dist.stream.plan import Batching
+from hms_dist.stream.selections import SelectionConfig
 from hms_dist.train.optim import OptimConfig, ScheduleConfig
 
 
@@ -38,6 +43,12 @@ class TrainConfig:
     """The learning rate over the run."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Which training rows an epoch takes."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """Which training rows are left out for the whole run."""
+    overlay: OverlayConfig | None = None
+    """Targets from a table instead of the votes, such as pseudo-labels. None: the votes of all rows."""
+    locality: LocalityConfig | None = None
+    """How far the order of an epoch follows that of the tars, for slow storage. None: a full shuffle."""
     epochs: int = 16
     """Passes over the selected rows."""
     global_batch: int = 24
@@ -46,6 +57,8 @@ class TrainConfig:
     """Rows of one group: micro-batch, batch-norm batch and evaluation batch. Divides global_batch."""
     flip_probability: float = 0.5
     """Share of training rows shown with left and right exchanged."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision. float64 is for proofs."""
     reader_threads: int = 2
@@ -72,7 +85,10 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
+        if self.locality is not None:
+            self.locality.check_batch(self.global_batch)
         _ = self.batching
+        self.augment.check(self.canvas.height, self.canvas.width, self.group_size)
 
     @property
     def batching(self) -> Batching:

@@ -11,8 +11,8 @@ from hms_dist.canvas.config import CanvasConfig, Placement
 from hms_dist.canvas.normalise import DataWide
 from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.run import LOG
+from hms_dist.shards.index import Rows
 from hms_dist.stream.loader import Batch, load
-from hms_dist.stream.plan import Rows
 from hms_dist.train.data import ShardSet
 
 GROUP_ROWS = 32

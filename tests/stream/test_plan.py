@@ -7,7 +7,8 @@ import pytest
 from hms_dist.errors import UserError
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.shards.index import Index
-from hms_dist.stream.plan import SELECTIONS, Batching, SelectionConfig, plan_epoch, select
+from hms_dist.stream.plan import Batching, plan_epoch
+from hms_dist.stream.selections import SELECTIONS, SelectionConfig, select
 
 
 def index_of(rows=503, seed=None):
@@ -118,7 +119,7 @@ def test_vote_bounds_are_inclusive():
 
 
 def test_too_few_rows_are_refused_with_the_numbers():
-    with pytest.raises(UserError, match=r"leaves 0 of 503 training rows, one step needs global_batch = 24"):
+    with pytest.raises(UserError, match=r"leaves 0 of 503 training rows in epoch 0, one step needs global_batch = 24"):
         plan(index_of(), min_votes=100)
     with pytest.raises(UserError, match=r"leaves 503 of 503 .* global_batch = 504"):
         plan(index_of(), batch=504)
