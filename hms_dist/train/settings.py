@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.canvas.augment import AugmentConfig
+from hms_dist.canvas.augment import AugmentConfig
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import FOLD_COUNTS
 from hms_dist.model.build import ModelConfig
@@ -59,6 +60,8 @@ class TrainConfig:
     """Share of training rows shown with left and right exchanged."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision. float64 is for proofs."""
     reader_threads: int = 2
@@ -88,6 +91,7 @@ class TrainConfig:
         if self.locality is not None:
             self.locality.check_batch(self.global_batch)
         _ = self.batching
+        self.augment.check(self.canvas.height, self.canvas.width, self.group_size)
         self.augment.check(self.canvas.height, self.canvas.width, self.group_size)
 
     @property
