@@ -9,7 +9,7 @@ from torch import nn
 
 from hms_dist.errors import UserError
 from hms_dist.shards.index import Rows
-from hms_dist.stream.loader import load
+from hms_dist.stream.loader import Request, load
 from hms_dist.train.data import ShardSet
 from hms_dist.train.world import World
 
@@ -30,10 +30,11 @@ def predict_rows(
     dtype = next(model.parameters()).dtype
     mine = list(_my_groups(rows, group_size, world))
     found_rows, found = [np.empty(0, np.int64)], [np.empty((0, 6))]
-    batches = load(shards.reader, (padded for padded, _ in mine), threads=threads, pin=world.device.type == "cuda")
+    batches = load(
+        shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
+    )
     for batch, (_, kept) in zip(batches, mine, strict=True):
-        panels = {name: tensor.to(world.device, non_blocking=True) for name, tensor in batch.panels.items()}
-        logits = model(shards.canvas(panels).to(dtype))
+        logits = model(shards.canvas(batch.to(world.device)).to(dtype))
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         found_rows.append(batch.rows[:kept])
         found.append(torch.softmax(logits.to(wide), dim=-1)[:kept].cpu().double().numpy())

@@ -1,6 +1,7 @@
 """The training run: open, fit epoch by epoch, evaluate, save, say what happened."""
 
 import math
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.run import LOG, environment, start_log
 from hms_dist.stream.loader import load
 from hms_dist.stream.selections import class_counts
+from hms_dist.stream.stand_ins import StandIns
 from hms_dist.train.checkpoint import save_checkpoint, save_weights
-from hms_dist.train.data import RunData, epoch_rows, open_run_data, panel_recipes
+from hms_dist.train.data import RunData, epoch_rows, open_run_data, panel_recipes, requests_of
 from hms_dist.train.evaluate import predict_rows
 from hms_dist.train.folder import BEST, CHECKPOINTS, FINAL, begin_folder, check_folder, find_checkpoint
 from hms_dist.train.meter import Meter
@@ -80,6 +82,7 @@ class Trainer:
             norms=GroupNorms(model), targets=torch.from_numpy(data.labels.targets),
         )  # fmt: skip
         self.steps_of = data.steps_of
+        self.stand_ins = StandIns(config.max_replaced) if config.on_error == "replace" else None
         self.metrics = MetricsLog(config.out, self._steps_done()) if world.is_main else None
 
     def fit(self) -> None:
@@ -98,28 +101,31 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         config, world = self.config, self.world
-        rows, first = epoch_rows(config, self.data, epoch), self.cursor["step"]
-        mine = config.batching.groups_of(world.rank, world.num_ranks)
-        steps = range(first, self.steps_of[epoch])
-        groups = (config.batching.rows_of(rows, number, group) for number in steps for group in mine)
-        batches = load(self.data.shards.reader, groups, threads=config.reader_threads, pin=world.device.type == "cuda")
-        meter = Meter(batches)
+        steps = range(self.cursor["step"], self.steps_of[epoch])
+        requests = requests_of(config, self.data, epoch, steps, config.batching.groups_of(world.rank, world.num_ranks))
+        pin = world.device.type == "cuda"
+        batches = load(
+            self.data.shards.reader, requests, threads=config.reader_threads, pin=pin, stand_ins=self.stand_ins
+        )
         bar = tqdm(
             steps, desc=f"epoch {epoch + 1}/{config.epochs}", unit="step", disable=None if world.is_main else True
         )
-        for number in bar:
-            overall = sum(self.steps_of[:epoch]) + number
-            step = Step(epoch=epoch, number=number, overall=overall, num_steps=sum(self.steps_of))
-            loss = self.stepper.take(meter, step)
-            if (number + 1) % config.log_every == 0 or number == steps[-1]:
-                self._log_step(step, float(loss), meter)
-            self.cursor = {"epoch": epoch, "step": number + 1}
-            if config.checkpoint_every and (overall + 1) % config.checkpoint_every == 0 and number < steps[-1]:
-                self._save()
+        with closing(batches):
+            meter = Meter(batches)
+            for number in bar:
+                overall = sum(self.steps_of[:epoch]) + number
+                step = Step(epoch=epoch, number=number, overall=overall, num_steps=sum(self.steps_of))
+                loss = self.stepper.take(meter, step)
+                if (number + 1) % config.log_every == 0 or number == steps[-1]:
+                    self._log_step(step, float(loss), meter)
+                self.cursor = {"epoch": epoch, "step": number + 1}
+                if config.checkpoint_every and (overall + 1) % config.checkpoint_every == 0 and number < steps[-1]:
+                    self._save()
 
     def _log_step(self, step: Step, loss: float, meter: Meter) -> None:
         if not math.isfinite(loss):
             raise JobError(f"the loss is {loss} at step {step.overall + 1}; lower optim.lr, or set optim.max_grad_norm")
+        replaced = self._num_replaced()
         if self.metrics is None:
             return
         images_per_s, data_wait_share = meter.read()
@@ -127,8 +133,17 @@ class Trainer:
         self.metrics.write(
             epoch=step.epoch, step=step.overall + 1, loss=loss, lr=rate,
             images_per_s=round(images_per_s * self.world.num_ranks, 3), data_wait_share=round(data_wait_share, 4),
+            **replaced,
         )  # fmt: skip
-        write_status(self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.best)
+        write_status(self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.best, **replaced)
+
+    def _num_replaced(self) -> dict[str, int]:
+        """Damaged rows replaced so far on all ranks since the start or the resume; nothing if the run replaces none."""
+        if self.stand_ins is None:
+            return {}
+        total = torch.tensor(float(self.stand_ins.num_replaced), device=self.world.device)
+        self.world.sum_(total)
+        return {"num_replaced": int(total)}
 
     def _evaluate(self, epoch: int) -> None:
         """Score the validation fold; keep weights and predictions if they are the best yet."""

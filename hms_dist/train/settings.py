@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.canvas.augment import AugmentConfig
-from hms_dist.canvas.augment import AugmentConfig
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import FOLD_COUNTS
 from hms_dist.model.build import ModelConfig
@@ -15,6 +14,7 @@ from hms_dist.stream.locality import LocalityConfig
 from hms_dist.stream.overlay import OverlayConfig
 from hms_dist.stream.plan import Batching
 from hms_dist.stream.selections import SelectionConfig
+from hms_dist.stream.storage import StorageConfig
 from hms_dist.train.optim import OptimConfig, ScheduleConfig
 
 
@@ -22,8 +22,8 @@ from hms_dist.train.optim import OptimConfig, ScheduleConfig
 class TrainConfig:
     """Train one model on one shard set; launched by accelerate or torchrun, or alone as one process."""
 
-    shards: Path
-    """Folder of the shard set."""
+    shards: str
+    """Folder of the shard set, or its URL (http://, s3://, gs://)."""
     out: Path
     """Run folder; made if it does not exist. Rerunning the same command continues where it stopped."""
     canvas: CanvasConfig
@@ -60,12 +60,16 @@ class TrainConfig:
     """Share of training rows shown with left and right exchanged."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision. float64 is for proofs."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    """How the shard set is read; for network file systems and URLs."""
+    on_error: Literal["stop", "replace"] = "stop"
+    """stop: a damaged sample ends the run; replace: another of its group trains in its place, logged and counted."""
+    max_replaced: int = 100
+    """With on_error replace: samples that each rank replaces before it stops."""
     checkpoint_every: int | None = None
     """Optimiser steps between checkpoints within an epoch; None: only at the end of each epoch."""
     keep_checkpoints: int = 2
@@ -83,7 +87,7 @@ class TrainConfig:
             raise ValueError(f"fold: expected 0 to {self.num_folds - 1} (num_folds is {self.num_folds}), or none")
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
-        for name in ("epochs", "reader_threads", "keep_checkpoints", "log_every"):
+        for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
@@ -91,8 +95,9 @@ class TrainConfig:
         if self.locality is not None:
             self.locality.check_batch(self.global_batch)
         _ = self.batching
-        self.augment.check(self.canvas.height, self.canvas.width, self.group_size)
-        self.augment.check(self.canvas.height, self.canvas.width, self.group_size)
+        self.augment.check(self.canvas.height, self.canvas.width)
+        if self.augment.mixes and self.group_size < 2:
+            raise ValueError(f"augment: mixing needs groups of 2 rows or more, found group_size {self.group_size}")
 
     @property
     def batching(self) -> Batching:

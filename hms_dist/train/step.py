@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hms_dist.canvas.augment import Augmenter, draw_flips, draw_reversals
+from hms_dist.canvas.augment import Augmenter, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms
@@ -87,13 +87,8 @@ class Stepper:
     def _inputs(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Model input [m, 1, height, width] of a group and its targets, composed and augmented on the device."""
         device, config = self.world.device, self.config
-        panels = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.panels.items()}
-        flips = None
-        if self.canvas.flips:
-            flips = draw_flips(batch.rows, seed=config.seed, epoch=epoch, probability=config.flip_probability).to(
-                device
-            )
-        images = self.canvas(panels, flips, self._reversals(batch, epoch))
+        flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
+        images = self.canvas(batch.to(device), flips, self._reversals(batch, epoch))
         targets = self.targets[torch.from_numpy(batch.rows)].to(device, non_blocking=True)
         images, targets = self._augmenter(images, targets, batch.rows, seed=config.seed, epoch=epoch)
         return images.double() if config.precision == "float64" else images, targets
