@@ -1,44 +1,50 @@
-"""Locality: an order of rows whose neighbours stand next to each other in the tars, for storage where a read is slow.
+"""Locality: an order of rows that reads the tars block by block, for storage where every request waits.
 
 On a local disk a random read of one sample costs what any other does, and the full shuffle of `plan` is best. Over a
-network file system or an object store every request waits (tens of milliseconds), so rows that lie side by side are
-worth reading together. What it costs is mixing: `mixing` says how much.
+network file system or an object store each request waits for tens of milliseconds, so samples that stand side by side
+in a tar are worth one request (`block_memory` makes it and keeps what is not needed yet). What it costs is mixing:
+`mixing` says how much.
 
-    rows in the order of the tars   | 0 1 2 3 | 4 5 6 7 | 8 9 ...    cut into blocks of block_rows
-    blocks shuffled                 | 8 9 a b | 0 1 2 3 | ...        another order each epoch
-    windows                         rows of window_blocks blocks in a row shuffled together (1: not at all)
-    lanes                           the whole cut into num_lanes equal parts; each step takes as many rows of each
+    blocks     0 1 2 3 | 4 5 6 7 | 8 9 ...     each tar cut into blocks of block_rows samples, the same in all epochs
+    shuffled   8 9 a b | 0 1 2 3 | ...         the selected rows of a block together, blocks in another order each epoch
+    windows    2 9 a 0 8 3 1 b | ...           the rows of window_blocks blocks, one after the other, shuffled
+    lanes      the order cut into num_lanes equal parts; every step takes the next rows of each, as many of each
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms_dist.keyed import keyed_hash
-from hms_dist.shards.index import Rows
+from hms_dist.shards.index import Index, Rows
 
-_PHASE, _BLOCKS, _WITHIN = 5, 6, 7
-"""Streams of keyed draws: where the first cut is, the order of the blocks, the order in a window."""
+_BLOCKS, _WITHIN = 5, 6
+"""Streams of keyed draws: the order of the blocks, the order in a window."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalityConfig:
-    """How far an epoch's order follows the order of the tars."""
+    """How far an epoch's order follows that of the tars. A rank keeps (window_blocks + 1) * num_lanes blocks in
+    memory at most."""
 
-    block_rows: int = 8
-    """Selected rows next to each other that stay together; the last block of an epoch's cut may be shorter, and
-    the first. 1: none do, a full shuffle."""
-    window_blocks: int = 1
-    """Blocks whose rows are shuffled together; 1: the rows of a block stay in their order. More than 1 mixes better
-    and needs a reader that keeps a window's bytes."""
-    num_lanes: int = 1
-    """Places of the epoch that every step takes rows from, as many of each: divides global_batch. As many lanes as
-    groups: each group reads on in one lane, and a rank reads nothing of the others'."""
+    block_rows: int = 32
+    """Samples next to each other in a tar that are read together, whether selected or not."""
+    window_blocks: int = 4
+    """Blocks whose rows are shuffled together. 1: the rows of a block stay in their order."""
+    num_lanes: int = 8
+    """Places of the epoch that every step takes rows from, as many of each; divides global_batch. With as many lanes
+    as groups, or a multiple, no block is read by two ranks but those at the lanes' ends."""
 
     def __post_init__(self) -> None:
         for name in ("block_rows", "window_blocks", "num_lanes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"locality.{name}: expected at least 1, found {getattr(self, name)}")
+
+    @property
+    def num_kept(self) -> int:
+        """Blocks to keep in memory: the open windows of all lanes, and a block of each lane's next."""
+        return (self.window_blocks + 1) * self.num_lanes
 
     def check_batch(self, global_batch: int) -> None:
         """Refuse lanes that cannot give equally many rows to a step. Raises ValueError."""
@@ -48,19 +54,19 @@ class LocalityConfig:
             )
 
 
-def local_order(rows: Rows, locality: LocalityConfig, *, seed: int, epoch: int) -> Rows:
-    """`rows`, ascending as the tars hold them, in the order of their shuffled blocks and windows.
+def block_numbers(index: Index, block_rows: int) -> NDArray[np.int64]:
+    """Block of each sample [samples], from 0, in the order of the tars; a tar's last block may be shorter."""
+    shards = index.ids("shard")
+    place = np.arange(len(shards)) - np.searchsorted(shards, shards)
+    return np.cumsum(place % block_rows == 0) - 1
 
-    A permutation, another one each epoch; the cuts between blocks move too, so that a row's neighbours change.
-    """
-    phase = int(keyed_hash(seed, _PHASE, epoch) % np.uint64(locality.block_rows))
-    block = (np.arange(len(rows)) + phase) // locality.block_rows
-    num_blocks = int(block[-1]) + 1 if len(rows) else 0
-    place = np.empty(num_blocks, np.int64)
-    place[np.argsort(keyed_hash(seed, _BLOCKS, epoch, np.arange(num_blocks)), kind="stable")] = np.arange(num_blocks)
-    window = place[block] // locality.window_blocks
+
+def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int, epoch: int) -> Rows:
+    """`rows` in the order of their shuffled blocks and windows: a permutation, another one each epoch."""
+    blocks = block_numbers(index, locality.block_rows)[rows]
+    _, place = np.unique(keyed_hash(seed, _BLOCKS, epoch, blocks), return_inverse=True)
     within = rows if locality.window_blocks == 1 else keyed_hash(seed, _WITHIN, epoch, rows)
-    return rows[np.lexsort((within, window))]
+    return rows[np.lexsort((within, place // locality.window_blocks))]
 
 
 def deal(rows: Rows, num_lanes: int, global_batch: int) -> Rows:

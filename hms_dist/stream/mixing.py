@@ -1,9 +1,7 @@
-"""How well an order of rows mixes, and how many reads it takes: what `locality` costs and what it buys."""
+"""How well an order of rows mixes: what `locality` costs."""
 
 import numpy as np
 from numpy.typing import NDArray
-
-from hms_dist.shards.index import Rows
 
 
 def distinct_per_step(ids: NDArray[np.int64], global_batch: int) -> float:
@@ -40,13 +38,3 @@ def design_effect(targets: NDArray[np.float64], global_batch: int) -> float:
     between = ((means - targets.mean(axis=0)) ** 2).sum() / (num_steps - 1)
     spread = ((targets - targets.mean(axis=0)) ** 2).sum() / (len(targets) - 1)
     return float(between / (spread / global_batch))
-
-
-def rows_per_read(rows: Rows, group_size: int) -> float:
-    """Mean rows in one read, if rows of a group that stand next to each other in the tars are read together.
-
-    `rows`: of an epoch in order, whole groups. The order within a group does not matter.
-    """
-    groups = np.sort(rows.reshape(-1, group_size), axis=1)
-    num_reads = len(groups) + (np.diff(groups, axis=1) != 1).sum()
-    return float(rows.size / num_reads)

@@ -77,7 +77,8 @@ def plan_epoch(
     num_rows = _num_steps(len(chosen), len(rows), epoch, global_batch) * global_batch
     if locality is None:
         return chosen[np.argsort(keyed_hash(seed, _ORDER, epoch, chosen), kind="stable")][:num_rows]
-    return deal(local_order(chosen, locality, seed=seed, epoch=epoch)[:num_rows], locality.num_lanes, global_batch)
+    order = local_order(index, chosen, locality, seed=seed, epoch=epoch)
+    return deal(order[:num_rows], locality.num_lanes, global_batch)
 
 
 def count_steps(
