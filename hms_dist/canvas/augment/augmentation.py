@@ -43,6 +43,7 @@ class Augmentation(ABC):
         del height, width
         return None
 
+    @property
     def mixes(self) -> bool:
         """Whether it needs other rows of the group."""
         return False
@@ -78,6 +79,7 @@ class Mix(Step):
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
         """`images` mixed with `partners`, both [n, 1, height, width]; a new tensor."""
 
+    @property
     def mixes(self) -> bool:
         """Always."""
         return True
@@ -111,9 +113,10 @@ class OneOf(Augmentation):
         faults = (choice.fault(height, width) for choice in self.choices)
         return next((fault for fault in faults if fault is not None), None)
 
+    @property
     def mixes(self) -> bool:
         """Whether any choice does."""
-        return any(choice.mixes() for choice in self.choices)
+        return any(choice.mixes for choice in self.choices)
 
 
 def check_range(name: str, limits: tuple[float, float], low: float, high: float = float("inf")) -> None:

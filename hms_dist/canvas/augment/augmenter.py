@@ -29,16 +29,17 @@ class AugmentConfig:
         if not 0 <= self.reverse_probability <= 1:
             raise ValueError(f"reverse_probability: expected 0 to 1, found {self.reverse_probability}")
 
-    def check(self, height: int, width: int, group_size: int) -> None:
-        """Raises ValueError if a step does not fit the canvas (pixels), or needs other rows where groups have none."""
+    def check(self, height: int, width: int) -> None:
+        """Raises ValueError if a step does not fit a canvas of `height` x `width` pixels."""
         for step in self.steps:
             fault = step.fault(height, width)
             if fault is not None:
                 raise ValueError(f"augment: {step.name} does not fit the canvas of {height} x {width} pixels: {fault}")
-            if step.mixes() and group_size < 2:
-                raise ValueError(
-                    f"augment: {step.name} mixes rows of a group, group_size is {group_size}; raise it to 2 or more"
-                )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether any step needs other rows of the group."""
+        return any(step.mixes for step in self.steps)
 
 
 class Augmenter:
@@ -52,7 +53,7 @@ class Augmenter:
     def __call__(
         self, images: Tensor, targets: Tensor, rows: NDArray[np.int64], *, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Pictures and labels of one group as training sees them at `epoch`: new tensors of the same shapes.
+        """Pictures and labels of one group as training sees them at `epoch`; what is given stays as it is.
 
         `images` [m, 1, height, width], `targets` [m, classes], `rows` [m] of the shard set. All draws are made on
         the host, keyed by row, and reach the device in one copy. A row's result depends on nothing else but, with
