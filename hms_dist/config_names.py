@@ -116,6 +116,8 @@ def _subclasses(base: type) -> Iterator[type]:
 def _descend(target: Any, parts: list[str], option: str) -> Any:
     """The annotation that a dotted option name leads to; UserError if a part is unknown."""
     for part in parts:
+        if typing.get_origin(target) in (typing.Union, types.UnionType):
+            target = next((choice for choice in typing.get_args(target) if _is_config(choice)), target)
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:

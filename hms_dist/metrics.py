@@ -69,6 +69,13 @@ def label_ranking(labels: NDArray[np.bool_], scores: Floats) -> float:
     return float(np.where(num_labels == 0, 1.0, precision).mean())
 
 
+def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
+    """Rows counted by the class with most votes and the most probable one [classes, classes]; the first of equals."""
+    counts = np.zeros((truth.shape[1], truth.shape[1]), np.int64)
+    np.add.at(counts, (truth.argmax(axis=1), prediction.argmax(axis=1)), 1)
+    return counts
+
+
 def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
     """Named row masks: all rows, then each of VOTE_STRATA that has rows."""
     masks = {"all": np.ones(len(num_voters), bool)}

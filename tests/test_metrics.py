@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from scipy.special import rel_entr
-from sklearn.metrics import label_ranking_average_precision_score
+from sklearn.metrics import confusion_matrix, label_ranking_average_precision_score
 
 from hms_dist.errors import UserError
 from hms_dist.metrics import (
     class_kl,
+    consensus_confusion,
     constant_prediction,
     gap_closed,
     kaggle_kl,
@@ -115,3 +116,10 @@ def test_log_losses_against_a_loop():
         counts[int(p == 0)] += 1
     assert log_losses(truth, guess) == pytest.approx([sums[0] / counts[0], sums[1] / counts[1]])
     assert log_losses(np.full((2, 6), 1 / 6), np.full((2, 6), 0.5))[1] == 0
+
+
+def test_confusion_agrees_with_scikit_learn():
+    truth, guess = random_tables(200)
+    expected = confusion_matrix(truth.argmax(axis=1), guess.argmax(axis=1), labels=range(6))
+    np.testing.assert_array_equal(consensus_confusion(truth, guess), expected)
+    assert consensus_confusion(truth, guess).sum() == 200

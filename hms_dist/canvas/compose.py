@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.canvas.placed import PlacedPanel
+from hms_dist.errors import UserError
 from hms_dist.shards.schema import PanelSpec
 
 __all__ = ["Canvas", "CanvasConfig"]
@@ -27,10 +28,12 @@ class Canvas:
         self.flips = flips
         self.placed = tuple(PlacedPanel(placement, specs, flips=flips) for placement in config.placements)
         """Each placement bound to its panel, in the configuration's order."""
-        flipped = [item.flipped_panel for item in config.placements if flips and item.flipped_panel]
-        names = [item.panel for item in config.placements] + flipped
-        self.panels: tuple[str, ...] = tuple(dict.fromkeys(names))
-        """Names of the members to read, each once."""
+        self.panels: tuple[str, ...] = tuple(dict.fromkeys(item.panel for item in config.placements))
+        """Names of the panels to draw from, each once."""
+        self.swaps: dict[str, str] = _swaps(config) if flips else {}
+        """Panel -> the panel that is to be given under its name for flipped rows."""
+        self.members: tuple[str, ...] = tuple(dict.fromkeys([*self.panels, *self.swaps.values()]))
+        """Names of all members of a shard set that are read."""
 
     @torch.no_grad()
     def __call__(
@@ -38,7 +41,8 @@ class Canvas:
     ) -> Tensor:
         """Pictures, float32 [m, 1, height, width], all finite.
 
-        `panels`: for each name in `.panels` the stored arrays [m, *stored_shape], bits still packed.
+        `panels`: for each name in `.panels` the stored arrays [m, *stored_shape], bits still packed; in flipped rows
+        those of the panel that `.swaps` names.
         `flip`: bool [m], true for rows to be flipped (left and right exchanged: exactly the picture of the flipped
         recording). `reverse`: bool [m], true for rows whose time runs backwards in every panel (exactly the picture
         of the reversed recording for its 10-minute spectrogram, and nearly so for panels with frames or filters).
@@ -53,3 +57,15 @@ class Canvas:
             place = placed.placement
             pictures[:, 0, place.top : place.bottom, place.left : place.right] = placed.draw(panels, flip, reverse)
         return pictures
+
+
+def _swaps(config: CanvasConfig) -> dict[str, str]:
+    """Panel -> flipped panel. Raises UserError if placements of one panel disagree about it."""
+    flipped = {item.panel: item.flipped_panel for item in reversed(config.placements)}
+    for item in config.placements:
+        if item.flipped_panel != flipped[item.panel]:
+            raise UserError(
+                f"canvas: placements of '{item.panel}' name different flipped_panels ({flipped[item.panel]} and "
+                f"{item.flipped_panel}); name the same in all"
+            )
+    return {panel: other for panel, other in flipped.items() if other is not None}

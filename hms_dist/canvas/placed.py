@@ -69,9 +69,7 @@ class PlacedPanel:
     def _stored(self, panels: Mapping[str, Tensor], flip: Tensor | None) -> Tensor:
         """The stored arrays, flipped where asked, of the placement's regions."""
         stored = panels[self.placement.panel]
-        if flip is not None and self.placement.flipped_panel is not None:
-            where = flip.view(-1, *[1] * (stored.dim() - 1))
-            stored = torch.where(where, panels[self.placement.flipped_panel], stored)
+        if self.placement.flipped_panel is not None:  # flipped rows hold it already
             flip = None
         if not self.regions:
             return stored

@@ -1,7 +1,7 @@
 """Predicting every row of a shard set with the weights of a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
+from hms_dist.stream.storage import StorageConfig
 from hms_dist.train.checkpoint import load_weights
 from hms_dist.train.data import ShardSet, open_shards, panel_recipes, split_rows
 from hms_dist.train.evaluate import predict_rows
@@ -30,12 +31,14 @@ class Predict:
 
     run: Path
     """Run folder."""
-    shards: Path
-    """Folder of the shard set."""
+    shards: str
+    """Folder of the shard set, or its URL (http://, s3://, gs://)."""
     out: Path
     """Table to write: .parquet, or .csv with Kaggle's submission columns."""
     threads: int = 2
     """Threads that read and decode samples."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    """How the shard set is read; for network file systems and URLs."""
 
     def __post_init__(self) -> None:
         if self.out.suffix not in (".parquet", ".csv"):
@@ -49,7 +52,7 @@ def run(command: Predict) -> None:
     if not (command.run / "config.yaml").is_file():
         raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
     config = read_config(command.run)
-    shards = open_shards(command.shards, read_canvas(command.run), flips=False)
+    shards = open_shards(command.shards, read_canvas(command.run), flips=False, storage=command.storage)
     check_rows(command.out, shards.index.ids("eeg_id"))
     model = build(ModelConfig(name=config.model.name, sliding_window=config.model.sliding_window), seed=0)
     if config.precision == "float64":
@@ -70,7 +73,7 @@ def run(command: Predict) -> None:
         LOG.info("%d rows predicted: %s", len(rows), command.out)
 
 
-def _check_recipe(folder: Path, trained: Mapping[str, Any], shards: ShardSet) -> None:
+def _check_recipe(folder: str, trained: Mapping[str, Any], shards: ShardSet) -> None:
     """Refuse a shard set whose panels were rendered otherwise than those that the model was trained on."""
     found = panel_recipes(shards)
     different = [name for name, recipe in found.items() if trained.get(name, recipe) != recipe]

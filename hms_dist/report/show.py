@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
-from hms_dist.run import LOG
+from hms_dist.run import LOG, check_seed
 from hms_dist.shards.index import Index, read_index, read_manifest
 from hms_dist.shards.schema import INDEX_NAME
 from hms_dist.stream.reader import ShardReader
@@ -33,6 +36,13 @@ class Show:
     """Canvas to draw, such as configs/canvas/sixteenth_place.yaml. None: every panel, one under the other."""
     flip: bool = False
     """Draw the canvas with left and right exchanged."""
+    augment: AugmentConfig | None = None
+    """Random changes, such as configs/augment/sixteenth_place.yaml, as training with this seed sees the sample at an
+    epoch; but mixing with other rows is left out. None: the canvas as evaluation sees it."""
+    epoch: int = 0
+    """Epoch of the random changes, counted from 0."""
+    seed: int = 0
+    """Seed of the random changes: that of a run."""
     axes: bool = False
     """Draw the canvas with region and channel names, frequencies, times and a title (needs matplotlib, extra
     `report`). False: the picture alone, pixel for pixel."""
@@ -40,9 +50,18 @@ class Show:
     def __post_init__(self) -> None:
         if self.out.suffix != ".png":
             raise ValueError(f"out: expected a name ending in .png, found {self.out.name}")
-        for name in ("flip", "axes"):
+        for name in ("flip", "axes", "augment"):
             if getattr(self, name) and self.canvas is None:
                 raise ValueError(f"{name}: is for canvases, not for a sheet of panels; give --canvas")
+        if self.augment is not None:
+            check_seed("seed", self.seed)
+            self._check_augment(self.augment)
+
+    def _check_augment(self, augment: AugmentConfig) -> None:
+        if self.axes:
+            raise ValueError("axes: would be wrong beside an augmented picture; leave out --axes or --augment")
+        assert self.canvas is not None
+        augment.check(self.canvas.height, self.canvas.width)
 
 
 def run(command: Show) -> None:
@@ -73,12 +92,23 @@ def _draw_canvas(command: Show, config: CanvasConfig) -> None:
         )
         _, moments = row_moments(shards, np.arange(len(shards.index)), threads=2)
         canvas = Canvas(filled(config, moments), shards.manifest.panels, flips=command.flip)
-    panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row])).items()}
-    image = canvas(panels, torch.tensor([True]) if command.flip else None)[0, 0].numpy()
+    flips = np.array([command.flip])
+    panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row]), flips).items()}
+    image = _composed(command, canvas, panels, row)
     if command.axes:
         save_labelled(command.out, canvas, image, title=_title(command, shards.index, row), flip=command.flip)
     else:
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
+
+
+def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int) -> NDArray[np.float32]:
+    """The picture [height, width] of one row, augmented where that is asked for."""
+    rows, flip = np.array([row]), torch.tensor([True]) if command.flip else None
+    if command.augment is None:
+        return canvas(panels, flip)[0, 0].numpy()
+    when, probability = {"seed": command.seed, "epoch": command.epoch}, command.augment.reverse_probability
+    images = canvas(panels, flip, draw_reversals(rows, **when, probability=probability))
+    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), rows, **when)[0][0, 0].numpy()
 
 
 def _title(command: Show, index: Index, row: int) -> str:

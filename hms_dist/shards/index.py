@@ -3,6 +3,8 @@
 The index is at once the label table and the map for random access.
 """
 
+import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -17,8 +19,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import canonical_json, digest, sha256_of
+from hms_dist.files import canonical_json, digest
 from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
+from hms_dist.remote import is_url, join, read_bytes
 from hms_dist.shards.schema import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -27,6 +30,9 @@ from hms_dist.shards.schema import (
     member_order,
     spec_from_json,
 )
+
+Rows = NDArray[np.int64]
+"""Rows of an index, by number from 0."""
 
 SAMPLE_FIELDS = [
     ("key", pa.string()), ("shard", pa.int32()),
@@ -176,12 +182,17 @@ def _member_fields(members: Iterable[str]) -> list[tuple[str, pa.DataType]]:
     return [(f"{member}.{name}", kind) for member in member_order(members) for name, kind in MEMBER_FIELDS]
 
 
-def open_set(folder: Path) -> tuple[Manifest, Index]:
-    """Manifest and index of a complete shard set. Raises UserError if one is missing, damaged or of another set."""
-    manifest = read_manifest(folder)
-    path = folder / INDEX_NAME
-    index = read_index(path)
-    if sha256_of(path) != next(entry["sha256"] for entry in manifest.files if entry["name"] == INDEX_NAME):
+def open_set(location: Path | str) -> tuple[Manifest, Index]:
+    """Manifest and index of a complete shard set, in a folder or at a URL.
+
+    Raises UserError if one is missing, damaged or of another set.
+    """
+    manifest = read_manifest(location)
+    path = join(location, INDEX_NAME)
+    content = _index_bytes(path)
+    index = _parsed_index(path, content)
+    known = next(entry["sha256"] for entry in manifest.files if entry["name"] == INDEX_NAME)
+    if hashlib.sha256(content).hexdigest() != known:
         raise UserError(
             f"{path}: not the index that the manifest names; damaged, or of another set; run hms-dist verify"
         )
@@ -190,10 +201,21 @@ def open_set(folder: Path) -> tuple[Manifest, Index]:
 
 def read_index(path: Path) -> Index:
     """Read an index. Raises UserError if it is missing, not Parquet or lacks a column."""
+    return _parsed_index(path, _index_bytes(path))
+
+
+def _index_bytes(path: Path | str) -> bytes:
     try:
-        table = pq.read_table(path)
+        return read_bytes(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; is this a complete shard set? run hms-dist render") from error
+    except OSError as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
+
+
+def _parsed_index(path: Path | str, content: bytes) -> Index:
+    try:
+        table = pq.read_table(io.BytesIO(content))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
     missing = [name for name, _ in (*SAMPLE_FIELDS, *FOLD_FIELDS) if name not in table.column_names]
@@ -207,15 +229,14 @@ def as_frame(table: pa.Table) -> pd.DataFrame:
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
 
 
-def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
+def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
-    path = folder / name
+    path = join(location, name)
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_bytes(path))
     except FileNotFoundError as error:
-        state = (
-            "the set is not complete; rerun hms-dist render" if folder.is_dir() else "no such folder; check --shards"
-        )
+        is_folder = not is_url(location) and Path(location).is_dir()
+        state = "the set is not complete; rerun hms-dist render" if is_folder else "no such shard set; check --shards"
         raise UserError(f"{path}: no such file; {state}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); run hms-dist verify") from error

@@ -1,40 +1,22 @@
 """The epoch is a plan: which rows train at which step, a pure function that knows nothing of ranks or threads.
 
 Step s of an epoch trains on exactly rows [s*B, (s+1)*B) of the plan. Those B rows are cut into groups of m;
-ranks take whole groups, so any world that divides the groups trains the same run.
+ranks take whole groups, so any world that divides the groups trains the same run. A plan has no history: any step
+of any epoch is known without those before it, so a resume is a look into it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hms_dist.errors import UserError, one_of
+from hms_dist.errors import UserError
 from hms_dist.keyed import keyed_hash
-from hms_dist.shards.index import Index
+from hms_dist.shards.index import Index, Rows
+from hms_dist.stream.locality import LocalityConfig, deal, local_order
+from hms_dist.stream.selections import SelectionConfig, select
 
-Rows = NDArray[np.int64]
-
-_ORDER, _CHOICE = 1, 2
-"""Streams of keyed draws: the order of an epoch, and the choice of a row among an EEG's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionConfig:
-    """Which of a run's rows an epoch trains on."""
-
-    rule: str = "all"
-    """Name of a rule in SELECTIONS: all, one_random_row_per_eeg, centre_row_per_eeg."""
-    min_votes: int = 1
-    """Rows with fewer votes are left out."""
-    max_votes: int | None = None
-    """Rows with more votes are left out; None: no upper bound."""
-
-    def __post_init__(self) -> None:
-        one_of("selection.rule", self.rule, list(SELECTIONS))
-        if self.max_votes is not None and self.max_votes < self.min_votes:
-            raise ValueError(f"selection.max_votes: expected at least min_votes ({self.min_votes})")
+_ORDER = 1
+"""Stream of keyed draws: the order of an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,62 +59,42 @@ class Batching:
 
 
 def plan_epoch(
-    index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, epoch: int, global_batch: int
+    index: Index,
+    rows: Rows,
+    selection: SelectionConfig,
+    *,
+    seed: int,
+    epoch: int,
+    global_batch: int,
+    locality: LocalityConfig | None = None,
 ) -> Rows:
     """Rows of one epoch in order, whole steps only: the tail is dropped, another one each epoch.
 
-    `rows` are the rows open to the run (its training part). Raises UserError if no row is left, or fewer
-    than one global batch.
+    `rows` are the rows open to the run (its training part). With `locality` None the order is a full shuffle.
+    Raises UserError if fewer rows are left than one global batch.
     """
     chosen = select(index, rows, selection, seed=seed, epoch=epoch)
-    num_steps = len(chosen) // global_batch
-    if not num_steps:
+    num_rows = _num_steps(len(chosen), len(rows), epoch, global_batch) * global_batch
+    if locality is None:
+        return chosen[np.argsort(keyed_hash(seed, _ORDER, epoch, chosen), kind="stable")][:num_rows]
+    order = local_order(index, chosen, locality, seed=seed, epoch=epoch)
+    return deal(order[:num_rows], locality.num_lanes, global_batch)
+
+
+def count_steps(
+    index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, num_epochs: int, global_batch: int
+) -> list[int]:
+    """Steps of each epoch of a run: what `plan_epoch` gives, without the orders. Raises UserError as it does."""
+    return [
+        _num_steps(len(select(index, rows, selection, seed=seed, epoch=epoch)), len(rows), epoch, global_batch)
+        for epoch in range(num_epochs)
+    ]
+
+
+def _num_steps(num_chosen: int, num_rows: int, epoch: int, global_batch: int) -> int:
+    if num_chosen < global_batch:
         raise UserError(
-            f"selection leaves {len(chosen)} of {len(rows)} training rows, one step needs global_batch = "
-            f"{global_batch}; lower global_batch or widen the selection"
+            f"selection leaves {num_chosen} of {num_rows} training rows in epoch {epoch}, one step needs "
+            f"global_batch = {global_batch}; lower global_batch or widen the selection"
         )
-    order = np.argsort(keyed_hash(seed, _ORDER, epoch, chosen), kind="stable")
-    return chosen[order][: num_steps * global_batch]
-
-
-def select(index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, epoch: int) -> Rows:
-    """The rows that a selection leaves for an epoch, ascending."""
-    num_voters = index.num_voters[rows]
-    kept = num_voters >= selection.min_votes
-    if selection.max_votes is not None:
-        kept &= num_voters <= selection.max_votes
-    return np.sort(SELECTIONS[selection.rule](index, rows[kept], seed, epoch))
-
-
-def _all(index: Index, rows: Rows, seed: int, epoch: int) -> Rows:
-    """Every row."""
-    del index, seed, epoch
-    return rows
-
-
-def _one_random_row_per_eeg(index: Index, rows: Rows, seed: int, epoch: int) -> Rows:
-    """One row of each EEG, drawn anew each epoch (seed 002)."""
-    order = np.lexsort((keyed_hash(seed, _CHOICE, epoch, rows), index.ids("eeg_id")[rows]))
-    return _first_of_each(index.ids("eeg_id"), rows[order])
-
-
-def _centre_row_per_eeg(index: Index, rows: Rows, seed: int, epoch: int) -> Rows:
-    """The middle row of each EEG by sub id (seed 002's validation rows)."""
-    del seed, epoch
-    eeg_ids = index.ids("eeg_id")[rows]
-    order = np.lexsort((index.ids("eeg_sub_id")[rows], eeg_ids))
-    _, first, count = np.unique(eeg_ids[order], return_index=True, return_counts=True)
-    return rows[order][first + count // 2]
-
-
-def _first_of_each(ids: NDArray[np.int64], rows: Rows) -> Rows:
-    _, first = np.unique(ids[rows], return_index=True)
-    return rows[first]
-
-
-SELECTIONS: dict[str, Callable[[Index, Rows, int, int], Rows]] = {
-    "all": _all,
-    "one_random_row_per_eeg": _one_random_row_per_eeg,
-    "centre_row_per_eeg": _centre_row_per_eeg,
-}
-"""Name -> rule: (index, rows, seed, epoch) to the rows it leaves."""
+    return num_chosen // global_batch

@@ -1,93 +1,123 @@
 """Panels of any rows of a shard set, by range reads through the index; every member's CRC-32 is checked."""
 
-import os
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
+from hms_dist.remote import join
 from hms_dist.shards.index import Index, Manifest, tar_names
 from hms_dist.shards.schema import Array, crc32
+from hms_dist.stream.requests import MemberTable, Requests
+from hms_dist.stream.storage import StorageConfig, open_storage
 
-MAX_OPEN_FILES = 64
-"""Tars kept open at once by one reader."""
+Rows = NDArray[np.int64]
+Flips = NDArray[np.bool_]
+
+
+class DamagedMemberError(UserError):
+    """A member whose bytes are not those that were rendered."""
 
 
 class ShardReader:
     """Reads the stored panels of rows of one shard set. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, manifest: Manifest, index: Index, panels: Sequence[str]) -> None:
-        missing = [name for name in panels if name not in manifest.panels]
+    def __init__(
+        self,
+        location: str | Path,
+        manifest: Manifest,
+        index: Index,
+        panels: Sequence[str],
+        *,
+        swaps: Mapping[str, str] | None = None,
+        storage: StorageConfig | None = None,
+    ) -> None:
+        """`location`: folder or URL. `swaps`: panel -> the panel that is read in its place for a flipped row.
+
+        Raises UserError for a panel that the set lacks.
+        """
+        swaps = {panel: other for panel, other in (swaps or {}).items() if panel in panels}
+        members = list(dict.fromkeys([*panels, *swaps.values()]))
+        missing = [name for name in members if name not in manifest.panels]
         if missing:
             raise UserError(
-                f"{folder}: no panel '{missing[0]}'; the set has {', '.join(manifest.panels)}; "
+                f"{location}: no panel '{missing[0]}'; the set has {', '.join(manifest.panels)}; "
                 "render it, or choose another canvas"
             )
         self.specs = {name: manifest.panels[name] for name in panels}
-        self._folder = folder
-        self._names = tar_names(manifest)
+        self.location = location
+        self.storage = open_storage(location, storage or StorageConfig(), manifest)
+        self.tars = tar_names(manifest)
+        """Names of the files, by shard."""
         self._keys = index.frame["key"].to_numpy()
         self._shards = index.ids("shard")
-        self._members = {name: index.member(name) for name in panels}
-        self._files: OrderedDict[int, _Tar] = OrderedDict()
-        self._lock = Lock()
+        self._members = [(name, manifest.panels[name], index.member(name)) for name in members]
+        self._plain = np.array([members.index(name) for name in panels], np.int64)
+        self._flipped = np.array([members.index(swaps.get(name, name)) for name in panels], np.int64)
+        self._table = MemberTable(self._shards, [places for _, _, places in self._members])
 
-    def read(self, rows: NDArray[np.int64]) -> dict[str, Array]:
-        """Stored arrays [len(rows), *spec.stored_shape] of each panel, bits still packed.
+    def read(self, rows: Rows, flips: Flips | None = None) -> dict[str, Array]:
+        """Stored arrays [len(rows), *spec.stored_shape] of each panel, bits still packed; one after the other.
 
         Raises UserError naming shard, key and byte range of a member that cannot be read or is damaged.
         """
-        out = {name: np.empty((len(rows), *s.stored_shape), s.stored_dtype) for name, s in self.specs.items()}
-        for place, row in enumerate(rows):
-            for name in self.specs:
-                out[name][place] = self._member(int(row), name)
-        return out
+        numbers = self._fillers(rows, flips)
+        return {
+            name: np.stack([self.member(int(row), int(number)) for row, number in zip(rows, slot, strict=True)])
+            for name, slot in zip(self.specs, numbers, strict=True)
+        }
+
+    def requests(self, rows: Rows, flips: Flips | None = None) -> tuple[Requests, NDArray[np.int64]]:
+        """What to read for a group of rows, and the number of the member that fills each slot for each row [slots, m].
+
+        Raises IndexError for a row that the set does not have.
+        """
+        fillers = self._fillers(rows, flips)
+        return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
+
+    def member(self, row: int, number: int) -> Array:
+        """The stored array of a row's member, read with care: once more if it seems damaged.
+
+        Raises DamagedMemberError for a checksum or length that is not the index's, UserError if it cannot be read.
+        """
+        _, spec, places = self._members[number]
+        name, start, size = self.tars[self._shards[row]], int(places.offset[row]), int(places.size[row])
+        for last in (False, True):
+            try:
+                content = self.storage.read(name, start, size)
+                if len(content) != size:
+                    raise ValueError(f"the file ends after {len(content)} of {size} bytes")
+                if crc32(content) != places.crc32[row]:
+                    raise ValueError("checksum differs: the file is damaged")
+                return spec.decode(content)
+            except OSError as error:
+                raise self.failure(row, number, error) from error
+            except ValueError as error:
+                self.storage.forget(name, start, size)
+                if last:
+                    raise self.failure(row, number, error) from error
+        raise AssertionError
+
+    def failure(self, row: int, number: int, error: Exception) -> UserError:
+        """What to tell the user of a member that could not be read (OSError) or is damaged."""
+        panel, _, places = self._members[number]
+        name, start = self.tars[self._shards[row]], int(places.offset[row])
+        where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + places.size[row]}"
+        if isinstance(error, OSError):
+            return UserError(f"{where}: cannot be read ({error}); run hms-dist verify --shards {self.location}")
+        return DamagedMemberError(f"{where}: {error}; run hms-dist verify --repair --shards {self.location} --data DIR")
+
+    def key(self, row: int) -> str:
+        """Key of a row."""
+        return str(self._keys[row])
 
     def close(self) -> None:
-        """Let go of the open tars; reading opens them again."""
-        with self._lock:
-            self._files.clear()
+        """Let go of open tars and connections; reading opens them again."""
+        self.storage.close()
 
-    def _member(self, row: int, name: str) -> Array:
-        places = self._members[name]
-        offset, size = int(places.offset[row]), int(places.size[row])
-        shard = int(self._shards[row])
-        try:
-            content = self._open(shard).read(offset, size)
-            if crc32(content) != places.crc32[row]:
-                raise ValueError("checksum differs: the file is damaged")
-            return self.specs[name].decode(content)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self._folder / self._names[shard]}: {name} of {self._keys[row]}, bytes {offset} to {offset + size}: "
-                f"{error}; run hms-dist verify --shards {self._folder}"
-            ) from error
-
-    def _open(self, shard: int) -> "_Tar":
-        """An open tar; the one unused for longest is dropped when too many are open."""
-        with self._lock:
-            if shard not in self._files:
-                self._files[shard] = _Tar(self._folder / self._names[shard])
-            self._files.move_to_end(shard)
-            if len(self._files) > MAX_OPEN_FILES:
-                self._files.popitem(last=False)
-            return self._files[shard]
-
-
-class _Tar:
-    """A file handle that closes with its last user, so that dropping it cannot pull it from under a read."""
-
-    def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            os.close(self._handle)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`; fewer at the end of the file."""
-        return os.pread(self._handle, size, offset)
+    def _fillers(self, rows: Rows, flips: Flips | None) -> NDArray[np.int64]:
+        """Number of the member that fills each slot for each row [slots, m]."""
+        flipped = np.zeros(len(rows), bool) if flips is None else flips
+        return np.where(flipped, self._flipped[:, None], self._plain[:, None])

@@ -10,8 +10,8 @@ from torch import nn
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import class_kl, kaggle_kl
-from hms_dist.stream.loader import load
-from hms_dist.stream.plan import Rows
+from hms_dist.shards.index import Rows
+from hms_dist.stream.loader import Request, load
 from hms_dist.train.data import ShardSet
 from hms_dist.train.task import Task
 from hms_dist.train.world import World
@@ -49,10 +49,11 @@ def predict_rows(
     dtype = next(model.parameters()).dtype
     mine = list(_my_groups(rows, group_size, world))
     found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_answers))]
-    batches = load(shards.reader, (padded for padded, _ in mine), threads=threads, pin=world.device.type == "cuda")
+    batches = load(
+        shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
+    )
     for batch, (_, kept) in zip(batches, mine, strict=True):
-        panels = {name: tensor.to(world.device, non_blocking=True) for name, tensor in batch.panels.items()}
-        answers = task.answers(model, shards.canvas(panels).to(dtype))
+        answers = task.answers(model, shards.canvas(batch.to(world.device)).to(dtype))
         found_rows.append(batch.rows[:kept])
         found.append(answers[:kept].cpu().double().numpy())
     model.train()  # drops the biases cached for evaluation

@@ -8,7 +8,7 @@ import torch
 
 from hms_dist.model.freeze import freeze
 from hms_dist.model.group_norms import GroupNorms
-from hms_dist.stream.plan import Rows
+from hms_dist.shards.index import Rows
 from hms_dist.train.data import RunData
 from hms_dist.train.ema import Ema
 from hms_dist.train.network import build_network
@@ -73,16 +73,25 @@ class Learner:
     def figures(self) -> dict[str, Any]:
         """What metrics.jsonl tells of a step besides the loss; `lr` is the highest of all parameter groups."""
         figures: dict[str, Any] = {"lr": max(group["lr"] for group in self.optimizer.param_groups)}
+        figures["norm_batch"] = self.norm_batch
+        if self._world.device.type == "cuda":
+            figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self._world.device) / 1e6)
         if self.ema is not None:
             figures["ema_decay"] = round(self.ema.effective_decay, 6)
         if self._config.precision == "fp16":
             figures["num_skipped"] = self.tally.num_skipped
         return figures
 
+    @property
+    def norm_batch(self) -> int:
+        """Rows that a batch norm normalises by."""
+        ranks = self._world.num_ranks if self._config.batch_norm == "sync" else 1
+        return self._config.group_size * ranks
+
     def _wrap(self) -> None:
         model, optimizer = self._world.accelerator.prepare(self.raw_model, self.optimizer)
         data, index = self._data, self._data.index
-        targets = training_targets(self._config.loss, index.targets, index.num_voters, data.train_rows)
+        targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)
         self._stepper = Stepper(
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
             norms=GroupNorms(model), task=self.task,

@@ -4,12 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hms_dist.canvas.augment import AugmentConfig
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import FOLD_COUNTS
 from hms_dist.model.build import ModelConfig
 from hms_dist.model.freeze import FreezeConfig
 from hms_dist.run import check_seed
-from hms_dist.stream.plan import Batching, SelectionConfig
+from hms_dist.stream.filters import FilterConfig
+from hms_dist.stream.locality import LocalityConfig
+from hms_dist.stream.overlay import OverlayConfig
+from hms_dist.stream.plan import Batching
+from hms_dist.stream.selections import SelectionConfig
+from hms_dist.stream.storage import StorageConfig
 from hms_dist.train.ema import EmaConfig
 from hms_dist.train.optim import OptimConfig
 from hms_dist.train.plateau import PlateauConfig
@@ -21,8 +27,8 @@ from hms_dist.train.schedules import ScheduleConfig
 class TrainConfig:
     """Train one model on one shard set; launched by accelerate or torchrun, or alone as one process."""
 
-    shards: Path
-    """Folder of the shard set."""
+    shards: str
+    """Folder of the shard set, or its URL (http://, s3://, gs://)."""
     out: Path
     """Run folder; made if it does not exist. Rerunning the same command continues where it stopped."""
     canvas: CanvasConfig
@@ -53,6 +59,12 @@ class TrainConfig:
     """First layers that do not train."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Which training rows an epoch takes."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """Which training rows are left out for the whole run."""
+    overlay: OverlayConfig | None = None
+    """Targets from a table instead of the votes, such as pseudo-labels. None: the votes of all rows."""
+    locality: LocalityConfig | None = None
+    """How far the order of an epoch follows that of the tars, for slow storage. None: a full shuffle."""
     epochs: int = 16
     """Passes over the selected rows."""
     global_batch: int = 24
@@ -61,6 +73,8 @@ class TrainConfig:
     """Rows of one group: micro-batch, batch-norm batch and evaluation batch. Divides global_batch."""
     flip_probability: float = 0.5
     """Share of training rows shown with left and right exchanged."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 whose products keep 10
     bits of 23 (on a GPU that has it). float64 is for proofs."""
@@ -73,6 +87,12 @@ class TrainConfig:
     """torch.compile's mode; None: no compilation. The first steps then take minutes."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    """How the shard set is read; for network file systems and URLs."""
+    on_error: Literal["stop", "replace"] = "stop"
+    """stop: a damaged sample ends the run; replace: another of its group trains in its place, logged and counted."""
+    max_replaced: int = 100
+    """With on_error replace: samples that each rank replaces before it stops."""
     checkpoint_every: int | None = None
     """Optimiser steps between checkpoints within an epoch; None: only at the end of each epoch."""
     keep_checkpoints: int = 2
@@ -92,14 +112,21 @@ class TrainConfig:
             raise ValueError(f"fold: expected 0 to {self.num_folds - 1} (num_folds is {self.num_folds}), or none")
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
-        for name in ("epochs", "reader_threads", "keep_checkpoints", "log_every"):
+        for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
         if self.plateau.active and self.fold == "none":
             raise ValueError("plateau: needs the scores of a validation fold, fold is none; set fold, or leave it out")
+        if self.locality is not None:
+            self.locality.check_batch(self.global_batch)
+        if self.overlay is not None and self.loss.smooth_below is not None:
+            raise ValueError("loss.smooth_below: smooths votes, and overlay replaces them; leave one of them out")
         _ = self.batching
+        self.augment.check(self.canvas.height, self.canvas.width)
+        if self.augment.mixes and self.group_size < 2:
+            raise ValueError(f"augment: mixing needs groups of 2 rows or more, found group_size {self.group_size}")
 
     @property
     def batching(self) -> Batching:

@@ -11,8 +11,8 @@ from hms_dist.canvas.config import CanvasConfig, Placement
 from hms_dist.canvas.normalise import DataWide
 from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.run import LOG
-from hms_dist.stream.loader import Batch, load
-from hms_dist.stream.plan import Rows
+from hms_dist.shards.index import Rows
+from hms_dist.stream.loader import Batch, Request, load
 from hms_dist.train.data import ShardSet
 
 GROUP_ROWS = 32
@@ -38,7 +38,7 @@ def row_moments(
     placed = [PlacedPanel(item, shards.manifest.panels, flips=False) for item in wanted]
     groups = [rows[first : first + GROUP_ROWS] for first in range(0, len(rows), GROUP_ROWS)][rank::num_ranks]
     reader = shards.reader_of(list(dict.fromkeys(item.placement.panel for item in placed)))
-    found = [_moments(placed, batch) for batch in load(reader, groups, threads=threads, pin=False)]
+    found = [_moments(placed, batch) for batch in load(reader, map(Request, groups), threads=threads)]
     reader.close()
     return np.concatenate([rows[:0], *groups]), np.concatenate([np.empty((0, len(placed), 3)), *found])
 

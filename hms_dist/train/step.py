@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hms_dist.canvas.augment import draw_flips
+from hms_dist.canvas.augment import Augmenter, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms
@@ -85,10 +86,10 @@ class Stepper:
             last = group == groups[-1]
             with nullcontext() if last else world.accelerator.no_sync(self.model):
                 seed_group(config.seed, step.epoch, step.number, group)
+                images, targets = self._inputs(batch, step.epoch)
                 losses_of_rows = self.task.loss_rows(
-                    self.model, self._images(batch, step.epoch), self._of(self.targets, batch),
-                    (config.seed, step.epoch, step.number, group),
-                )  # fmt: skip
+                    self.model, images, targets, (config.seed, step.epoch, step.number, group)
+                )
                 loss = (losses_of_rows * self._of(self.weights, batch).to(losses_of_rows.dtype)).sum()
                 world.accelerator.backward(loss * (world.num_ranks / step.weight_sum))
             self.norms.after_group()
@@ -122,18 +123,28 @@ class Stepper:
     def _updates_before(self, step: Step) -> int:
         return step.overall - self.tally.num_skipped
 
-    def _images(self, batch: Batch, epoch: int) -> Tensor:
-        """Model input [m, 1, height, width] of a group, composed on the device."""
-        device, config = self.world.device, self.config
-        panels = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.panels.items()}
-        flips = None
-        if self.canvas.flips:
-            flips = draw_flips(batch.rows, seed=config.seed, epoch=epoch, probability=config.flip_probability).to(
-                device
-            )
-        images = self.canvas(panels, flips)
-        return images.double() if config.precision == "float64" else images
+    @cached_property
+    def _augmenter(self) -> Augmenter:
+        return Augmenter(self.config.augment, self.canvas)
 
     def _of(self, table: Tensor, batch: Batch) -> Tensor:
         """Lines of a table over all rows for the rows of a batch, on the device."""
         return table[torch.from_numpy(batch.rows)].to(self.world.device, non_blocking=True)
+
+    def _inputs(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+        """Model input [m, 1, height, width] of a group and its targets, composed and augmented on the device."""
+        device, config = self.world.device, self.config
+        flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
+        images = self.canvas(batch.to(device), flips, self._reversals(batch, epoch))
+        images, targets = self._augmenter(
+            images, self._of(self.targets, batch), batch.rows, seed=config.seed, epoch=epoch
+        )
+        return images.double() if config.precision == "float64" else images, targets
+
+    def _reversals(self, batch: Batch, epoch: int) -> Tensor | None:
+        """Rows whose time runs backwards, bool [m] on the device; None if the run reverses none."""
+        probability = self.config.augment.reverse_probability
+        if not probability:
+            return None
+        reverse = draw_reversals(batch.rows, seed=self.config.seed, epoch=epoch, probability=probability)
+        return reverse.to(self.world.device, non_blocking=True)

@@ -53,6 +53,16 @@ class Project:
     def canvas(self) -> Canvas:
         return Canvas(self.config, self.specs)
 
+    def picture(
+        self, stored: dict[str, torch.Tensor], flip: torch.Tensor | None = None, reverse: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The canvas's picture of all members, given to it as the reader does: swapped in flipped rows."""
+        panels = {name: array.clone() for name, array in stored.items()}
+        for name, other in self.canvas.swaps.items():
+            if flip is not None:
+                panels[name][flip] = stored[other][flip]
+        return self.canvas(panels, flip, reverse)
+
     def drawn(self, recording: Recording) -> dict[str, torch.Tensor]:
         """Stored arrays of the first window of a recording, one row."""
         window = Window(recording=recording, start=0, spectrogram_offset_s=0.0)
@@ -89,7 +99,7 @@ def make_project(name: str, **panels: Panel) -> Project:
     config = load(CanvasConfig, ["--config", str(path)])
     config = filled(config, np.tile([1000.0, 0.5, 4000.0], (1, len(config.placements), 1)))
     every = PANELS | panels
-    needed = Canvas(config, {panel: drawer.spec for panel, drawer in every.items()}).panels
+    needed = Canvas(config, {panel: drawer.spec for panel, drawer in every.items()}).members
     return Project(path, config, {panel: every[panel] for panel in needed})
 
 

@@ -41,7 +41,7 @@ def test_published_sixteenth_place(sixteenth_place, eeg_id: int, flip: bool) -> 
         planes = {"traces": arrays["canvas_traces_u1"], "traces_flipped": arrays["flip_traces_u1"]}
         left = arrays["flip_left_f32" if flip else "canvas_left_f32"]
     panels = sixteenth_place.drawn(row) | {name: torch.from_numpy(plane)[None] for name, plane in planes.items()}
-    picture = sixteenth_place.canvas(panels, torch.tensor([flip]))[0, 0].numpy()
+    picture = sixteenth_place.picture(panels, torch.tensor([flip]))[0, 0].numpy()
     assert np.abs(picture[:320, :320] - left[:320]).max() <= 0.1 / 255
     assert np.abs(picture[320:, :320] - left[320:]).max() <= 0.51 / 255
     expected = np.unpackbits(planes["traces_flipped" if flip else "traces"], axis=1)
@@ -62,7 +62,7 @@ def test_published_sixteenth_place_with_gaps(sixteenth_place, flip: bool) -> Non
     panels = sixteenth_place.random(0, 1)
     panels["kaggle_spectrogram"] = torch.from_numpy(log_power(power))[None]
     panels["eeg_spectrogram"] = torch.from_numpy(np.ascontiguousarray(eeg_spectrogram))[None]
-    picture = sixteenth_place.canvas(panels, torch.tensor([flip]))[0, 0, :, :320].numpy()
+    picture = sixteenth_place.picture(panels, torch.tensor([flip]))[0, 0, :, :320].numpy()
     assert np.isnan(power).any()
     assert np.abs(picture[:320] - left[:320]).max() <= 0.1 / 255
     assert np.abs(picture[320:] - left[320:]).max() <= 0.51 / 255
@@ -81,7 +81,7 @@ def test_published_public_baseline(public_baseline, eeg_id: int) -> None:
 
 
 def test_flipping_is_composing_the_mirror_image(project) -> None:
-    panels, canvas = project.random(1, 3), project.canvas
+    panels, canvas = project.random(1, 3), project.picture
     mirror = project.mirror_image(panels)
     everywhere = torch.ones(3, dtype=torch.bool)
     torch.testing.assert_close(canvas(panels, everywhere), canvas(mirror), rtol=0, atol=0)
@@ -93,7 +93,7 @@ def test_flipping_is_composing_the_mirror_image(project) -> None:
 
 
 def test_a_row_does_not_depend_on_its_batch(project) -> None:
-    panels, canvas = project.random(2, 5), project.canvas
+    panels, canvas = project.random(2, 5), project.picture
     flip = torch.tensor([True, False, False, True, True])
     batch = canvas(panels, flip)
     for row in range(5):
@@ -104,7 +104,7 @@ def test_a_row_does_not_depend_on_its_batch(project) -> None:
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_any_bits_give_finite_pictures(project, seed: int) -> None:
-    pictures = project.canvas(project.random(seed, 2), torch.tensor([True, False]), torch.tensor([False, True]))
+    pictures = project.picture(project.random(seed, 2), torch.tensor([True, False]), torch.tensor([False, True]))
     assert pictures.dtype == torch.float32
     assert pictures.shape == (2, 1, project.config.height, project.config.width)
     assert pictures.isfinite().all()
@@ -124,13 +124,15 @@ def test_the_render_configuration_that_a_canvas_names_fills_it(project) -> None:
 
 def test_members_to_read(sixteenth_place, public_baseline) -> None:
     names = ("kaggle_spectrogram", "eeg_spectrogram", "traces", "traces_flipped")
-    assert sixteenth_place.canvas.panels == names
+    assert sixteenth_place.canvas.members == names
+    assert sixteenth_place.canvas.panels == names[:3]
+    assert sixteenth_place.canvas.swaps == {"traces": "traces_flipped"}
     without = {name: spec for name, spec in sixteenth_place.specs.items() if name != "traces_flipped"}
     canvas = Canvas(sixteenth_place.config, without, flips=False)
-    assert canvas.panels == names[:3]
+    assert canvas.members == canvas.panels == names[:3]
     with pytest.raises(ValueError, match="flips=False"):
         canvas(sixteenth_place.random(0, 1), torch.tensor([True]))
-    assert public_baseline.canvas.panels == ("kaggle_spectrogram", "eeg_spectrogram")
+    assert public_baseline.canvas.members == ("kaggle_spectrogram", "eeg_spectrogram")
 
 
 def test_unknown_statistics_are_refused_when_drawing(seed_003) -> None:
@@ -185,7 +187,7 @@ def test_all_regions_are_shown_in_the_panels_order_by_default() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_gpu_gives_the_same(project) -> None:
-    panels, canvas = project.random(7, 4), project.canvas
+    panels, canvas = project.random(7, 4), project.picture
     flip = torch.tensor([True, False, True, False])
     moved = canvas({key: stored.cuda() for key, stored in panels.items()}, flip.cuda())
     torch.testing.assert_close(moved.cpu(), canvas(panels, flip), atol=1e-5, rtol=0)

@@ -114,3 +114,13 @@ def test_overlaps_are_refused_and_neighbours_are_not() -> None:
     for size in ({"placements": []}, {"placements": places, "height": 0}):
         with pytest.raises(UserError, match="a canvas needs at least"):
             from_dict(CanvasConfig, {"height": 64, "width": 128} | size)
+
+
+def test_placements_of_one_panel_agree_about_its_flip() -> None:
+    half = {"panel": "a", "arrangement": "stacked", "left": 0, "height": 32, "width": 64}
+    placements = (Placement(**half, top=0, flipped_panel="b"), Placement(**half, top=32))
+    config = CanvasConfig(height=64, width=64, placements=placements)
+    specs = {"a": REGIONS, "b": REGIONS}
+    assert Canvas(config, specs, flips=False).swaps == {}
+    with pytest.raises(UserError, match=r"placements of 'a' name different flipped_panels \(b and None\)"):
+        Canvas(config, specs)

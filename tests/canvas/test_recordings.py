@@ -40,9 +40,9 @@ def test_the_flip_is_the_picture_of_the_mirror_image(project) -> None:
     one = random_recording(np.random.default_rng().integers(2**32))
     plain, flipped = project.drawn(one), project.drawn(mirror_image(one))
     yes, no = torch.tensor([True]), torch.tensor([False])
-    assert (project.canvas(plain) != project.canvas(flipped)).any()
-    torch.testing.assert_close(project.canvas(plain, yes), project.canvas(flipped, no), rtol=0, atol=0)
-    torch.testing.assert_close(project.canvas(flipped, yes), project.canvas(plain, no), rtol=0, atol=0)
+    assert (project.picture(plain) != project.picture(flipped)).any()
+    torch.testing.assert_close(project.picture(plain, yes), project.picture(flipped, no), rtol=0, atol=0)
+    torch.testing.assert_close(project.picture(flipped, yes), project.picture(plain, no), rtol=0, atol=0)
 
 
 def test_time_runs_backwards_in_rows_that_are_asked_to(project) -> None:
@@ -86,11 +86,11 @@ def test_any_recording_gives_a_finite_picture(project, kinds, fill, num_rows: in
     power = np.exp(rng.normal(0, 5, (num_rows, len(REGIONS), 100))).astype(np.float32)
     power = power if fill is None else np.full_like(power, fill)
     power[rng.random(power.shape) < 0.1] = rng.choice([np.nan, 0.0])
-    assert project.canvas(project.drawn(recording(eeg, power)), torch.tensor([True])).isfinite().all()
+    assert project.picture(project.drawn(recording(eeg, power)), torch.tensor([True])).isfinite().all()
 
 
 @pytest.mark.parametrize("num_samples", [10_000, 30_000])
 def test_long_recordings(project, num_samples: int) -> None:
     eeg = np.random.default_rng(1).normal(0, 30, (num_samples, len(CHANNELS))).astype(np.float32)
-    picture = project.canvas(project.drawn(recording(eeg, np.ones((900, 4, 100), np.float32))))
+    picture = project.picture(project.drawn(recording(eeg, np.ones((900, 4, 100), np.float32))))
     assert picture.isfinite().all()

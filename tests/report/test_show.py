@@ -40,7 +40,7 @@ def canvas_file(repository: Path, name: str) -> str:
 def test_the_plain_picture_is_the_canvas(show, shard_set, repository, flip: bool) -> None:
     file = canvas_file(repository, "demo")
     shards = open_shards(shard_set, load(CanvasConfig, ["--config", file]), flips=True)
-    stored = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([0])).items()}
+    stored = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([0]), np.array([flip])).items()}
     image = shards.canvas(stored, torch.tensor([flip]))[0, 0].numpy()
     expected = gray(image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
     np.testing.assert_array_equal(show("--canvas", file, "--flip", str(flip).lower()), expected)

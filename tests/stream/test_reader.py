@@ -10,7 +10,7 @@ import webdataset
 
 from hms_dist.errors import UserError
 from hms_dist.shards.index import read_index, read_manifest
-from hms_dist.stream.loader import load
+from hms_dist.stream.loader import Request, load
 from hms_dist.stream.reader import ShardReader
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
@@ -62,7 +62,7 @@ def test_a_flipped_bit_names_shard_key_and_bytes(shard_set, tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         reader.read(np.array([row]))
-    for part in (path.name, fields["key"], str(fields["traces.offset"]), "checksum", "hms-dist verify"):
+    for part in (path.name, fields["key"], str(fields["traces.offset"]), "checksum", "hms-dist verify --repair"):
         assert part in str(caught.value)
 
 
@@ -81,16 +81,15 @@ class TestLoader:
     def test_batches_come_in_order_and_whole(self, shard_set, threads):
         reader, _, index = open_reader(shard_set)
         groups = list(np.random.default_rng().integers(0, len(index), (11, 4)))
-        found = list(load(reader, iter(groups), threads=threads, pin=False))
-        assert len(found) == 11
-        for rows, batch in zip(groups, found, strict=True):
+        batches = load(reader, map(Request, groups), threads=threads)
+        for rows, batch in zip(groups, batches, strict=True):
             np.testing.assert_array_equal(batch.rows, rows)
             for name, stored in reader.read(rows).items():
                 np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
 
     def test_an_error_in_a_thread_reaches_the_caller_in_its_place(self, shard_set):
         reader, _, index = open_reader(shard_set)
-        batches = load(reader, [np.array([0]), np.array([len(index)])], threads=2, pin=False)
+        batches = load(reader, map(Request, [np.array([0]), np.array([len(index)])]), threads=2)
         next(batches)
         with pytest.raises(IndexError):
             next(batches)
@@ -99,7 +98,7 @@ class TestLoader:
         reader, _, _ = open_reader(shard_set)
         threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
         for _ in range(20):
-            batches = load(reader, (np.array([0, 1]) for _ in range(50)), threads=2, pin=False)
+            batches = load(reader, (Request(np.array([0, 1])) for _ in range(50)), threads=2)
             next(batches)
             batches.close()
         reader.close()
@@ -113,9 +112,9 @@ class TestLoader:
         def groups():
             for number in range(100):
                 taken.append(number)
-                yield np.array([0])
+                yield Request(np.array([0]))
 
-        batches = load(reader, groups(), threads=2, pin=False)
+        batches = load(reader, groups(), threads=2)
         next(batches)
         assert len(taken) <= 2 * 2 + 1
         batches.close()

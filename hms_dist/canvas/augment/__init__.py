@@ -1,0 +1,30 @@
+"""Random changes to training rows, on the device, batched. Draws are keyed by (seed, epoch, row), never by rank."""
+
+from hms_dist.canvas.augment.augmentation import Augmentation, OneOf
+from hms_dist.canvas.augment.augmenter import AugmentConfig, Augmenter
+from hms_dist.canvas.augment.blur import GaussianBlur, MotionBlur
+from hms_dist.canvas.augment.erase import CoarseDropout, RandomErasing, XYMasking
+from hms_dist.canvas.augment.flips import draw_flips, draw_reversals
+from hms_dist.canvas.augment.light import BrightnessContrast, GaussNoise
+from hms_dist.canvas.augment.mix import CutMix, MixUp
+from hms_dist.canvas.augment.shift import TimeShift
+
+__all__ = ["AUGMENTATIONS", "AugmentConfig", "Augmentation", "Augmenter", "draw_flips", "draw_reversals"]
+
+AUGMENTATIONS: dict[str, type[Augmentation]] = {
+    kind.__name__: kind
+    for kind in (
+        BrightnessContrast,
+        GaussNoise,
+        GaussianBlur,
+        MotionBlur,
+        CoarseDropout,
+        RandomErasing,
+        XYMasking,
+        TimeShift,
+        MixUp,
+        CutMix,
+        OneOf,
+    )
+}
+"""Every augmentation, by the name that a configuration gives as class_path."""

@@ -1,0 +1,72 @@
+"""Rows mixed with another row of their group, picture and label alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from hms_dist.canvas.augment.augmentation import Mix
+from hms_dist.canvas.augment.boxes import inside
+from hms_dist.canvas.augment.draws import Floats, RowDraws, whole_below
+from hms_dist.canvas.augment.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaMix(Mix):
+    """What mixing shares: how the share that is kept is drawn."""
+
+    alpha: float = 1.0
+    """The share of the row itself is drawn from Beta(alpha, alpha): 1 is uniform, smaller values keep nearly all or
+    nearly nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.alpha > 0:
+            raise ValueError(f"alpha: expected above 0, found {self.alpha}")
+
+    def _shares(self, uniform: Floats) -> Floats:
+        from scipy.special import betaincinv
+
+        shares: Floats = betaincinv(self.alpha, self.alpha, uniform)
+        return shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUp(BetaMix):
+    """A weighted mean of two pictures, and of their labels (Zhang et al. 2018; 4th place with alpha 0.2)."""
+
+    alpha: float = 0.2
+    """As of CutMix."""
+
+    def draw(self, draws: RowDraws, layout: Layout) -> Floats:
+        """The row's own share."""
+        del layout
+        return self._shares(draws.uniform(1))
+
+    def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
+        """See the class."""
+        share = parameters[:, 0].to(images.dtype).view(-1, 1, 1, 1)
+        return images * share + partners * (1 - share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutMix(BetaMix):
+    """A rectangle of the other picture, labels weighted by the areas that are seen (Yun et al. 2019).
+
+    The rectangle has the canvas's shape and, before the edges cut it, the area that is not kept; its centre lies
+    anywhere.
+    """
+
+    def draw(self, draws: RowDraws, layout: Layout) -> Floats:
+        """The row's own share of the area, and the rectangle."""
+        uniform = draws.uniform(3)
+        canvas = np.array([layout.height, layout.width])
+        half = np.floor(canvas * np.sqrt(1 - self._shares(uniform[:, :1]))) // 2
+        centre = whole_below(uniform[:, 1:], canvas)
+        low, high = np.maximum(centre - half, 0), np.minimum(centre + half, canvas)
+        share = 1 - (high - low).prod(axis=1) / canvas.prod()
+        return np.stack([share, low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1)
+
+    def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
+        """See the class."""
+        return partners.where(inside(parameters[:, 1:], images.shape[2], images.shape[3]), images)

@@ -1,0 +1,51 @@
+"""A shift along time, by the same seconds in every placement."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hms_dist.canvas.augment.augmentation import Change
+from hms_dist.canvas.augment.draws import Floats, RowDraws, between
+from hms_dist.canvas.augment.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeShift(Change):
+    """Every placement moves along its own time by the same seconds, to the nearest pixel (3rd place: random windows).
+
+    What it lacks at one end is the mirror image of what it shows there: neither empty time nor a still line, which
+    no recording has. Placements whose panel states no times stay.
+    """
+
+    max_s: float = 5.0
+    """The shift is uniform between minus this and this, seconds; later content moves in for negative ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.max_s > 0:
+            raise ValueError(f"max_s: expected above 0, found {self.max_s}")
+
+    def draw(self, draws: RowDraws, layout: Layout) -> Floats:
+        """Pixels of every placement: [n, tiles]."""
+        shift_s = between(draws.uniform(1), (-self.max_s, self.max_s))
+        pixels_per_s = np.array([tile.length / tile.span_s if tile.span_s else 0.0 for tile in layout.tiles])
+        return np.rint(shift_s * pixels_per_s)
+
+    def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
+        """See the class."""
+        moved = images.clone()
+        for tile, pixels in zip(layout.tiles, parameters.long().unbind(1), strict=True):
+            part = moved[:, 0, tile.top : tile.bottom, tile.left : tile.right]
+            sources = _mirrored(torch.arange(tile.length, device=images.device) - pixels[:, None], tile.length)
+            index = sources[:, :, None] if tile.time_down else sources[:, None, :]
+            part.copy_(torch.take_along_dim(part, index, dim=1 if tile.time_down else 2))
+        return moved
+
+
+def _mirrored(places: Tensor, length: int) -> Tensor:
+    """Whole numbers folded into 0 to `length` - 1, as between two mirrors that stand at these ends."""
+    period = max(2 * (length - 1), 1)
+    folded = places.remainder(period)
+    return torch.minimum(folded, period - folded) if length > 1 else torch.zeros_like(places)

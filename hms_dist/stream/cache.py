@@ -1,0 +1,112 @@
+"""A bounded cache of remote files on a local disk: blocks of equal size, each a file of its own.
+
+Several processes may share a folder: blocks are written under another name and renamed. Nothing is synced to the
+disk, because readers check every member's CRC-32 and forget a block that proves damaged.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock, get_ident
+
+BLOCK_BYTES = 1 << 18
+_SLACK = 0.05
+"""Share of the limit that a process writes before it looks at the folder again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Where remote bytes are kept, and how many."""
+
+    folder: Path
+    """Folder on a local disk; made if it does not exist. Several runs may share it."""
+    limit_gb: float = 50.0
+    """Most bytes kept, 10^9; blocks unused for longest go first. Each process may exceed it by 5 %."""
+
+    def __post_init__(self) -> None:
+        if self.limit_gb <= 0:
+            raise ValueError(f"limit_gb: expected more than 0, found {self.limit_gb}")
+
+
+class BlockCache:
+    """Ranges of files, from the folder or else from where they come from. Safe to call from several threads."""
+
+    def __init__(self, config: CacheConfig, fingerprint: str) -> None:
+        """`fingerprint` names the shard set."""
+        self._root = config.folder
+        self._folder = config.folder / fingerprint[:32]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._limit = int(config.limit_gb * 1e9)
+        self._unseen = self._limit
+        self._lock = Lock()
+
+    def read(self, name: str, span: range, file_bytes: int, ask: Callable[[int, int], bytes]) -> bytes:
+        """The bytes `span` of a file of `file_bytes`; blocks that are missing come from `ask(start, end)`."""
+        numbers = range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES))
+        blocks = {number: self._stored(name, number) for number in numbers}
+        for first, last in _runs(number for number, content in blocks.items() if content is None):
+            start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, file_bytes)
+            content = ask(start, end)
+            for number in range(first, last + 1):
+                at = (number - first) * BLOCK_BYTES
+                blocks[number] = content[at : at + BLOCK_BYTES]
+                self._store(name, number, blocks[number] or b"")
+        whole = b"".join(content or b"" for content in blocks.values())
+        skipped = numbers.start * BLOCK_BYTES
+        return whole[span.start - skipped : span.stop - skipped]
+
+    def forget(self, name: str, span: range) -> None:
+        """Drop the blocks of a range: they proved damaged."""
+        for number in range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES)):
+            self._path(name, number).unlink(missing_ok=True)
+
+    def _path(self, name: str, number: int) -> Path:
+        return self._folder / name / f"{number:08d}"
+
+    def _stored(self, name: str, number: int) -> bytes | None:
+        path = self._path(name, number)
+        try:
+            content = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return content
+
+    def _store(self, name: str, number: int, content: bytes) -> None:
+        """Write a block under another name and rename it, then make room if it is time to."""
+        path = self._path(name, number)
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+        with self._lock:
+            self._unseen += len(content)
+            if self._unseen > self._limit * _SLACK:
+                self._unseen = 0
+                _shrink(self._root, self._limit)
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each run of successive numbers."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        begun = runs and runs[-1][1] == number - 1
+        runs[-1:] = [(runs[-1][0], number)] if begun else [*runs[-1:], (number, number)]
+    return runs
+
+
+def _shrink(folder: Path, limit: int) -> None:
+    """Remove the files unused for longest until all that is left fits; another process may be doing the same."""
+    found = []
+    for path in folder.glob("*/*/*"):
+        with suppress(FileNotFoundError):
+            facts = path.stat()
+            found.append((facts.st_mtime_ns, facts.st_size, path))
+    excess = sum(size for _, size, _ in found) - limit
+    for _, size, path in sorted(found):
+        if excess <= 0:
+            return
+        path.unlink(missing_ok=True)
+        excess -= size

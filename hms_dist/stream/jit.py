@@ -1,0 +1,51 @@
+"""How this package's loops over memory are compiled, and how they see memory. Importing this module imports numba."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def jit(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function when it is first called, to run without the GIL; the code is kept on the disk."""
+    compiled: Callable[P, R] = njit(cache=True, nogil=True)(function)
+    return compiled
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bytes_pointer(typing_context: Any, address: Any) -> Any:
+    """A whole number as a pointer to bytes."""
+    del typing_context, address
+    return types.CPointer(types.uint8)(types.intp), _cast(8)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _words_pointer(typing_context: Any, address: Any) -> Any:
+    """A whole number as a pointer to 64-bit words."""
+    del typing_context, address
+    return types.CPointer(types.int64)(types.intp), _cast(64)
+
+
+def _cast(num_bits: int) -> Callable[..., Any]:
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        return builder.inttoptr(arguments[0], ir.IntType(num_bits).as_pointer())
+
+    return code
+
+
+@jit
+def bytes_at(address: int, size: int) -> Any:
+    """The `size` bytes at `address`, as an array uint8."""
+    return carray(_bytes_pointer(address), size)
+
+
+@jit
+def words_at(address: int, size: int) -> Any:
+    """The `size` words at `address`, as an array int64."""
+    return carray(_words_pointer(address), size)

@@ -1,0 +1,77 @@
+"""Locality: an order of rows that reads the tars block by block, for storage where every request waits.
+
+On a local disk a random read of one sample costs what any other does, and the full shuffle of `plan` is best. Over a
+network file system or an object store each request waits for tens of milliseconds, so samples that stand side by side
+in a tar are worth one request (`block_memory` makes it and keeps what is not needed yet). What it costs is mixing:
+`mixing` says how much.
+
+    blocks     0 1 2 3 | 4 5 6 7 | 8 9 ...     each tar cut into blocks of block_rows samples, the same in all epochs
+    shuffled   8 9 a b | 0 1 2 3 | ...         the selected rows of a block together, blocks in another order each epoch
+    windows    2 9 a 0 8 3 1 b | ...           the rows of window_blocks blocks, one after the other, shuffled
+    lanes      the order cut into num_lanes equal parts; every step takes the next rows of each, as many of each
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.keyed import keyed_hash
+from hms_dist.shards.index import Index, Rows
+
+_BLOCKS, _WITHIN = 5, 6
+"""Streams of keyed draws: the order of the blocks, the order in a window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalityConfig:
+    """How far an epoch's order follows that of the tars. A rank keeps (window_blocks + 1) * num_lanes blocks in
+    memory at most."""
+
+    block_rows: int = 32
+    """Samples next to each other in a tar that are read together, whether selected or not."""
+    window_blocks: int = 4
+    """Blocks whose rows are shuffled together. 1: the rows of a block stay in their order."""
+    num_lanes: int = 8
+    """Places of the epoch that every step takes rows from, as many of each; divides global_batch. With as many lanes
+    as groups, or a multiple, no block is read by two ranks but those at the lanes' ends."""
+
+    def __post_init__(self) -> None:
+        for name in ("block_rows", "window_blocks", "num_lanes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"locality.{name}: expected at least 1, found {getattr(self, name)}")
+
+    @property
+    def num_kept(self) -> int:
+        """Blocks to keep in memory: the open windows of all lanes, and a block of each lane's next."""
+        return (self.window_blocks + 1) * self.num_lanes
+
+    def check_batch(self, global_batch: int) -> None:
+        """Refuse lanes that cannot give equally many rows to a step. Raises ValueError."""
+        if global_batch % self.num_lanes:
+            raise ValueError(
+                f"locality.num_lanes: expected a divisor of global_batch ({global_batch}), found {self.num_lanes}"
+            )
+
+
+def block_numbers(index: Index, block_rows: int) -> NDArray[np.int64]:
+    """Block of each sample [samples], from 0, in the order of the tars; a tar's last block may be shorter."""
+    shards = index.ids("shard")
+    place = np.arange(len(shards)) - np.searchsorted(shards, shards)
+    return np.cumsum(place % block_rows == 0) - 1
+
+
+def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int, epoch: int) -> Rows:
+    """`rows` in the order of their shuffled blocks and windows: a permutation, another one each epoch."""
+    blocks = block_numbers(index, locality.block_rows)[rows]
+    _, place = np.unique(keyed_hash(seed, _BLOCKS, epoch, blocks), return_inverse=True)
+    within = rows if locality.window_blocks == 1 else keyed_hash(seed, _WITHIN, epoch, rows)
+    return rows[np.lexsort((within, place // locality.window_blocks))]
+
+
+def deal(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
+    """`rows`, whole steps of them, so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal parts.
+
+    c = `global_batch` / `num_lanes`; a step's rows stand lane by lane.
+    """
+    return rows.reshape(num_lanes, -1, global_batch // num_lanes).swapaxes(0, 1).reshape(-1)

@@ -1,0 +1,54 @@
+"""Tables of predictions joined to the rows of a shard set by key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.predictions import read_table
+from hms_dist.shards.index import Index, Rows
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """What tables say of rows of a shard set."""
+
+    rows: Rows
+    """Rows that the tables name, each once, in their order."""
+    probabilities: NDArray[np.float64]
+    """[rows, 6], each row's sum is 1."""
+    frame: pd.DataFrame
+    """The tables' rows, in the same order."""
+
+    def probabilities_of(self, rows: Rows) -> NDArray[np.float64]:
+        """Probabilities [len(rows), 6] of rows that the tables name; NaN for the others."""
+        places = pd.Index(self.rows).get_indexer(pd.Index(rows))
+        return np.where((places >= 0)[:, None], self.probabilities[places], np.nan)
+
+
+def read_row_table(paths: Sequence[Path], index: Index, columns: Sequence[str] = ()) -> RowTable:
+    """Read tables with key, six probabilities and `columns`, as one.
+
+    Raises UserError naming the file, and how many rows, if keys are not of the index or stand twice, if rows are
+    no probabilities, and as `read_table` does.
+    """
+    frames = [read_table(path, ["key", *columns, *CLASSES]).assign(path=str(path)) for path in paths]
+    frame = pd.concat(frames, ignore_index=True)
+    rows = pd.Index(index.frame["key"]).get_indexer(pd.Index(frame["key"]))
+    _refuse(frame, rows < 0, "not a sample of the shard set", "is the table of another set?")
+    _refuse(frame, frame["key"].duplicated().to_numpy(), "stands twice", "give each row once")
+    values = frame[list(CLASSES)].to_numpy(np.float64)
+    good = (values >= 0).all(axis=1) & (abs(values.sum(axis=1) - 1) < 1e-3)
+    _refuse(frame, ~good, "expected six probabilities whose sum is 1", "mend the table")
+    return RowTable(rows.astype(np.int64), values / values.sum(axis=1, keepdims=True), frame)
+
+
+def _refuse(frame: pd.DataFrame, bad: NDArray[np.bool_], fault: str, advice: str) -> None:
+    if bad.any():
+        path, key = frame.loc[int(bad.argmax()), ["path", "key"]]
+        raise UserError(f"{path}: key {key}: {fault} ({bad.sum()} such rows of {len(frame)}); {advice}")

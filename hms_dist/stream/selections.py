@@ -1,0 +1,188 @@
+"""Selections: which of a run's rows an epoch trains on. One rule, one function, and a table of their names.
+
+A selection is a pure function of the index, the rows open to the run, and (seed, epoch): it knows nothing of ranks,
+of the order of the rows it is given, or of the epochs before. The order of an epoch is another matter (`plan`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.errors import one_of
+from hms_dist.keyed import keyed_hash, keyed_uniform
+from hms_dist.labels import CLASSES
+from hms_dist.shards.index import Index, Rows
+
+_CHOICE, _BALANCE, _KEEP = 2, 3, 4
+"""Streams of keyed draws: a row among an EEG's, rows among a class's, whether a row is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteWeights:
+    """How often rule `vote_weighted` keeps a row, by its votes."""
+
+    weights: tuple[tuple[int, float], ...] = ((1, 0.3), (4, 0.5), (9, 1.0))
+    """(least votes, probability) of each bucket, both rising, the first from 1 vote on. The 3rd place's weights and
+    its bound of more than 8 votes; the bound between the lower two is not published."""
+    decay: float = 0.9
+    """Factor on the probabilities below 1 from one epoch to the next, in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        bounds, weights = [bound for bound, _ in self.weights], [weight for _, weight in self.weights]
+        if bounds[:1] != [1] or bounds != sorted(set(bounds)):
+            raise ValueError(f"vote_weights.weights: expected least votes that rise from 1, found {bounds}")
+        if weights != sorted(weights) or not weights[0] > 0 or weights[-1] > 1:
+            raise ValueError(f"vote_weights.weights: expected rising probabilities in (0, 1], found {weights}")
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"vote_weights.decay: expected a factor in (0, 1], found {self.decay}")
+
+    def probabilities(self, num_voters: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
+        """Probability [rows] that a row with so many votes is kept: weight * decay^epoch, but 1 stays 1."""
+        bucket = np.searchsorted([bound for bound, _ in self.weights], num_voters, side="right") - 1
+        weight = np.array([weight for _, weight in self.weights])[bucket]
+        return np.where(weight < 1, weight * self.decay**epoch, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """Which of a run's rows an epoch trains on: bounds on the votes first, then a rule among what they leave."""
+
+    rule: str = "all"
+    """Name of a rule in SELECTIONS: all, one_random_row_per_eeg, centre_row_per_eeg, class_balanced, class_rebalanced,
+    vote_weighted."""
+    min_votes: int = 1
+    """Rows with fewer votes are left out."""
+    max_votes: int | None = None
+    """Rows with more votes are left out; None: no upper bound."""
+    min_votes_schedule: tuple[tuple[int, int], ...] = ()
+    """(epoch, votes), epochs rising from 0: from that epoch on, `votes` in the place of min_votes (4th place). Before
+    the first of them min_votes holds."""
+    vote_weights: VoteWeights | None = None
+    """Weights of rule vote_weighted; None: its own defaults. Refused with another rule."""
+
+    def __post_init__(self) -> None:
+        one_of("selection.rule", self.rule, list(SELECTIONS))
+        epochs = [epoch for epoch, _ in self.min_votes_schedule]
+        if epochs != sorted(set(epochs)) or min(epochs, default=0) < 0:
+            raise ValueError(f"selection.min_votes_schedule: expected epochs that rise from 0, found {epochs}")
+        highest = max(self.min_votes, *(votes for _, votes in self.min_votes_schedule), 0)
+        if self.max_votes is not None and self.max_votes < highest:
+            raise ValueError(f"selection.max_votes: expected at least min_votes ({highest}), found {self.max_votes}")
+        if self.vote_weights is not None and self.rule != "vote_weighted":
+            raise ValueError(f"selection.vote_weights: rule {self.rule} does not use them; leave them out")
+
+    def min_votes_in(self, epoch: int) -> int:
+        """Fewest votes of a row that epoch `epoch` (0 is the first) takes."""
+        passed = [votes for first, votes in self.min_votes_schedule if first <= epoch]
+        return passed[-1] if passed else self.min_votes
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a rule chooses from."""
+
+    index: Index
+    rows: Rows
+    """Rows within the bounds on the votes."""
+    selection: SelectionConfig
+    seed: int
+    epoch: int
+
+    def ids(self, name: str) -> NDArray[np.int64]:
+        """Ids [rows] of the candidates."""
+        return self.index.ids(name)[self.rows]
+
+    def classes(self) -> NDArray[np.int64]:
+        """Class [rows] with most votes, of equal ones the first; pseudo-labels do not count."""
+        return np.asarray(self.index.votes[self.rows].argmax(axis=1), np.int64)
+
+    def hashes(self, stream: int) -> NDArray[np.uint64]:
+        """A keyed hash [rows] of each candidate, another each epoch."""
+        return keyed_hash(self.seed, stream, self.epoch, self.rows)
+
+
+def select(index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, epoch: int) -> Rows:
+    """The rows that a selection leaves for an epoch, ascending, each once."""
+    num_voters = index.num_voters[rows]
+    kept = num_voters >= selection.min_votes_in(epoch)
+    if selection.max_votes is not None:
+        kept &= num_voters <= selection.max_votes
+    return np.sort(SELECTIONS[selection.rule](Candidates(index, rows[kept], selection, seed, epoch)))
+
+
+def class_counts(index: Index, rows: Rows) -> dict[str, int]:
+    """Number of rows of each class, by most votes; for the log."""
+    counts = np.bincount(index.votes[rows].argmax(axis=1), minlength=len(CLASSES))
+    return dict(zip(CLASSES, counts.tolist(), strict=True))
+
+
+def _all(candidates: Candidates) -> Rows:
+    """Every row."""
+    return candidates.rows
+
+
+def _one_random_row_per_eeg(candidates: Candidates) -> Rows:
+    """One row of each EEG, drawn anew each epoch (seed 002)."""
+    eeg_ids = candidates.ids("eeg_id")
+    order = np.lexsort((candidates.hashes(_CHOICE), eeg_ids))
+    _, first = np.unique(eeg_ids[order], return_index=True)
+    return candidates.rows[order][first]
+
+
+def _centre_row_per_eeg(candidates: Candidates) -> Rows:
+    """The middle row of each EEG by sub id (seed 002's validation rows)."""
+    eeg_ids = candidates.ids("eeg_id")
+    order = np.lexsort((candidates.ids("eeg_sub_id"), eeg_ids))
+    _, first, count = np.unique(eeg_ids[order], return_index=True, return_counts=True)
+    return candidates.rows[order][first + count // 2]
+
+
+def _class_balanced(candidates: Candidates) -> Rows:
+    """As many rows of every class as its rarest one has, drawn anew each epoch without replacement.
+
+    Classes without any row do not count. Each row of a class is as likely as the others, so the larger classes
+    are seen whole over several epochs.
+    """
+    classes = candidates.classes()
+    order = np.lexsort((candidates.hashes(_BALANCE), classes))
+    _, first, count = np.unique(classes[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(first, count)
+    return candidates.rows[order[place < count.min(initial=len(order))]]
+
+
+def _class_rebalanced(candidates: Candidates) -> Rows:
+    """Each row with a probability in inverse proportion to its class's share of the votes (seed 003).
+
+    The share is of all votes of the candidates; the class with the smallest share above 0 keeps all its rows.
+    Drawn anew each epoch. Where rows of a class also hold votes for others, the outcome is nearer to balance
+    than the data, not balanced: that is `class_balanced`.
+    """
+    votes = candidates.index.votes[candidates.rows].sum(axis=0)
+    rarest = votes[votes > 0].min(initial=int(votes.sum()))
+    probability = np.minimum(rarest / np.maximum(votes, 1), 1.0)[candidates.classes()]
+    return _kept(candidates, probability)
+
+
+def _vote_weighted(candidates: Candidates) -> Rows:
+    """Each row with a probability by its number of votes, falling from epoch to epoch (3rd place)."""
+    weights = candidates.selection.vote_weights or VoteWeights()
+    return _kept(candidates, weights.probabilities(candidates.index.num_voters[candidates.rows], candidates.epoch))
+
+
+def _kept(candidates: Candidates, probability: NDArray[np.float64]) -> Rows:
+    """Each row with its own probability [rows], drawn anew each epoch."""
+    draws = keyed_uniform(candidates.seed, _KEEP, candidates.epoch, candidates.rows)
+    return candidates.rows[draws < probability]
+
+
+SELECTIONS: dict[str, Callable[[Candidates], Rows]] = {
+    "all": _all,
+    "one_random_row_per_eeg": _one_random_row_per_eeg,
+    "centre_row_per_eeg": _centre_row_per_eeg,
+    "class_balanced": _class_balanced,
+    "class_rebalanced": _class_rebalanced,
+    "vote_weighted": _vote_weighted,
+}
+"""Name -> rule: candidates to the rows that it leaves, in any order."""
