@@ -171,6 +171,11 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
     return _read_json(found / META_NAME)
 
 
+def product_file(folder: Path, *, averaged: bool) -> Path:
+    """The file of `save_weights` that holds what the run evaluated: the average if it keeps one (`averaged`)."""
+    return folder / (EMA_NAME if averaged else MODEL_NAME)
+
+
 def _save_tensors(folder: Path, model: nn.Module, ema: Ema | None) -> None:
     save_file(_on_cpu(model.state_dict()), folder / MODEL_NAME)
     if ema is not None:

@@ -6,7 +6,7 @@ from hms_dist.config import from_dict, save, to_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.train.checkpoint import Checkpoint, load_latest
-from hms_dist.train.record import CONFIG_NAME, FAULT_NAME
+from hms_dist.train.record import CONFIG_NAME, FAULT_NAME, STAGES_CONFIG_NAME
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stop import STOP_NAME
 from hms_dist.train.whole_folder import present
@@ -53,11 +53,18 @@ def check_folder(config: TrainConfig) -> None:
             )
 
 
-def begin_folder(config: TrainConfig) -> None:
-    """Make the run folder and write config.yaml into it."""
+def clear_folder(config: TrainConfig) -> None:
+    """Make the run folder and remove what an earlier attempt left for its ranks to see; note the stages, if any."""
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / FAULT_NAME).unlink(missing_ok=True)
     (config.out / STOP_NAME).unlink(missing_ok=True)
+    if config.stages:
+        save(config, config.out / STAGES_CONFIG_NAME)
+
+
+def begin_folder(config: TrainConfig) -> None:
+    """Make the folder of a run, or of a stage, and write config.yaml into it."""
+    config.out.mkdir(parents=True, exist_ok=True)
     save(config, config.out / CONFIG_NAME)
 
 

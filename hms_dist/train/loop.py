@@ -20,7 +20,7 @@ from hms_dist.stream.selections import class_counts
 from hms_dist.stream.stand_ins import StandIns
 from hms_dist.train.data import RunData, epoch_rows, open_run_data, requests_of
 from hms_dist.train.evaluate import KL_MONITORS, kl_monitors, predict_rows
-from hms_dist.train.folder import begin_folder, check_folder
+from hms_dist.train.folder import begin_folder, check_folder, clear_folder
 from hms_dist.train.keeper import Keeper
 from hms_dist.train.learner import Learner
 from hms_dist.train.meter import Meter
@@ -30,6 +30,7 @@ from hms_dist.train.plateau import check_monitor, observed
 from hms_dist.train.record import ENVIRONMENT_NAME, LOG_NAME, MetricsLog, reported, write_status
 from hms_dist.train.run_canvas import with_statistics
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.stages import open_stages
 from hms_dist.train.step import Step
 from hms_dist.train.stop import StopRequest, die_with_launcher
 from hms_dist.train.trackers import check_trackers, start_trackers
@@ -43,31 +44,55 @@ def run(config: TrainConfig) -> None:
     """
     die_with_launcher()
     is_main = launched_rank() == 0
-    check_folder(config)
     config.batching.check_world(launched_ranks())
     check_trackers(config.trackers)
-    data = open_run_data(config)
+    stages = open_stages(config)
+    for stage in stages:
+        check_folder(stage)
+    data = [open_run_data(stage) for stage in stages]
     with owned(config.out, is_main=is_main) as ownership, StopRequest(config.out) as stop:
         if is_main:
-            begin_folder(config)
+            clear_folder(config)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
         with reported(config.out, launched_rank()):
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
         try:
             with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
-                Trainer(config, with_statistics(config, data, world), world, ownership, stop).fit()
+                if is_main:
+                    start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
+                for stage, its_data in zip(stages, data, strict=True):
+                    _run_stage(config, stage, its_data, world, ownership, stop)
         finally:
-            data.shards.reader.close()
+            for its_data in data:
+                its_data.shards.reader.close()
             world.accelerator.end_training()
+
+
+def _run_stage(
+    config: TrainConfig, stage: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest
+) -> None:
+    if world.is_main:
+        begin_folder(stage)
+        if stage.out != config.out:
+            write_status(config.out, "running", stage=stage.out.name)
+    name = ""
+    if config.stages:
+        name = stage.out.name if stage.out != config.out else config.stages[-1].name
+        LOG.info("stage %s", name)
+    Trainer(stage, with_statistics(stage, data, world), world, ownership, stop, name).fit()
 
 
 class Trainer:
     """One run in one process of its world."""
 
     def __init__(
-        self, config: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest
-    ) -> None:
-        """Build model and optimiser and, if the run folder holds a checkpoint, continue from it."""
+        self, config: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest,
+        name: str = "",
+    ) -> None:  # fmt: skip
+        """Build model and optimiser and, if the run folder holds a checkpoint, continue from it.
+
+        `name`: of the stage, if the run has stages.
+        """
         if world.device.type == "cpu":
             torch.use_deterministic_algorithms(True)
         self.config, self.data, self.world, self.stop = config, data, world, stop
@@ -79,7 +104,10 @@ class Trainer:
         self.keeper.resume()
         self.learner.begin_epoch(self.keeper.epoch)
         self.stand_ins = StandIns(config.max_replaced) if config.on_error == "replace" else None
-        self.metrics = MetricsLog(config.out, self.keeper.steps_done, world.accelerator) if world.is_main else None
+        self.metrics: MetricsLog | None = None
+        if world.is_main:
+            prefix = f"{name}/" if name else ""
+            self.metrics = MetricsLog(config.out, self.keeper.steps_done, world.accelerator, prefix)
 
     def fit(self) -> None:
         """Train the epochs that are left and write the product."""
@@ -206,7 +234,6 @@ class Trainer:
         if world.is_main:
             write_json(config.out / ENVIRONMENT_NAME, environment())
             write_status(config.out, "running", best=keeper.best)
-            start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
         world.wait()  # or a rank that fails at once would be overwritten
         for report in data.labels.reports:
             report.log()

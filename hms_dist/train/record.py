@@ -18,6 +18,8 @@ from hms_dist.train.owner import Superseded
 from hms_dist.train.trackers import scalars
 
 CONFIG_NAME = "config.yaml"
+STAGES_CONFIG_NAME = "stages.yaml"
+"""The whole configuration of a run with stages; config.yaml is its last stage's."""
 STATUS_NAME = "status.json"
 FAULT_NAME = ".fault"
 """Exists from the moment that a rank knows why the run fails: what other ranks then say of it is hearsay."""
@@ -37,6 +39,15 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
     if state == "running" and (folder / FAULT_NAME).exists():
         return
     write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run of this folder says that it is done."""
+    try:
+        status = json.loads((folder / STATUS_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(status, dict) and status.get("state") == "finished"
 
 
 @contextmanager
@@ -79,9 +90,12 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
 
-    def __init__(self, folder: Path, keep_steps: int, accelerator: Accelerator) -> None:
-        """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped."""
-        self._accelerator = accelerator
+    def __init__(self, folder: Path, keep_steps: int, accelerator: Accelerator, prefix: str = "") -> None:
+        """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped.
+
+        `prefix` tells a stage's numbers from another's in the trackers.
+        """
+        self._accelerator, self._prefix = accelerator, prefix
         self._path = folder / METRICS_NAME
         kept = [line for line in read_metrics(folder) if line["step"] <= keep_steps]
         with atomic(self._path, "w") as file:
@@ -91,7 +105,8 @@ class MetricsLog:
         """Append one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(values, allow_nan=False) + "\n")
-        self._accelerator.log(scalars(values, CLASSES), step=values["step"])
+        numbers = scalars(values, CLASSES)
+        self._accelerator.log({self._prefix + name: value for name, value in numbers.items()}, step=values["step"])
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

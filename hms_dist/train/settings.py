@@ -21,6 +21,7 @@ from hms_dist.train.optim import OptimConfig
 from hms_dist.train.plateau import PlateauConfig
 from hms_dist.train.row_labels import LossConfig
 from hms_dist.train.schedules import ScheduleConfig
+from hms_dist.train.stage_config import StageConfig, check_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class TrainConfig:
     """Targets from a table instead of the votes, such as pseudo-labels. None: the votes of all rows."""
     locality: LocalityConfig | None = None
     """How far the order of an epoch follows that of the tars, for slow storage. None: a full shuffle."""
+    stages: tuple[StageConfig, ...] = ()
+    """Stages of the run, each with what it does otherwise; the last one is the product. Empty: one stage, the run."""
     epochs: int = 16
     """Passes over the selected rows."""
     global_batch: int = 24
@@ -117,6 +120,7 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
+        check_stages(self.stages, has_fold=self.fold != "none")
         if self.plateau.active and self.fold == "none":
             raise ValueError("plateau: needs the scores of a validation fold, fold is none; set fold, or leave it out")
         if self.locality is not None:
