@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from hms_dist.errors import UserError
+from hms_dist.predict.infer import Predict
+from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import open_set
 from hms_dist.stream.loader import load
 from hms_dist.train.data import epoch_rows, open_run_data, requests_of
@@ -99,10 +101,17 @@ def test_a_run_reads_its_shards_from_a_url(small, shard_set, tmp_path):
         run(config)
         local = small("local", epochs=1)
         run(local)
+        for folder in (config.out, local.out):
+            predict(
+                Predict(
+                    run=config.out, shards=(config if folder is config.out else local).shards, out=folder / "p.parquet"
+                )
+            )
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
     losses = [[line.get("loss") for line in read_metrics(folder)] for folder in (config.out, local.out)]
     assert losses[0] == losses[1]
+    assert (config.out / "p.parquet").read_bytes() == (local.out / "p.parquet").read_bytes()
     assert json.loads((config.out / "status.json").read_text())["state"] == "finished"
