@@ -235,8 +235,8 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     try:
         value = json.loads(read_bytes(path))
     except FileNotFoundError as error:
-        is_folder = not is_url(location) and Path(location).is_dir()
-        state = "the set is not complete; rerun hms-dist render" if is_folder else "no such shard set; check --shards"
+        unfinished = is_url(location) or Path(location).is_dir()
+        state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
         raise UserError(f"{path}: no such file; {state}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); run hms-dist verify") from error

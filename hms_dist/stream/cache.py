@@ -5,13 +5,17 @@ disk, because readers check every member's CRC-32 and forget a block that proves
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, get_ident
 
+from hms_dist.run import LOG
+
 BLOCK_BYTES = 1 << 18
+_STALE_S = 3600.0
 _SLACK = 0.05
 """Share of the limit that a process writes before it looks at the folder again."""
 
@@ -45,7 +49,7 @@ class BlockCache:
     def read(self, name: str, span: range, file_bytes: int, ask: Callable[[int, int], bytes]) -> bytes:
         """The bytes `span` of a file of `file_bytes`; blocks that are missing come from `ask(start, end)`."""
         numbers = range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES))
-        blocks = {number: self._stored(name, number) for number in numbers}
+        blocks = {number: self._stored(name, number, file_bytes) for number in numbers}
         for first, last in _runs(number for number, content in blocks.items() if content is None):
             start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, file_bytes)
             content = ask(start, end)
@@ -65,22 +69,28 @@ class BlockCache:
     def _path(self, name: str, number: int) -> Path:
         return self._folder / name / f"{number:08d}"
 
-    def _stored(self, name: str, number: int) -> bytes | None:
+    def _stored(self, name: str, number: int, file_bytes: int) -> bytes | None:
+        """A block that is there, whole."""
         path = self._path(name, number)
         try:
             content = path.read_bytes()
             os.utime(path)
         except OSError:
             return None
-        return content
+        return content if len(content) == min(BLOCK_BYTES, file_bytes - number * BLOCK_BYTES) else None
 
     def _store(self, name: str, number: int, content: bytes) -> None:
         """Write a block under another name and rename it, then make room if it is time to."""
         path = self._path(name, number)
-        path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as error:  # a full disk stops no run
+            with suppress(OSError):
+                temporary.unlink()
+            LOG.warning("%s: cannot keep what was read (%s); make room, or lower storage.cache.limit_gb", path, error)
         with self._lock:
             self._unseen += len(content)
             if self._unseen > self._limit * _SLACK:
@@ -98,11 +108,16 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def _shrink(folder: Path, limit: int) -> None:
-    """Remove the files unused for longest until all that is left fits; another process may be doing the same."""
+    """Remove the files unused for longest until all that is left fits; another process may be doing the same.
+
+    What is being written has no other file's name yet and is left alone, unless its writer was killed long ago.
+    """
     found = []
     for path in folder.glob("*/*/*"):
         with suppress(FileNotFoundError):
             facts = path.stat()
+            if path.name.startswith(".") and time.time() - facts.st_mtime < _STALE_S:
+                continue
             found.append((facts.st_mtime_ns, facts.st_size, path))
     excess = sum(size for _, size, _ in found) - limit
     for _, size, path in sorted(found):

@@ -60,14 +60,15 @@ class Filtered:
 
 
 def filter_rows(index: Index, rows: Rows, filters: FilterConfig) -> tuple[Rows, list[Filtered]]:
-    """The training rows that pass all filters, and what each did. Raises UserError for
-    unusable predictions, and if no row is left."""
+    """The training rows that pass all filters, and what each did.
+
+    Raises UserError for unusable predictions, and if no row is left."""
     kept, reports = np.ones(len(rows), bool), []
     for name, values, threshold in _measured(index, rows, filters):
         passed = values < threshold
         kept &= passed
         reports.append(Filtered(name=name, threshold=threshold, num_kept=int(passed.sum()), num_rows=len(rows)))
-    if not kept.any():
+    if reports and not kept.any():
         counts = ", ".join(f"{report.name} below {report.threshold:g} keeps {report.num_kept}" for report in reports)
         raise UserError(f"filters leave none of {len(rows)} training rows ({counts}); raise their thresholds")
     return rows[kept], reports

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.remote import join
+from hms_dist.remote import is_url, join
 from hms_dist.shards.index import Index, Manifest, tar_names
 from hms_dist.shards.schema import Array, crc32
 from hms_dist.stream.requests import MemberTable, Requests
@@ -106,7 +106,8 @@ class ShardReader:
         name, start = self.tars[self._shards[row]], int(places.offset[row])
         where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + places.size[row]}"
         if isinstance(error, OSError):
-            return UserError(f"{where}: cannot be read ({error}); run hms-dist verify --shards {self.location}")
+            mend = "check the server" if is_url(self.location) else f"run hms-dist verify --shards {self.location}"
+            return UserError(f"{where}: cannot be read ({error}); {mend}")
         return DamagedMemberError(f"{where}: {error}; run hms-dist verify --repair --shards {self.location} --data DIR")
 
     def key(self, row: int) -> str:

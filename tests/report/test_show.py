@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
 from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import gray
+from hms_dist.report.show import Show
 from hms_dist.shards.index import read_index
 from hms_dist.train.data import open_shards
 
@@ -40,10 +42,49 @@ def canvas_file(repository: Path, name: str) -> str:
 def test_the_plain_picture_is_the_canvas(show, shard_set, repository, flip: bool) -> None:
     file = canvas_file(repository, "demo")
     shards = open_shards(shard_set, load(CanvasConfig, ["--config", file]), flips=True)
-    stored = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([0]), np.array([flip])).items()}
+    stored = {
+        name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([0]), np.array([flip])).items()
+    }
     image = shards.canvas(stored, torch.tensor([flip]))[0, 0].numpy()
     expected = gray(image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
     np.testing.assert_array_equal(show("--canvas", file, "--flip", str(flip).lower()), expected)
+
+
+def test_an_augmented_picture_is_that_of_training(show, shard_set, repository) -> None:
+    """The picture that the first row has at an epoch of a run with the same seed; its time may run backwards."""
+    file, chain = canvas_file(repository, "demo"), str(repository / "configs/augment/peers.yaml")
+    shards = open_shards(shard_set, load(CanvasConfig, ["--config", file]), flips=False)
+    stored = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([0])).items()}
+    augmenter = Augmenter(config := load(AugmentConfig, ["--config", chain]), shards.canvas)
+    found = []
+    for epoch in range(6):
+        when = {"seed": 4, "epoch": epoch}
+        reverse = draw_reversals(np.array([0]), **when, probability=config.reverse_probability)
+        images = shards.canvas(stored, None, reverse)
+        image = augmenter(images, torch.zeros(1, 6), np.array([0]), **when)[0][0, 0].numpy()
+        expected = gray(image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
+        found.append(show("--canvas", file, "--augment", chain, "--seed", "4", "--epoch", str(epoch)))
+        np.testing.assert_array_equal(found[-1], expected)
+    assert len({picture.tobytes() for picture in found}) > 3
+
+
+def test_augmented_pictures_have_limits(repository, tmp_path) -> None:
+    chain = str(repository / "configs/augment/sixteenth_place.yaml")
+    words = ["--shards", "x", "--key", "1-0", "--out", "a.png", "--augment", chain]
+    canvas = ["--canvas", canvas_file(repository, "demo")]
+    for more, message in (
+        ([], "augment: is for canvases"),
+        ([*canvas, "--axes"], "axes: would be wrong beside an augmented picture"),
+        (["--canvas", small_canvas(tmp_path)], "CoarseDropout does not fit the canvas of 32 x 32 pixels"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load(Show, [*words, *more])
+
+
+def small_canvas(folder: Path) -> str:
+    path = folder / "small.yaml"
+    path.write_text("{height: 32, width: 32, placements: [{panel: traces, top: 0, left: 0, height: 32, width: 32}]}")
+    return str(path)
 
 
 @pytest.mark.parametrize("name", ["demo", "sixteenth_place", "seed_003"])

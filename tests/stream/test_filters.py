@@ -99,9 +99,9 @@ def test_both_filters_see_all_rows_and_both_count(index, tmp_path):
 
 
 def test_filters_that_leave_nothing_are_refused_with_what_each_keeps(index):
-    found = r"filters leave none of 503 training rows \(label_peakedness below 0 keeps 0\); raise their thresholds"
+    found = r"filters leave none of 503 training rows \(label_peakedness below -1 keeps 0\); raise their thresholds"
     with pytest.raises(UserError, match=found):
-        filter_rows(index, np.arange(503), FilterConfig(label_peakedness=0))
+        filter_rows(index, np.arange(503), FilterConfig(label_peakedness=-1))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
-"""Reading rows of a shard set by range: right bytes, in order, with damage named; and the loader around it."""
+"""Reading rows of a shard set by range: right bytes, in order, with damage named."""
 
-import os
 import shutil
-import threading
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import webdataset
 
 from hms_dist.errors import UserError
 from hms_dist.shards.index import read_index, read_manifest
-from hms_dist.stream.loader import Request, load
 from hms_dist.stream.reader import ShardReader
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
@@ -74,47 +71,12 @@ def test_a_missing_tar_is_named(shard_set, tmp_path):
         reader.read(np.array([0]))
 
 
-class TestLoader:
-    """Batches from threads."""
-
-    @pytest.mark.parametrize("threads", [1, 3])
-    def test_batches_come_in_order_and_whole(self, shard_set, threads):
-        reader, _, index = open_reader(shard_set)
-        groups = list(np.random.default_rng().integers(0, len(index), (11, 4)))
-        batches = load(reader, map(Request, groups), threads=threads)
-        for rows, batch in zip(groups, batches, strict=True):
-            np.testing.assert_array_equal(batch.rows, rows)
-            for name, stored in reader.read(rows).items():
-                np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
-
-    def test_an_error_in_a_thread_reaches_the_caller_in_its_place(self, shard_set):
-        reader, _, index = open_reader(shard_set)
-        batches = load(reader, map(Request, [np.array([0]), np.array([len(index)])]), threads=2)
-        next(batches)
-        with pytest.raises(IndexError):
-            next(batches)
-
-    def test_nothing_is_left_behind(self, shard_set):
-        reader, _, _ = open_reader(shard_set)
-        threads, handles = threading.active_count(), len(os.listdir("/proc/self/fd"))
-        for _ in range(20):
-            batches = load(reader, (Request(np.array([0, 1])) for _ in range(50)), threads=2)
-            next(batches)
-            batches.close()
-        reader.close()
-        assert threading.active_count() == threads
-        assert len(os.listdir("/proc/self/fd")) == handles
-
-    def test_reading_ahead_is_bounded(self, shard_set):
-        reader, _, _ = open_reader(shard_set)
-        taken = []
-
-        def groups():
-            for number in range(100):
-                taken.append(number)
-                yield Request(np.array([0]))
-
-        batches = load(reader, groups(), threads=2)
-        next(batches)
-        assert len(taken) <= 2 * 2 + 1
-        batches.close()
+def test_flipped_rows_get_the_flipped_panel_in_its_place(shard_set):
+    manifest, index = read_manifest(shard_set), read_index(shard_set / "index.parquet")
+    reader = ShardReader(shard_set, manifest, index, PANELS, swaps={"traces": "traces_flipped"})
+    both = ShardReader(shard_set, manifest, index, ("traces", "traces_flipped"))
+    rows, flips = np.arange(8), np.random.default_rng().random(8) < 0.5
+    found, expected = reader.read(rows, flips)["traces"], both.read(rows)
+    for place, flip in enumerate(flips):
+        np.testing.assert_array_equal(found[place], expected["traces_flipped" if flip else "traces"][place])
+    assert set(reader.specs) == set(PANELS)

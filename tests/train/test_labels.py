@@ -102,13 +102,17 @@ def test_a_run_by_blocks_reads_the_same_panels_and_ends(small, index):
     ("options", "message"),
     [
         ({"selection__min_votes_schedule": "[[1,1000]]"}, r"selection leaves 0 of \d+ training rows in epoch 1, one"),
-        ({"filters__label_peakedness": 0.0}, r"filters leave none of \d+ training rows \(label_peakedness below 0"),
+        ({"filters__label_peakedness": -1.0}, r"filters leave none of \d+ training rows \(label_peakedness below -1"),
         ({"overlay__file": "nowhere.parquet"}, r"nowhere\.parquet: no such file; check the path"),
         (
             {"filters__model_loss": 1.0, "filters__predictions": "[nowhere.parquet]"},
             r"nowhere\.parquet: no such file; check the path",
         ),
         ({"locality__num_lanes": 3}, r"locality.num_lanes: expected a divisor of global_batch \(4\), found 3"),
+        (
+            {"locality__blocks": 4},
+            r"--locality.blocks: unknown option 'blocks'; one of: block_rows, window_blocks, num",
+        ),
         ({"locality__block_rows": 0}, r"locality.block_rows: expected at least 1, found 0"),
         ({"selection__rule": "best"}, r"selection.rule: unknown 'best'; one of: all, "),
         ({"filters__model_loss": 1.0}, r"filters.predictions: model_loss needs them, and nothing else uses them"),

@@ -59,14 +59,33 @@ def scores(run):
     return [line["val_kl"] for line in read_metrics(run) if "val_kl" in line]
 
 
-def test_worlds_agree_in_float64_over_20_steps(train):
-    """EfficientNet with batch norm, dropout and drop-path on; B = 8 in groups of 4, a learning rate that trains.
+@pytest.fixture
+def augment_file(tmp_path):
+    """Every kind of augmentation, mixup for half of the rows."""
+    path = tmp_path / "augment.yaml"
+    path.write_text(
+        """
+        reverse_probability: 0.5
+        steps:
+          - {class_path: TimeShift}
+          - {class_path: OneOf, init_args: {choices: [{class_path: GaussNoise}, {class_path: MotionBlur}]}}
+          - {class_path: MixUp, init_args: {alpha: 1.0}}
+          - {class_path: CutMix, init_args: {probability: 0.3}}
+          - {class_path: CoarseDropout, init_args: {height: 8, width: 8}}
+        """
+    )
+    return path
+
+
+def test_worlds_agree_in_float64_over_20_steps(train, augment_file):
+    """EfficientNet with batch norm, dropout and drop-path on; B = 8 in groups of 4, a learning rate that trains;
+    noise, blur, holes, time, mixup and cutmix.
 
     Rounding grows with every step, faster with a larger rate and with smaller groups (batch norm over few
     values): at 3e-4 and groups of 2 it passes 1e-8 after 12 steps, from 4e-16 at the first.
     """
     words = ["--precision", "float64", "--global_batch", "8", "--group_size", "4", "--epochs", "7"]
-    words += ["--model.weights", "package", "--optim.lr", "1e-4"]
+    words += ["--model.weights", "package", "--optim.lr", "1e-4", "--augment", str(augment_file)]
     runs = {launcher: train(launcher, launcher, *words) for launcher in ("alone", "accelerate", "torchrun")}
     reference = losses(runs["alone"])
     assert len(reference) >= 20
@@ -104,9 +123,10 @@ def test_a_checkpoint_scores_the_same_at_any_world_size(repository, train, recor
     assert difference.abs().max(axis=None) < 1e-6
 
 
-def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, tmp_path):
-    """Stopped on one rank, gone on with on two: float64 losses of the whole run agree."""
+def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, augment_file):
+    """Stopped on one rank, gone on with on two: float64 losses of the whole run agree, augmentation included."""
     words = ["--precision", "float64", "--global_batch", "8", "--model.weights", "package"]
+    words += ["--augment", str(augment_file)]
     whole = train("alone", "whole", *words, "--epochs", "2")
     _keep_first_epoch(whole)
     again = train("accelerate", "whole", *words, "--epochs", "2")

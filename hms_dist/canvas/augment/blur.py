@@ -129,7 +129,10 @@ def lines(x: Floats, y: Floats, size: int) -> Floats:
 
 
 def filtered(images: Tensor, kernels: Tensor) -> Tensor:
-    """`images` [n, 1, height, width], each correlated with its own of `kernels` [n, rows, columns], odd sizes."""
+    """`images` [n, 1, height, width], each correlated with its own of `kernels` [n, rows, columns], odd sizes.
+
+    On a GPU in full float32 where cuDNN's TensorFloat-32 is off, as a run has it.
+    """
     rows, columns = kernels.shape[1:]
     padded = functional.pad(images[:, 0], (columns // 2, columns // 2, rows // 2, rows // 2), mode="reflect")
     return functional.conv2d(padded[None], kernels[:, None], groups=len(kernels))[0, :, None]
