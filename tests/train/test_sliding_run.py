@@ -6,14 +6,24 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from hms_dist.canvas.compose import Canvas
+from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
+from hms_dist.images.pcen import Pcen
 from hms_dist.labels import CLASSES
+from hms_dist.model.build import ModelConfig, build
+from hms_dist.model.sliding_window import STRIDE, SlidingWindowConfig
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import read_index
 from hms_dist.train.loop import run
+from hms_dist.train.optim import OptimConfig, parameter_groups
+from hms_dist.train.plateau import check_monitor
 from hms_dist.train.record import read_metrics
+from hms_dist.train.settings import TrainConfig
 from hms_dist.train.step import Stepper
+from hms_dist.train.task import AnnotatedWindow, open_task
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +90,30 @@ def test_a_crop_that_cannot_hold_the_window_is_refused(sliding, sliding_file):
 def test_a_monitor_of_another_task_is_refused(small):
     with pytest.raises(UserError, match="val_lrap"):
         run(small(plateau__monitor="val_lrap", plateau__stop_patience=2))
+
+
+@pytest.mark.parametrize(("canvas", "window"), [("seed_004", (322, 482)), ("seed_004_kaggle", (472, 488))])
+def test_the_recipe_slides_over_its_canvases(repository, canvas, window):
+    words = ["--config", str(repository / "configs/train/seed_004.yaml"), "--shards", "none", "--out", "none"]
+    config = load(TrainConfig, [*words, "--canvas", str(repository / f"configs/canvas/{canvas}.yaml")])
+    panels = {"pcen": Pcen(), "kaggle_spectrogram": KaggleSpectrogram()}
+    task = open_task(config, Canvas(config.canvas, {name: panel.spec for name, panel in panels.items()}))
+    assert isinstance(task, AnnotatedWindow)
+    assert task.window == pytest.approx(window, abs=1)
+    assert task.crop_width % STRIDE == 0
+    check_monitor(config.plateau, task.monitor_names)
+
+
+def test_layers_have_the_rates_that_they_have_in_a_plain_model():
+    """Layer-wise decay and the head's own rate look through the net at timm's layers."""
+    config = OptimConfig(layer_decay=0.7, head_lr_factor=5.0, decay_norm_and_bias=False)
+    plain, sliding = (
+        build(ModelConfig(name="resnet10t", sliding_window=option), seed=0) for option in (None, SlidingWindowConfig())
+    )
+    found = []
+    for model in (plain, sliding):
+        groups = parameter_groups(config, model)
+        assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+        found.append([(group["lr"], group["weight_decay"], len(group["params"])) for group in groups])
+    assert found[0] == found[1]
+    assert len({rate for rate, _, _ in found[0]}) > 3
