@@ -76,8 +76,12 @@ class Checkpoint:
         if scaler is not None:
             scaler.load_state_dict(saved[_SCALER_KEY])
         if ema is not None:
-            average = self.folder / EMA_NAME
-            ema.restore(read_weights(average), saved[_UPDATES_KEY] or 0, str(average))
+            if saved[_UPDATES_KEY] is None:
+                raise UserError(
+                    f"{self.folder}: saved without an average of the weights; resume with the configuration that the "
+                    "run began with"
+                )
+            ema.restore(read_weights(self.folder / EMA_NAME), saved[_UPDATES_KEY], str(self.folder / EMA_NAME))
 
 
 def save_checkpoint(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hms_dist.errors import one_of
+from hms_dist.model.sliding_window import SlidingWindowNet
 from hms_dist.model.weights import head_names
 
 
@@ -66,6 +67,8 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True
 
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
     """Parameters that require gradients, each once, grouped by `lr_scale` (factor on the rate) and `weight_decay`."""
+    if isinstance(model, SlidingWindowNet):
+        model = model.backbone  # it has no weights of its own, and timm knows the layers of this one
     scales = _layer_scales(model, config.layer_decay)
     exempt = set() if config.decay_norm_and_bias else _exempt(model)
     head = head_names(model)

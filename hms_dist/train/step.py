@@ -85,31 +85,39 @@ class Stepper:
             batch = next(batches)
             last = group == groups[-1]
             with nullcontext() if last else world.accelerator.no_sync(self.model):
-                seed_group(config.seed, step.epoch, step.number, group)
-                images, targets = self._inputs(batch, step.epoch)
-                losses_of_rows = self.task.loss_rows(
-                    self.model, images, targets, (config.seed, step.epoch, step.number, group)
-                )
-                loss = (losses_of_rows * self._of(self.weights, batch).to(losses_of_rows.dtype)).sum()
+                loss = self._loss(batch, step, group)
                 world.accelerator.backward(loss * (world.num_ranks / step.weight_sum))
             self.norms.after_group()
             rows.append(batch.rows)
             losses.append(loss.detach().double())
-        if config.optim.max_grad_norm is not None:
-            world.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if world.accelerator.optimizer_step_was_skipped:  # fp16 overflow: the step did not happen
-            self.norms.cancel_step()
-            self.tally.num_skipped += 1
-        else:
-            self.norms.end_step(config.batching.num_groups, world.sum_)
-            if self.ema is not None and config.ema.every == "step":
-                self.ema.update()
+        self._update()
         group_losses = torch.stack(losses)
         sums = torch.stack([group_losses.sum() / step.weight_sum, torch.full_like(losses[0], float(stop))])
         world.sum_(sums)
         return Outcome(step.overall, OnItsWay(sums), group_losses, np.stack(rows))
+
+    def _loss(self, batch: Batch, step: Step, group: int) -> Tensor:
+        """Weighted sum of the losses of a group's rows, a scalar."""
+        key = (self.config.seed, step.epoch, step.number, group)
+        seed_group(*key)
+        images, targets = self._inputs(batch, step.epoch)
+        losses = self.task.loss_rows(self.model, images, targets, key)
+        return (losses * self._of(self.weights, batch).to(losses.dtype)).sum()
+
+    def _update(self) -> None:
+        """Move the weights, and what follows them: norms and average stay behind when fp16 skips the step."""
+        config, accelerator = self.config, self.world.accelerator
+        if config.optim.max_grad_norm is not None:
+            accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if accelerator.optimizer_step_was_skipped:
+            self.norms.cancel_step()
+            self.tally.num_skipped += 1
+            return
+        self.norms.end_step(config.batching.num_groups, self.world.sum_)
+        if self.ema is not None and config.ema.every == "step":
+            self.ema.update()
 
     def rate(self, step: Step) -> float:
         """Learning rate of a step, before the factors of parameter groups."""

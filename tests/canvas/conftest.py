@@ -1,5 +1,6 @@
 """Every canvas of configs/canvas with the panels that it reads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,6 +108,12 @@ def make_project(name: str, **panels: Panel) -> Project:
 def project(request) -> Project:
     """Each canvas of the project in turn."""
     return make_project(request.param)
+
+
+@pytest.fixture(scope="session")
+def canvas_named() -> Callable[[str], Project]:
+    """Any canvas of the project by its name."""
+    return make_project
 
 
 @pytest.fixture(scope="session")

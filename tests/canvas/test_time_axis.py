@@ -12,7 +12,6 @@ from hms_dist.canvas.time_axis import annotated_columns
 from hms_dist.errors import UserError
 from hms_dist.recordings.reader import Recording
 from hms_dist.shards.schema import PanelSpec
-from tests.canvas.conftest import make_project
 
 EEG = PanelSpec(
     shape=(4, 8, 50), dtype="uint8", codec="npy", axes=("region", "frequency", "time"), unit="dB",
@@ -78,12 +77,12 @@ def test_a_canvas_without_one_time_axis_is_refused(placements: tuple[Placement, 
 
 
 @pytest.mark.parametrize("name", ["multitaper", "pcen", "scalogram", "seed_004", "seed_004_kaggle"])
-def test_a_change_in_those_seconds_changes_those_columns(name: str) -> None:
+def test_a_change_in_those_seconds_changes_those_columns(name: str, canvas_named) -> None:
     """Two recordings that differ in the annotated seconds alone: there the pictures differ, and about their middle.
 
     Each panel smears time by its frames, or, where it divides by the past, forwards.
     """
-    project = make_project(name)
+    project = canvas_named(name)
     rng = np.random.default_rng()
     eeg = rng.normal(0, 20, (10_000, 20)).astype(np.float32)
     power = np.exp(rng.normal(0, 1, (300, 4, 100))).astype(np.float32)
@@ -104,6 +103,6 @@ def test_a_change_in_those_seconds_changes_those_columns(name: str) -> None:
     assert float(change[int(left) : int(right) + 1].sum() / change.sum()) > 0.5
 
 
-def test_seed_004_has_a_column_of_features_a_second() -> None:
-    assert annotated_columns(make_project("seed_004").canvas, tolerance=16) == pytest.approx((320, 480), abs=4)
-    assert annotated_columns(make_project("seed_004_kaggle").canvas, tolerance=16) == pytest.approx((472, 488))
+def test_seed_004_has_a_column_of_features_a_second(canvas_named) -> None:
+    assert annotated_columns(canvas_named("seed_004").canvas, tolerance=16) == pytest.approx((320, 480), abs=4)
+    assert annotated_columns(canvas_named("seed_004_kaggle").canvas, tolerance=16) == pytest.approx((472, 488))

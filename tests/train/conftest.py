@@ -1,12 +1,34 @@
 """A small training run: a 64 x 64 canvas and a small net, in this process."""
 
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
 
 from hms_dist.config import load
 from hms_dist.train.settings import TrainConfig
+
+SLIDING = """
+    canvas:
+      height: 64
+      width: 160
+      placements:
+        - {panel: eeg_spectrogram, arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 160,
+           normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
+    model:
+      name: tf_efficientnet_lite0
+      drop_rate: 0.5
+      drop_path_rate: 0.2
+      sliding_window: {crop_share: 0.7, paste_probability: 0.5}
+    loss: {name: bce}
+    num_folds: 3
+    epochs: 2
+    global_batch: 4
+    group_size: 2
+    log_every: 1
+"""
 
 
 @pytest.fixture
@@ -16,6 +38,26 @@ def small(small_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
     def make(out: str = "run", **options: object) -> TrainConfig:
         words = [f"--{name.replace('__', '.')}={value}" for name, value in options.items()]
         given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
+        return load(TrainConfig, [*given, *words], prog="train.py")
+
+    return make
+
+
+@pytest.fixture
+def sliding_file(tmp_path) -> Path:
+    """A configuration of a small sliding-window net, with all that it draws."""
+    path = tmp_path / "sliding.yaml"
+    path.write_text(textwrap.dedent(SLIDING))
+    return path
+
+
+@pytest.fixture
+def sliding(sliding_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
+    """The same as `small`, for `sliding_file`."""
+
+    def make(out: str = "run", **options: object) -> TrainConfig:
+        words = [f"--{name.replace('__', '.')}={value}" for name, value in options.items()]
+        given = ["--config", str(sliding_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
         return load(TrainConfig, [*given, *words], prog="train.py")
 
     return make

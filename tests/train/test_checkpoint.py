@@ -20,6 +20,7 @@ from hms_dist.files import sha256_of
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.draws import seed_group
 from hms_dist.train.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
+from hms_dist.train.ema import Ema, EmaConfig
 from hms_dist.train.optim import OptimConfig, build_optimizer
 
 FILES = ("model.safetensors", "optimizer.pt", "state.json", "hashes.json")
@@ -65,6 +66,48 @@ def test_stop_and_resume_is_bit_for_bit_no_stop(tmp_path: Path) -> None:
     train(again, its_optimizer, range(3, 7))
     torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(its_optimizer.state_dict(), optimizer.state_dict(), rtol=0, atol=0)
+
+
+def test_the_average_is_saved_and_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    model, optimizer = make()
+    ema = Ema(EmaConfig(decay=0.99, warmup=True), model)
+    for step in range(4):
+        train(model, optimizer, range(step, step + 1))
+        ema.update()
+    save_checkpoint(tmp_path, 4, model=model, optimizer=optimizer, state={}, ema=ema)
+    again, its_optimizer = make(seed=9)
+    its_ema = Ema(ema.config, again)
+    load_latest(tmp_path).restore(again, its_optimizer, ema=its_ema)
+    assert its_ema.num_updates == 4
+    for net, average in ((model, ema), (again, its_ema)):
+        with torch.no_grad():
+            net[0].weight.mul_(2)
+        average.update()
+    torch.testing.assert_close(its_ema.tensors, ema.tensors, rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_an_average_is_refused_where_one_is_kept(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    model, optimizer = make()
+    with pytest.raises(UserError, match=r"step-00000001: saved without an average of the weights; resume with the"):
+        load_latest(tmp_path).restore(model, optimizer, ema=Ema(EmaConfig(decay=0.5), model))
+
+
+def test_weights_to_use_are_the_average_unless_raw_ones_are_wanted(tmp_path: Path) -> None:
+    model, optimizer = make()
+    ema = Ema(EmaConfig(decay=0.5), model)
+    train(model, optimizer, range(3))
+    save_weights(tmp_path / "best", model, {}, ema)
+    save_weights(tmp_path / "plain", model, {})
+    expected = {None: ema.tensors, "ema": ema.tensors, "raw": dict(model.state_dict())}
+    for weights, tensors in expected.items():
+        other, _ = make(seed=5)
+        load_weights(other, tmp_path / "best", weights)
+        torch.testing.assert_close(dict(other.state_dict()), tensors, rtol=0, atol=0)
+    load_weights(other, tmp_path / "plain")
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+    with pytest.raises(UserError, match="plain: holds no averaged weights, the run kept no average; take the raw ones"):
+        load_weights(other, tmp_path / "plain", "ema")
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hms_dist.train.loop import run
 from hms_dist.train.record import read_metrics
@@ -11,7 +12,9 @@ from hms_dist.train.record import read_metrics
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
 
-@pytest.mark.parametrize(("precision", "digits"), [("float64", 1e-9), ("float32", 1e-3), ("bf16", 0.1), ("fp16", 0.02)])
+@pytest.mark.parametrize(
+    ("precision", "digits"), [("float64", 1e-9), ("float32", 1e-3), ("bf16", 0.1), ("tf32", 1e-2), ("fp16", 0.02)]
+)
 def test_the_first_loss_is_that_of_the_cpu(small, precision, digits, monkeypatch):
     from accelerate.state import AcceleratorState
 
@@ -25,3 +28,44 @@ def test_the_first_loss_is_that_of_the_cpu(small, precision, digits, monkeypatch
     losses = [[line["loss"] for line in read_metrics(c.out) if "loss" in line] for c in (on_gpu, on_cpu)]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=digits)
     assert all(loss < 20 for loss in losses[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"channels_last": True},
+        {"compile_mode": "default", "channels_last": True},
+        {"compile_mode": "default", "model__name": "tiny_vit_5m_224", "ema__decay": 0.9},
+        {"batch_norm": "sync"},
+        {"model__grad_checkpointing": True},
+        {"freeze__num_layers": 10, "freeze__until_epoch": 1, "epochs": 2},
+        {"optim__name": "sgd", "optim__max_grad_norm": 1.0},
+    ],
+)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_options_of_speed_do_not_change_what_is_learnt(small, precision, options):
+    from accelerate.state import AcceleratorState
+
+    kept = {name: options[name] for name in options if name not in ("channels_last", "compile_mode", "batch_norm")}
+    plain = {"epochs": 1, "model__drop_rate": 0, "model__drop_path_rate": 0, "precision": precision, **kept}
+    run(small("plain", **plain))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(small("fast", **{**plain, **options}))
+    one, other = (read_metrics(small(out).out) for out in ("plain", "fast"))
+    assert other[0]["loss"] == pytest.approx(one[0]["loss"], rel=0.05)
+    names = [load_file(small(out).out / "final/model.safetensors").keys() for out in ("plain", "fast")]
+    assert names[0] == names[1]
+
+
+def test_an_fp16_overflow_skips_the_step_of_the_optimiser_and_of_the_schedule(small, monkeypatch):
+    """The scaler begins at a scale at which every gradient overflows."""
+    monkeypatch.setattr(torch.amp.GradScaler, "__init__", _loud(torch.amp.GradScaler.__init__))
+    config = small(precision="fp16", epochs=1, ema__decay=0.9)
+    run(config)
+    lines = [line for line in read_metrics(config.out) if "loss" in line]
+    assert lines[0]["num_skipped"] == 1
+    assert lines[1]["lr"] == lines[0]["lr"]
+
+
+def _loud(real):
+    return lambda self, *words, **options: real(self, *words, **{**options, "init_scale": 2.0**40})

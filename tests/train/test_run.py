@@ -252,10 +252,9 @@ def test_evaluation_pads_without_a_trace(small):
     world = loop.open_world("float64", 60)
     trainer = Trainer(_claimed(config), data, world, Ownership(config.out, None), StopRequest(config.out))
     rows = np.random.default_rng().permutation(len(data.index))[:7]
+    model, task = trainer.learner.stepper.model, trainer.learner.task
     found = [
-        loop.predict_rows(
-            trainer.learner.stepper.model, data.plain, rows, world, task=trainer.learner.task, group_size=size, threads=2
-        )
+        loop.predict_rows(model, data.plain, rows, world, task=task, group_size=size, threads=2)
         for size in (1, 3, 7, 16)
     ]
     for other in found[1:]:

@@ -96,3 +96,16 @@ def test_a_chain_that_does_not_fit_is_refused(small, tmp_path):
 def test_mixing_needs_a_group(small, chain):
     with pytest.raises(UserError, match="augment: mixing needs groups of 2 rows or more, found group_size 1"):
         small(augment=chain, group_size=1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"augment__reverse_probability": 0.5},
+        {"augment__steps": '[{"class_path": "TimeShift"}]'},
+        {"augment__steps": '[{"class_path": "OneOf", "init_args": {"choices": [{"class_path": "CutMix"}]}}]'},
+    ],
+)
+def test_what_moves_the_annotated_window_is_refused(small, words):
+    with pytest.raises(UserError, match=r"augment: mixing, shifting and reversing move the annotated window"):
+        small(**words, model__sliding_window="{}", loss__name="bce")

@@ -95,6 +95,21 @@ def test_worlds_agree_in_float64_over_20_steps(train, augment_file):
         np.testing.assert_allclose(scores(runs[launcher])[:6], scores(runs["alone"])[:6], rtol=0, atol=1e-8)
 
 
+def test_worlds_agree_on_a_sliding_window(repository, sliding_file, shard_set, tmp_path):
+    """Crops and pastes belong to the group."""
+    words = ["--precision", "float64", "--global_batch", "8", "--group_size", "4", "--epochs", "3"]
+    words += ["--model.weights", "package", "--optim.lr", "1e-4"]
+    runs = []
+    for launcher in ("alone", "torchrun"):
+        given = ["--config", str(sliding_file), "--shards", str(shard_set), "--out", str(tmp_path / launcher)]
+        start(repository, launcher, ["train.py", *given, *words])
+        runs.append(read_metrics(tmp_path / launcher))
+    for name in ("loss", "val_kl", "val_positive_log_loss", "val_negative_log_loss", "val_lrap"):
+        one, two = ([line[name] for line in lines if name in line] for lines in runs)
+        assert len(one) >= 3
+        np.testing.assert_allclose(two, one, rtol=0, atol=1e-8)
+
+
 def test_the_first_step_agrees_in_float32(train):
     words = ["--global_batch", "8", "--epochs", "1", "--model.weights", "package"]
     one, two = train("alone", "one", *words), train("accelerate", "two", *words)

@@ -48,6 +48,11 @@ class Augmentation(ABC):
         """Whether it needs other rows of the group."""
         return False
 
+    @property
+    def moves_time(self) -> bool:
+        """Whether what it shows may lie elsewhere along time afterwards."""
+        return False
+
 
 class Step(Augmentation):
     """An augmentation that is one thing, unlike a choice."""
@@ -117,6 +122,11 @@ class OneOf(Augmentation):
     def mixes(self) -> bool:
         """Whether any choice does."""
         return any(choice.mixes for choice in self.choices)
+
+    @property
+    def moves_time(self) -> bool:
+        """Whether any choice does."""
+        return any(choice.moves_time for choice in self.choices)
 
 
 def check_range(name: str, limits: tuple[float, float], low: float, high: float = float("inf")) -> None:

@@ -41,6 +41,11 @@ class AugmentConfig:
         """Whether any step needs other rows of the group."""
         return any(step.mixes for step in self.steps)
 
+    @property
+    def moves_time(self) -> bool:
+        """Whether what is shown may lie elsewhere along time afterwards."""
+        return self.reverse_probability > 0 or any(step.moves_time for step in self.steps)
+
 
 class Augmenter:
     """Applies the steps of a configuration to pictures of `canvas`."""

@@ -27,6 +27,11 @@ class TimeShift(Change):
         if not self.max_s > 0:
             raise ValueError(f"max_s: expected above 0, found {self.max_s}")
 
+    @property
+    def moves_time(self) -> bool:
+        """Always."""
+        return True
+
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
         """Pixels of every placement: [n, tiles]."""
         shift_s = between(draws.uniform(1), (-self.max_s, self.max_s))
