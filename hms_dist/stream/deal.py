@@ -11,7 +11,7 @@ from hms_dist.errors import UserError
 from hms_dist.keyed import keyed_hash
 from hms_dist.shards.index import Manifest, Rows, tar_names
 
-_ORDER, _DRAWS = 4, 5
+_ORDER, _DRAWS = 11, 12
 """Streams of keyed draws: the order of the tars in an exact epoch, and the tars of a resampled one."""
 NAME = "{name}"
 """Stands for a file's name in the URL of a shard set."""

@@ -31,7 +31,7 @@ from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, member_name
 from hms_dist.stream.deal import Deal, Tar, tars_of
 from hms_dist.stream.tar_samples import Sample, read_samples
 
-_BUFFER = 6
+_BUFFER = 13
 """Stream of keyed draws: the seed of a worker's shuffle buffer."""
 
 

@@ -30,8 +30,8 @@ def watched(words: list[object]) -> Watched:
     process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     own_mb = worker_mb = 0.0
     while process.poll() is None:
-        own_mb = max(own_mb, _peak_mb(process.pid))
-        worker_mb = max([worker_mb, *map(_peak_mb, _descendants(process.pid))])
+        own_mb = max(own_mb, peak_mb(process.pid))
+        worker_mb = max([worker_mb, *map(peak_mb, descendants(process.pid))])
         time.sleep(EVERY_S)
     wall_s = time.monotonic() - started
     output, errors = process.communicate()
@@ -45,7 +45,8 @@ def _children_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
+    """Peak resident memory of a process; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:  # it has just ended
@@ -53,9 +54,10 @@ def _peak_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Its children, theirs, and so on."""
     try:
         children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-    return children + [further for child in children for further in _descendants(child)]
+    return children + [further for child in children for further in descendants(child)]

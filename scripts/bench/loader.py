@@ -1,0 +1,142 @@
+"""How many samples a second each loader delivers: this package against its peers, the same samples, side by side.
+
+python scripts/bench/loader.py [--device cuda] [--rounds 5] [--seconds 1] [--num_rows 256] [--out build/loader]
+[--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16, in order, with 0, 1 and 2 workers
+(processes; threads in this package and FFCV). Each loader has a process of its own and first proves every pixel of
+every row; then they take turns, and medians of the rounds count. On the host nothing is done with a batch but to look
+at a byte of it: peers deliver the finished u8 canvas there, this package its packed panels, checked and decoded. With
+--device cuda a batch counts when its finished float canvas stands on the GPU, for all of them.
+
+The peers whose requirements do not go with ours live in a virtual environment under --out (loader_peers.txt).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from loader_data import make_samples
+from loader_table import lines
+from rounds import machine, write_json
+
+HERE = Path(__file__).parent
+NAMES = {
+    "hms_dist": (0, 1, 2), "hms_dist sequential": (0, 1, 2), "FFCV": (1, 2), "LitData": (0, 1, 2),
+    "MosaicML streaming": (0, 1, 2), "WebDataset raw": (0, 1, 2), "WebDataset PNG": (0, 1, 2),
+    "Dataset of .npy": (0, 1, 2), "read() of our panels": (0,), "read() of u8 canvases": (0,),
+}  # fmt: skip
+"""Contestants, and the numbers of workers that they know: FFCV has no way without threads."""
+Measured = dict[str, dict[int, list[dict[str, float]]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="where the finished canvas is wanted; cpu: not at all")
+    parser.add_argument("--rounds", type=int, default=5, help="times that every loader is measured")
+    parser.add_argument("--seconds", type=float, default=1, help="shortest time of one measurement, whole epochs")
+    parser.add_argument("--num_rows", type=int, default=256, help="samples")
+    parser.add_argument("--out", type=Path, default=Path("build/loader"), help="folder for samples; kept")
+    parser.add_argument("--json", type=Path, help="write every number to this file")
+    arguments = parser.parse_args()
+    folder: Path = arguments.out.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    make_samples(folder / f"samples-{arguments.num_rows}", arguments.num_rows)
+    python = peers_python(folder / "peers")
+    words = [str(folder / f"samples-{arguments.num_rows}"), str(arguments.seconds), arguments.device]
+    processes = {name: Process(python, name, words) for name in NAMES}
+    missing = {name: why for name, process in processes.items() if (why := process.check())}
+    measured = in_turns({n: p for n, p in processes.items() if n not in missing}, arguments.rounds)
+    report = {
+        "machine": machine(("torch", "numpy", "webdataset", "zstandard")),
+        "device": arguments.device,
+        "load": os.getloadavg()[0],
+        "rounds": arguments.rounds,
+        "missing": missing,
+        "loaders": {name: summary(rounds) for name, rounds in measured.items()},
+    }
+    print("\n".join(lines(report)))
+    if arguments.json:
+        write_json(arguments.json, report)
+
+
+def peers_python(folder: Path) -> str:
+    """The interpreter of a virtual environment over this one, with what the peers import; made if it is not there."""
+    python = folder / "bin/python"
+    if not (folder / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        paths = subprocess.check_output(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+        )
+        ours = sysconfig.get_path("purelib")
+        Path(paths.strip(), "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+        for line in (HERE / "loader_peers.txt").read_text().splitlines():
+            if line and not line.startswith("#"):  # one by one: what does not install is told, not the end
+                subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", line], check=False)
+        (folder / "complete").touch()
+    return str(python)
+
+
+class Process:
+    """A loader in its own process."""
+
+    def __init__(self, python: str, name: str, words: list[str]) -> None:
+        environment = {
+            **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}"
+        }  # fmt: skip
+        self.name = name
+        self._process = subprocess.Popen(
+            [python, str(HERE / "loader_process.py"), name, *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def ask(self, job: str, workers: int) -> Any:
+        """Its answer. Raises EOFError if it failed; why stands in its error output."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{job} {workers}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise EOFError(f"{self.name} ended with {self._process.wait()}")
+        return json.loads(line)
+
+    def check(self) -> str | None:
+        """Let it prove its pixels; why it cannot take part, or None. A wrong pixel of ours ends the bench."""
+        try:
+            for workers in NAMES[self.name]:
+                self.ask("check", workers)
+        except (EOFError, BrokenPipeError):
+            if self.name.startswith("hms_dist"):
+                raise
+            return "does not install or failed here (see the error output)"
+        return None
+
+
+def in_turns(processes: Mapping[str, Process], rounds: int) -> Measured:
+    """Every loader with every number of workers, round by round."""
+    measured: Measured = {name: {workers: [] for workers in NAMES[name]} for name in processes}
+    for _ in range(rounds):
+        for workers in (0, 1, 2):
+            for name, process in processes.items():
+                if workers in NAMES[name]:
+                    measured[name][workers].append(process.ask("measure", workers))
+    return measured
+
+
+def summary(rounds: Mapping[int, list[dict[str, float]]]) -> dict[str, Any]:
+    """Medians over the rounds, by number of workers; the first batch also as it was in the fresh process."""
+    medians = {
+        str(workers): {key: median(one[key] for one in values) for key in values[0]}
+        for workers, values in rounds.items()
+    }
+    return {"workers": medians, "fresh_first_batch_s": next(iter(rounds.values()))[0]["first_batch_s"]}
+
+
+if __name__ == "__main__":
+    main()

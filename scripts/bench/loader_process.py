@@ -1,0 +1,183 @@
+"""One loader in a process of its own: measures when told, a line of JSON each time. Started by loader.py.
+
+A measurement makes the loader, takes its first batch, finishes an epoch to warm up, and then drains whole epochs: with
+the main thread waiting; with the main thread counting in Python; and one after the page cache let go of its files.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from loader_contestants import (
+    Contestant,
+    Epochs,
+    finish_panels,
+    finish_u8,
+    open_indexed,
+    open_npy,
+    open_png_tars,
+    open_raw_tars,
+    open_sequential,
+    write_npy,
+    write_png_tars,
+    write_raw_tars,
+)
+from loader_data import Samples, as_u8
+from loader_libraries import open_ffcv, open_litdata, open_mosaic, write_ffcv, write_litdata, write_mosaic
+from loader_limits import open_panel_bytes, open_picture_bytes
+from watch import descendants, peak_mb
+
+U8, PANELS, BYTES = "finished u8 canvas", "packed panels, checked", "bytes"
+CONTESTANTS = {
+    "hms_dist": Contestant(delivers=PANELS, open=open_indexed, finish=finish_panels),
+    "hms_dist sequential": Contestant(delivers=PANELS, open=open_sequential, finish=finish_panels),
+    "WebDataset PNG": Contestant(delivers=U8, write=write_png_tars, open=open_png_tars, finish=finish_u8),
+    "WebDataset raw": Contestant(delivers=U8, write=write_raw_tars, open=open_raw_tars, finish=finish_u8),
+    "MosaicML streaming": Contestant(delivers=U8, write=write_mosaic, open=open_mosaic, finish=finish_u8),
+    "LitData": Contestant(delivers=U8, write=write_litdata, open=open_litdata, finish=finish_u8),
+    "FFCV": Contestant(delivers=U8, write=write_ffcv, open=open_ffcv, finish=finish_u8, workers=(1, 2)),
+    "Dataset of .npy": Contestant(delivers=U8, write=write_npy, open=open_npy, finish=finish_u8),
+    "read() of our panels": Contestant(delivers=BYTES, open=open_panel_bytes, workers=(0,)),
+    "read() of u8 canvases": Contestant(delivers=BYTES, write=write_npy, open=open_picture_bytes, workers=(0,)),
+}
+SPIN = 10_000
+"""Additions between two looks at the clock."""
+
+
+def main() -> None:
+    name, folder, seconds, device = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), torch.device(sys.argv[4])
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
+    torch.set_num_threads(1)
+    contestant, samples = CONTESTANTS[name], Samples(folder)
+    own = prepare(contestant, samples, name)
+    for line in sys.stdin:
+        job, workers = line.split()
+        result: Any = check(contestant, samples, own, int(workers)) if job == "check" else None
+        if job == "measure":
+            result = measure(contestant, samples, own, int(workers), seconds, device)
+        print(json.dumps(result), file=answers, flush=True)
+
+
+def prepare(contestant: Contestant, samples: Samples, name: str) -> Path:
+    """The folder that a contestant reads; written if it is not there."""
+    if contestant.write is None:
+        return samples.shards
+    own = samples.folder / name.replace(" ", "_")
+    if not own.exists():
+        half = own.with_suffix(".half")
+        half.mkdir()
+        contestant.write(half, samples.canvases)
+        half.rename(own)
+    return own
+
+
+def check(contestant: Contestant, samples: Samples, own: Path, workers: int) -> None:
+    """Every row once, and every pixel of its finished canvas."""
+    pictures, rows = samples.canvases, []
+    if contestant.finish is None:
+        return
+    finish = contestant.finish(samples, torch.device("cpu"))
+    for numbers, delivered in contestant.open(own, samples, workers):
+        assert (as_u8(finish(delivered)) == pictures[np.asarray(numbers)]).all()
+        rows += np.asarray(numbers).tolist()
+    if contestant.open is open_sequential:  # whole batches only, and of whole tars
+        assert len(rows) == len(set(rows)) >= 0.5 * len(pictures)
+    else:
+        assert sorted(rows) == list(range(len(pictures)))
+
+
+def measure(
+    contestant: Contestant, samples: Samples, own: Path, workers: int, seconds: float, device: torch.device
+) -> dict[str, float]:
+    """Samples a second in each state, the main thread's share, seconds to the first batch, peak memory."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    begun = perf_counter()
+    epochs = contestant.open(own, samples, workers)
+    use = touch if device.type == "cpu" or contestant.finish is None else contestant.finish(samples, device)
+    first: list[float] = []
+    drain(epochs, use, device, lambda: first or first.append(perf_counter() - begun))
+    free, _ = rate(epochs, use, device, seconds)
+    busy, counted = beside_python(epochs, use, device, seconds)
+    memory = peak_mb(os.getpid()) + sum(map(peak_mb, descendants(os.getpid())))
+    forget(own)
+    cold, _ = rate(epochs, use, device, 0)
+    return {
+        "rate": free, "busy_rate": busy, "python_share": counted / alone(seconds), "cold_rate": cold,
+        "first_batch_s": first[0], "memory_mb": memory,
+    }  # fmt: skip
+
+
+def touch(delivered: Any) -> None:
+    """Look at one byte of what was delivered."""
+    arrays = delivered.panels.values() if hasattr(delivered, "panels") else [delivered]
+    for array in arrays:
+        _ = array[(0,) * array.ndim]
+
+
+def drain(epochs: Epochs, use: Callable[[Any], object], device: torch.device, each: Callable[[], object]) -> int:
+    """One epoch, every batch used; its samples."""
+    number = 0
+    for rows, delivered in epochs:
+        use(delivered)
+        each()
+        number += len(rows)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return number
+
+
+def rate(epochs: Epochs, use: Callable[[Any], object], device: torch.device, seconds: float) -> tuple[float, float]:
+    """Samples a second over whole epochs of at least `seconds`, and how long they took."""
+    begun, number = perf_counter(), 0
+    while not number or perf_counter() - begun < seconds:
+        number += drain(epochs, use, device, lambda: None)
+    wall_s = perf_counter() - begun
+    return number / wall_s, wall_s
+
+
+def beside_python(
+    epochs: Epochs, use: Callable[[Any], object], device: torch.device, seconds: float
+) -> tuple[float, float]:
+    """The rate in a thread while the main thread counts, and how far that comes in a second."""
+    found: list[float] = []
+    thread = threading.Thread(target=lambda: found.append(rate(epochs, use, device, seconds)[0]))
+    thread.start()
+    counted = count(thread.is_alive)
+    thread.join()
+    return found[0], counted
+
+
+def alone(seconds: float) -> float:
+    """How far the main thread counts in a second by itself."""
+    end = perf_counter() + seconds
+    return count(lambda: perf_counter() < end)
+
+
+def count(more: Callable[[], bool]) -> float:
+    """Additions a second while `more`."""
+    begun, number = perf_counter(), 0
+    while more():
+        for _ in range(SPIN):
+            number += 1
+    return number / (perf_counter() - begun)
+
+
+def forget(folder: Path) -> None:
+    """Let the page cache go of a folder's files; pages that a process maps stay."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+if __name__ == "__main__":
+    main()
