@@ -12,7 +12,6 @@ from accelerate import Accelerator
 
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
-from hms_dist.labels import CLASSES
 from hms_dist.run import LOG
 from hms_dist.train.owner import Superseded
 from hms_dist.train.trackers import scalars
@@ -105,8 +104,8 @@ class MetricsLog:
         """Append one line."""
         with self._path.open("a") as file:
             file.write(json.dumps(values, allow_nan=False) + "\n")
-        numbers = scalars(values, CLASSES)
-        self._accelerator.log({self._prefix + name: value for name, value in numbers.items()}, step=values["step"])
+        numbers = {self._prefix + name: value for name, value in scalars(values).items()}
+        self._accelerator.log(numbers, step=values["step"])
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

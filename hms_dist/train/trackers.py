@@ -48,12 +48,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
     return found
 
 
-def scalars(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
-    """The numbers among `values`; a list of one number a class becomes a number each, `name/class`."""
-    found: dict[str, float] = {}
-    for name, value in values.items():
-        if isinstance(value, int | float):
-            found[name] = float(value)
-        elif isinstance(value, list) and len(value) == len(names) and all(isinstance(x, int | float) for x in value):
-            found |= {f"{name}/{label}": float(x) for label, x in zip(names, value, strict=True)}
-    return found
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among `values`."""
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

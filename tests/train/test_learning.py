@@ -15,7 +15,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.train import loop
-from hms_dist.train.data import open_run_data
+from hms_dist.train.data import epoch_rows, open_run_data
 from hms_dist.train.loop import Trainer, run
 from hms_dist.train.network import build_network
 from hms_dist.train.owner import Ownership
@@ -193,7 +193,7 @@ def test_the_loss_of_a_step_is_the_weighted_mean_of_its_rows(small, monkeypatch)
         return losses
 
     monkeypatch.setattr(type(trainer.learner.task), "loss_rows", watched)
-    rows = trainer._plan(0)
+    rows = epoch_rows(config, trainer.data, 0)
     trainer.fit()
     votes = trainer.data.index.num_voters[rows].astype(float)
     expected = [

@@ -6,10 +6,10 @@ import torch
 
 from hms_dist.canvas.augment import Augmenter
 from hms_dist.errors import UserError
-from hms_dist.model.loss import kl_sum
 from hms_dist.train import step
 from hms_dist.train.data import open_run_data
 from hms_dist.train.loop import run
+from hms_dist.train.task import WholePicture
 
 CHAIN = """
 reverse_probability: 0.5
@@ -32,9 +32,11 @@ def seen(monkeypatch):
     """Labels that the loss met, and rows that were augmented."""
     targets, rows = [], []
 
-    def loss(logits, labels):
+    learned = WholePicture.loss_rows
+
+    def loss(self, model, images, labels, key):
         targets.append(labels)
-        return kl_sum(logits, labels)
+        return learned(self, model, images, labels, key)
 
     real = Augmenter.__call__
 
@@ -42,7 +44,7 @@ def seen(monkeypatch):
         rows.append(which.copy())
         return real(self, images, labels, which, **when)
 
-    monkeypatch.setattr(step, "kl_sum", loss)
+    monkeypatch.setattr(WholePicture, "loss_rows", loss)
     monkeypatch.setattr(Augmenter, "__call__", augment)
     return targets, rows
 
