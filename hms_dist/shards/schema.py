@@ -23,7 +23,8 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_COPY_NAME = "manifest.copy.json"
 """The same bytes again, so that a damaged or lost manifest can be mended: nothing else knows the recipe."""
 JSON_MEMBER = "json"
-ZSTD_LEVEL = 1
+ZSTD_LEVEL = -1
+"""Faster to decode than level 1 (0.16 against 0.27 ms a row of the default panels), tars 6 % larger."""
 SIDES = {"LL": "RL", "RL": "LL", "LP": "RP", "RP": "LP"}
 """The region that takes each region's place when left and right are exchanged."""
 
