@@ -1,0 +1,119 @@
+"""One run on one GPU and on two: the same rows, the same gradients, twice the images.
+
+python scripts/bench/scaling.py SHARDS OUT [--ranks 1 2] [--json FILE]. Trains for real, under torchrun, and reads what
+the runs wrote down. Equality: EfficientNet-Lite0, B = 32 in groups of 16 whatever the number of ranks; losses of the first
+steps, and the gradients of the first, which AdamW's first moment holds after one step. Weak scaling: the 16th place's
+recipe, 24 rows a rank, images a second at its logged steps after the first ten.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from hms_dist.files import write_json
+from hms_dist.train.record import read_metrics
+
+REPOSITORY = Path(__file__).parents[2]
+EQUAL = ["--config", "configs/train/proof_efficientnet.yaml", "--global_batch", "32", "--group_size", "16"]
+WEAK = ["--config", "configs/train/sixteenth_place.yaml", "--model.weights", "none", "--epochs", "1", "--ema.decay"]
+WEAK += [
+    "null",
+    "--ema.warmup",
+    "false",
+    "--ema.every",
+    "step",
+    "--selection.rule",
+    "all",
+    "--selection.min_votes",
+    "1",
+]
+ROWS_A_RANK, WARM_UP_STEPS = 24, 10
+
+
+def main() -> None:
+    """Run, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shards", type=Path, help="a shard set of configs/render/sixteenth_place.yaml")
+    parser.add_argument("out", type=Path, help="folder for the runs")
+    parser.add_argument("--ranks", type=int, nargs=2, default=[1, 2], help="the two worlds")
+    parser.add_argument("--epochs", type=int, default=4, help="of the runs whose final KL is compared")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    given = parser.parse_args()
+    found = {"equality": equality(given), "weak_scaling": weak_scaling(given), "final": final(given)}
+    print(f"torch {torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}")
+    print(json.dumps(found, indent=2))
+    if given.json:
+        write_json(given.json, found)
+
+
+def equality(given: argparse.Namespace) -> dict[str, Any]:
+    """Largest difference of the first losses, and of the first gradient relative to its norm, by precision."""
+    found = {}
+    for precision in ("float32", "bf16"):
+        words = [*EQUAL, "--precision", precision, "--epochs", "1", "--checkpoint_every", "1", "--log_every", "1"]
+        words += ["--keep_checkpoints", "10000"]
+        runs = [train(given, f"equal-{precision}-{ranks}", ranks, words) for ranks in given.ranks]
+        one, two = ([line["loss"] for line in read_metrics(run) if "loss" in line] for run in runs)
+        first, second = (moments(run) for run in runs)
+        found[precision] = {
+            "first_loss_difference": abs(one[0] - two[0]),
+            "five_losses_difference": max(abs(a - b) for a, b in zip(one[:5], two[:5], strict=True)),
+            "gradient_relative_difference": float((first - second).norm() / first.norm()),
+        }
+    return found
+
+
+def weak_scaling(given: argparse.Namespace) -> dict[str, Any]:
+    """Images a second by ranks, and the share of perfect scaling."""
+    rates = {}
+    for ranks in given.ranks:
+        words = [*WEAK, "--global_batch", str(ROWS_A_RANK * ranks), "--log_every", "5"]
+        run = train(given, f"weak-{ranks}", ranks, words)
+        lines = [line for line in read_metrics(run) if "images_per_s" in line and line["step"] > WARM_UP_STEPS]
+        rates[ranks] = median(line["images_per_s"] for line in lines)
+    few, many = given.ranks
+    return {"images_per_s": rates, "efficiency": rates[many] / rates[few] * few / many}
+
+
+def final(given: argparse.Namespace) -> dict[str, Any]:
+    """Best validation KL: seeds on the small world, one seed on the large one."""
+    words = [*EQUAL, "--epochs", str(given.epochs)]
+    few, many = given.ranks
+    seeds = {seed: best(train(given, f"final-{seed}", few, [*words, "--seed", str(seed)])) for seed in (0, 1)}
+    return {"by_seed": seeds, f"seed 0 on {many}": best(train(given, f"final-0-{many}", many, [*words, "--seed", "0"]))}
+
+
+def best(run: Path) -> float:
+    """The run's best validation KL."""
+    return float(json.loads((run / "status.json").read_text())["best"]["val_kl"])
+
+
+def moments(run: Path) -> torch.Tensor:
+    """First moments of the optimiser after one step, as one vector: a tenth of the gradient."""
+    saved = torch.load(run / "checkpoints/step-00000001/optimizer.pt", weights_only=True, map_location="cpu")
+    states = saved["optimizer"]["state"]
+    return torch.cat([states[key]["exp_avg"].flatten().double() for key in sorted(states)])
+
+
+def train(given: argparse.Namespace, name: str, ranks: int, words: list[str]) -> Path:
+    """One run; its folder."""
+    out = given.out / name
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    command = [*torchrun, "train.py", *words, "--shards", str(given.shards), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name}: {done.stderr[-3000:]}")
+    print(f"{name}: done", flush=True)
+    return out
+
+
+if __name__ == "__main__":
+    main()
