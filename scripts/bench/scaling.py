@@ -46,9 +46,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="of the runs whose final KL is compared")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
-    found = {"equality": equality(given), "weak_scaling": weak_scaling(given), "final": final(given)}
-    print(f"torch {torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}")
-    print(json.dumps(found, indent=2))
+    print(f"torch {torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}", flush=True)
+    found = {}
+    for name, part in {"weak_scaling": weak_scaling, "equality": equality, "final": final}.items():
+        found[name] = part(given)
+        print(name, json.dumps(found[name], indent=2), flush=True)
     if given.json:
         write_json(given.json, found)
 
