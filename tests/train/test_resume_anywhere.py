@@ -1,4 +1,4 @@
-"""Resume == no stop at ten random steps, with average, accumulation, dropout, drop-path and augmentation; two families."""
+"""Resume == no stop at ten random steps: with average, accumulation, dropout, drop-path, augmentation; two families."""
 
 import json
 import shutil
