@@ -49,7 +49,7 @@ def run(command: Predict) -> None:
     config = read_config(command.run)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False)
     check_rows(command.out, shards.index.ids("eeg_id"))
-    model = build(ModelConfig(name=config.model.name), seed=0)
+    model = build(ModelConfig(name=config.model.name, compile=config.model.compile), seed=0)
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(command.run))
