@@ -8,6 +8,7 @@ import torch
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
 from hms_dist.model.build import ModelConfig, build
+from hms_dist.model.tiny_vit import WindowBlock
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,11 @@ def test_the_seed_alone_decides_the_weights() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+def test_tiny_vit_gets_its_faster_blocks() -> None:
+    model = build(ModelConfig(name="tiny_vit_5m_224"), seed=1)
+    assert any(isinstance(module, WindowBlock) for module in model.modules())
 
 
 def test_rates_reach_the_model() -> None:

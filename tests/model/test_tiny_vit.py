@@ -1,0 +1,102 @@
+"""The exchanged blocks against timm's: names, outputs, gradients, drop-path and the two modes."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from hms_dist.model import tiny_vit
+from hms_dist.model.tiny_vit import WindowBlock, fast_attention
+
+
+def pair() -> tuple[nn.Module, nn.Module]:
+    """timm's smallest TinyViT with uneven parameters, and the same with exchanged blocks."""
+    model = timm.create_model("tiny_vit_5m_224", in_chans=1, num_classes=6, drop_path_rate=0.3)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3 if parameter.ndim < 3 else 0.1)
+    return model, fast_attention(copy.deepcopy(model))
+
+
+@pytest.fixture
+def everywhere(monkeypatch) -> None:
+    """Our path on the CPU too."""
+    monkeypatch.setattr(tiny_vit, "has_kernels", lambda *_: True)
+
+
+def results(model: nn.Module, images: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    """Logits, gradients of all parameters, running statistics."""
+    torch.manual_seed(3)
+    logits = model(images)
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(logits, list(parameters.values()), grad)
+    statistics = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    return {"logits": logits.detach()} | dict(zip(parameters, gradients, strict=True)) | statistics
+
+
+def test_names_stay_and_other_models_are_left_alone() -> None:
+    model, fast = pair()
+    assert [(name, tensor.shape) for name, tensor in fast.state_dict().items()] == [
+        (name, tensor.shape) for name, tensor in model.state_dict().items()
+    ]
+    assert sum(isinstance(module, WindowBlock) for module in fast.modules()) == 10
+    other = timm.create_model("resnet18")
+    before = [type(module) for module in other.modules()]
+    assert [type(module) for module in fast_attention(other).modules()] == before
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("training", [True, False])
+def test_the_whole_model_is_timms(training: bool) -> None:
+    model, fast = (each.double().train(training) for each in pair())
+    images, grad = torch.randn(2, 1, 72, 136, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
+    wanted, found = results(model, images, grad), results(fast, images, grad)
+    largest = max(value.norm() for value in wanted.values())
+    for name, value in wanted.items():
+        # A bias before a batch norm in training has no effect: its gradient is rounding alone.
+        assert (found[name] - value).norm() < 1e-12 * value.norm() + 1e-15 * largest, name
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_one_block_to_the_last_digits() -> None:
+    model, fast = (each.double().stages[2].blocks[0] for each in pair())
+    x = torch.randn(3, 17, 23, model.dim, dtype=torch.float64)
+    grad = torch.randn_like(x)
+    wanted, found = results(model, x, grad), results(fast, x, grad)
+    for name, value in wanted.items():
+        if name == "logits" or name.startswith("attn."):
+            assert (found[name] - value).norm() < 1e-14 * value.norm(), name
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_weights_may_change_between_evaluations() -> None:
+    _, fast = pair()
+    fast.eval()
+    images = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        before = fast(images)
+        for module in fast.modules():
+            if isinstance(module, WindowBlock):
+                module.attn.attention_biases.add_(torch.randn_like(module.attn.attention_biases))
+        assert not torch.equal(fast(images), before)
+
+
+def test_on_a_cpu_it_is_timms_own_path() -> None:
+    model, fast = pair()
+    images, grad = torch.randn(2, 1, 64, 72), torch.randn(2, 6)
+    wanted, found = results(model, images, grad), results(fast, images, grad)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_on_a_gpu_it_is_timms_function(compiled: bool) -> None:
+    model, fast = (each.cuda() for each in pair())
+    images, grad = torch.randn(2, 1, 104, 168, device="cuda"), torch.randn(2, 6, device="cuda")
+    wanted = results(model.double(), images.double(), grad.double())
+    fast.forward = torch.compile(fast.forward) if compiled else fast.forward
+    found = results(fast, images, grad)
+    for name, value in wanted.items():
+        assert (found[name] - value).norm() < 1e-4 * (value.norm() + 1e-2 * grad.norm()), name
