@@ -24,6 +24,7 @@ from hms_dist.train.meter import Meter
 from hms_dist.train.optim import build_optimizer
 from hms_dist.train.outcome import Judge, Outcome
 from hms_dist.train.owner import Ownership, owned
+from hms_dist.train.place import say_places
 from hms_dist.train.record import (
     ENVIRONMENT_NAME,
     LOG_NAME,
@@ -55,10 +56,11 @@ def run(config: TrainConfig) -> None:
         if is_main:
             begin_folder(config)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
-        with reported(config.out, launched_rank()):
+        with reported(config.out, launched_rank()), ownership.guard():
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
         try:
-            with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
+            # Reported before the group is left, which makes the other ranks fail.
+            with reported(config.out, world.rank), ownership.guard():
                 Trainer(config, with_statistics(config, data, world), world, ownership, stop).fit()
         finally:
             data.shards.reader.close()
@@ -233,6 +235,7 @@ class Trainer:
             write_status(config.out, "running", best=self.best)
             start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
         world.wait()  # or a rank that fails at once would be overwritten
+        say_places(world)
         LOG.info(
             "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s%s",
             world.num_ranks, world.device, len(self.data.train_rows), len(self.data.validation_rows),

@@ -6,9 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
@@ -16,6 +14,9 @@ from hms_dist.labels import CLASSES
 from hms_dist.run import LOG
 from hms_dist.train.owner import Superseded
 from hms_dist.train.trackers import scalars
+
+if TYPE_CHECKING:  # reading a run's record takes no accelerate
+    from accelerate import Accelerator
 
 CONFIG_NAME = "config.yaml"
 STATUS_NAME = "status.json"
@@ -79,7 +80,7 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
 
-    def __init__(self, folder: Path, keep_steps: int, accelerator: Accelerator) -> None:
+    def __init__(self, folder: Path, keep_steps: int, accelerator: "Accelerator") -> None:
         """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped."""
         self._accelerator = accelerator
         self._path = folder / METRICS_NAME
