@@ -3,6 +3,9 @@
 A claim is a small file beside what is being made, created exclusively. Its owner touches it every few seconds; a
 claim whose heartbeat has stopped is dead and may be taken over, from any node. Times are compared on the file
 server's clock alone: a claim's last touch against a file that was touched just now.
+
+A batch job that its scheduler has started again takes over what its earlier attempt holds, heartbeat or not: that one
+ran on a node that was given up for lost, and may be running there still.
 """
 
 import json
@@ -11,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +41,8 @@ class Owner:
     """Batch job, or empty outside of one."""
     nonce: str
     """Tells this claim from any other, also of the same process."""
+    attempt: int = 0
+    """Times that the scheduler had started the job before."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" + (f", job {self.job}" if self.job else "")
@@ -45,9 +50,26 @@ class Owner:
 
 def myself() -> Owner:
     """This process as an owner, with a fresh nonce."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
-    return Owner(socket.gethostname(), _machine(), os.getpid(), job, uuid.uuid4().hex)
+    attempt = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    return Owner(socket.gethostname(), _machine(), os.getpid(), job_of(os.environ), uuid.uuid4().hex, attempt)
+
+
+def job_of(variables: Mapping[str, str]) -> str:
+    """The batch job that environment variables tell of: 17, or 17_3 for a task of an array; empty outside of one."""
+    array, task = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else variables.get("SLURM_JOB_ID", "")
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody alive, or not known to be dead yet, holds the claim file `path`."""
+    holder, age = read_owner(path), age_s(path)
+    return holder is not None and age is not None and age < DEAD_AFTER_S and not _died_here(holder)
+
+
+def is_superseded(path: Path) -> bool:
+    """Whether a later attempt of this process's own batch job holds the claim file `path`."""
+    holder = read_owner(path)
+    return holder is not None and _is_earlier(myself(), holder)
 
 
 @contextmanager
@@ -99,7 +121,7 @@ class Claim:
 def await_death(path: Path) -> None:
     """Wait until a claim is free or dead. Raises Taken as soon as its heart beats."""
     holder, age = read_owner(path), age_s(path)
-    while age is not None and age < DEAD_AFTER_S and not (holder and _died_here(holder)):
+    while age is not None and age < DEAD_AFTER_S and not (holder and _is_over(holder)):
         time.sleep(HEARTBEAT_S / 10)
         before, age = age, age_s(path)
         if age is not None and age < before:
@@ -119,15 +141,28 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def age_s(path: Path) -> float | None:
-    """Seconds since a claim was touched, by the file server's clock; None if it is gone."""
-    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}.now")
+    """Seconds since a file was touched, by the file server's clock, or by ours if we may not write beside it.
+
+    None if it is gone.
+    """
     try:
-        probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime
+        return _now(path.parent) - path.stat().st_mtime
     except FileNotFoundError:
         return None
-    finally:
-        probe.unlink(missing_ok=True)
+
+
+def _now(folder: Path) -> float:
+    """The file server's clock: the time of a file that was touched just now."""
+    probe = folder / f".{uuid.uuid4().hex}.now"
+    try:
+        probe.touch()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return time.time()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    return now
 
 
 def _acquire(path: Path, owner: Owner) -> None:
@@ -139,7 +174,7 @@ def _acquire(path: Path, owner: Owner) -> None:
         age = age_s(path)
         if age is None:
             continue
-        if age < DEAD_AFTER_S and not _died_here(holder):
+        if age < DEAD_AFTER_S and not _is_over(holder):
             raise Taken(f"{holder} holds it (last sign of life {max(age, 0):.0f} s ago)")
         _remove(path, holder)
 
@@ -177,6 +212,16 @@ def _machine() -> str:
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return ""
+
+
+def _is_over(holder: Owner) -> bool:
+    """True if no heartbeat has to be waited for."""
+    return _died_here(holder) or _is_earlier(holder, myself())
+
+
+def _is_earlier(one: Owner, other: Owner) -> bool:
+    """True if `one` belongs to an attempt of `other`'s batch job that the scheduler has given up."""
+    return one.job != "" and one.job == other.job and one.attempt < other.attempt
 
 
 def _died_here(holder: Owner) -> bool:

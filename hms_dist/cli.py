@@ -21,6 +21,8 @@ VERBS = {
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
     "predict": ("hms_dist.predict.infer", "Predict", "predict every row of a shard set with a trained run"),
     "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),
+    "status": ("hms_dist.report.status", "Status", "show how the runs below a folder are doing"),
+    "sbatch": ("hms_dist.cluster.sbatch", "Sbatch", "print a job script for a Slurm cluster"),
 }
 """Verb -> module, options class, one line of help."""
 
@@ -54,10 +56,12 @@ def _call(verb: str, words: list[str]) -> int:
         raise UserError(f"unknown verb; one of: {', '.join(VERBS)}")
     module_name, class_name, _ = VERBS[verb]
     from hms_dist.config import load
+    from hms_dist.config_names import with_subject
     from hms_dist.run import start_log
 
     module = importlib.import_module(module_name)
-    command = load(getattr(module, class_name), words, prog=f"hms-dist {verb}")
+    options = getattr(module, class_name)
+    command = load(options, with_subject(options, words), prog=f"hms-dist {verb}")
     start_log(int(os.environ.get("RANK", "0")))
     module.run(command)
     return 0

@@ -54,6 +54,14 @@ def with_values(cls: type, argv: Sequence[str]) -> list[str]:
     return words
 
 
+def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
+    """Words in which the only option that `cls` cannot do without has its name, also if it was left out."""
+    needed = [field.name for field in dataclasses.fields(cls) if _is_needed(field)]
+    if len(needed) == 1 and argv and not argv[0].startswith("-"):
+        return [f"--{needed[0]}={argv[0]}", *argv[1:]]
+    return list(argv)
+
+
 def check_names(node: Any, target: Any, where: str) -> None:
     """Check the plain value `node` against the annotation `target`; UserError names what is unknown.
 
@@ -147,6 +155,10 @@ def _parsed(value: str) -> Any:
         return yaml.safe_load(value)
     except yaml.YAMLError:
         return value
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _is_config(target: Any) -> bool:

@@ -23,7 +23,7 @@ from hms_dist.labels import LabelTable, read_labels
 from hms_dist.render_shard import Outcome, Task, Work, probe, render_shard
 from hms_dist.render_sources import changed_shards, keep_unchanged
 from hms_dist.run import LOG, check_seed
-from hms_dist.shards.finish import finish, num_open
+from hms_dist.shards.finish import complete, num_open
 from hms_dist.shards.jobs import run_apart, run_jobs
 from hms_dist.shards.plan import plan_shards
 from hms_dist.shards.schema import JSON_MEMBER
@@ -124,8 +124,10 @@ def run(command: Render) -> None:
     if num_open(folder, making):
         LOG.info("slice %s is done; %d shards of other slices are open", command.job, num_open(folder, making))
         return
-    finish(folder, making)
-    move_in(command.out)
+    try:
+        complete(command.out, folder, making)
+    except Taken as other:
+        LOG.info("slice %s is done; %s, finishing the set", command.job, other)
 
 
 def _making(command: Render, labels: LabelTable, num_shards: int) -> Making:

@@ -13,6 +13,8 @@ RECORDED_PACKAGES = (
     "hms-dist", "numpy", "scipy", "numba", "pandas", "pyarrow", "zstandard",
     "torch", "timm", "accelerate", "webdataset",
 )  # fmt: skip
+SLURM_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY", "SLURM_RESTART")
+"""Variables that say which batch job this is."""
 
 
 def start_log(rank: int = 0, file: Path | None = None) -> None:
@@ -51,7 +53,7 @@ def environment() -> dict[str, Any]:
         "system": platform.platform(),
         "num_cores": len(os.sched_getaffinity(0)),
         "command": sys.argv,
-        "slurm": {name: value for name, value in sorted(os.environ.items()) if name.startswith("SLURM_JOB")},
+        "slurm": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SLURM_PREFIXES)},
     }
 
 

@@ -111,6 +111,51 @@ def test_who_lost_its_claim_leaves_the_new_one_alone(path):
     assert read_owner(path) == elsewhere()
 
 
+def earlier(attempt):
+    """The same batch job on a node that does not answer any more."""
+    return Owner("far-away", "another boot/1", 7, "123_4", "nonce", attempt)
+
+
+def test_a_restarted_job_takes_over_from_its_earlier_attempt_though_its_heart_beats(path, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "123")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    write(path, earlier(1))
+    claims.await_death(path)
+    with claim(path) as held:
+        assert held.is_mine()
+        assert held.owner.attempt == 2
+    write(path, earlier(2))
+    with pytest.raises(Taken), claim(path):
+        pass
+
+
+def test_another_job_does_not_whatever_its_attempt(path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "99")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "5")
+    write(path, earlier(0))
+    with pytest.raises(Taken), claim(path):
+        pass
+
+
+def test_an_earlier_attempt_knows_that_it_is_superseded(path, monkeypatch):
+    assert not claims.is_superseded(path)
+    write(path, earlier(3))
+    assert not claims.is_superseded(path), "outside of that job"
+    monkeypatch.setenv("SLURM_JOB_ID", "123_4")
+    for attempt in range(5):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(attempt))
+        assert claims.is_superseded(path) == (attempt < 3)
+
+
+def test_held_is_what_somebody_alive_holds(path):
+    assert not claims.is_held(path)
+    with claim(path):
+        assert claims.is_held(path)
+    write(path, elsewhere(), age_s=claims.DEAD_AFTER_S + 1)
+    assert not claims.is_held(path)
+
+
 def contend(path, barrier, wins):
     barrier.wait()
     try:

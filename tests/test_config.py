@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from hms_dist.config import from_dict, load, save, to_dict
+from hms_dist.config_names import with_subject
 from hms_dist.errors import UserError
 
 
@@ -173,3 +174,10 @@ def test_the_package_is_installed_with_its_version():
     from hms_dist import __version__
 
     assert importlib.metadata.version("hms-dist") == __version__
+
+
+def test_the_one_thing_a_verb_needs_may_stand_without_its_name():
+    assert with_subject(House, ["here", "--floor", "2"]) == ["--out=here", "--floor", "2"]
+    for words in (["--out", "here"], [], ["--floor=2"]):
+        assert with_subject(House, words) == words
+    assert with_subject(Paint, ["red"]) == ["red"], "nothing is needed: nothing to stand for"

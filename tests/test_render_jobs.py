@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ from hms_dist.cli import main
 from hms_dist.errors import UserError
 from hms_dist.labels import read_labels
 from hms_dist.render import Render, run
+from hms_dist.shards import finish
 from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.shards.sets import making_of
 from hms_dist.shards.verify import find_faults
 from hms_dist.shards.writer import claim_path
 
@@ -69,6 +73,24 @@ class TestSlices:
         assert "shards are missing; run render" in capsys.readouterr().err
         run(Render(data=recordings, out=out, samples_per_shard=16, job="1/2"))
         assert main(["finish", "--out", str(out)]) == 0
+        assert hashes(out) == hashes(shard_set)
+
+    def test_slices_that_end_at_the_same_moment_finish_it_once(self, recordings, shard_set, tmp_path, monkeypatch):
+        """Every slice finds all shards made: one finishes, the others wait for it and leave."""
+        out, finished, real = tmp_path / "set", [], finish.finish
+        with monkeypatch.context() as patch:
+            patch.setattr("hms_dist.render.num_open", lambda *_: 1)
+            run(Render(data=recordings, out=out, samples_per_shard=16))
+        making = making_of(out)
+        monkeypatch.setattr(finish, "finish", lambda *given: finished.append(time.sleep(1)) or real(*given))
+
+        def complete(_):
+            with suppress(claims.Taken):  # as a slice does that finds another at it
+                finish.complete(out, out, making)
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(complete, range(3)))
+        assert len(finished) == 1
         assert hashes(out) == hashes(shard_set)
 
     def test_nothing_to_finish(self, tmp_path, capsys):

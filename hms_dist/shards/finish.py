@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from hms_dist.claims import Taken, claim
+from hms_dist.claims import Taken, await_death, claim
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.run import LOG, versions
@@ -18,6 +18,8 @@ from hms_dist.shards.manifest import file_entry, write_index, write_manifest, wr
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
 from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, making_of, move_in
 from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part
+
+CLAIM_NAME = ".finish.claim"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,10 @@ def run(command: Finish) -> None:
     if not (folder / PARTS_FOLDER).is_dir():
         LOG.info("%s is complete already: nothing to do", command.out)
         return
-    finish(folder, making)
-    move_in(command.out)
+    try:
+        complete(command.out, folder, making)
+    except Taken as error:
+        raise UserError(f"{command.out}: another job is finishing it ({error}); wait for it") from error
 
 
 def num_open(folder: Path, making: Making) -> int:
@@ -46,18 +50,26 @@ def num_open(folder: Path, making: Making) -> int:
     return sum(not part_path(folder, number).exists() for number in range(making.num_shards))
 
 
+def complete(out: Path, folder: Path, making: Making) -> None:
+    """Finish the set begun in `folder` and let it stand in `out`, once: slices may end at the same moment.
+
+    Raises Taken while another job does it, UserError if a shard is missing.
+    """
+    await_death(out / CLAIM_NAME)
+    with claim(out / CLAIM_NAME):
+        if (folder / PARTS_FOLDER).is_dir():
+            finish(folder, making)
+        move_in(out)
+
+
 def finish(folder: Path, making: Making) -> None:
     """Write index, rejected rows and manifest from the parts of all shards, then remove the parts.
 
-    Raises UserError if a shard is missing, or if another job is finishing the set right now.
+    Raises UserError if a shard is missing.
     """
     if num_open(folder, making):
         raise UserError(f"{folder}: {num_open(folder, making)} of {making.num_shards} shards are missing; run render")
-    try:
-        with claim(folder / PARTS_FOLDER / "finish.claim"):
-            _write(folder, making)
-    except Taken as error:
-        raise UserError(f"{folder}: another job is finishing it ({error}); wait for it") from error
+    _write(folder, making)
     shutil.rmtree(folder / PARTS_FOLDER)
 
 

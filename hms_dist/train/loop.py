@@ -26,6 +26,7 @@ from hms_dist.train.learner import Learner
 from hms_dist.train.meter import Meter
 from hms_dist.train.outcome import Judge, Outcome
 from hms_dist.train.owner import Ownership, owned
+from hms_dist.train.place import say_places
 from hms_dist.train.plateau import check_monitor, observed
 from hms_dist.train.record import ENVIRONMENT_NAME, LOG_NAME, MetricsLog, reported, write_status
 from hms_dist.train.run_canvas import with_statistics
@@ -54,10 +55,11 @@ def run(config: TrainConfig) -> None:
         if is_main:
             clear_folder(config)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
-        with reported(config.out, launched_rank()):
+        with reported(config.out, launched_rank()), ownership.guard():
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
         try:
-            with reported(config.out, world.rank):  # before the group is left, which makes the other ranks fail
+            # Reported before the group is left, which makes the other ranks fail.
+            with reported(config.out, world.rank), ownership.guard():
                 if is_main:
                     start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
                 for stage, its_data in zip(stages, data, strict=True):
@@ -235,6 +237,7 @@ class Trainer:
             write_json(config.out / ENVIRONMENT_NAME, environment())
             write_status(config.out, "running", best=keeper.best)
         world.wait()  # or a rank that fails at once would be overwritten
+        say_places(world)
         for report in data.labels.reports:
             report.log()
         for name, rows in (("training part", data.train_rows), ("first epoch", epoch_rows(config, data, 0))):

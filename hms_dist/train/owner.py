@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hms_dist.claims import Claim, Taken, await_death, claim
+from hms_dist.claims import Claim, Taken, await_death, claim, is_superseded
 from hms_dist.errors import JobError, UserError
 
 CLAIM_NAME = ".claim"
@@ -20,10 +20,29 @@ class Ownership:
     def __init__(self, folder: Path, held: Claim | None) -> None:
         self._folder, self._held = folder, held
 
+    def is_lost(self) -> bool:
+        """Whether another job, or a later attempt of this one, owns the folder now."""
+        if self._held is not None:
+            return not self._held.is_mine()
+        return is_superseded(self._folder / CLAIM_NAME)
+
     def check(self) -> None:
         """Call before every write. Raises Superseded if the folder has another owner now."""
-        if self._held is not None and not self._held.is_mine():
-            raise Superseded(f"{self._folder}: another job took this run over; this one stops and writes nothing more")
+        if self._held is not None and self.is_lost():
+            raise self._superseded()
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Turn whatever ends a run that has lost its folder into Superseded, which nobody writes down there."""
+        try:
+            yield
+        except Exception as error:
+            if self.is_lost():
+                raise self._superseded() from error
+            raise
+
+    def _superseded(self) -> Superseded:
+        return Superseded(f"{self._folder}: another job took this run over; this one stops and writes nothing more")
 
 
 @contextmanager

@@ -6,15 +6,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
 from hms_dist.run import LOG
 from hms_dist.train.owner import Superseded
 from hms_dist.train.trackers import scalars
+
+if TYPE_CHECKING:  # reading a run's record takes no accelerate
+    from accelerate import Accelerator
 
 CONFIG_NAME = "config.yaml"
 STAGES_CONFIG_NAME = "stages.yaml"
@@ -89,7 +90,7 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
 
-    def __init__(self, folder: Path, keep_steps: int, accelerator: Accelerator, prefix: str = "") -> None:
+    def __init__(self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "") -> None:
         """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped.
 
         `prefix` tells a stage's numbers from another's in the trackers.

@@ -4,11 +4,12 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from hms_dist.errors import UserError
+
+if TYPE_CHECKING:  # reading a run's record takes no accelerate
+    from accelerate import Accelerator
 
 PROJECT = "hms_dist"
 TRACKERS_NAME = "trackers"
@@ -22,7 +23,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UserError(f"trackers: {name} is not installed; pip install 'hms-dist[trackers]', or leave it out")
 
 
-def start_trackers(accelerator: Accelerator, names: Sequence[str], out: Path, options: Mapping[str, Any]) -> None:
+def start_trackers(accelerator: "Accelerator", names: Sequence[str], out: Path, options: Mapping[str, Any]) -> None:
     """Begin to track the run in folder `out`; `options` is its resolved configuration, nested.
 
     Weights & Biases keeps its files in the run folder and stays off the network unless WANDB_MODE says otherwise;

@@ -46,9 +46,16 @@ class World:
         """Rows and their values from all ranks, in rank order. Ranks may hold different numbers of rows."""
         if self.num_ranks == 1:
             return rows, values
-        parts: list[Any] = [None] * self.num_ranks
-        torch.distributed.all_gather_object(parts, (rows, values))
+        parts = self.gather((rows, values))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's plain value, in rank order, on all ranks."""
+        values = [value]
+        if self.num_ranks > 1:
+            values = [None] * self.num_ranks
+            torch.distributed.all_gather_object(values, value)
+        return values
 
     def from_main(self, value: Any) -> Any:
         """The main rank's plain value, on every rank."""

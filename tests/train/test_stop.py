@@ -16,7 +16,7 @@ from hms_dist.claims import claim
 from hms_dist.errors import UserError
 from hms_dist.train.loop import run
 from hms_dist.train.owner import CLAIM_NAME, Superseded, owned
-from hms_dist.train.record import read_metrics
+from hms_dist.train.record import read_metrics, reported
 from hms_dist.train.stop import STOP_NAME, StopRequest
 
 ALONE = [sys.executable]
@@ -161,6 +161,21 @@ def test_who_was_taken_for_dead_writes_nothing_more(tmp_path):
         with pytest.raises(Superseded, match="another job took this run over; this one stops and writes nothing more"):
             ownership.check()
     assert path.exists(), "the claim of the new owner is not ours to remove"
+
+
+def test_what_a_superseded_rank_dies_of_is_not_written_into_the_run(tmp_path, monkeypatch):
+    """A peer of an orphan is gone: its own attempt has failed, the run has not."""
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    folder = tmp_path / "run"
+    with owned(folder, is_main=True) as main, owned(folder, is_main=False) as other:
+        with pytest.raises(ZeroDivisionError), other.guard():
+            _ = 1 / 0
+        values = json.loads((folder / CLAIM_NAME).read_text())
+        (folder / CLAIM_NAME).write_text(json.dumps({**values, "attempt": 1, "nonce": "another"}))
+        for ownership in (main, other):
+            with pytest.raises(Superseded), reported(folder, 0), ownership.guard():
+                raise ConnectionError("peer lost")
+    assert [path.name for path in folder.iterdir()] == [CLAIM_NAME]
 
 
 def test_other_ranks_need_no_claim(tmp_path):

@@ -1,0 +1,1 @@
+"""Batch systems: the scripts that a cluster runs, as pure text."""

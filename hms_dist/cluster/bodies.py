@@ -1,0 +1,114 @@
+"""The part of each job script that is the same on every cluster: what it takes, what it runs, how it ends.
+
+Shell variables above it hold what the configuration decides. Nothing is filled in here, so it reads as it runs.
+"""
+
+from hms_dist.cluster.preempt import IDENTITY, PREEMPTION
+
+_THREADS = r"""
+# Each rank computes with its share of the cores and reads with a few of them.
+threads=$((SLURM_CPUS_PER_TASK > ranks ? SLURM_CPUS_PER_TASK / ranks : 1))
+readers=$((threads < 4 ? threads : 4))
+export OMP_NUM_THREADS=$threads
+"""
+
+_ASK_RUN = r"""
+ask() { # again each second: a run that is still starting clears the file
+    [[ ! -d $run ]] || touch "$run/stop"
+}
+"""
+
+_REQUEUE_IF_ASKED = r"""
+if ((code)) && [[ $asked == requeue ]]; then requeue; fi
+"""
+
+_ONE_NODE = r"""
+launch() {
+    if ((ranks == 1)); then
+        "${container[@]}" python train.py "$@"
+    else
+        "${container[@]}" accelerate launch --config_file configs/accelerate/cluster.yaml \
+            --num_processes "$ranks" --main_process_port 0 train.py "$@"
+    fi
+}
+"""
+
+_MANY_NODES = r"""
+# The ranks meet at the first node, where this script runs; the port follows from the job, so that jobs of one node
+# do not meet each other, and moves on if somebody listens there.
+head=$(hostname)
+port=$((20000 + SLURM_JOB_ID % 12000))
+while (: <>"/dev/tcp/$head/$port") 2>/dev/null; do port=$((port + 1)); done
+export head port ranks
+
+launch() { # one task a node, which starts one rank a GPU; in single quotes, what differs by node expands there
+    srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "${container[@]}" bash -c '
+        trap "rm -rf \"$cache\"" EXIT
+        accelerate launch --config_file configs/accelerate/cluster.yaml \
+            --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * ranks))" \
+            --machine_rank "$SLURM_NODEID" --main_process_ip "$head" --main_process_port "$port" \
+            --rdzv_backend c10d --rdzv_conf "is_host=$((SLURM_NODEID == 0)),read_timeout=300" \
+            train.py "$@"' launch "$@"
+}
+"""
+
+_BEGUN = r"""
+begun() { stat --format=%i-%Z "$run/config.yaml" 2>/dev/null || true; } # changes when a run begins
+before=$(begun)
+"""
+
+_REQUEUE_IF_LOST = r"""
+# A run that fails for a reason of its own leaves RUN/.fault, or is refused before it begins. What begins and ends
+# without a word has lost a rank or a node.
+if ((code)) && [[ $asked == no && $(begun) != "$before" && ! -e $run/.fault ]]; then requeue; fi
+"""
+
+RENDER = f"""
+data=$1 shards=$2
+shift 2
+{IDENTITY}{PREEMPTION}
+ask() {{ kill -TERM "$1" 2>/dev/null || true; }}
+
+run "${{container[@]}}" hms-dist render --data "$data" --out "$shards" --workers "$SLURM_CPUS_PER_TASK" \\
+    --job "$SLURM_ARRAY_TASK_ID/$slices" "$@"
+{_REQUEUE_IF_ASKED}exit "$code"
+"""
+
+FINISH = f"""
+shards=$1
+shift
+{IDENTITY}
+"${{container[@]}}" hms-dist finish --out "$shards"
+"${{container[@]}}" hms-dist verify --shards "$shards" "$@"
+"""
+
+_TRAIN = f"""
+shards=$1 run=$2
+shift 2
+{IDENTITY}{_THREADS}{PREEMPTION}{_ASK_RUN}"""
+
+_TRAIN_END = f"""
+run launch --shards "$shards" --out "$run" --reader_threads "$readers" "$@"
+rm -f "$run/stop"
+{_REQUEUE_IF_ASKED}"""
+
+TRAIN_ONE_NODE = f'{_TRAIN}{_ONE_NODE}{_TRAIN_END}exit "$code"\n'
+TRAIN_MANY_NODES = f'{_TRAIN}{_MANY_NODES}{_BEGUN}{_TRAIN_END}{_REQUEUE_IF_LOST}exit "$code"\n'
+
+SEEDS = f"""
+shards=$1 runs=$2
+shift 2
+seed=${{seeds[SLURM_ARRAY_TASK_ID / ${{#folds[@]}}]}} fold=${{folds[SLURM_ARRAY_TASK_ID % ${{#folds[@]}}]}}
+name=seed-$seed-fold-$fold run=$runs/seed-$seed-fold-$fold
+{IDENTITY}
+# The queue and the log tell seed and fold.
+scontrol update JobId="$job" JobName="hms-$name" || true
+mkdir -p "$runs/logs"
+log=$runs/logs/$name-$job.log
+echo "$name: $log"
+exec >>"$log" 2>&1
+{_THREADS}{PREEMPTION}{_ASK_RUN}{_ONE_NODE}
+run launch --shards "$shards" --out "$run" --seed "$seed" --fold "$fold" --reader_threads "$readers" "$@"
+rm -f "$run/stop"
+{_REQUEUE_IF_ASKED}exit "$code"
+"""

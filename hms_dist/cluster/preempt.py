@@ -1,0 +1,51 @@
+"""Shell text that every job script holds: being warned, stopping whole, going back into the queue.
+
+Slurm warns the batch shell alone (`--signal=B:USR1@...`): torchrun dies of that signal and leaves its ranks running.
+The shell asks the job in the job's own way, waits for its end, and requeues it: by ARRAYJOB_TASK for an array's task,
+because the bare number of an array requeues its siblings too.
+"""
+
+IDENTITY = r"""
+job=$SLURM_JOB_ID # an array's task is requeued by ARRAYJOB_TASK: the bare number would take its siblings along
+[[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+attempt=${SLURM_RESTART_COUNT:-0}
+if ((attempt > max_restarts)); then
+    echo "$job: restarted $attempt times already; given up"
+    exit 1
+fi
+
+# Compiled code is cached for this job on this node alone: jobs that share a cache trip over each other.
+export cache=${TMPDIR:-/tmp}/hms-$SLURM_JOB_ID-$attempt
+export NUMBA_CACHE_DIR=$cache/numba TORCHINDUCTOR_CACHE_DIR=$cache/inductor TRITON_CACHE_DIR=$cache/triton
+trap 'rm -rf "$cache"' EXIT
+"""
+"""Who this job is, and caches of its own."""
+
+PREEMPTION = r"""
+asked=no
+trap 'asked=requeue' USR1 # the warning before the end
+trap 'asked=stop' TERM    # the scheduler ends the job, and knows by itself whether to requeue it
+
+run() { # the command to its end; it is asked to stop, again each second, once a signal has come
+    "$@" &
+    local launcher=$!
+    while kill -0 $launcher 2>/dev/null; do
+        [[ $asked == no ]] || ask $launcher
+        sleep 1 || true
+    done
+    wait $launcher && code=0 || code=$?
+}
+
+requeue() {
+    if ((attempt >= max_restarts)); then
+        echo "$job: restarted $attempt times already; given up"
+        exit 1
+    fi
+    # On a node that was given up for lost this script may outlive its job: then a later attempt is not ours to move.
+    [[ "$(scontrol show job "$SLURM_JOB_ID") " == *" Restarts=$attempt "* ]] || exit 1
+    echo "$job: back into the queue after attempt $attempt"
+    scontrol requeue "$job"
+    exit 0
+}
+"""
+"""`run` and `requeue`; the script defines `ask`, which asks the process $1 to stop."""

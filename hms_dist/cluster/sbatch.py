@@ -1,0 +1,129 @@
+"""`hms-dist sbatch`: print a job script for a cluster. Pure text: nothing is submitted, nothing is looked up."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hms_dist.cluster.bodies import FINISH, RENDER, SEEDS, TRAIN_MANY_NODES, TRAIN_ONE_NODE
+from hms_dist.cluster.settings import ClusterConfig, Resources
+
+_ARGUMENTS = {
+    "render": ("DATA", "SHARDS", "hms-dist render"),
+    "finish": ("SHARDS", "hms-dist verify"),
+    "train": ("SHARDS", "RUN", "train.py"),
+    "seeds": ("SHARDS", "RUNS", "train.py"),
+}
+"""What each script takes: paths, then options of the command named last."""
+_PURPOSE = {
+    "render": "Render a shard set: an array, a slice a task. A slice that is stopped goes on where it was.",
+    "finish": "Complete a set whose slices are rendered, and read every byte of it. Submit it with "
+    "--dependency=afterok:ID\n# of the render array.",
+    "train": "Train one run, through preemptions and lost nodes, to its end.",
+    "seeds": "Train every seed with every fold: an array, a run a task, RUNS/seed-S-fold-F.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sbatch(ClusterConfig):
+    """Print the script of one job for a cluster; `sbatch` takes it from a file or a pipe."""
+
+    job: Literal["render", "finish", "train", "seeds"]
+    """Which script."""
+
+
+def run(command: Sbatch) -> None:
+    """The verb `sbatch`."""
+    sys.stdout.write(script(command))
+
+
+def script(command: Sbatch) -> str:
+    """The text of a job script, a pure function of the configuration.
+
+    The jobs warn, stop and requeue as `cluster.preempt` describes (pain points of Slurm arrays and preemption:
+    requeue an array's task by ARRAYJOB_TASK, signal the batch shell only, expand node numbers on their node).
+    """
+    resources: Resources = getattr(command, command.job)
+    parts = [_title(command.job), *_options(command, resources), "set -euo pipefail", *_usage(command.job)]
+    parts += [*_variables(command, resources)]
+    body = {"render": RENDER, "finish": FINISH, "seeds": SEEDS}.get(command.job)
+    if body is None:
+        body = TRAIN_MANY_NODES if resources.nodes > 1 else TRAIN_ONE_NODE
+    return "\n".join(parts) + "\n" + body
+
+
+def _title(job: str) -> str:
+    *paths, others = _ARGUMENTS[job]
+    return (
+        f"#!/usr/bin/env bash\n# {_PURPOSE[job]}\n"
+        f"#   sbatch slurm/{job}.sbatch {' '.join(paths)} [options of {others}]\n"
+        f"# Printed by hms-dist sbatch --job {job}; docs/clusters.md says what each line is for."
+    )
+
+
+def _options(command: Sbatch, resources: Resources) -> list[str]:
+    """The #SBATCH lines."""
+    log = {"render": "hms-render-%A_%a.log", "seeds": "hms-seeds-%A_%a.log"}.get(
+        command.job, f"hms-{command.job}-%j.log"
+    )
+    chosen = {
+        "job-name": f"hms-{command.job}",
+        "account": command.account,
+        "partition": resources.partition or command.partition,
+        "output": log,
+        "open-mode": "append",
+        "array": _array(command),
+        "nodes": resources.nodes,
+        "ntasks-per-node": 1,
+        "gpus-per-node": resources.gpus or None,
+        "cpus-per-task": resources.cpus,
+        "mem": f"{resources.memory_gb}G",
+        "time": resources.time,
+        "requeue": "",
+        "signal": f"B:USR1@{command.warn_s}",
+    }
+    lines = [f"--{name}={value}" if value != "" else f"--{name}" for name, value in chosen.items() if value is not None]
+    return [f"#SBATCH {line}" for line in [*lines, *command.options, *resources.options]]
+
+
+def _array(command: Sbatch) -> str | None:
+    num_tasks = {
+        "render": command.render.slices,
+        "seeds": len(command.seeds.seeds) * len(command.seeds.folds),
+    }.get(command.job)
+    return None if num_tasks is None else f"0-{num_tasks - 1}"
+
+
+def _usage(job: str) -> list[str]:
+    """Refuse a call with too few words, or from another folder than the checkout."""
+    *paths, others = _ARGUMENTS[job]
+    usage = f"usage: sbatch slurm/{job}.sbatch {' '.join(paths)} [options of {others}]"
+    lines = [f"if (($# < {len(paths)})); then", f'    echo "{usage}" >&2', "    exit 2", "fi"]
+    if others == "train.py":
+        lines += [
+            "if [[ ! -f train.py ]]; then",
+            '    echo "submit from the folder of train.py" >&2',
+            "    exit 2",
+            "fi",
+        ]
+    return lines
+
+
+def _variables(command: Sbatch, resources: Resources) -> list[str]:
+    """What the configuration decides, as shell."""
+    lines = [*command.setup]
+    lines += [f"export {name}={shlex.quote(str(value))}" for name, value in command.environment.items()]
+    lines.append(f"max_restarts={command.max_restarts}")
+    lines.append(f"container=({_words(command.container)})")
+    if command.job == "render":
+        lines.append(f"slices={command.render.slices}")
+    if command.job in ("train", "seeds"):
+        lines.append(f"ranks={resources.ranks_per_node} # on each node")
+    if command.job == "seeds":
+        lines += [f"seeds=({_words(command.seeds.seeds)})", f"folds=({_words(command.seeds.folds)})"]
+    return lines
+
+
+def _words(values: Sequence[object]) -> str:
+    return " ".join(shlex.quote(str(value)) for value in values)

@@ -1,0 +1,144 @@
+"""`hms-dist status RUNS`: how every run below a folder is doing, the dead ones flagged.
+
+Reads what runs leave behind, so it works while they run, from any node, for the runs of others too.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hms_dist.claims import age_s, is_held, job_of, read_owner
+from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
+from hms_dist.train.owner import CLAIM_NAME
+from hms_dist.train.record import CONFIG_NAME, ENVIRONMENT_NAME, LOG_NAME, STATUS_NAME, read_metrics
+
+DEAD = "DEAD"
+"""Said to be running, but its claim is gone or its heart has stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Show how the runs below a folder are doing: `hms-dist status RUNS`."""
+
+    runs: Path
+    """A run folder, or any folder above some."""
+    json: bool = False
+    """Print JSON, one object a run, instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """One run at this moment."""
+
+    run: str
+    """Its folder."""
+    state: str
+    """starting, running, stopped, interrupted, finished, refused, failed, or DEAD."""
+    epoch: int | None
+    """Epoch of the last step that it told of, from 1; None before the first."""
+    epochs: int | None
+    """Epochs that it is to train."""
+    step: int | None
+    """Optimiser steps that it told of."""
+    best_kl: float | None
+    """Best validation KL so far."""
+    silent_s: float | None
+    """Seconds since its last sign of life."""
+    job: str
+    """Slurm id, the attempt behind a dot: 17_3.1; empty outside of a batch job."""
+    message: str
+    """How it ended, in its own words."""
+
+
+def run(command: Status) -> None:
+    """The verb `status`. Raises UserError if there is no run below the folder."""
+    states = [look(folder) for folder in find_runs(command.runs)]
+    if not states:
+        raise UserError(f"{command.runs}: no runs here, expected folders with {CONFIG_NAME}; check the folder")
+    if command.json:
+        sys.stdout.write("".join(json.dumps(asdict(state)) + "\n" for state in states))
+        return
+    sys.stdout.write(table(states, command.runs))
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """Run folders at and below `folder`, sorted."""
+    for here, below, files in os.walk(folder):
+        below.sort()
+        if CONFIG_NAME in files and {LOG_NAME, STATUS_NAME, CLAIM_NAME} & set(files):
+            below.clear()
+            yield Path(here)
+
+
+def look(folder: Path) -> RunState:
+    """What a run folder tells."""
+    status, variables = _json(folder / STATUS_NAME), _json(folder / ENVIRONMENT_NAME).get("slurm", {})
+    lines = read_metrics(folder)
+    last: dict[str, Any] = lines[-1] if lines else {}
+    owner = read_owner(folder / CLAIM_NAME)
+    ages = [age for name in (CLAIM_NAME, STATUS_NAME, CONFIG_NAME) if (age := age_s(folder / name)) is not None]
+    job, attempt = (owner.job, owner.attempt) if owner else (job_of(variables), variables.get("SLURM_RESTART_COUNT", 0))
+    return RunState(
+        run=str(folder),
+        state=_state(status.get("state"), is_held=is_held(folder / CLAIM_NAME)),
+        epoch=last["epoch"] + 1 if last else None,
+        epochs=read_yaml(folder / CONFIG_NAME).get("epochs"),
+        step=last.get("step"),
+        best_kl=min((line["val_kl"] for line in lines if "val_kl" in line), default=None),
+        silent_s=round(max(min(ages), 0.0), 1) if ages else None,
+        job=f"{job}.{attempt}" if job else "",
+        message=status.get("message") or "",
+    )
+
+
+def table(states: Sequence[RunState], above: Path) -> str:
+    """The runs for people: a line each, then how many are in which state."""
+    rows = [["run", "state", "epoch", "step", "best KL", "last sign", "job"]]
+    for state in states:
+        rows.append(
+            [
+                os.path.relpath(state.run, above),
+                state.state,
+                "-" if state.epoch is None else f"{state.epoch}/{state.epochs}",
+                "-" if state.step is None else str(state.step),
+                "-" if state.best_kl is None else f"{state.best_kl:.4f}",
+                _ago(state.silent_s),
+                state.job or "-",
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(Counter(state.state for state in states).items()))
+    return "\n".join([*lines, "", f"{len(states)} runs: {counts}"]) + "\n"
+
+
+def _state(said: str | None, *, is_held: bool) -> str:
+    """The state that status.json gives, set right by the claim, which tells who lives."""
+    if said == "finished":
+        return said
+    if is_held:
+        return "running" if said == "running" else "starting"
+    return DEAD if said in (None, "running") else said
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,119 @@
+"""The shell that stops and requeues, with a scheduler of its own making: what it calls is written down."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from hms_dist.cluster.preempt import IDENTITY, PREEMPTION
+
+ENDS_WHEN_ASKED = "while [[ ! -e asked ]]; do sleep 0.05; done; exit 1"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Start a script of ours around a payload; `scontrol` writes its words down and knows `restarts`."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+
+    def start(payload, *, restarts=0, limit=3, **variables):
+        fake = tools / "scontrol"
+        fake.write_text(
+            f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\necho "Requeue=1 Restarts={restarts} BatchFlag=1"\n'
+        )
+        fake.chmod(0o755)
+        text = f"""set -euo pipefail
+max_restarts={limit}
+{IDENTITY}{PREEMPTION}
+ask() {{ touch asked; }}
+touch begun
+run bash -c '{payload}'
+if ((code)) && [[ $asked == requeue ]]; then requeue; fi
+exit "$code"
+"""
+        env = {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "TMPDIR": str(tmp_path), **variables}
+        return subprocess.Popen(
+            ["bash", "-c", text], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    return start
+
+
+def calls(folder):
+    path = folder / "scontrol.log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def send(process, number, folder):
+    until = time.monotonic() + 20
+    while not (folder / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(number)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_ends_by_itself_ends_as_it_did(job, tmp_path, code):
+    process = job(f"exit {code}")
+    process.communicate(timeout=30)
+    assert process.returncode == code
+    assert calls(tmp_path) == []
+
+
+def test_a_warning_asks_and_requeues_by_the_job(job, tmp_path):
+    process = job(ENDS_WHEN_ASKED)
+    send(process, signal.SIGUSR1, tmp_path)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, text
+    assert calls(tmp_path) == ["show job 77", "requeue 77"]
+
+
+def test_a_task_of_an_array_requeues_itself_alone(job, tmp_path):
+    process = job(ENDS_WHEN_ASKED, SLURM_ARRAY_JOB_ID="70", SLURM_ARRAY_TASK_ID="5")
+    send(process, signal.SIGUSR1, tmp_path)
+    process.communicate(timeout=30)
+    assert calls(tmp_path)[-1] == "requeue 70_5"
+
+
+def test_who_finishes_in_spite_of_the_warning_is_done(job, tmp_path):
+    process = job("while [[ ! -e asked ]]; do sleep 0.05; done")
+    send(process, signal.SIGUSR1, tmp_path)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert calls(tmp_path) == []
+
+
+def test_a_job_that_is_ended_is_not_requeued_by_itself(job, tmp_path):
+    process = job(ENDS_WHEN_ASKED)
+    send(process, signal.SIGTERM, tmp_path)
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert calls(tmp_path) == []
+
+
+def test_restarts_are_capped(job, tmp_path):
+    process = job(ENDS_WHEN_ASKED, restarts=3, SLURM_RESTART_COUNT="3")
+    send(process, signal.SIGUSR1, tmp_path)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "77: restarted 3 times already; given up" in text
+    assert calls(tmp_path) == []
+    late = job("touch never", restarts=4, SLURM_RESTART_COUNT="4")
+    assert late.wait(timeout=30) == 1
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_script_that_outlived_its_attempt_leaves_the_next_one_alone(job, tmp_path):
+    process = job(ENDS_WHEN_ASKED, restarts=1)
+    send(process, signal.SIGUSR1, tmp_path)
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert calls(tmp_path) == ["show job 77"]
+
+
+def test_caches_are_the_attempts_own_and_go_with_it(job, tmp_path):
+    process = job("mkdir -p $NUMBA_CACHE_DIR; echo $NUMBA_CACHE_DIR $TORCHINDUCTOR_CACHE_DIR", SLURM_RESTART_COUNT="2")
+    text, _ = process.communicate(timeout=30)
+    assert text.split() == [f"{tmp_path}/hms-77-2/numba", f"{tmp_path}/hms-77-2/inductor"]
+    assert not (tmp_path / "hms-77-2").exists()

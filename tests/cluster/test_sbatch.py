@@ -1,0 +1,138 @@
+"""The job scripts: what is checked in is what is printed, and what is printed says what the configuration says."""
+
+import re
+import subprocess
+
+import pytest
+
+from hms_dist.cli import main
+from hms_dist.cluster.sbatch import Sbatch, script
+from hms_dist.cluster.settings import ClusterConfig, RenderJob, Resources, SeedsJob
+from hms_dist.config import load
+from hms_dist.errors import UserError
+
+JOBS = ("render", "finish", "train", "seeds")
+CLUSTERS = ("gpu_cluster", "container_cluster", "local")
+
+
+def options(text):
+    """The #SBATCH lines of a script."""
+    return dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", text, re.MULTILINE))
+
+
+def variables(text):
+    return dict(re.findall(r"^(\w+)=([^ \n]*|\(.*\))(?: #.*)?$", text.split("shift")[0], re.MULTILINE))
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_checked_in_scripts_are_what_is_printed(job, repository, capsys):
+    assert main(["sbatch", job, "--config", str(repository / "configs/slurm/gpu_cluster.yaml")]) == 0
+    assert capsys.readouterr().out == (repository / f"slurm/{job}.sbatch").read_text()
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+@pytest.mark.parametrize("job", JOBS)
+def test_every_cluster_gives_shell_that_parses_and_can_be_stopped(job, cluster, repository):
+    text = script(load(Sbatch, ["--config", str(repository / f"configs/slurm/{cluster}.yaml"), "--job", job]))
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert "--requeue" in text.replace("#SBATCH --requeue", "--requeue")
+    found = options(text)
+    assert found["signal"].startswith("B:USR1@")
+    assert found["open-mode"] == "append"
+    assert {path.stem for path in (repository / "configs/slurm").iterdir()} == set(CLUSTERS)
+
+
+def test_the_options_say_what_the_configuration_says():
+    config = Sbatch(
+        job="train", account="eeg", partition="a", options=("--qos=long",), warn_s=77, max_restarts=4,
+        container=("apptainer", "exec", "my image.sif"), environment={"NCCL_SOCKET_IFNAME": "ib 0"},
+        setup=("module load x",),
+        train=Resources(
+            nodes=3, gpus=4, cpus=40, memory_gb=99, time="08:00:00", partition="b", options=("--exclusive",)
+        ),
+    )  # fmt: skip
+    text = script(config)
+    expected = {
+        "account": "eeg", "partition": "b", "nodes": "3", "ntasks-per-node": "1", "gpus-per-node": "4",
+        "cpus-per-task": "40", "mem": "99G", "time": "08:00:00", "signal": "B:USR1@77", "qos": "long", "exclusive": "",
+    }  # fmt: skip
+    assert expected.items() <= options(text).items()
+    assert "array" not in options(text)
+    assert "module load x\nexport NCCL_SOCKET_IFNAME='ib 0'\n" in text
+    assert {"max_restarts": "4", "ranks": "4", "container": "(apptainer exec 'my image.sif')"}.items() <= variables(
+        text
+    ).items()
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_nothing_is_asked_that_was_not_configured(gpus):
+    found = options(script(Sbatch(job="train", train=Resources(gpus=gpus))))
+    assert {"account", "partition"}.isdisjoint(found)
+    assert ("gpus-per-node" in found) == bool(gpus)
+
+
+def test_the_array_of_runs_has_a_task_for_each_seed_with_each_fold(tmp_path):
+    seeds, folds = (7, 0, 4294967295), (0, "none")
+    text = script(Sbatch(job="seeds", seeds=SeedsJob(seeds=seeds, folds=folds)))
+    assert options(text)["array"] == "0-5"
+    arithmetic = text[text.index("\nseed=") : text.index("\njob=")]
+    lists = "\n".join(line for line in text.splitlines() if re.match(r"(seeds|folds)=", line))
+    found = set()
+    for task in range(6):
+        shell = f"runs=R SLURM_ARRAY_TASK_ID={task}\n{lists}\n{arithmetic}\necho $seed $fold $run"
+        found.add(subprocess.run(["bash", "-euc", shell], capture_output=True, text=True, check=True).stdout.strip())
+    assert found == {f"{seed} {fold} R/seed-{seed}-fold-{fold}" for seed in seeds for fold in folds}
+
+
+@pytest.mark.parametrize(("job", "words"), [("render", ["DATA"]), ("train", ["SHARDS"]), ("finish", [])])
+def test_too_few_words_are_refused_before_anything_runs(job, words, tmp_path):
+    done = subprocess.run(
+        ["bash", "-s", *words], input=script(Sbatch(job=job, setup=("exit 9",))), cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"usage: sbatch slurm/{job}.sbatch ")
+
+
+def test_training_is_submitted_from_the_checkout(tmp_path):
+    done = subprocess.run(
+        ["bash", "-s", "SHARDS", "RUN"], input=script(Sbatch(job="train")), cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "submit from the folder of train.py\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Resources(cpus=0), "cpus: expected at least 1, found 0"),
+        (lambda: Resources(gpus=-1), "gpus: expected at least 0, found -1"),
+        (lambda: Resources(gpus=2, ranks=4), "ranks: one a GPU, found 4 ranks and 2 GPUs; leave ranks out"),
+        (lambda: Resources(ranks=0), "ranks: expected at least 1 or null, found 0"),
+        (lambda: Resources(gpus=8, cpus=4), "cpus: 8 ranks on a node need as many, found 4"),
+        (lambda: Resources(time="a day"), "time: expected minutes, HH:MM:SS or D-HH:MM:SS, found 'a day'"),
+        (
+            lambda: Resources(options=("qos=1",)),
+            "options: expected options of sbatch such as --qos=long, found 'qos=1'",
+        ),
+        (lambda: RenderJob(slices=0), "slices: expected at least 1, found 0"),
+        (lambda: RenderJob(nodes=2), "nodes: each task of an array runs on one node, found 2; use the train job"),
+        (lambda: SeedsJob(seeds=(1, 1)), "seeds: expected different values, at least one, found [1, 1]"),
+        (lambda: SeedsJob(folds=()), "folds: expected different values, at least one, found []"),
+        (lambda: SeedsJob(folds=(-1,)), "folds: expected numbers from 0, or none, found [-1]"),
+        (lambda: SeedsJob(seeds=(2**32,)), "seeds: expected 0 to 4294967295, found 4294967296"),
+        (lambda: ClusterConfig(warn_s=0), "warn_s: expected at least 1 second, found 0"),
+        (lambda: ClusterConfig(max_restarts=-1), "max_restarts: expected at least 0, found -1"),
+        (lambda: ClusterConfig(environment={"A B": "1"}), "environment: 'A B' cannot name a variable"),
+    ],
+)
+def test_what_cannot_be_is_refused_naming_the_option(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+def test_a_list_of_seeds_from_the_command_line():
+    config = load(Sbatch, ["--job", "seeds", "--seeds.seeds", "[3, 5]", "--seeds.folds", "[none]"])
+    assert (config.seeds.seeds, config.seeds.folds) == ((3, 5), ("none",))
+    with pytest.raises(UserError, match="seeds: expected different values"):
+        load(Sbatch, ["--job", "seeds", "--seeds.seeds", "[3, 3]"])

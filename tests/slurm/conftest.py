@@ -1,0 +1,154 @@
+"""A real Slurm of two nodes on this machine, started for these tests, and the jobs they submit to it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+
+from hms_dist.cluster.sbatch import Sbatch, script
+from hms_dist.config import load
+
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE")
+BIN = Path(sys.executable).parent
+
+
+class Cluster:
+    """The local Slurm, as a user at its command line."""
+
+    def __init__(self, folder: Path, repository: Path) -> None:
+        self.folder, self.repository = folder, repository
+        self.port = _free_ports()
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SLURM")},
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "LOCAL_SLURM_PORT": str(self.port),
+        }
+
+    def start(self) -> subprocess.CompletedProcess[str]:
+        return self._local_slurm("start")
+
+    def stop(self) -> None:
+        self._local_slurm("stop")
+
+    def call(self, *words: object) -> str:
+        done = subprocess.run(
+            [str(word) for word in words],
+            cwd=self.repository,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def submit(self, job: str, logs: Path, *words: object, sbatch: tuple[str, ...] = (), **options: object) -> str:
+        """Submit the script that configs/slurm/local.yaml gives for this checkout; the job's number."""
+        logs.mkdir(exist_ok=True)
+        given = ["--config", str(self.repository / "configs/slurm/local.yaml"), "--job", job]
+        setup = [f"export PATH={BIN}:$PATH PYTHONPATH={self.repository} TMPDIR={self.folder}"]
+        words_of_options = [f"--{name.replace('__', '.')}={value}" for name, value in options.items()]
+        text = script(load(Sbatch, [*given, f"--setup={setup}", *words_of_options]))
+        path = logs / f"{job}.sbatch"
+        path.write_text(text)
+        array = "%A_%a" if "#SBATCH --array" in text else "%j"
+        found = self.call(
+            "sbatch", "--parsable", f"--output={logs}/{job}-{array}.log", *sbatch, path, *words
+        )  # fmt: skip
+        return found.strip()
+
+    def show(self, job: str) -> dict[str, str]:
+        """What the scheduler says of a job or an array's task."""
+        return dict(re.findall(r"(\w+)=(\S*)", self.call("scontrol", "--oneliner", "show", "job", job)))
+
+    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = 150) -> None:
+        """Wait until a condition holds; on failure, say everything that was logged."""
+        began = time.monotonic()
+        while not until():
+            if time.monotonic() - began > limit_s:
+                pytest.fail(f"waited {limit_s} s in vain\n{self.account(logs)}")
+            time.sleep(0.2)
+
+    def end(self, job: str, logs: Path, limit_s: float = 150) -> dict[str, str]:
+        """Wait for the end of a job, which must be a good one."""
+        self.wait(lambda: self.show(job)["JobState"] in ENDED, logs, limit_s)
+        found = self.show(job)
+        assert found["JobState"] == "COMPLETED", self.account(logs)
+        return found
+
+    def account(self, logs: Path) -> str:
+        """The queue, the jobs' logs and the daemons' logs."""
+        parts = [self.call("squeue"), self.call("sinfo")]
+        for path in [*sorted(logs.rglob("*.log")), *sorted((self.folder / "logs").iterdir())]:
+            parts.append(f"== {path}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
+        return "\n".join(parts)
+
+    def kill_daemons(self, node: str) -> None:
+        """SIGKILL a node's slurmd and its job steps' daemons; the jobs' own processes are orphaned."""
+        log = str(self.folder / f"logs/slurmd-{node}.log")
+        for entry in Path("/proc").glob("[0-9]*/fd/*"):
+            try:
+                if os.readlink(entry) == log:
+                    os.kill(int(entry.parts[2]), signal.SIGKILL)
+            except OSError:
+                continue
+
+    def processes(self, **variables: str) -> list[int]:
+        """Processes of this Slurm's jobs whose environment holds these variables."""
+        wanted = {f"{name}={value}".encode() for name, value in variables.items()}
+        wanted.add(f"SLURM_CONF={self.folder / 'slurm.conf'}".encode())
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if wanted <= set(entry.read_bytes().split(b"\0")):
+                    found.append(int(entry.parts[2]))
+            except OSError:
+                continue
+        return found
+
+    def _local_slurm(self, verb: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self.repository / "scripts/local_slurm.sh"), verb, str(self.folder)]
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _free_ports() -> int:
+    """The first of three neighbouring ports that nobody listens to."""
+    for _ in range(100):
+        first = SystemRandom().randrange(12000, 19000)
+        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+            try:
+                for number, open_socket in enumerate((one, two, three)):
+                    open_socket.bind(("", first + number))
+            except OSError:
+                continue
+            return first
+    raise OSError("no free ports")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory, repository):
+    """The two-node Slurm; tests skip where it is not installed, and fail where it does not come up."""
+    slurm = Cluster(tmp_path_factory.mktemp("slurm") / "cluster", repository)
+    started = slurm.start()
+    if started.returncode == 2:
+        pytest.skip(started.stderr.strip())
+    assert started.returncode == 0, started.stdout + started.stderr
+    yield slurm
+    slurm.stop()
+
+
+@pytest.fixture
+def up(cluster, tmp_path):
+    """The Slurm with both nodes up and no jobs but the test's own."""
+    cluster.start()
+    yield cluster
+    cluster.call("scancel", "--quiet", "--user", os.environ.get("USER", "root"))
+    cluster.wait(lambda: not cluster.call("squeue", "--noheader").strip(), tmp_path, 30)

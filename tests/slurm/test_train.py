@@ -1,0 +1,188 @@
+"""Training as Slurm jobs: two nodes, warnings in mid-epoch, lost nodes. The result is that of an undisturbed run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hms_dist.claims import read_owner
+from hms_dist.report.status import look
+from hms_dist.train.owner import CLAIM_NAME
+from hms_dist.train.record import read_metrics
+
+pytestmark = pytest.mark.slurm
+
+
+def losses(run):
+    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+
+
+def status(run):
+    return json.loads((run / "status.json").read_text())
+
+
+def owner(run):
+    return read_owner(run / CLAIM_NAME)
+
+
+def assert_same_weights(one, other):
+    first, second = (load_file(run / "final/model.safetensors") for run in (one, other))
+    assert set(first) == set(second)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def command(pid):
+    """The command line of a process; empty for one that has ended, collected or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def training(cluster, **variables):
+    """The one training process whose environment holds these variables."""
+    found = [pid for pid in cluster.processes(**variables) if _is_rank(command(pid))]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def _is_rank(line):
+    """python train.py, and not the launcher that starts it, nor its shell."""
+    words = line.split(b"\0")
+    return b"train.py" in words and not any(word.endswith(b"accelerate") for word in words)
+
+
+@contextmanager
+def asleep(pid):
+    """Stop a process while inside, so that what happens there finds it at one step."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def alone(repository, small_file, shard_set, tmp_path_factory):
+    """Start a run as one process without a cluster, made once for each set of options."""
+    made = {}
+
+    def begin(*words):
+        if words not in made:
+            made[words] = tmp_path_factory.mktemp("alone") / "run"
+            given = ["--config", small_file, "--shards", shard_set, "--out", made[words], *words]
+            done = subprocess.run(
+                [sys.executable, "train.py", *map(str, given)], cwd=repository, check=False, timeout=300,
+                env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        return made[words]
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def two_nodes(cluster, small_file, shard_set, tmp_path_factory):
+    """An undisturbed run on two nodes, in float64."""
+    cluster.start()
+    folder = tmp_path_factory.mktemp("two_nodes")
+    job = cluster.submit(
+        "train", folder / "logs", shard_set, folder / "run", "--config", small_file, "--precision", "float64"
+    )
+    cluster.end(job, folder / "logs")
+    return folder / "run"
+
+
+def test_two_nodes_train_what_one_process_trains(two_nodes, alone):
+    one = alone("--precision", "float64")
+    assert losses(two_nodes) == pytest.approx(losses(one), abs=1e-8)
+    assert len(losses(one)) == 14
+    text = (two_nodes / "train.log").read_text()
+    assert "rank 0 of 2: " in text
+    assert "rank 1 of 2: " in text
+    assert "2 rank(s) on cpu" in text
+
+
+def test_warned_twice_in_mid_epoch_it_ends_as_if_never_warned(up, small_file, shard_set, alone, tmp_path):
+    logs = tmp_path / "logs"
+    job = up.submit("seeds", logs, shard_set, tmp_path / "runs", "--config", small_file)
+    warned, spared = (tmp_path / f"runs/seed-{seed}-fold-0" for seed in (1, 0))
+    for attempt, step in enumerate((2, 9)):
+        up.wait(lambda step=step: len(losses(warned)) >= step, tmp_path)
+        with asleep(training(up, SLURM_ARRAY_JOB_ID=job, SLURM_ARRAY_TASK_ID="1")):
+            up.call("scancel", "--signal=USR1", "--batch", f"{job}_1")
+            up.wait((warned / "stop").exists, tmp_path)
+        up.wait(lambda attempt=attempt: up.show(f"{job}_1").get("Restarts") == str(attempt + 1), tmp_path)
+        assert step <= len(losses(warned)) <= step + 4
+    found = up.end(f"{job}_1", tmp_path)
+    assert (found["Restarts"], found["JobName"]) == ("2", "hms-seed-1-fold-0")
+    assert up.end(f"{job}_0", tmp_path)["Restarts"] == "0"
+    assert_same_weights(warned, alone("--seed", "1"))
+    assert losses(spared) == losses(alone("--seed", "0"))
+    assert (tmp_path / f"runs/logs/seed-1-fold-0-{job}_1.log").read_text().count("back into the queue") == 2
+    assert look(warned).job == f"{job}_1.2"
+
+
+def test_a_killed_rank_and_a_lost_node_cost_two_restarts_and_nothing_else(
+    up, small_file, shard_set, two_nodes, tmp_path
+):
+    """First the rank on the second node is killed, then n2 goes down with all that runs on it."""
+    out = tmp_path / "run"
+    words = ("--config", small_file, "--precision", "float64", "--checkpoint_every", 3)
+    job = up.submit("train", tmp_path / "logs", shard_set, out, *words)
+    up.wait(lambda: len(losses(out)) >= 4, tmp_path)
+    os.kill(training(up, SLURM_JOB_ID=job, SLURM_NODEID="1"), signal.SIGKILL)
+    up.wait(lambda: up.show(job)["Restarts"] == "1", tmp_path)
+    up.wait(lambda: status(out)["state"] == "running" and len(losses(out)) >= 8, tmp_path)
+    on_n2 = up.processes(SLURM_JOB_ID=job, SLURM_NODEID="1")
+    assert on_n2
+    up.kill_daemons("n2")
+    for pid in on_n2:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    up.wait(lambda: up.show(job)["JobState"] != "RUNNING", tmp_path)
+    up.start()
+    assert up.end(job, tmp_path)["Restarts"] == "2"
+    assert losses(out) == losses(two_nodes)
+    assert_same_weights(out, two_nodes)
+
+
+def test_an_orphan_on_a_node_given_up_for_lost_writes_nothing(up, small_file, shard_set, alone, tmp_path):
+    """Only a node's daemons die. The run there sleeps until the next attempt is at it elsewhere, then wakes up."""
+    words = (shard_set, tmp_path / "runs", "--config", small_file)
+    job = up.submit("seeds", tmp_path / "logs", *words, seeds__seeds="[1]")
+    run = tmp_path / "runs/seed-1-fold-0"
+    up.wait(lambda: len(losses(run)) >= 3, tmp_path)
+    orphan = training(up, SLURM_ARRAY_JOB_ID=job)
+    with asleep(orphan):
+        node = up.show(f"{job}_0")["NodeList"]
+        up.kill_daemons(node)
+        up.wait(lambda: owner(run) and owner(run).attempt == 1, tmp_path)
+        assert up.show(f"{job}_0")["NodeList"] != node
+    up.wait(lambda: not command(orphan), tmp_path, 60)
+    assert up.end(f"{job}_0", tmp_path)["Restarts"] == "1"
+    log = (tmp_path / f"runs/logs/seed-1-fold-0-{job}_0.log").read_text()
+    assert "another job took this run over; this one stops and writes nothing more" in log
+    assert_same_weights(run, alone("--seed", "1"))
+    assert losses(run) == losses(alone("--seed", "1"))
+
+
+def test_a_run_that_is_refused_is_not_tried_again(up, small_file, shard_set, tmp_path):
+    job = up.submit(
+        "train", tmp_path / "logs", shard_set, tmp_path / "run", "--config", small_file, "--selection.min_votes", 1000
+    )
+    began = time.monotonic()
+    up.wait(lambda: up.show(job)["JobState"] == "FAILED", tmp_path)
+    assert up.show(job)["Restarts"] == "0"
+    assert time.monotonic() - began < 150
+    assert "selection leaves 0 of" in (tmp_path / f"logs/train-{job}.log").read_text()
+    assert not (tmp_path / "run").exists()
