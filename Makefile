@@ -2,7 +2,7 @@
 # make test-slow: everything else that this machine can run.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := dev,fast,report,trackers,weights
+EXTRAS := dev,fast,report,search,trackers,weights
 
 .PHONY: help setup demo test test-slow lint clean
 
