@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,12 @@ from hms_dist.labels import CLASSES
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.parts import Parts, parts_folder
-from hms_dist.predict.tta import mean_answers, with_mirrors
+from hms_dist.predict.tta import mean_answers, mirrored_canvas
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
 from hms_dist.shards.index import Rows
 from hms_dist.train.checkpoint import load_weights
-from hms_dist.train.data import ShardSet, open_shards, panel_recipes, split_rows
+from hms_dist.train.data import ShardSet, composed_by, open_shards, panel_recipes, split_rows
 from hms_dist.train.evaluate import evaluating, groups_of, in_order, padded
 from hms_dist.train.folder import stored_weights
 from hms_dist.train.owner import owned
@@ -55,7 +54,7 @@ def run(command: Predict) -> None:
     config = opened_run(command)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False, storage=command.storage)
     check_rows(command.out, shards.index.ids("eeg_id"))
-    shards = with_mirrors(shards, command.tta)
+    shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
     task = open_task(config, shards.canvas)
     model, facts = _load_model(command, config)
     _check_recipe(command.shards, facts["panels"], shards)

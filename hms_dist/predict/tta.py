@@ -3,7 +3,7 @@
 The 16th place averaged the probabilities of a recording and of the one with left and right exchanged (seed 002).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.config import CanvasConfig
 from hms_dist.errors import UserError
 from hms_dist.shards.index import Rows
+from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.loader import Request, load
-from hms_dist.train.data import ShardSet, with_flips
+from hms_dist.train.data import ShardSet
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import Task
 
@@ -31,14 +34,15 @@ def check_mirrors(config: TrainConfig, mirrors: Sequence[Mirror]) -> None:
         )
 
 
-def with_mirrors(shards: ShardSet, mirrors: Sequence[Mirror]) -> ShardSet:
-    """A shard set read with all that its mirror images need. Raises UserError if its canvas cannot be flipped."""
+def mirrored_canvas(config: CanvasConfig, specs: Mapping[str, PanelSpec], mirrors: Sequence[Mirror]) -> Canvas:
+    """The canvas for the panels `specs` that can draw all mirror images. Raises UserError if it cannot be flipped."""
+    plain = Canvas(config, specs, flips=False)
     if "flip" not in mirrors:
-        return shards
+        return plain
     try:
-        return with_flips(shards)
+        return Canvas(config, specs)
     except UserError as error:
-        raise UserError(f"tta: flip is not possible here ({error}); leave it out") from error
+        raise UserError(f"tta: no flip of what this run was trained on ({error}); leave flip out") from error
 
 
 @torch.no_grad()
