@@ -19,8 +19,14 @@ VERBS = {
     "verify": ("hms_dist.verify", "Verify", "check a shard set, every byte of it, and repair it"),
     "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
-    "predict": ("hms_dist.predict.infer", "Predict", "predict every row of a shard set with a trained run"),
+    "grid": ("hms_dist.grid.grid", "Grid", "train recipes x seeds x folds, one run after another"),
+    "oof": ("hms_dist.grid.oof", "Oof", "join the held-out predictions of all folds into one table"),
+    "ablation": ("hms_dist.grid.ablation", "Ablation", "compare canvases and models on one shard set, as a table"),
+    "stages": ("hms_dist.grid.stages", "Stages", "compare the stages of training, fold by fold, as a table"),
+    "search": ("hms_dist.search.study", "Search", "search hyperparameters, in trials that many jobs share"),
+    "predict": ("hms_dist.inference", "PredictAny", "predict a shard set or recordings with a trained run"),
     "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),
+    "report": ("hms_dist.report.page", "Report", "write a page about runs and predictions, one HTML file"),
 }
 """Verb -> module, options class, one line of help."""
 
