@@ -12,7 +12,7 @@ from hms_dist.report.page_html import Html, escaped
 Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 400, 250
 """Of a chart, in units of which a text line is 12 high: about the pixels of a phone."""
-LEFT, RIGHT, TOP, BOTTOM = 56, 18, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 18, 10, 40
 """Room around the drawing."""
 NUM_COLOURS = 8
 MAX_POINTS = 200
@@ -69,7 +69,7 @@ def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, 
     marks = [_tick_x(RIGHT + tick * scale, 4, height - BOTTOM, tick) for tick in ticks]
     for line, (name, values) in enumerate(zip(names, parts, strict=True)):
         top = line * row
-        marks.append(f'<text x="{RIGHT}" y="{top + 13}">{escaped(name)}: {values.sum():.4f}</text>')
+        marks.append(f'<text x="{RIGHT + 4}" y="{top + 13}">{escaped(name)}: {values.sum():.4f}</text>')
         starts = RIGHT + scale * np.concatenate([[0.0], np.cumsum(values)[:-1]])
         marks += [
             f'<rect class="{style_of(number)}" fill="currentColor" x="{start:.1f}" y="{top + 18}" '

@@ -20,8 +20,8 @@ from hms_dist.train.run_canvas import read_canvas
 
 HEADING = "Best and worst rows"
 EXPLAINED = (
-    "The rows of its validation fold that a run predicts best and worst, as its model sees them (colours of the page "
-    "do not apply: pictures are gray on white), with the experts' votes beside what it says."
+    "The rows of its validation fold that a run predicts best and worst, as its model sees them, with the experts' votes "
+    "beside what it says."
 )
 
 
@@ -62,15 +62,17 @@ def _article(heading: str, rank: int, shards: ShardSet, item: ScoredTable, place
     key = str(shards.index.frame["key"].iloc[row])
     votes = shards.index.votes[row]
     said = f"{heading} {rank}: {key}"
-    alt = f"Canvas of {key}; most votes for {CLASSES[votes.argmax()]}, predicted {CLASSES[item.prediction[place].argmax()]}"
+    consensus, guess = CLASSES[votes.argmax()], CLASSES[item.prediction[place].argmax()]
+    alt = f"Canvas of {key}; most votes for {consensus}, predicted {guess}"
+    head = ["class", "votes", "share of votes", "predicted"]
     rows = [
-        [name, str(count), barred(f"{share:.1%}", share, 0), barred(f"{guess:.1%}", guess, 1)]
-        for name, count, share, guess in zip(CLASSES, votes, item.truth[place], item.prediction[place], strict=True)
+        [name, str(count), barred(f"{share:.1%}", share, 0), barred(f"{value:.1%}", value, 1)]
+        for name, count, share, value in zip(CLASSES, votes, item.truth[place], item.prediction[place], strict=True)
     ]
     return Html(
-        f"<article><h3>{escaped(said)}</h3>\n{paragraph(f'KL {item.row_kl[place]:.4f}, {votes.sum()} votes.')}"
+        f"<article><h3>{escaped(said)}</h3>\n{paragraph(f'KL {item.row_kl[place]:.4f}, votes: {votes.sum()}.')}"
         f"{_picture(shards, row, key, alt)}"
-        f"{table(f'Votes and prediction of {key}', ['class', 'votes', 'share of votes', 'predicted'], rows)}</article>\n"
+        f"{table(f'Votes and prediction of {key}', head, rows)}</article>\n"
     )
 
 

@@ -76,7 +76,7 @@ def _confusion(item: Quality) -> Html:
         [name, *(shaded(str(count), count / total) for count in line)]
         for name, line, total in zip(CLASSES, item.confusion.tolist(), totals, strict=True)
     ]
-    return table(f"Confusion of {item.name}", ["votes say", *CLASSES], rows)
+    return table(f"Confusion of {item.name}", ["votes", *CLASSES], rows)
 
 
 def calibration_section(tables: Sequence[ScoredTable]) -> Html:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,5 +108,5 @@ def _json_of(path: Path) -> dict[str, Any]:
 def _recipe(command: Sequence[str]) -> str | None:
     """The names of the files that stand behind --config in a command."""
     words = [part for word in command for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    files = [file for option, file in zip(words, words[1:], strict=False) if option == "--config"]
+    files = [file for option, file in pairwise(words) if option == "--config"]
     return " + ".join(Path(file).stem for file in files) or None
