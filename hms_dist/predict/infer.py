@@ -23,6 +23,7 @@ from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.parts import Parts, parts_folder
 from hms_dist.predict.tta import mean_answers, mirrored_canvas
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.provenance import Source
 from hms_dist.run import LOG
 from hms_dist.shards.index import Rows
 from hms_dist.train.checkpoint import load_weights
@@ -31,6 +32,7 @@ from hms_dist.train.evaluate import evaluating, groups_of, in_order, padded
 from hms_dist.train.folder import stored_weights
 from hms_dist.train.owner import owned
 from hms_dist.train.run_canvas import read_canvas
+from hms_dist.train.seen import stored_record
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stop import die_with_launcher
 from hms_dist.train.task import Task, open_task
@@ -57,6 +59,7 @@ def run(command: Predict) -> None:
     shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
     task = open_task(config, shards.canvas)
     model, facts = _load_model(command, config)
+    source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
     _check_recipe(command.shards, facts["panels"], shards)
     folder = parts_folder(command.out)
     is_main = launched_rank() == 0
@@ -71,7 +74,7 @@ def run(command: Predict) -> None:
             if world.is_main:
                 folds = held_out_folds(config, shards, str(facts["shards"]))
                 found = answers[:, : len(CLASSES)]
-                write_predictions(command.out, prediction_table(shards.index.frame, folds, found))
+                write_predictions(command.out, prediction_table(shards.index.frame, folds, found), [source])
                 LOG.info("%d rows predicted: %s", len(shards.index), command.out)
         finally:
             world.accelerator.end_training()

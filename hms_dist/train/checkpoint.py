@@ -172,12 +172,12 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
         raise UserError(f"{folder}: holds no averaged weights, the run kept no average; take the raw ones")
     path = found / (EMA_NAME if averaged and weights != "raw" else MODEL_NAME)
     fit_weights(model, read_weights(path), str(path))
-    return _read_json(found / (META_NAME if (found / META_NAME).is_file() else STATE_NAME))
+    return read_meta(found)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The metadata of `save_weights`."""
-    return _read_json(folder / META_NAME)
+    """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
+    return _read_json(folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME))
 
 
 def product_file(folder: Path, *, averaged: bool) -> Path:

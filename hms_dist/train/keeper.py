@@ -102,7 +102,7 @@ class Keeper:
         self.best = {"val_kl": val_kl, "epoch": epoch}
         save_weights(config.out / BEST, learner.raw_model, {**self.best, **self._facts()}, learner.ema)
         table = prediction_table(self._data.index.frame.iloc[rows], np.full(len(rows), config.fold), found)
-        seen = stored_record(config.out / BEST, averaged=learner.ema is not None)
+        seen = stored_record(config.out / BEST)
         write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)])
 
     def keep_final(self) -> None:

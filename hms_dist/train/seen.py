@@ -7,15 +7,15 @@ on a patient of the run's validation fold. Without a validation fold there is no
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hms_dist.errors import UserError
 from hms_dist.provenance import ModelRecord, check_out_of_fold, check_unseen, named_sources, read_sources
 from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.row_tables import read_row_table
-from hms_dist.train.checkpoint import META_NAME, product_name, read_meta
+from hms_dist.train.checkpoint import EMA_NAME, META_NAME, product_file, product_name, read_meta
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.whole_folder import HASHES_NAME, recorded_hash
+from hms_dist.train.whole_folder import HASHES_NAME, present, recorded_hash
 
 SEEN_KEY = "seen"
 """The record's place in the metadata of weights."""
@@ -39,16 +39,17 @@ def continued(record: ModelRecord, state: dict[str, Any]) -> ModelRecord:
     return replace(record, patients=record.patients | before.patients, learnt_from=learnt_from)
 
 
-def stored_record(folder: Path, *, averaged: bool) -> ModelRecord:
-    """The record of the averaged or raw weights in a folder of weights (best/, final/), with their digest.
+def stored_record(folder: Path, weights: Literal["ema", "raw"] | None = None) -> ModelRecord:
+    """The record of the weights that `load_weights` takes from a folder (best/, final/, a checkpoint), with digest.
 
     Raises UserError if the folder has none.
     """
-    value = read_meta(folder).get(SEEN_KEY)
+    found = present(folder) or folder
+    value = read_meta(found).get(SEEN_KEY)
     if value is None:
-        raise UserError(f"{folder / META_NAME}: does not say what its model has seen; train the run again")
-    weights = recorded_hash(folder, product_name(averaged=averaged))
-    return replace(ModelRecord.from_json(value), weights=weights)
+        raise UserError(f"{folder}: does not say what its model has seen; train the run again")
+    averaged = weights != "raw" and product_file(found, averaged=True).is_file()
+    return replace(ModelRecord.from_json(value), weights=recorded_hash(found, product_name(averaged=averaged)))
 
 
 def check_leaks(config: TrainConfig, index: Index, validation_rows: Rows) -> None:
@@ -81,5 +82,4 @@ def _teachers(config: TrainConfig) -> Iterator[tuple[Path, list[ModelRecord]]]:
         yield path, [source.model for source in read_sources(path)]
     weights = Path(config.model.weights)
     if all((weights.parent / name).is_file() for name in (META_NAME, HASHES_NAME)):
-        averaged = weights.name == product_name(averaged=True)
-        yield weights, [stored_record(weights.parent, averaged=averaged)]
+        yield weights, [stored_record(weights.parent, "ema" if weights.name == EMA_NAME else "raw")]
