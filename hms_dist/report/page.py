@@ -69,7 +69,7 @@ def run(command: Report) -> None:
     content = report_page(command)
     with atomic(command.out) as file:
         file.write(content.encode())
-    LOG.info("%d run(s) reported: %s", len(command.runs), command.out)
+    LOG.info("report written: %s", command.out)
 
 
 def report_page(command: Report) -> str:
@@ -112,7 +112,7 @@ def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels)
 
 def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> str:
     """The first sentence: what is reported and what is best."""
-    text = f"{len(runs)} run(s), {len(tables)} scored table(s) of predictions."
+    text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
         best = min(tables, key=lambda item: item.scores["kl"])
         scores = best.scores["strata"]["all"]

@@ -20,8 +20,8 @@ from hms_dist.train.run_canvas import read_canvas
 
 HEADING = "Best and worst rows"
 EXPLAINED = (
-    "The rows of its validation fold that a run predicts best and worst, as its model sees them, with the experts' votes "
-    "beside what it says."
+    "The rows of its validation fold that a run predicts best and worst, as its model sees them, with the experts' "
+    "votes beside what it says."
 )
 
 

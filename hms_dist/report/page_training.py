@@ -16,20 +16,44 @@ RUN_HEAD = (
     "state",
 )  # fmt: skip
 CURVES = (
-    ("Training loss", "Mean loss of each logged step's batch, by the run's own loss function.", "loss", "steps"),
-    ("Learning rate", "The highest of all parameter groups, at each logged step.", "lr", "steps"),
-    ("Validation KL", "Kaggle's metric on the validation fold after each epoch; lower is better.", "val_kl", "epochs"),
-    ("Throughput", "Pictures trained a second, over all ranks, between two log lines.", "images_per_s", "steps"),
-    ("Data wait", "Share of that time in which the trainer waited for data; 0 is ideal.", "data_wait_share", "steps"),
+    (
+        "Training loss",
+        "loss",
+        "Mean loss of each logged step's batch, by the run's own loss function.",
+        "loss",
+        "steps",
+    ),
+    ("Learning rate", "learning rate", "The highest of all parameter groups, at each logged step.", "lr", "steps"),
+    (
+        "Validation KL",
+        "KL",
+        "Kaggle's metric on the validation fold after each epoch; lower is better.",
+        "val_kl",
+        "epochs",
+    ),
+    (
+        "Throughput",
+        "images/s",
+        "Pictures trained a second, over all ranks, between two log lines.",
+        "images_per_s",
+        "steps",
+    ),
+    (
+        "Data wait",
+        "share of time",
+        "Share of that time in which the trainer waited for data; 0 is ideal.",
+        "data_wait_share",
+        "steps",
+    ),
 )
-"""Heading, what it shows, the name in metrics.jsonl, and which lines have it."""
+"""Heading, label of the axis, what it shows, the name in metrics.jsonl, and which lines have it."""
 
 
 def run_section(runs: Sequence[RunFacts]) -> Html:
     """The table of runs, and why those ended that did not finish."""
     explained = (
         "One line a run: what it trained, how well its best epoch does on the patients it held out (Kaggle's KL, lower "
-        "is better), how fast it was (median), the share of the time it waited for data (mean), and its peak GPU memory."
+        "is better), its median speed, the mean share of the time it waited for data, and its peak GPU memory."
     )
     if not runs:
         return section("Runs", explained, missing("no run was given (--runs)."))
@@ -40,16 +64,18 @@ def run_section(runs: Sequence[RunFacts]) -> Html:
 def curve_section(runs: Sequence[RunFacts]) -> Html:
     """Curves of what metrics.jsonl holds of each run; colours tell the runs apart."""
     drawn, absent = [], []
-    for heading, explained, name, kind in CURVES:
+    for heading, label, explained, name, kind in CURVES:
         curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]
         if curves:
-            picture = line_chart(f"{heading} of {len(curves)} run(s)", "step", heading.lower(), curves)
+            names = ", ".join(curve.name for curve in curves)
+            picture = line_chart(f"{heading} of {names}", "step", label, curves)
             drawn.append(figure(f"{heading}. {explained}", picture))
         else:
             absent.append(missing(f"{heading.lower()}: no run has logged it."))
-    names = [run.name for run in runs]
     explained = "How each run went, step by step; a step is one update of the weights."
-    return section("Curves", explained, *([legend(names), side_by_side(drawn)] if drawn else []), *absent)
+    return section(
+        "Curves", explained, *([legend([run.name for run in runs]), side_by_side(drawn)] if drawn else []), *absent
+    )
 
 
 def _row(run: RunFacts) -> list[str]:
