@@ -62,19 +62,23 @@ def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: F
 
 
 def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, part_names: Sequence[str]) -> Html:
-    """A bar for each of `names`, of parts [names, parts] that add up; each part has its own colour."""
+    """A bar for each of `names`, of parts [names, parts] that add up, each in its own colour; negative ones go left."""
     row, bar = 38, 16
-    ticks = _ticks(float(parts.sum(axis=1).max()))
-    height, scale = len(names) * row + BOTTOM, (WIDTH - 2 * RIGHT) / ticks[-1]
-    marks = [_tick_x(RIGHT + tick * scale, 4, height - BOTTOM, tick) for tick in ticks]
+    right, left = np.maximum(parts, 0).sum(axis=1).max(), np.maximum(-parts, 0).sum(axis=1).max()
+    step = _ticks(float(right + left))[1]
+    ticks = step * np.arange(-math.ceil(left / step - 1e-9), max(math.ceil(right / step - 1e-9), 1) + 1)
+    height, scale = len(names) * row + BOTTOM, (WIDTH - 2 * RIGHT) / (ticks[-1] - ticks[0])
+    zero = RIGHT - scale * ticks[0]
+    marks = [_tick_x(zero + tick * scale, 4, height - BOTTOM, tick) for tick in ticks]
     for line, (name, values) in enumerate(zip(names, parts, strict=True)):
         top = line * row
         marks.append(f'<text x="{RIGHT + 4}" y="{top + 13}">{escaped(name)}: {values.sum():.4f}</text>')
-        starts = RIGHT + scale * np.concatenate([[0.0], np.cumsum(values)[:-1]])
+        ends = np.where(values > 0, np.cumsum(np.maximum(values, 0)), np.cumsum(np.minimum(values, 0)))
         marks += [
-            f'<rect class="{style_of(number)}" fill="currentColor" x="{start:.1f}" y="{top + 18}" '
-            f'width="{value * scale:.1f}" height="{bar}"><title>{escaped(part)} {value:.4f}</title></rect>'
-            for number, (start, value, part) in enumerate(zip(starts, values, part_names, strict=True))
+            f'<rect class="{style_of(number)}" fill="currentColor" x="{zero + scale * min(end, end - value):.1f}" '
+            f'y="{top + 18}" width="{abs(value) * scale:.1f}" height="{bar}">'
+            f"<title>{escaped(part)} {value:.4f}</title></rect>"
+            for number, (end, value, part) in enumerate(zip(ends, values, part_names, strict=True))
         ]
     marks.append(f'<text x="{WIDTH / 2}" y="{height - 6}" text-anchor="middle">{escaped(x_label)}</text>')
     return _svg(title, height, "".join(marks))

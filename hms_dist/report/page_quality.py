@@ -44,8 +44,8 @@ def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Q
 def class_section(found: Sequence[Quality]) -> Html:
     """The KL's parts by class."""
     explained = (
-        "Which classes cost most: the parts of the six classes add up to the KL. Of a run it is the best epoch's, on "
-        "its validation fold."
+        "Which classes cost most: the parts of the six classes add up to the KL. A part below zero is a class that "
+        "gets more probability than votes. Of a run it is the best epoch's, on its validation fold."
     )
     if not found:
         return section("KL by class", explained, missing("no run has validated, and no table could be scored."))
@@ -61,8 +61,8 @@ def class_section(found: Sequence[Quality]) -> Html:
 def confusion_section(found: Sequence[Quality]) -> Html:
     """A confusion table each."""
     explained = (
-        "Rows counted by the class with most votes (down) and the most probable class (across); the shade is the share "
-        "within the line, so a good model is dark on the diagonal."
+        "Rows counted by the class with most votes (down) and the most probable class (across); the larger a share of "
+        "its line, the stronger its colour, so a good model shows a strong diagonal."
     )
     if not found:
         return section("Confusion", explained, missing("no run has validated, and no table could be scored."))
@@ -107,7 +107,7 @@ def strata_section(tables: Sequence[ScoredTable]) -> Html:
     if not tables:
         return section("Rows by votes", explained, missing(NO_TABLES))
     rows = [[item.name, *line] for item in tables for line in _strata(item)]
-    head = ["table", "rows", "held out", "number", "constant KL", "KL", "oracle KL", "gap closed"]
+    head = ["table", "rows", "number", "KL", "constant KL", "oracle KL", "gap closed", "held out"]
     lacking = [] if tables[0].oracle is not None else [missing("oracle and gap closed; they need --truth.")]
     return section("Rows by votes", explained, table("KL by number of votes", head, rows), *lacking)
 
@@ -115,15 +115,15 @@ def strata_section(tables: Sequence[ScoredTable]) -> Html:
 def _strata(item: ScoredTable) -> list[list[str]]:
     lines = []
     for name, part in item.scores["strata"].items():
-        numbers = [part["constant_kl"], part["kl"], part.get("oracle_kl")]
+        numbers = [part["kl"], part["constant_kl"], part.get("oracle_kl")]
         gap = part.get("gap_closed")
         lines.append(
             [
                 name.replace("_", " "),
-                "yes" if item.held_out else "not known",
                 str(part["num_rows"]),
                 *(NONE if number is None else f"{number:.4f}" for number in numbers),
                 NONE if gap is None else f"{gap:.1%}",
+                "yes" if item.held_out else "not known",
             ]
         )
     return lines

@@ -12,7 +12,7 @@ from hms_dist.report.page_runs import RunFacts
 NONE = "\N{EM DASH}"
 """What a table shows for something that there is not."""
 RUN_HEAD = (
-    "run", "recipe", "model", "seed", "fold", "epochs", "best KL", "best epoch", "images/s", "data wait", "memory",
+    "run", "recipe", "seed", "fold", "best KL", "best epoch", "epochs", "model", "images/s", "data wait", "memory",
     "state",
 )  # fmt: skip
 CURVES = (
@@ -84,12 +84,12 @@ def _row(run: RunFacts) -> list[str]:
     return [
         run.name,
         run.recipe or NONE,
-        config.model.name,
         str(config.seed),
         str(config.fold),
-        f"{begun} of {config.epochs}",
         f"{best['val_kl']:.4f}" if best else NONE,
         str(best["epoch"] + 1) if best else NONE,
+        f"{begun} of {config.epochs}",
+        config.model.name,
         _over(run, "images_per_s", np.median, "{:.1f}"),
         _over(run, "data_wait_share", np.mean, "{:.1%}"),
         _over(run, "gpu_memory_mb", np.max, "{:.0f} MB"),
