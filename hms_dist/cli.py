@@ -25,6 +25,9 @@ VERBS = {
     "stages": ("hms_dist.grid.stages", "Stages", "compare the stages of training, fold by fold, as a table"),
     "search": ("hms_dist.search.study", "Search", "search hyperparameters, in trials that many jobs share"),
     "predict": ("hms_dist.inference", "PredictAny", "predict a shard set or recordings with a trained run"),
+    "pseudolabel": ("hms_dist.predict.pseudolabel", "PseudoLabel", "label low-vote rows by the mean of models"),
+    "ensemble": ("hms_dist.predict.ensemble", "Ensemble", "pool models' predictions, by equal or fitted weights"),
+    "stack": ("hms_dist.predict.stack", "Stack", "fit a small network to models' predictions, or apply it"),
     "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),
     "report": ("hms_dist.report.page", "Report", "write a page about runs and predictions, one HTML file"),
 }
