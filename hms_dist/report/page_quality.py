@@ -107,25 +107,21 @@ def strata_section(tables: Sequence[ScoredTable]) -> Html:
     if not tables:
         return section("Rows by votes", explained, missing(NO_TABLES))
     rows = [[item.name, *line] for item in tables for line in _strata(item)]
-    head = ["table", "rows", "number", "KL", "constant KL", "oracle KL", "gap closed", "held out"]
-    lacking = [] if tables[0].oracle is not None else [missing("oracle and gap closed; they need --truth.")]
+    known = tables[0].oracle is not None
+    oracle = ["oracle KL", "gap closed"] if known else []
+    head = ["table", "rows", "number", "KL", "constant KL", *oracle, "held out"]
+    lacking = [] if known else [missing("oracle and gap closed; they need --truth.")]
     return section("Rows by votes", explained, table("KL by number of votes", head, rows), *lacking)
 
 
 def _strata(item: ScoredTable) -> list[list[str]]:
     lines = []
     for name, part in item.scores["strata"].items():
-        numbers = [part["kl"], part["constant_kl"], part.get("oracle_kl")]
-        gap = part.get("gap_closed")
-        lines.append(
-            [
-                name.replace("_", " "),
-                str(part["num_rows"]),
-                *(NONE if number is None else f"{number:.4f}" for number in numbers),
-                NONE if gap is None else f"{gap:.1%}",
-                "yes" if item.held_out else "not known",
-            ]
-        )
+        line = [name.replace("_", " "), str(part["num_rows"]), f"{part['kl']:.4f}", f"{part['constant_kl']:.4f}"]
+        if item.oracle is not None:
+            gap = part["gap_closed"]
+            line += [f"{part['oracle_kl']:.4f}", NONE if gap is None else f"{gap:.1%}"]
+        lines.append([*line, "yes" if item.held_out else "not known"])
     return lines
 
 

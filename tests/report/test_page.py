@@ -158,7 +158,7 @@ def test_the_gallery_shows_the_best_and_the_worst_rows(make_run, report, index, 
     assert report("--runs", run, "--shards", shard_set, "--gallery", 2) == page
 
 
-def test_what_is_missing_is_said(make_run, report, tmp_path) -> None:
+def test_what_is_missing_is_said(make_run, report, shard_set) -> None:
     run = make_run()
     (run / "metrics.jsonl").unlink()
     (run / "status.json").unlink()
@@ -174,6 +174,7 @@ def test_what_is_missing_is_said(make_run, report, tmp_path) -> None:
     ):
         assert f"Not shown: {words}" in page
     assert "<svg" not in page
+    assert [len(line) for line in cells(report("--runs", run, "--shards", shard_set), "KL by number of votes")][0] == 6
 
 
 def test_a_canvas_that_the_shard_set_cannot_fill(make_run, report, shard_set, tmp_path) -> None:
