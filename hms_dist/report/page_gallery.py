@@ -64,7 +64,7 @@ def _article(heading: str, rank: int, shards: ShardSet, item: ScoredTable, place
     said = f"{heading} {rank}: {key}"
     consensus, guess = CLASSES[votes.argmax()], CLASSES[item.prediction[place].argmax()]
     alt = f"Canvas of {key}; most votes for {consensus}, predicted {guess}"
-    head = ["class", "votes", "share of votes", "predicted"]
+    head = ["class", "votes", "share", "predicted"]
     rows = [
         [name, str(count), barred(f"{share:.1%}", share, 0), barred(f"{value:.1%}", value, 1)]
         for name, count, share, value in zip(CLASSES, votes, item.truth[place], item.prediction[place], strict=True)

@@ -81,6 +81,13 @@ def test_its_text_can_be_read(browser, report, dark: bool) -> None:
     assert min(browser.value(boxes)) > 9
 
 
+def test_votes_and_predictions_fit_a_phone(browser, report) -> None:
+    browser.open(report, width=390)
+    rooms = browser.value("[...document.querySelectorAll('article .wide')].map(w => [w.scrollWidth, w.clientWidth])")
+    assert len(rooms) == 6
+    assert all(needed <= there for needed, there in rooms)
+
+
 def test_charts_keep_their_words_inside(browser, report) -> None:
     browser.open(report, width=1280)
     outside = """[...document.querySelectorAll('svg[role=img] text')].filter(t => {
