@@ -5,13 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.files import sha256_of
 from hms_dist.labels import CLASSES
 from hms_dist.predict.pseudolabel import PseudoLabel, run, unsure_eegs
 from hms_dist.predictions import read_predictions
 from hms_dist.provenance import Source, read_sources
 from hms_dist.stream.overlay import OverlayConfig, overlay_targets
+from hms_dist.train.data import open_run_data
+from hms_dist.train.seen import stored_record
+from hms_dist.train.settings import TrainConfig
 
 
 def pseudolabel(*words):
@@ -116,3 +121,25 @@ def test_no_label_left_is_refused(models, shard_set, tmp_path):
 def test_options_that_cannot_be(models, shard_set, tmp_path, words, message):
     with pytest.raises(UserError, match=message):
         pseudolabel("--predictions", *models[0], *options(shard_set, tmp_path), *words)
+
+
+def test_from_a_trained_run_to_the_run_that_learns_from_it(trained, shard_set, small_file, tmp_path, capsys):
+    """A run of fold 0 may learn from what a run of fold 0 says, no run of another fold may."""
+    assert (
+        main(["predict", "--run", str(trained), "--shards", str(shard_set), "--out", str(tmp_path / "p.parquet")]) == 0
+    )
+    (source,) = read_sources(tmp_path / "p.parquet")
+    assert source == Source(model=stored_record(trained / "best"))
+    assert source.model.weights == sha256_of(trained / "best/ema.safetensors")
+    also = ["--max_votes", 1000, "--max_other", "null"]
+    pseudolabel("--predictions", tmp_path / "p.parquet", *options(shard_set, tmp_path, *also))
+    assert json.loads(capsys.readouterr().out)["validation_folds_unseen"] == {"3": [0]}
+    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / "run")]
+    words += ["--overlay.file", str(tmp_path / "labels.parquet")]
+    data = open_run_data(load(TrainConfig, [*words, "--fold", "0"]))
+    assert len(data.labels.rows)
+    with pytest.raises(
+        UserError, match=rf"labels.parquet: its model {trained} \(fold 0 of 3\) has seen \d+ of the \d+"
+    ):
+        open_run_data(load(TrainConfig, [*words, "--fold", "1"]))
+    open_run_data(load(TrainConfig, [*words, "--fold", "none"]))
