@@ -90,7 +90,8 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
     if target is bool and not values:
         return [f"{option}=true"]
     item = _item_of(target)
-    if item is None or not values or values[0].startswith("[") or values == ["null"]:
+    alone = values[0] if len(values) == 1 else None
+    if item is None or not values or values[0].startswith("[") or alone in _words_of(target):
         return group
     return [f"{option}={json.dumps(values) if item in (str, Path) else '[' + ', '.join(values) + ']'}"]
 
@@ -101,6 +102,13 @@ def _item_of(target: Any) -> Any:
         if typing.get_origin(choice) is tuple and typing.get_args(choice)[1:] == (Ellipsis,):
             return typing.get_args(choice)[0]
     return None
+
+
+def _words_of(target: Any) -> list[Any]:
+    """What may stand in place of a list: null, and words that the annotation names."""
+    either = typing.get_origin(target) in (typing.Union, types.UnionType)
+    choices = [one for one in typing.get_args(target) if either and typing.get_origin(one) is typing.Literal]
+    return ["null", *(word for choice in choices for word in typing.get_args(choice))]
 
 
 def _check_items(node: Any, target: Any, where: str) -> None:
