@@ -104,6 +104,8 @@ class Street:
     """Files."""
     numbers: tuple[int, ...] | None = (1,)
     """Numbers."""
+    trees: tuple[int, ...] | Literal["all", "none"] = "all"
+    """Numbers, or a word."""
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,8 @@ class Street:
     [
         ("--photos a 2024 --numbers 3 4", Street(photos=(Path("a"), Path("2024")), numbers=(3, 4))),
         ("--numbers null --photos a", Street(photos=(Path("a"),), numbers=None)),
+        ("--trees none", Street(trees="none")),
+        ("--trees 1 2", Street(trees=(1, 2))),
         ("--photos [a,b] --numbers=[5]", Street(photos=(Path("a"), Path("b")), numbers=(5,))),
     ],
 )

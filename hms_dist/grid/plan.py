@@ -3,7 +3,7 @@
 import json
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from hms_dist.train.stages import open_stages
 PLACES = ("recipe", "seed", "fold")
 """What the pattern of run folders may name."""
 
+Fold = int | Literal["none"]
 Folds = tuple[int, ...] | Literal["all", "none"]
 
 
@@ -30,7 +31,7 @@ class PlannedRun:
 
     recipe: str
     seed: int
-    fold: int | Literal["none"]
+    fold: Fold
     out: Path
     words: tuple[str, ...]
     """Its options for train.py."""
@@ -81,14 +82,14 @@ def plan(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shard
     another run.
     """
     runs: list[PlannedRun] = []
-    for recipe, seed in product(recipes, seeds):
-        base = [*recipe.words, "--shards", shards, "--seed", str(seed)]
-        for fold in _folds(folds, base):
+    for recipe in recipes:
+        words = [*recipe.words, "--shards", shards]
+        config = load(TrainConfig, [*words, "--out", "unknown"], prog="train.py")
+        for seed, fold in product(seeds, _every(folds, config.num_folds)):
             folder = Path(out.format(recipe=recipe.name, seed=seed, fold=fold))
-            words = (*base, "--fold", str(fold), "--out", str(folder))
-            for stage in open_stages(load(TrainConfig, words, prog="train.py")):
-                check_folder(stage)
-            runs.append(PlannedRun(recipe.name, seed, fold, folder, words))
+            _check_run(config, seed, fold, folder)
+            place = ("--seed", str(seed), "--fold", str(fold), "--out", str(folder))
+            runs.append(PlannedRun(recipe.name, seed, fold, folder, (*words, *place)))
     _check_apart(runs)
     return runs
 
@@ -101,12 +102,19 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
             open_run_data(stage).shards.reader.close()
 
 
-def _folds(folds: Folds, words: list[str]) -> Sequence[int | Literal["none"]]:
+def _every(folds: Folds, num_folds: int) -> Sequence[Fold]:
     if folds == "none":
         return ("none",)
-    if folds == "all":
-        return range(load(TrainConfig, [*words, "--out", "unused"], prog="train.py").num_folds)
-    return folds
+    return range(num_folds) if folds == "all" else folds
+
+
+def _check_run(config: TrainConfig, seed: int, fold: Fold, out: Path) -> None:
+    try:
+        config = replace(config, seed=seed, fold=fold, out=out)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for stage in open_stages(config):
+        check_folder(stage)
 
 
 def _check_apart(runs: list[PlannedRun]) -> None:

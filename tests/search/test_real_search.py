@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ def alive(words):
     found = []
     for entry in os.listdir("/proc"):
         try:
-            command = open(f"/proc/{entry}/cmdline").read().split("\0") if entry.isdigit() else []
+            command = Path(f"/proc/{entry}/cmdline").read_text().split("\0") if entry.isdigit() else []
         except OSError:
             continue
         if all(word in command for word in words):
