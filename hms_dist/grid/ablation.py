@@ -107,18 +107,18 @@ def compared(recipes: Sequence[Recipe], runs: Sequence[PlannedRun]) -> pd.DataFr
     rows, panels_of = [], {}
     for recipe in recipes:
         folders = [run.out for run in runs if run.recipe == recipe.name]
-        predictions, index = assembled(folders)
+        held_out = assembled(folders)
         panels_of[recipe.name] = _panels(folders[0])
         model, canvas = recipe.options["model.name"], Path(recipe.options["canvas"]).stem
         speed = float(np.mean([images_per_s(folder) for folder in folders]))
-        rows.append((recipe.name, model, canvas, scores(predictions, index), speed))
+        rows.append((recipe.name, model, canvas, scores(held_out.table, held_out.index), speed))
     columns = list(dict.fromkeys(panel for panels in panels_of.values() for panel in panels))
     table = [
         {"model": model, "canvas": canvas, **{panel: panel in panels_of[name] for panel in columns}, **found,
          "images_per_s": speed}
         for name, model, canvas, found, speed in sorted(rows, key=lambda row: row[3]["kl"])
     ]  # fmt: skip
-    constant = {"model": "constant", "canvas": "", **dict.fromkeys(columns, False), **_constant(index)}
+    constant = {"model": "constant", "canvas": "", **dict.fromkeys(columns, False), **_constant(held_out.index)}
     return pd.DataFrame([*table, {**constant, "images_per_s": float("nan")}])
 
 

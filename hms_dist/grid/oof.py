@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from hms_dist.errors import UserError
+from hms_dist.labels import Ints
 from hms_dist.predictions import check_rows, read_predictions, write_predictions
-from hms_dist.provenance import read_sources
+from hms_dist.provenance import Source, check_out_of_fold, named_sources
 from hms_dist.run import LOG
 from hms_dist.shards.index import Index, open_set
 from hms_dist.train.checkpoint import META_NAME
@@ -42,24 +43,36 @@ class Oof:
 
 def run(command: Oof) -> None:
     """The verb `oof`. Raises UserError as `assembled`."""
-    table, index = assembled(command.runs, command.shards)
-    check_rows(command.out, index.ids("eeg_id"))
-    sources = [source for run in command.runs for source in read_sources(run / PREDICTIONS_NAME)]
-    write_predictions(command.out, table, sources)
-    LOG.info("%d rows, each predicted once by one of %d runs: %s", len(table), len(command.runs), command.out)
+    held_out = assembled(command.runs, command.shards)
+    check_rows(command.out, held_out.index.ids("eeg_id"))
+    write_predictions(command.out, held_out.table, held_out.sources)
+    LOG.info("%d rows, each predicted once by one of %d runs: %s", len(held_out.index), len(command.runs), command.out)
 
 
-def assembled(runs: Sequence[Path], shards: str | None = None) -> tuple[pd.DataFrame, Index]:
-    """Held-out predictions of every row, in the order of the index, and the index.
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out predictions of a shard set."""
+
+    table: pd.DataFrame
+    """A prediction table of every row, in the order of the index."""
+    index: Index
+    sources: tuple[Source, ...]
+    """The models that made it, each with its fold."""
+
+
+def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
+    """Held-out predictions of every row.
 
     `shards`: where the set is now. None: where the runs' configuration says. Raises UserError naming the run that is
-    not finished, of another shard set or split, or has other rows than its fold; and folds that are missing or twice.
+    not finished, of another shard set or split, has other rows than its fold, or has seen their patients in any way;
+    and folds that are missing or twice.
     """
     configs = [_config(run) for run in runs]
     manifest, index = open_set(shards or configs[0].shards)
     num_folds, folds = configs[0].num_folds, index.folds(configs[0].num_folds)
     run_of: dict[int, Path] = {}
-    parts = []
+    parts: list[pd.DataFrame] = []
+    sources: list[Source] = []
     for run, config in zip(runs, configs, strict=True):
         fold = _fold(run, config, num_folds)
         if fold in run_of:
@@ -67,6 +80,7 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> tuple[pd.DataF
         run_of[fold] = run
         _check_set(run, manifest.fingerprint)
         parts.append(_held_out(run, index.frame["key"][folds == fold]))
+        sources += _unseen(run, index.ids("patient_id")[folds == fold], folds[folds == fold])
     missing = sorted(set(range(num_folds)) - set(run_of))
     if missing:
         rows = int(pd.Series(folds).isin(missing).sum())
@@ -75,7 +89,7 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> tuple[pd.DataF
             "prediction; train those folds and name their runs"
         )
     table = pd.concat(parts).set_index("key").loc[index.frame["key"]].reset_index()
-    return table, index
+    return HeldOut(table, index, tuple(sources))
 
 
 def _config(run: Path) -> TrainConfig:
@@ -111,3 +125,11 @@ def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
             "folds; the table was changed; run hms-dist predict, or train the run again"
         )
     return table
+
+
+def _unseen(run: Path, patients: Ints, folds: Ints) -> tuple[Source, ...]:
+    """The models behind a run's predictions, none of which has seen `patients`, be it through what it learnt from."""
+    path = run / PREDICTIONS_NAME
+    sources = named_sources(path, "so they may have trained on its rows")
+    check_out_of_fold(path, sources, patients, folds)
+    return sources

@@ -65,7 +65,8 @@ def compared(stages: dict[str, list[Path]], shards: str | None = None) -> pd.Dat
     rows: dict[str, dict[str, float]] = {}
     sizes: dict[str, int] = {}
     for stage, runs in stages.items():
-        table, index = assembled(runs, shards)
+        held_out = assembled(runs, shards)
+        table, index = held_out.table, held_out.index
         folds = index.folds(read_config(runs[0]).num_folds)
         groups = {str(fold): table[folds == fold] for fold in np.unique(folds)} | {"overall": table}
         for fold, part in groups.items():

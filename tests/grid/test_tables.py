@@ -1,6 +1,7 @@
 """Seed 001's number, and tables of real runs against figures computed here."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, write_table
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import kaggle_kl, seed001_cv
-from hms_dist.predictions import read_predictions
+from hms_dist.predictions import read_predictions, write_predictions
+from hms_dist.provenance import Source, read_sources
 from hms_dist.shards.index import read_index
 from hms_dist.train.record import read_metrics
 
@@ -95,6 +97,7 @@ def oof_of_runs(shards, runs, joined, tmp_path):
     assert table["fold"].tolist() == index.folds(3).tolist()
     expected = joined.set_index("key").loc[table["key"], list(CLASSES)]
     assert np.array_equal(table[list(CLASSES)], expected)
+    assert [source.fold for source in read_sources(out)] == [0, 1, 2]
     with pytest.raises(UserError, match=r"no run holds out fold 1 of 3, so .* rows have no prediction"):
         assembled([runs[0], runs[2]])
     with pytest.raises(UserError, match=f"{runs[0]}: holds out fold 0, as {runs[0]} does"):
@@ -113,6 +116,13 @@ def oof_of_runs(shards, runs, joined, tmp_path):
         assembled(runs)
     (runs[1] / "best/meta.json").write_text(meta)
     kept = pd.read_parquet(runs[1] / "predictions.parquet")
+    kept.to_parquet(runs[1] / "predictions.parquet")
+    with pytest.raises(UserError, match="does not say which models made it"):
+        assembled(runs)
+    leaky = [Source(model=replace(one.model, fold=1), fold=1) for one in read_sources(out) if one.fold != 1]
+    write_predictions(runs[1] / "predictions.parquet", kept, leaky)
+    with pytest.raises(UserError, match=r"has seen \d+ of the \d+ patients that it predicts as fold 1"):
+        assembled(runs)
     pd.concat([kept[1:], table[table["fold"] == 0][:1]]).to_parquet(runs[1] / "predictions.parquet")
     with pytest.raises(UserError, match="1 rows of its fold are missing and 1 are of other folds"):
         assembled(runs)
