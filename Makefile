@@ -2,7 +2,7 @@
 # make test-slow: everything else that this machine can run.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := dev,fast,report,trackers,weights
+EXTRAS := dev,fast,report,search,trackers,weights
 
 .PHONY: help setup demo test test-slow lint clean
 
@@ -29,10 +29,10 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser and not real_data"
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or gpu or slurm or real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or gpu or slurm or browser or real_data"
 
 clean:
 	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -6,6 +6,7 @@ package is ever imported, because a class must be a known subclass of what its f
 
 import dataclasses
 import inspect
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,15 +44,8 @@ def check_words(cls: type, argv: Sequence[str]) -> None:
 
 
 def with_values(cls: type, argv: Sequence[str]) -> list[str]:
-    """Checked words with a value for every yes-or-no option that stands alone: `--repair` becomes `--repair=true`."""
-    words = list(argv)
-    for place, word in enumerate(words):
-        followed = place + 1 < len(words) and not words[place + 1].startswith("--")
-        if not word.startswith("--") or "=" in word or followed or word[2:] in _PARSERS_OWN:
-            continue
-        if _descend(cls, word[2:].split("."), word) is bool:
-            words[place] = f"{word}=true"
-    return words
+    """Checked words as the parser takes them: `--repair` becomes `--repair=true`, `--runs A B` one list of two."""
+    return [word for group in _groups(argv) for word in _with_value(cls, group)]
 
 
 def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
@@ -84,6 +78,45 @@ def check_names(node: Any, target: Any, where: str) -> None:
             check_names(item, hints[name], _join(where, str(name)))
     else:
         _check_items(node, target, where)
+
+
+def _groups(argv: Sequence[str]) -> list[list[str]]:
+    """The words, cut before each option."""
+    groups: list[list[str]] = []
+    for word in argv:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return groups
+
+
+def _with_value(cls: type, group: list[str]) -> list[str]:
+    option, *values = group
+    if not option.startswith("--") or "=" in option or option[2:] in _PARSERS_OWN:
+        return group
+    target = _descend(cls, option[2:].split("."), option)
+    if target is bool and not values:
+        return [f"{option}=true"]
+    item = _item_of(target)
+    alone = values[0] if len(values) == 1 else None
+    if item is None or not values or values[0].startswith("[") or alone in _words_of(target):
+        return group
+    return [f"{option}={json.dumps(values) if item in (str, Path) else '[' + ', '.join(values) + ']'}"]
+
+
+def _item_of(target: Any) -> Any:
+    """What a tuple of any length holds, or an optional one; None for other annotations."""
+    for choice in (target, *typing.get_args(target)):
+        if typing.get_origin(choice) is tuple and typing.get_args(choice)[1:] == (Ellipsis,):
+            return typing.get_args(choice)[0]
+    return None
+
+
+def _words_of(target: Any) -> list[Any]:
+    """What may stand in place of a list: null, and words that the annotation names."""
+    either = typing.get_origin(target) in (typing.Union, types.UnionType)
+    choices = [one for one in typing.get_args(target) if either and typing.get_origin(one) is typing.Literal]
+    return ["null", *(word for choice in choices for word in typing.get_args(choice))]
 
 
 def _check_items(node: Any, target: Any, where: str) -> None:

@@ -1,14 +1,18 @@
 """Tables of predictions: key, ids, fold and six probabilities, as Parquet or as Kaggle's submission."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.files import atomic
 from hms_dist.labels import CLASSES, VOTE_COLUMNS
+from hms_dist.provenance import Source, with_sources
 
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
 
@@ -27,16 +31,20 @@ def prediction_table(
     return table
 
 
-def write_predictions(path: Path, table: pd.DataFrame) -> None:
-    """Write Parquet, or for `.csv` Kaggle's submission columns, atomically. Raises UserError as `check_rows`."""
+def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source] = ()) -> None:
+    """Write Parquet, or for `.csv` Kaggle's submission columns, atomically. Raises UserError as `check_rows`.
+
+    `sources`: the models that made it, which the Parquet file names in its metadata (`provenance.read_sources`).
+    """
     check_rows(path, table["eeg_id"].to_numpy(np.int64))
+    _check_probabilities(path, table)
     if path.suffix == ".csv":
-        renamed = table.rename(columns=dict(zip(CLASSES, VOTE_COLUMNS, strict=True)))
+        renamed = table.sort_values("eeg_id").rename(columns=dict(zip(CLASSES, VOTE_COLUMNS, strict=True)))
         with atomic(path, "w") as file:
             renamed[["eeg_id", *VOTE_COLUMNS]].to_csv(file, index=False)
     else:
         with atomic(path) as file:
-            table.to_parquet(file, index=False)
+            pq.write_table(with_sources(pa.Table.from_pandas(table, preserve_index=False), sources), file)
 
 
 def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
@@ -48,6 +56,19 @@ def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
         raise UserError(f"{path.parent}: no such folder; make it, or choose another --out")
     if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
         raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
+
+
+def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
+    """Refuse what Kaggle refuses: no numbers, any outside of [0, 1], a sum of a row that is not 1 (np.allclose)."""
+    values = table[list(CLASSES)].to_numpy(np.float64)
+    good = ((values >= 0) & (values <= 1)).all(axis=1) & np.isclose(values.sum(axis=1), 1)
+    bad = np.flatnonzero(~good)
+    if bad.size:
+        found = ", ".join(f"{value:.6g}" for value in values[bad[0]])
+        raise UserError(
+            f"{path}: row {table['key'].iloc[bad[0]]}: expected six probabilities with a sum of 1, found {found} "
+            f"({bad.size} such rows in all); look at the row with hms-dist show, or take another checkpoint"
+        )
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

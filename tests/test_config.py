@@ -97,6 +97,32 @@ def test_other_options_may_not_stand_alone():
         load(House, ["--out", "x", "--paint.coats"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Street:
+    """Lists."""
+
+    photos: tuple[Path, ...] = ()
+    """Files."""
+    numbers: tuple[int, ...] | None = (1,)
+    """Numbers."""
+    trees: tuple[int, ...] | Literal["all", "none"] = "all"
+    """Numbers, or a word."""
+
+
+@pytest.mark.parametrize(
+    ("words", "street"),
+    [
+        ("--photos a 2024 --numbers 3 4", Street(photos=(Path("a"), Path("2024")), numbers=(3, 4))),
+        ("--numbers null --photos a", Street(photos=(Path("a"),), numbers=None)),
+        ("--trees none", Street(trees="none")),
+        ("--trees 1 2", Street(trees=(1, 2))),
+        ("--photos [a,b] --numbers=[5]", Street(photos=(Path("a"), Path("b")), numbers=(5,))),
+    ],
+)
+def test_several_words_fill_a_list(words, street):
+    assert load(Street, words.split()) == street
+
+
 def test_small_numbers_in_exponent_form_are_numbers(tmp_path):
     path = write(tmp_path, "a.yaml", "shapes: {s: {class_path: Square, init_args: {side_m: 1e-4}}}\n")
     assert load(House, ["--config", path, "--out", "x"]).shapes["s"].side_m == 1e-4

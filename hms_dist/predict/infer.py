@@ -1,76 +1,149 @@
-"""Predicting every row of a shard set with the weights of a run."""
+"""Predicting all rows of a shard set with the weights of a run, on 1 to N ranks, going on where a kill cut it short."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
 
+from hms_dist.config import to_dict
 from hms_dist.errors import UserError
+from hms_dist.files import digest
 from hms_dist.labels import CLASSES
 from hms_dist.model.build import ModelConfig, build
+from hms_dist.predict.options import PredictConfig, opened_run
+from hms_dist.predict.parts import Parts, parts_folder
+from hms_dist.predict.tta import mean_answers, mirrored_canvas
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.provenance import Source
 from hms_dist.run import LOG
-from hms_dist.stream.storage import StorageConfig
+from hms_dist.shards.index import Rows
 from hms_dist.train.checkpoint import load_weights
-from hms_dist.train.data import ShardSet, open_shards, panel_recipes, split_rows
-from hms_dist.train.evaluate import predict_rows
-from hms_dist.train.folder import read_config, stored_weights
+from hms_dist.train.data import ShardSet, composed_by, open_shards, panel_recipes, split_rows
+from hms_dist.train.evaluate import evaluating, groups_of, in_order, padded
+from hms_dist.train.folder import stored_weights
+from hms_dist.train.owner import owned
 from hms_dist.train.run_canvas import read_canvas
+from hms_dist.train.seen import stored_record
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.task import open_task
-from hms_dist.train.world import open_world
+from hms_dist.train.stop import die_with_launcher
+from hms_dist.train.task import Task, open_task
+from hms_dist.train.world import World, launched_rank, open_world
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
-    """Predict every row of a shard set with the best weights of a run (final ones of a run without a fold)."""
+class Predict(PredictConfig):
+    """Predict every row of a shard set with the weights of a run."""
 
-    run: Path
-    """Run folder."""
     shards: str
     """Folder of the shard set, or its URL (http://, s3://, gs://)."""
-    out: Path
-    """Table to write: .parquet, or .csv with Kaggle's submission columns."""
-    threads: int = 2
-    """Threads that read and decode samples."""
-    storage: StorageConfig = field(default_factory=StorageConfig)
-    """How the shard set is read; for network file systems and URLs."""
-
-    def __post_init__(self) -> None:
-        if self.out.suffix not in (".parquet", ".csv"):
-            raise ValueError(f"out: expected a name ending in .parquet or .csv, found {self.out.name}")
-        if self.threads < 1:
-            raise ValueError(f"threads: expected at least 1, found {self.threads}")
 
 
 def run(command: Predict) -> None:
-    """The verb `predict`."""
-    if not (command.run / "config.yaml").is_file():
-        raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
-    config = read_config(command.run)
+    """Predict, and write the table; every rank calls this. Rerun the same command after a kill.
+
+    Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
+    """
+    die_with_launcher()
+    config = opened_run(command)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False, storage=command.storage)
     check_rows(command.out, shards.index.ids("eeg_id"))
+    shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
+    task = open_task(config, shards.canvas)
+    model, facts = _load_model(command, config)
+    source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
+    _check_recipe(command.shards, facts["panels"], shards)
+    folder = parts_folder(command.out)
+    is_main = launched_rank() == 0
+    with owned(folder, is_main=is_main), closing(shards.reader):
+        world = open_world(config.precision, config.timeout_s)
+        try:
+            parts = Parts(
+                folder / _key(command, config, shards, model, world), num_rows=len(shards.index),
+                group_size=config.group_size, num_answers=task.num_answers,
+            )  # fmt: skip
+            answers = _answers(command, config, shards, model, world, task, parts)
+            if world.is_main:
+                folds = held_out_folds(config, shards, str(facts["shards"]))
+                found = answers[:, : len(CLASSES)]
+                write_predictions(command.out, prediction_table(shards.index.frame, folds, found), [source])
+                LOG.info("%d rows predicted: %s", len(shards.index), command.out)
+        finally:
+            world.accelerator.end_training()
+    if is_main:
+        shutil.rmtree(folder)
+
+
+def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The network with the weights asked for, on the CPU, and what was noted beside them."""
     model = build(ModelConfig(name=config.model.name, sliding_window=config.model.sliding_window), seed=0)
     if config.precision == "float64":
         model.double()
-    facts = load_weights(model, stored_weights(command.run))
-    _check_recipe(command.shards, facts["panels"], shards)
-    world = open_world(config.precision, config.timeout_s)
-    prepared: torch.nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
-    rows = np.arange(len(shards.index))
-    task = open_task(config, shards.canvas)
-    answers = predict_rows(
-        prepared, shards, rows, world, task=task, group_size=config.group_size, threads=command.threads
+    facts = load_weights(model, stored_weights(command.run, command.checkpoint), command.weights)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, facts
+
+
+def _key(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World) -> str:
+    """Digest of all that the answers depend on. Raises UserError if ranks disagree: somebody changes the run folder."""
+    weights = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        weights.update(name.encode() + tensor.numpy().tobytes())
+    key = digest(
+        {
+            "shards": shards.manifest.fingerprint,
+            "weights": weights.hexdigest(),
+            "canvas": to_dict(shards.canvas.config),
+            "model": to_dict(config.model),
+            "loss": config.loss.name,
+            "precision": config.precision,
+            "group_size": config.group_size,
+            "channels_last": config.channels_last,
+            "tta": sorted(command.tta),
+            "torch": torch.__version__,
+            "device": world.device.type,
+        }
     )
-    if world.is_main:
-        folds = held_out_folds(config, shards, str(facts["shards"]))
-        found = answers[:, : len(CLASSES)]
-        write_predictions(command.out, prediction_table(shards.index.frame, folds, found))
-        LOG.info("%d rows predicted: %s", len(rows), command.out)
+    if key != world.from_main(key):
+        raise UserError(f"{command.run}: changed while it was read; predict again, with --checkpoint step-<8 digits>")
+    return key
+
+
+def _answers(
+    command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
+) -> NDArray[np.float64]:
+    """Answers [rows, num_answers] of all rows on the main rank: those of finished parts, and the others computed."""
+    kept = parts.finished() if world.is_main else {}
+    todo = world.from_main([number for number in parts.numbers if number not in kept])
+    if kept:
+        LOG.info("%d of %d parts stand from before", len(kept), len(parts.numbers))
+    mine: Sequence[int] = todo[world.rank :: world.num_ranks]
+    prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
+    groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), config.group_size)]
+    whole = [padded(group, config.group_size)[0] for _, group in groups]
+    with evaluating(prepared):
+        found = mean_answers(
+            prepared, shards, whole, world.device, task=task, mirrors=command.tta, threads=command.threads
+        )
+        bar = tqdm(zip(groups, found, strict=True), "predict", len(groups), disable=None if world.is_main else True)
+        for number, of_part in groupby(bar, lambda item: item[0][0]):
+            kept[number] = np.concatenate([answers[: len(group)] for (_, group), answers in of_part])
+            parts.write(number, kept[number])
+    rows: list[Rows] = [parts.rows_of(number) for number in kept]
+    empty = np.empty((0, task.num_answers))
+    gathered = world.gather_rows(
+        np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate([empty, *kept.values()])
+    )
+    return in_order(np.arange(len(shards.index)), *gathered)
 
 
 def _check_recipe(folder: str, trained: Mapping[str, Any], shards: ShardSet) -> None:
@@ -80,7 +153,7 @@ def _check_recipe(folder: str, trained: Mapping[str, Any], shards: ShardSet) -> 
     if different:
         raise UserError(
             f"{folder}: its {' and '.join(different)} were rendered with other options than those the run was trained "
-            "on; render with the run's recipe"
+            "on; render with the run's recipe, its render.yaml"
         )
 
 

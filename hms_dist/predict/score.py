@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
-from hms_dist.metrics import score
+from hms_dist.metrics import bootstrap_interval, row_kl, score, strata
 from hms_dist.predictions import read_predictions, read_table
+from hms_dist.run import check_seed
 from hms_dist.shards.index import open_set
 
 
@@ -25,6 +26,19 @@ class Score:
     """A shard set's folder, or a table like train.csv."""
     truth: Path | None = None
     """truth.parquet of simulated data, for the oracle's KL and the share of the gap closed. None: left out."""
+    num_draws: int = 1000
+    """Bootstrap draws of patients that the confidence intervals come from. 0: no intervals."""
+    level: float = 0.95
+    """Share of the draws that lie within an interval, 0 to 1."""
+    seed: int = 0
+    """Seed of the draws; 0 to 2^32 - 1."""
+
+    def __post_init__(self) -> None:
+        if self.num_draws < 0:
+            raise ValueError(f"num_draws: expected 0 or more, found {self.num_draws}")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level: expected above 0 and below 1, found {self.level}")
+        check_seed("seed", self.seed)
 
 
 def run(command: Score) -> None:
@@ -42,7 +56,13 @@ def scored(command: Score) -> dict[str, object]:
     joined = _join(predictions, labels, keys, command.labels)
     votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
     truth = None if command.truth is None else _truth(command.truth, joined)
-    result = score(targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64), num_voters(votes), truth)
+    targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
+    result = score(targets, found, num_voters(votes), truth)
+    values, patients = row_kl(targets, found), joined["patient_id"].to_numpy(np.int64)
+    for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
+        result["strata"][name]["kl_interval"] = bootstrap_interval(
+            values[mask], patients[mask], num_draws=command.num_draws, level=command.level, seed=command.seed
+        )
     return {**result, "num_rows_without_prediction": len(labels) - len(joined)}
 
 

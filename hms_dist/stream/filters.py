@@ -32,7 +32,7 @@ class FilterConfig:
     """Keep rows whose KL between votes and out-of-fold prediction is below this (seed 000's prose). None: keep all."""
     predictions: tuple[Path, ...] = ()
     """For model_loss: predictions.parquet of first-stage runs, so many that each training row is in one of them,
-    predicted by a model that did not train on its patient."""
+    predicted by a model that trained neither on its patient nor on the run's validation fold (`left_out_folds`)."""
 
     def __post_init__(self) -> None:
         if (self.model_loss is None) != (not self.predictions):

@@ -25,6 +25,10 @@ class OverlayConfig:
     missing: Literal["refuse", "drop", "votes"] = "refuse"
     """Such rows that the table does not name: refuse the run, drop them from training, or leave them their votes."""
 
+    made_by_models: bool = True
+    """A run with a validation fold takes only tables that say which models made them, none of which has seen the fold.
+    False: a table that says nothing is of people, or of rules, and is taken too."""
+
     def __post_init__(self) -> None:
         if self.max_votes is not None and self.max_votes < 1:
             raise ValueError(f"overlay.max_votes: expected at least 1 or null, found {self.max_votes}")

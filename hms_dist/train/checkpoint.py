@@ -156,7 +156,7 @@ def save_weights(folder: Path, model: nn.Module, metadata: Mapping[str, Any], em
 
 
 def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] | None = None) -> dict[str, Any]:
-    """Load what `save_weights` wrote into `model`, in place; its metadata.
+    """Load what `save_weights` wrote, or a checkpoint's weights, into `model`, in place; its metadata or state.
 
     `weights`: the average or the weights without averaging; None: the average if there is one, which is what the run
     evaluated. Raises UserError if the folder is missing or damaged, lacks the average, or is of another model.
@@ -172,12 +172,22 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
         raise UserError(f"{folder}: holds no averaged weights, the run kept no average; take the raw ones")
     path = found / (EMA_NAME if averaged and weights != "raw" else MODEL_NAME)
     fit_weights(model, read_weights(path), str(path))
-    return _read_json(found / META_NAME)
+    return read_meta(found)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
+    return _read_json(folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME))
 
 
 def product_file(folder: Path, *, averaged: bool) -> Path:
     """The file of `save_weights` that holds what the run evaluated: the average if it keeps one (`averaged`)."""
-    return folder / (EMA_NAME if averaged else MODEL_NAME)
+    return folder / product_name(averaged=averaged)
+
+
+def product_name(*, averaged: bool) -> str:
+    """Name of the averaged or the raw weights in a folder of `save_weights`."""
+    return EMA_NAME if averaged else MODEL_NAME
 
 
 def _save_tensors(folder: Path, model: nn.Module, ema: Ema | None) -> None:

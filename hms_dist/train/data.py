@@ -20,6 +20,7 @@ from hms_dist.stream.reader import ShardReader
 from hms_dist.stream.storage import StorageConfig
 from hms_dist.train.labels import TrainingLabels, training_labels
 from hms_dist.train.row_labels import check_targets
+from hms_dist.train.seen import check_leaks
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import open_task
 
@@ -51,6 +52,11 @@ def open_shards(
     storage = storage or StorageConfig()
     manifest, index = open_set(location)
     return _for_canvas(location, storage, manifest, index, Canvas(canvas, manifest.panels, flips=flips))
+
+
+def composed_by(shards: ShardSet, canvas: Canvas) -> ShardSet:
+    """The same shard set read for another canvas."""
+    return _for_canvas(shards.location, shards.storage, shards.manifest, shards.index, canvas)
 
 
 def _for_canvas(
@@ -99,6 +105,7 @@ def open_run_data(config: TrainConfig) -> RunData:
     train, validation = split_rows(config, shards.index)
     open_task(config, canvas)  # refuses a canvas that the model cannot take
     labels = training_labels(shards.index, train, config.filters, config.overlay)
+    check_leaks(config, shards.index, validation)
     check_targets(labels.targets, shards.index.frame["key"].tolist())
     steps_of = count_steps(
         shards.index, labels.rows, config.selection,
@@ -134,9 +141,11 @@ def requests_of(config: TrainConfig, data: RunData, epoch: int, steps: range, gr
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:
-    """Training and validation rows: patients of the validation fold, as the index has it, against all others."""
+    """Training and validation rows: patients of the validation fold, as the index has it, against all others but those
+    of the folds left out."""
     every = np.arange(len(index))
-    if config.fold == "none":
+    if config.fold == "none" and not config.left_out_folds:
         return every, every[:0]
     folds = index.folds(config.num_folds)
-    return every[folds != config.fold], every[folds == config.fold]
+    held_out = folds == config.fold
+    return every[~held_out & ~np.isin(folds, config.left_out_folds)], every[held_out]

@@ -1,6 +1,7 @@
 """Exact evaluation: every row once at any number of ranks, gathered by row."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -40,36 +41,46 @@ def predict_rows(
     """Answers of `task` [len(rows), num_answers] for `rows`, in their order, on every rank: six probabilities first.
 
     Each group has `group_size` rows, the last one padded and its padding dropped, so that a row meets the
-    same kernels at any world size. The model is put through train() and eval(): timm's TinyViT then
-    refreshes the attention biases that it caches.
+    same kernels at any world size.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    model.eval()
     dtype = next(model.parameters()).dtype
-    mine = list(_my_groups(rows, group_size, world))
+    mine = [padded(group, group_size) for group in groups_of(rows, group_size)[world.rank :: world.num_ranks]]
     found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_answers))]
     batches = load(
         shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
     )
-    for batch, (_, kept) in zip(batches, mine, strict=True):
-        answers = task.answers(model, shards.canvas(batch.to(world.device)).to(dtype))
-        found_rows.append(batch.rows[:kept])
-        found.append(answers[:kept].cpu().double().numpy())
+    with evaluating(model):
+        for batch, (_, kept) in zip(batches, mine, strict=True):
+            answers = task.answers(model, shards.canvas(batch.to(world.device)).to(dtype))
+            found_rows.append(batch.rows[:kept])
+            found.append(answers[:kept].cpu().double().numpy())
+    return in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model through train() and eval(), so that timm's TinyViT refreshes the attention biases that it caches;
+    afterwards every module is in its mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    model.eval()
+    yield
     model.train()  # drops the biases cached for evaluation
     for module, mode in modes:
         module.training = mode
-    return _in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
 
 
-def _my_groups(rows: Rows, group_size: int, world: World) -> Iterator[tuple[Rows, int]]:
-    """This rank's groups, padded with their own first row, and how many rows of each count."""
-    for first in range(world.rank * group_size, len(rows), world.num_ranks * group_size):
-        group = rows[first : first + group_size]
-        yield np.concatenate([group, np.repeat(group[:1], group_size - len(group))]), len(group)
+def groups_of(rows: Rows, group_size: int) -> list[Rows]:
+    """Rows cut into groups of `group_size`; the last one may be shorter."""
+    return [rows[first : first + group_size] for first in range(0, len(rows), group_size)]
 
 
-def _in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:
+def padded(group: Rows, group_size: int) -> tuple[Rows, int]:
+    """A group padded with its own first row, and how many of its rows count."""
+    return np.concatenate([group, np.repeat(group[:1], group_size - len(group))]), len(group)
+
+
+def in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values in the order of `rows`; asserts that each row was evaluated exactly once."""
     order = np.argsort(found_rows, kind="stable")
     wanted = np.argsort(rows, kind="stable")

@@ -5,7 +5,7 @@ from pathlib import Path
 from hms_dist.config import from_dict, save, to_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.train.checkpoint import Checkpoint, load_latest
+from hms_dist.train.checkpoint import LATEST_NAME, Checkpoint, load_latest
 from hms_dist.train.record import CONFIG_NAME, FAULT_NAME, STAGES_CONFIG_NAME
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stop import STOP_NAME
@@ -74,12 +74,28 @@ def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
     return load_latest(folder) if any(folder.glob("step-*")) else None
 
 
-def stored_weights(run: Path) -> Path:
-    """Folder of the weights to use of a run: best/, else final/. Raises UserError if there is neither."""
+def stored_weights(run: Path, checkpoint: str | None = None) -> Path:
+    """Folder of weights of a run: best, final, latest or step-<8 digits>; None: best/, else final/.
+
+    Raises UserError if it is not there.
+    """
+    if checkpoint is not None:
+        return _named_weights(run, checkpoint)
     for name in (BEST, FINAL):
         if present(run / name) is not None:
             return run / name
     raise UserError(f"{run}: no {BEST}/ or {FINAL}/ weights; is this a run folder, and has the run finished an epoch?")
+
+
+def _named_weights(run: Path, name: str) -> Path:
+    latest = run / CHECKPOINTS / LATEST_NAME
+    step = latest.read_text().strip() if name == "latest" and latest.is_file() else name
+    folder = run / name if name in (BEST, FINAL) else run / CHECKPOINTS / step
+    if present(folder) is None:
+        there = [path.name for path in (run / BEST, run / FINAL) if present(path) is not None]
+        there += sorted(path.name for path in (run / CHECKPOINTS).glob("step-*"))
+        raise UserError(f"{run}: no weights '{name}'; it has: {', '.join(there) or 'none yet'}; choose one of these")
+    return folder
 
 
 def read_config(run: Path) -> TrainConfig:

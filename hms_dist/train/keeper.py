@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hms_dist.config import to_dict
 from hms_dist.errors import UserError
 from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.provenance import Source
 from hms_dist.run import LOG
 from hms_dist.train.checkpoint import save_checkpoint, save_weights
 from hms_dist.train.data import RunData, panel_recipes
@@ -18,6 +19,7 @@ from hms_dist.train.learner import Learner
 from hms_dist.train.owner import Ownership
 from hms_dist.train.plateau import Plateau
 from hms_dist.train.record import PREDICTIONS_NAME
+from hms_dist.train.seen import SEEN_KEY, continued, run_record, stored_record
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.world import World
 
@@ -35,6 +37,7 @@ class Keeper:
         """Cursor: epochs done, and steps done of the one after."""
         self.best: dict[str, Any] = {"val_kl": None, "epoch": None}
         self.plateau = Plateau()
+        self._seen = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
 
     @property
     def steps_done(self) -> int:
@@ -89,6 +92,7 @@ class Keeper:
         self.epoch, self.step, self.best = state["cursor"]["epoch"], state["cursor"]["step"], state["best"]
         self.plateau = Plateau(**state["plateau"])
         learner.tally.num_skipped = state["num_skipped"]
+        self._seen = continued(self._seen, state)
 
     def keep_if_best(self, epoch: int, val_kl: float, found: NDArray[np.float64]) -> None:
         """Keep the weights and their predictions of the validation rows if no epoch was better. Main rank only."""
@@ -98,7 +102,8 @@ class Keeper:
         self.best = {"val_kl": val_kl, "epoch": epoch}
         save_weights(config.out / BEST, learner.raw_model, {**self.best, **self._facts()}, learner.ema)
         table = prediction_table(self._data.index.frame.iloc[rows], np.full(len(rows), config.fold), found)
-        write_predictions(config.out / PREDICTIONS_NAME, table)
+        seen = stored_record(config.out / BEST)
+        write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)])
 
     def keep_final(self) -> None:
         """Keep the weights that the run ends with. Main rank only."""
@@ -112,6 +117,7 @@ class Keeper:
             "shards": self._data.shards.manifest.fingerprint,
             "panels": panel_recipes(self._data.shards),
             "labels": self._data.labels.digest,
+            SEEN_KEY: self._seen.to_json(),
             "fold": self._config.fold,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

@@ -28,6 +28,7 @@ ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
 PREDICTIONS_NAME = "predictions.parquet"
 CANVAS_NAME = "canvas.yaml"
+RECIPE_NAME = "render.yaml"
 STATISTICS_NAME = "statistics.json"
 
 

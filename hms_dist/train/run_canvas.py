@@ -1,6 +1,7 @@
 """The canvas of a run, with data-wide statistics of its training rows: computed once, equal on all ranks, kept.
 
-canvas.yaml in the run folder is what the model saw, for `predict` and `show`. statistics.json says what its
+canvas.yaml in the run folder is what the model saw, for `predict` and `show`; render.yaml is the recipe of the panels
+that it was composed of, which `render --config` takes to make them of other recordings. statistics.json says what its
 statistics were computed from, so that a resume computes them again only if that changed.
 """
 
@@ -19,7 +20,7 @@ from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.files import write_json
 from hms_dist.train.data import RunData, ShardSet
-from hms_dist.train.record import CANVAS_NAME, STATISTICS_NAME
+from hms_dist.train.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.statistics import filled, needs_statistics, row_moments
 from hms_dist.train.world import World
@@ -36,6 +37,7 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
             write_json(config.out / STATISTICS_NAME, {"depends_on": depends_on, "canvas": to_dict(canvas)})
     if world.is_main:
         save(canvas, config.out / CANVAS_NAME)
+        save(data.plain.manifest.render_config, config.out / RECIPE_NAME)
     return replace(data, shards=_composing(data.shards, canvas), plain=_composing(data.plain, canvas))
 
 
@@ -45,6 +47,14 @@ def read_canvas(run: Path) -> CanvasConfig:
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
     return from_dict(CanvasConfig, read_yaml(path), str(path))
+
+
+def read_recipe(run: Path) -> Any:
+    """The render configuration of the shard set of a run folder, as plain values. Raises UserError if it has none."""
+    path = run / RECIPE_NAME
+    if not path.exists():
+        raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
+    return read_yaml(path)
 
 
 def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:

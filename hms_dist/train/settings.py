@@ -40,6 +40,9 @@ class TrainConfig:
     """Validation fold, counted from 0; none: train on all rows, validate on none."""
     num_folds: int = 5
     """Folds that the patients are split into, 2 to 10. The shard set holds the splits, so all its runs share them."""
+    left_out_folds: tuple[int, ...] = ()
+    """Further folds that the run neither trains nor validates on: a model whose answers decide about another run's
+    training (filters.model_loss) must not have seen that run's validation fold either."""
     resume: Literal["auto", "never"] = "auto"
     """auto: continue a stopped run of the same configuration; never: refuse a run folder in use."""
     other_shards: bool = False
@@ -109,10 +112,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
-        if self.num_folds not in FOLD_COUNTS:
-            raise ValueError(f"num_folds: expected 2 to {FOLD_COUNTS[-1]}, found {self.num_folds}")
-        if self.fold != "none" and not 0 <= self.fold < self.num_folds:
-            raise ValueError(f"fold: expected 0 to {self.num_folds - 1} (num_folds is {self.num_folds}), or none")
+        self._check_folds()
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
         for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
@@ -141,3 +141,14 @@ class TrainConfig:
     def batching(self) -> Batching:
         """The arithmetic of a step."""
         return Batching(global_batch=self.global_batch, group_size=self.group_size)
+
+    def _check_folds(self) -> None:
+        if self.num_folds not in FOLD_COUNTS:
+            raise ValueError(f"num_folds: expected 2 to {FOLD_COUNTS[-1]}, found {self.num_folds}")
+        if self.fold != "none" and not 0 <= self.fold < self.num_folds:
+            raise ValueError(f"fold: expected 0 to {self.num_folds - 1} (num_folds is {self.num_folds}), or none")
+        if not {*self.left_out_folds} <= {*range(self.num_folds)} - {self.fold}:
+            found = list(self.left_out_folds)
+            raise ValueError(f"left_out_folds: expected 0 to {self.num_folds - 1} other than fold, found {found}")
+        if {*self.left_out_folds, self.fold} >= {*range(self.num_folds)}:
+            raise ValueError(f"left_out_folds: {list(self.left_out_folds)} leave no fold to train on; leave out fewer")

@@ -68,6 +68,11 @@ def damage(folder: Path) -> str | None:
     return None
 
 
+def recorded_hash(folder: Path, name: str) -> str:
+    """SHA-256 of one file of a folder, as its hashes.json has it. Raises OSError, KeyError or ValueError without."""
+    return str(json.loads((folder / HASHES_NAME).read_bytes())[name])
+
+
 def discard(folder: Path) -> None:
     """Delete a folder, if it exists, without it ever looking whole on the way."""
     if not folder.exists():

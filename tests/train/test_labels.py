@@ -51,7 +51,7 @@ def again(config):
 
 
 def test_training_has_the_overlay_and_validation_the_votes(small, index, labels, tmp_path, monkeypatch):
-    config = small(epochs=1, overlay__file=tmp_path / "labels.parquet")
+    config = small(epochs=1, overlay__file=tmp_path / "labels.parquet", overlay__made_by_models=False)
     seen, real = [], Stepper.take
     monkeypatch.setattr(
         Stepper, "take", lambda self, *given, **also: seen.append(self.targets) or real(self, *given, **also)
@@ -76,7 +76,7 @@ def test_filters_narrow_what_the_plan_chooses_from(small, index):
 
 
 def test_a_table_that_changed_is_refused_at_resume(small, labels, tmp_path):
-    options = {"epochs": 1, "overlay__file": tmp_path / "labels.parquet"}
+    options = {"epochs": 1, "overlay__file": tmp_path / "labels.parquet", "overlay__made_by_models": False}
     run(small(**options))
     frame = pd.read_parquet(tmp_path / "labels.parquet")
     frame[list(CLASSES)] = np.roll(labels, 1, axis=1)
@@ -127,7 +127,8 @@ def test_what_cannot_work_is_refused_before_ranks_are_joined(small, monkeypatch,
 
 
 def test_what_was_done_to_the_rows_stands_in_the_log(small, labels, tmp_path):
-    config = small(epochs=1, filters__label_peakedness=100, overlay__file=tmp_path / "labels.parquet")
+    overlay = {"overlay__file": tmp_path / "labels.parquet", "overlay__made_by_models": False}
+    config = small(epochs=1, filters__label_peakedness=100, **overlay)
     run(config)
     log = (config.out / "train.log").read_text()
     assert "filter label_peakedness below 100 keeps" in log

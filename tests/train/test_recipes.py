@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hms_dist.config import load
-from hms_dist.labels import CLASSES
+from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.provenance import ModelRecord, Source
 from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
@@ -69,13 +70,23 @@ def shards_of(recordings, tmp_path_factory):
 
 
 def tables(shards, tmp_path):
-    """Pseudo-labels and out-of-fold predictions for every row of a shard set: made up, but whole."""
+    """Pseudo-labels and out-of-fold predictions for every row of a shard set: made up, but whole, and as if by models
+    that saw neither fold 0 nor the row's own."""
     index = read_index(shards / "index.parquet")
-    found = index.frame[["key", "eeg_id", "eeg_sub_id"]].copy()
-    found["fold"] = index.folds(3)
-    found[list(CLASSES)] = np.random.default_rng().dirichlet(np.ones(6), len(found))
+    folds, patients = index.folds(3), index.ids("patient_id")
+    sources = [
+        Source(
+            fold=fold,
+            model=ModelRecord(
+                run=f"fold{fold}", weights="", shards="", fold=fold, num_folds=3, seed=0,
+                patients=frozenset(patients[~np.isin(folds, [0, fold])].tolist()),
+            ),
+        )
+        for fold in range(3)
+    ]  # fmt: skip
+    found = np.random.default_rng().dirichlet(np.ones(6), len(index))
     path = tmp_path / "table.parquet"
-    found.to_parquet(path)
+    write_predictions(path, prediction_table(index.frame, folds, found), sources)
     return path
 
 

@@ -60,7 +60,9 @@ def test_what_a_run_leaves_behind(small, shard_set):
     index = read_index(shard_set / "index.parquet")
     rows = open_run_data(config).validation_rows
     names = {"config.yaml", "canvas.yaml", "metrics.jsonl", "checkpoints", "best", "final", "predictions.parquet"}
-    assert names | {"status.json", "environment.json", "train.log"} == {path.name for path in config.out.iterdir()}
+    assert names | {"status.json", "environment.json", "train.log", "render.yaml"} == {
+        path.name for path in config.out.iterdir()
+    }
     status = json.loads((config.out / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("finished", 0)
     lines = read_metrics(config.out)

@@ -1,0 +1,1 @@
+"""Grids: many runs from one configuration, their held-out predictions, and tables that compare them."""

@@ -1,0 +1,83 @@
+"""`hms-dist grid`: recipes x seeds x folds, one run after another, or one of them for a task of an array."""
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from hms_dist.errors import JobError, UserError
+from hms_dist.grid.launch import run_all
+from hms_dist.grid.plan import Folds, PlannedRun, check_pattern, check_seeds, plan
+from hms_dist.grid.recipe import LaunchConfig, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Run every recipe with every seed on every fold; finished runs are skipped, stopped ones go on.
+
+    Rerun the same command after a kill or a failure. A run that fails does not stop the others.
+    """
+
+    shards: str
+    """Folder of the shard set, or its URL."""
+    recipes: tuple[Recipe, ...]
+    """What is run."""
+    out: str = "runs/{recipe}/seed-{seed}/fold-{fold}"
+    """Run folders: a pattern with {recipe}, {seed} and {fold}, as far as they differ."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of every recipe, each 0 to 2^32 - 1, no two equal."""
+    folds: Folds = "all"
+    """Validation folds, counted from 0; all: those of each recipe's num_folds; none: train on all rows."""
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+    """How each run is started."""
+    list: bool = False
+    """Print the runs, numbered from 0, with their states, and run nothing."""
+    json: bool = False
+    """With list: print them as JSON."""
+    number: int | None = None
+    """Run this one alone, counted from 0, as tasks of an array do. None: all."""
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        check_pattern(self.out)
+        if not self.recipes or not self.seeds or not self.folds:
+            raise ValueError("recipes: a grid needs at least one recipe, one seed and one fold")
+        names = [recipe.name for recipe in self.recipes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"recipes: two have one name ({', '.join(names)}); give each its own")
+        if self.json and not self.list:
+            raise ValueError("json: says how list prints; add --list")
+        if self.number is not None and self.list:
+            raise ValueError("number: list prints all runs; leave one of them out")
+
+
+def planned(grid: Grid) -> list[PlannedRun]:
+    """The runs of a grid, in order. Raises UserError as `plan`."""
+    return plan(grid.recipes, grid.seeds, grid.folds, shards=grid.shards, out=grid.out)
+
+
+def run(command: Grid) -> None:
+    """The verb `grid`. Raises UserError for what can be refused beforehand, JobError naming the runs that failed."""
+    runs = planned(command)
+    if command.list:
+        print(_as_json(runs) if command.json else _as_table(runs))
+        return
+    if command.number is not None:
+        if not 0 <= command.number < len(runs):
+            raise UserError(f"--number: expected 0 to {len(runs) - 1}, found {command.number}; --list shows the runs")
+        runs = [runs[command.number]]
+    failed = run_all(runs, command.launch)
+    if failed:
+        raise JobError(f"{len(failed)} of {len(runs)} runs did not finish: {'; '.join(failed)}")
+
+
+def _as_json(runs: list[PlannedRun]) -> str:
+    rows = [{"number": number, **asdict(run), "state": run.state} for number, run in enumerate(runs)]
+    return json.dumps(rows, indent=1, default=str)
+
+
+def _as_table(runs: list[PlannedRun]) -> str:
+    rows = [("number", "recipe", "seed", "fold", "state", "folder")]
+    rows += [(str(n), r.recipe, str(r.seed), str(r.fold), r.state, str(r.out)) for n, r in enumerate(runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

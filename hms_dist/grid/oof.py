@@ -1,0 +1,135 @@
+"""`hms-dist oof`: the held-out predictions of all folds as one table, each row by a model that never saw it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hms_dist.errors import UserError
+from hms_dist.labels import Ints
+from hms_dist.predictions import check_rows, read_predictions, write_predictions
+from hms_dist.provenance import Source, check_out_of_fold, named_sources
+from hms_dist.run import LOG
+from hms_dist.shards.index import Index, open_set
+from hms_dist.train.checkpoint import META_NAME
+from hms_dist.train.folder import BEST, read_config
+from hms_dist.train.record import PREDICTIONS_NAME, is_finished
+from hms_dist.train.settings import TrainConfig
+from hms_dist.train.whole_folder import present
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oof:
+    """Join the predictions that the runs of all folds kept of their validation rows into one table.
+
+    Every row of the shard set must stand in it exactly once, predicted by a run that held its fold out.
+    """
+
+    runs: tuple[Path, ...]
+    """Run folders, one of each fold: of one recipe, on one shard set."""
+    out: Path
+    """Table to write, .parquet."""
+    shards: str | None = None
+    """Folder or URL of the shard set, if it has moved. None: as the runs' configuration has it."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("runs: name the run folders, one of each fold")
+        if self.out.suffix != ".parquet":
+            raise ValueError(f"out: expected a name ending in .parquet, found {self.out.name}")
+
+
+def run(command: Oof) -> None:
+    """The verb `oof`. Raises UserError as `assembled`."""
+    held_out = assembled(command.runs, command.shards)
+    check_rows(command.out, held_out.index.ids("eeg_id"))
+    write_predictions(command.out, held_out.table, held_out.sources)
+    LOG.info("%d rows, each predicted once by one of %d runs: %s", len(held_out.index), len(command.runs), command.out)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out predictions of a shard set."""
+
+    table: pd.DataFrame
+    """A prediction table of every row, in the order of the index."""
+    index: Index
+    sources: tuple[Source, ...]
+    """The models that made it, each with its fold."""
+
+
+def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
+    """Held-out predictions of every row.
+
+    `shards`: where the set is now. None: where the runs' configuration says. Raises UserError naming the run that is
+    not finished, of another shard set or split, has other rows than its fold, or has seen their patients in any way;
+    and folds that are missing or twice.
+    """
+    configs = [_config(run) for run in runs]
+    manifest, index = open_set(shards or configs[0].shards)
+    num_folds, folds = configs[0].num_folds, index.folds(configs[0].num_folds)
+    run_of: dict[int, Path] = {}
+    parts: list[pd.DataFrame] = []
+    sources: list[Source] = []
+    for run, config in zip(runs, configs, strict=True):
+        fold = _fold(run, config, num_folds)
+        if fold in run_of:
+            raise UserError(f"{run}: holds out fold {fold}, as {run_of[fold]} does; each row needs one prediction")
+        run_of[fold] = run
+        _check_set(run, manifest.fingerprint)
+        parts.append(_held_out(run, index.frame["key"][folds == fold]))
+        sources += _unseen(run, index.ids("patient_id")[folds == fold], folds[folds == fold])
+    missing = sorted(set(range(num_folds)) - set(run_of))
+    if missing:
+        rows = int(pd.Series(folds).isin(missing).sum())
+        raise UserError(
+            f"--runs: no run holds out fold {' or '.join(map(str, missing))} of {num_folds}, so {rows} rows have no "
+            "prediction; train those folds and name their runs"
+        )
+    table = pd.concat(parts).set_index("key").loc[index.frame["key"]].reset_index()
+    return HeldOut(table, index, tuple(sources))
+
+
+def _config(run: Path) -> TrainConfig:
+    if not is_finished(run):
+        raise UserError(f"{run}: not a finished run; finish it, or leave it out")
+    return read_config(run)
+
+
+def _fold(run: Path, config: TrainConfig, num_folds: int) -> int:
+    if config.fold == "none":
+        raise UserError(f"{run}: trained on all rows (fold none), so it held none out; train it with a fold")
+    if config.num_folds != num_folds:
+        raise UserError(
+            f"{run}: holds out a fold of {config.num_folds}, the first run one of {num_folds}; take runs of one split"
+        )
+    return config.fold
+
+
+def _check_set(run: Path, fingerprint: str) -> None:
+    meta = present(run / BEST)
+    known = json.loads((meta / META_NAME).read_bytes()).get("shards") if meta is not None else None
+    if known != fingerprint:
+        raise UserError(f"{run}: was trained on another shard set; give the one of all runs as --shards")
+
+
+def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
+    """The predictions of a run, which must be of the rows `keys` and no others."""
+    table = read_predictions(run / PREDICTIONS_NAME)
+    lacking, beyond = set(keys) - set(table["key"]), set(table["key"]) - set(keys)
+    if lacking or beyond:
+        raise UserError(
+            f"{run / PREDICTIONS_NAME}: {len(lacking)} rows of its fold are missing and {len(beyond)} are of other "
+            "folds; the table was changed; run hms-dist predict, or train the run again"
+        )
+    return table
+
+
+def _unseen(run: Path, patients: Ints, folds: Ints) -> tuple[Source, ...]:
+    """The models behind a run's predictions, none of which has seen `patients`, be it through what it learnt from."""
+    path = run / PREDICTIONS_NAME
+    sources = named_sources(path, "so they may have trained on its rows")
+    check_out_of_fold(path, sources, patients, folds)
+    return sources

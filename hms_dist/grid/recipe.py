@@ -1,0 +1,63 @@
+"""What a grid is made of: recipes, and how one of their runs is started."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
+"""Options of a run that its place in the grid decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A way to train: configuration files laid over one another, and options over them."""
+
+    name: str
+    """What folders and tables call it."""
+    configs: tuple[Path, ...]
+    """Files for train.py --config, in order, such as configs/train/seed_001.yaml; paths from where the command runs."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further options by their dotted names, such as {model.name: efficientnet_b4}."""
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"recipes.name: expected a name that can be part of a folder's, found '{self.name}'")
+        if not self.configs:
+            raise ValueError(f"recipes.configs: recipe '{self.name}' names no configuration file; name at least one")
+        for option in SET_BY_THE_GRID:
+            if option in self.options:
+                raise ValueError(f"recipes.options: '{option}' of recipe '{self.name}' is the grid's to set; remove it")
+
+    @property
+    def words(self) -> list[str]:
+        """Its words on the command line of train.py."""
+        configs = [word for path in self.configs for word in ("--config", str(path))]
+        return [*configs, *option_words(self.options)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """How a training run is started."""
+
+    words: tuple[str, ...] = ()
+    """Launcher and its options, such as [accelerate, launch, --num_processes, 4]. Empty: this Python, one process."""
+    program: Path = Path("train.py")
+    """The training program; the path is from where the command runs."""
+
+    def __post_init__(self) -> None:
+        if not self.program.is_file():
+            raise ValueError(f"launch.program: no file {self.program}; run this in the checkout, or say where it is")
+
+    def command(self, words: list[str]) -> list[str]:
+        """The whole command line of a run with these options."""
+        return [*(self.words or (sys.executable,)), str(self.program), *words]
+
+
+def option_words(options: dict[str, Any]) -> list[str]:
+    """Options as command-line words, `--name=value`; what is no string is written as JSON, which YAML reads."""
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for name, value in options.items()
+    ]

@@ -1,0 +1,84 @@
+"""`hms-dist stages`: what each stage of training reached on each fold, as a table (seed 000)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hms_dist.config import from_dict
+from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
+from hms_dist.grid.oof import assembled
+from hms_dist.grid.tables import as_markdown, scores, write_table
+from hms_dist.train.folder import read_config
+from hms_dist.train.record import STAGES_CONFIG_NAME
+from hms_dist.train.settings import TrainConfig
+from hms_dist.train.stages import STAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Compare stages fold by fold: KL and seed 001's own number (seed001_cv) of each, and over all rows.
+
+    Runs with stages hold their earlier ones; separate runs of two stages are given as `first` and `runs`.
+    """
+
+    runs: tuple[Path, ...]
+    """Finished runs of the last stage, one of each fold."""
+    out: Path
+    """Table to write: OUT.md and OUT.csv."""
+    first: tuple[Path, ...] = ()
+    """Finished runs of the first stage, one of each fold. Empty: the runs have stages of their own."""
+    shards: str | None = None
+    """Folder or URL of the shard set, if it has moved. None: as the runs' configuration has it."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("runs: name the run folders, one of each fold")
+
+
+def run(command: Stages) -> None:
+    """The verb `stages`. Raises UserError for runs without stages, and as `assembled`."""
+    if command.first:
+        stages = {"stage_1": list(command.first), "stage_2": list(command.runs)}
+    else:
+        stages = stages_within(command.runs)
+    table = compared(stages, command.shards)
+    write_table(command.out, table)
+    print(as_markdown(table), end="")
+
+
+def stages_within(runs: Sequence[Path]) -> dict[str, list[Path]]:
+    """The folders of each stage of runs that have stages, by the stage's name, in order. Raises UserError if not."""
+    names = [_stage_names(run) for run in runs]
+    for run, found in zip(runs, names, strict=True):
+        if found != names[0]:
+            raise UserError(f"{run}: its stages are {', '.join(found)}, those of {runs[0]} {', '.join(names[0])}")
+    *earlier, last = names[0]
+    return {**{name: [run / STAGES / name for run in runs] for name in earlier}, last: list(runs)}
+
+
+def compared(stages: dict[str, list[Path]], shards: str | None = None) -> pd.DataFrame:
+    """A row a fold, then one over all rows. Columns: fold, rows, <stage> kl of each, <stage> seed001_cv of each."""
+    rows: dict[str, dict[str, float]] = {}
+    sizes: dict[str, int] = {}
+    for stage, runs in stages.items():
+        held_out = assembled(runs, shards)
+        table, index = held_out.table, held_out.index
+        folds = index.folds(read_config(runs[0]).num_folds)
+        groups = {str(fold): table[folds == fold] for fold in np.unique(folds)} | {"overall": table}
+        for fold, part in groups.items():
+            found = {f"{stage} {name}": value for name, value in scores(part, index).items()}
+            rows.setdefault(fold, {}).update(found)
+            sizes[fold] = len(part)
+    order = [f"{stage} {name}" for name in ("kl", "seed001_cv") for stage in stages]
+    return pd.DataFrame([{"fold": fold, "rows": sizes[fold], **{n: rows[fold][n] for n in order}} for fold in rows])
+
+
+def _stage_names(run: Path) -> list[str]:
+    if not (run / STAGES_CONFIG_NAME).exists():
+        raise UserError(f"{run}: has no stages; give the runs of the first stage as --first")
+    path = run / STAGES_CONFIG_NAME
+    return [stage.name for stage in from_dict(TrainConfig, read_yaml(path), str(path)).stages]

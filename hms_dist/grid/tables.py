@@ -1,0 +1,49 @@
+"""Tables for people and for programs: one frame as Markdown and as CSV, and what both comparisons count."""
+
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+
+from hms_dist.files import atomic
+from hms_dist.labels import CLASSES
+from hms_dist.metrics import kaggle_kl, seed001_cv
+from hms_dist.shards.index import Index
+from hms_dist.train.record import read_metrics
+
+
+def write_table(stem: Path, table: pd.DataFrame) -> None:
+    """Write `stem`.md, numbers with four decimals, and `stem`.csv, numbers in full; each atomically."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(stem.with_name(f"{stem.name}.csv"), "w") as file:
+        table.to_csv(file, index=False)
+    with atomic(stem.with_name(f"{stem.name}.md"), "w") as file:
+        file.write(as_markdown(table))
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table: floats with four decimals, to the right; what is not known is left empty."""
+    numeric = [pd.api.types.is_float_dtype(kind) for kind in table.dtypes]
+    rows = [[str(name) for name in table], ["---:" if number else "---" for number in numeric]]
+    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def scores(predictions: pd.DataFrame, index: Index) -> dict[str, float]:
+    """Kaggle's KL and seed 001's number of predictions (key and six classes) against the votes of their rows."""
+    place = pd.Series(np.arange(len(index)), index=index.frame["key"])
+    truth = index.targets[place.loc[predictions["key"]].to_numpy()]
+    found = predictions[list(CLASSES)].to_numpy(np.float64)
+    return {"kl": kaggle_kl(truth, found), "seed001_cv": seed001_cv(truth, found)}
+
+
+def images_per_s(run: Path) -> float:
+    """Median training speed of a run over its log lines, images a second over all ranks; NaN without any."""
+    return median([line["images_per_s"] for line in read_metrics(run) if "images_per_s" in line] or [float("nan")])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.4f}"
+    return str(value)

@@ -1,0 +1,116 @@
+"""`hms-dist ensemble`: several models' predictions as one, by a plain mean or by fitted weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hms_dist.errors import UserError
+from hms_dist.files import digest, write_json
+from hms_dist.metrics import kaggle_kl
+from hms_dist.predict.fit import METHODS_FITTED, cross_fitted, fit_pool
+from hms_dist.predict.fitted import Fitted, cross_fit_sources
+from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
+from hms_dist.predict.pool import Pool, equal_pool
+from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.run import LOG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Pool predictions of the same rows.
+
+    Equal weights; or weights and a bias a class fitted to votes (`--weights fit --labels SHARDS`), which takes
+    out-of-fold tables alone, writes them as JSON beside `out` and prints the cross-validated KL; or those of such a
+    file (`--weights FILE`), for new rows.
+    """
+
+    predictions: tuple[Path, ...]
+    """Tables of the models, .parquet, of the same rows. To fit: each row by models that had not seen its patient."""
+    out: Path
+    """Table to write: .parquet, or .csv with Kaggle's submission columns. After a fit it holds, for each fold, what a
+    fit on the other folds makes of it."""
+    method: Literal["mean", "geometric", "rank_mean"] | None = None
+    """mean: of the probabilities; geometric: of their logarithms; rank_mean: of the places of rows in each model's
+    order. None: mean, or that of the file of weights."""
+    weights: str | None = None
+    """fit, or a JSON file that a fit wrote. None: equal weights."""
+    labels: str | None = None
+    """Shard set with the votes to fit to: its folder, or its URL."""
+
+    def __post_init__(self) -> None:
+        if not self.predictions:
+            raise ValueError("predictions: name at least one table")
+        if (self.weights == "fit") != (self.labels is not None):
+            raise ValueError("labels: `weights: fit` needs them, and nothing else uses them")
+        if self.weights == "fit" and self.method == "rank_mean":
+            raise ValueError("method: rank_mean has no weights to fit; choose mean or geometric")
+        if self.weights == "fit" and self.out.suffix != ".parquet":
+            raise ValueError(f"out: expected a name ending in .parquet, found {self.out.name}")
+
+
+def run(command: Ensemble) -> None:
+    """The verb `ensemble`."""
+    if command.weights == "fit" and command.labels is not None:
+        print(json.dumps(fit(command, read_labelled(command.predictions, command.labels)), indent=1))
+    else:
+        apply(command)
+
+
+def apply(command: Ensemble) -> None:
+    """Pool by equal or stored weights and write the table. Raises UserError for tables that do not fit."""
+    members = read_members(command.predictions)
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    sources = joined_sources(members)
+    if command.weights is None:
+        pool = equal_pool(command.method or "mean", len(command.predictions))
+    else:
+        path = Path(command.weights)
+        fitted = Fitted.read(path)
+        fitted.check_members(path, members)
+        pool = _stored_pool(path, fitted.content, command.method)
+        sources = (*sources, fitted.source) if sources else ()
+    table = prediction_table(members.ids, members.folds, pool(members.probabilities))
+    write_predictions(command.out, table, sources)
+    LOG.info("%d rows of %d models by %s: %s", len(table), len(command.predictions), pool.method, command.out)
+
+
+def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
+    """Fit, write the weights (JSON) and the cross-fitted table; the scores that `run` prints.
+
+    Raises UserError if there are not two folds to cross-validate over.
+    """
+    method = command.method or METHODS_FITTED[0]
+    if len(labelled.folds) < 2:
+        raise UserError(
+            f"--predictions: rows of {len(labelled.folds)} fold; cross-validation needs 2; assemble all folds"
+        )
+    members, targets = labelled.members, labelled.targets
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    pool = fit_pool(method, members.probabilities, targets)
+    honest = cross_fitted(method, labelled)
+    scores = {
+        "num_rows": len(targets),
+        "models": [kaggle_kl(targets, each) for each in members.probabilities],
+        "equal_weights": kaggle_kl(targets, equal_pool(method, len(members.paths))(members.probabilities)),
+        "fitted_cross_validated": kaggle_kl(targets, honest),
+        "fitted_on_its_own_rows": kaggle_kl(targets, pool(members.probabilities)),
+    }
+    content = {**pool.to_json(), "kl": scores}
+    path = command.out.with_suffix(".json")
+    fitted = Fitted.of(labelled, content, run=str(path), weights=digest(pool.to_json()))
+    write_json(path, fitted.to_json())
+    sources = [*joined_sources(members), *cross_fit_sources(labelled, fitted.record)]
+    write_predictions(command.out, prediction_table(members.ids, members.folds, honest), sources)
+    LOG.info("weights %s: %s", " ".join(f"{weight:.4f}" for weight in pool.weights), path)
+    return {**pool.to_json(), "kl": scores}
+
+
+def _stored_pool(path: Path, content: dict[str, Any], method: str | None) -> Pool:
+    try:
+        pool = Pool.from_json(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: no weights of an ensemble ({error}); fit them with --weights fit") from error
+    if method not in (None, pool.method):
+        raise UserError(f"--method: {path} was fitted for {pool.method}, found {method}; leave the option out")
+    return pool

@@ -1,0 +1,144 @@
+"""Tables of several models' predictions of the same rows, side by side, and the honest labels to fit them to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.predictions import ID_FIELDS, read_predictions
+from hms_dist.provenance import Source, check_out_of_fold, named_sources, read_sources
+from hms_dist.run import LOG
+from hms_dist.shards.index import open_set
+from hms_dist.stream.row_tables import read_row_table
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Members:
+    """What each model of an ensemble says of each row."""
+
+    paths: tuple[Path, ...]
+    ids: pd.DataFrame
+    """key, eeg_id, eeg_sub_id of the rows, in the order of the first table."""
+    folds: Ints
+    """Fold [rows] that all tables give a row; -1 where one gives none, or another."""
+    probabilities: Floats
+    """[models, rows, 6], each row's sum is 1."""
+    sources: tuple[tuple[Source, ...], ...]
+    """Models behind each table; empty for one that does not name them."""
+
+    @property
+    def digests(self) -> list[list[str]]:
+        """SHA-256 of the weights behind each table, sorted."""
+        return [sorted({source.model.weights for source in sources}) for sources in self.sources]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Members whose every row was predicted by models that had not seen its patient, with the votes."""
+
+    members: Members
+    targets: Floats
+    """Shares of the votes [rows, 6]."""
+    patients: Ints
+    """patient_id [rows]; no patient is in two folds."""
+    shards: str
+    """Fingerprint of the shard set that the votes come from."""
+
+    @property
+    def folds(self) -> list[int]:
+        """Numbers of the folds that have rows, ascending."""
+        return np.unique(self.members.folds).tolist()
+
+    def held_out(self, fold: int) -> NDArray[np.bool_]:
+        """Mask [rows] of a fold."""
+        return self.members.folds == fold
+
+
+def read_members(paths: Sequence[Path]) -> Members:
+    """Read Parquet tables of the same rows, in any order.
+
+    Raises UserError naming the table, and how many rows, if its keys are not those of the first, if a row is no
+    probability distribution, and as `read_predictions`.
+    """
+    tables = [_read(path) for path in paths]
+    first = tables[0]
+    folds = first["fold"].to_numpy(np.int64, na_value=-1)
+    probabilities = []
+    for path, unordered in zip(paths, tables, strict=True):
+        _check_keys(path, unordered["key"], paths[0], first["key"])
+        table = unordered.set_index("key").loc[first["key"]]
+        folds = np.where(folds == table["fold"].to_numpy(np.int64, na_value=-1), folds, -1)
+        probabilities.append(table[list(CLASSES)].to_numpy(np.float64))
+    stacked = np.stack(probabilities)
+    stacked /= stacked.sum(axis=-1, keepdims=True)
+    sources = tuple(read_sources(path) for path in paths)
+    return Members(tuple(paths), first[[*ID_FIELDS[:3]]], folds, stacked, sources)
+
+
+def read_labelled(paths: Sequence[Path], shards: str) -> Labelled:
+    """Read out-of-fold tables with the votes of a shard set, to fit something to them.
+
+    Only what models predicted for patients that they had not seen is taken: each table must name its models, and each
+    row a fold that they held out. The tables must give each row the same fold and each patient one fold, so that
+    cross-validation over these folds is one over patients. Raises UserError, naming the table, for anything else.
+    """
+    members = read_members(paths)
+    manifest, index = open_set(shards)
+    table = read_row_table(paths[:1], index)
+    patients = index.ids("patient_id")[table.rows]
+    by_key = pd.Series(patients, table.frame["key"])
+    for path in paths:
+        frame = read_predictions(path)
+        folds = frame["fold"].to_numpy(np.int64, na_value=-1)
+        sources = named_sources(path, "so they may have trained on its rows")
+        check_out_of_fold(path, sources, by_key.loc[frame["key"]].to_numpy(np.int64), folds)
+    if (members.folds < 0).any():
+        key = members.ids["key"].iloc[int((members.folds < 0).argmax())]
+        raise UserError(f"--predictions: the tables give row {key} different folds; use models of one split")
+    split = pd.Series(members.folds).groupby(patients).nunique()
+    if (split > 1).any():
+        raise UserError(f"{paths[0]}: patient {split.idxmax()} is in {split.max()} folds; use models of one split")
+    return Labelled(members, index.targets[table.rows], patients, manifest.fingerprint)
+
+
+def joined_sources(members: Members) -> tuple[Source, ...]:
+    """Models behind all tables; none, with a warning, if one table does not name its own: it would pass for clean."""
+    silent = [path for path, sources in zip(members.paths, members.sources, strict=True) if not sources]
+    if silent:
+        LOG.warning("%s does not say which models made it, so the result cannot say either", silent[0])
+        return ()
+    return tuple(dict.fromkeys(source for sources in members.sources for source in sources))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix != ".parquet":
+        raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")
+    table = read_predictions(path)
+    values = table[list(CLASSES)].to_numpy(np.float64)
+    bad = np.flatnonzero(~((values >= 0).all(axis=1) & (abs(values.sum(axis=1) - 1) < 1e-3)))
+    if bad.size:
+        key = table["key"].iloc[bad[0]]
+        raise UserError(f"{path}: key {key}: expected six probabilities whose sum is 1 ({bad.size} such rows)")
+    return table
+
+
+def _check_keys(path: Path, keys: "pd.Series[str]", first: Path, expected: "pd.Series[str]") -> None:
+    lacking, beyond = expected[~expected.isin(keys)], keys[~keys.isin(expected)]
+    if len(lacking):
+        raise UserError(
+            f"{path}: lacks {len(lacking)} of {len(expected)} rows of {first}, like {lacking.iloc[0]}; predict the "
+            "same rows with all models"
+        )
+    if len(beyond):
+        raise UserError(
+            f"{path}: has {len(beyond)} rows that {first} lacks, like {beyond.iloc[0]}; predict the same rows with all "
+            "models"
+        )

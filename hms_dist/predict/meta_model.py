@@ -1,0 +1,148 @@
+"""A small network that makes one prediction of several models' (seed 003's stacking): inputs, loss, training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hms_dist.errors import one_of
+from hms_dist.keyed import keyed_hash
+from hms_dist.labels import CLASSES
+from hms_dist.run import check_seed
+
+Floats = NDArray[np.float64]
+
+INPUTS = ("predictions", "statistics", "both")
+_WEIGHTS, _ORDER = 30, 31
+"""Streams of keyed draws: first weights, order of the rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaConfig:
+    """The network and its training. The seed's text leaves sizes, rate and batch open."""
+
+    inputs: str = "both"
+    """predictions: six of each model; statistics: per class the minimum, maximum, mean, standard deviation and median
+    over the models; both: side by side."""
+    hidden: tuple[int, ...] = (64,)
+    """Widths of the hidden layers."""
+    ce_weight: float = 0.5
+    """Share of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes."""
+    lr: float = 0.001
+    """Learning rate of Adam."""
+    batch_size: int = 256
+    """Rows of one step."""
+    max_epochs: int = 500
+    """Passes over the rows at most."""
+    patience: int = 20
+    """Passes without improvement of the KL on the rows that decide this, after which training ends."""
+    seed: int = 0
+    """Seed of first weights and order; 0 to 2^32 - 1."""
+
+    def __post_init__(self) -> None:
+        one_of("model.inputs", self.inputs, INPUTS)
+        check_seed("model.seed", self.seed)
+        for name in ("hidden", "batch_size", "max_epochs", "patience"):
+            value = getattr(self, name)
+            if min(value if name == "hidden" else (value,), default=1) < 1:
+                raise ValueError(f"model.{name}: expected at least 1, found {value}")
+        if not 0 <= self.ce_weight <= 1:
+            raise ValueError(f"model.ce_weight: expected 0 to 1, found {self.ce_weight}")
+        if not self.lr > 0:
+            raise ValueError(f"model.lr: expected a rate above 0, found {self.lr}")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a network learns from, or is judged by."""
+
+    inputs: Tensor
+    """float32 [rows, inputs]."""
+    targets: Tensor
+    """float32 [rows, 6], shares of the votes."""
+
+
+def meta_inputs(probabilities: Floats, inputs: str) -> Tensor:
+    """Predictions [models, rows, 6] as a network sees them: float32 [rows, 6 models], [rows, 30] or both."""
+    flat = probabilities.transpose(1, 0, 2).reshape(probabilities.shape[1], -1)
+    statistics = np.concatenate(
+        [function(probabilities, axis=0) for function in (np.min, np.max, np.mean, np.std, np.median)], axis=1
+    )
+    parts = {"predictions": [flat], "statistics": [statistics], "both": [flat, statistics]}[inputs]
+    return torch.from_numpy(np.concatenate(parts, axis=1)).float()
+
+
+def num_inputs(num_models: int, inputs: str) -> int:
+    """Width of `meta_inputs`."""
+    return {"predictions": 0, "statistics": 5, "both": 5}[inputs] * len(CLASSES) + (
+        0 if inputs == "statistics" else num_models * len(CLASSES)
+    )
+
+
+def meta_network(config: MetaConfig, num_models: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, to six logits."""
+    widths = [num_inputs(num_models, config.inputs), *config.hidden, len(CLASSES)]
+    layers: list[nn.Module] = []
+    for below, above in pairwise(widths):
+        layers += [nn.Linear(below, above), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float) -> Tensor:
+    """Weighted sum of the cross-entropy with the consensus (the first of equals) and the KL to the votes; a mean over
+    rows."""
+    rows = torch.log_softmax(logits, dim=1)
+    kl = nn.functional.kl_div(rows, targets, reduction="batchmean")
+    return ce_weight * nn.functional.nll_loss(rows, targets.argmax(dim=1)) + (1 - ce_weight) * kl
+
+
+def predicted(network: nn.Module, inputs: Tensor) -> Floats:
+    """Probabilities [rows, 6] of a network."""
+    with torch.no_grad():
+        return torch.softmax(network(inputs).double(), dim=1).numpy()
+
+
+def train_network(config: MetaConfig, num_models: int, key: int, train: Rows, judge: Rows) -> nn.Sequential:
+    """A network trained on `train` whose weights are those of the epoch with the least KL on `judge`.
+
+    `key` tells the networks of one seed from each other.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(config.seed, _WEIGHTS, key))
+        network = meta_network(config, num_models)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
+    best, best_kl, waited = _copy(network), float("inf"), 0
+    for epoch in range(config.max_epochs):
+        for rows in _batches(config, key, epoch, len(train.inputs)):
+            optimizer.zero_grad()
+            loss = meta_loss(network(train.inputs[rows]), train.targets[rows], config.ce_weight)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        with torch.no_grad():
+            found = float(meta_loss(network(judge.inputs), judge.targets, ce_weight=0))
+        waited = 0 if found < best_kl else waited + 1
+        if not waited:
+            best, best_kl = _copy(network), found
+        if waited >= config.patience:
+            break
+    network.load_state_dict(best)
+    return network.eval()
+
+
+def _batches(config: MetaConfig, key: int, epoch: int, num_rows: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(_seed(config.seed, _ORDER, key, epoch))
+    order = torch.randperm(num_rows, generator=generator)
+    for start in range(0, num_rows, config.batch_size):
+        yield order[start : start + config.batch_size]
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def _seed(*keys: int) -> int:
+    return int(keyed_hash(*keys) >> np.uint64(1))

@@ -1,0 +1,51 @@
+"""How to predict, whatever is predicted, and whether the run can do it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hms_dist.errors import UserError
+from hms_dist.predict.tta import Mirror, check_mirrors
+from hms_dist.stream.storage import StorageConfig
+from hms_dist.train.folder import read_config, stored_weights
+from hms_dist.train.settings import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """How to predict: all options but what is predicted."""
+
+    run: Path
+    """Run folder."""
+    out: Path
+    """Table to write: .parquet, or .csv with Kaggle's submission columns."""
+    checkpoint: str | None = None
+    """Weights of the run: best, final, latest or step-<8 digits>. None: the best ones, the final ones of a run without
+    a fold."""
+    weights: Literal["ema", "raw"] | None = None
+    """ema: the moving average; raw: without it. None: the average if the run kept one."""
+    tta: tuple[Mirror, ...] = ()
+    """Mirror images whose answers are averaged with the row's own: flip (left and right exchanged), reverse (time runs
+    backwards); with both, every row is answered four times. Empty: none."""
+    threads: int = 2
+    """Threads of each rank that read and decode samples."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    """How the shard set is read; for network file systems and URLs."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix not in (".parquet", ".csv"):
+            raise ValueError(f"out: expected a name ending in .parquet or .csv, found {self.out.name}")
+        if self.threads < 1:
+            raise ValueError(f"threads: expected at least 1, found {self.threads}")
+        if len(set(self.tta)) < len(self.tta):
+            raise ValueError(f"tta: expected each mirror image once, found {', '.join(self.tta)}")
+
+
+def opened_run(command: PredictConfig) -> TrainConfig:
+    """The configuration of the run to predict with. Raises UserError if the run cannot do what is asked."""
+    if not (command.run / "config.yaml").is_file():
+        raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
+    stored_weights(command.run, command.checkpoint)
+    config = read_config(command.run)
+    check_mirrors(config, command.tta)
+    return config

@@ -1,0 +1,131 @@
+"""`hms-dist pseudolabel`: what models make of the rows that few people voted on, as labels to train on (seed 002)."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES, FOLD_COUNTS
+from hms_dist.predict.members import joined_sources, read_members
+from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.provenance import ModelRecord
+from hms_dist.shards.index import Index, Rows, fold_column, open_set
+
+OTHER = CLASSES.index("other")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabel:
+    """Label the rows with few votes by the mean of models' predictions; prints counts as JSON.
+
+    The table is an `overlay.file`. It says which models made it, and a run whose validation patients any of them has
+    seen refuses it: for a run with fold K give the predictions of runs with fold K; with fold none, of any.
+    """
+
+    predictions: tuple[Path, ...]
+    """Tables of the models, .parquet, of the same rows: at least all those with few votes."""
+    shards: str
+    """Folder of the shard set whose rows are labelled, or its URL."""
+    out: Path
+    """Table to write, .parquet: key and six probabilities a row, ids beside them."""
+    max_votes: int = 7
+    """Rows with at most this many votes are labelled (the 16th place's low-vote rows)."""
+    max_other: float | None = 0.8
+    """An EEG is left out if any of its labelled rows has a mean share of `other` of at least this (the 16th place).
+    None: none is."""
+    vote_share: float = 0.0
+    """Share of a row's own votes in its label, 0 to 1; the rest is the models'."""
+
+    def __post_init__(self) -> None:
+        if not self.predictions:
+            raise ValueError("predictions: name at least one table")
+        if self.out.suffix != ".parquet":
+            raise ValueError(f"out: expected a name ending in .parquet, found {self.out.name}")
+        if self.max_votes < 1:
+            raise ValueError(f"max_votes: expected at least 1, found {self.max_votes}")
+        if self.max_other is not None and not 0 < self.max_other <= 1:
+            raise ValueError(f"max_other: expected a share in (0, 1], or null, found {self.max_other}")
+        if not 0 <= self.vote_share <= 1:
+            raise ValueError(f"vote_share: expected 0 to 1, found {self.vote_share}")
+
+
+def run(command: PseudoLabel) -> None:
+    """The verb `pseudolabel`."""
+    print(json.dumps(pseudolabel(command), indent=1))
+
+
+def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
+    """Write the table; the counts that `run` prints.
+
+    Raises UserError for keys that are not of the shard set, low-vote rows that the tables lack, and if no label is
+    left.
+    """
+    members = read_members(command.predictions)
+    _, index = open_set(command.shards)
+    low = np.flatnonzero(index.num_voters <= command.max_votes)
+    means = members.probabilities.mean(axis=0)[_places(members.ids["key"].tolist(), index, low, command)]
+    dropped = unsure_eegs(index.ids("eeg_id")[low], means, command.max_other)
+    rows, labels = low[~dropped], blended(means[~dropped], index.targets[low[~dropped]], command.vote_share)
+    if not len(rows):
+        raise UserError(f"max_other: {command.max_other} leaves none of {len(low)} rows with few votes; raise it")
+    sources = joined_sources(members)
+    check_rows(command.out, index.ids("eeg_id")[rows])
+    write_predictions(command.out, prediction_table(index.frame.iloc[rows], None, labels), sources)
+    return {
+        "num_models": len(command.predictions),
+        "num_low_vote_rows": len(low),
+        "num_dropped_rows": int(dropped.sum()),
+        "num_dropped_eegs": len(np.unique(index.ids("eeg_id")[low[dropped]])),
+        "num_labelled_rows": len(rows),
+        "validation_folds_unseen": unseen_folds(index, [source.model for source in sources]) if sources else None,
+    }
+
+
+def unsure_eegs(eeg_ids: NDArray[np.int64], means: NDArray[np.float64], max_other: float | None) -> NDArray[np.bool_]:
+    """Mask [rows] of the rows of every EEG (`eeg_ids` [rows]) of which any row's mean [rows, 6] gives `other` at least
+    `max_other`; seed 002's `pl_other_vote_threshold`."""
+    if max_other is None:
+        return np.zeros(len(eeg_ids), bool)
+    return np.isin(eeg_ids, eeg_ids[means[:, OTHER] >= max_other])
+
+
+def blended(means: NDArray[np.float64], votes: NDArray[np.float64], vote_share: float) -> NDArray[np.float64]:
+    """(1 - `vote_share`) of the models' means and `vote_share` of the shares of the votes [rows, 6], sums 1."""
+    labels = (1 - vote_share) * means + vote_share * votes
+    return np.asarray(labels / labels.sum(axis=1, keepdims=True))
+
+
+def unseen_folds(index: Index, models: Iterable[ModelRecord]) -> dict[str, list[int]]:
+    """For each number of folds that the models used, the validation folds of which none has seen a patient."""
+    known = list(models)
+    seen = np.isin(index.ids("patient_id"), list(frozenset().union(*(model.seen for model in known))))
+    counts = {model.num_folds for model in known} & {*FOLD_COUNTS}
+    found = {}
+    for num_folds in sorted(count for count in counts if not index.frame[fold_column(count)].isna().any()):
+        found[str(num_folds)] = sorted({*range(num_folds)} - {*index.folds(num_folds)[seen].tolist()})
+    return found
+
+
+def _places(keys: list[str], index: Index, low: Rows, command: PseudoLabel) -> NDArray[np.int64]:
+    """Where the tables have each low-vote row."""
+    place_of = {key: place for place, key in enumerate(keys)}
+    known = set(index.frame["key"])
+    foreign = [key for key in keys if key not in known]
+    if foreign:
+        raise UserError(
+            f"{command.predictions[0]}: key {foreign[0]}: not a sample of {command.shards} ({len(foreign)} such rows "
+            f"of {len(keys)}); is it the table of another set?"
+        )
+    wanted = index.frame["key"].iloc[low].tolist()
+    absent = [key for key in wanted if key not in place_of]
+    if absent:
+        raise UserError(
+            f"{command.predictions[0]}: lacks {len(absent)} of {len(low)} rows with at most {command.max_votes} votes, "
+            f"like {absent[0]}; predict the whole shard set"
+        )
+    return np.array([place_of[key] for key in wanted], np.int64)

@@ -1,0 +1,169 @@
+"""`hms-dist stack`: a small network on top of several models' predictions, judged on patients that it has not seen.
+
+Seed 003 judged its meta-model on rows that its base models had trained on. Here only out-of-fold predictions are
+taken, and cross-validation is nested: the network that predicts fold k stopped by another fold and trained on the rest.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from hms_dist.config import from_dict, to_dict
+from hms_dist.errors import UserError
+from hms_dist.files import sha256_of, write_json
+from hms_dist.metrics import kaggle_kl
+from hms_dist.predict.fitted import Fitted, cross_fit_sources
+from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
+from hms_dist.predict.meta_model import MetaConfig, Rows, meta_inputs, meta_network, predicted, train_network
+from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.run import LOG
+from hms_dist.train.record import PREDICTIONS_NAME
+from hms_dist.train.whole_folder import damage, whole_folder
+
+Floats = NDArray[np.float64]
+
+NETWORKS_NAME = "model.safetensors"
+STACK_NAME = "stack.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Fit a network to several models' out-of-fold predictions and print its KL beside the plain mean's; or apply it.
+
+    The fit is a folder: the networks, stack.json, and predictions.parquet with what each fold's network, which saw
+    neither the fold's votes nor stopped by them, makes of it. Its product is the mean of the networks of all folds.
+    """
+
+    predictions: tuple[Path, ...]
+    """Tables of the models, .parquet, of the same rows. To fit: each row by models that had not seen its patient."""
+    out: Path
+    """To fit: folder to write. To apply: table to write, .parquet or .csv."""
+    labels: str | None = None
+    """Shard set with the votes to fit to: its folder, or its URL. None: apply."""
+    apply: Path | None = None
+    """Folder of a fit to apply to `predictions`. None: fit."""
+    model: MetaConfig = field(default_factory=MetaConfig)
+    """The network, when fitting."""
+
+    def __post_init__(self) -> None:
+        if not self.predictions:
+            raise ValueError("predictions: name at least one table")
+        if (self.labels is None) == (self.apply is None):
+            raise ValueError("labels: fitting needs them, applying (--apply) does not; give one of the two")
+
+
+def run(command: Stack) -> None:
+    """The verb `stack`."""
+    if command.labels is not None:
+        print(fit(command, read_labelled(command.predictions, command.labels)))
+    elif command.apply is not None:
+        apply(command, command.apply)
+
+
+def fit(command: Stack, labelled: Labelled) -> str:
+    """Train a network a fold and write the folder; the table that `run` prints.
+
+    Raises UserError with fewer than three folds: one to predict, one to stop by, one to train on.
+    """
+    if len(labelled.folds) < 3:
+        raise UserError(
+            f"--predictions: rows of {len(labelled.folds)} folds; stacking needs 3: to train on, to stop by and to "
+            "predict; assemble all folds"
+        )
+    members = labelled.members
+    networks = train_networks(command.model, labelled)
+    honest = np.empty_like(labelled.targets)
+    inputs = meta_inputs(members.probabilities, command.model.inputs)
+    for fold, network in zip(labelled.folds, networks, strict=True):
+        mine = labelled.held_out(fold)
+        honest[mine] = predicted(network, inputs[torch.from_numpy(mine)])
+    table = comparison(labelled, honest)
+    with whole_folder(command.out) as folder:
+        save_file(_state(networks), folder / NETWORKS_NAME)
+        content = {"model": to_dict(command.model), "num_networks": len(networks), "kl": table}
+        fitted = Fitted.of(labelled, content, run=str(command.out), weights=sha256_of(folder / NETWORKS_NAME))
+        write_json(folder / STACK_NAME, fitted.to_json())
+        sources = [*joined_sources(members), *cross_fit_sources(labelled, fitted.record)]
+        write_predictions(folder / PREDICTIONS_NAME, prediction_table(members.ids, members.folds, honest), sources)
+    return as_text(table)
+
+
+def train_networks(config: MetaConfig, labelled: Labelled) -> list[nn.Sequential]:
+    """A network for each fold, in order: stopped by the next fold, trained on the others; it never sees its own."""
+    inputs = meta_inputs(labelled.members.probabilities, config.inputs)
+    targets = torch.from_numpy(labelled.targets).float()
+    networks = []
+    for place, fold in enumerate(labelled.folds):
+        judge = torch.from_numpy(labelled.held_out(labelled.folds[(place + 1) % len(labelled.folds)]))
+        train = ~judge & ~torch.from_numpy(labelled.held_out(fold))
+        networks.append(
+            train_network(
+                config, len(labelled.members.paths), fold,
+                Rows(inputs[train], targets[train]), Rows(inputs[judge], targets[judge]),
+            )
+        )  # fmt: skip
+    return networks
+
+
+def apply(command: Stack, folder: Path) -> None:
+    """The mean of the networks of a fit, for new rows. Raises UserError for a damaged folder or other tables."""
+    fault = damage(folder)
+    if fault is not None:
+        raise UserError(f"{fault}; not a whole folder of hms-dist stack; fit it again")
+    fitted = Fitted.read(folder / STACK_NAME)
+    members = read_members(command.predictions)
+    fitted.check_members(folder, members)
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    config = from_dict(MetaConfig, fitted.content["model"], str(folder / STACK_NAME))
+    inputs = meta_inputs(members.probabilities, config.inputs)
+    tensors = load_file(folder / NETWORKS_NAME)
+    answers = []
+    for number in range(fitted.content["num_networks"]):
+        network = meta_network(config, len(members.paths))
+        network.load_state_dict(_of_network(tensors, number))
+        answers.append(predicted(network, inputs))
+    known = joined_sources(members)
+    table = prediction_table(members.ids, members.folds, np.mean(answers, axis=0))
+    write_predictions(command.out, table, (*known, fitted.source) if known else ())
+    LOG.info("%d rows of %d models stacked: %s", len(table), len(members.paths), command.out)
+
+
+def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
+    """Rows of a table: each model, their plain mean and the stack, with the KL of each fold and of all rows."""
+    members = labelled.members
+    named = [*zip(map(str, members.paths), members.probabilities, strict=True)]
+    named += [("plain mean", members.probabilities.mean(axis=0)), ("stack, nested", honest)]
+    rows = []
+    for name, found in named:
+        folds = {
+            f"fold {fold}": kaggle_kl(labelled.targets[mask], found[mask])
+            for fold, mask in ((fold, labelled.held_out(fold)) for fold in labelled.folds)
+        }
+        rows.append({"predictions": name, **folds, "all": kaggle_kl(labelled.targets, found)})
+    return rows
+
+
+def as_text(table: list[dict[str, Any]]) -> str:
+    """A table as Markdown."""
+    lines = [list(table[0]), ["---"] * len(table[0])]
+    lines += [[cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row.values()] for row in table]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _state(networks: list[nn.Sequential]) -> dict[str, Tensor]:
+    return {
+        f"{number}.{name}": tensor.contiguous()
+        for number, network in enumerate(networks)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _of_network(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    prefix = f"{number}."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

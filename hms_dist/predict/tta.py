@@ -1,0 +1,77 @@
+"""Test-time augmentation: the mean of a model's answers for a picture and for its mirror images.
+
+The 16th place averaged the probabilities of a recording and of the one with left and right exchanged (seed 002).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.config import CanvasConfig
+from hms_dist.errors import UserError
+from hms_dist.shards.index import Rows
+from hms_dist.shards.schema import PanelSpec
+from hms_dist.stream.loader import Request, load
+from hms_dist.train.data import ShardSet
+from hms_dist.train.settings import TrainConfig
+from hms_dist.train.task import Task
+
+Mirror = Literal["flip", "reverse"]
+"""flip: left and right exchanged. reverse: time runs backwards."""
+
+
+def check_mirrors(config: TrainConfig, mirrors: Sequence[Mirror]) -> None:
+    """Raises UserError for a mirror image that the model of a run cannot answer for."""
+    if "reverse" in mirrors and config.model.sliding_window is not None:
+        raise UserError(
+            "tta: reverse moves the annotated window of a sliding-window model, which knows where it lies; use flip "
+            "alone"
+        )
+
+
+def mirrored_canvas(config: CanvasConfig, specs: Mapping[str, PanelSpec], mirrors: Sequence[Mirror]) -> Canvas:
+    """The canvas for the panels `specs` that can draw all mirror images. Raises UserError if it cannot be flipped."""
+    plain = Canvas(config, specs, flips=False)
+    if "flip" not in mirrors:
+        return plain
+    try:
+        return Canvas(config, specs)
+    except UserError as error:
+        raise UserError(f"tta: no flip of what this run was trained on ({error}); leave flip out") from error
+
+
+@torch.no_grad()
+def mean_answers(
+    model: nn.Module,
+    shards: ShardSet,
+    groups: Sequence[Rows],
+    device: torch.device,
+    *,
+    task: Task,
+    mirrors: Sequence[Mirror],
+    threads: int,
+) -> Iterator[NDArray[np.float64]]:
+    """For each group of rows [m] the mean answers [m, num_answers] over all its mirror images, float64, in order.
+
+    Every combination of `mirrors` counts the same: with flip and reverse a row is answered four times. `model` is in
+    evaluation mode.
+    """
+    dtype = next(model.parameters()).dtype
+    flips = (False, True) if "flip" in mirrors else (False,)
+    reversals = (False, True) if "reverse" in mirrors else (False,)
+    requests = (Request(group, np.full(len(group), True) if flip else None) for group in groups for flip in flips)
+    batches = load(shards.reader, requests, threads=threads, pin=device.type == "cuda")
+    for group in groups:
+        everywhere = torch.ones(len(group), dtype=torch.bool, device=device)
+        answers = []
+        for flip in flips:
+            panels = next(batches).to(device)
+            for reverse in reversals:
+                pictures = shards.canvas(panels, everywhere if flip else None, everywhere if reverse else None)
+                answers.append(task.answers(model, pictures.to(dtype)))
+        yield torch.stack(answers).cpu().double().mean(0).numpy()

@@ -1,0 +1,124 @@
+"""`hms-dist report`: runs and tables of predictions on one page, a single HTML file that needs no network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hms_dist.errors import UserError
+from hms_dist.files import atomic
+from hms_dist.report.page_gallery import check_gallery, gallery_section
+from hms_dist.report.page_html import page, paragraph
+from hms_dist.report.page_quality import (
+    calibration_section,
+    class_section,
+    confusion_section,
+    ensemble_section,
+    qualities,
+    strata_section,
+)
+from hms_dist.report.page_runs import RunFacts, read_runs, short_names
+from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, read_truth
+from hms_dist.report.page_training import curve_section, run_section
+from hms_dist.run import LOG
+from hms_dist.shards.index import open_set
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write a page about runs and predictions: curves, scores, calibration, ensembles, best and worst rows."""
+
+    runs: tuple[Path, ...] = ()
+    """Run folders; the earlier stages of a run are shown too."""
+    predictions: tuple[Path, ...] = ()
+    """More tables of predictions (.parquet), of an ensemble for example; those of the runs' validation folds are taken
+    by themselves."""
+    shards: str | None = None
+    """Folder of the shard set, or its URL, for what compares predictions with votes. None: left out."""
+    truth: Path | None = None
+    """truth.parquet of simulated data, for the oracle's KL and the share of the gap closed. None: left out."""
+    out: Path
+    """Page to write, a name ending in .html."""
+    gallery: int = 3
+    """Rows drawn of the best, and as many of the worst; 0: none, and matplotlib is not needed."""
+
+    def __post_init__(self) -> None:
+        if not self.runs and not self.predictions:
+            raise ValueError("runs: nothing to report; give --runs, --predictions or both")
+        if self.out.suffix != ".html":
+            raise ValueError(f"out: expected a name ending in .html, found {self.out.name}")
+        if self.predictions and self.shards is None:
+            raise ValueError("predictions: comparing them with votes needs the shard set; give --shards")
+        if self.truth is not None and self.shards is None:
+            raise ValueError("truth: comparing it with votes needs the shard set; give --shards")
+        for path in self.predictions:
+            if path.suffix != ".parquet":
+                raise ValueError(f"predictions: expected names ending in .parquet, found {path.name}")
+        for name in ("runs", "predictions"):
+            paths = [path.resolve() for path in getattr(self, name)]
+            if len(set(paths)) < len(paths):
+                raise ValueError(f"{name}: one of them stands twice; name each once")
+        if self.gallery < 0:
+            raise ValueError(f"gallery: expected 0 or more, found {self.gallery}")
+
+
+def run(command: Report) -> None:
+    """The verb `report`. Raises UserError for folders that are no runs and tables that do not fit the shard set."""
+    if not command.out.parent.is_dir():
+        raise UserError(f"{command.out.parent}: no such folder; make it, or choose another --out")
+    if command.gallery and command.shards is not None:
+        check_gallery()
+    content = report_page(command)
+    with atomic(command.out) as file:
+        file.write(content.encode())
+    LOG.info("report written: %s", command.out)
+
+
+def report_page(command: Report) -> str:
+    """The page, as HTML: the same for the same input."""
+    runs = read_runs(command.runs)
+    labels = None if command.shards is None else _labels(command.shards, command.truth)
+    own = [] if labels is None else _own_tables(runs, labels)
+    given = [] if labels is None else _given_tables(command.predictions, runs, labels)
+    tables, found = [*own, *given], qualities(runs, given)
+    sections = [
+        _summary(runs, tables),
+        run_section(runs),
+        *([curve_section(runs)] if runs else []),
+        class_section(found),
+        confusion_section(found),
+        strata_section(tables),
+        calibration_section(tables),
+        ensemble_section(tables),
+        *([gallery_section(runs, own, labels, command.gallery)] if command.gallery else []),
+    ]
+    return page("Report of hms_dist", sections)
+
+
+def _labels(location: str, truth: Path | None) -> Labels:
+    _, index = open_set(location)
+    return Labels(location=location, index=index, oracle=None if truth is None else read_truth(truth, index))
+
+
+def _own_tables(runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:
+    """The validation folds of the runs that have predicted them."""
+    return [read_scored(run.predictions, run.name, labels) for run in runs if run.predictions is not None]
+
+
+def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:
+    """The given tables, without those that the runs have brought already."""
+    known = [run.predictions.resolve() for run in runs if run.predictions is not None]
+    more = [path for path in paths if path.resolve() not in known]
+    return [read_scored(path, name, labels) for path, name in zip(more, short_names(more), strict=True)]
+
+
+def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> str:
+    """The first sentence: what is reported and what is best."""
+    text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
+    if tables:
+        best = min(tables, key=lambda item: item.scores["kl"])
+        scores = best.scores["strata"]["all"]
+        text += f" Lowest KL: {scores['kl']:.4f} by {best.name} on {scores['num_rows']} rows"
+        text += f", where a constant predictor has {scores['constant_kl']:.4f}"
+        if best.oracle is not None:
+            text += f" and the oracle {scores['oracle_kl']:.4f}"
+        text += "."
+    return paragraph(text)

@@ -1,0 +1,112 @@
+"""What run folders say of their runs, read for the page."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
+from hms_dist.train.folder import read_config
+from hms_dist.train.record import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    PREDICTIONS_NAME,
+    STAGES_CONFIG_NAME,
+    STATUS_NAME,
+    read_metrics,
+)
+from hms_dist.train.settings import TrainConfig
+from hms_dist.train.stages import STAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """One run, or one stage of a run."""
+
+    name: str
+    """What the page calls it."""
+    folder: Path
+    config: TrainConfig
+    recipe: str | None
+    """Names of the configuration files that it was launched with. None: not recorded."""
+    state: str
+    """As status.json has it."""
+    message: str | None
+    """Why the run ended, if it did not finish."""
+    steps: tuple[dict[str, Any], ...]
+    """Lines of metrics.jsonl with a loss."""
+    evaluations: tuple[dict[str, Any], ...]
+    """Lines of metrics.jsonl with a validation KL."""
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The first evaluation with the lowest KL; None if there was none."""
+        return min(self.evaluations, key=lambda line: line["val_kl"], default=None)
+
+    @property
+    def predictions(self) -> Path | None:
+        """Its predictions of the validation fold; None if it has written none."""
+        path = self.folder / PREDICTIONS_NAME
+        return path if path.is_file() else None
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunFacts]:
+    """Facts of each run, its earlier stages before it. Raises UserError for what is not a run folder."""
+    every = [stage for folder in folders for stage in _with_stages(folder)]
+    return [_read(folder, name) for folder, name in zip(every, short_names(every), strict=True)]
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of paths that tell them apart, the same number of parts for all."""
+    parts = [Path(os.path.abspath(path)).parts for path in paths]
+    for length in range(1, max(map(len, parts), default=1)):
+        names = ["/".join(item[-length:]) for item in parts]
+        if len(set(names)) == len(set(parts)):
+            return names
+    return [str(path) for path in paths]
+
+
+def _with_stages(folder: Path) -> list[Path]:
+    """The folders of a run's stages in their order; the last stage is the run's own folder."""
+    if not (folder / CONFIG_NAME).is_file():
+        raise UserError(f"{folder}: not a run folder (no {CONFIG_NAME}); check --runs")
+    file = folder / STAGES_CONFIG_NAME
+    names = [stage["name"] for stage in read_yaml(file)["stages"][:-1]] if file.is_file() else []
+    earlier = [folder / STAGES / name for name in names]
+    return [*(stage for stage in earlier if (stage / CONFIG_NAME).is_file()), folder]
+
+
+def _read(folder: Path, name: str) -> RunFacts:
+    status, lines = _json_of(folder / STATUS_NAME), read_metrics(folder)
+    return RunFacts(
+        name=name,
+        folder=folder,
+        config=read_config(folder),
+        recipe=_recipe(_json_of(folder / ENVIRONMENT_NAME).get("command", [])),
+        state=status.get("state", "unknown"),
+        message=status.get("message"),
+        steps=tuple(line for line in lines if "loss" in line),
+        evaluations=tuple(line for line in lines if "val_kl" in line),
+    )
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if the file is not there. Raises UserError if it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); the file is damaged") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _recipe(command: Sequence[str]) -> str | None:
+    """The names of the files that stand behind --config in a command."""
+    words = [part for word in command for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    files = [file for option, file in pairwise(words) if option == "--config"]
+    return " + ".join(Path(file).stem for file in files) or None

@@ -1,0 +1,161 @@
+"""Tables of predictions beside the votes of a shard set: scores, confusion, reliability, and the mean of tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.labels import CLASSES
+from hms_dist.metrics import class_kl, consensus_confusion, kaggle_kl, row_kl, score
+from hms_dist.predictions import read_predictions, read_table
+from hms_dist.shards.index import Index, Rows
+
+Floats = NDArray[np.float64]
+NUM_BINS = 10
+"""Bins of equal width that predicted probabilities are sorted into."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The rows of a labelled shard set."""
+
+    location: str
+    index: Index
+    oracle: Floats | None
+    """The true distribution of each row [samples, 6], of simulated data. None: not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTable:
+    """A table's predictions of the rows that its model did not see, beside what the experts said."""
+
+    name: str
+    held_out: bool
+    """Whether the table says that its model held these rows out; else they are all its rows."""
+    rows: Rows
+    """Rows of the shard set, ascending."""
+    truth: Floats
+    """Shares of the votes [rows, 6]."""
+    prediction: Floats
+    """Predicted probabilities [rows, 6]."""
+    num_voters: NDArray[np.int64]
+    oracle: Floats | None
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """What `metrics.score` says."""
+        return score(self.truth, self.prediction, self.num_voters, self.oracle)
+
+    @cached_property
+    def row_kl(self) -> Floats:
+        """KL of each row [rows]."""
+        return row_kl(self.truth, self.prediction)
+
+    @property
+    def class_kl(self) -> Floats:
+        """Part of each class in the KL [6]."""
+        return class_kl(self.truth, self.prediction)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Rows by consensus and most probable class [6, 6]."""
+        return consensus_confusion(self.truth, self.prediction)
+
+
+def read_truth(path: Path, index: Index) -> Floats:
+    """The simulator's distributions for the rows of `index` [samples, 6]. Raises UserError if a row is missing."""
+    table = read_table(path, ["eeg_id", "eeg_sub_id", *CLASSES])
+    keys = table["eeg_id"].astype(str) + "-" + table["eeg_sub_id"].astype(str)
+    places = pd.Index(keys).get_indexer(pd.Index(index.frame["key"].astype(str)))
+    if (places < 0).any():
+        key = index.frame["key"].iloc[np.flatnonzero(places < 0)[0]]
+        raise UserError(f"{path}: no row for {key} of the shard set; give the truth of the data it was rendered from")
+    return table[list(CLASSES)].to_numpy(np.float64)[places]
+
+
+def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
+    """A table's held-out rows, or all its rows if it says of none, beside `labels`.
+
+    Raises UserError for a damaged table and for rows that the shard set lacks.
+    """
+    table = read_predictions(path)
+    held_out = bool(table["fold"].notna().any())
+    table = table[table["fold"].notna()] if held_out else table
+    places = pd.Index(labels.index.frame["key"].astype(str)).get_indexer(pd.Index(table["key"].astype(str)))
+    if (places < 0).any():
+        key = table["key"].iloc[np.flatnonzero(places < 0)[0]]
+        raise UserError(f"{path}: row {key} is not in {labels.location}; check --shards")
+    order = np.argsort(places)
+    rows = places[order].astype(np.int64)
+    return ScoredTable(
+        name=name,
+        held_out=held_out,
+        rows=rows,
+        truth=labels.index.targets[rows],
+        prediction=table[list(CLASSES)].to_numpy(np.float64)[order],
+        num_voters=labels.index.num_voters[rows],
+        oracle=None if labels.oracle is None else labels.oracle[rows],
+    )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predicted probabilities of all classes, sorted into bins: arrays [bins that hold any]."""
+
+    predicted: Floats
+    """Mean prediction."""
+    observed: Floats
+    """Mean share of the votes."""
+    counts: Floats
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean distance of the two, by counts (Guo et al., 2017, for shares of votes)."""
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.counts))
+
+
+def reliability(truth: Floats, prediction: Floats) -> Reliability:
+    """How shares of votes follow predictions, both [rows, classes]; every class of every row is a value."""
+    values, shares = prediction.ravel(), truth.ravel()
+    bins = np.minimum((values * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    counts = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
+    filled = counts > 0
+    sums = [np.bincount(bins, table, NUM_BINS)[filled] for table in (values, shares)]
+    return Reliability(sums[0] / counts[filled], sums[1] / counts[filled], counts[filled])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What the plain mean of tables gains on the rows that they all predict."""
+
+    names: tuple[str, ...]
+    num_rows: int
+    single_kl: tuple[float, ...]
+    """KL of each table."""
+    mean_kl: float
+    """KL of the mean of their probabilities."""
+
+
+def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:
+    """A gain for each two or more tables that predict the same rows, in the order of the first of them."""
+    groups: dict[bytes, list[ScoredTable]] = {}
+    for table in tables:
+        groups.setdefault(table.rows.tobytes(), []).append(table)
+    return [_gain(group) for group in groups.values() if len(group) > 1]
+
+
+def _gain(group: list[ScoredTable]) -> Gain:
+    truth = group[0].truth
+    mean = np.mean([table.prediction for table in group], axis=0)
+    return Gain(
+        names=tuple(table.name for table in group),
+        num_rows=len(truth),
+        single_kl=tuple(kaggle_kl(truth, table.prediction) for table in group),
+        mean_kl=kaggle_kl(truth, mean),
+    )

@@ -1,0 +1,110 @@
+"""How runs trained: the table of runs and their curves."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hms_dist.report.page_charts import Curve, legend, line_chart
+from hms_dist.report.page_html import Html, figure, missing, paragraph, section, side_by_side, table
+from hms_dist.report.page_runs import RunFacts
+
+NONE = "\N{EM DASH}"
+"""What a table shows for something that there is not."""
+RUN_HEAD = (
+    "run", "recipe", "seed", "fold", "best KL", "best epoch", "epochs", "model", "images/s", "data wait", "memory",
+    "state",
+)  # fmt: skip
+CURVES = (
+    (
+        "Training loss",
+        "loss",
+        "Mean loss of each logged step's batch, by the run's own loss function.",
+        "loss",
+        "steps",
+    ),
+    ("Learning rate", "learning rate", "The highest of all parameter groups, at each logged step.", "lr", "steps"),
+    (
+        "Validation KL",
+        "KL",
+        "Kaggle's metric on the validation fold after each epoch; lower is better.",
+        "val_kl",
+        "epochs",
+    ),
+    (
+        "Throughput",
+        "images/s",
+        "Pictures trained a second, over all ranks, between two log lines.",
+        "images_per_s",
+        "steps",
+    ),
+    (
+        "Data wait",
+        "share of time",
+        "Share of that time in which the trainer waited for data; 0 is ideal.",
+        "data_wait_share",
+        "steps",
+    ),
+)
+"""Heading, label of the axis, what it shows, the name in metrics.jsonl, and which lines have it."""
+
+
+def run_section(runs: Sequence[RunFacts]) -> Html:
+    """The table of runs, and why those ended that did not finish."""
+    explained = (
+        "One line a run: what it trained, how well its best epoch does on the patients it held out (Kaggle's KL, lower "
+        "is better), its median speed, the mean share of the time it waited for data, and its peak GPU memory."
+    )
+    if not runs:
+        return section("Runs", explained, missing("no run was given (--runs)."))
+    said = [paragraph(f"{run.name}, {run.state}: {run.message}") for run in runs if run.message]
+    return section("Runs", explained, table("Runs", RUN_HEAD, [_row(run) for run in runs]), *said)
+
+
+def curve_section(runs: Sequence[RunFacts]) -> Html:
+    """Curves of what metrics.jsonl holds of each run; colours tell the runs apart."""
+    drawn, absent = [], []
+    for heading, label, explained, name, kind in CURVES:
+        curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]
+        if curves:
+            names = ", ".join(curve.name for curve in curves)
+            picture = line_chart(f"{heading} of {names}", "step", label, curves)
+            drawn.append(figure(f"{heading}. {explained}", picture))
+        else:
+            absent.append(missing(f"{heading.lower()}: no run has logged it."))
+    explained = "How each run went, step by step; a step is one update of the weights."
+    return section(
+        "Curves", explained, *([legend([run.name for run in runs]), side_by_side(drawn)] if drawn else []), *absent
+    )
+
+
+def _row(run: RunFacts) -> list[str]:
+    config, best = run.config, run.best
+    begun = max((line["epoch"] + 1 for line in run.steps), default=0)
+    return [
+        run.name,
+        run.recipe or NONE,
+        str(config.seed),
+        str(config.fold),
+        f"{best['val_kl']:.4f}" if best else NONE,
+        str(best["epoch"] + 1) if best else NONE,
+        f"{begun} of {config.epochs}",
+        config.model.name,
+        _over(run, "images_per_s", np.median, "{:.1f}"),
+        _over(run, "data_wait_share", np.mean, "{:.1%}"),
+        _over(run, "gpu_memory_mb", np.max, "{:.0f} MB"),
+        run.state,
+    ]
+
+
+def _over(run: RunFacts, name: str, summary: Callable[[list[float]], Any], form: str) -> str:
+    values = [line[name] for line in run.steps if name in line]
+    return form.format(summary(values)) if values else NONE
+
+
+def _curve(run: RunFacts, number: int, name: str, kind: str) -> Curve | None:
+    lines = [line for line in (run.steps if kind == "steps" else run.evaluations) if name in line]
+    if not lines:
+        return None
+    x, y = (np.array([line[key] for line in lines], np.float64) for key in ("step", name))
+    return Curve(run.name, number, x, y)

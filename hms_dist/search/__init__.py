@@ -1,0 +1,1 @@
+"""Search: hyperparameters by Optuna, in trials that many jobs share."""

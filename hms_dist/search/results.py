@@ -1,0 +1,47 @@
+"""What a search leaves: the best trial as a training configuration, and a table of all trials."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from hms_dist.files import atomic
+from hms_dist.search.space import Parameter, with_values
+
+BEST_NAME = "best.yaml"
+TABLE_NAME = "trials.csv"
+
+
+def write_table(path: Path, studies: list[Any]) -> None:
+    """Write a row a trial: batch, trial, state, validation KL (empty if it did not end), epochs, parameters."""
+    rows = [
+        {
+            "batch": batch, "trial": trial.number, "state": trial.state.name.lower(), "val_kl": trial.value,
+            "epochs": len(trial.intermediate_values), **trial.params,
+        }
+        for batch, study in enumerate(studies)
+        for trial in study.get_trials()
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.loc[table["state"] != "complete", "val_kl"] = float("nan")  # Optuna gives pruned ones their last KL
+    with atomic(path, "w") as file:
+        table.to_csv(file, index=False)
+
+
+def write_best(path: Path, studies: list[Any], config: Mapping[str, Any], space: Mapping[str, Parameter]) -> bool:
+    """Write the configuration of the trial with the lowest KL, for train.py --config; False if no trial ended."""
+    ended = [
+        (trial.value, batch, trial.number, trial.params)
+        for batch, study in enumerate(studies)
+        for trial in study.get_trials()
+        if trial.state.name == "COMPLETE"
+    ]
+    if not ended:
+        return False
+    val_kl, batch, number, values = min(ended, key=lambda trial: trial[:3])
+    header = f"# Trial {number} of batch {batch}, the best of its search: mean best validation KL {val_kl:.4f}.\n"
+    with atomic(path, "w") as file:
+        file.write(header + yaml.safe_dump(with_values(config, space, values), sort_keys=False))
+    return True

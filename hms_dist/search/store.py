@@ -1,0 +1,138 @@
+"""Studies in a journal file that many jobs share, and whose turn it is.
+
+Each batch is a study of its own, for Optuna's choices cannot change within one. A trial belongs to the job that holds
+the claim in its folder; a trial whose job died is taken over, with the parameters that it has.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hms_dist.claims import Taken, claim
+from hms_dist.config import to_dict
+from hms_dist.errors import UserError
+from hms_dist.keyed import keyed_hash
+from hms_dist.search.space import Parameter, Values, narrowed
+
+JOURNAL_NAME = "journal.log"
+TRIALS = "trials"
+CLAIM_NAME = ".claim"
+_SPACE = "space"
+
+
+class Store:
+    """The studies of one search folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the journal, made if need be. Raises UserError without Optuna."""
+        try:
+            import optuna
+        except ImportError as error:
+            raise UserError("search: needs Optuna; pip install 'hms-dist[search]'") from error
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = str(folder / JOURNAL_NAME)
+        self._optuna, self._folder = optuna, folder
+        self._storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+
+    def batch(self, number: int) -> Any:
+        """The study of a batch, made if there is none yet."""
+        return self._optuna.create_study(
+            study_name=f"batch-{number}", storage=self._storage, direction="minimize", load_if_exists=True
+        )
+
+    def folder_of(self, batch: int, number: int) -> Path:
+        """Folder of a trial."""
+        return self._folder / TRIALS / f"{batch}-{number:03d}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the search's own lock, for moments; wait for whoever holds it."""
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(claim(self._folder / CLAIM_NAME))
+                    break
+                except Taken:
+                    time.sleep(0.1)
+            yield
+
+    def space_of(self, batch: int, space: Mapping[str, Parameter], factor: float) -> dict[str, Parameter]:
+        """The space of a batch, fixed when it begins: `space`, narrowed once for each batch before it."""
+        with self.alone():
+            study = self.batch(batch)
+            if _SPACE not in study.user_attrs:
+                now = dict(space)
+                if batch:
+                    before = _parameters(self.batch(batch - 1).user_attrs[_SPACE])
+                    now = narrowed(before, self.finished(batch - 1), factor)
+                study.set_user_attr(_SPACE, to_dict(now))
+            return _parameters(study.user_attrs[_SPACE])
+
+    def finished(self, batch: int) -> list[tuple[float, Values]]:
+        """(mean best KL, parameters) of each trial of a batch that came to its end, in order."""
+        complete = self._optuna.trial.TrialState.COMPLETE
+        return [(t.value, t.params) for t in self.batch(batch).get_trials(states=(complete,))]
+
+    def num_running(self, batch: int) -> int:
+        """Trials of a batch that are in work, or were when their job died."""
+        return len(self.batch(batch).get_trials(states=(self._optuna.trial.TrialState.RUNNING,)))
+
+    @contextmanager
+    def next_trial(self, batch: int, num_trials: int, num_startup: int, seed: int) -> Iterator[Any]:
+        """A trial of a batch to work on, claimed for this process: one whose job died, or a new one.
+
+        None if there are `num_trials` and those not done are in others' hands. What the sampler draws depends on
+        `seed`, the batch, the trial's number and the trials before it alone.
+        """
+        with ExitStack() as stack:
+            with self.alone():
+                trial = self._take_over(batch, stack) or self._begin(batch, num_trials, stack)
+            if trial is not None:
+                key = int(keyed_hash(seed, batch, trial.number)) % 2**32
+                trial.study.sampler = self._optuna.samplers.TPESampler(seed=key, n_startup_trials=num_startup)
+            yield trial
+
+    def _take_over(self, batch: int, stack: ExitStack) -> Any:
+        study, running = self.batch(batch), self._optuna.trial.TrialState.RUNNING
+        for frozen in study.get_trials(states=(running,)):
+            with ExitStack() as held:
+                try:
+                    self._claim(batch, frozen.number, held)
+                except Taken:
+                    continue
+                if study.get_trials()[frozen.number].state == running:  # it may have ended in the meantime
+                    stack.push(held.pop_all())
+                    return self._optuna.trial.Trial(study, frozen._trial_id)
+        return None
+
+    def _begin(self, batch: int, num_trials: int, stack: ExitStack) -> Any:
+        study = self.batch(batch)
+        if len(study.get_trials(deepcopy=False)) >= num_trials:
+            return None
+        trial = study.ask()
+        self._claim(batch, trial.number, stack)
+        return trial
+
+    def _claim(self, batch: int, number: int, stack: ExitStack) -> None:
+        folder = self.folder_of(batch, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(claim(folder / CLAIM_NAME))
+
+
+def suggested(trial: Any, space: Mapping[str, Parameter]) -> dict[str, Any]:
+    """The parameters of a trial: those that it has, and draws for the others."""
+    return {
+        name: trial.suggest_categorical(name, part.choices)
+        if part.choices
+        else trial.suggest_float(name, part.low, part.high, log=part.log)
+        for name, part in space.items()
+    }
+
+
+def _parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:
+    return {name: Parameter(**{**part, "choices": tuple(part["choices"])}) for name, part in values.items()}

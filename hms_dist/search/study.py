@@ -1,0 +1,145 @@
+"""`hms-dist search`: batches of trials on one study, by as many jobs as run this command (seed 003)."""
+
+import json
+import time
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from hms_dist.config import from_dict, load, to_dict
+from hms_dist.errors import JobError, Stopped, UserError
+from hms_dist.files import write_json
+from hms_dist.run import LOG
+from hms_dist.search.config import Search
+from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
+from hms_dist.search.space import Parameter, with_values
+from hms_dist.search.store import Store, suggested
+from hms_dist.search.trial import Behind, TrialRuns, is_behind
+from hms_dist.train.data import open_run_data
+from hms_dist.train.settings import TrainConfig
+
+IDENTITY_NAME = "search.json"
+GIVEN_BY_TRIALS = ("shards", "out", "fold")
+"""Options of a training run that are no part of its recipe."""
+WAIT_S = 2.0
+"""Seconds between two looks at trials in others' hands, at the end of a batch."""
+
+
+def run(command: Search) -> None:
+    """The verb `search`. Raises UserError for what can be refused beforehand, JobError if no trial came to its end."""
+    config = _recipe(command, command.trial_words)
+    fingerprint = _check(command, config)
+    store = Store(command.out)
+    with store.alone():
+        _check_same(command, {"shards": fingerprint, "config": config, **_identity(command)})
+    for batch in range(command.num_batches):
+        space = store.space_of(batch, command.space, command.narrowing)
+        while _work(command, store, batch, space, config):
+            with store.alone():
+                _write_results(command, store, batch + 1)
+    with store.alone():
+        if not _write_results(command, store, command.num_batches):
+            raise JobError(f"{command.out}: no trial came to its end; see {TABLE_NAME} and the logs in trials/")
+
+
+def _work(command: Search, store: Store, batch: int, space: dict[str, Parameter], config: dict[str, Any]) -> bool:
+    """Do a trial, or wait a little for those of others; False if the batch needs no more of this job."""
+    with store.next_trial(batch, command.num_trials, command.num_startup, command.seed) as trial:
+        if trial is None:
+            last = batch == command.num_batches - 1
+            if last or not store.num_running(batch):
+                return False
+            time.sleep(WAIT_S)
+        else:
+            _try(command, store, batch, trial, with_values(config, space, suggested(trial, space)))
+    return True
+
+
+def _try(command: Search, store: Store, batch: int, trial: Any, config: dict[str, Any]) -> None:
+    """Do one trial and tell the study how it ended; one that is stopped from outside stays open for a rerun."""
+    folder = store.folder_of(batch, trial.number)
+    LOG.info("batch %d trial %d: %s", batch, trial.number, trial.params)
+    runs = TrialRuns(folder=folder, config=config, shards=command.shards, folds=command.folds, launch=command.launch)
+    try:
+        value = runs.train(partial(_report, trial, command.num_startup))
+    except Behind:
+        trial.study.tell(trial, state=_state("PRUNED"))
+        LOG.info("batch %d trial %d: behind, stopped", batch, trial.number)
+    except Stopped:
+        raise
+    except JobError as error:
+        trial.study.tell(trial, state=_state("FAIL"))
+        LOG.warning("batch %d trial %d failed: %s", batch, trial.number, error)
+    except UserError:
+        trial.study.tell(trial, state=_state("FAIL"))
+        raise
+    else:
+        trial.study.tell(trial, value)
+        LOG.info("batch %d trial %d: validation KL %.4f", batch, trial.number, value)
+
+
+def _report(trial: Any, num_startup: int, step: int, kl: float) -> bool:
+    """Note an epoch's KL in the study; whether the trial goes on, by the trials that ended before."""
+    trials = trial.study.get_trials(states=(_state("COMPLETE"), _state("PRUNED")))
+    if step not in trial.study.get_trials()[trial.number].intermediate_values:
+        trial.report(kl, step)
+    others = [t.intermediate_values[step] for t in trials if step in t.intermediate_values]
+    return not is_behind(kl, others, num_startup)
+
+
+def _recipe(command: Search, words: list[str]) -> dict[str, Any]:
+    """The options of a training run, without those that each trial gives."""
+    given = ["--shards", command.shards, "--out", str(command.out), "--fold", str(command.folds[0])]
+    options = to_dict(load(TrainConfig, [*words, *given], prog="train.py"))
+    return {name: value for name, value in options.items() if name not in GIVEN_BY_TRIALS}
+
+
+def _check(command: Search, config: dict[str, Any]) -> str:
+    """Refuse, before any trial, what a run would refuse at either end of the space; the shard set's fingerprint."""
+    ends = [
+        {
+            name: part.choices[end] if part.choices else (part.low, part.high)[end]
+            for name, part in command.space.items()
+        }
+        for end in (0, -1)
+    ]
+    for values in ends:
+        for fold in command.folds:
+            given = {"shards": command.shards, "out": str(command.out), "fold": fold}
+            found = from_dict(TrainConfig, {**with_values(config, command.space, values), **given}, "space")
+    data = open_run_data(found)
+    data.shards.reader.close()
+    return data.shards.manifest.fingerprint
+
+
+def _identity(command: Search) -> dict[str, Any]:
+    """What all jobs of a study share, beside the recipe and the shard set."""
+    space = {name: asdict(part) for name, part in command.space.items()}
+    return {"space": to_dict(space), "folds": list(command.folds), "seed": command.seed}
+
+
+def _check_same(command: Search, identity: dict[str, Any]) -> None:
+    """Raises UserError if the folder holds a study of something else; otherwise notes what it is of."""
+    path = command.out / IDENTITY_NAME
+    if path.exists():
+        before = json.loads(path.read_bytes())
+        different = [name for name in identity if before.get(name) != identity[name]]
+        if different:
+            raise UserError(
+                f"{command.out}: holds a study whose {' and '.join(different)} differ; choose another --out, or give "
+                "what the study began with"
+            )
+    write_json(path, identity)
+
+
+def _write_results(command: Search, store: Store, num_batches: int) -> bool:
+    """Write the table and, if a trial came to its end, the best configuration; whether one did."""
+    studies = [store.batch(batch) for batch in range(num_batches)]
+    write_table(command.out / TABLE_NAME, studies)
+    return write_best(command.out / BEST_NAME, studies, _recipe(command, command.words), command.space)
+
+
+def _state(name: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState[name]

@@ -1,0 +1,100 @@
+"""One trial: a training run a fold, watched epoch by epoch, stopped when it falls behind."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from subprocess import TimeoutExpired
+from typing import Any
+
+import yaml
+
+from hms_dist.errors import JobError, UserError
+from hms_dist.files import atomic
+from hms_dist.grid.launch import await_free, launched
+from hms_dist.grid.plan import PlannedRun
+from hms_dist.grid.recipe import LaunchConfig
+from hms_dist.train.record import read_metrics
+
+CONFIG_NAME = "config.yaml"
+LOOK_EVERY_S = 0.5
+"""Seconds between two looks at the metrics of a run."""
+
+Report = Callable[[int, float], bool]
+"""Takes (epoch of the trial, counted over its folds from 0, and its validation KL); whether to go on."""
+
+
+class Behind(Exception):
+    """A trial was stopped because the trials before it did better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRuns:
+    """The runs of a trial."""
+
+    folder: Path
+    """config.yaml, and a run folder and a log for each fold."""
+    config: Mapping[str, Any]
+    """Options of the runs, without those that `run` gives."""
+    shards: str
+    folds: Sequence[int]
+    launch: LaunchConfig
+
+    def train(self, report: Report) -> float:
+        """Train what is not trained yet; the mean of the folds' best validation KLs.
+
+        Raises Behind when `report` says so, JobError for a run that failed, UserError for one that was refused, and
+        Stopped if this process was asked to stop.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic(self.folder / CONFIG_NAME, "w") as file:
+            yaml.safe_dump(dict(self.config), file, sort_keys=False)
+        best = []
+        for place, fold in enumerate(self.folds):
+            run, first = self._run(fold), place * int(self.config["epochs"])
+            self._train(run, partial(_report_new, report, first, []))
+            best.append(min(_val_kls(run.out)))
+        return fmean(best)
+
+    def _run(self, fold: int) -> PlannedRun:
+        out = self.folder / f"fold-{fold}"
+        words = ("--config", str(self.folder / CONFIG_NAME), "--shards", self.shards, "--out", str(out))
+        return PlannedRun(self.folder.name, int(self.config["seed"]), fold, out, (*words, "--fold", str(fold)))
+
+    def _train(self, run: PlannedRun, look: Callable[[Path], None]) -> None:
+        """Start or continue a run until it is finished, looking at its folder all the while; done if it is already."""
+        if not run.finished:
+            await_free(run.out)
+            log = self.folder / f"{run.out.name}.log"
+            with log.open("ab") as output, launched(self.launch.command(list(run.words)), output) as process:
+                while process.poll() is None:
+                    look(run.out)
+                    with suppress(TimeoutExpired):
+                        process.wait(LOOK_EVERY_S)
+            if not run.finished:
+                kind = UserError if process.returncode == 2 else JobError
+                raise kind(f"{run.out}: {run.message or f'exit code {process.returncode}'}; its log is {log}")
+        look(run.out)
+
+
+def _report_new(report: Report, first: int, seen: list[float], out: Path) -> None:
+    """Report the epochs of a run that are not among `seen`, and add them. Raises Behind."""
+    for kl in _val_kls(out)[len(seen) :]:
+        seen.append(kl)
+        if not report(first + len(seen) - 1, kl):
+            raise Behind
+
+
+def is_behind(value: float, others: Sequence[float], num_startup: int) -> bool:
+    """Whether a trial's KL after some epoch is above the median of earlier trials' after the same one.
+
+    Never with fewer than `num_startup` of them. Optuna's own MedianPruner compares the best epoch so far, which a
+    first fold easier than the second would decide.
+    """
+    return len(others) >= num_startup and value > median(others)
+
+
+def _val_kls(out: Path) -> list[float]:
+    return [line["val_kl"] for line in read_metrics(out) if "val_kl" in line]

@@ -1,0 +1,109 @@
+"""The report in a real browser: quiet, without a request, every picture there, readable on a phone and in the dark."""
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from hms_dist.cli import main
+from hms_dist.config import load
+from hms_dist.train.loop import run
+from hms_dist.train.settings import TrainConfig
+
+pytestmark = pytest.mark.browser
+WIDTHS = (390, 820, 1280)
+CONTRAST = """
+(() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const levels = (colours) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground_of = (item) => getComputedStyle(item).backgroundColor;
+  const grounds = (item) => item === null ? [] : [...grounds(item.parentElement), ground_of(item)];
+  const found = [];
+  for (const item of document.querySelectorAll("h1, h2, h3, p, th, td, caption, figcaption, summary, li, svg text")) {
+    const style = getComputedStyle(item), ground = levels(grounds(item));
+    const [one, other] = [light(levels([style.fill && item.closest("svg") ? style.fill : style.color])), light(ground)];
+    found.push((Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05));
+  }
+  return [Math.min(...found), found.length];
+})()
+"""
+"""The lowest contrast of text with its ground by WCAG 2, and how many pieces of text were measured."""
+
+
+@pytest.fixture(scope="module")
+def report(small_file, shard_set, recordings, tmp_path_factory):
+    """The page of two trained runs."""
+    folder = tmp_path_factory.mktemp("report")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for seed in (1, 2):
+        words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(folder / f"run_{seed}")]
+        run(load(TrainConfig, [*words, "--seed", str(seed), "--epochs", "1"]))
+        AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
+    words = ["--runs", str(folder / "run_1"), str(folder / "run_2"), "--shards", str(shard_set)]
+    words += ["--truth", str(recordings / "truth.parquet"), "--out", str(folder / "report.html")]
+    assert main(["report", *words]) == 0
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_it_opens(browser, report, width: int, dark: bool) -> None:
+    browser.open(report, width=width, dark=dark)
+    assert browser.complaints() == []
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [f"file://{report}"]
+    assert browser.value("document.documentElement.scrollWidth") == width
+    assert browser.value("[...document.images].map(i => i.complete && i.naturalWidth > 400)") == [True] * 6
+    sizes = browser.value("[...document.querySelectorAll('img, svg')].map(i => i.getBoundingClientRect().toJSON())")
+    assert len(sizes) > 15
+    assert all(size["width"] > 20 and size["height"] > 5 for size in sizes)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_its_text_can_be_read(browser, report, dark: bool) -> None:
+    browser.open(report, width=390, dark=dark)
+    lowest, number = browser.value(CONTRAST)
+    assert number > 300
+    assert lowest >= 4.5
+    assert browser.value("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)"
+    )
+    boxes = "[...document.querySelectorAll('svg[role=img] text')].map(t => t.getBoundingClientRect().height)"
+    assert min(browser.value(boxes)) > 9
+
+
+def test_votes_and_predictions_fit_a_phone(browser, report) -> None:
+    browser.open(report, width=390)
+    rooms = browser.value("[...document.querySelectorAll('article .wide')].map(w => [w.scrollWidth, w.clientWidth])")
+    assert len(rooms) == 6
+    assert all(needed <= there for needed, there in rooms)
+
+
+def test_charts_keep_their_words_inside(browser, report) -> None:
+    browser.open(report, width=1280)
+    outside = """[...document.querySelectorAll('svg[role=img] text')].filter(t => {
+        const [box, frame] = [t, t.closest('svg')].map(i => i.getBoundingClientRect());
+        return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
+    }).map(t => t.textContent)"""
+    assert browser.value(outside) == []
+
+
+def test_it_can_be_used_without_seeing_it(browser, report) -> None:
+    browser.open(report, width=1280)
+    assert browser.value("[...document.images].every(i => i.alt.length > 20)")
+    assert browser.value("[...document.querySelectorAll('svg')].every(s => s.ariaHidden || s.ariaLabel.length > 10)")
+    assert browser.value("[...document.querySelectorAll('table')].every(t => t.caption && t.tHead)")
+    assert browser.value("[...document.querySelectorAll('tbody tr')].every(r => r.cells[0].scope === 'row')")
+    assert browser.value("document.documentElement.lang") == "en"
+    assert browser.value(
+        "[...document.querySelectorAll('section')].every(s => s.querySelector('h2') && s.querySelector('p'))"
+    )

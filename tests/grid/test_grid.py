@@ -1,0 +1,151 @@
+"""Plans of runs, what they refuse, and real runs one after another: skipped, failed, gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hms_dist.cli import main
+from hms_dist.config import load
+from hms_dist.errors import JobError, UserError
+from hms_dist.grid.grid import Grid, planned, run
+from hms_dist.grid.plan import check_seeds
+from hms_dist.grid.recipe import Recipe
+from hms_dist.train.folder import read_config
+from hms_dist.train.record import is_finished, read_metrics
+
+RECIPE = {"name": "a", "configs": ["configs/train/seed_001.yaml", "configs/train/small.yaml"]}
+
+
+def grid(shards, tmp_path, *words, **recipe):
+    recipes = json.dumps([{**RECIPE, **recipe}])
+    given = ["--shards", str(shards), "--out", f"{tmp_path}/{{recipe}}/{{seed}}/{{fold}}", "--recipes", recipes]
+    return load(Grid, [*given, *words])
+
+
+def test_runs_are_recipes_times_seeds_times_folds(tmp_path):
+    recipes = json.dumps([RECIPE, {**RECIPE, "name": "b", "options": {"num_folds": 2}}])
+    words = ["--recipes", recipes, "--shards", "s", "--out", f"{tmp_path}/{{recipe}}-{{seed}}-{{fold}}"]
+    found = planned(load(Grid, [*words, "--seeds", "[3, 4294967295]"]))
+    names = [f"a-{s}-{k}" for s in (3, 2**32 - 1) for k in range(3)] + [
+        f"b-{s}-{k}" for s in (3, 2**32 - 1) for k in range(2)
+    ]
+    assert [one.out.name for one in found] == names
+    assert len(planned(load(Grid, [*words, "--folds", "none"]))) == 2
+    assert [one.fold for one in planned(load(Grid, [*words, "--folds", "[1]"]))] == [1, 1]
+
+
+def test_lists_and_runs_nothing(tmp_path, capsys):
+    words = ["--shards", "s", "--recipes", json.dumps([RECIPE]), "--out", f"{tmp_path}/{{fold}}"]
+    assert main(["grid", *words, "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["number", "recipe", "seed", "fold", "state", "folder"]
+    assert lines[2].split() == ["1", "a", "0", "1", "open", f"{tmp_path}/1"]
+    assert main(["grid", *words, "--list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["number"] for row in rows] == [0, 1, 2]
+    assert rows[2]["words"][-4:] == ["--fold", "2", "--out", f"{tmp_path}/2"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seeds", [[2**32], [-1], [28490463, 28446341235]])
+def test_seeds_that_frameworks_would_fold_are_refused(seeds):
+    with pytest.raises(ValueError, match="seeds: expected 0 to 4294967295"):
+        check_seeds(seeds)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "[1, 2, 1]"], "seeds: 1 stands twice, so two runs would be one"),
+        (["--seeds", "[4294967296]"], "seeds: expected 0 to 4294967295, found 4294967296"),
+        (["--out", "runs/{fold}"], None),
+        (["--out", "runs/{fold}", "--seeds", "[1,2]"], "would share runs/0; add what tells them apart"),
+        (["--out", "runs/{model}"], r"out: unknown place \{model\}; one of: \{recipe\}, \{seed\}, \{fold\}"),
+        (["--out", "runs/{fold"], "is no pattern"),
+        (["--folds", "[3]"], "fold: expected 0 to 2"),
+        (["--json"], "json: says how list prints"),
+        (["--number", "1", "--list"], "number: list prints all"),
+        (["--launch.program", "nowhere.py"], "no file nowhere.py; run this in the checkout"),
+        (["--recipes", json.dumps([{**RECIPE, "options": {"seed": 1}}])], "'seed' of recipe 'a' is the grid's to set"),
+        (["--recipes", json.dumps([{**RECIPE, "name": "a/b"}])], "recipes.name: expected a name"),
+        (["--recipes", json.dumps([RECIPE, RECIPE])], "recipes: two have one name"),
+        (["--recipes", json.dumps([{**RECIPE, "options": {"epoch": 1}}])], "unknown option 'epoch'"),
+        (["--recipes", json.dumps([{"name": "a", "configs": []}])], "names no configuration file"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(tmp_path, words, message):
+    if message is None:
+        assert planned(grid("s", tmp_path, *words))
+        return
+    with pytest.raises(UserError, match=message):
+        planned(grid("s", tmp_path, *words))
+
+
+def test_a_missing_shard_set_is_told_before_anything_runs(tmp_path):
+    with pytest.raises(UserError, match="check --shards"):
+        run(grid(tmp_path / "nothing", tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_number_beyond_the_runs_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--number: expected 0 to 2, found 3"):
+        run(grid("s", tmp_path, "--number", "3"))
+
+
+def test_options_become_words():
+    recipe = Recipe(name="a", configs=("x.yaml",), options={"model.name": "b", "epochs": 2, "optim.betas": [0.9, 0.99]})
+    expected = ["--config", "x.yaml", "--model.name=b", "--epochs=2", "--optim.betas=[0.9, 0.99]"]
+    assert recipe.words == expected
+
+
+@pytest.mark.slow
+def test_runs_what_is_open_and_names_what_failed(features, tmp_path, capfd):
+    command = grid(features, tmp_path, "--folds", "[0, 1, 2]", options={"epochs": 1})
+    runs = planned(command)
+    run(grid(features, tmp_path, "--number", "1", options={"epochs": 1}))
+    assert [one.state for one in runs] == ["open", "finished", "open"]
+    before = (runs[1].out / "status.json").stat().st_mtime_ns
+    (runs[0].out / "checkpoints").mkdir(parents=True)
+    (runs[0].out / "checkpoints/step-00000001").write_text("no folder")
+    with pytest.raises(JobError, match=f"1 of 3 runs did not finish: {runs[0].out} "):
+        run(command)
+    assert [one.finished for one in runs] == [False, True, True]
+    assert (runs[1].out / "status.json").stat().st_mtime_ns == before
+    assert read_config(runs[2].out).fold == 2
+    assert "is finished" not in capfd.readouterr().out
+    with pytest.raises(UserError, match=r"holds a run whose epochs .*differ; choose another --out"):
+        planned(grid(features, tmp_path, options={"epochs": 2}))
+
+
+@pytest.mark.slow
+def test_killed_it_takes_its_run_along_and_rerun_it_goes_on(features, tmp_path, repository):
+    options = {"epochs": 30, "checkpoint_every": 1, "keep_checkpoints": 1}
+    command = grid(features, tmp_path, "--folds", "[0]", options=options)
+    (one,) = planned(command)
+    recipes = json.dumps([{**RECIPE, "options": options}])
+    words = ["--shards", str(features), "--out", f"{tmp_path}/{{recipe}}/{{seed}}/{{fold}}", "--recipes", recipes]
+    started = [sys.executable, "-m", "hms_dist", "grid", *words, "--folds", "[0]"]
+    process = subprocess.Popen(started, cwd=repository)
+    while len(read_metrics(one.out)) < 6:
+        assert process.poll() is None
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ends = time.monotonic() + 60
+    while one.state != "stopped":
+        assert time.monotonic() < ends, one.state
+        time.sleep(0.2)
+    steps = len([line for line in read_metrics(one.out) if "loss" in line])
+    process = subprocess.Popen(started, cwd=repository)
+    while len([line for line in read_metrics(one.out) if "loss" in line]) <= steps:
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 1
+    assert one.state == "stopped"
+    assert not is_finished(one.out)

@@ -1,0 +1,78 @@
+"""Scores of the page against plain loops: reliability, and the rows that a table is scored on."""
+
+import numpy as np
+import pytest
+
+from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.report.page_runs import short_names
+from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored, reliability
+from hms_dist.shards.index import read_index
+
+
+@pytest.fixture
+def labels(shard_set):
+    return Labels(location=str(shard_set), index=read_index(shard_set / "index.parquet"), oracle=None)
+
+
+@pytest.fixture
+def scored(labels, tmp_path):
+    """A table of made-up predictions of all rows, in a random order, that holds out `folds`, as the page reads it."""
+
+    def make(name: str, folds: np.ndarray | None):
+        rng = np.random.default_rng()
+        frame = labels.index.frame
+        table = prediction_table(frame, folds, rng.dirichlet(np.ones(6), len(frame)))
+        write_predictions(tmp_path / f"{name}.parquet", table.sample(frac=1, random_state=int(rng.integers(99))))
+        return read_scored(tmp_path / f"{name}.parquet", name, labels)
+
+    return make
+
+
+def test_reliability_is_that_of_a_loop():
+    rng = np.random.default_rng()
+    truth, found = rng.dirichlet(np.ones(6), 50), rng.dirichlet(np.ones(6) / 3, 50)
+    found[0] = [1, 0, 0, 0, 0, 0]
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for share, value in zip(truth.ravel(), found.ravel(), strict=True):
+        bins.setdefault(min(int(value * 10), 9), []).append((value, share))
+    means = [np.mean(bins[number], axis=0) for number in sorted(bins)]
+    counts = [len(bins[number]) for number in sorted(bins)]
+    result = reliability(truth, found)
+    np.testing.assert_allclose(np.stack([result.predicted, result.observed], axis=1), means)
+    np.testing.assert_array_equal(result.counts, counts)
+    error = sum(count * abs(a - b) for count, (a, b) in zip(counts, means, strict=True)) / truth.size
+    assert result.error == pytest.approx(error)
+
+
+def test_perfect_predictions_are_calibrated():
+    truth = np.random.default_rng().dirichlet(np.ones(6), 30)
+    assert reliability(truth, truth).error < 1e-12
+
+
+def test_rows_that_a_model_saw_are_not_scored(scored, labels):
+    folds = labels.index.folds(3)
+    some, every = scored("some", np.where(folds == 1, 1, -1)), scored("every", None)
+    assert some.held_out
+    assert not every.held_out
+    np.testing.assert_array_equal(some.rows, np.flatnonzero(folds == 1))
+    np.testing.assert_array_equal(every.rows, np.arange(len(folds)))
+    np.testing.assert_array_equal(some.truth, labels.index.targets[some.rows])
+
+
+def test_only_tables_of_the_same_rows_are_averaged(scored, labels):
+    folds = labels.index.folds(3)
+    tables = [
+        scored(name, np.where(folds == fold, fold, -1)) for name, fold in (("a", 0), ("b", 1), ("c", 0), ("d", 2))
+    ]
+    (gain,) = ensemble_gains(tables)
+    assert gain.names == ("a", "c")
+    assert gain.num_rows == (folds == 0).sum()
+    assert gain.mean_kl <= np.mean(gain.single_kl)
+
+
+def test_names_are_the_shortest_that_differ(tmp_path):
+    names = ["x/1/run", "x/2/run", "y/2/run"]
+    assert short_names([tmp_path / name for name in names]) == names
+    assert short_names([tmp_path / name for name in names[:2]]) == ["1/run", "2/run"]
+    assert short_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert short_names([]) == []
