@@ -42,7 +42,9 @@ class Ensemble:
         if not self.predictions:
             raise ValueError("predictions: name at least one table")
         if (self.weights == "fit") != (self.labels is not None):
-            raise ValueError("labels: `weights: fit` needs them, and nothing else uses them")
+            raise ValueError(
+                "labels: are for fitting alone, which needs them; give --weights fit and --labels together"
+            )
         if self.weights == "fit" and self.method == "rank_mean":
             raise ValueError("method: rank_mean has no weights to fit; choose mean or geometric")
         if self.weights == "fit" and self.out.suffix != ".parquet":
@@ -83,7 +85,7 @@ def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
     method = command.method or METHODS_FITTED[0]
     if len(labelled.folds) < 2:
         raise UserError(
-            f"--predictions: rows of {len(labelled.folds)} fold; cross-validation needs 2; assemble all folds"
+            f"--predictions: cross-validation needs 2 folds, found {len(labelled.folds)}; assemble all folds"
         )
     members, targets = labelled.members, labelled.targets
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))

@@ -73,8 +73,8 @@ def fit(command: Stack, labelled: Labelled) -> str:
     """
     if len(labelled.folds) < 3:
         raise UserError(
-            f"--predictions: rows of {len(labelled.folds)} folds; stacking needs 3: to train on, to stop by and to "
-            "predict; assemble all folds"
+            "--predictions: stacking needs 3 folds (to train on, to stop by, to predict), found "
+            f"{len(labelled.folds)}; assemble all folds"
         )
     members = labelled.members
     networks = train_networks(command.model, labelled)

@@ -176,8 +176,11 @@ def test_tables_of_other_rows_are_named(three, index, out_of_fold, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--weights", "fit"], "labels: `weights: fit` needs them, and nothing else uses them"),
-        (["--labels", "s"], "labels: `weights: fit` needs them"),
+        (
+            ["--weights", "fit"],
+            "labels: are for fitting alone, which needs them; give --weights fit and --labels together",
+        ),
+        (["--labels", "s"], "labels: are for fitting alone"),
         (["--weights", "fit", "--labels", "s", "--method", "rank_mean"], "method: rank_mean has no weights to fit"),
         (["--weights", "nowhere.json"], "nowhere.json: no such file; check the path"),
         (["--method", "median"], "method"),

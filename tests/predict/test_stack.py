@@ -208,7 +208,7 @@ def test_fewer_than_three_folds_are_refused(tables, index, record, write, shard_
     rows = np.flatnonzero(index.folds(3) < 2)
     sources = [Source(model=record("m", fold), fold=fold) for fold in (0, 1)]
     path = write("two.parquet", tables[1][0][rows], sources, index.folds(3)[rows], rows)
-    with pytest.raises(UserError, match=r"rows of 2 folds; stacking needs 3: to train on, to stop by and to predict"):
+    with pytest.raises(UserError, match=r"stacking needs 3 folds \(to train on, to stop by, to predict\), found 2"):
         stack("--predictions", path, "--labels", shard_set, "--out", tmp_path / "x")
 
 

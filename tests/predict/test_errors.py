@@ -1,0 +1,209 @@
+"""Every line of the second table of docs/errors.md: the mistake is made, and the line compared."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hms_dist.cli import main
+from hms_dist.config import load
+from hms_dist.errors import UserError
+from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.provenance import Source
+from hms_dist.train.loop import run as train
+from hms_dist.train.settings import TrainConfig
+
+ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
+TEXT = (Path(__file__).parents[2] / "docs/errors.md").read_text()
+TABLE = dict(ROW.findall(TEXT[TEXT.index("## From one run to many") :]))
+
+
+class Desk:
+    """A shard set, a trained run of fold 0, tables of made-up predictions, and the verbs."""
+
+    def __init__(self, folder, shard_set, index, small_file, trained, record):
+        self.folder, self.shards, self.index, self.small_file = folder, shard_set, index, small_file
+        self.trained, self.record = trained, record
+        self.page, self.out = folder / "page.html", folder / "out.parquet"
+
+    def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None):
+        """A table: of `rows` (all), by models that held out these folds, with the folds that its rows say (none)."""
+        rows = np.arange(len(self.index)) if rows is None else rows
+        values = np.random.default_rng().dirichlet(np.ones(6), len(rows))
+        table = prediction_table(self.index.frame.iloc[rows], folds, values)
+        if key is not None:
+            table.loc[0, "key"] = key
+        sources = [Source(model=self.record(f"run-{name}", fold)) for fold in folds_of_models]
+        write_predictions(self.folder / f"{name}.parquet", table, sources)
+        return self.folder / f"{name}.parquet"
+
+    def out_of_fold(self, name):
+        """An honest table: each row by the model that held its fold out."""
+        path = self.predictions(name, 0, folds=self.index.folds(3))
+        sources = [Source(model=self.record(f"run-{name}", fold), fold=fold) for fold in range(3)]
+        table = prediction_table(self.index.frame, self.index.folds(3), np.full((len(self.index), 6), 1 / 6))
+        write_predictions(path, table, sources)
+        return path
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def verb(self, *words):
+        return main([str(word) for word in words])
+
+    def grid(self, *words, options="{}"):
+        recipes = json.dumps([{"name": "a", "configs": [str(self.small_file)], "options": json.loads(options)}])
+        out = f"{self.folder}/{{seed}}/{{fold}}"
+        return self.verb("grid", "--recipes", recipes, "--shards", self.shards, "--out", out, *words)
+
+    def ablation(self, *words):
+        given = ["--shards", self.shards, "--out", self.folder, "--configs", self.small_file, "--models", "[a]"]
+        return self.verb("ablation", *given, *words)
+
+    def search(self, space, *words):
+        given = ["--shards", self.shards, "--out", self.folder / "study", "--configs", self.small_file]
+        return self.verb("search", *given, "--space", json.dumps({"x": space}), *words)
+
+    def oof(self, *runs):
+        return self.verb("oof", "--runs", *runs, "--out", self.out)
+
+    def predict(self, *words):
+        return self.verb("predict", "--run", self.trained, "--out", self.out, *words)
+
+    def predict_set(self, *words):
+        return self.predict("--shards", self.shards, *words)
+
+    def pseudolabel(self, table, *words):
+        return self.verb("pseudolabel", "--predictions", table, "--shards", self.shards, "--out", self.out, *words)
+
+    def ensemble(self, tables, *words):
+        return self.verb("ensemble", "--predictions", *tables, "--out", self.out, *words)
+
+    def fit(self, *tables):
+        return self.ensemble(tables, "--weights", "fit", "--labels", self.shards)
+
+    def fitted(self):
+        """The weights of a fit of two models."""
+        assert self.fit(self.out_of_fold("a"), self.out_of_fold("b")) == 0
+        return self.folder / "out.json"
+
+    def stack(self, *words):
+        return self.verb("stack", "--out", self.folder / "stack", *words)
+
+    def report(self, *words):
+        return self.verb("report", "--out", self.page, *words)
+
+    def train(self, *words):
+        given = ["--config", self.small_file, "--shards", self.shards, "--out", self.folder / "run", *words]
+        try:
+            train(load(TrainConfig, [str(word) for word in given], prog="train.py"))
+        except UserError as error:
+            print(f"train.py: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    def stages(self, *stages, fold="0"):
+        return self.train("--stages", json.dumps(stages), "--fold", fold)
+
+    def augment(self, name, **options):
+        return self.train("--augment.steps", json.dumps([{"class_path": name, "init_args": options}]))
+
+
+MISTAKES = {
+    "two equal seeds": lambda d: d.grid("--seeds", "[1, 2, 1]"),
+    "two runs for one folder": lambda d: d.grid("--seeds", "[1, 2]", "--out", "runs/{fold}"),
+    "an unknown place in a pattern": lambda d: d.grid("--out", "runs/{model}"),
+    "an option that the grid sets": lambda d: d.grid(options='{"seed": 1}'),
+    "a number beyond the grid": lambda d: d.grid("--number", "3"),
+    "a training program that is not there": lambda d: d.grid("--launch.program", "nowhere.py"),
+    "what an ablation compares, as an option": lambda d: d.ablation("--canvases", "a", "--options", "{canvas: b}"),
+    "two canvases of one name": lambda d: d.ablation("--canvases", "x/a.yaml", "y/a.yaml"),
+    "a search for an unknown option": lambda d: d.search({"sets": "optim.lrate", "low": 0.1, "high": 1}),
+    "a range upside down": lambda d: d.search({"sets": "optim.lr", "low": 1, "high": 0.1}),
+    "a range and choices": lambda d: d.search({"sets": "optim.lr", "low": 1, "high": 2, "choices": [1]}),
+    "a fold twice in a search": lambda d: d.search({"sets": "seed", "choices": [1]}, "--folds", "[0, 0]"),
+    "joining a run that is not finished": lambda d: d.oof(d.folder),
+    "joining some of the folds": lambda d: d.oof(d.trained),
+    "joining a fold twice": lambda d: d.oof(d.trained, d.trained),
+    "a table of stages of runs without": lambda d: d.verb("stages", "--runs", d.trained, "--out", d.folder / "t"),
+    "two stages of one name": lambda d: d.stages({"name": "a"}, {"name": "a"}),
+    "a stage after one that is not there": lambda d: d.stages({"name": "a", "init": "best:b"}),
+    "a stage after the best weights of no fold": lambda d: d.stages(
+        {"name": "a"}, {"name": "b", "init": "best:a"}, fold="none"
+    ),
+    "an unknown augmentation": lambda d: d.augment("Sharpen"),
+    "an unknown option of an augmentation": lambda d: d.augment("MixUp", beta=1),
+    "an augmentation larger than the canvas": lambda d: d.augment("MotionBlur", size=[3, 255]),
+    "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
+    "predicting nothing": lambda d: d.predict(),
+    "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
+    "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
+    "predictions in another format": lambda d: d.predict_set("--out", d.folder / "p.txt"),
+    "a submission of several rows an EEG": lambda d: d.predict_set("--out", d.folder / "p.csv"),
+    "predictions into no folder": lambda d: d.predict_set("--out", d.folder / "no/p.parquet"),
+    "pseudo-labels from another shard set": lambda d: d.pseudolabel(d.predictions("a", 0, key="1-1")),
+    "pseudo-labels from too few rows": lambda d: d.pseudolabel(
+        d.predictions("a", 0, rows=np.flatnonzero(d.index.num_voters > 7))
+    ),
+    "pseudo-labels of no EEG": lambda d: d.pseudolabel(d.predictions("a", 0), "--max_other", "1.0e-9"),
+    "pseudo-labels by models that saw the fold": lambda d: d.train("--overlay.file", d.predictions("a", 1)),
+    "pseudo-labels by unknown models": lambda d: d.train("--overlay.file", d.predictions("a")),
+    "pseudo-labels that lack rows": lambda d: d.train("--overlay.file", d.predictions("a", 0, rows=[0])),
+    "a filter by models that saw the rows": lambda d: d.train(
+        "--filters.predictions", f"[{d.predictions('a', 0, folds=d.index.folds(3))}]", "--filters.model_loss", "1"
+    ),
+    "tables of different rows": lambda d: d.ensemble([d.predictions("a", 0), d.predictions("b", 0, rows=[0, 1])]),
+    "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
+    "a fit to rows without a fold": lambda d: d.fit(d.predictions("a", 0)),
+    "a fit to rows that a model trained on": lambda d: d.fit(d.predictions("a", 0, folds=d.index.folds(3))),
+    "a fit to tables of unknown models": lambda d: d.fit(d.predictions("a", folds=d.index.folds(3))),
+    "a fit without votes": lambda d: d.ensemble([d.out_of_fold("a")], "--weights", "fit"),
+    "a fit of ranks": lambda d: d.ensemble(
+        [d.out_of_fold("a")], "--weights=fit", "--labels", d.shards, "--method=rank_mean"
+    ),
+    "weights of more models than tables": lambda d: d.ensemble([d.predictions("c", 0)], "--weights", d.fitted()),
+    "weights for tables in another order": lambda d: d.ensemble(
+        [d.folder / "b.parquet", d.folder / "a.parquet"] if d.fitted() else [], "--weights", d.folder / "out.json"
+    ),
+    "weights of another method": lambda d: d.ensemble(
+        [d.predictions("c", 0)] * 2, "--weights", d.fitted(), "--method", "geometric"
+    ),
+    "weights that are none": lambda d: d.ensemble([d.predictions("c", 0)], "--weights", d.write("w.json", "{}")),
+    "a stack of too few folds": lambda d: d.stack(
+        "--labels", d.shards, "--predictions",
+        d.predictions("a", 0, folds=np.zeros(2, np.int64), rows=np.flatnonzero(d.index.folds(3) == 0)[:2]),
+    ),
+    "a stack neither fitted nor applied": lambda d: d.stack("--predictions", d.out_of_fold("a")),
+    "a stack that is not there": lambda d: d.stack("--predictions", d.out_of_fold("a"), "--apply", d.folder / "no"),
+    "a report of nothing": lambda d: d.report(),
+    "a report under another name": lambda d: d.report("--runs", d.trained, "--out", d.folder / "page.pdf"),
+    "a report on a folder without a run": lambda d: d.report("--runs", d.folder),
+    "a report on predictions without votes": lambda d: d.report("--predictions", d.predictions("a", 0)),
+    "a report on a run twice": lambda d: d.report("--runs", d.trained, d.trained),
+    "a report on rows of another shard set": lambda d: d.report(
+        "--shards", d.shards, "--predictions", d.predictions("a", 0, key="1-1")
+    ),
+    "a truth that is not there": lambda d: d.verb(
+        "score", "--predictions", d.predictions("a", 0), "--labels", d.shards, "--truth", d.folder / "truth.parquet"
+    ),
+}  # fmt: skip
+
+
+def test_the_table_and_the_tests_name_the_same_mistakes():
+    assert set(TABLE) == set(MISTAKES)
+
+
+@pytest.mark.parametrize("name", sorted(MISTAKES))
+def test_the_line_is_the_one_in_the_table(
+    name, tmp_path, repository, shard_set, index, small_file, trained, record, capsys, monkeypatch
+):
+    monkeypatch.chdir(repository)
+    assert MISTAKES[name](Desk(tmp_path, shard_set, index, small_file, trained, record)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"(hms-dist \w+|train.py): ", line)]
+    assert len(lines) == 1
+    expected = ".*".join(map(re.escape, TABLE[name].split("…")))
+    assert re.fullmatch(rf"(hms-dist \w+|train.py): {expected}", lines[0])
