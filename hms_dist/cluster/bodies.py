@@ -19,15 +19,15 @@ ask() { # again each second: a run that is still starting clears the file
 """
 
 _REQUEUE_IF_ASKED = r"""
-if ((code)) && [[ $asked == requeue ]]; then requeue; fi
+if ((code)) && [[ $asked == yes ]]; then requeue; fi
 """
 
 _ONE_NODE = r"""
-launch() {
+launch() { # exec: what `run` waits for and the scheduler signals is the launcher itself, not a shell around it
     if ((ranks == 1)); then
-        "${container[@]}" python train.py "$@"
+        exec "${container[@]}" python train.py "$@"
     else
-        "${container[@]}" accelerate launch --config_file configs/accelerate/cluster.yaml \
+        exec "${container[@]}" accelerate launch --config_file configs/accelerate/cluster.yaml \
             --num_processes "$ranks" --main_process_port 0 train.py "$@"
     fi
 }
@@ -41,8 +41,10 @@ port=$((20000 + SLURM_JOB_ID % 12000))
 while (: <>"/dev/tcp/$head/$port") 2>/dev/null; do port=$((port + 1)); done
 export head port ranks
 
-launch() { # one task a node, which starts one rank a GPU; in single quotes, what differs by node expands there
-    srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "${container[@]}" bash -c '
+# One task a node, which starts one rank a GPU; in single quotes, what differs by node expands there. exec: what `run`
+# waits for and the scheduler signals is srun itself. A srun that outlived its attempt would end the steps of the next.
+launch() {
+    exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "${container[@]}" bash -c '
         trap "rm -rf \"$cache\"" EXIT
         accelerate launch --config_file configs/accelerate/cluster.yaml \
             --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * ranks))" \

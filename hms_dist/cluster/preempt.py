@@ -23,8 +23,7 @@ trap 'rm -rf "$cache"' EXIT
 
 PREEMPTION = r"""
 asked=no
-trap 'asked=requeue' USR1 # the warning before the end
-trap 'asked=stop' TERM    # the scheduler ends the job, and knows by itself whether to requeue it
+trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
 run() { # the command to its end; it is asked to stop, again each second, once a signal has come
     "$@" &
@@ -41,8 +40,11 @@ requeue() {
         echo "$job: restarted $attempt times already; given up"
         exit 1
     fi
-    # On a node that was given up for lost this script may outlive its job: then a later attempt is not ours to move.
-    [[ "$(scontrol show job "$SLURM_JOB_ID") " == *" Restarts=$attempt "* ]] || exit 1
+    # Not if it was cancelled, nor if the scheduler did it by itself: on a node that it has given up for lost, this
+    # script may outlive its attempt.
+    local seen
+    seen=$(scontrol --oneliner show job "$job")
+    [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
     scontrol requeue "$job"
     exit 0

@@ -14,7 +14,7 @@ from hms_dist.predictions import ID_FIELDS, read_predictions
 from hms_dist.provenance import Source, check_out_of_fold, named_sources, read_sources
 from hms_dist.run import LOG
 from hms_dist.shards.index import open_set
-from hms_dist.stream.row_tables import read_row_table
+from hms_dist.stream.rows.row_tables import read_row_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

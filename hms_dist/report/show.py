@@ -17,7 +17,7 @@ from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, sav
 from hms_dist.run import LOG, check_seed
 from hms_dist.shards.index import Index, read_index, read_manifest
 from hms_dist.shards.schema import INDEX_NAME
-from hms_dist.stream.reader import ShardReader
+from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data import open_shards
 from hms_dist.train.statistics import filled, needs_statistics, row_moments
 

@@ -1,1 +1,1 @@
-"""Stream: which rows when (plan), and their panels from the shards (reader, loader)."""
+"""Stream: which rows when (rows), their panels from the shards (read), and whole tars in turn (tars)."""

@@ -12,12 +12,12 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.files import digest
 from hms_dist.shards.index import Index, Manifest, Rows, open_set
-from hms_dist.stream.batch import Request
-from hms_dist.stream.block_memory import BlockMemory, block_bounds
-from hms_dist.stream.locality import LocalityConfig
-from hms_dist.stream.plan import count_steps, plan_epoch
-from hms_dist.stream.reader import ShardReader
-from hms_dist.stream.storage import StorageConfig
+from hms_dist.stream.read.batch import Request
+from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
+from hms_dist.stream.read.reader import ShardReader
+from hms_dist.stream.read.storage import StorageConfig
+from hms_dist.stream.rows.locality import LocalityConfig
+from hms_dist.stream.rows.plan import count_steps, plan_epoch
 from hms_dist.train.labels import TrainingLabels, training_labels
 from hms_dist.train.row_labels import check_targets
 from hms_dist.train.seen import check_leaks

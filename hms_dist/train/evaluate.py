@@ -12,7 +12,7 @@ from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import class_kl, kaggle_kl
 from hms_dist.shards.index import Rows
-from hms_dist.stream.loader import Request, load
+from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data import ShardSet
 from hms_dist.train.task import Task
 from hms_dist.train.world import World

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.shards.index import Index, Rows
-from hms_dist.stream.filters import FilterConfig, Filtered, filter_rows
-from hms_dist.stream.overlay import Overlaid, OverlayConfig, overlay_targets
+from hms_dist.stream.rows.filters import FilterConfig, Filtered, filter_rows
+from hms_dist.stream.rows.overlay import Overlaid, OverlayConfig, overlay_targets
 
 
 @dataclass(frozen=True)

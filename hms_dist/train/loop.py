@@ -15,9 +15,9 @@ from hms_dist.labels import CLASSES
 from hms_dist.metrics import consensus_confusion, kaggle_kl
 from hms_dist.run import LOG, environment, start_log
 from hms_dist.shards.index import Rows
-from hms_dist.stream.loader import load
-from hms_dist.stream.selections import class_counts
-from hms_dist.stream.stand_ins import StandIns
+from hms_dist.stream.read.loader import load
+from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.rows.selections import class_counts
 from hms_dist.train.data import RunData, epoch_rows, open_run_data, requests_of
 from hms_dist.train.evaluate import KL_MONITORS, kl_monitors, predict_rows
 from hms_dist.train.folder import begin_folder, check_folder, clear_folder

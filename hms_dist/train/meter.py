@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from hms_dist.stream.loader import Batch
+from hms_dist.stream.read.loader import Batch
 
 
 class Meter:

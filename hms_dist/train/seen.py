@@ -12,7 +12,7 @@ from typing import Any, Literal
 from hms_dist.errors import UserError
 from hms_dist.provenance import ModelRecord, check_out_of_fold, check_unseen, named_sources, read_sources
 from hms_dist.shards.index import Index, Rows
-from hms_dist.stream.row_tables import read_row_table
+from hms_dist.stream.rows.row_tables import read_row_table
 from hms_dist.train.checkpoint import EMA_NAME, META_NAME, product_file, product_name, read_meta
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.whole_folder import HASHES_NAME, present, recorded_hash

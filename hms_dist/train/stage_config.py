@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hms_dist.stream.filters import FilterConfig
-from hms_dist.stream.overlay import OverlayConfig
-from hms_dist.stream.selections import SelectionConfig
+from hms_dist.stream.rows.filters import FilterConfig
+from hms_dist.stream.rows.overlay import OverlayConfig
+from hms_dist.stream.rows.selections import SelectionConfig
 from hms_dist.train.optim import OptimConfig
 from hms_dist.train.schedules import ScheduleConfig
 

@@ -12,7 +12,7 @@ from hms_dist.canvas.normalise import DataWide
 from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.run import LOG
 from hms_dist.shards.index import Rows
-from hms_dist.stream.loader import Batch, Request, load
+from hms_dist.stream.read.loader import Batch, Request, load
 from hms_dist.train.data import ShardSet
 
 GROUP_ROWS = 32

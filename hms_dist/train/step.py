@@ -14,7 +14,7 @@ from hms_dist.canvas.augment import Augmenter, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms
-from hms_dist.stream.loader import Batch
+from hms_dist.stream.read.loader import Batch
 from hms_dist.train.ema import Ema
 from hms_dist.train.optim import set_learning_rate
 from hms_dist.train.outcome import OnItsWay, Outcome

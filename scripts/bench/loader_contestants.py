@@ -70,8 +70,8 @@ def groups(num_rows: int) -> Iterator[NDArray[np.int64]]:
 def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
     """This package by range; with 0 threads in the caller's own."""
     del folder
-    from hms_dist.stream.batch import Request
-    from hms_dist.stream.loader import load
+    from hms_dist.stream.read.batch import Request
+    from hms_dist.stream.read.loader import load
 
     reader, num_rows, pin = samples.reader(), len(samples.canvases), torch.cuda.is_available()
 
@@ -101,7 +101,7 @@ def open_sequential(folder: Path, samples: Samples, workers: int) -> Epochs:
     """This package front to back, tars and samples in their order of the epoch."""
     del folder
     from hms_dist.shards.index import read_manifest
-    from hms_dist.stream.sequential import SequentialConfig, SequentialStream
+    from hms_dist.stream.tars.sequential import SequentialConfig, SequentialStream
 
     config = SequentialConfig(batch_size=BATCH_SIZE, workers=workers, shuffle_samples=1)
     stream = SequentialStream(str(samples.shards), read_manifest(samples.shards), samples.canvas().panels, config)

@@ -13,7 +13,7 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.config import load
 from hms_dist.shards.index import open_set
-from hms_dist.stream.reader import ShardReader
+from hms_dist.stream.read.reader import ShardReader
 
 REPOSITORY = Path(__file__).parents[2]
 BATCH_SIZE = 16

@@ -29,14 +29,14 @@ from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import Index, Manifest, open_set, tar_names
 from hms_dist.shards.plan import plan_shards
-from hms_dist.stream.block_memory import BlockMemory, block_bounds
-from hms_dist.stream.loader import Request, load
-from hms_dist.stream.locality import LocalityConfig
-from hms_dist.stream.mixing import design_effect, distinct_per_step, distinct_when_shuffled
-from hms_dist.stream.plan import Batching, plan_epoch
-from hms_dist.stream.reader import ShardReader
-from hms_dist.stream.selections import SelectionConfig
-from hms_dist.stream.storage import LocalFiles
+from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
+from hms_dist.stream.read.loader import Request, load
+from hms_dist.stream.read.reader import ShardReader
+from hms_dist.stream.read.storage import LocalFiles
+from hms_dist.stream.rows.locality import LocalityConfig
+from hms_dist.stream.rows.mixing import design_effect, distinct_per_step, distinct_when_shuffled
+from hms_dist.stream.rows.plan import Batching, plan_epoch
+from hms_dist.stream.rows.selections import SelectionConfig
 
 PANELS = ["traces", "kaggle_spectrogram", "eeg_spectrogram"]
 BATCHING = Batching(global_batch=24, group_size=8)

@@ -18,11 +18,10 @@ def job(tmp_path):
     tools = tmp_path / "bin"
     tools.mkdir()
 
-    def start(payload, *, restarts=0, limit=3, **variables):
+    def start(payload, *, restarts=0, limit=3, state="RUNNING", **variables):
         fake = tools / "scontrol"
-        fake.write_text(
-            f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\necho "Requeue=1 Restarts={restarts} BatchFlag=1"\n'
-        )
+        answer = f"JobId=77 JobState={state} Reason=None Requeue=1 Restarts={restarts} BatchFlag=1"
+        fake.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\necho "{answer}"\n')
         fake.chmod(0o755)
         text = f"""set -euo pipefail
 max_restarts={limit}
@@ -30,7 +29,7 @@ max_restarts={limit}
 ask() {{ touch asked; }}
 touch begun
 run bash -c '{payload}'
-if ((code)) && [[ $asked == requeue ]]; then requeue; fi
+if ((code)) && [[ $asked == yes ]]; then requeue; fi
 exit "$code"
 """
         env = {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "TMPDIR": str(tmp_path), **variables}
@@ -61,12 +60,13 @@ def test_what_ends_by_itself_ends_as_it_did(job, tmp_path, code):
     assert calls(tmp_path) == []
 
 
-def test_a_warning_asks_and_requeues_by_the_job(job, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_warning_asks_and_requeues_by_the_job(job, tmp_path, number):
     process = job(ENDS_WHEN_ASKED)
-    send(process, signal.SIGUSR1, tmp_path)
+    send(process, number, tmp_path)
     text, _ = process.communicate(timeout=30)
     assert process.returncode == 0, text
-    assert calls(tmp_path) == ["show job 77", "requeue 77"]
+    assert calls(tmp_path) == ["--oneliner show job 77", "requeue 77"]
 
 
 def test_a_task_of_an_array_requeues_itself_alone(job, tmp_path):
@@ -84,12 +84,14 @@ def test_who_finishes_in_spite_of_the_warning_is_done(job, tmp_path):
     assert calls(tmp_path) == []
 
 
-def test_a_job_that_is_ended_is_not_requeued_by_itself(job, tmp_path):
-    process = job(ENDS_WHEN_ASKED)
-    send(process, signal.SIGTERM, tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize("state", ["CANCELLED", "PENDING"])
+def test_a_job_that_was_cancelled_or_requeued_already_is_left_alone(job, tmp_path, number, state):
+    process = job(ENDS_WHEN_ASKED, state=state)
+    send(process, number, tmp_path)
     process.communicate(timeout=30)
     assert process.returncode == 1
-    assert calls(tmp_path) == []
+    assert calls(tmp_path) == ["--oneliner show job 77"]
 
 
 def test_restarts_are_capped(job, tmp_path):
@@ -109,7 +111,7 @@ def test_a_script_that_outlived_its_attempt_leaves_the_next_one_alone(job, tmp_p
     send(process, signal.SIGUSR1, tmp_path)
     process.communicate(timeout=30)
     assert process.returncode == 1
-    assert calls(tmp_path) == ["show job 77"]
+    assert calls(tmp_path) == ["--oneliner show job 77"]
 
 
 def test_caches_are_the_attempts_own_and_go_with_it(job, tmp_path):

@@ -151,7 +151,7 @@ def test_a_killed_rank_and_a_lost_node_cost_two_restarts_and_nothing_else(
             os.kill(pid, signal.SIGKILL)
     up.wait(lambda: up.show(job)["JobState"] != "RUNNING", tmp_path)
     up.start()
-    assert up.end(job, tmp_path)["Restarts"] == "2"
+    assert up.end(job, tmp_path)["Restarts"] == "2", up.account(tmp_path)
     assert losses(out) == losses(two_nodes)
     assert_same_weights(out, two_nodes)
 

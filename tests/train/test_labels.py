@@ -13,8 +13,8 @@ from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
-from hms_dist.stream.filters import label_peakedness
-from hms_dist.stream.locality import LocalityConfig
+from hms_dist.stream.rows.filters import label_peakedness
+from hms_dist.stream.rows.locality import LocalityConfig
 from hms_dist.train import loop
 from hms_dist.train.data import epoch_rows, open_run_data
 from hms_dist.train.loop import run

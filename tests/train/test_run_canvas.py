@@ -15,7 +15,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import read_index, read_manifest
-from hms_dist.stream.reader import ShardReader
+from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train import run_canvas
 from hms_dist.train.data import open_run_data
 from hms_dist.train.loop import run

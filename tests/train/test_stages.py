@@ -163,7 +163,7 @@ def test_stages_that_cannot_be(small_file, words, message, tmp_path):
 
 
 def test_what_a_later_stage_cannot_do_is_refused_at_the_start(small):
-    from hms_dist.stream.selections import SelectionConfig
+    from hms_dist.stream.rows.selections import SelectionConfig
 
     config = staged(small(), StageConfig(name="a"), StageConfig(name="b", selection=SelectionConfig(min_votes=1000)))
     with pytest.raises(UserError, match="selection leaves 0 of"):

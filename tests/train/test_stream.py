@@ -13,7 +13,7 @@ from hms_dist.errors import UserError
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import open_set
-from hms_dist.stream.loader import load
+from hms_dist.stream.read.loader import load
 from hms_dist.train.data import epoch_rows, open_run_data, requests_of
 from hms_dist.train.loop import run
 from hms_dist.train.record import read_metrics

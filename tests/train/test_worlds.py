@@ -15,7 +15,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
-from hms_dist.stream.plan import plan_epoch
+from hms_dist.stream.rows.plan import plan_epoch
 from hms_dist.train.data import open_run_data
 from hms_dist.train.record import read_metrics
 from hms_dist.train.settings import TrainConfig

@@ -1,0 +1,1 @@
+"""Read: panels of any rows, by range, decoded in threads into batches."""

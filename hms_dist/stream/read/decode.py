@@ -1,0 +1,124 @@
+"""The readers' inner loop: bytes of members from files or memory, checked, decompressed, put into a batch.
+
+Each thread enters `work` once and stays in it, without the GIL, for as long as its stream lasts: jobs and completions
+pass through pipes. However busy Python is, it neither holds the threads up nor is held up by them. Importing this
+module imports numba.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+from numba import types
+from numpy.typing import NDArray
+from zstandard.backend_cffi import ffi, lib
+
+from hms_dist.stream.read.checksum import crc32_at
+from hms_dist.stream.read.jit import jit, words_at
+
+FILE, START, LENGTH, ADDRESS, FIRST_ITEM, NUM_ITEMS = range(6)
+"""Columns of a request: file descriptor (or -1), first byte, bytes; where its bytes are already (no file descriptor; 0:
+nowhere); its items."""
+OFFSET, SIZE, CRC, PANEL, TARGET, STATE = range(6)
+"""Columns of an item, one member: bytes from the request's start, bytes, checksum, row of the table of panels, address
+that its array goes to, how it went."""
+COMPRESSED, NUM_BYTES, HEADER, HEADER_SIZE = range(4)
+"""Columns of a panel: whether in zstd, bytes of its array, address and bytes of the .npy header before it."""
+NUM_REQUEST_COLUMNS, NUM_ITEM_COLUMNS = 6, 6
+REQUESTS, NUM_REQUESTS, ITEMS, NUM_JOB_ITEMS = range(4)
+"""Columns of a job: address and number of its requests and of its items."""
+WAITING, DONE, FAILED = range(3)
+"""States of an item."""
+STOP = 255
+"""In place of a job's number: the thread is to end, or (as a completion) has ended by an exception."""
+
+binding.add_symbol("hms_dist_decompress", int(ffi.cast("uintptr_t", ffi.addressof(lib, "ZSTD_decompressDCtx"))))
+_word = types.intp
+_decompress = types.ExternalFunction("hms_dist_decompress", _word(_word, _word, _word, _word, _word))
+_pread = types.ExternalFunction("pread", _word(types.int32, _word, _word, types.int64))
+_read = types.ExternalFunction("read", _word(types.int32, _word, _word))
+_write = types.ExternalFunction("write", _word(types.int32, _word, _word))
+_memcpy = types.ExternalFunction("memcpy", _word(_word, _word, _word))
+_memcmp = types.ExternalFunction("memcmp", types.int32(_word, _word, _word))
+
+
+class Decompressor:
+    """A zstd context: one for each thread, used again and again."""
+
+    def __init__(self) -> None:
+        self._context = ffi.gc(lib.ZSTD_createDCtx(), lib.ZSTD_freeDCtx)
+
+    @property
+    def address(self) -> int:
+        """Where the context lies; valid while this object lives."""
+        return int(ffi.cast("uintptr_t", self._context))
+
+
+@jit
+def work(
+    jobs_end: int, done_end: int, jobs: NDArray[np.int64], panels: NDArray[np.int64], stopped: Any, context: int
+) -> None:
+    """Take numbers of `jobs` rows from one pipe, do them, put the numbers into the other; until STOP.
+
+    `stopped`: uint8 [1]; when it is not 0, jobs are passed over. `context`: address of a Decompressor.
+    """
+    number = np.empty(1, np.uint8)
+    scratch = np.empty(1 << 20, np.uint8)
+    plain = np.empty(np.max(panels[:, NUM_BYTES] + panels[:, HEADER_SIZE]), np.uint8)
+    while True:
+        if _read(jobs_end, number.ctypes.data, 1) != 1:  # a signal
+            continue
+        if number[0] == STOP:
+            return
+        if stopped[0] == 0:
+            scratch = _job(jobs[number[0]], panels, scratch, plain, context)
+        while _write(done_end, number.ctypes.data, 1) != 1:
+            pass
+
+
+@jit
+def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
+    """All requests of a job; returns the scratch memory, made larger where it was too small."""
+    requests = words_at(job[REQUESTS], job[NUM_REQUESTS] * NUM_REQUEST_COLUMNS).reshape(-1, NUM_REQUEST_COLUMNS)
+    items = words_at(job[ITEMS], job[NUM_JOB_ITEMS] * NUM_ITEM_COLUMNS).reshape(-1, NUM_ITEM_COLUMNS)
+    for request in requests:
+        address, length = request[ADDRESS], request[LENGTH]
+        if request[FILE] >= 0:
+            if length > len(scratch):
+                scratch = np.empty(length, np.uint8)
+            address = scratch.ctypes.data
+            length = _read_range(request[FILE], address, request[START], length)
+        for place in range(request[FIRST_ITEM], request[FIRST_ITEM] + request[NUM_ITEMS]):
+            item = items[place]
+            whole = address != 0 and item[OFFSET] + item[SIZE] <= length
+            good = whole and _decode(address + item[OFFSET], item, panels[item[PANEL]], plain, context)
+            item[STATE] = DONE if good else FAILED
+    return scratch
+
+
+@jit
+def _read_range(file: int, address: int, start: int, length: int) -> int:
+    """Bytes read: fewer than `length` at the end of the file or after an error."""
+    num_read = 0
+    while num_read < length:
+        got = _pread(file, address + num_read, length - num_read, start + num_read)
+        if got <= 0:
+            break
+        num_read += got
+    return num_read
+
+
+@jit
+def _decode(member: int, item: Any, panel: Any, plain: Any, context: int) -> bool:
+    """Check a member's bytes and put its array where it belongs; False if anything about them is wrong."""
+    if crc32_at(member, item[SIZE]) != np.uint64(item[CRC]):
+        return False
+    expected = panel[HEADER_SIZE] + panel[NUM_BYTES]
+    found, content = item[SIZE], member
+    if panel[COMPRESSED]:
+        content = plain.ctypes.data
+        found = _decompress(context, content, expected, member, item[SIZE])
+    if found != expected or _memcmp(content, panel[HEADER], panel[HEADER_SIZE]) != 0:
+        return False
+    _memcpy(item[TARGET], content + panel[HEADER_SIZE], panel[NUM_BYTES])
+    return True

@@ -1,0 +1,43 @@
+"""Reads for storage that answers slowly: many on their way at once, apart from the threads that decode."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+from hms_dist.stream.read.job import Job
+from hms_dist.stream.read.ring import Workers
+from hms_dist.stream.read.storage import Storage
+
+
+class Fetcher:
+    """Threads that read the ranges of jobs; a job whose ranges are there goes to the decoding threads."""
+
+    def __init__(self, storage: Storage, tars: list[str], workers: Workers) -> None:
+        self._storage, self._tars, self._workers = storage, tars, workers
+        self._pool = ThreadPoolExecutor(storage.depth, thread_name_prefix="shard-fetcher")
+        self._missing: dict[int, int] = {}
+        self._lock = Lock()
+
+    def begin(self, number: int, job: Job) -> None:
+        """Read the ranges of a job."""
+        self._missing[number] = len(job.requests)
+        for place in range(len(job.requests)):
+            self._pool.submit(self._fetch, number, job, place)
+
+    def close(self) -> None:
+        """Give up what has not begun, cut short what waits, and end the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._storage.close()
+        self._pool.shutdown(wait=True)
+
+    def _fetch(self, number: int, job: Job, place: int) -> None:
+        ranges = job.ranges
+        try:
+            tar = self._tars[ranges.shard[place]]
+            job.give(place, self._storage.read(tar, int(ranges.start[place]), int(ranges.length[place])))
+        except Exception as error:  # raised in the caller's turn
+            job.errors[place] = error
+        with self._lock:
+            self._missing[number] -= 1
+            complete = not self._missing[number]
+        if complete:
+            self._workers.submit(number, job.requests, job.items)

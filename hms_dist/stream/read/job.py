@@ -1,0 +1,101 @@
+"""One request under way: its tables for the threads, and what they could not read."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hms_dist.shards.schema import PanelSpec
+from hms_dist.stream.read import decode
+from hms_dist.stream.read.batch import Batch, Request
+from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
+from hms_dist.stream.read.ring import Slot
+from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.read.storage import LocalFiles, OpenFile
+
+
+class Job:
+    """A request, the memory it fills, and the tables that say how."""
+
+    def __init__(self, reader: ShardReader, request: Request, slot: Slot) -> None:
+        """Raises IndexError for a row that the set does not have."""
+        self.request, self.slot = request, slot
+        self.ranges, self._fillers = reader.requests(request.rows, request.flips)
+        self.tensors = slot.tensors(len(request.rows))
+        self.errors: dict[int, Exception] = {}
+        """What went wrong with a whole range, by its number."""
+        self._reader = reader
+        self._files: list[OpenFile] = []
+        self._contents: dict[int, NDArray[np.uint8]] = {}
+        self.requests = self._request_table()
+        self.items = self._item_table(list(reader.specs.values()))
+
+    def open_files(self, storage: LocalFiles) -> None:
+        """Let the threads read the ranges from open files themselves."""
+        for shard in np.unique(self.ranges.shard):
+            mine = self.ranges.shard == shard
+            try:
+                file = storage.open(self._reader.tars[shard])
+            except OSError as error:
+                self.errors |= dict.fromkeys(np.flatnonzero(mine).tolist(), error)
+            else:
+                self._files.append(file)
+                self.requests[mine, decode.FILE] = file.handle
+
+    def give(self, number: int, content: bytes) -> None:
+        """Bytes of a range that was read elsewhere."""
+        kept = self._contents[number] = np.frombuffer(content, np.uint8)
+        self.requests[number, decode.ADDRESS] = kept.ctypes.data
+        self.requests[number, decode.LENGTH] = len(kept)
+
+    def batch(self, stand_ins: StandIns | None) -> Batch:
+        """The batch, once the threads are done. Raises UserError for what cannot be read."""
+        rows, flips = self.request.rows, self.request.flips
+        damaged = self._read_again(replaceable=stand_ins is not None)
+        if damaged and stand_ins is not None:
+            rows, flips = rows.copy(), None if flips is None else flips.copy()
+            for place, other in stand_ins.choose(len(rows), damaged).items():
+                stand_ins.say(damaged[place], self._reader.key(int(rows[other])))
+                rows[place] = rows[other]
+                if flips is not None:
+                    flips[place] = flips[other]
+                for tensor in self.tensors:
+                    tensor[place] = tensor[other]
+        panels = dict(zip(self._reader.specs, self.tensors, strict=True))
+        return Batch(rows, flips, panels, self.slot)
+
+    def _read_again(self, *, replaceable: bool) -> dict[int, DamagedMemberError]:
+        """Read with care what the threads could not: places of rows that stay damaged, if they may be replaced."""
+        damaged: dict[int, DamagedMemberError] = {}
+        for item in np.flatnonzero(self.items[:, decode.STATE] != decode.DONE):
+            slot, place = int(self.ranges.slot[item]), int(self.ranges.place[item])
+            row, member = int(self.request.rows[place]), int(self._fillers[slot, place])
+            error = self.errors.get(int(np.searchsorted(self.ranges.first_item, item, side="right")) - 1)
+            if error is not None:
+                raise self._reader.failure(row, member, error) from error
+            try:
+                self.tensors[slot][place] = torch.from_numpy(self._reader.member(row, member).copy())
+            except DamagedMemberError as found:
+                if not replaceable:
+                    raise
+                damaged[place] = found
+        return damaged
+
+    def _request_table(self) -> NDArray[np.int64]:
+        ranges = self.ranges
+        table = np.empty((len(ranges.start), decode.NUM_REQUEST_COLUMNS), np.int64)
+        table[:, decode.FILE] = -1
+        table[:, decode.START], table[:, decode.LENGTH] = ranges.start, ranges.length
+        table[:, decode.ADDRESS] = 0
+        table[:, decode.FIRST_ITEM], table[:, decode.NUM_ITEMS] = ranges.first_item, ranges.num_items
+        return table
+
+    def _item_table(self, specs: list[PanelSpec]) -> NDArray[np.int64]:
+        ranges = self.ranges
+        table = np.empty((len(ranges.offset), decode.NUM_ITEM_COLUMNS), np.int64)
+        table[:, decode.OFFSET], table[:, decode.SIZE] = ranges.offset, ranges.size
+        table[:, decode.CRC], table[:, decode.PANEL] = ranges.crc32, ranges.slot
+        starts = np.array([tensor.data_ptr() for tensor in self.tensors], np.int64)
+        num_bytes = np.array([spec.num_bytes for spec in specs], np.int64)
+        table[:, decode.TARGET] = starts[ranges.slot] + ranges.place * num_bytes[ranges.slot]
+        table[:, decode.STATE] = decode.WAITING
+        return table

@@ -1,0 +1,40 @@
+"""Groups of rows -> batches of stored panels as tensors, read ahead into reused memory, in order."""
+
+from collections.abc import Generator, Iterable
+
+from hms_dist.stream.read.batch import Batch, Request
+from hms_dist.stream.read.prefetch import Prefetch
+from hms_dist.stream.read.reader import ShardReader
+from hms_dist.stream.read.stand_ins import StandIns
+
+__all__ = ["Batch", "Request", "load"]
+
+MAX_DEFAULT = 64
+"""Most batches read ahead unless the caller wants more."""
+
+
+def load(
+    reader: ShardReader,
+    requests: Iterable[Request],
+    *,
+    threads: int,
+    pin: bool = False,
+    ahead: int | None = None,
+    stand_ins: StandIns | None = None,
+) -> Generator[Batch]:
+    """Yield a Batch for each request, in order; it is valid until the next one is asked for.
+
+    `threads` decode, and work on while Python is busy. `ahead` batches are read ahead (None: two a thread, at least
+    four, and as many as requests may be on their way: a batch may be a single one): that many and two more are all the
+    memory that is used. `pin`: page-locked memory, from which copies to a
+    GPU run beside its work. `stand_ins`: replaces damaged rows; None: the first one ends the stream.
+
+    Whatever goes wrong with a request is raised in its place: UserError naming shard, key and bytes of a member that
+    cannot be read, IndexError for a row that does not exist. Closing the iterator ends the threads.
+    """
+    ahead = ahead or max(2 * threads, 4, min(reader.storage.depth, MAX_DEFAULT))
+    prefetch = Prefetch(reader, threads=threads, ahead=ahead, pin=pin, stand_ins=stand_ins)
+    try:
+        yield from prefetch.batches(iter(requests))
+    finally:
+        prefetch.close()

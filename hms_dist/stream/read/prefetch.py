@@ -1,0 +1,80 @@
+"""The engine of the loader: requests are begun ahead of their turn and handed out in their turn."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from hms_dist.stream.read.batch import Batch, Request
+from hms_dist.stream.read.fetch import Fetcher
+from hms_dist.stream.read.job import Job
+from hms_dist.stream.read.reader import ShardReader
+from hms_dist.stream.read.ring import MAX_SLOTS, Slot, Workers
+from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.read.storage import LocalFiles
+
+
+class Prefetch:
+    """A ring of `ahead` batches under way, one in the caller's hands and one that a GPU may still copy."""
+
+    def __init__(self, reader: ShardReader, *, threads: int, ahead: int, pin: bool, stand_ins: StandIns | None) -> None:
+        if not 1 <= ahead <= MAX_SLOTS - 2:
+            raise ValueError(f"ahead: expected 1 to {MAX_SLOTS - 2}, found {ahead}")
+        self._reader, self._stand_ins, self._ahead = reader, stand_ins, ahead
+        self._slots = [Slot(list(reader.specs.values()), pin=pin) for _ in range(ahead + 2)]
+        self._free = deque(range(ahead + 2))
+        self._copying: deque[int] = deque()
+        """Slots given back by the caller, whose memory a GPU may still read."""
+        self._under_way: deque[tuple[int, Job | Exception]] = deque()
+        self._done: set[int] = set()
+        self._workers = Workers(list(reader.specs.values()), threads)
+        storage = reader.storage
+        self._local = storage if isinstance(storage, LocalFiles) and storage.direct else None
+        self._fetcher = None if self._local else Fetcher(storage, reader.tars, self._workers)
+
+    def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
+        """The batches, one by one; asking for one gives the memory of the one before back."""
+        more = True
+        while more or self._under_way:
+            while more and len(self._under_way) < self._ahead and self._slot_is_free():
+                request = next(requests, None)
+                more = request is not None
+                if request is not None:
+                    self._begin(self._free.popleft(), request)
+            if self._under_way:
+                number, job = self._under_way.popleft()
+                yield self._finished(number, job)
+                self._copying.append(number)
+
+    def close(self) -> None:
+        """End all threads."""
+        if self._fetcher is not None:
+            self._fetcher.close()
+        self._workers.close()
+
+    def _slot_is_free(self) -> bool:
+        """Take back what a GPU has copied; wait for it only if nothing else is left to do."""
+        while self._copying and (self._slots[self._copying[0]].is_free() or not (self._free or self._under_way)):
+            self._slots[self._copying[0]].wait_until_free()
+            self._free.append(self._copying.popleft())
+        return bool(self._free)
+
+    def _begin(self, number: int, request: Request) -> None:
+        """Plan a request and set it going; what is wrong with it is kept for its turn."""
+        try:
+            job = Job(self._reader, request, self._slots[number])
+        except Exception as error:
+            self._under_way.append((number, error))
+            return
+        self._under_way.append((number, job))
+        if self._local is not None:
+            job.open_files(self._local)
+            self._workers.submit(number, job.requests, job.items)
+        elif self._fetcher is not None:
+            self._fetcher.begin(number, job)
+
+    def _finished(self, number: int, job: Job | Exception) -> Batch:
+        if isinstance(job, Exception):
+            raise job
+        while number not in self._done:
+            self._done.update(self._workers.finished())
+        self._done.remove(number)
+        return job.batch(self._stand_ins)

@@ -1,0 +1,124 @@
+"""Panels of any rows of a shard set, by range reads through the index; every member's CRC-32 is checked."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.remote import is_url, join
+from hms_dist.shards.index import Index, Manifest, tar_names
+from hms_dist.shards.schema import Array, crc32
+from hms_dist.stream.read.requests import MemberTable, Requests
+from hms_dist.stream.read.storage import StorageConfig, open_storage
+
+Rows = NDArray[np.int64]
+Flips = NDArray[np.bool_]
+
+
+class DamagedMemberError(UserError):
+    """A member whose bytes are not those that were rendered."""
+
+
+class ShardReader:
+    """Reads the stored panels of rows of one shard set. Safe to call from several threads."""
+
+    def __init__(
+        self,
+        location: str | Path,
+        manifest: Manifest,
+        index: Index,
+        panels: Sequence[str],
+        *,
+        swaps: Mapping[str, str] | None = None,
+        storage: StorageConfig | None = None,
+    ) -> None:
+        """`location`: folder or URL. `swaps`: panel -> the panel that is read in its place for a flipped row.
+
+        Raises UserError for a panel that the set lacks.
+        """
+        swaps = {panel: other for panel, other in (swaps or {}).items() if panel in panels}
+        members = list(dict.fromkeys([*panels, *swaps.values()]))
+        missing = [name for name in members if name not in manifest.panels]
+        if missing:
+            raise UserError(
+                f"{location}: no panel '{missing[0]}'; the set has {', '.join(manifest.panels)}; "
+                "render it, or choose another canvas"
+            )
+        self.specs = {name: manifest.panels[name] for name in panels}
+        self.location = location
+        self.storage = open_storage(location, storage or StorageConfig(), manifest)
+        self.tars = tar_names(manifest)
+        """Names of the files, by shard."""
+        self._keys = index.frame["key"].to_numpy()
+        self._shards = index.ids("shard")
+        self._members = [(name, manifest.panels[name], index.member(name)) for name in members]
+        self._plain = np.array([members.index(name) for name in panels], np.int64)
+        self._flipped = np.array([members.index(swaps.get(name, name)) for name in panels], np.int64)
+        self._table = MemberTable(self._shards, [places for _, _, places in self._members])
+
+    def read(self, rows: Rows, flips: Flips | None = None) -> dict[str, Array]:
+        """Stored arrays [len(rows), *spec.stored_shape] of each panel, bits still packed; one after the other.
+
+        Raises UserError naming shard, key and byte range of a member that cannot be read or is damaged.
+        """
+        numbers = self._fillers(rows, flips)
+        return {
+            name: np.stack([self.member(int(row), int(number)) for row, number in zip(rows, slot, strict=True)])
+            for name, slot in zip(self.specs, numbers, strict=True)
+        }
+
+    def requests(self, rows: Rows, flips: Flips | None = None) -> tuple[Requests, NDArray[np.int64]]:
+        """What to read for a group of rows, and the number of the member that fills each slot for each row [slots, m].
+
+        Raises IndexError for a row that the set does not have.
+        """
+        fillers = self._fillers(rows, flips)
+        return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
+
+    def member(self, row: int, number: int) -> Array:
+        """The stored array of a row's member, read with care: once more if it seems damaged.
+
+        Raises DamagedMemberError for a checksum or length that is not the index's, UserError if it cannot be read.
+        """
+        _, spec, places = self._members[number]
+        name, start, size = self.tars[self._shards[row]], int(places.offset[row]), int(places.size[row])
+        for last in (False, True):
+            try:
+                content = self.storage.read(name, start, size)
+                if len(content) != size:
+                    raise ValueError(f"the file ends after {len(content)} of {size} bytes")
+                if crc32(content) != places.crc32[row]:
+                    raise ValueError("checksum differs: the file is damaged")
+                return spec.decode(content)
+            except OSError as error:
+                raise self.failure(row, number, error) from error
+            except ValueError as error:
+                self.storage.forget(name, start, size)
+                if last:
+                    raise self.failure(row, number, error) from error
+        raise AssertionError
+
+    def failure(self, row: int, number: int, error: Exception) -> UserError:
+        """What to tell the user of a member that could not be read (OSError) or is damaged."""
+        panel, _, places = self._members[number]
+        name, start = self.tars[self._shards[row]], int(places.offset[row])
+        where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + places.size[row]}"
+        if isinstance(error, OSError):
+            mend = "check the server" if is_url(self.location) else f"run hms-dist verify --shards {self.location}"
+            return UserError(f"{where}: cannot be read ({error}); {mend}")
+        return DamagedMemberError(f"{where}: {error}; run hms-dist verify --repair --shards {self.location} --data DIR")
+
+    def key(self, row: int) -> str:
+        """Key of a row."""
+        return str(self._keys[row])
+
+    def close(self) -> None:
+        """Let go of open tars and connections; reading opens them again."""
+        self.storage.close()
+
+    def _fillers(self, rows: Rows, flips: Flips | None) -> NDArray[np.int64]:
+        """Number of the member that fills each slot for each row [slots, m]."""
+        flipped = np.zeros(len(rows), bool) if flips is None else flips
+        return np.where(flipped, self._flipped[:, None], self._plain[:, None])

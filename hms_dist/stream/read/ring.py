@@ -1,0 +1,117 @@
+"""A ring of reused batch buffers, filled by threads that never wait for Python.
+
+A thread's loop (`decode.work`) begins once and ends with the ring. Numbers of jobs go to the threads through one pipe
+and come back through another: nothing to poll, no named shared memory to leave behind.
+"""
+
+import os
+import weakref
+from collections.abc import Sequence
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hms_dist.errors import JobError
+from hms_dist.shards.schema import PanelSpec
+from hms_dist.stream.read import decode
+
+MAX_SLOTS = decode.STOP
+"""Buffers of one ring, at most: their numbers fit a byte."""
+
+
+class Slot:
+    """The memory of one batch: a tensor [rows, *stored_shape] for each panel, page-locked if `pin`."""
+
+    def __init__(self, specs: Sequence[PanelSpec], *, pin: bool) -> None:
+        self._specs, self._pin = specs, pin
+        self._tensors: list[torch.Tensor] = []
+        self._copied: Any = None
+
+    def tensors(self, num_rows: int) -> list[torch.Tensor]:
+        """The tensors of the first `num_rows` rows; memory grows where it is too small."""
+        if not self._tensors or len(self._tensors[0]) < num_rows:
+            self._tensors = [_empty((num_rows, *spec.stored_shape), spec, self._pin) for spec in self._specs]
+        return [tensor[:num_rows] for tensor in self._tensors]
+
+    def mark_copied(self) -> None:
+        """Remember that copies to the GPU were just begun: the memory may not change before they end."""
+        self._copied = self._copied or torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record()
+
+    def is_free(self) -> bool:
+        """Whether copies to the GPU have ended."""
+        return self._copied is None or bool(self._copied.query())
+
+    def wait_until_free(self) -> None:
+        """Wait for copies to the GPU."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
+
+def _empty(shape: tuple[int, ...], spec: PanelSpec, pin: bool) -> torch.Tensor:
+    dtype = torch.from_numpy(np.empty(0, spec.stored_dtype)).dtype
+    return torch.empty(shape, dtype=dtype, pin_memory=pin)
+
+
+class Workers:
+    """Threads that do jobs: ranges of members into the memory of slots."""
+
+    def __init__(self, specs: Sequence[PanelSpec], num_threads: int) -> None:
+        self._headers = [np.frombuffer(spec.npy_header, np.uint8) for spec in specs]
+        panels = [
+            (spec.codec == "npy.zst", spec.num_bytes, header.ctypes.data, len(header))
+            for spec, header in zip(specs, self._headers, strict=True)
+        ]
+        self._jobs = np.zeros((MAX_SLOTS, 4), np.int64)
+        self._stopped = np.zeros(1, np.uint8)
+        self._failures: list[BaseException] = []
+        jobs_end, self._jobs_in = os.pipe()
+        self._done_out, self._done_in = os.pipe()
+        tables = (self._jobs, np.array(panels, np.int64), self._stopped)
+        self._threads = [
+            Thread(
+                target=_work, args=(jobs_end, self._done_in, *tables, self._failures),
+                name="shard-reader", daemon=True,
+            )
+            for _ in range(num_threads)
+        ]  # fmt: skip
+        pipes = (jobs_end, self._jobs_in, self._done_out, self._done_in)
+        self.close = weakref.finalize(self, _stop, self._stopped, self._threads, pipes, self._headers)
+        """End the threads, passing over what they have not begun; also called when the process ends."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+        """Begin a job; the tables must live until it is done. `items`' states are written by it."""
+        self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
+        os.write(self._jobs_in, bytes([number]))
+
+    def finished(self) -> list[int]:
+        """Numbers of the jobs done since the last call; waits for at least one. Raises what ended a thread."""
+        numbers = list(os.read(self._done_out, MAX_SLOTS))
+        if decode.STOP in numbers:
+            raise JobError(f"a reader thread failed: {self._failures[0]!r}") from self._failures[0]
+        return numbers
+
+
+def _work(jobs_end: int, done_end: int, jobs: Any, panels: Any, stopped: Any, failures: list[BaseException]) -> None:
+    decompressor = decode.Decompressor()
+    try:
+        decode.work(jobs_end, done_end, jobs, panels, stopped, decompressor.address)
+    except BaseException as error:  # the caller of `finished` gets it
+        failures.append(error)
+        os.write(done_end, bytes([decode.STOP]))
+
+
+def _stop(stopped: NDArray[np.uint8], threads: list[Thread], pipes: Sequence[int], headers: Any) -> None:
+    """`headers`: kept alive until the threads have ended."""
+    stopped[0] = 1
+    os.write(pipes[1], bytes([decode.STOP]) * len(threads))
+    for thread in threads:
+        thread.join()
+    for pipe in pipes:
+        os.close(pipe)
+    del headers

@@ -1,0 +1,144 @@
+"""Where the tars of a shard set are read from: a folder or a URL, behind one small interface."""
+
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock
+from typing import Protocol
+
+from hms_dist.remote import Patience, RemoteFile, is_url, join
+from hms_dist.shards.index import Manifest
+from hms_dist.stream.read.cache import BlockCache, CacheConfig
+
+MAX_OPEN_FILES = 64
+"""Tars kept open at once."""
+URL_DEPTH = 16
+"""Requests to a server that are on their way at once, unless an option says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageConfig:
+    """How a shard set is read."""
+
+    depth: int | None = None
+    """Requests that are on their way at once, apart from the threads that decode; for storage that answers slowly.
+    None: 16 for a URL; in a folder the decoding threads read themselves, which is fastest where reading is quick."""
+    patience: Patience = field(default_factory=Patience)
+    """How long a server is waited for."""
+    cache: CacheConfig | None = None
+    """Keep what comes from a URL on a local disk. None: nowhere."""
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and not 1 <= self.depth <= 256:
+            raise ValueError(f"depth: expected 1 to 256 or null, found {self.depth}")
+
+
+class Storage(Protocol):
+    """What a reader reads from. Safe to call from several threads."""
+
+    depth: int
+    """Reads that run at once."""
+    gap_bytes: int
+    """Ranges of one file that are no further apart than this are read as one."""
+
+    def read(self, name: str, start: int, size: int) -> bytes:
+        """`size` bytes of a file from `start`; fewer only if it ends there. Raises OSError."""
+
+    def forget(self, name: str, start: int, size: int) -> None:
+        """Drop what is kept of a range that proved damaged, so that it is read anew."""
+
+    def close(self) -> None:
+        """Let go of files and connections, and cut short pauses between retries; reading opens them again."""
+
+
+class OpenFile:
+    """A file handle that closes with its last user, so that dropping it cannot pull it from under a read."""
+
+    def __init__(self, path: Path) -> None:
+        self.handle = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
+class LocalFiles:
+    """The files of a folder."""
+
+    gap_bytes = 1 << 16
+
+    def __init__(self, folder: Path, depth: int | None) -> None:
+        """`depth` None: readers may use the file handles themselves, in `direct` reads."""
+        self.direct = depth is None
+        self.depth = depth or 1
+        self._folder = folder
+        self._files: OrderedDict[str, OpenFile] = OrderedDict()
+        self._lock = Lock()
+
+    def open(self, name: str) -> OpenFile:
+        """An open file; the one unused for longest is dropped when too many are open. Raises OSError."""
+        with self._lock:
+            if name not in self._files:
+                self._files[name] = OpenFile(self._folder / name)
+            self._files.move_to_end(name)
+            if len(self._files) > MAX_OPEN_FILES:
+                self._files.popitem(last=False)
+            return self._files[name]
+
+    def read(self, name: str, start: int, size: int) -> bytes:
+        """As Storage."""
+        file = self.open(name)
+        return os.pread(file.handle, size, start)
+
+    def forget(self, name: str, start: int, size: int) -> None:
+        """As Storage: nothing is kept."""
+
+    def close(self) -> None:
+        """As Storage."""
+        with self._lock:
+            self._files.clear()
+
+
+class RemoteFiles:
+    """The files of a URL."""
+
+    gap_bytes = 1 << 18
+
+    def __init__(self, url: str, config: StorageConfig, manifest: Manifest) -> None:
+        self.depth = config.depth or URL_DEPTH
+        self._url, self._patience = url, config.patience
+        self._cache = BlockCache(config.cache, manifest.fingerprint) if config.cache else None
+        self._file_bytes = {str(entry["name"]): int(entry["num_bytes"]) for entry in manifest.files}
+        self._files: dict[str, RemoteFile] = {}
+        self._closed = Event()
+
+    def read(self, name: str, start: int, size: int) -> bytes:
+        """As Storage."""
+        self._closed.clear()
+        end = min(start + size, self._file_bytes[name])
+
+        def ask(first: int, last: int) -> bytes:
+            file = self._files.setdefault(name, RemoteFile(str(join(self._url, name)), self._patience))
+            return self._patience.retried(lambda: file.read(first, last), self._closed.wait)
+
+        if self._cache is None:
+            return ask(start, end)
+        return self._cache.read(name, range(start, end), self._file_bytes[name], ask)
+
+    def forget(self, name: str, start: int, size: int) -> None:
+        """As Storage."""
+        if self._cache is not None:
+            self._cache.forget(name, range(start, start + size))
+
+    def close(self) -> None:
+        """As Storage."""
+        self._closed.set()
+        self._files.clear()
+
+
+def open_storage(location: str | Path, config: StorageConfig, manifest: Manifest) -> Storage:
+    """The storage of a shard set's location."""
+    if is_url(location):
+        return RemoteFiles(str(location), config, manifest)
+    return LocalFiles(Path(location), config.depth)

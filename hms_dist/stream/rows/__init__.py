@@ -1,0 +1,1 @@
+"""Rows: which rows an epoch trains on, in which order, towards which labels."""

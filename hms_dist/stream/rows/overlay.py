@@ -1,0 +1,77 @@
+"""The label overlay: targets that take the place of the votes' shares, such as pseudo-labels (seed 002's stage 2)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.errors import UserError
+from hms_dist.run import LOG
+from hms_dist.shards.index import Index, Rows
+from hms_dist.stream.rows.row_tables import read_row_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayConfig:
+    """Targets from a table for training rows with few votes. Validation always has the votes."""
+
+    file: Path
+    """Parquet table: key and six probabilities, as predictions.parquet."""
+    max_votes: int | None = None
+    """Training rows with at most this many votes take their targets from the table (the 16th place: 7), whatever it
+    says of others. None: all training rows."""
+    missing: Literal["refuse", "drop", "votes"] = "refuse"
+    """Such rows that the table does not name: refuse the run, drop them from training, or leave them their votes."""
+
+    made_by_models: bool = True
+    """A run with a validation fold takes only tables that say which models made them, none of which has seen the fold.
+    False: a table that says nothing is of people, or of rules, and is taken too."""
+
+    def __post_init__(self) -> None:
+        if self.max_votes is not None and self.max_votes < 1:
+            raise ValueError(f"overlay.max_votes: expected at least 1 or null, found {self.max_votes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlaid:
+    """What the overlay did."""
+
+    file: Path
+    num_replaced: int
+    num_missing: int
+    missing: str
+    num_rows: int
+
+    def log(self) -> None:
+        """One line."""
+        rest = f"; {self.num_missing} that it lacks: {self.missing}" if self.num_missing else ""
+        LOG.info("targets of %d of %d training rows from %s%s", self.num_replaced, self.num_rows, self.file, rest)
+
+
+def overlay_targets(index: Index, rows: Rows, overlay: OverlayConfig) -> tuple[NDArray[np.float64], Rows, Overlaid]:
+    """Targets [samples, 6] of the whole shard set, the training rows that are left, and what was done.
+
+    The targets of all but the replaced training rows are the shares of the votes. Raises UserError, with counts,
+    for keys that are not of the shard set and, unless `missing` says otherwise, for rows that the table lacks.
+    """
+    table = read_row_table([overlay.file], index)
+    meant = rows if overlay.max_votes is None else rows[index.num_voters[rows] <= overlay.max_votes]
+    found = table.probabilities_of(meant)
+    absent = np.isnan(found).any(axis=1)
+    if absent.any() and overlay.missing == "refuse":
+        key = index.frame["key"].iloc[meant[absent.argmax()]]
+        few = "" if overlay.max_votes is None else f" with at most {overlay.max_votes} votes"
+        raise UserError(
+            f"{overlay.file}: lacks {absent.sum()} of {len(meant)} training rows{few}, like {key}; predict them, or "
+            "set overlay.missing to drop or votes"
+        )
+    targets = index.targets.copy()
+    targets[meant[~absent]] = found[~absent]
+    left = np.setdiff1d(rows, meant[absent]) if overlay.missing == "drop" else rows
+    done = Overlaid(
+        file=overlay.file, num_replaced=int((~absent).sum()), num_missing=int(absent.sum()),
+        missing=overlay.missing, num_rows=len(rows),
+    )  # fmt: skip
+    return targets, left, done

@@ -1,0 +1,1 @@
+"""Tars: a shard set read front to back, where only whole files can be had."""

@@ -1,0 +1,200 @@
+"""The same shard set read front to back, as a webdataset pipeline: for pipes and stores that cannot read by range.
+
+It needs the manifest alone. What the indexed stream promises for any world (DESIGN: the epoch is a plan) cannot hold
+here, because whole tars are dealt out to ranks and their workers. What does hold: every rank takes the same number of
+batches, known before the start; in an exact epoch no sample comes twice; a tar is compared with the manifest's SHA-256
+before its first sample is let through; all of it is a function of (seed, epoch, ranks, workers). A stopped epoch begins
+again at its start.
+"""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+import webdataset
+from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
+
+from hms_dist.errors import UserError
+from hms_dist.keyed import keyed_hash
+from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.remote import Patience
+from hms_dist.run import check_seed
+from hms_dist.shards.index import Manifest, Rows
+from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, member_name
+from hms_dist.stream.tars.deal import Deal, Tar, tars_of
+from hms_dist.stream.tars.tar_samples import Sample, read_samples
+
+_BUFFER = 13
+"""Stream of keyed draws: the seed of a worker's shuffle buffer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialConfig:
+    """How a shard set is read front to back."""
+
+    batch_size: int = 8
+    """Samples of one batch."""
+    seed: int = 0
+    """Seed of the order of tars and samples; 0 to 2^32 - 1."""
+    epochs: Literal["exact", "resampled"] = "exact"
+    """exact: no sample twice in an epoch; what does not fill every rank's batches is left out, another part each
+    epoch. resampled: tars are drawn with replacement, so any number of ranks and workers will do."""
+    workers: int = 2
+    """Processes of each rank that read and decode; 0: the process itself."""
+    shuffle_samples: int = 256
+    """Undecoded samples, of several tars, among which each worker draws the next one; 1: the order of the tars."""
+    patience: Patience = field(default_factory=Patience)
+    """Retries of a tar that could not be read; its time-out is not used: the command behind a URL has its own."""
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+        for name, least in (("batch_size", 1), ("workers", 0), ("shuffle_samples", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SequentialBatch:
+    """A batch with what the indexed stream finds in the index; `rows`, `panels` and `to` are those of its Batch."""
+
+    rows: NDArray[np.int64]
+    """Row of each sample [m] in the shard set: the key of its random draws."""
+    keys: tuple[str, ...]
+    """<eeg_id>-<eeg_sub_id> of each sample."""
+    votes: NDArray[np.int64] | None
+    """Votes [m, 6]; None if a sample has none."""
+    panels: dict[str, torch.Tensor]
+    """Panel -> [m, *stored_shape]; bits packed in uint8."""
+
+    def to(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """The panels on a device."""
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in self.panels.items()}
+
+
+class SequentialStream:
+    """One rank's share of a shard set. Its batches must not pass through `accelerate.prepare`: they are shared out."""
+
+    def __init__(
+        self, url: str, manifest: Manifest, panels: Sequence[str], config: SequentialConfig,
+        *, rank: int = 0, num_ranks: int = 1, rows: Rows | None = None,
+    ) -> None:  # fmt: skip
+        """Prepare to read `panels` of the samples `rows` (None: all).
+
+        `url`: folder or URL of the set, or anything that webdataset opens with {name} in place of a file's name, such
+        as `pipe:aws s3 cp s3://bucket/set/{name} -`. Raises UserError for a panel that the set lacks, and for more
+        ranks and workers than its tars can feed.
+        """
+        missing = [name for name in panels if name not in manifest.panels]
+        if missing:
+            raise UserError(
+                f"{url}: no panel '{missing[0]}'; the set has {', '.join(manifest.panels)}; render it, or choose others"
+            )
+        self._config, self._rank, self._num_ranks = config, rank, num_ranks
+        self._specs = {name: manifest.panels[name] for name in panels}
+        tars = tars_of(url, manifest, rows)
+        self._deal = Deal(
+            tars, batch_size=config.batch_size, num_ranks=num_ranks, num_workers=max(config.workers, 1),
+            resampled=config.epochs == "resampled",
+        )  # fmt: skip
+        self._wanted = None if rows is None else frozenset(np.asarray(rows).tolist())
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch: the same for every rank and every epoch."""
+        return self._deal.num_batches
+
+    def batches(self, epoch: int, *, pin: bool = False) -> Iterator[SequentialBatch]:
+        """The batches of an epoch, counted from 0. `pin`: into page-locked memory, for copies to a GPU.
+
+        Raises UserError naming the tar that cannot be read or is not the one of the manifest.
+        """
+        loader = webdataset.WebLoader(self.pipeline(epoch), batch_size=None, num_workers=self._config.workers)
+        for batch in islice(iter(loader), self.num_batches):
+            if isinstance(batch, UserError):
+                raise batch
+            yield _pinned(batch) if pin else batch
+
+    def pipeline(self, epoch: int) -> webdataset.DataPipeline:
+        """The stages that a worker runs: tars, samples, shuffle, decoding, batches; errors come as values."""
+        config = self._config
+        return webdataset.DataPipeline(
+            partial(self._tars, epoch),
+            partial(
+                read_samples,
+                members=[JSON_MEMBER, *map(_suffix, self._specs.items())],
+                wanted=self._wanted,
+                patience=config.patience,
+            ),
+            partial(self._shuffled, epoch),
+            webdataset.batched(config.batch_size, collation_fn=None, partial=False),
+            self._limited,
+            partial(_decoded, specs=self._specs),
+            _errors_as_values,
+        )
+
+    def _tars(self, epoch: int) -> Iterator[Tar]:
+        return self._deal.tars_for(self._stream, seed=self._config.seed, epoch=epoch)
+
+    def _shuffled(self, epoch: int, samples: Iterator[Sample]) -> Iterator[Sample]:
+        size = self._config.shuffle_samples
+        draws = random.Random(int(keyed_hash(self._config.seed, _BUFFER, epoch, self._stream)))
+        return iter(webdataset.shuffle(size, initial=size, rng=draws)(samples))
+
+    def _limited(self, batches: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
+        """As many batches as every epoch can give, so that workers end together whichever tars they were dealt."""
+        return islice(batches, self._deal.num_batches_of(self._stream))
+
+    @property
+    def _stream(self) -> int:
+        """Number of this process among all workers of all ranks; ranks go first, so that their shares are even."""
+        worker = get_worker_info()
+        return (worker.id if worker else 0) * self._num_ranks + self._rank
+
+
+def _suffix(panel: tuple[str, PanelSpec]) -> str:
+    """A panel's member as webdataset names it: what follows the key and its dot."""
+    return member_name("", *panel).removeprefix(".")
+
+
+def _decoded(batches: Iterator[list[Sample]], specs: Mapping[str, PanelSpec]) -> Iterator[SequentialBatch]:
+    """Undecoded samples -> batches. Their bytes are those of the manifest, so they decode."""
+    for samples in batches:
+        yield SequentialBatch(
+            rows=np.array([sample["row"] for sample in samples], np.int64),
+            keys=tuple(sample["__key__"] for sample in samples),
+            votes=_votes(samples),
+            panels={name: _panel(samples, _suffix((name, spec)), spec) for name, spec in specs.items()},
+        )
+
+
+def _panel(samples: list[Sample], suffix: str, spec: PanelSpec) -> torch.Tensor:
+    stored = np.empty((len(samples), *spec.stored_shape), spec.stored_dtype)
+    for place, sample in enumerate(samples):
+        stored[place] = spec.decode(sample[suffix])
+    return torch.from_numpy(stored)
+
+
+def _votes(samples: list[Sample]) -> NDArray[np.int64] | None:
+    labels = [json.loads(sample[JSON_MEMBER]) for sample in samples]
+    if any(label[VOTE_COLUMNS[0]] is None for label in labels):
+        return None
+    return np.array([[label[name] for name in VOTE_COLUMNS] for label in labels], np.int64)
+
+
+def _errors_as_values(batches: Iterator[SequentialBatch]) -> Iterator[SequentialBatch | UserError]:
+    """Let a UserError travel as a value: a DataLoader would wrap a worker's traceback around it."""
+    try:
+        yield from batches
+    except UserError as error:
+        yield error
+
+
+def _pinned(batch: SequentialBatch) -> SequentialBatch:
+    return replace(batch, panels={name: tensor.pin_memory() for name, tensor in batch.panels.items()})

@@ -1,0 +1,65 @@
+"""The local Slurm itself: it comes up twice, goes down after a crash, and leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts/local_slurm.sh"
+
+
+@pytest.mark.slurm
+def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, repository, tmp_path):
+    """Beside the Slurm of the other tests, which it leaves alone."""
+    own = type(cluster)(tmp_path / "own", repository)
+    assert own.start().returncode == 0
+    before = _daemons(own)
+    assert own.start().returncode == 0
+    assert _daemons(own) == before
+    own.call("sbatch", "--parsable", "--output=/dev/null", "--wrap", "srun sleep 600")
+    until = time.monotonic() + 30
+    while not own.processes(SLURM_JOB_NAME="wrap") and time.monotonic() < until:
+        time.sleep(0.1)
+    assert own.processes(SLURM_JOB_NAME="wrap")
+    os.kill(before["slurmctld"], signal.SIGKILL)
+    os.kill(before["slurmd-n1"], signal.SIGKILL)
+    own.stop()
+    assert own.processes() == []
+    assert not any(_runs(pid) for pid in before.values())
+    assert not own.folder.exists()
+    own.stop()
+    assert len(cluster.call("sinfo", "--noheader", "--Node").splitlines()) == 2
+
+
+def _daemons(cluster):
+    return {path.stem: int(path.read_text()) for path in cluster.folder.glob("*.pid")}
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_it_says_what_to_install(tmp_path):
+    (tmp_path / "realpath").symlink_to(shutil.which("realpath"))
+    done = subprocess.run(
+        [shutil.which("bash"), SCRIPT, "start", tmp_path / "folder"], env={"PATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "local_slurm.sh: slurmctld is missing; apt-get install slurm-wlm munge\n"
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_wrong_word_gets_the_usage():
+    done = subprocess.run([SCRIPT, "restart"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "local_slurm.sh: usage: scripts/local_slurm.sh start|stop [FOLDER]\n",
+    )

@@ -1,0 +1,235 @@
+"""The loader: whole batches in order at any number of threads, damage named or replaced, nothing left behind."""
+
+import gc
+import os
+import shutil
+import threading
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from hms_dist.errors import JobError, UserError
+from hms_dist.shards.index import open_set
+from hms_dist.stream.read import decode
+from hms_dist.stream.read.loader import Request, load
+from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
+from hms_dist.stream.read.stand_ins import StandIns
+
+PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
+
+
+def open_reader(folder, panels=PANELS):
+    return ShardReader(folder, *open_set(folder), panels, swaps={"traces": "traces_flipped"})
+
+
+def random_requests(rng, num_rows, sizes):
+    return [Request(rng.integers(0, num_rows, size), rng.random(size) < 0.5) for size in sizes]
+
+
+@pytest.fixture
+def damaged(shard_set, tmp_path):
+    """A copy of the set and a function that damages the traces of a row, one bit; it returns the row's key."""
+    folder = shutil.copytree(shard_set, tmp_path / "damaged")
+    _, index = open_set(folder)
+
+    def damage(row: int) -> str:
+        fields = index.frame.iloc[row]
+        path = folder / f"shard-{fields['shard']:06d}.tar"
+        content = bytearray(path.read_bytes())
+        content[fields["traces.offset"] + fields["traces.size"] // 2] ^= 4
+        path.write_bytes(content)
+        return str(fields["key"])
+
+    return folder, damage
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_batches_are_whole_and_in_order(shard_set, threads):
+    reader, rng = open_reader(shard_set), np.random.default_rng()
+    requests = random_requests(rng, len(open_set(shard_set)[1]), rng.integers(1, 9, 20))
+    batches = load(reader, iter(requests), threads=threads)
+    for request, batch in zip(requests, batches, strict=True):
+        np.testing.assert_array_equal(batch.rows, request.rows)
+        np.testing.assert_array_equal(batch.flips, request.flips)
+        expected = reader.read(request.rows, request.flips)
+        assert list(batch.panels) == list(expected)
+        for name, stored in expected.items():
+            np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
+
+
+def test_no_requests_give_no_batches(shard_set):
+    assert list(load(open_reader(shard_set), [], threads=2)) == []
+
+
+def test_a_slow_consumer_holds_no_more_than_the_ring(shard_set):
+    taken, places = [], set()
+
+    def requests():
+        for number in range(60):
+            taken.append(number)
+            yield Request(np.array([number % 7]))
+
+    for number, batch in enumerate(load(open_reader(shard_set), requests(), threads=2, ahead=5)):
+        places.add(batch.panels["traces"].data_ptr())
+        assert len(taken) <= number + 1 + 5
+    assert len(taken) == 60
+    assert len(places) <= 5 + 2
+
+
+def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(shard_set):
+    reader = open_reader(shard_set)
+    batches = load(reader, (Request(np.array([row])) for row in range(20)), threads=2)
+    for row in range(5):
+        panels = next(batches).panels
+        before = {name: tensor.clone() for name, tensor in panels.items()}
+        for _ in range(3):
+            reader.read(np.arange(8))
+        assert all((panels[name].numpy().tobytes() == tensor.numpy().tobytes()) for name, tensor in before.items()), row
+    batches.close()
+
+
+def test_an_error_comes_in_its_turn(shard_set):
+    num_rows = len(open_set(shard_set)[1])
+    batches = load(open_reader(shard_set), map(Request, [np.array([0]), np.array([num_rows])]), threads=2)
+    next(batches)
+    with pytest.raises(IndexError):
+        next(batches)
+
+
+def test_damage_comes_in_its_turn_with_shard_key_and_command(damaged):
+    folder, damage = damaged
+    key = damage(5)
+    batches = load(open_reader(folder), [Request(np.array([row, row + 1])) for row in (0, 2, 4)], threads=2)
+    assert [list(next(batches).rows) for _ in range(2)] == [[0, 1], [2, 3]]
+    with pytest.raises(DamagedMemberError) as caught:
+        next(batches)
+    for part in ("shard-000000.tar", f"traces of {key}", "bytes", f"verify --repair --shards {folder} --data DIR"):
+        assert part in str(caught.value)
+
+
+def test_a_tar_cut_short_is_named(damaged):
+    folder, _ = damaged
+    path = sorted(folder.glob("*.tar"))[0]
+    os.truncate(path, path.stat().st_size // 3)
+    with pytest.raises(DamagedMemberError, match=r"shard-000000.tar: .* the file ends after \d+ of \d+ bytes"):
+        list(load(open_reader(folder), (Request(np.array([row])) for row in range(16)), threads=2))
+
+
+def test_a_missing_tar_is_named(damaged):
+    folder, _ = damaged
+    reader = open_reader(folder)
+    sorted(folder.glob("*.tar"))[0].unlink()
+    with pytest.raises(UserError, match=r"shard-000000.tar: .* cannot be read .*No such file"):
+        next(load(reader, [Request(np.array([0]))], threads=1))
+
+
+class TestStandIns:
+    """Replacing damaged rows."""
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_the_next_row_of_the_group_stands_in_with_its_labels(self, damaged, caplog, threads):
+        folder, damage = damaged
+        keys = [damage(row) for row in (3, 4, 7)]
+        request = Request(np.array([2, 3, 4, 6, 7]), np.array([True, False, False, True, False]))
+        stand_ins = StandIns(10)
+        reader = open_reader(folder)
+        (batch,) = load(reader, [request], threads=threads, stand_ins=stand_ins)
+        expected = np.array([2, 6, 6, 6, 2])
+        np.testing.assert_array_equal(batch.rows, expected)
+        np.testing.assert_array_equal(batch.flips, [True] * 5)
+        np.testing.assert_array_equal(request.rows, [2, 3, 4, 6, 7])
+        for name, stored in reader.read(expected, batch.flips).items():
+            np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
+        assert stand_ins.num_replaced == 3
+        assert all(key in caplog.text for key in keys)
+
+    def test_only_what_is_read_counts(self, damaged):
+        folder, damage = damaged
+        damage(3)
+        stand_ins = StandIns(0)
+        request = Request(np.array([3, 2]), np.array([True, True]))  # the flipped panel is whole
+        (batch,) = load(open_reader(folder), [request], threads=1, stand_ins=stand_ins)
+        np.testing.assert_array_equal(batch.rows, [3, 2])
+
+    def test_the_limit_stops_the_stream(self, damaged):
+        folder, damage = damaged
+        damage(3)
+        requests = [Request(np.array([2, 3]))] * 3
+        batches = load(open_reader(folder), requests, threads=1, stand_ins=StandIns(2))
+        next(batches), next(batches)
+        with pytest.raises(UserError, match=r"traces of .*max_replaced: 2 rows were replaced already"):
+            next(batches)
+
+    def test_a_group_without_a_readable_row_stops_the_stream(self, damaged):
+        folder, damage = damaged
+        damage(3), damage(4)
+        with pytest.raises(UserError, match="no other row of its group of 2 can stand in"):
+            next(load(open_reader(folder), [Request(np.array([3, 4]))], threads=1, stand_ins=StandIns(9)))
+
+    def test_what_cannot_be_read_at_all_is_not_replaced(self, damaged):
+        folder, _ = damaged
+        reader = open_reader(folder)
+        sorted(folder.glob("*.tar"))[0].unlink()
+        with pytest.raises(UserError, match="cannot be read"):
+            next(load(reader, [Request(np.array([0, 30]))], threads=1, stand_ins=StandIns(9)))
+
+
+class TestNothingIsLeftBehind:
+    """Threads, file handles, shared memory."""
+
+    @pytest.fixture(autouse=True)
+    def counted(self, shard_set):
+        def count():
+            gc.collect()  # exceptions and their frames hold each other
+            return threading.active_count(), len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+
+        next(iter(load(open_reader(shard_set), [Request(np.array([0]))], threads=1)))  # compiles
+        before = count()
+        yield
+        assert count() == before
+
+    def test_after_a_hundred_epochs(self, shard_set):
+        reader = open_reader(shard_set)
+        for _ in range(100):
+            assert len([batch.rows for batch in load(reader, map(Request, np.arange(6).reshape(3, 2)), threads=2)]) == 3
+        reader.close()
+
+    @pytest.mark.parametrize("num_taken", [0, 1, 3])
+    def test_after_stopping_early(self, shard_set, num_taken):
+        reader = open_reader(shard_set)
+        batches = load(reader, (Request(np.array([0, 1])) for _ in range(50)), threads=3)
+        for _ in range(num_taken):
+            next(batches)
+        batches.close()
+        reader.close()
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+    def test_after_an_exception_of_the_caller(self, shard_set, error):
+        reader = open_reader(shard_set)
+
+        def train():
+            with closing(load(reader, (Request(np.array([0, 1])) for _ in range(50)), threads=2)) as batches:
+                for _ in batches:
+                    raise error
+
+        with pytest.raises(error):
+            train()
+        reader.close()
+
+    def test_after_an_exception_of_a_thread(self, shard_set, monkeypatch):
+        def fail(*_):
+            raise MemoryError("no room")
+
+        reader = open_reader(shard_set)
+        monkeypatch.setattr(decode, "work", fail)
+        with pytest.raises(JobError, match=r"a reader thread failed: MemoryError\('no room'\)") as caught:
+            next(load(reader, [Request(np.array([0]))], threads=1))
+        assert isinstance(caught.value.__cause__, MemoryError)
+        reader.close()
+
+
+@pytest.mark.parametrize("ahead", [-1, 254])
+def test_rings_that_cannot_be_are_refused(shard_set, ahead):
+    with pytest.raises(ValueError, match=f"ahead: expected 1 to 253, found {ahead}"):
+        next(load(open_reader(shard_set), [], threads=1, ahead=ahead))

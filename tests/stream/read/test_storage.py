@@ -1,0 +1,137 @@
+"""A shard set in a folder and at a URL: the same bytes, with a server that misbehaves, or a clear error."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from hms_dist.errors import UserError
+from hms_dist.remote import Patience
+from hms_dist.shards.index import open_set
+from hms_dist.stream.read.cache import CacheConfig
+from hms_dist.stream.read.loader import Request, load
+from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
+from hms_dist.stream.read.storage import StorageConfig
+
+PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
+SOON = Patience(timeout_s=0.5, num_retries=3)
+
+
+@pytest.fixture
+def server(serve, shard_set):
+    return serve(shard_set)
+
+
+def open_reader(location, **options):
+    manifest, index = open_set(location)
+    return ShardReader(location, manifest, index, PANELS, storage=StorageConfig(**options)), len(index)
+
+
+def assert_same(batches, shard_set, groups):
+    local, _ = open_reader(shard_set)
+    num_batches = 0
+    for rows, batch in zip(groups, batches, strict=True):
+        for name, stored in local.read(rows).items():
+            np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
+        num_batches += 1
+    assert num_batches == len(groups)
+
+
+def test_a_set_at_a_url_is_the_set_in_the_folder(server, shard_set):
+    here, there = open_set(shard_set), open_set(server.url)
+    assert here[0] == there[0]
+    assert here[1].frame.equals(there[1].frame)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("cached", [False, True])
+def test_batches_over_http_are_those_of_the_folder(server, shard_set, tmp_path, threads, cached):
+    cache = CacheConfig(folder=tmp_path / "cache") if cached else None
+    reader, num_rows = open_reader(server.url, depth=4, cache=cache)
+    groups = np.random.default_rng().integers(0, num_rows, (6, 5))
+    for _ in range(2):
+        assert_same(load(reader, map(Request, groups), threads=threads), shard_set, groups)
+        server.asked, before = [], server.asked
+    assert bool([name for name, *_ in before if name.endswith(".tar")]) is not cached
+
+
+@pytest.mark.parametrize("fault", ["500", "short", "hangs", "ignores the range", "flipped"])
+def test_a_server_that_misbehaves_for_a_while_changes_nothing(server, shard_set, fault):
+    reader, num_rows = open_reader(server.url, patience=SOON)
+    server.faults = [fault] * 3
+    groups = np.random.default_rng().integers(0, num_rows, (3, 4))
+    assert_same(load(reader, map(Request, groups), threads=1), shard_set, groups)
+    assert not server.faults
+
+
+def test_a_damaged_block_of_the_cache_is_asked_for_again(server, shard_set, tmp_path):
+    reader, num_rows = open_reader(server.url, cache=CacheConfig(folder=tmp_path / "cache"))
+    groups = np.random.default_rng().integers(0, num_rows, (3, 4))
+    for _ in load(reader, map(Request, groups), threads=1):
+        pass
+    for block in (tmp_path / "cache").glob("*/*/*"):
+        block.write_bytes(bytes(block.stat().st_size))
+    assert_same(load(reader, map(Request, groups), threads=1), shard_set, groups)
+
+
+def test_a_server_that_stays_broken_is_an_error_with_shard_key_and_bytes(server):
+    reader, _ = open_reader(server.url, patience=Patience(num_retries=1))
+    server.faults = ["500"] * 1000
+    with pytest.raises(UserError) as caught:
+        next(load(reader, [Request(np.array([3]))], threads=1))
+    for part in (server.url, "shard-000000.tar", "bytes", "cannot be read", "500"):
+        assert part in str(caught.value)
+    assert not isinstance(caught.value, DamagedMemberError)
+    assert caught.value.__cause__ is not None
+
+
+def test_requests_are_on_their_way_together(server):
+    reader, num_rows = open_reader(server.url, depth=6)
+    server.faults = ["slow"] * 1000
+    for _ in load(reader, (Request(np.array([row])) for row in range(num_rows)), threads=1, ahead=8):
+        pass
+    assert 3 <= server.busiest <= 6
+
+
+@pytest.mark.timeout(30)
+def test_stopping_does_not_wait_for_pauses(server):
+    """Else this takes minutes."""
+    reader, _ = open_reader(server.url, depth=1, patience=Patience(num_retries=50))
+    server.faults = [*["500"] * 1000, ""]
+    batches = load(reader, (Request(np.array([row])) for row in range(8)), threads=1)
+    next(batches)
+    batches.close()
+
+
+def test_a_folder_read_at_some_depth_gives_the_same(shard_set):
+    reader, num_rows = open_reader(shard_set, depth=3)
+    groups = np.random.default_rng().integers(0, num_rows, (6, 5))
+    assert_same(load(reader, map(Request, groups), threads=2), shard_set, groups)
+
+
+def test_a_url_without_a_set_is_refused(server):
+    with pytest.raises(UserError, match=r"/nothing/manifest.json: no such file"):
+        open_set(f"{server.url}/nothing")
+    with pytest.raises(UserError, match=r"never-heard-of-it://x/manifest.json: cannot be opened"):
+        open_set("never-heard-of-it://x")
+
+
+def test_a_missing_tar_at_a_url_is_named(serve, shard_set, tmp_path):
+    folder = shutil.copytree(shard_set, tmp_path / "set")
+    reader, _ = open_reader(serve(folder).url)
+    (folder / "shard-000000.tar").unlink()
+    with pytest.raises(UserError, match=r"shard-000000.tar: .* cannot be read"):
+        next(load(reader, [Request(np.array([0]))], threads=1))
+
+
+@pytest.mark.parametrize("depth", [0, 257])
+def test_bad_depths_are_refused(depth):
+    with pytest.raises(ValueError, match=f"depth: expected 1 to 256 or null, found {depth}"):
+        StorageConfig(depth=depth)
+
+
+def test_bad_patience_is_refused():
+    with pytest.raises(ValueError, match="timeout_s: expected more than 0"):
+        Patience(timeout_s=0)
+    with pytest.raises(ValueError, match="num_retries: expected at least 0"):
+        Patience(num_retries=-1)
