@@ -47,8 +47,7 @@ trap 'rm -rf "$cache"' EXIT
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 
 asked=no
-trap 'asked=requeue' USR1 # the warning before the end
-trap 'asked=stop' TERM    # the scheduler ends the job, and knows by itself whether to requeue it
+trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
 run() { # the command to its end; it is asked to stop, again each second, once a signal has come
     "$@" &
@@ -65,8 +64,11 @@ requeue() {
         echo "$job: restarted $attempt times already; given up"
         exit 1
     fi
-    # On a node that was given up for lost this script may outlive its job: then a later attempt is not ours to move.
-    [[ "$(scontrol show job "$SLURM_JOB_ID") " == *" Restarts=$attempt "* ]] || exit 1
+    # Not if it was cancelled, nor if the scheduler did it by itself: on a node that it has given up for lost, this
+    # script may outlive its attempt.
+    local seen
+    seen=$(scontrol --oneliner show job "$job")
+    [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
     scontrol requeue "$job"
     exit 0
@@ -76,7 +78,7 @@ ask() { kill -TERM "$1" 2>/dev/null || true; }
 
 run "${container[@]}" hms-dist pipeline "$@" --step "$step" --task "${SLURM_ARRAY_TASK_ID:-0}"
 
-if ((code)) && [[ $asked == requeue ]]; then requeue; fi
+if ((code)) && [[ $asked == yes ]]; then requeue; fi
 exit "$code"
 END
 }
