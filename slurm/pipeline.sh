@@ -2,7 +2,7 @@
 # Submit a chain of steps, such as configs/pipeline/sixteenth_place.yaml: a job or an array a step, each waiting for the
 # steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
-# Printed by hms-dist sbatch --job pipeline; slurm/README.md says what each part is for.
+# Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
 set -euo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
