@@ -31,6 +31,7 @@ VERBS = {
     "score": ("hms_dist.predict.score", "Score", "score predictions with Kaggle's metric"),
     "report": ("hms_dist.report.page", "Report", "write a page about runs and predictions, one HTML file"),
     "status": ("hms_dist.report.status", "Status", "show how the runs below a folder are doing"),
+    "pipeline": ("hms_dist.cluster.pipeline", "Pipeline", "run a chain of commands, from recordings to a report"),
     "sbatch": ("hms_dist.cluster.sbatch", "Sbatch", "print a job script for a Slurm cluster"),
 }
 """Verb -> module, options class, one line of help."""

@@ -114,3 +114,15 @@ run launch --shards "$shards" --out "$run" --seed "$seed" --fold "$fold" --reade
 rm -f "$run/stop"
 {_REQUEUE_IF_ASKED}exit "$code"
 """
+
+STEP = f"""
+step=$1
+shift
+{IDENTITY}
+export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
+{PREEMPTION}
+ask() {{ kill -TERM "$1" 2>/dev/null || true; }}
+
+run "${{container[@]}}" hms-dist pipeline "$@" --step "$step" --task "${{SLURM_ARRAY_TASK_ID:-0}}"
+{_REQUEUE_IF_ASKED}exit "$code"
+"""

@@ -2,12 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from hms_dist.cluster.bodies import FINISH, RENDER, SEEDS, TRAIN_MANY_NODES, TRAIN_ONE_NODE
+from hms_dist.cluster.options import place_options, shell_words, size_options
 from hms_dist.cluster.settings import ClusterConfig, Resources
+from hms_dist.cluster.submission import submission
 
 _ARGUMENTS = {
     "render": ("DATA", "SHARDS", "hms-dist render"),
@@ -27,10 +28,10 @@ _PURPOSE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sbatch(ClusterConfig):
-    """Print the script of one job for a cluster; `sbatch` takes it from a file or a pipe."""
+    """Print the script of one job for a cluster; `sbatch` takes it from a file or a pipe. That of a pipeline is run."""
 
-    job: Literal["render", "finish", "train", "seeds"]
-    """Which script."""
+    job: Literal["render", "finish", "train", "seeds", "pipeline"]
+    """Which script; pipeline: the one that submits the steps of a chain as jobs that wait for one another."""
 
 
 def run(command: Sbatch) -> None:
@@ -44,6 +45,8 @@ def script(command: Sbatch) -> str:
     The jobs warn, stop and requeue as `cluster.preempt` describes (pain points of Slurm arrays and preemption:
     requeue an array's task by ARRAYJOB_TASK, signal the batch shell only, expand node numbers on their node).
     """
+    if command.job == "pipeline":
+        return submission(command)
     resources: Resources = getattr(command, command.job)
     parts = [_title(command.job), *_options(command, resources), "set -euo pipefail", *_usage(command.job)]
     parts += [*_variables(command, resources)]
@@ -67,24 +70,16 @@ def _options(command: Sbatch, resources: Resources) -> list[str]:
     log = {"render": "hms-render-%A_%a.log", "seeds": "hms-seeds-%A_%a.log"}.get(
         command.job, f"hms-{command.job}-%j.log"
     )
-    chosen = {
-        "job-name": f"hms-{command.job}",
-        "account": command.account,
-        "partition": resources.partition or command.partition,
-        "output": log,
-        "open-mode": "append",
-        "array": _array(command),
-        "nodes": resources.nodes,
-        "ntasks-per-node": 1,
-        "gpus-per-node": resources.gpus or None,
-        "cpus-per-task": resources.cpus,
-        "mem": f"{resources.memory_gb}G",
-        "time": resources.time,
-        "requeue": "",
-        "signal": f"B:USR1@{command.warn_s}",
-    }
-    lines = [f"--{name}={value}" if value != "" else f"--{name}" for name, value in chosen.items() if value is not None]
-    return [f"#SBATCH {line}" for line in [*lines, *command.options, *resources.options]]
+    array = _array(command)
+    lines = [
+        f"--job-name=hms-{command.job}",
+        *place_options(command, resources),
+        f"--output={log}",
+        "--open-mode=append",
+        *([] if array is None else [f"--array={array}"]),
+        *size_options(command, resources),
+    ]
+    return [f"#SBATCH {line}" for line in lines]
 
 
 def _array(command: Sbatch) -> str | None:
@@ -115,15 +110,11 @@ def _variables(command: Sbatch, resources: Resources) -> list[str]:
     lines = [*command.setup]
     lines += [f"export {name}={shlex.quote(str(value))}" for name, value in command.environment.items()]
     lines.append(f"max_restarts={command.max_restarts}")
-    lines.append(f"container=({_words(command.container)})")
+    lines.append(f"container=({shell_words(command.container)})")
     if command.job == "render":
         lines.append(f"slices={command.render.slices}")
     if command.job in ("train", "seeds"):
         lines.append(f"ranks={resources.ranks_per_node} # on each node")
     if command.job == "seeds":
-        lines += [f"seeds=({_words(command.seeds.seeds)})", f"folds=({_words(command.seeds.folds)})"]
+        lines += [f"seeds=({shell_words(command.seeds.seeds)})", f"folds=({shell_words(command.seeds.folds)})"]
     return lines
-
-
-def _words(values: Sequence[object]) -> str:
-    return " ".join(shlex.quote(str(value)) for value in values)

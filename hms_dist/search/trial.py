@@ -13,9 +13,10 @@ import yaml
 
 from hms_dist.errors import JobError, UserError
 from hms_dist.files import atomic
-from hms_dist.grid.launch import await_free, launched
+from hms_dist.grid.launch import await_free
 from hms_dist.grid.plan import PlannedRun
 from hms_dist.grid.recipe import LaunchConfig
+from hms_dist.processes import launched
 from hms_dist.train.record import read_metrics
 
 CONFIG_NAME = "config.yaml"

@@ -1,0 +1,35 @@
+"""What jobs ask of sbatch, as option words: the same in a script's #SBATCH lines and on sbatch's command line."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from hms_dist.cluster.settings import ClusterConfig, Resources
+
+
+def place_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
+    """Whose job it is, and where it runs."""
+    return _words({"account": cluster.account, "partition": resources.partition or cluster.partition})
+
+
+def size_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
+    """How large it is, how it ends, and whatever else the configuration says word for word."""
+    size = {
+        "nodes": resources.nodes,
+        "ntasks-per-node": 1,
+        "gpus-per-node": resources.gpus or None,
+        "cpus-per-task": resources.cpus,
+        "mem": f"{resources.memory_gb}G",
+        "time": resources.time,
+    }
+    end = ["--requeue", f"--signal=B:USR1@{cluster.warn_s}"]
+    return [*_words(size), *end, *cluster.options, *resources.options]
+
+
+def shell_words(values: Sequence[object]) -> str:
+    """Values as words of a shell."""
+    return " ".join(shlex.quote(str(value)) for value in values)
+
+
+def _words(options: Mapping[str, object]) -> list[str]:
+    """Options as `--name=value`, without those that are None."""
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]

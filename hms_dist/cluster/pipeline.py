@@ -1,0 +1,104 @@
+"""`hms-dist pipeline`: a chain of steps on this machine, in order, or one of its tasks as a job of a cluster."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hms_dist.cluster.chain import Chain, Task, tasks_of
+from hms_dist.cluster.done import is_done, made_from, note, open_tasks
+from hms_dist.errors import JobError, UserError
+from hms_dist.processes import launched
+from hms_dist.run import LOG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline(Chain):
+    """Run a chain of steps to its end; what is done is skipped. Rerun the same command after a kill or a failure.
+
+    It stops at the first command that fails. slurm/pipeline.sh submits the same chain to a cluster.
+    """
+
+    list: bool = False
+    """Print the steps that are left, a line each: name, job, task numbers (- without a list), open steps before it
+    (- for none); run nothing."""
+    step: str | None = None
+    """Run this step alone, whatever is left before it. None: all."""
+    task: int | None = None
+    """With step: run this task alone, by its place in the list, from 0. None: all of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step is not None and self.step not in [step.name for step in self.steps]:
+            raise ValueError(f"step: no '{self.step}'; one of: {', '.join(step.name for step in self.steps)}")
+        if self.list and self.step is not None:
+            raise ValueError("step: list prints all steps; leave one of them out")
+        if self.task is not None and self.step is None:
+            raise ValueError("task: counts the tasks of a step; give --step")
+
+
+def run(command: Pipeline) -> None:
+    """The verb `pipeline`. Raises UserError for files that are missing, JobError for a command that failed."""
+    tasks = tasks_of(command)
+    if command.list:
+        sys.stdout.write(listing(command, tasks))
+        return
+    for task in _chosen(command, tasks):
+        run_task(task, command)
+
+
+def listing(command: Chain, tasks: dict[str, list[Task]]) -> str:
+    """The lines that `list` prints."""
+    left = open_tasks(tasks, command.out)
+    lines = []
+    for step in command.steps:
+        if step.name in left:
+            numbers = "-" if step.each is None else ",".join(str(task.number) for task in left[step.name])
+            before = ",".join(name for name in step.after if name in left) or "-"
+            lines.append(f"{step.name} {step.job} {numbers} {before}\n")
+    return "".join(lines)
+
+
+def run_task(task: Task, chain: Chain) -> None:
+    """Run the command of a task, unless it is done, and record it. Raises as `run`."""
+    if is_done(task, chain.out):
+        LOG.info("%s: done already", task.title)
+        return
+    origin = made_from(task)
+    if origin is None:
+        raise UserError(f"step {task.title}: {_missing(task)}")
+    task.makes.parent.mkdir(parents=True, exist_ok=True)
+    words = [word.replace("{cpus}", str(num_cpus())) for word in task.words]
+    LOG.info("%s: hms-dist %s", task.title, " ".join(words))
+    with launched([sys.executable, "-m", "hms_dist", *words]) as process:
+        pass
+    if process.returncode:
+        raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message stands above")
+    if not task.makes.exists():
+        raise JobError(f"step {task.title} ended well, but made no {task.makes}; mend `makes` or the command")
+    note(task, chain.out, origin)
+
+
+def num_cpus() -> int:
+    """CPUs that a step may use: those of the Slurm job, else those of this process."""
+    return int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
+
+
+def _chosen(command: Pipeline, tasks: dict[str, list[Task]]) -> Sequence[Task]:
+    if command.step is None:
+        return [task for every in tasks.values() for task in every]
+    every = tasks[command.step]
+    if command.task is None:
+        return every
+    if not 0 <= command.task < len(every):
+        raise UserError(f"--task: expected 0 to {len(every) - 1}, found {command.task}")
+    return [every[command.task]]
+
+
+def _missing(task: Task) -> str:
+    """What a task that cannot start lacks."""
+    for path in task.reads:
+        if not path.exists():
+            return f"no file {path}; check --data"
+    first = next(one for one in task.before if not one.makes.exists())
+    return f"no file {first.makes}; run step {first.title} first"

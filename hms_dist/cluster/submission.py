@@ -1,0 +1,82 @@
+"""The script that submits a chain of steps: a job or an array a step, each waiting for the steps that it needs."""
+
+import shlex
+
+from hms_dist.cluster.bodies import STEP
+from hms_dist.cluster.options import place_options, shell_words, size_options
+from hms_dist.cluster.settings import ClusterConfig, Resources
+
+_JOBS = ("render", "finish", "seeds")
+"""What a step may ask for (`job` of a step)."""
+
+_HEAD = """#!/usr/bin/env bash
+# Submit a chain of steps, such as configs/pipeline/sixteenth_place.yaml: a job or an array a step, each waiting for the
+# steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
+#   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
+# Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
+set -euo pipefail
+if (($# < 3)); then
+    echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
+    exit 2
+fi
+if [[ ! -f train.py ]]; then
+    echo "run this in the folder of train.py" >&2
+    exit 2
+fi
+"""
+
+_SUBMIT = """
+chain=(--config "$1" --data "$2" --out "$3" "${@:4}")
+left=$("${container[@]}" hms-dist pipeline "${chain[@]}" --list)
+if [[ -z $left ]]; then
+    echo "every step is done"
+    exit
+fi
+
+declare -A ids # of the jobs submitted here, by step
+while read -r step job tasks after; do
+    declare -n asked=$job
+    options=(--job-name="hms-$step" --output="hms-$step-%j.log" --open-mode=append)
+    [[ $tasks == - ]] || options+=(--array="$tasks" --output="hms-$step-%A_%a.log")
+    if [[ $after != - ]]; then
+        awaited=
+        for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
+        options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
+    fi
+    id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}")
+    ids[$step]=${id%%;*}
+    echo "$step: job ${ids[$step]}"
+done <<<"$left"
+"""
+
+
+def submission(cluster: ClusterConfig) -> str:
+    """The text of slurm/pipeline.sh, a pure function of the configuration."""
+    setup = [*cluster.setup]
+    setup += [f"export {name}={shlex.quote(str(value))}" for name, value in cluster.environment.items()]
+    setup.append(f"container=({shell_words(cluster.container)})")
+    prelude = "\n".join(setup)
+    return "\n".join([f"{_HEAD}{prelude}", "", *_asked(cluster), "", *_batch(cluster, prelude)]) + "\n" + _SUBMIT
+
+
+def _asked(cluster: ClusterConfig) -> list[str]:
+    """An array of options of sbatch for each job that a step may name."""
+    lines = ["# What a step asks for, by its `job`."]
+    for name in _JOBS:
+        resources: Resources = getattr(cluster, name)
+        lines.append(f"{name}=({shell_words([*place_options(cluster, resources), *size_options(cluster, resources)])})")
+    return lines
+
+
+def _batch(cluster: ClusterConfig, prelude: str) -> list[str]:
+    """A function that prints the batch script of every step."""
+    return [
+        "batch() { # the script of every step",
+        "    cat <<'END'",
+        "#!/usr/bin/env bash",
+        "set -euo pipefail",
+        prelude,
+        f"max_restarts={cluster.max_restarts}",
+        f"{STEP}END",
+        "}",
+    ]

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Submit a chain of steps, such as configs/pipeline/sixteenth_place.yaml: a job or an array a step, each waiting for the
+# steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
+#   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
+# Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
+set -euo pipefail
+if (($# < 3)); then
+    echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
+    exit 2
+fi
+if [[ ! -f train.py ]]; then
+    echo "run this in the folder of train.py" >&2
+    exit 2
+fi
+source .venv/bin/activate
+container=()
+
+# What a step asks for, by its `job`.
+render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --signal=B:USR1@300)
+finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --signal=B:USR1@300)
+seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --signal=B:USR1@300)
+
+batch() { # the script of every step
+    cat <<'END'
+#!/usr/bin/env bash
+set -euo pipefail
+source .venv/bin/activate
+container=()
+max_restarts=20
+
+step=$1
+shift
+
+job=$SLURM_JOB_ID # an array's task is requeued by ARRAYJOB_TASK: the bare number would take its siblings along
+[[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+attempt=${SLURM_RESTART_COUNT:-0}
+if ((attempt > max_restarts)); then
+    echo "$job: restarted $attempt times already; given up"
+    exit 1
+fi
+
+# Compiled code is cached for this job on this node alone: jobs that share a cache trip over each other.
+export cache=${TMPDIR:-/tmp}/hms-$SLURM_JOB_ID-$attempt
+export NUMBA_CACHE_DIR=$cache/numba TORCHINDUCTOR_CACHE_DIR=$cache/inductor TRITON_CACHE_DIR=$cache/triton
+trap 'rm -rf "$cache"' EXIT
+
+export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
+
+asked=no
+trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
+
+run() { # the command to its end; it is asked to stop, again each second, once a signal has come
+    "$@" &
+    local launcher=$!
+    while kill -0 $launcher 2>/dev/null; do
+        [[ $asked == no ]] || ask $launcher
+        sleep 1 || true
+    done
+    wait $launcher && code=0 || code=$?
+}
+
+requeue() {
+    if ((attempt >= max_restarts)); then
+        echo "$job: restarted $attempt times already; given up"
+        exit 1
+    fi
+    # Not if it was cancelled, nor if the scheduler did it by itself: on a node that it has given up for lost, this
+    # script may outlive its attempt.
+    local seen
+    seen=$(scontrol --oneliner show job "$job")
+    [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
+    echo "$job: back into the queue after attempt $attempt"
+    scontrol requeue "$job"
+    exit 0
+}
+
+ask() { kill -TERM "$1" 2>/dev/null || true; }
+
+run "${container[@]}" hms-dist pipeline "$@" --step "$step" --task "${SLURM_ARRAY_TASK_ID:-0}"
+
+if ((code)) && [[ $asked == yes ]]; then requeue; fi
+exit "$code"
+END
+}
+
+chain=(--config "$1" --data "$2" --out "$3" "${@:4}")
+left=$("${container[@]}" hms-dist pipeline "${chain[@]}" --list)
+if [[ -z $left ]]; then
+    echo "every step is done"
+    exit
+fi
+
+declare -A ids # of the jobs submitted here, by step
+while read -r step job tasks after; do
+    declare -n asked=$job
+    options=(--job-name="hms-$step" --output="hms-$step-%j.log" --open-mode=append)
+    [[ $tasks == - ]] || options+=(--array="$tasks" --output="hms-$step-%A_%a.log")
+    if [[ $after != - ]]; then
+        awaited=
+        for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
+        options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
+    fi
+    id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}")
+    ids[$step]=${id%%;*}
+    echo "$step: job ${ids[$step]}"
+done <<<"$left"

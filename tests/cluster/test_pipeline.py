@@ -1,0 +1,176 @@
+"""Chains that run: what is done is skipped, what has changed is due again with all that follows from it."""
+
+import re
+
+import pytest
+import yaml
+
+from hms_dist.cli import main
+from hms_dist.cluster.chain import Chain, Step, tasks_of
+from hms_dist.cluster.done import configurations, made_from, note, open_tasks
+from hms_dist.cluster.pipeline import Pipeline, run
+from hms_dist.config import load
+from hms_dist.errors import JobError, UserError
+from hms_dist.predictions import read_predictions
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A chain a -> b (over a list) -> c (over it) -> d, all done by hand."""
+    (tmp_path / "inner.yaml").write_text("x: 1")
+    (tmp_path / "c.yaml").write_text("canvas: inner.yaml")
+    (tmp_path / "table").write_text("rows")
+    steps = (
+        Step(name="a", command=f"a --config {tmp_path}/c.yaml", makes="{out}/a", reads=("{data}/table",)),
+        Step(name="b", command="b {n} --workers {cpus}", makes="{out}/b{n}", each="n", after=("a",)),
+        Step(name="c", command="c {n}", makes="{out}/c{n}", each="n", after=("b",)),
+        Step(name="d", command="d", makes="{out}/d", after=("c",)),
+    )
+    chain = Chain(data=str(tmp_path), out=tmp_path, lists={"n": (0, 1)}, steps=steps)
+    for every in tasks_of(chain).values():
+        for task in every:
+            origin = made_from(task)
+            task.makes.write_text(task.title)
+            note(task, chain.out, origin)
+    return chain
+
+
+def left(chain):
+    return {name: [task.number for task in every] for name, every in open_tasks(tasks_of(chain), chain.out).items()}
+
+
+def test_a_chain_that_is_done_has_nothing_left(made):
+    assert left(made) == {}
+
+
+ALL = {"a": [0], "b": [0, 1], "c": [0, 1], "d": [0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda folder: (folder / "inner.yaml").write_text("x: 2"), ALL),
+        (lambda folder: (folder / "table").write_text("more rows"), ALL),
+        (lambda folder: (folder / "b1").unlink(), {"b": [1], "c": [1], "d": [0]}),
+        (lambda folder: (folder / "c0").write_text("by hand"), {"c": [0], "d": [0]}),
+        (lambda folder: (folder / "steps/d-0.json").write_text("{"), {"d": [0]}),
+    ],
+)
+def test_what_changed_is_due_with_all_that_follows(made, tmp_path, change, expected):
+    change(tmp_path)
+    assert left(made) == expected
+
+
+def test_configuration_files_are_found_through_one_another(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    words = ("grid", "--config", "configs/grid/sixteenth_place.yaml", '--x=[{"configs": ["configs/train/demo.yaml"]}]')
+    found = {path.resolve().relative_to(repository).as_posix() for path in configurations(words)}
+    assert found == {
+        "configs/grid/sixteenth_place.yaml", "configs/train/sixteenth_place.yaml", "configs/train/demo.yaml",
+        "configs/canvas/sixteenth_place.yaml", "configs/augment/sixteenth_place.yaml", "configs/canvas/demo.yaml",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The options of a chain that simulates two folders of one recording, and then a third."""
+    steps = [
+        {
+            "name": "simulate",
+            "command": "simulate --out {data}/{seed} --num_recordings 1 --seed {seed} --workers {cpus}",
+            "makes": "{data}/{seed}/train.csv",
+            "each": "seed",
+        },
+        {
+            "name": "copy",
+            "command": "simulate --out {out}/copy --num_recordings 1",
+            "makes": "{out}/copy/train.csv",
+            "after": ["simulate"],
+            "job": "render",
+        },
+    ]
+    path = tmp_path / "chain.yaml"
+    path.write_text(yaml.safe_dump({"lists": {"seed": [3, 4]}, "steps": steps}, width=1000))
+    return ["--config", str(path), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+
+
+def test_one_task_then_the_rest_then_nothing(config, tmp_path, capsys):
+    assert main(["pipeline", *config, "--list"]) == 0
+    assert capsys.readouterr().out == "simulate finish 0,1 -\ncopy render - simulate\n"
+    run(load(Pipeline, [*config, "--step", "simulate", "--task", "1"]))
+    assert (tmp_path / "data/4/train.csv").exists()
+    assert not (tmp_path / "data/3").exists()
+    main(["pipeline", *config, "--list"])
+    assert capsys.readouterr().out == "simulate finish 0 -\ncopy render - simulate\n"
+    run(load(Pipeline, config))
+    main(["pipeline", *config, "--list"])
+    assert capsys.readouterr().out == ""
+    before = (tmp_path / "out/copy/train.csv").stat()
+    run(load(Pipeline, config))
+    assert (tmp_path / "out/copy/train.csv").stat() == before
+
+
+def test_a_step_whose_files_are_missing_is_refused(config, tmp_path):
+    missing = f"step copy: no file {tmp_path}/data/3/train.csv; run step simulate 3 first"
+    with pytest.raises(UserError, match=re.escape(missing)):
+        run(load(Pipeline, [*config, "--step", "copy"]))
+    text = (tmp_path / "chain.yaml").read_text().replace("each: seed", "each: seed\n  reads: ['{data}/none.csv']")
+    (tmp_path / "chain.yaml").write_text(text)
+    missing = f"step simulate 3: no file {tmp_path}/data/none.csv; check --data"
+    with pytest.raises(UserError, match=re.escape(missing)):
+        run(load(Pipeline, config))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "--num_recordings 1 --seed",
+            "--num_recordings none --seed",
+            "step simulate 3 ended with exit code 2; its message stands above",
+        ),
+        (
+            "{seed}/train.csv",
+            "{seed}/trian.csv",
+            "step simulate 3 ended well, but made no DATA/3/trian.csv; mend `makes` or the command",
+        ),
+    ],
+)
+def test_a_command_that_fails_or_makes_nothing_ends_the_chain(config, tmp_path, old, new, message):
+    path = tmp_path / "chain.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(JobError, match=re.escape(message.replace("DATA", str(tmp_path / "data")))):
+        run(load(Pipeline, config))
+    assert not (tmp_path / "data/4").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--step", "x"], "step: no 'x'; one of: simulate, copy"),
+        (["--step", "copy", "--list"], "step: list prints all steps; leave one of them out"),
+        (["--task", "1"], "task: counts the tasks of a step; give --step"),
+        (["--step", "simulate", "--task", "2"], "--task: expected 0 to 1, found 2"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(config, words, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        run(load(Pipeline, [*config, *words]))
+
+
+@pytest.mark.slow
+def test_from_recordings_to_the_report_on_one_machine(repository, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(repository)
+    words = [
+        "--config",
+        "configs/pipeline/small.yaml",
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    run(load(Pipeline, words))
+    assert "Lowest KL" in (tmp_path / "out/report.html").read_text()
+    assert len(read_predictions(tmp_path / "out/ensemble.parquet")) == 48
+    assert main(["pipeline", *words, "--list"]) == 0
+    assert capsys.readouterr().out == ""

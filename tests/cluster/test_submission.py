@@ -1,0 +1,94 @@
+"""slurm/pipeline.sh: what it submits for what is left of a chain, told to a scheduler of the test's own making."""
+
+import subprocess
+
+import pytest
+
+from hms_dist.cli import main
+from hms_dist.cluster.sbatch import Sbatch, script
+from hms_dist.cluster.settings import RenderJob, SeedsJob
+
+CLUSTER = Sbatch(
+    job="pipeline", account="eeg", partition="p", setup=(), options=("--qos=long",), max_restarts=4,
+    environment={"NCCL_SOCKET_IFNAME": "ib 0"},
+    render=RenderJob(cpus=3, partition="q"), seeds=SeedsJob(gpus=2, time="08:00:00", options=("--exclusive",)),
+)  # fmt: skip
+LEFT = "render render 0,2 -\nfinish finish - render\ntrain seeds 0,1 render,finish\n"
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Run the script where hms-dist prints `left`; its output, and of each call of sbatch its words and its script."""
+
+    def call(left, *words):
+        (tmp_path / "train.py").touch()
+        tools = tmp_path / "bin"
+        tools.mkdir(exist_ok=True)
+        (tools / "hms-dist").write_text(f"#!/bin/sh\necho \"$*\" >> {tmp_path}/asked\nprintf '{left}'\n")
+        (tools / "sbatch").write_text(
+            f"#!/bin/sh\ncd {tmp_path}\nn=$(ls | grep -c words)\n"
+            'for word; do echo "$word"; done > words$n\ncat > script$n\necho "$((n + 70));there"\n'
+        )
+        for path in tools.iterdir():
+            path.chmod(0o755)
+        done = subprocess.run(
+            ["bash", "-s", *words], input=f"PATH={tools}:$PATH\n{script(CLUSTER)}", cwd=tmp_path, text=True,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        calls = sorted(tmp_path.glob("words*"))
+        return done, [path.read_text().splitlines() for path in calls]
+
+    return call
+
+
+def test_the_checked_in_script_is_what_is_printed(repository, capsys):
+    assert main(["sbatch", "pipeline", "--config", str(repository / "configs/slurm/gpu_cluster.yaml")]) == 0
+    assert capsys.readouterr().out == (repository / "slurm/pipeline.sh").read_text()
+
+
+def test_every_step_waits_for_the_open_steps_before_it(submit, tmp_path):
+    done, (render, finish, train) = submit(LEFT, "c.yaml", "my data", "out", "--lists={seed: [1]}")
+    assert done.stdout.splitlines() == ["render: job 70", "finish: job 71", "train: job 72"]
+    assert (tmp_path / "asked").read_text() == (
+        "pipeline --config c.yaml --data my data --out out --lists={seed: [1]} --list\n"
+    )
+    assert {"--array=0,2", "--job-name=hms-render", "--partition=q", "--cpus-per-task=3", "--qos=long"} <= set(render)
+    assert not [word for word in render if word.startswith(("--dependency", "--gpus"))]
+    assert {"--dependency=afterok:70", "--partition=p", "--kill-on-invalid-dep=yes", "--account=eeg"} <= set(finish)
+    assert not [word for word in finish if word.startswith("--array")]
+    assert {"--dependency=afterok:70:71", "--gpus-per-node=2", "--time=08:00:00", "--exclusive"} <= set(train)
+    chain = ["--config", "c.yaml", "--data", "my data", "--out", "out", "--lists={seed: [1]}"]
+    assert train[train.index("/dev/stdin") + 1 :] == ["train", *chain]
+
+
+def test_a_job_runs_its_task_of_its_step(submit, tmp_path):
+    submit(LEFT, "c.yaml", "D", "O")
+    (tmp_path / "asked").unlink()
+    env = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "3"}
+    done = subprocess.run(
+        ["bash", str(tmp_path / "script0"), "render", "--config", "c.yaml", "--out", "my out"], cwd=tmp_path,
+        env={**env, "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "TMPDIR": str(tmp_path)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert (tmp_path / "asked").read_text() == "pipeline --config c.yaml --out my out --step render --task 2\n"
+    text = (tmp_path / "script0").read_text()
+    assert "max_restarts=4\n" in text
+    assert "export NCCL_SOCKET_IFNAME='ib 0'\n" in text
+
+
+def test_a_chain_that_is_done_is_not_submitted(submit):
+    done, calls = submit("", "c.yaml", "D", "O")
+    assert (done.returncode, done.stdout, calls) == (0, "every step is done\n", [])
+
+
+def test_too_few_words_and_another_folder_are_refused(submit, tmp_path):
+    done, calls = submit(LEFT, "c.yaml", "D")
+    assert done.returncode == 2
+    assert done.stderr == "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]\n"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    refused = subprocess.run(
+        ["bash", "-s", "c", "D", "O"], input=script(CLUSTER), cwd=elsewhere, text=True, capture_output=True, check=False
+    )
+    assert (refused.returncode, refused.stderr) == (2, "run this in the folder of train.py\n")
+    assert calls == []
