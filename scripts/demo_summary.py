@@ -21,6 +21,7 @@ def main(demo: Path) -> None:
         "picture of a canvas": "canvas.png",
         "predictions": "predictions.parquet",
         "scores": "score.json",
+        "report, to open in a browser": "report.html",
         "run (weights, metrics, log)": "run",
         "shard set": "shards",
     }
