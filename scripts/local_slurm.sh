@@ -32,7 +32,8 @@ write_configuration() {
     local name number
     name=$(hostname -s)
     # cred_expire is also how long a requeued job waits before it may start again (120 s by default); the scheduler then
-    # looks every 2 s rather than every 30.
+    # looks every 2 s rather than every 30. MessageTimeout is longer than a step takes to die: slurmctld repeats a kill
+    # that timed out a minute later, by the step's number alone, and would hit the next attempt of the job.
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=hms-local
 SlurmctldHost=$name(127.0.0.1)
@@ -54,7 +55,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 JobRequeue=1
 ReturnToService=2
 SlurmdTimeout=5
-MessageTimeout=5
+MessageTimeout=30
 KillWait=5
 MinJobAge=3600
 SlurmdParameters=config_overrides

@@ -44,7 +44,7 @@ export head port ranks
 # One task a node, which starts one rank a GPU; in single quotes, what differs by node expands there. exec: what `run`
 # waits for and the scheduler signals is srun itself. A srun that outlived its attempt would end the steps of the next.
 launch() {
-    exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "${container[@]}" bash -c '
+    exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=60 "${container[@]}" bash -c '
         trap "rm -rf \"$cache\"" EXIT
         accelerate launch --config_file configs/accelerate/cluster.yaml \
             --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * ranks))" \
@@ -60,9 +60,12 @@ before=$(begun)
 """
 
 _REQUEUE_IF_LOST = r"""
-# A run that fails for a reason of its own leaves RUN/.fault, or is refused before it begins. What begins and ends
-# without a word has lost a rank or a node.
-if ((code)) && [[ $asked == no && $(begun) != "$before" && ! -e $run/.fault ]]; then requeue; fi
+# A run that fails for a reason of its own leaves RUN/.fault, or is refused before it begins. One that broke off without
+# a word, or was killed before it began, has lost a rank or a node.
+lost() {
+    if [[ $(begun) == "$before" ]]; then ((code > 128)); else [[ ! -e $run/.fault ]]; fi
+}
+if ((code)) && [[ $asked == no ]] && lost; then requeue; fi
 """
 
 RENDER = f"""
