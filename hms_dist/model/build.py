@@ -43,9 +43,6 @@ class ModelConfig:
     model's own default; 0: none."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    window_kernels: bool = False
-    """For a TinyViT on a GPU: compute its attention by kernels that leave out the windows' padding; the same function
-    and parameters. Off until the whole model has been measured."""
     sliding_window: SlidingWindowConfig | None = None
     """Slide the model's head along time, a net of its own kind (seed 004). None: one answer for the whole picture."""
 
@@ -88,7 +85,7 @@ def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 
 def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
     import timm  # takes seconds
 
-    from hms_dist.model.tiny_vit import fast_attention  # brings timm
+    from hms_dist.model.tiny_vit import fast_blocks  # brings timm
 
     _check_name(timm, config.name)
     rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
@@ -106,7 +103,7 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
         if explained is None:
             raise
         raise explained from error
-    return fast_attention(model.train()) if config.window_kernels else model.train()
+    return fast_blocks(model.train())
 
 
 def _check_name(timm: Any, name: str) -> None:

@@ -1,29 +1,40 @@
-"""timm's TinyViT with blocks whose attention computes no padding and copies no windows: same parameters and results."""
+"""timm's TinyViT with blocks made for large pictures on a GPU: same parameters, same names, same results.
+
+Attention computes no padding and copies no windows (`window_attention`); what stands between convolutions is one
+operator (`norm_act`); 1 x 1 convolutions, and the first one of the stem, are products of matrices on channels-last
+pictures. Where an operator cannot be used, a block computes as timm's own does.
+"""
 
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from timm.models.tiny_vit import TinyVitBlock
+from timm.models.tiny_vit import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyVitBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hms_dist.model.norm_act import norm_act
 from hms_dist.model.window_attention import window_attention
 
 HEAD_DIMS = (16, 32, 64, 128)
 """Dimensions of a head that the kernels take."""
+TYPES = (torch.bfloat16, torch.float16, torch.float32)
+"""And types of activations."""
 HAS_TRITON = find_spec("triton") is not None
 
 
-def fast_attention(model: nn.Module) -> nn.Module:
+def fast_blocks(model: nn.Module) -> nn.Module:
     """Exchange the blocks of `model`, in place, if it is timm's TinyViT; any other model is left as it is.
 
-    Parameters, buffers, their names and hooks stay. On a CPU, in float64 and for unusual head sizes the blocks
-    compute as timm's own do. Ours keep no biases from one evaluation to the next, timm's do.
+    Parameters, buffers, their names and hooks stay. On a CPU, in float64, for unusual head sizes and for norms that
+    are frozen, in evaluation or synchronised over ranks, blocks compute as timm's own do. Ours keep no biases from
+    one evaluation to the next, timm's do.
     """
-    for module in model.modules():
-        if type(module) is TinyVitBlock:
-            module.__class__ = WindowBlock  # what it is made of stays; only `forward` is another
+    for module in list(model.modules()):
+        if type(module) in BLOCKS:
+            module.__class__ = BLOCKS[type(module)]  # what it is made of stays; only `forward` is another
+            if isinstance(module, WindowBlock):
+                module.local_conv.__class__ = LocalConv
     return model
 
 
@@ -32,11 +43,60 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output, in the shape of `x`."""
-        if not has_kernels(x, self.attn):
+        if not (has_kernels(x) and has_usual_heads(self.attn)):
             return super().forward(x)
         x = x + self.drop_path1(attend(self.attn, x, self.window_size))
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + self.drop_path2(self.mlp(x))
+
+
+class LocalConv(ConvNorm):  # type: ignore[misc]
+    """A convolution and its batch norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised convolution of `x` (batch, channels, height, width)."""
+        return norm_act(self.conv(x), self.bn, gelu=False) if is_fused(x, self.bn) else super().forward(x)
+
+
+class Stem(PatchEmbed):  # type: ignore[misc]
+    """From the picture to a quarter of its height and width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
+        if not is_fused(x, self.conv1.bn):
+            return super().forward(x)
+        x = norm_act(strided_product(self.conv1.conv, x), self.conv1.bn, gelu=True)
+        return norm_act(self.conv2.conv(x), self.conv2.bn, gelu=False)
+
+
+class Bottleneck(MBConv):  # type: ignore[misc]
+    """Widen, convolve each channel, narrow; with a shortcut."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output, in the shape of `x`."""
+        if not is_fused(x, self.conv1.bn):
+            return super().forward(x)
+        wide = norm_act(product(self.conv1.conv, x), self.conv1.bn, gelu=True)
+        wide = norm_act(self.conv2.conv(wide), self.conv2.bn, gelu=True)
+        is_sure = isinstance(self.drop_path, nn.Identity)
+        keep = None if is_sure else self.drop_path(wide.new_ones(len(x), 1, 1, 1))
+        return norm_act(product(self.conv3.conv, wide), self.conv3.bn, gelu=True, shortcut=x, keep=keep)
+
+
+class Merging(PatchMerging):  # type: ignore[misc]
+    """Half the height and width, more channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2)."""
+        if not is_fused(x, self.conv1.bn):
+            return super().forward(x)
+        x = norm_act(product(self.conv1.conv, x), self.conv1.bn, gelu=True)
+        x = norm_act(self.conv2.conv(x), self.conv2.bn, gelu=True)
+        return norm_act(product(self.conv3.conv, x), self.conv3.bn, gelu=False)
+
+
+BLOCKS = {TinyVitBlock: WindowBlock, PatchEmbed: Stem, MBConv: Bottleneck, PatchMerging: Merging}
+"""timm's class -> ours."""
 
 
 def attend(attention: Any, x: Tensor, size: int) -> Tensor:
@@ -48,7 +108,35 @@ def attend(attention: Any, x: Tensor, size: int) -> Tensor:
     return attention.proj(out.flatten(-2))
 
 
-def has_kernels(x: Tensor, attention: Any) -> bool:
-    """Whether `x` is where, and `attention` of a form that, the kernels can take."""
-    usual = attention.key_dim == attention.val_dim and attention.key_dim in HEAD_DIMS
-    return HAS_TRITON and usual and x.is_cuda and x.dtype in (torch.bfloat16, torch.float16, torch.float32)
+def product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1 x 1 convolution without bias."""
+    return functional.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1)).permute(0, 3, 1, 2)
+
+
+def strided_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3 x 3 convolution of stride 2, padding 1 and no bias, for few channels: a product with its patches.
+
+    The patches' numbers are filled up to a multiple of 16, as the matrix units like it.
+    """
+    height, width = x.shape[2:]
+    framed = functional.pad(x, (1, 1, 1, 1))
+    columns = [framed[:, :, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)]
+    patches = torch.stack(columns, dim=2).flatten(1, 2)  # channel, then place in the patch, as the weights
+    filling = -patches.shape[1] % 16
+    patches = functional.pad(patches.permute(0, 2, 3, 1), (0, filling))
+    return functional.linear(patches, functional.pad(conv.weight.flatten(1), (0, filling))).permute(0, 3, 1, 2)
+
+
+def is_fused(x: Tensor, norm: nn.Module) -> bool:
+    """Whether `norm_act` takes the place of `norm` here."""
+    return has_kernels(x) and type(norm) is nn.BatchNorm2d and norm.training
+
+
+def has_kernels(x: Tensor) -> bool:
+    """Whether `x` is where, and of a type that, the kernels can take."""
+    return HAS_TRITON and x.is_cuda and x.dtype in TYPES
+
+
+def has_usual_heads(attention: Any) -> bool:
+    """Whether the attention kernels know the size of its heads."""
+    return attention.key_dim == attention.val_dim and attention.key_dim in HEAD_DIMS

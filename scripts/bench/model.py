@@ -17,8 +17,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from hms_dist.model.loss import kl_sum
-from hms_dist.model.tiny_vit import fast_attention
+from hms_dist.model.loss import kl_rows
+from hms_dist.model.tiny_vit import fast_blocks
 
 HEIGHT, WIDTH, NUM_CLASSES = 640, 1920, 6
 NUM_WARM, NUM_TIMED = 3, 8
@@ -114,7 +114,7 @@ def model_of(name: str, *, own: bool | None = None, **options: float) -> nn.Modu
     model = timm.create_model("tiny_vit_21m_512", in_chans=1, num_classes=NUM_CLASSES, **options)
     is_own, compiled = SYSTEMS[name]
     if is_own if own is None else own:
-        fast_attention(model)
+        fast_blocks(model)
     if compiled:
         model.compile()
     return on_gpu(model)
@@ -139,7 +139,7 @@ def stepper(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], T
     def step() -> Tensor:
         with torch.autocast("cuda", torch.bfloat16):
             logits = model(images)
-        loss = kl_sum(logits, targets) / len(images)
+        loss = kl_rows(logits, targets).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -171,7 +171,7 @@ def gradients(
     with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
         logits = model(images)
     with_effect = [value for name, value in model.named_parameters() if not name.endswith("mlp.fc2.bias")]
-    return logits.detach(), *torch.autograd.grad(kl_sum(logits, targets), with_effect)
+    return logits.detach(), *torch.autograd.grad(kl_rows(logits, targets).sum(), with_effect)
 
 
 def loss_curve(own: bool) -> list[float]:
