@@ -91,7 +91,7 @@ class EegSpectrogram(Panel):
         return PanelSpec(
             shape=(len(REGIONS), len(rows_hz), self.num_frames),
             dtype="uint8",
-            codec="npy.zst",
+            codec="npy",
             axes=("region", "frequency", "time"),
             unit="dB",
             regions=REGIONS,

@@ -117,6 +117,18 @@ def _by_tables(crc: np.uint64, address: int, size: int) -> np.uint64:
 
 
 @jit
+def _by_folding(crc: np.uint64, address: int, size: int) -> np.uint64:
+    """Continue a CRC: 64 bytes at a time, then the rest by tables."""
+    num_rounds = size // FOLDED_BYTES
+    if num_rounds:
+        remainder = np.empty(16, np.uint8)
+        _fold(address, num_rounds, crc, remainder.ctypes.data)
+        crc = _by_tables(np.uint64(0), remainder.ctypes.data, 16)
+    done = num_rounds * FOLDED_BYTES
+    return _by_tables(crc, address + done, size - done)
+
+
+@jit
 def crc32_by_tables(address: int, size: int) -> np.uint64:
     """CRC-32 of `size` bytes at `address`, on any processor."""
     return _by_tables(_ALL_ONES, address, size) ^ _ALL_ONES
@@ -125,15 +137,15 @@ def crc32_by_tables(address: int, size: int) -> np.uint64:
 @jit
 def crc32_by_folding(address: int, size: int) -> np.uint64:
     """CRC-32 of `size` bytes at `address`; needs HAS_CARRYLESS_MULTIPLICATION."""
-    num_rounds = size // FOLDED_BYTES
-    crc = _ALL_ONES
-    if num_rounds:
-        remainder = np.empty(16, np.uint8)
-        _fold(address, num_rounds, crc, remainder.ctypes.data)
-        crc = _by_tables(np.uint64(0), remainder.ctypes.data, 16)
-    done = num_rounds * FOLDED_BYTES
-    return _by_tables(crc, address + done, size - done) ^ _ALL_ONES
+    return _by_folding(_ALL_ONES, address, size) ^ _ALL_ONES
 
 
 crc32_at = crc32_by_folding if HAS_CARRYLESS_MULTIPLICATION else crc32_by_tables
 """CRC-32 of `size` bytes at `address`, the faster way."""
+_continue = _by_folding if HAS_CARRYLESS_MULTIPLICATION else _by_tables
+
+
+@jit
+def crc32_of_two(address: int, size: int, next_address: int, next_size: int) -> np.uint64:
+    """CRC-32 of bytes that lie in two places, one after the other."""
+    return _continue(_continue(_ALL_ONES, address, size), next_address, next_size) ^ _ALL_ONES

@@ -13,7 +13,7 @@ from numba import types
 from numpy.typing import NDArray
 from zstandard.backend_cffi import ffi, lib
 
-from hms_dist.stream.read.checksum import crc32_at
+from hms_dist.stream.read.checksum import crc32_at, crc32_of_two
 from hms_dist.stream.read.jit import jit, words_at
 
 FILE, START, LENGTH, ADDRESS, FIRST_ITEM, NUM_ITEMS = range(6)
@@ -83,17 +83,49 @@ def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
     items = words_at(job[ITEMS], job[NUM_JOB_ITEMS] * NUM_ITEM_COLUMNS).reshape(-1, NUM_ITEM_COLUMNS)
     for request in requests:
         address, length = request[ADDRESS], request[LENGTH]
-        if request[FILE] >= 0:
+        from_file = request[FILE] >= 0
+        if from_file:
             if length > len(scratch):
                 scratch = np.empty(length, np.uint8)
             address = scratch.ctypes.data
-            length = _read_range(request[FILE], address, request[START], length)
+            length = _read_request(request, items, panels, address)
         for place in range(request[FIRST_ITEM], request[FIRST_ITEM] + request[NUM_ITEMS]):
             item = items[place]
-            whole = address != 0 and item[OFFSET] + item[SIZE] <= length
-            good = whole and _decode(address + item[OFFSET], item, panels[item[PANEL]], plain, context)
+            panel = panels[item[PANEL]]
+            member = address + item[OFFSET]
+            good = address != 0 and item[OFFSET] + item[SIZE] <= length
+            if from_file and _is_plain(item, panel):
+                good = good and _check(member, item, panel)
+            else:
+                good = good and _decode(member, item, panel, plain, context)
             item[STATE] = DONE if good else FAILED
     return scratch
+
+
+@jit
+def _is_plain(item: Any, panel: Any) -> bool:
+    """Whether a member is its array as it is, after a header: its bytes go from the file to where they belong."""
+    return not panel[COMPRESSED] and item[SIZE] == panel[HEADER_SIZE] + panel[NUM_BYTES]
+
+
+@jit
+def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
+    """Read a request's bytes, arrays of plain members into the batch and all else to `scratch`; how many are there.
+
+    The items lie in the order of the file; one may come twice, if a batch holds a row twice.
+    """
+    file, start, done = request[FILE], request[START], 0
+    for place in range(request[FIRST_ITEM], request[FIRST_ITEM] + request[NUM_ITEMS]):
+        item = items[place]
+        panel = panels[item[PANEL]]
+        if _is_plain(item, panel):
+            first, array = min(done, item[OFFSET]), item[OFFSET] + panel[HEADER_SIZE]
+            if _read_range(file, scratch + first, start + first, array - first) < array - first:
+                return first
+            if _read_range(file, item[TARGET], start + array, panel[NUM_BYTES]) < panel[NUM_BYTES]:
+                return array
+            done = max(done, array + panel[NUM_BYTES])
+    return done + _read_range(file, scratch + done, start + done, request[LENGTH] - done)
 
 
 @jit
@@ -106,6 +138,15 @@ def _read_range(file: int, address: int, start: int, length: int) -> int:
             break
         num_read += got
     return num_read
+
+
+@jit
+def _check(member: int, item: Any, panel: Any) -> bool:
+    """Whether a plain member is sound: its header at `member`, its array already where it belongs."""
+    header, num_bytes = panel[HEADER_SIZE], panel[NUM_BYTES]
+    if crc32_of_two(member, header, item[TARGET], num_bytes) != np.uint64(item[CRC]):
+        return False
+    return _memcmp(member, panel[HEADER], header) == 0
 
 
 @jit
