@@ -9,8 +9,8 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.loop import run
-from hms_dist.train.record import read_metrics
 
 pytestmark = pytest.mark.slow
 
