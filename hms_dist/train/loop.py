@@ -136,7 +136,8 @@ class Trainer:
         self.learner.begin_epoch(epoch)
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
         steps = range(self.keeper.step, steps_of[epoch])
-        requests = requests_of(config, self.data, epoch, steps, config.batching.groups_of(world.rank, world.num_ranks))
+        groups = config.batching.groups_of(world.rank, world.num_ranks)
+        requests = requests_of(config, self.data, epoch, rows, steps, groups)
         batches = load(
             self.data.shards.reader, requests, threads=config.reader_threads, pin=world.device.type == "cuda",
             stand_ins=self.stand_ins,

@@ -30,15 +30,6 @@ from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import Trainer, run
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
-
-
 def weights(config, folder="final"):
     return load_file(config.out / folder / "model.safetensors")
 

@@ -26,15 +26,6 @@ from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import AnnotatedWindow, open_task
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
-
-
 def losses(config):
     return [line["loss"] for line in read_metrics(config.out) if "loss" in line]
 

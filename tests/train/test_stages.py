@@ -24,15 +24,6 @@ from hms_dist.train.stages import open_stages, stage_runs
 STILL = OptimConfig(lr=1e-30, weight_decay=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
-
-
 def staged(config, *stages, **options):
     return dataclasses.replace(config, stages=stages, **options)
 

@@ -128,9 +128,13 @@ def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
     )  # fmt: skip
 
 
-def requests_of(config: TrainConfig, data: RunData, epoch: int, steps: range, groups: range) -> Iterator[Request]:
-    """What to read for some groups of some steps of an epoch, step by step; flips are drawn here, row by row."""
-    rows = epoch_rows(config, data, epoch)
+def requests_of(
+    config: TrainConfig, data: RunData, epoch: int, rows: Rows, steps: range, groups: range
+) -> Iterator[Request]:
+    """What to read for some groups of some steps of an epoch, step by step; flips are drawn here, row by row.
+
+    `rows` is the epoch's plan (`epoch_rows`).
+    """
     for step, group in product(steps, groups):
         mine = config.batching.rows_of(rows, step, group)
         if data.shards.canvas.flips:

@@ -6,7 +6,6 @@ from contextlib import closing
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.errors import UserError
@@ -20,15 +19,6 @@ from hms_dist.train.data.run_data import epoch_rows, open_run_data
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

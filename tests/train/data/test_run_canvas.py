@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.canvas.config import CanvasConfig
@@ -32,15 +31,6 @@ placements:
      normalise: {class_path: DataWide, init_args: {low_ln: -2, high_ln: 2, gaps: mean}},
      top: 32, left: 0, height: 32, width: 64}
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

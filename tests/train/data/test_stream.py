@@ -21,7 +21,7 @@ from hms_dist.train.loop import run
 
 def groups_read(config, data, steps, groups):
     """Rows, flips and panels of each group that a rank reads."""
-    requests = requests_of(config, data, 1, steps, groups)
+    requests = requests_of(config, data, 1, epoch_rows(config, data, 1), steps, groups)
     for batch in load(data.shards.reader, requests, threads=config.reader_threads):
         yield batch.rows, batch.flips, {name: tensor.numpy().copy() for name, tensor in batch.panels.items()}
 
@@ -48,9 +48,9 @@ def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_worl
 def test_the_groups_of_an_epoch_are_its_plan(small):
     config = small(global_batch=8)
     data = open_run_data(config)
-    requests = requests_of(config, data, 0, range(data.steps_of[0]), range(4))
-    rows = np.concatenate([request.rows for request in requests])
-    np.testing.assert_array_equal(rows, epoch_rows(config, data, 0))
+    plan = epoch_rows(config, data, 0)
+    requests = requests_of(config, data, 0, plan, range(data.steps_of[0]), range(4))
+    np.testing.assert_array_equal(np.concatenate([request.rows for request in requests]), plan)
 
 
 def break_traces(shards, folder):

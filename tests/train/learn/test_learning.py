@@ -25,15 +25,6 @@ from hms_dist.train.loop import Trainer, run
 from hms_dist.train.ranks.world import World, open_world
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
-
-
 def again(config):
     AcceleratorState._reset_state(reset_partial_state=True)
     run(config)
