@@ -22,9 +22,9 @@ from hms_dist.predictions import check_rows
 from hms_dist.render import Render, RenderConfig
 from hms_dist.render import run as render
 from hms_dist.shards.sets import is_complete
-from hms_dist.train.run_canvas import read_canvas, read_recipe
-from hms_dist.train.stop import die_with_launcher
-from hms_dist.train.world import launched_rank
+from hms_dist.train.data.run_canvas import read_canvas, read_recipe
+from hms_dist.train.folder.stop import die_with_launcher
+from hms_dist.train.ranks.world import launched_rank
 
 LOOK_EVERY_S = 0.5
 """Seconds between two looks of a rank that waits for the rendering."""

@@ -17,7 +17,7 @@ from hms_dist.metrics import kaggle_kl
 from hms_dist.predictions import read_predictions
 from hms_dist.provenance import read_sources
 from hms_dist.shards.index import read_index
-from hms_dist.train.folder import read_config
+from hms_dist.train.folder.run_folder import read_config
 
 pytestmark = pytest.mark.slow
 

@@ -123,6 +123,33 @@ def test_several_words_fill_a_list(words, street):
     assert load(Street, words.split()) == street
 
 
+@dataclass(frozen=True, kw_only=True)
+class Garden:
+    """A part that need not be there, within another."""
+
+    paint: Paint | None = None
+    """Of its fence; None: no fence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A garden."""
+
+    garden: Garden = field(default_factory=Garden)
+    """The garden."""
+
+
+@pytest.mark.parametrize("text", ["{}", "garden: {paint: null}", "garden: {paint: {coats: 5}}"])
+def test_options_of_a_part_that_need_not_be_there_are_words_too(tmp_path, text):
+    file = ["--config", write(tmp_path, "a.yaml", text)]
+    given = load(Plot, file).garden.paint
+    words = ["--garden.paint.coats", "7", "--garden.paint.glossy"]
+    assert load(Plot, [*file, *words]).garden.paint == Paint(coats=7, glossy=True)
+    coats = given.coats if given else Paint().coats
+    assert load(Plot, [*file, "--garden.paint.glossy"]).garden.paint == Paint(coats=coats, glossy=True)
+    assert load(Plot, [*file, "--garden.paint", "null"]).garden.paint is None
+
+
 def test_small_numbers_in_exponent_form_are_numbers(tmp_path):
     path = write(tmp_path, "a.yaml", "shapes: {s: {class_path: Square, init_args: {side_m: 1e-4}}}\n")
     assert load(House, ["--config", path, "--out", "x"]).shapes["s"].side_m == 1e-4

@@ -20,7 +20,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.metrics import constant_prediction
 from hms_dist.run import LOG
 from hms_dist.shards.index import Index
-from hms_dist.train.folder import read_config
+from hms_dist.train.folder.run_folder import read_config
 
 TABLE_NAME = "ablation"
 

@@ -10,7 +10,7 @@ from hms_dist.grid.plan import PlannedRun, check_data
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.processes import launched
 from hms_dist.run import LOG
-from hms_dist.train.owner import CLAIM_NAME
+from hms_dist.train.folder.owner import CLAIM_NAME
 
 
 def await_free(folder: Path) -> None:

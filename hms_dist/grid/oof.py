@@ -13,11 +13,11 @@ from hms_dist.predictions import check_rows, read_predictions, write_predictions
 from hms_dist.provenance import Source, check_out_of_fold, named_sources
 from hms_dist.run import LOG
 from hms_dist.shards.index import Index, open_set
-from hms_dist.train.checkpoint import META_NAME
-from hms_dist.train.folder import BEST, read_config
-from hms_dist.train.record import PREDICTIONS_NAME, is_finished
+from hms_dist.train.folder.checkpoint import META_NAME
+from hms_dist.train.folder.record import PREDICTIONS_NAME, is_finished
+from hms_dist.train.folder.run_folder import BEST, read_config
+from hms_dist.train.folder.whole_folder import present
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.whole_folder import present
 
 
 @dataclass(frozen=True, kw_only=True)

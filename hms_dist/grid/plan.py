@@ -12,9 +12,9 @@ from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.grid.recipe import Recipe
 from hms_dist.run import check_seed
-from hms_dist.train.data import open_run_data
-from hms_dist.train.folder import check_folder
-from hms_dist.train.record import STATUS_NAME, is_finished
+from hms_dist.train.data.run_data import open_run_data
+from hms_dist.train.folder.record import STATUS_NAME, is_finished
+from hms_dist.train.folder.run_folder import check_folder
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stages import open_stages
 

@@ -12,8 +12,8 @@ from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, scores, write_table
-from hms_dist.train.folder import read_config
-from hms_dist.train.record import STAGES_CONFIG_NAME
+from hms_dist.train.folder.record import STAGES_CONFIG_NAME
+from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stages import STAGES
 

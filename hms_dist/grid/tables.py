@@ -10,7 +10,7 @@ from hms_dist.files import atomic
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import kaggle_kl, seed001_cv
 from hms_dist.shards.index import Index
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.record import read_metrics
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> None:

@@ -26,17 +26,17 @@ from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.provenance import Source
 from hms_dist.run import LOG
 from hms_dist.shards.index import Rows
-from hms_dist.train.checkpoint import load_weights
-from hms_dist.train.data import ShardSet, composed_by, open_shards, panel_recipes, split_rows
-from hms_dist.train.evaluate import evaluating, groups_of, in_order, padded
-from hms_dist.train.folder import stored_weights
-from hms_dist.train.owner import owned
-from hms_dist.train.run_canvas import read_canvas
-from hms_dist.train.seen import stored_record
+from hms_dist.train.data.run_canvas import read_canvas
+from hms_dist.train.data.run_data import ShardSet, composed_by, open_shards, panel_recipes, split_rows
+from hms_dist.train.data.seen import stored_record
+from hms_dist.train.folder.checkpoint import load_weights
+from hms_dist.train.folder.owner import owned
+from hms_dist.train.folder.run_folder import stored_weights
+from hms_dist.train.folder.stop import die_with_launcher
+from hms_dist.train.learn.evaluate import evaluating, groups_of, in_order, padded
+from hms_dist.train.ranks.world import World, launched_rank, open_world
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stop import die_with_launcher
 from hms_dist.train.task import Task, open_task
-from hms_dist.train.world import World, launched_rank, open_world
 
 
 @dataclass(frozen=True, kw_only=True)

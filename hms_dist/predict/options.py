@@ -7,7 +7,7 @@ from typing import Literal
 from hms_dist.errors import UserError
 from hms_dist.predict.tta import Mirror, check_mirrors
 from hms_dist.stream.read.storage import StorageConfig
-from hms_dist.train.folder import read_config, stored_weights
+from hms_dist.train.folder.run_folder import read_config, stored_weights
 from hms_dist.train.settings import TrainConfig
 
 

@@ -23,8 +23,8 @@ from hms_dist.predict.members import Labelled, joined_sources, read_labelled, re
 from hms_dist.predict.meta_model import MetaConfig, Rows, meta_inputs, meta_network, predicted, train_network
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
-from hms_dist.train.record import PREDICTIONS_NAME
-from hms_dist.train.whole_folder import damage, whole_folder
+from hms_dist.train.folder.record import PREDICTIONS_NAME
+from hms_dist.train.folder.whole_folder import damage, whole_folder
 
 Floats = NDArray[np.float64]
 

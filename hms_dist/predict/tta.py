@@ -17,7 +17,7 @@ from hms_dist.errors import UserError
 from hms_dist.shards.index import Rows
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read.loader import Request, load
-from hms_dist.train.data import ShardSet
+from hms_dist.train.data.run_data import ShardSet
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import Task
 

@@ -15,8 +15,8 @@ from hms_dist.report.labelled import save_labelled
 from hms_dist.report.page_html import Html, barred, escaped, missing, paragraph, section, table
 from hms_dist.report.page_runs import RunFacts
 from hms_dist.report.page_scores import Labels, ScoredTable
-from hms_dist.train.data import ShardSet, open_shards
-from hms_dist.train.run_canvas import read_canvas
+from hms_dist.train.data.run_canvas import read_canvas
+from hms_dist.train.data.run_data import ShardSet, open_shards
 
 HEADING = "Best and worst rows"
 EXPLAINED = (

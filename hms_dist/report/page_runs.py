@@ -10,8 +10,7 @@ from typing import Any
 
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.train.folder import read_config
-from hms_dist.train.record import (
+from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     PREDICTIONS_NAME,
@@ -19,6 +18,7 @@ from hms_dist.train.record import (
     STATUS_NAME,
     read_metrics,
 )
+from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stages import STAGES
 

@@ -18,8 +18,8 @@ from hms_dist.run import LOG, check_seed
 from hms_dist.shards.index import Index, read_index, read_manifest
 from hms_dist.shards.schema import INDEX_NAME
 from hms_dist.stream.read.reader import ShardReader
-from hms_dist.train.data import open_shards
-from hms_dist.train.statistics import filled, needs_statistics, row_moments
+from hms_dist.train.data.run_data import open_shards
+from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from typing import Any
 from hms_dist.claims import age_s, is_held, job_of, read_owner
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.train.owner import CLAIM_NAME
-from hms_dist.train.record import CONFIG_NAME, ENVIRONMENT_NAME, LOG_NAME, STATUS_NAME, read_metrics
+from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.train.folder.record import CONFIG_NAME, ENVIRONMENT_NAME, LOG_NAME, STATUS_NAME, read_metrics
 
 DEAD = "DEAD"
 """Said to be running, but its claim is gone or its heart has stopped."""

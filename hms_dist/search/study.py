@@ -15,7 +15,7 @@ from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_tab
 from hms_dist.search.space import Parameter, with_values
 from hms_dist.search.store import Store, suggested
 from hms_dist.search.trial import Behind, TrialRuns, is_behind
-from hms_dist.train.data import open_run_data
+from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.settings import TrainConfig
 
 IDENTITY_NAME = "search.json"

@@ -17,7 +17,7 @@ from hms_dist.grid.launch import await_free
 from hms_dist.grid.plan import PlannedRun
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.processes import launched
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.record import read_metrics
 
 CONFIG_NAME = "config.yaml"
 LOOK_EVERY_S = 0.5

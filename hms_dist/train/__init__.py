@@ -1,1 +1,1 @@
-"""Training: the loop, optimiser and schedule, checkpoints, evaluation."""
+"""Train: the loop, its options and stages; in rooms: optimise, the run folder, ranks, data, learn."""

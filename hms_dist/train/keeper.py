@@ -12,16 +12,16 @@ from hms_dist.errors import UserError
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import Source
 from hms_dist.run import LOG
-from hms_dist.train.checkpoint import save_checkpoint, save_weights
-from hms_dist.train.data import RunData, panel_recipes
-from hms_dist.train.folder import BEST, CHECKPOINTS, FINAL, find_checkpoint
-from hms_dist.train.learner import Learner
-from hms_dist.train.owner import Ownership
-from hms_dist.train.plateau import Plateau
-from hms_dist.train.record import PREDICTIONS_NAME
-from hms_dist.train.seen import SEEN_KEY, continued, run_record, stored_record
+from hms_dist.train.data.run_data import RunData, panel_recipes
+from hms_dist.train.data.seen import SEEN_KEY, continued, run_record, stored_record
+from hms_dist.train.folder.checkpoint import save_checkpoint, save_weights
+from hms_dist.train.folder.owner import Ownership
+from hms_dist.train.folder.record import PREDICTIONS_NAME
+from hms_dist.train.folder.run_folder import BEST, CHECKPOINTS, FINAL, find_checkpoint
+from hms_dist.train.learn.learner import Learner
+from hms_dist.train.optimise.plateau import Plateau
+from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.world import World
 
 
 class Keeper:

@@ -18,24 +18,24 @@ from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import load
 from hms_dist.stream.read.stand_ins import StandIns
 from hms_dist.stream.rows.selections import class_counts
-from hms_dist.train.data import RunData, epoch_rows, open_run_data, requests_of
-from hms_dist.train.evaluate import KL_MONITORS, kl_monitors, predict_rows
-from hms_dist.train.folder import begin_folder, check_folder, clear_folder
+from hms_dist.train.data.run_canvas import with_statistics
+from hms_dist.train.data.run_data import RunData, epoch_rows, open_run_data, requests_of
+from hms_dist.train.folder.owner import Ownership, owned
+from hms_dist.train.folder.record import ENVIRONMENT_NAME, LOG_NAME, MetricsLog, reported, write_status
+from hms_dist.train.folder.run_folder import begin_folder, check_folder, clear_folder
+from hms_dist.train.folder.stop import StopRequest, die_with_launcher
+from hms_dist.train.folder.trackers import check_trackers, start_trackers
 from hms_dist.train.keeper import Keeper
-from hms_dist.train.learner import Learner
-from hms_dist.train.meter import Meter
-from hms_dist.train.outcome import Judge, Outcome
-from hms_dist.train.owner import Ownership, owned
-from hms_dist.train.place import say_places
-from hms_dist.train.plateau import check_monitor, observed
-from hms_dist.train.record import ENVIRONMENT_NAME, LOG_NAME, MetricsLog, reported, write_status
-from hms_dist.train.run_canvas import with_statistics
+from hms_dist.train.learn.evaluate import KL_MONITORS, kl_monitors, predict_rows
+from hms_dist.train.learn.learner import Learner
+from hms_dist.train.learn.meter import Meter
+from hms_dist.train.learn.step import Step
+from hms_dist.train.optimise.plateau import check_monitor, observed
+from hms_dist.train.ranks.outcome import Judge, Outcome
+from hms_dist.train.ranks.place import say_places
+from hms_dist.train.ranks.world import World, launched_rank, launched_ranks, open_world
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stages import open_stages
-from hms_dist.train.step import Step
-from hms_dist.train.stop import StopRequest, die_with_launcher
-from hms_dist.train.trackers import check_trackers, start_trackers
-from hms_dist.train.world import World, launched_rank, launched_ranks, open_world
 
 
 def run(config: TrainConfig) -> None:
@@ -136,7 +136,8 @@ class Trainer:
         self.learner.begin_epoch(epoch)
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
         steps = range(self.keeper.step, steps_of[epoch])
-        requests = requests_of(config, self.data, epoch, steps, config.batching.groups_of(world.rank, world.num_ranks))
+        groups = config.batching.groups_of(world.rank, world.num_ranks)
+        requests = requests_of(config, self.data, epoch, rows, steps, groups)
         batches = load(
             self.data.shards.reader, requests, threads=config.reader_threads, pin=world.device.type == "cuda",
             stand_ins=self.stand_ins,

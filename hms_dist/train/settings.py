@@ -16,11 +16,11 @@ from hms_dist.stream.rows.locality import LocalityConfig
 from hms_dist.stream.rows.overlay import OverlayConfig
 from hms_dist.stream.rows.plan import Batching
 from hms_dist.stream.rows.selections import SelectionConfig
-from hms_dist.train.ema import EmaConfig
-from hms_dist.train.optim import OptimConfig
-from hms_dist.train.plateau import PlateauConfig
-from hms_dist.train.row_labels import LossConfig
-from hms_dist.train.schedules import ScheduleConfig
+from hms_dist.train.optimise.ema import EmaConfig
+from hms_dist.train.optimise.optim import OptimConfig
+from hms_dist.train.optimise.plateau import PlateauConfig
+from hms_dist.train.optimise.row_labels import LossConfig
+from hms_dist.train.optimise.schedules import ScheduleConfig
 from hms_dist.train.stage_config import StageConfig, check_stages
 
 

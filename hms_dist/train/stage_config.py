@@ -6,8 +6,8 @@ from typing import ClassVar
 from hms_dist.stream.rows.filters import FilterConfig
 from hms_dist.stream.rows.overlay import OverlayConfig
 from hms_dist.stream.rows.selections import SelectionConfig
-from hms_dist.train.optim import OptimConfig
-from hms_dist.train.schedules import ScheduleConfig
+from hms_dist.train.optimise.optim import OptimConfig
+from hms_dist.train.optimise.schedules import ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ Each stage is a run with a folder of its own, RUN/stages/<name>/; the last one i
 from dataclasses import replace
 from pathlib import Path
 
-from hms_dist.train.checkpoint import product_file
-from hms_dist.train.folder import BEST, FINAL
-from hms_dist.train.record import is_finished
+from hms_dist.train.folder.checkpoint import product_file
+from hms_dist.train.folder.record import is_finished
+from hms_dist.train.folder.run_folder import BEST, FINAL
 from hms_dist.train.settings import TrainConfig
 
 STAGES = "stages"

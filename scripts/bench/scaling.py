@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from hms_dist.files import write_json
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.record import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 EQUAL = ["--config", "configs/train/proof_efficientnet.yaml", "--global_batch", "32", "--group_size", "16"]

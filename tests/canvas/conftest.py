@@ -20,7 +20,7 @@ from hms_dist.images.traces import Traces
 from hms_dist.images.wavelet_statistics import WaveletStatistics
 from hms_dist.recordings.reader import Recording
 from hms_dist.shards.schema import PanelSpec, mirrored
-from hms_dist.train.statistics import filled
+from hms_dist.train.data.statistics import filled
 
 CONFIGS = Path(__file__).parents[2] / "configs/canvas"
 BASELINE = EegSpectrogram(window_samples=128, fft_samples=1024, hop_samples=39, centred=True)

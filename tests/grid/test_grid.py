@@ -15,8 +15,8 @@ from hms_dist.errors import JobError, UserError
 from hms_dist.grid.grid import Grid, planned, run
 from hms_dist.grid.plan import check_seeds
 from hms_dist.grid.recipe import Recipe
-from hms_dist.train.folder import read_config
-from hms_dist.train.record import is_finished, read_metrics
+from hms_dist.train.folder.record import is_finished, read_metrics
+from hms_dist.train.folder.run_folder import read_config
 
 RECIPE = {"name": "a", "configs": ["configs/train/seed_001.yaml", "configs/train/small.yaml"]}
 

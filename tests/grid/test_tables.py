@@ -17,7 +17,7 @@ from hms_dist.metrics import kaggle_kl, seed001_cv
 from hms_dist.predictions import read_predictions, write_predictions
 from hms_dist.provenance import Source, read_sources
 from hms_dist.shards.index import read_index
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.record import read_metrics
 
 
 def test_seed001_cv_is_torchs_loss_of_probabilities_taken_for_logits():

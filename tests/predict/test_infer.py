@@ -25,10 +25,10 @@ from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
 from hms_dist.shards.schema import mirrored
-from hms_dist.train.checkpoint import load_weights
-from hms_dist.train.data import open_shards
-from hms_dist.train.folder import read_config
-from hms_dist.train.run_canvas import read_canvas
+from hms_dist.train.data.run_canvas import read_canvas
+from hms_dist.train.data.run_data import open_shards
+from hms_dist.train.folder.checkpoint import load_weights
+from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.task import open_task
 
 

@@ -14,8 +14,8 @@ from hms_dist.predict.pseudolabel import PseudoLabel, run, unsure_eegs
 from hms_dist.predictions import read_predictions
 from hms_dist.provenance import Source, read_sources
 from hms_dist.stream.rows.overlay import OverlayConfig, overlay_targets
-from hms_dist.train.data import open_run_data
-from hms_dist.train.seen import stored_record
+from hms_dist.train.data.run_data import open_run_data
+from hms_dist.train.data.seen import stored_record
 from hms_dist.train.settings import TrainConfig
 
 

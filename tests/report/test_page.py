@@ -17,7 +17,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.metrics import consensus_confusion
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
-from hms_dist.train.evaluate import kl_monitors
+from hms_dist.train.learn.evaluate import kl_monitors
 from hms_dist.train.settings import TrainConfig
 
 

@@ -17,7 +17,7 @@ from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import gray
 from hms_dist.report.show import Show
 from hms_dist.shards.index import read_index
-from hms_dist.train.data import open_shards
+from hms_dist.train.data.run_data import open_shards
 
 
 @pytest.fixture

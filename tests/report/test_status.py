@@ -11,7 +11,7 @@ import pytest
 from hms_dist.claims import DEAD_AFTER_S, claim
 from hms_dist.cli import main
 from hms_dist.report.status import DEAD, Status, find_runs, look, run
-from hms_dist.train.owner import CLAIM_NAME
+from hms_dist.train.folder.owner import CLAIM_NAME
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hms_dist.config import load, to_dict
 from hms_dist.errors import JobError
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.search.trial import Behind, TrialRuns
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.settings import TrainConfig
 
 pytestmark = pytest.mark.slow

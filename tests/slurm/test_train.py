@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from hms_dist.claims import read_owner
 from hms_dist.report.status import look
-from hms_dist.train.owner import CLAIM_NAME
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.train.folder.record import read_metrics
 
 pytestmark = pytest.mark.slurm
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.config import load
@@ -61,6 +62,16 @@ def sliding(sliding_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
         return load(TrainConfig, [*given, *words], prog="train.py")
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A run is bit for bit on one thread; torch's own settings are put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)

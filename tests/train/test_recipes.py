@@ -14,8 +14,8 @@ from hms_dist.provenance import ModelRecord, Source
 from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
+from hms_dist.train.folder.record import is_finished, read_metrics
 from hms_dist.train.loop import run
-from hms_dist.train.record import is_finished, read_metrics
 from hms_dist.train.settings import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"

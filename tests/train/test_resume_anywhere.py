@@ -9,8 +9,8 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.loop import run
-from hms_dist.train.record import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -26,15 +26,6 @@ FAMILIES = {
     "efficientnet": {"model__name": "tf_efficientnet_lite0"},
     "tiny_vit": {"model__name": "tiny_vit_5m_224"},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 def product(config):

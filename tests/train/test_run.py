@@ -21,22 +21,13 @@ from hms_dist.render import Render
 from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
 from hms_dist.train import loop
-from hms_dist.train.data import open_run_data
-from hms_dist.train.folder import stored_weights
+from hms_dist.train.data.run_data import open_run_data
+from hms_dist.train.folder.owner import Ownership
+from hms_dist.train.folder.record import read_metrics
+from hms_dist.train.folder.run_folder import stored_weights
+from hms_dist.train.folder.stop import StopRequest
+from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import Trainer, run
-from hms_dist.train.owner import Ownership
-from hms_dist.train.record import read_metrics
-from hms_dist.train.step import Stepper
-from hms_dist.train.stop import StopRequest
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 def weights(config, folder="final"):

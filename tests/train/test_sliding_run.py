@@ -17,22 +17,13 @@ from hms_dist.model.sliding_window import STRIDE, SlidingWindowConfig
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import read_index
+from hms_dist.train.folder.record import read_metrics
+from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
-from hms_dist.train.optim import OptimConfig, parameter_groups
-from hms_dist.train.plateau import check_monitor
-from hms_dist.train.record import read_metrics
+from hms_dist.train.optimise.optim import OptimConfig, parameter_groups
+from hms_dist.train.optimise.plateau import check_monitor
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.step import Stepper
 from hms_dist.train.task import AnnotatedWindow, open_task
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 def losses(config):

@@ -11,26 +11,17 @@ from safetensors.torch import load_file
 from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.train import loop
-from hms_dist.train.folder import read_config, stored_weights
+from hms_dist.train.folder.record import is_finished, read_metrics
+from hms_dist.train.folder.run_folder import read_config, stored_weights
+from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
-from hms_dist.train.optim import OptimConfig
-from hms_dist.train.record import is_finished, read_metrics
-from hms_dist.train.schedules import ScheduleConfig
+from hms_dist.train.optimise.optim import OptimConfig
+from hms_dist.train.optimise.schedules import ScheduleConfig
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stage_config import StageConfig
 from hms_dist.train.stages import open_stages, stage_runs
-from hms_dist.train.step import Stepper
 
 STILL = OptimConfig(lr=1e-30, weight_decay=0.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
 
 
 def staged(config, *stages, **options):

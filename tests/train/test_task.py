@@ -18,7 +18,7 @@ from hms_dist.model.sliding_window import (
     sliding_windows,
     window_weights,
 )
-from hms_dist.train.data import open_run_data
+from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.task import AnnotatedWindow, WholePicture
 
 WINDOW = (64.0, 96.0)

@@ -1,0 +1,86 @@
+"""The canvas of a run, with data-wide statistics of its training rows: computed once, equal on all ranks, kept.
+
+canvas.yaml in the run folder is what the model saw, for `predict` and `show`; render.yaml is the recipe of the panels
+that it was composed of, which `render --config` takes to make them of other recordings. statistics.json says what its
+statistics were computed from, so that a resume computes them again only if that changed.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.config import CanvasConfig
+from hms_dist.config import from_dict, save, to_dict
+from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
+from hms_dist.files import write_json
+from hms_dist.train.data.run_data import RunData, ShardSet
+from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
+from hms_dist.train.folder.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
+from hms_dist.train.ranks.world import World
+from hms_dist.train.settings import TrainConfig
+
+
+def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData:
+    """`data` with canvases that know their statistics. Every rank calls it; the main one writes the run folder."""
+    canvas = config.canvas
+    if needs_statistics(canvas):
+        depends_on = _dependencies(config, data)
+        known = world.from_main(_kept(config.out / STATISTICS_NAME, depends_on) if world.is_main else None)
+        canvas = from_dict(CanvasConfig, known) if known else _computed(config, data, world)
+        if world.is_main:
+            write_json(config.out / STATISTICS_NAME, {"depends_on": depends_on, "canvas": to_dict(canvas)})
+    if world.is_main:
+        save(canvas, config.out / CANVAS_NAME)
+        save(data.plain.manifest.render_config, config.out / RECIPE_NAME)
+    return replace(data, shards=_composing(data.shards, canvas), plain=_composing(data.plain, canvas))
+
+
+def read_canvas(run: Path) -> CanvasConfig:
+    """The canvas that the model of a run folder saw. Raises UserError if the run has not begun to train."""
+    path = run / CANVAS_NAME
+    if not path.exists():
+        raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
+    return from_dict(CanvasConfig, read_yaml(path), str(path))
+
+
+def read_recipe(run: Path) -> Any:
+    """The render configuration of the shard set of a run folder, as plain values. Raises UserError if it has none."""
+    path = run / RECIPE_NAME
+    if not path.exists():
+        raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
+    return read_yaml(path)
+
+
+def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
+    """All that the statistics depend on: the shard set, the training rows of the fold, the canvas."""
+    rows = np.ascontiguousarray(data.train_rows, "<i8")
+    return {
+        "shards": data.plain.manifest.fingerprint,
+        "rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
+        "canvas": to_dict(config.canvas),
+    }
+
+
+def _kept(path: Path, depends_on: dict[str, Any]) -> Any:
+    """The canvas that the run folder holds for these dependencies; None if it holds none."""
+    record = json.loads(path.read_bytes()) if path.exists() else {}
+    return record["canvas"] if record.get("depends_on") == depends_on else None
+
+
+def _computed(config: TrainConfig, data: RunData, world: World) -> CanvasConfig:
+    """The canvas with statistics that all ranks compute together; in row order, so that they agree to the bit."""
+    mine = row_moments(
+        data.plain, data.train_rows, threads=config.reader_threads, rank=world.rank, num_ranks=world.num_ranks
+    )
+    rows, moments = world.gather_rows(*mine)
+    return filled(config.canvas, moments[np.argsort(rows, kind="stable")])
+
+
+def _composing(shards: ShardSet, canvas: CanvasConfig) -> ShardSet:
+    return replace(shards, canvas=Canvas(canvas, shards.manifest.panels, flips=shards.canvas.flips))

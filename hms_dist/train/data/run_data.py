@@ -1,0 +1,155 @@
+"""The rows of a run: a shard set opened, its patients split, its reader and canvas made."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from hms_dist.canvas.augment import draw_flips
+from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.config import CanvasConfig
+from hms_dist.files import digest
+from hms_dist.shards.index import Index, Manifest, Rows, open_set
+from hms_dist.stream.read.batch import Request
+from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
+from hms_dist.stream.read.reader import ShardReader
+from hms_dist.stream.read.storage import StorageConfig
+from hms_dist.stream.rows.locality import LocalityConfig
+from hms_dist.stream.rows.plan import count_steps, plan_epoch
+from hms_dist.train.data.labels import TrainingLabels, training_labels
+from hms_dist.train.data.seen import check_leaks
+from hms_dist.train.optimise.row_labels import check_targets
+from hms_dist.train.settings import TrainConfig
+from hms_dist.train.task import open_task
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """An opened shard set and what a canvas needs of it."""
+
+    location: str | Path
+    """Folder or URL."""
+    storage: StorageConfig
+    manifest: Manifest
+    index: Index
+    reader: ShardReader
+    canvas: Canvas
+
+    def reader_of(self, panels: Sequence[str]) -> ShardReader:
+        """A reader of these panels alone."""
+        return ShardReader(self.location, self.manifest, self.index, panels, storage=self.storage)
+
+
+def open_shards(
+    location: str | Path, canvas: CanvasConfig, *, flips: bool, storage: StorageConfig | None = None
+) -> ShardSet:
+    """Open a shard set for a canvas, with what flipped rows need or without it.
+
+    Raises UserError if the set is incomplete or lacks a panel.
+    """
+    storage = storage or StorageConfig()
+    manifest, index = open_set(location)
+    return _for_canvas(location, storage, manifest, index, Canvas(canvas, manifest.panels, flips=flips))
+
+
+def composed_by(shards: ShardSet, canvas: Canvas) -> ShardSet:
+    """The same shard set read for another canvas."""
+    return _for_canvas(shards.location, shards.storage, shards.manifest, shards.index, canvas)
+
+
+def _for_canvas(
+    location: str | Path, storage: StorageConfig, manifest: Manifest, index: Index, canvas: Canvas
+) -> ShardSet:
+    reader = ShardReader(location, manifest, index, canvas.panels, swaps=canvas.swaps, storage=storage)
+    return ShardSet(location, storage, manifest, index, reader, canvas)
+
+
+def panel_recipes(shards: ShardSet) -> dict[str, str]:
+    """For each panel that the canvas reads, a digest of the options it was rendered with."""
+    recipes = shards.manifest.render_config["panels"]
+    return {name: digest(recipes[name]) for name in shards.canvas.members}
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything a run reads."""
+
+    shards: ShardSet
+    """As training reads it, with what flipped rows need."""
+    plain: ShardSet
+    """As evaluation reads it, without."""
+    train_rows: Rows
+    """Rows of the other folds: those that data-wide statistics are computed from."""
+    validation_rows: Rows
+    """Rows of the validation fold; empty with fold none."""
+    labels: TrainingLabels
+    """Rows open to training, and what they are trained towards."""
+    steps_of: list[int]
+    """Steps of each epoch."""
+
+    @property
+    def index(self) -> Index:
+        """The index of the shard set."""
+        return self.shards.index
+
+
+def open_run_data(config: TrainConfig) -> RunData:
+    """Open the shard set of a run and split it. All that can be refused about data is refused here."""
+    plain = open_shards(config.shards, config.canvas, flips=False, storage=config.storage)
+    canvas = Canvas(config.canvas, plain.manifest.panels, flips=config.flip_probability > 0)
+    shards = _for_canvas(config.shards, config.storage, plain.manifest, plain.index, canvas)
+    if config.locality is not None:
+        shards.reader.storage = by_blocks(shards, config.locality)
+    train, validation = split_rows(config, shards.index)
+    open_task(config, canvas)  # refuses a canvas that the model cannot take
+    labels = training_labels(shards.index, train, config.filters, config.overlay)
+    check_leaks(config, shards.index, validation)
+    check_targets(labels.targets, shards.index.frame["key"].tolist())
+    steps_of = count_steps(
+        shards.index, labels.rows, config.selection,
+        seed=config.seed, num_epochs=config.epochs, global_batch=config.global_batch,
+    )  # fmt: skip
+    return RunData(shards, plain, train, validation, labels, steps_of)
+
+
+def by_blocks(shards: ShardSet, locality: LocalityConfig) -> BlockMemory:
+    """The storage of a shard set, read in the blocks that the order of `locality` is made of."""
+    bounds = block_bounds(shards.index, shards.reader.tars, list(shards.manifest.panels), locality.block_rows)
+    return BlockMemory(shards.reader.storage, bounds, locality.num_kept)
+
+
+def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
+    """The plan of an epoch of a run: its rows in order."""
+    return plan_epoch(
+        data.index, data.labels.rows, config.selection,
+        seed=config.seed, epoch=epoch, global_batch=config.global_batch, locality=config.locality,
+    )  # fmt: skip
+
+
+def requests_of(
+    config: TrainConfig, data: RunData, epoch: int, rows: Rows, steps: range, groups: range
+) -> Iterator[Request]:
+    """What to read for some groups of some steps of an epoch, step by step; flips are drawn here, row by row.
+
+    `rows` is the epoch's plan (`epoch_rows`).
+    """
+    for step, group in product(steps, groups):
+        mine = config.batching.rows_of(rows, step, group)
+        if data.shards.canvas.flips:
+            flips = draw_flips(mine, seed=config.seed, epoch=epoch, probability=config.flip_probability)
+            yield Request(mine, flips.numpy())
+        else:
+            yield Request(mine)
+
+
+def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:
+    """Training and validation rows: patients of the validation fold, as the index has it, against all others but those
+    of the folds left out."""
+    every = np.arange(len(index))
+    if config.fold == "none" and not config.left_out_folds:
+        return every, every[:0]
+    folds = index.folds(config.num_folds)
+    held_out = folds == config.fold
+    return every[~held_out & ~np.isin(folds, config.left_out_folds)], every[held_out]

@@ -1,0 +1,223 @@
+"""Checkpoints of a run, to resume it bit for bit, and folders of weights, to use the model elsewhere.
+
+    checkpoints/step-00000120/  model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json
+    checkpoints/latest          the name of the newest one, replaced last
+    best/, final/               model.safetensors, ema.safetensors, meta.json, hashes.json
+
+ema.safetensors, the averaged weights under the same names, is there if the run keeps an average.
+Every folder appears whole (`train.folder.whole_folder`). Nothing is unpickled: the optimiser's tensors are read with
+`torch.load(weights_only=True)`.
+"""
+
+import json
+import logging
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hms_dist.errors import UserError
+from hms_dist.files import atomic, write_json
+from hms_dist.model.weights import fit_weights, read_weights
+from hms_dist.train.folder.whole_folder import damage, discard, present, whole_folder
+from hms_dist.train.optimise.ema import Ema
+
+logger = logging.getLogger(__name__)
+
+LATEST_NAME = "latest"
+MODEL_NAME = "model.safetensors"
+EMA_NAME = "ema.safetensors"
+OPTIMIZER_NAME = "optimizer.pt"
+STATE_NAME = "state.json"
+META_NAME = "meta.json"
+_SCALER_KEY = "scaler"
+_UPDATES_KEY = "num_ema_updates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A verified checkpoint on disk."""
+
+    folder: Path
+    state: dict[str, Any]
+    """What the trainer handed to `save_checkpoint`: cursor, history, what a resume has to compare."""
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None = None,
+        ema: Ema | None = None,
+    ) -> None:
+        """Load weights, their average and optimiser, in place, on their devices. `model` is the unwrapped one.
+
+        Raises UserError if they were saved from another model, another optimiser, or with another AMP mode, or
+        without an average that is asked for.
+        """
+        fit_weights(model, read_weights(self.folder / MODEL_NAME), str(self.folder / MODEL_NAME))
+        path = self.folder / OPTIMIZER_NAME
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(
+                f"{path}: does not fit this run's optimiser ({_first_line(error)}); resume with the configuration "
+                "that the run began with"
+            ) from error
+        if (scaler is None) != (saved[_SCALER_KEY] is None):
+            found = "without" if saved[_SCALER_KEY] is None else "with"
+            raise UserError(f"{path}: saved {found} a gradient scaler; resume with the same mixed precision")
+        if scaler is not None:
+            scaler.load_state_dict(saved[_SCALER_KEY])
+        if ema is not None:
+            if saved[_UPDATES_KEY] is None:
+                raise UserError(
+                    f"{self.folder}: saved without an average of the weights; resume with the configuration that the "
+                    "run began with"
+                )
+            ema.restore(read_weights(self.folder / EMA_NAME), saved[_UPDATES_KEY], str(self.folder / EMA_NAME))
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
+    ema: Ema | None = None,
+    num_kept: int = 2,
+) -> Path:
+    """Write `folder`/step-<8 digits>, point `latest` at it, delete all but the newest `num_kept`; its path.
+
+    `folder` is the run's checkpoints/, `step` the number of optimiser steps taken, `state` plain JSON values
+    (no NaN), `model` the unwrapped one. A checkpoint of the same step is replaced; later ones belong to a
+    future that a resume from an earlier one abandoned, and go. Call it on one rank.
+    """
+    target = folder / _name_of(step)
+    with whole_folder(target) as temporary:
+        _save_tensors(temporary, model, ema)
+        scales = None if scaler is None else scaler.state_dict()
+        updates = None if ema is None else ema.num_updates
+        saved = {"optimizer": optimizer.state_dict(), _SCALER_KEY: scales, _UPDATES_KEY: updates}
+        torch.save(saved, temporary / OPTIMIZER_NAME)
+        write_json(temporary / STATE_NAME, dict(state))
+    with atomic(folder / LATEST_NAME, "w") as file:
+        file.write(f"{target.name}\n")
+    names = _checkpoints(folder)
+    position = names.index(target.name)
+    for name in names[:position] + names[position + num_kept :]:
+        discard(folder / name)
+    for leftover in folder.glob(".step-*"):  # of a save that was killed
+        discard(leftover)
+    return target
+
+
+def load_latest(folder: Path) -> Checkpoint:
+    """The newest undamaged checkpoint of `folder` that is not newer than `latest` says; every byte verified.
+
+    A damaged one is passed over for the one before, with a warning in the log. Raises UserError if there is
+    none, or if all are damaged, naming the files.
+    """
+    names = _checkpoints(folder)
+    latest = folder / LATEST_NAME
+    pointed = latest.read_text(errors="replace").strip() if latest.is_file() else ""
+    names = [name for name in names if name <= pointed] or names
+    faults = []
+    for name in names:
+        fault = damage(folder / name)
+        if fault is None:
+            return Checkpoint(folder=folder / name, state=_read_json(folder / name / STATE_NAME))
+        logger.warning("%s; falling back to the checkpoint before", fault)
+        faults.append(fault)
+    if faults:
+        raise UserError(
+            f"{folder}: every checkpoint is damaged ({'; '.join(faults)}); restore one from a copy, or start anew "
+            "in another run folder"
+        )
+    raise UserError(
+        f"{folder}: no checkpoint to resume from, expected a folder step-<8 digits>; check the run folder, or "
+        "start without resuming"
+    )
+
+
+def save_weights(folder: Path, model: nn.Module, metadata: Mapping[str, Any], ema: Ema | None = None) -> None:
+    """Write the weights of `model` (unwrapped), their average and `metadata` (plain JSON values) as `folder`, whole."""
+    with whole_folder(folder) as temporary:
+        _save_tensors(temporary, model, ema)
+        write_json(temporary / META_NAME, dict(metadata))
+
+
+def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] | None = None) -> dict[str, Any]:
+    """Load what `save_weights` wrote, or a checkpoint's weights, into `model`, in place; its metadata or state.
+
+    `weights`: the average or the weights without averaging; None: the average if there is one, which is what the run
+    evaluated. Raises UserError if the folder is missing or damaged, lacks the average, or is of another model.
+    """
+    found = present(folder)
+    if found is None:
+        raise UserError(f"{folder}: no weights here, expected a folder with {MODEL_NAME}; check the run folder")
+    fault = damage(found)
+    if fault is not None:
+        raise UserError(f"{fault}; these weights are damaged: restore them from a copy, or train again")
+    averaged = (found / EMA_NAME).is_file()
+    if weights == "ema" and not averaged:
+        raise UserError(f"{folder}: holds no averaged weights, the run kept no average; take the raw ones")
+    path = found / (EMA_NAME if averaged and weights != "raw" else MODEL_NAME)
+    fit_weights(model, read_weights(path), str(path))
+    return read_meta(found)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
+    return _read_json(folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME))
+
+
+def product_file(folder: Path, *, averaged: bool) -> Path:
+    """The file of `save_weights` that holds what the run evaluated: the average if it keeps one (`averaged`)."""
+    return folder / product_name(averaged=averaged)
+
+
+def product_name(*, averaged: bool) -> str:
+    """Name of the averaged or the raw weights in a folder of `save_weights`."""
+    return EMA_NAME if averaged else MODEL_NAME
+
+
+def _save_tensors(folder: Path, model: nn.Module, ema: Ema | None) -> None:
+    save_file(_on_cpu(model.state_dict()), folder / MODEL_NAME)
+    if ema is not None:
+        save_file(_on_cpu(ema.tensors), folder / EMA_NAME)
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, each in memory of its own: safetensors refuses shared memory."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def _name_of(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _checkpoints(folder: Path) -> list[str]:
+    """Names of the checkpoints in `folder`, newest first."""
+    names = [path.name for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name)]
+    return sorted(names, reverse=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_bytes())
+    return values
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

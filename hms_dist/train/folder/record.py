@@ -1,0 +1,123 @@
+"""What a run says of itself in its folder: metrics.jsonl, status.json, environment.json."""
+
+import json
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hms_dist.errors import JobError, Stopped, UserError
+from hms_dist.files import atomic, write_json
+from hms_dist.run import LOG
+from hms_dist.train.folder.owner import Superseded
+from hms_dist.train.folder.trackers import scalars
+
+if TYPE_CHECKING:  # reading a run's record takes no accelerate
+    from accelerate import Accelerator
+
+CONFIG_NAME = "config.yaml"
+STAGES_CONFIG_NAME = "stages.yaml"
+"""The whole configuration of a run with stages; config.yaml is its last stage's."""
+STATUS_NAME = "status.json"
+FAULT_NAME = ".fault"
+"""Exists from the moment that a rank knows why the run fails: what other ranks then say of it is hearsay."""
+METRICS_NAME = "metrics.jsonl"
+ENVIRONMENT_NAME = "environment.json"
+LOG_NAME = "train.log"
+PREDICTIONS_NAME = "predictions.parquet"
+CANVAS_NAME = "canvas.yaml"
+RECIPE_NAME = "render.yaml"
+STATISTICS_NAME = "statistics.json"
+
+
+def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:
+    """Write status.json: running, stopped, interrupted, finished, refused or failed, with whatever else is known.
+
+    Launchers swallow exit codes, so scripts read this file instead.
+    """
+    if state == "running" and (folder / FAULT_NAME).exists():
+        return
+    write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run of this folder says that it is done."""
+    try:
+        status = json.loads((folder / STATUS_NAME).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(status, dict) and status.get("state") == "finished"
+
+
+@contextmanager
+def reported(folder: Path, rank: int) -> Iterator[None]:
+    """Write how a run ended into its status.json when it ends by an exception, which passes on.
+
+    Whichever rank fails first says so; the others only lose their connection. A mistake found by a rank that does not
+    speak to the user carries the rank's number.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        LOG.info("interrupted; rerun the same command to go on")
+        if rank == 0:
+            write_status(folder, "interrupted", exit_code=1, message="rerun the same command to go on")
+        raise
+    except Superseded:
+        raise
+    except Stopped as error:
+        LOG.info("%s", error)
+        if rank == 0:
+            write_status(folder, "stopped", exit_code=1, message=str(error))
+        raise
+    except (UserError, JobError) as error:
+        where = f"rank {rank}: " if rank else ""
+        state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
+        LOG.error("%s", error)
+        if rank == 0 or not (folder / FAULT_NAME).exists():
+            (folder / FAULT_NAME).touch()
+            write_status(folder, state, exit_code=code, message=f"{where}{error}")
+        raise type(error)(f"{where}{error}") from error
+    except BaseException as error:
+        message = traceback.format_exception_only(error)[-1].strip()
+        LOG.error("%s", message)
+        if rank == 0 and not (folder / FAULT_NAME).exists():
+            write_status(folder, "failed", exit_code=1, message=message)
+        raise
+
+
+class MetricsLog:
+    """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
+
+    def __init__(self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "") -> None:
+        """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped.
+
+        `prefix` tells a stage's numbers from another's in the trackers.
+        """
+        self._accelerator, self._prefix = accelerator, prefix
+        self._path = folder / METRICS_NAME
+        kept = [line for line in read_metrics(folder) if line["step"] <= keep_steps]
+        with atomic(self._path, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+
+    def write(self, **values: Any) -> None:
+        """Append one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(values, allow_nan=False) + "\n")
+        numbers = {self._prefix + name: value for name, value in scalars(values).items()}
+        self._accelerator.log(numbers, step=values["step"])
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    path = folder / METRICS_NAME
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

@@ -1,0 +1,103 @@
+"""The run folder: whose it is, and what a stopped run left in it."""
+
+from pathlib import Path
+
+from hms_dist.config import from_dict, save, to_dict
+from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
+from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, load_latest
+from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES_CONFIG_NAME
+from hms_dist.train.folder.stop import STOP_NAME
+from hms_dist.train.folder.whole_folder import present
+from hms_dist.train.settings import TrainConfig
+
+CHECKPOINTS = "checkpoints"
+BEST, FINAL = "best", "final"
+NEUTRAL = (
+    "shards",
+    "out",
+    "resume",
+    "other_shards",
+    "trackers",
+    "reader_threads",
+    "storage",
+    "on_error",
+    "max_replaced",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "timeout_s",
+)
+"""Options that do not change what a run computes; a resume may change them."""
+
+
+def check_folder(config: TrainConfig) -> None:
+    """Raises UserError if the run folder holds a run of another configuration, or any run with `resume: never`.
+
+    A run that was refused before it began holds the folder for nobody.
+    """
+    path = config.out / CONFIG_NAME
+    if config.out.exists() and not config.out.is_dir():
+        raise UserError(f"{config.out}: expected a folder for the run, found a file; choose another --out")
+    if path.exists():
+        if config.resume == "never":
+            raise UserError(
+                f"{config.out}: holds a run already; choose another --out, or continue it with --resume auto"
+            )
+        before, now = to_dict(read_config(config.out)), to_dict(config)
+        different = [name for name in now if name not in NEUTRAL and before.get(name) != now[name]]
+        if different:
+            raise UserError(
+                f"{config.out}: holds a run whose {' and '.join(different)} differ; choose another --out, or give "
+                "the options that the run began with"
+            )
+
+
+def clear_folder(config: TrainConfig) -> None:
+    """Make the run folder and remove what an earlier attempt left for its ranks to see; note the stages, if any."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / FAULT_NAME).unlink(missing_ok=True)
+    (config.out / STOP_NAME).unlink(missing_ok=True)
+    if config.stages:
+        save(config, config.out / STAGES_CONFIG_NAME)
+
+
+def begin_folder(config: TrainConfig) -> None:
+    """Make the folder of a run, or of a stage, and write config.yaml into it."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    save(config, config.out / CONFIG_NAME)
+
+
+def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
+    """The newest whole checkpoint of the run folder; None if the run has not saved one yet."""
+    folder = config.out / CHECKPOINTS
+    return load_latest(folder) if any(folder.glob("step-*")) else None
+
+
+def stored_weights(run: Path, checkpoint: str | None = None) -> Path:
+    """Folder of weights of a run: best, final, latest or step-<8 digits>; None: best/, else final/.
+
+    Raises UserError if it is not there.
+    """
+    if checkpoint is not None:
+        return _named_weights(run, checkpoint)
+    for name in (BEST, FINAL):
+        if present(run / name) is not None:
+            return run / name
+    raise UserError(f"{run}: no {BEST}/ or {FINAL}/ weights; is this a run folder, and has the run finished an epoch?")
+
+
+def _named_weights(run: Path, name: str) -> Path:
+    latest = run / CHECKPOINTS / LATEST_NAME
+    step = latest.read_text().strip() if name == "latest" and latest.is_file() else name
+    folder = run / name if name in (BEST, FINAL) else run / CHECKPOINTS / step
+    if present(folder) is None:
+        there = [path.name for path in (run / BEST, run / FINAL) if present(path) is not None]
+        there += sorted(path.name for path in (run / CHECKPOINTS).glob("step-*"))
+        raise UserError(f"{run}: no weights '{name}'; it has: {', '.join(there) or 'none yet'}; choose one of these")
+    return folder
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The configuration of a run folder."""
+    return from_dict(TrainConfig, read_yaml(run / CONFIG_NAME), str(run / CONFIG_NAME))

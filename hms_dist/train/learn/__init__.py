@@ -1,0 +1,1 @@
+"""Learn: the network at work: built, trained step by step, metered, evaluated."""

@@ -1,0 +1,37 @@
+"""The network as a run trains it: built, with its norms, precision and memory format, on its device."""
+
+import torch
+from torch import nn
+
+from hms_dist.errors import UserError
+from hms_dist.model.build import build
+from hms_dist.train.ranks.world import World
+from hms_dist.train.settings import TrainConfig
+
+
+def build_network(config: TrainConfig, world: World) -> nn.Module:
+    """The model of a run on its rank's device, not wrapped. The names of its state are the plain model's.
+
+    Raises UserError for what the model or the machine cannot do.
+    """
+    model = build(config.model, config.seed)
+    if config.batch_norm == "sync":
+        model = _synchronised(model, world)
+    if config.precision == "float64":
+        model.double()
+    model.to(world.device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compile_mode is not None:
+        model.compile(mode=config.compile_mode)  # in place: torch.compile(model) would rename its state
+    return model
+
+
+def _synchronised(model: nn.Module, world: World) -> nn.Module:
+    """`model` with SyncBatchNorm: torch's on its own, timm's where a norm holds its activation."""
+    if world.num_ranks > 1 and world.device.type != "cuda":
+        raise UserError("batch_norm: sync needs GPUs (torch has no SyncBatchNorm for the CPU); set batch_norm: group")
+    from timm.layers import convert_sync_batchnorm  # takes seconds
+
+    converted: nn.Module = convert_sync_batchnorm(model)
+    return converted

@@ -1,0 +1,105 @@
+"""The ranks of a run: who this process is, and the few things ranks say to each other."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hms_dist.errors import UserError
+from hms_dist.train.folder.trackers import TRACKERS_NAME
+
+MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "tf32": "no", "float32": "no", "float64": "no"}
+"""Our names of precisions -> accelerate's."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of a run."""
+
+    accelerator: Accelerator
+    rank: int
+    num_ranks: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True on rank 0, the one that writes files."""
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Sum a tensor over the ranks, in place on each. The device of the tensor is free."""
+        if self.num_ranks > 1:
+            there = tensor.to(self.device)
+            torch.distributed.all_reduce(there)
+            tensor.copy_(there)
+
+    def gather_rows(self, rows: NDArray[np.int64], values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Rows and their values from all ranks, in rank order. Ranks may hold different numbers of rows."""
+        if self.num_ranks == 1:
+            return rows, values
+        parts = self.gather((rows, values))
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's plain value, in rank order, on all ranks."""
+        values = [value]
+        if self.num_ranks > 1:
+            values = [None] * self.num_ranks
+            torch.distributed.all_gather_object(values, value)
+        return values
+
+    def from_main(self, value: Any) -> Any:
+        """The main rank's plain value, on every rank."""
+        values = [value]
+        if self.num_ranks > 1:
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
+
+    def wait(self) -> None:
+        """Wait for all ranks."""
+        self.accelerator.wait_for_everyone()
+
+
+def launched_ranks() -> int:
+    """Number of ranks that the launcher started, before any process group exists; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """This process's rank by the launcher's word."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = (), out: Path | None = None) -> World:
+    """Join the process group; `trackers` will write into the run folder `out`.
+
+    Raises UserError if the launcher and accelerate disagree about the ranks."""
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate has no other name yet
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # float32 means float32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    on_cpu = not torch.cuda.is_available()
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision=MIXED_PRECISION[precision],
+        log_with=list(trackers) or None,
+        project_dir=out and out / TRACKERS_NAME,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s)),
+        ],
+    )
+    if accelerator.num_processes != launched_ranks():
+        raise UserError(
+            f"the launcher started {launched_ranks()} ranks but accelerate sees {accelerator.num_processes}; on a CPU "
+            "use configs/accelerate/cpu2.yaml, or set ACCELERATE_USE_CPU=1 for torchrun"
+        )
+    return World(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device)

@@ -1,0 +1,351 @@
+"""Checkpoints: a resume is no interruption, and nothing half-written or damaged is ever loaded."""
+
+import copy
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hms_dist.errors import UserError
+from hms_dist.files import sha256_of
+from hms_dist.model.build import ModelConfig, build
+from hms_dist.model.draws import seed_group
+from hms_dist.train.folder.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
+from hms_dist.train.optimise.ema import Ema, EmaConfig
+from hms_dist.train.optimise.optim import OptimConfig, build_optimizer
+
+FILES = ("model.safetensors", "optimizer.pt", "state.json", "hashes.json")
+
+
+def make(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    layers = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 6))
+    model = nn.Sequential(*layers)
+    return model, build_optimizer(OptimConfig(lr=0.01), model)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        seed_group(1, 0, step, 0)
+        model(torch.rand(5, 1, 8, 8)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def save(folder: Path, step: int, num_kept: int = 9) -> None:
+    model, optimizer = make()
+    train(model, optimizer, range(step))
+    save_checkpoint(folder, step, model=model, optimizer=optimizer, state={"step": step}, num_kept=num_kept)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_stop_and_resume_is_bit_for_bit_no_stop(tmp_path: Path) -> None:
+    model, optimizer = make()
+    train(model, optimizer, range(3))
+    state = {"epoch": 1, "step": 3, "history": [0.1 + 0.2], "best": None}
+    path = save_checkpoint(tmp_path, 3, model=model, optimizer=optimizer, state=state)
+    assert path.name == "step-00000003"
+    assert (tmp_path / "latest").read_text() == "step-00000003\n"
+    train(model, optimizer, range(3, 7))
+    again, its_optimizer = make(seed=9)
+    checkpoint = load_latest(tmp_path)
+    assert checkpoint.state == state
+    checkpoint.restore(again, its_optimizer)
+    train(again, its_optimizer, range(3, 7))
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(its_optimizer.state_dict(), optimizer.state_dict(), rtol=0, atol=0)
+
+
+def test_the_average_is_saved_and_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    model, optimizer = make()
+    ema = Ema(EmaConfig(decay=0.99, warmup=True), model)
+    for step in range(4):
+        train(model, optimizer, range(step, step + 1))
+        ema.update()
+    save_checkpoint(tmp_path, 4, model=model, optimizer=optimizer, state={}, ema=ema)
+    again, its_optimizer = make(seed=9)
+    its_ema = Ema(ema.config, again)
+    load_latest(tmp_path).restore(again, its_optimizer, ema=its_ema)
+    assert its_ema.num_updates == 4
+    for net, average in ((model, ema), (again, its_ema)):
+        with torch.no_grad():
+            net[0].weight.mul_(2)
+        average.update()
+    torch.testing.assert_close(its_ema.tensors, ema.tensors, rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_an_average_is_refused_where_one_is_kept(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    model, optimizer = make()
+    with pytest.raises(UserError, match=r"step-00000001: saved without an average of the weights; resume with the"):
+        load_latest(tmp_path).restore(model, optimizer, ema=Ema(EmaConfig(decay=0.5), model))
+
+
+def test_weights_to_use_are_the_average_unless_raw_ones_are_wanted(tmp_path: Path) -> None:
+    model, optimizer = make()
+    ema = Ema(EmaConfig(decay=0.5), model)
+    train(model, optimizer, range(3))
+    save_weights(tmp_path / "best", model, {}, ema)
+    save_weights(tmp_path / "plain", model, {})
+    expected = {None: ema.tensors, "ema": ema.tensors, "raw": dict(model.state_dict())}
+    for weights, tensors in expected.items():
+        other, _ = make(seed=5)
+        load_weights(other, tmp_path / "best", weights)
+        torch.testing.assert_close(dict(other.state_dict()), tensors, rtol=0, atol=0)
+    load_weights(other, tmp_path / "plain")
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+    with pytest.raises(UserError, match="plain: holds no averaged weights, the run kept no average; take the raw ones"):
+        load_weights(other, tmp_path / "plain", "ema")
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 10):
+        save(tmp_path, step, num_kept=2)
+    assert names(tmp_path) == ["latest", "step-00000003", "step-00000010"]
+
+
+def test_saving_a_step_again_replaces_it_and_what_came_after(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    model, optimizer = make(seed=4)
+    save_checkpoint(tmp_path, 2, model=model, optimizer=optimizer, state={"step": 2, "again": True})
+    assert names(tmp_path) == ["latest", "step-00000001", "step-00000002"]
+    checkpoint = load_latest(tmp_path)
+    assert checkpoint.state == {"step": 2, "again": True}
+    other, its_optimizer = make(seed=5)
+    checkpoint.restore(other, its_optimizer)
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+FAULTS: dict[str, Callable[[Path], None]] = {
+    "flipped bit": flip_a_bit,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]) and None,  # type: ignore[func-returns-value]
+    "empty": lambda path: path.write_bytes(b"") and None,  # type: ignore[func-returns-value]
+    "missing": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, fault: str
+) -> None:
+    for step in (4, 5):
+        save(tmp_path, step)
+    FAULTS[fault](tmp_path / "step-00000005" / name)
+    with caplog.at_level(logging.WARNING):
+        assert load_latest(tmp_path).state == {"step": 4}
+    assert "step-00000005" in caplog.text
+    assert "falling back to the checkpoint before" in caplog.text
+    if not (name == "hashes.json" and fault == "flipped bit"):  # then another file or its hash is at odds
+        assert f"step-00000005/{name}" in caplog.text
+
+
+def test_all_damaged_names_the_files(tmp_path: Path) -> None:
+    for step in (4, 5):
+        save(tmp_path, step)
+    flip_a_bit(tmp_path / "step-00000004" / "optimizer.pt")
+    (tmp_path / "step-00000005" / "hashes.json").unlink()
+    with pytest.raises(UserError) as raised:
+        load_latest(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}: every checkpoint is damaged ({tmp_path}/step-00000005/hashes.json: No such file or directory; "
+        f"{tmp_path}/step-00000004/optimizer.pt: its SHA-256 is not the one in hashes.json); restore one from a copy, "
+        "or start anew in another run folder"
+    )
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_no_checkpoint(tmp_path: Path, exists: bool) -> None:
+    folder = tmp_path / "checkpoints"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(UserError, match=r"no checkpoint to resume from, expected a folder step-<8 digits>; check"):
+        load_latest(folder)
+
+
+def test_a_kill_while_writing_leaves_the_one_before(tmp_path: Path) -> None:
+    save(tmp_path, 4)
+    shutil.copytree(tmp_path / "step-00000004", tmp_path / ".step-00000005.new")
+    (tmp_path / ".step-00000005.new" / "hashes.json").unlink()
+    assert load_latest(tmp_path).state == {"step": 4}
+    save(tmp_path, 6)
+    assert names(tmp_path) == ["latest", "step-00000004", "step-00000006"]
+
+
+def test_a_failure_while_writing_leaves_the_one_before(tmp_path: Path) -> None:
+    save(tmp_path, 4)
+    model, optimizer = make()
+    with pytest.raises(ValueError, match="JSON"):
+        save_checkpoint(tmp_path, 5, model=model, optimizer=optimizer, state={"loss": float("nan")})
+    assert names(tmp_path) == ["latest", "step-00000004"]
+
+
+def test_a_kill_before_latest_moved_goes_on_from_where_it_points(tmp_path: Path) -> None:
+    for step in (4, 5):
+        save(tmp_path, step)
+    (tmp_path / "latest").write_text("step-00000004\n")
+    assert load_latest(tmp_path).state == {"step": 4}
+    for content in ("", "\x00\xff", "step-000"):
+        (tmp_path / "latest").write_text(content)
+        assert load_latest(tmp_path).state["step"] in (4, 5)
+    (tmp_path / "latest").unlink()
+    assert load_latest(tmp_path).state == {"step": 5}
+
+
+SAVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_checkpoint import make, save_checkpoint
+model, optimizer = make()
+print("ready", flush=True)
+for step in range(1, 10**6):
+    for value in model.state_dict().values():
+        value.fill_(step)
+    target = 1 + step % 5
+    save_checkpoint(Path(sys.argv[1]), target, model=model, optimizer=optimizer, state={"value": step}, num_kept=3)
+    save_checkpoint(Path(sys.argv[1]), target, model=model, optimizer=optimizer, state={"value": step}, num_kept=3)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 0)
+    seen = set()
+    for delay in (0.11, 0.23, 0.47):
+        here = str(Path(__file__).parent)
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path), here], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        checkpoint = load_latest(tmp_path)
+        model, optimizer = make()
+        checkpoint.restore(model, optimizer)
+        if "value" in checkpoint.state:
+            seen.add(checkpoint.state["value"])
+            assert all(bool((value == checkpoint.state["value"]).all()) for value in model.state_dict().values())
+    assert seen, "no run was killed after its first checkpoint"
+
+
+def test_the_gradient_scaler_comes_back(tmp_path: Path) -> None:
+    model, optimizer = make()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(()))
+    scaler.update(77.5)
+    save_checkpoint(tmp_path, 1, model=model, optimizer=optimizer, state={}, scaler=scaler)
+    other = torch.amp.GradScaler("cpu")
+    load_latest(tmp_path).restore(model, optimizer, other)
+    assert other.get_scale() == 77.5
+    with pytest.raises(UserError, match=r"optimizer\.pt: saved with a gradient scaler; resume with the same mixed"):
+        load_latest(tmp_path).restore(model, optimizer)
+
+
+def test_another_model_or_optimizer_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    model, optimizer = make()
+    with pytest.raises(
+        UserError, match=r"model\.safetensors: these weights do not fit Linear: 2 missing \(bias, weight\)"
+    ):
+        load_latest(tmp_path).restore(nn.Linear(2, 2), optimizer)
+    two_groups = torch.optim.AdamW([{"params": layer.parameters()} for layer in (model[0], model[1])])
+    with pytest.raises(UserError, match=r"optimizer\.pt: does not fit this run's optimiser \(.*\); resume with the"):
+        load_latest(tmp_path).restore(model, two_groups)
+
+
+class Shared(nn.Module):
+    """Two names for one weight, and a buffer that is a view of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        base = torch.rand(4)
+        self.register_buffer("whole", base)
+        self.register_buffer("part", base[1:3])
+        self.register_buffer("turned", torch.rand(2, 3).T)
+
+
+def test_shared_memory_survives(tmp_path: Path) -> None:
+    model = Shared()
+    save_weights(tmp_path / "best", model, {})
+    other = Shared()
+    load_weights(other, tmp_path / "best")
+    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
+    assert other.second.weight is other.first.weight
+
+
+def test_weights_replace_each_other_whole(tmp_path: Path) -> None:
+    best = tmp_path / "best"
+    model = build(ModelConfig(name="tiny_vit_5m_224"), seed=1).to(memory_format=torch.channels_last)
+    save_weights(best, nn.Linear(2, 2), {"val_kl": 0.5})
+    save_weights(best, model, {"val_kl": 0.25, "epoch": 3})
+    assert names(tmp_path) == ["best"]
+    assert names(best) == ["hashes.json", "meta.json", "model.safetensors"]
+    other, image = build(ModelConfig(name="tiny_vit_5m_224"), seed=2).eval(), torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        other(image)  # fills the cache of attention biases
+        assert load_weights(other, best) == {"val_kl": 0.25, "epoch": 3}
+        torch.testing.assert_close(other(image), model.eval()(image), rtol=1e-5, atol=1e-6)
+    best.rename(tmp_path / ".best.old")  # killed between the two renames
+    assert load_weights(copy.deepcopy(other), best)["epoch"] == 3
+    assert names(tmp_path) == [".best.old"]
+    save_weights(best, model, {"epoch": 4})
+    assert names(tmp_path) == ["best"]
+
+
+def test_weights_that_cannot_be_loaded(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    best = tmp_path / "best"
+    with pytest.raises(
+        UserError, match=r"best: no weights here, expected a folder with model\.safetensors; check the run"
+    ):
+        load_weights(model, best)
+    save_weights(best, model, {})
+    with pytest.raises(UserError, match=r"do not fit Linear: 2 of another shape \(bias \(2,\) for \(5,\), weight"):
+        load_weights(nn.Linear(3, 5), best)
+    flip_a_bit(best / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors: its SHA-256 is not .* damaged: restore them from a copy"):
+        load_weights(model, best)
+
+
+def test_no_pickle_is_run(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    folder, marker = tmp_path / "step-00000001", tmp_path / "run"
+    torch.save({"optimizer": Trojan(marker), "scaler": None}, folder / "optimizer.pt")
+    hashes = json.loads((folder / "hashes.json").read_text())
+    hashes["optimizer.pt"] = sha256_of(folder / "optimizer.pt")
+    (folder / "hashes.json").write_text(json.dumps(hashes))
+    with pytest.raises(UserError, match=r"optimizer\.pt: does not fit this run's optimiser"):
+        load_latest(tmp_path).restore(*make())
+    assert not marker.exists()
+
+
+class Trojan:
+    """Pickles as a call that creates the file `marker`."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.marker,))

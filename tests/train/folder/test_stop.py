@@ -1,0 +1,212 @@
+"""Being stopped, killed, doubled and orphaned: real processes, real signals; the weights are those of no stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hms_dist.claims import claim
+from hms_dist.errors import UserError
+from hms_dist.train.folder.owner import CLAIM_NAME, Superseded, owned
+from hms_dist.train.folder.record import read_metrics, reported
+from hms_dist.train.folder.stop import STOP_NAME, StopRequest
+from hms_dist.train.loop import run
+
+ALONE = [sys.executable]
+TWO = [f"{os.path.dirname(sys.executable)}/torchrun", "--standalone", "--nproc_per_node", "2"]
+
+
+@pytest.fixture
+def start(repository, small_file, shard_set, tmp_path):
+    """Start a training run; whatever is left of it is killed at the end."""
+    started = []
+
+    def begin(launcher, out, *words):
+        given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
+        more = ["--epochs", "3", "--model.weights", "package", *words]
+        process = subprocess.Popen(
+            [*launcher, "train.py", *given, *more], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def status(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def steps(folder):
+    return [line["step"] for line in read_metrics(folder) if "loss" in line]
+
+
+def wait_for_step(folder, step, process, limit_s=240):
+    began = time.monotonic()
+    while not steps(folder) or steps(folder)[-1] < step:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() - began < limit_s
+        time.sleep(0.02)
+
+
+def ranks_of(process):
+    """Processes below the launcher."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def assert_same_weights(one, other):
+    first, second = (load_file(folder / "final/model.safetensors") for folder in (one, other))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [ALONE, TWO], ids=["alone", "torchrun"])
+def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, tmp_path, launcher):
+    whole = start(launcher, "whole")
+    text, _ = whole.communicate(timeout=400)
+    assert whole.returncode == 0, text
+    stopped = tmp_path / "stopped"
+    for step, ask in ((2, "file"), (9, "signal")):
+        process = start(launcher, "stopped")
+        wait_for_step(stopped, step, process)
+        if ask == "file":
+            (stopped / STOP_NAME).touch()
+        else:
+            for _ in range(3):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.02)
+        text, _ = process.communicate(timeout=100)
+        assert process.returncode != 0
+        found = status(stopped)
+        assert (found["state"], found["exit_code"]) == ("stopped", 1), text
+        assert "rerun the same command to go on" in found["message"]
+        assert step <= steps(stopped)[-1] < 21
+    last = start(launcher, "stopped")
+    text, _ = last.communicate(timeout=400)
+    assert last.returncode == 0, text
+    assert_same_weights(tmp_path / "whole", stopped)
+    assert steps(stopped) == steps(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_takes_the_job_down(start, tmp_path):
+    process = start(TWO, "run", "--epochs", "50")
+    wait_for_step(tmp_path / "run", 2, process)
+    ranks = ranks_of(process)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Signal 9" in text or "SIGKILL" in text
+    assert not any(runs(pid) for pid in ranks)
+
+
+@pytest.mark.slow
+def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, tmp_path):
+    process = start(TWO, "run")
+    wait_for_step(tmp_path / "run", 2, process)
+    ranks = ranks_of(process)
+    process.kill()
+    until = time.monotonic() + 20
+    while any(runs(pid) for pid in ranks) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(runs(pid) for pid in ranks)
+    again = start(TWO, "run")
+    text, _ = again.communicate(timeout=400)
+    assert again.returncode == 0, text
+    assert status(tmp_path / "run")["state"] == "finished"
+
+
+def test_a_living_owner_is_named_and_nothing_of_his_touched(small, monkeypatch):
+    monkeypatch.setattr("hms_dist.claims.HEARTBEAT_S", 0.2)
+    config = small()
+    config.out.mkdir()
+    with (
+        claim(config.out / CLAIM_NAME),
+        pytest.raises(UserError, match=rf"run: process {os.getpid()} .*; wait for that run to end, or choose another"),
+    ):
+        run(config)
+    assert list(config.out.iterdir()) == []
+
+
+def test_who_was_taken_for_dead_writes_nothing_more(tmp_path):
+    with owned(tmp_path / "run", is_main=True) as ownership:
+        ownership.check()
+        path = tmp_path / "run" / CLAIM_NAME
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps({**values, "host": "elsewhere", "nonce": "another"}))
+        with pytest.raises(Superseded, match="another job took this run over; this one stops and writes nothing more"):
+            ownership.check()
+    assert path.exists(), "the claim of the new owner is not ours to remove"
+
+
+def test_what_a_superseded_rank_dies_of_is_not_written_into_the_run(tmp_path, monkeypatch):
+    """A peer of an orphan is gone: its own attempt has failed, the run has not."""
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    folder = tmp_path / "run"
+    with owned(folder, is_main=True) as main, owned(folder, is_main=False) as other:
+        with pytest.raises(ZeroDivisionError), other.guard():
+            _ = 1 / 0
+        values = json.loads((folder / CLAIM_NAME).read_text())
+        (folder / CLAIM_NAME).write_text(json.dumps({**values, "attempt": 1, "nonce": "another"}))
+        for ownership in (main, other):
+            with pytest.raises(Superseded), reported(folder, 0), ownership.guard():
+                raise ConnectionError("peer lost")
+    assert [path.name for path in folder.iterdir()] == [CLAIM_NAME]
+
+
+def test_other_ranks_need_no_claim(tmp_path):
+    with owned(tmp_path / "run", is_main=False) as ownership:
+        ownership.check()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_raises_a_flag_and_no_more(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest(tmp_path) as stop:
+        assert not stop.asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked()
+        assert stop.asked()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_file_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("hms_dist.train.folder.stop.LOOK_EVERY_S", 0.0)
+    stop = StopRequest(tmp_path)
+    assert not stop.asked()
+    (tmp_path / STOP_NAME).touch()
+    assert stop.asked()
+
+
+def test_a_file_left_from_before_does_not_stop_a_new_start(small):
+    config = small(epochs=1)
+    config.out.mkdir()
+    (config.out / STOP_NAME).touch()
+    run(config)
+    assert status(config.out)["state"] == "finished"
+    assert not (config.out / STOP_NAME).exists()

@@ -1,0 +1,111 @@
+"""Optimisers and their parameter groups."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from hms_dist.config import from_dict
+from hms_dist.errors import UserError
+from hms_dist.model.build import ModelConfig, build
+from hms_dist.train.optimise.optim import OptimConfig, build_optimizer, parameter_groups, set_learning_rate
+
+
+def test_optimizer_takes_what_is_trainable() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    config = OptimConfig(lr=0.02, betas=(0.8, 0.99), weight_decay=0.3, eps=1e-6)
+    optimizer = build_optimizer(config, model)
+    (group,) = optimizer.param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in model[1].parameters()]
+    assert (group["lr"], group["betas"], group["weight_decay"], group["eps"]) == (0.02, (0.8, 0.99), 0.3, 1e-6)
+    set_learning_rate(optimizer, 0.005)
+    assert group["lr"] == 0.005
+    before = model[1].weight.detach().clone()
+    model[1].weight.grad, model[1].bias.grad = torch.zeros(2, 4), torch.zeros(2)
+    optimizer.step()
+    torch.testing.assert_close(model[1].weight, before * (1 - 0.005 * 0.3))  # decay is decoupled
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_each_optimizer_steps_as_torchs(name: str) -> None:
+    ours, theirs = nn.Parameter(torch.linspace(-1, 1, 5)), nn.Parameter(torch.linspace(-1, 1, 5))
+    model = nn.Module()
+    model.register_parameter("weight", ours)
+    config = OptimConfig(name=name, lr=0.01, betas=(0.7, 0.9), momentum=0.6, eps=1e-3, weight_decay=0.2)
+    optimizer = build_optimizer(config, model)
+    adam = {"lr": 0.01, "betas": (0.7, 0.9), "eps": 1e-3, "weight_decay": 0.2}
+    reference = {
+        "adamw": lambda: torch.optim.AdamW([theirs], **adam),
+        "adam": lambda: torch.optim.Adam([theirs], **adam),
+        "sgd": lambda: torch.optim.SGD([theirs], lr=0.01, momentum=0.6, weight_decay=0.2),
+    }[name]()
+    for _ in range(4):
+        theirs.grad = torch.randn(5)
+        ours.grad = theirs.grad.clone()
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tiny_vit_5m_224", "resnet18", "convnext_atto"])
+def test_groups_hold_every_parameter_once_whatever_they_tell_apart(name: str) -> None:
+    model = build(ModelConfig(name=name), seed=0)
+    config = OptimConfig(layer_decay=0.8, decay_norm_and_bias=False, head_lr_factor=3.0, weight_decay=0.05, lr=0.1)
+    groups = parameter_groups(config, model)
+    found = [id(parameter) for group in groups for parameter in group["params"]]
+    assert len(found) == len(set(found))
+    assert set(found) == {id(parameter) for parameter in model.parameters()}
+    group_of = {id(parameter): group for group in groups for parameter in group["params"]}
+    for parameter_name, parameter in model.named_parameters():
+        decayed = parameter.ndim > 1 and "attention_biases" not in parameter_name
+        assert group_of[id(parameter)]["weight_decay"] == (0.05 if decayed else 0), parameter_name
+    scales = [group_of[id(parameter)]["lr_scale"] for parameter in model.parameters()]
+    assert scales[-1] == max(scales) == 3
+    assert scales[0] == min(scales) < 0.8
+    assert all(group["lr"] == pytest.approx(0.1 * group["lr_scale"]) for group in groups)
+
+
+def test_layers_learn_more_slowly_the_further_they_are_from_the_head() -> None:
+    model = build(ModelConfig(name="resnet18"), seed=0)
+    group_of = {
+        id(p): group for group in parameter_groups(OptimConfig(layer_decay=0.5), model) for p in group["params"]
+    }
+    names = ("conv1", "layer1.0.conv1", "layer2.1.conv2", "layer4.1.conv2", "fc")
+    scales = [group_of[id(model.get_parameter(f"{name}.weight"))]["lr_scale"] for name in names]
+    assert scales == sorted(scales)
+    assert len(set(scales)) == len(scales)
+    assert all((scale / 0.5 ** round(-torch.tensor(scale).log2().item())) == pytest.approx(1) for scale in scales)
+
+
+def test_rate_and_momentum_are_set_in_every_group() -> None:
+    rate, momentum = random.uniform(0.01, 1), random.uniform(0.5, 0.99)
+    model = build(ModelConfig(name="resnet18"), seed=0)
+    for name in ("adamw", "sgd"):
+        optimizer = build_optimizer(OptimConfig(name=name, head_lr_factor=2.0), model)
+        set_learning_rate(optimizer, rate, momentum)
+        assert sorted(group["lr"] for group in optimizer.param_groups) == [rate, 2 * rate]
+        for group in optimizer.param_groups:
+            assert (group["momentum"] if name == "sgd" else group["betas"][0]) == momentum
+        if name == "adamw":
+            assert optimizer.param_groups[0]["betas"][1] == 0.999
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "lion"}, "optim.name: unknown 'lion'; one of: adamw, adam, sgd"),
+        ({"lr": 0}, "lr: expected a number above 0, found 0"),
+        ({"eps": -1e-8}, "eps: expected a number above 0, found -1e-08"),
+        ({"head_lr_factor": 0}, "head_lr_factor: expected a number above 0, found 0"),
+        ({"betas": [0.9, 1.0]}, r"betas: expected two numbers in \[0, 1\), found \[0.9, 1.0\]"),
+        ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), found 1.0"),
+        ({"weight_decay": -1}, "weight_decay: expected 0 or more, found -1"),
+        ({"layer_decay": 0}, r"layer_decay: expected a factor in \(0, 1\], found 0"),
+        ({"max_grad_norm": 0}, "max_grad_norm: expected a number above 0, or null, found 0"),
+    ],
+)
+def test_bad_options_are_refused_when_parsed(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_dict(OptimConfig, options)

@@ -1,0 +1,73 @@
+"""Plateaus against torch's ReduceLROnPlateau, and when a run ends."""
+
+import json
+import random
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from hms_dist.config import from_dict
+from hms_dist.errors import UserError
+from hms_dist.train.optimise.plateau import Plateau, PlateauConfig, check_monitor, observed
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_drops_the_rate_when_torch_does(mode: str, patience: int) -> None:
+    factor, threshold = random.uniform(0.1, 0.9), random.choice([0.0, 0.05])
+    config = PlateauConfig(mode=mode, drop_factor=factor, patience=patience, threshold=threshold)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = ReduceLROnPlateau(
+        optimizer, mode=mode, factor=factor, patience=patience, threshold=threshold, threshold_mode="abs", eps=0
+    )
+    plateau, drops = Plateau(), set()
+    for _ in range(60):
+        value = random.choice([random.random(), 0.5])
+        reference.step(value)
+        plateau = Plateau(**json.loads(json.dumps(asdict(observed(config, plateau, value)))))  # as checkpoints keep it
+        assert plateau.factor == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        drops.add(plateau.factor)
+    assert len(drops) > 1
+    assert not plateau.stopped
+
+
+def test_ends_the_run_after_so_many_evaluations_without_improvement() -> None:
+    config = PlateauConfig(stop_patience=3)
+    values, plateau, stopped = [5.0, 4, 4, 6, 3, 3, 3, 3, 1], Plateau(), []
+    for value in values:
+        plateau = observed(config, plateau, value)
+        stopped.append(plateau.stopped)
+    assert stopped.index(True) == 7
+    assert plateau.factor == 1
+
+
+def test_without_consequences_nothing_happens_and_any_monitor_will_do() -> None:
+    config, plateau = PlateauConfig(monitor="anything"), Plateau()
+    assert not config.active
+    check_monitor(config, ["val_kl"])
+    for value in (1.0, 2, 3, 4, 5, 6, 7):
+        plateau = observed(config, plateau, value)
+    assert (plateau.factor, plateau.stopped, plateau.best) == (1, False, 1)
+
+
+def test_a_monitor_that_nobody_measures_is_refused() -> None:
+    config = PlateauConfig(monitor="val_los", drop_factor=0.5)
+    with pytest.raises(UserError, match=r"plateau\.monitor: unknown 'val_los'; one of: val_kl, val_lrap"):
+        check_monitor(config, ["val_kl", "val_lrap"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": -1}, "threshold: expected 0 or more, found -1"),
+        ({"drop_factor": 1.0}, r"drop_factor: expected a factor in \(0, 1\), or null, found 1.0"),
+        ({"patience": -1}, "patience: expected 0 or more, found -1"),
+        ({"stop_patience": 0}, "stop_patience: expected at least 1, or null, found 0"),
+    ],
+)
+def test_bad_options_are_refused_when_parsed(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_dict(PlateauConfig, options)

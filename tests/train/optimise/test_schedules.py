@@ -1,0 +1,141 @@
+"""Schedules against torch's own schedulers, in any order of steps."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+
+from hms_dist.config import from_dict
+from hms_dist.errors import UserError
+from hms_dist.train.optimise.schedules import ScheduleConfig, cycled_momentum, learning_rate_factor
+
+
+def torch_curve(make: Callable[[torch.optim.Optimizer], LRScheduler], num_steps: int) -> list[float]:
+    """Learning rate of each step under torch's scheduler, from a peak of 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, curve = make(optimizer), []
+    for _ in range(num_steps):
+        curve.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return curve
+
+
+def our_curve(schedule: ScheduleConfig, epoch_ends: list[int]) -> list[float]:
+    """The factors, asked for in random order: they need no history."""
+    steps = random.sample(range(epoch_ends[-1]), epoch_ends[-1])
+    factors = {step: learning_rate_factor(schedule, step, epoch_ends) for step in steps}
+    return [factors[step] for step in range(epoch_ends[-1])]
+
+
+def test_warmup_cosine_equals_torch() -> None:
+    num_warmup = random.randint(1, 40)
+    num_steps = 10 * num_warmup
+
+    def reference(optimizer: torch.optim.Optimizer) -> LRScheduler:
+        warmup = LinearLR(optimizer, start_factor=0.1, total_iters=num_warmup)
+        cosine = CosineAnnealingLR(optimizer, num_steps - num_warmup, eta_min=0.01)
+        return SequentialLR(optimizer, [warmup, cosine], [num_warmup])
+
+    expected = torch_curve(reference, num_steps)
+    assert our_curve(ScheduleConfig(), [num_steps]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("warmup_share", [0.0, 0.05, 0.3, 0.77])
+def test_one_cycle_equals_torch_with_its_momentum(warmup_share: float) -> None:
+    num_steps = random.randint(41, 400)
+    schedule = ScheduleConfig(
+        name="one_cycle", warmup_share=warmup_share, start_factor=0.04, final_factor=4e-6, momentum_range=(0.85, 0.95)
+    )
+
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    scheduler = OneCycleLR(optimizer, max_lr=1.0, total_steps=num_steps, pct_start=warmup_share)
+    for step in range(num_steps):
+        (group,) = optimizer.param_groups
+        assert learning_rate_factor(schedule, step, [num_steps]) == pytest.approx(group["lr"], rel=1e-9, abs=1e-12)
+        assert cycled_momentum(schedule, step, [num_steps]) == pytest.approx(group["momentum"], rel=1e-9)
+        optimizer.step()
+        if step < num_steps - 1:
+            scheduler.step()
+
+
+@pytest.mark.parametrize("share", [0.3, 1, 2.5])
+def test_cosine_annealing_equals_torch_within_and_beyond_its_period(share: float) -> None:
+    num_steps = random.randint(20, 200)
+    period = num_steps if share == 1 else max(round(num_steps / share), 2)
+    schedule = ScheduleConfig(
+        name="cosine_annealing", final_factor=0.02, period_steps=None if share == 1 else period, warmup_share=0.0
+    )
+    expected = torch_curve(lambda o: CosineAnnealingLR(o, period, eta_min=0.02), num_steps)
+    assert our_curve(schedule, [num_steps]) == pytest.approx(expected, rel=1e-6)  # torch's is a recursion
+
+
+def test_piecewise_changes_at_the_epochs_it_names() -> None:
+    sizes = [random.randint(1, 9) for _ in range(6)]
+    ends = [sum(sizes[: epoch + 1]) for epoch in range(6)]
+    schedule = ScheduleConfig(name="piecewise", milestones=((2, 0.1), (5, 0.025)))
+    by_epoch = [1.0, 1.0, 0.1, 0.1, 0.1, 0.025]
+    expected = [factor for factor, size in zip(by_epoch, sizes, strict=True) for _ in range(size)]
+    assert our_curve(schedule, ends) == expected
+    assert learning_rate_factor(schedule, ends[-1], ends) == 0.025
+
+
+def test_constant_equals_torch() -> None:
+    expected = torch_curve(lambda o: LambdaLR(o, lambda _: 1.0), 7)
+    assert our_curve(ScheduleConfig(name="constant"), [3, 7]) == expected
+
+
+def test_warmup_cosine_at_its_ends() -> None:
+    schedule = ScheduleConfig(warmup_share=0.25, start_factor=0.2, final_factor=0.05)
+    num_steps = random.randint(50, 1000)
+    factors = [learning_rate_factor(schedule, step, [num_steps]) for step in range(num_steps + 1)]
+    assert factors[0] == pytest.approx(0.2)
+    assert factors[-1] == pytest.approx(0.05)
+    assert max(factors) <= 1
+    peak = factors.index(max(factors))
+    assert abs(peak - num_steps / 4) <= 1
+    assert factors[: peak + 1] == sorted(factors[: peak + 1])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+@pytest.mark.parametrize("name", ["warmup_cosine", "one_cycle", "cosine_annealing", "constant", "piecewise"])
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 10])
+def test_every_step_of_a_short_run_has_a_rate(name: str, num_steps: int) -> None:
+    schedule = ScheduleConfig(name=name, milestones=((1, 0.5),) if name == "piecewise" else ())
+    for step in range(num_steps + 1):
+        assert 0 < learning_rate_factor(schedule, step, [num_steps]) <= 1
+    for step in (-1, num_steps + 1):
+        with pytest.raises(ValueError, match=f"step {step} of a run of {num_steps} steps"):
+            learning_rate_factor(schedule, step, [num_steps])
+    assert cycled_momentum(schedule, 0, [num_steps]) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "linear"}, "schedule.name: unknown 'linear'; one of: warmup_cosine, one_cycle, cosine_annealing"),
+        ({"warmup_share": 1.0}, r"warmup_share: expected a share in \[0, 1\), found 1.0"),
+        ({"start_factor": 2}, r"start_factor: expected a factor in \[0, 1\], found 2"),
+        ({"final_factor": -0.5}, r"final_factor: expected a factor in \[0, 1\], found -0.5"),
+        ({"period_steps": 5}, "period_steps: belongs to the schedule cosine_annealing, name is warmup_cosine"),
+        ({"momentum_range": [0.8, 0.9]}, "momentum_range: belongs to the schedule one_cycle, name is warmup_cosine"),
+        ({"milestones": [[1, 0.5]]}, "milestones: belongs to the schedule piecewise, name is warmup_cosine"),
+        ({"name": "cosine_annealing", "period_steps": 0}, "period_steps: expected at least 1, or null, found 0"),
+        ({"name": "piecewise"}, "milestones: piecewise needs at least one"),
+        (
+            {"name": "piecewise", "milestones": [[3, 0.5], [2, 0.1]]},
+            r"milestones: expected ascending epochs from 0 on, found \[3, 2\]",
+        ),
+        ({"name": "piecewise", "milestones": [[3, -0.5]]}, "milestones: expected factors of 0 or more"),
+        (
+            {"name": "one_cycle", "momentum_range": [0.9, 0.8]},
+            r"momentum_range: expected low <= high in \[0, 1\), found \[0.9, 0.8\]",
+        ),
+    ],
+)
+def test_bad_options_are_refused_when_parsed(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_dict(ScheduleConfig, options)
