@@ -1,17 +1,27 @@
 """Batch norm, drop-path, shortcut and GELU in one operator: y = gelu(shortcut + keep * norm(x)).
 
-TinyViT's convolutions spend most of their time on what stands between them. The operator reads the activations twice
-(statistics, then everything else at once) and backward four times, whatever is switched on. `hms_dist::norm_act` is
-this file's plain arithmetic on the CPU and the kernels of `norm_act_kernels` on a GPU. Rows are all places of all
-pictures: (rows, channels), contiguous.
+TinyViT's convolutions spend most of their time on what stands between them. Here the activations are read twice
+(moments, then everything else at once) and backward four times, whatever is switched on. The operators are this
+file's plain arithmetic on the CPU and the kernels of `norm_act_kernels` on a GPU. Rows are all places of all pictures:
+(rows, channels), contiguous.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from hms_dist.model.operators import operator
+
+
+class Moments(NamedTuple):
+    """Of a batch, by channel."""
+
+    mean: Tensor
+    rstd: Tensor
+    """1 / sqrt(variance + eps)."""
 
 
 def norm_act(
@@ -21,106 +31,112 @@ def norm_act(
     GELU. In training it moves the running statistics of `norm` as the norm itself does, by the variance over n - 1.
     """
     batch, channels, height, width = x.shape
-    rows, added = _rows(x), None if shortcut is None else _rows(shortcut)
+    rows, added = rows_of(x), None if shortcut is None else rows_of(shortcut)
     scale = None if keep is None else keep.reshape(batch).to(norm.weight.dtype)
-    out, mean, rstd = torch.ops.hms_dist.norm_act(
-        rows, norm.weight, norm.bias, added, scale, height * width, norm.eps, gelu
-    )
-    _move_running(norm, mean.detach(), rstd.detach(), len(rows))
+    moments = moments_of(rows, norm)
+    out = torch.ops.hms_dist.norm_act(rows, norm.weight, norm.bias, *moments, added, scale, height * width, gelu)
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _rows(pictures: Tensor) -> Tensor:
+def rows_of(pictures: Tensor) -> Tensor:
+    """(batch, channels, height, width) -> (batch * height * width, channels); a view of channels-last pictures."""
     channels_last = pictures.permute(0, 2, 3, 1).contiguous()
     return channels_last.view(-1, channels_last.shape[-1])
 
 
-@torch.no_grad()
-def _move_running(norm: nn.BatchNorm2d, mean: Tensor, rstd: Tensor, num_rows: int) -> None:
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-        return
-    norm.num_batches_tracked.add_(1)
-    momentum = float(norm.momentum or 0.0)
-    variance = (rstd**-2 - norm.eps) * (num_rows / max(num_rows - 1, 1))
-    norm.running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
-    norm.running_var.mul_(1 - momentum).add_(variance, alpha=momentum)
+def moments_of(rows: Tensor, norm: nn.BatchNorm2d) -> Moments:
+    """Mean and deviation of each channel; moves the running statistics of `norm`."""
+    mean, rstd = torch.ops.hms_dist.norm_moments(rows.detach(), norm.weight.detach(), norm.eps)
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)
+            momentum = float(norm.momentum or 0.0)
+            variance = (rstd**-2 - norm.eps) * (len(rows) / max(len(rows) - 1, 1))
+            norm.running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
+            norm.running_var.mul_(1 - momentum).add_(variance, alpha=momentum)
+    return Moments(mean, rstd)
 
 
-@torch.library.custom_op("hms_dist::norm_act", mutates_args=())
-def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, places: int, eps: float,
-    gelu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Output, and mean and 1 / standard deviation of each channel; `places` is the rows of one picture."""
+def _moments(x: Tensor, like: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of each channel, in the type of `like`."""
     if x.is_cuda:
         from hms_dist.model import norm_act_kernels  # needs Triton
 
-        return norm_act_kernels.forward(x, weight, bias, shortcut, keep, places, eps, gelu)
-    return plain_forward(x, weight, bias, shortcut, keep, places, eps, gelu)
+        return norm_act_kernels.moments(x, eps)
+    variance, mean = torch.var_mean(x.to(like.dtype), dim=0, correction=0)
+    return mean, (variance + eps).rsqrt()
 
 
-@_forward.register_fake
-def _(
-    x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, places: int, eps: float,
-    gelu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return x.new_empty(x.shape), torch.empty_like(weight), torch.empty_like(weight)
+def _moments_shapes(x: Tensor, like: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(like), torch.empty_like(like)
 
 
-@torch.library.custom_op("hms_dist::norm_act_backward", mutates_args=())
-def _backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, mean: Tensor,
-    rstd: Tensor, places: int, gelu: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, weight, bias and shortcut (without one: of no rows)."""
+def apply(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    places: int, gelu: bool,
+) -> Tensor:  # fmt: skip
+    """The operator on known moments; `places` is the rows of one picture."""
     if x.is_cuda:
         from hms_dist.model import norm_act_kernels
 
-        return norm_act_kernels.backward(grad, x, weight, bias, shortcut, keep, mean, rstd, places, gelu)
-    return plain_backward(grad, x, weight, bias, shortcut, keep, mean, rstd, places, gelu)
+        return norm_act_kernels.apply(x, weight, bias, mean, rstd, shortcut, keep, places, gelu)
+    return plain_apply(x, weight, bias, mean, rstd, shortcut, keep, places, gelu)
 
 
-@_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, mean: Tensor,
-    rstd: Tensor, places: int, gelu: bool,
+def differentiate(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, places: int, gelu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x (through its moments too), weight, bias and shortcut (without one: of no rows)."""
+    if x.is_cuda:
+        from hms_dist.model import norm_act_kernels
+
+        return norm_act_kernels.backward(grad, x, weight, bias, mean, rstd, shortcut, keep, places, gelu)
+    return plain_backward(grad, x, weight, bias, mean, rstd, shortcut, keep, places, gelu)
+
+
+def _apply_shapes(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _backward_shapes(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
-    return x.new_empty(x.shape), torch.empty_like(weight), torch.empty_like(weight), d_shortcut
+    return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias), d_shortcut
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, weight, bias, shortcut, keep, ctx.places, _, ctx.gelu = inputs
-    ctx.save_for_backward(x, weight, bias, shortcut, keep, *output[1:])
-    ctx.mark_non_differentiable(*output[1:])
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.places, ctx.gelu = inputs
+    ctx.save_for_backward(*tensors)
 
 
-def _differentiate(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, bias, shortcut, keep, mean, rstd = ctx.saved_tensors
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
     d_x, d_weight, d_bias, d_shortcut = torch.ops.hms_dist.norm_act_backward(
-        grad.contiguous(), x, weight, bias, shortcut, keep, mean, rstd, ctx.places, ctx.gelu
+        grad.contiguous(), *tensors, ctx.places, ctx.gelu
     )
-    return d_x, d_weight, d_bias, None if shortcut is None else d_shortcut, None, None, None, None
+    return d_x, d_weight, d_bias, None, None, None if tensors[5] is None else d_shortcut, None, None, None
 
 
-torch.library.register_autograd("hms_dist::norm_act", _differentiate, setup_context=_setup)
+operator("norm_moments", _moments, _moments_shapes)
+operator("norm_act", apply, _apply_shapes, _differentiate, _setup)
+operator("norm_act_backward", differentiate, _backward_shapes)
 
 
-def plain_forward(
-    x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, places: int, eps: float,
-    gelu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def plain_apply(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    places: int, gelu: bool,
+) -> Tensor:  # fmt: skip
     """The operator's arithmetic: the reference of the kernels, on any device."""
-    wide = x.to(weight.dtype)
-    variance, mean = torch.var_mean(wide, dim=0, correction=0)
-    rstd = (variance + eps).rsqrt()
-    result = _before_gelu((wide - mean) * rstd, weight, bias, shortcut, _scale(keep, places))
-    return (functional.gelu(result) if gelu else result).to(x.dtype), mean, rstd
+    unit = (x.to(weight.dtype) - mean) * rstd
+    result = _before_gelu(unit, weight, bias, shortcut, _scale(keep, places))
+    return (functional.gelu(result) if gelu else result).to(x.dtype)
 
 
 def plain_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, mean: Tensor,
-    rstd: Tensor, places: int, gelu: bool,
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, places: int, gelu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients' arithmetic."""
     unit = (x.to(weight.dtype) - mean) * rstd

@@ -1,4 +1,4 @@
-"""The operator of `norm_act` on a GPU: two Triton kernels forward, two backward, none of which writes what it can redo.
+"""The operators of `norm_act` on a GPU: Triton kernels, none of which writes what another can compute again.
 
 Rows of few channels are read several at once as one wide row, so that neighbouring threads read neighbouring bytes.
 A program takes a stripe of rows in a block of columns and keeps the channels' parameters in registers. Sums over rows
@@ -16,40 +16,48 @@ ROWS_A_PROGRAM = 128
 """Rows of an elementwise program."""
 NUM_STRIPES = 512
 """Programs that share a column block's sums."""
-Parts = tuple[Tensor, Tensor, Tensor]
+MOST_FOLDED = 8
+"""Rows that are read as one, at most."""
+BLOCK_CHANNELS = 16
+"""Channels whose stripes a program sums up."""
 
 
-def forward(
-    x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, places: int, eps: float,
-    gelu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Output, mean and 1 / standard deviation of each channel, float32."""
-    fold = _fold(x, places)
-    rows, columns = len(x) // fold, x.shape[1] * fold
+def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of each channel, float32."""
+    x = x.contiguous()
+    fold, rows, columns = _wide(x)
     stripe = _stripe(rows)
     sums = x.new_empty(2, triton.cdiv(rows, stripe), columns, dtype=torch.float32)
     grid = (triton.cdiv(rows, stripe), triton.cdiv(columns, BLOCK_COLUMNS))
     _sums_kernel[grid](x, sums, rows, columns, CHANNELS=x.shape[1], STRIPE=stripe, **_tile())
-    first, second = _by_channel(sums, fold) / len(x)
-    mean = x[0].double() + first
-    rstd = ((second - first * first).clamp(min=0) + eps).rsqrt().float()
-    mean = mean.float()
+    mean, rstd = (x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+    _over_stripes(sums, x, mean, rstd, eps, fold, is_moments=True)
+    return mean, rstd
+
+
+def apply(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    places: int, gelu: bool,
+) -> Tensor:  # fmt: skip
+    """The output."""
+    x, shortcut = x.contiguous(), None if shortcut is None else shortcut.contiguous()
+    fold, rows, columns = _wide(x, places if keep is not None else None)
     out = torch.empty_like(x)
-    grid = (triton.cdiv(rows, ROWS_A_PROGRAM), grid[1])
+    grid = (triton.cdiv(rows, ROWS_A_PROGRAM), triton.cdiv(columns, BLOCK_COLUMNS))
     _apply_kernel[grid](
         *(x, weight, bias, mean, rstd, _or(shortcut, x), _or(keep, mean), out, rows, columns, places // fold),
         CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, gelu), **_tile(),
     )  # fmt: skip
-    return out, mean, rstd
+    return out
 
 
 def backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, shortcut: Tensor | None, keep: Tensor | None, mean: Tensor,
-    rstd: Tensor, places: int, gelu: bool,
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, places: int, gelu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, weight, bias and shortcut, in their types."""
-    fold = _fold(x, places)
-    rows, columns = len(x) // fold, x.shape[1] * fold
+    grad, x, shortcut = grad.contiguous(), x.contiguous(), None if shortcut is None else shortcut.contiguous()
+    fold, rows, columns = _wide(x, places if keep is not None else None)
     stripe = _stripe(rows)
     sums = x.new_empty(2, triton.cdiv(rows, stripe), columns, dtype=torch.float32)
     d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
@@ -59,7 +67,8 @@ def backward(
     _backward_sums_kernel[grid](
         *(grad, x, *norm, d_shortcut, sums, rows, columns, places // fold), STRIPE=stripe, **kind
     )
-    d_bias, d_weight = (both.float() for both in _by_channel(sums, fold))
+    d_bias, d_weight = (x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
+    _over_stripes(sums, x, d_bias, d_weight, 0.0, fold, is_moments=False)
     d_x = torch.empty_like(x)
     grid = (triton.cdiv(rows, ROWS_A_PROGRAM), grid[1])
     done = shortcut is not None  # the slope of GELU is in the gradient of the shortcut already
@@ -70,21 +79,28 @@ def backward(
     return d_x, d_weight.to(weight.dtype), d_bias.to(bias.dtype), d_shortcut
 
 
-def _fold(x: Tensor, places: int) -> int:
-    """How many rows are read as one: until they fill whole column blocks, if the pictures' sizes allow."""
+def _wide(x: Tensor, places: int | None = None) -> tuple[int, int, int]:
+    """How many rows are read as one, rows and columns then: until they fill whole blocks, within one picture's rows."""
+    most = len(x) if places is None else places
     fold = 1
-    while x.shape[1] * fold % BLOCK_COLUMNS and fold < 8 and places % (2 * fold) == 0:
+    while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and most % (2 * fold) == 0:
         fold *= 2
-    return fold
+    return fold, len(x) // fold, x.shape[1] * fold
+
+
+def _over_stripes(
+    sums: Tensor, x: Tensor, first: Tensor, second: Tensor, eps: float, fold: int, *, is_moments: bool
+) -> None:
+    """Both sums of each channel, or the moments that they give, into `first` and `second`."""
+    channels, parts = x.shape[1], sums.shape[1] * fold
+    _over_stripes_kernel[(triton.cdiv(channels, BLOCK_CHANNELS),)](
+        *(sums, x, first, second, parts, channels, 1 / len(x), eps),
+        MOMENTS=is_moments, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS, NUM=triton.cdiv(parts, 64) * 64,
+    )  # fmt: skip
 
 
 def _stripe(rows: int) -> int:
     return max(BLOCK_ROWS, triton.cdiv(triton.cdiv(rows, NUM_STRIPES), BLOCK_ROWS) * BLOCK_ROWS)
-
-
-def _by_channel(sums: Tensor, fold: int) -> Tensor:
-    """Both sums of each channel, float64 (2, channels)."""
-    return sums.view(2, sums.shape[1] * fold, -1).sum(1, dtype=torch.float64)
 
 
 def _kind(shortcut: Tensor | None, keep: Tensor | None, gelu: bool) -> dict[str, bool]:
@@ -133,6 +149,31 @@ def _sums_kernel(
     at = sums + tl.program_id(0) * columns + column
     tl.store(at, tl.sum(first, axis=0), mask=inside)
     tl.store(at + tl.num_programs(0) * columns, tl.sum(second, axis=0), mask=inside)
+
+
+@triton.jit
+def _over_stripes_kernel(
+    sums, x, first, second, parts, channels, share, eps,
+    MOMENTS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, NUM: tl.constexpr,
+):  # fmt: skip
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < channels
+    one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+    other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+    for start in range(0, NUM, BLOCK_P):
+        part = start + tl.arange(0, BLOCK_P)
+        here = (part < parts)[:, None] & inside[None, :]
+        at = sums + part[:, None] * channels + channel[None, :]
+        one += tl.load(at, mask=here, other=0.0).to(tl.float64)
+        other += tl.load(at + parts * channels, mask=here, other=0.0).to(tl.float64)
+    one_sum, other_sum = tl.sum(one, axis=0), tl.sum(other, axis=0)
+    if MOMENTS:  # sums of x - x[0] and of its square
+        apart = one_sum * share
+        variance = tl.maximum(other_sum * share - apart * apart, 0.0)
+        one_sum = tl.load(x + channel, mask=inside, other=0.0).to(tl.float64) + apart
+        other_sum = 1.0 / tl.sqrt(variance + eps)
+    tl.store(first + channel, one_sum.to(tl.float32), mask=inside)
+    tl.store(second + channel, other_sum.to(tl.float32), mask=inside)
 
 
 @triton.jit

@@ -1,8 +1,9 @@
 """timm's TinyViT with blocks made for large pictures on a GPU: same parameters, same names, same results.
 
-Attention computes no padding and copies no windows (`window_attention`); what stands between convolutions is one
-operator (`norm_act`); 1 x 1 convolutions, and the first one of the stem, are products of matrices on channels-last
-pictures. Where an operator cannot be used, a block computes as timm's own does.
+Attention computes no padding and copies no windows (`window_attention`). What stands between convolutions is one
+operator (`norm_act`), together with the next convolution where there is one (`norm_conv`). 1 x 1 convolutions, and the
+first one of the stem, are products of matrices on channels-last pictures. Where an operator cannot be used, a block
+computes as timm's own does.
 """
 
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model.norm_act import norm_act
+from hms_dist.model.norm_conv import norm_conv
 from hms_dist.model.window_attention import window_attention
 
 HEAD_DIMS = (16, 32, 64, 128)
@@ -65,8 +67,8 @@ class Stem(PatchEmbed):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
         if not is_fused(x, self.conv1.bn):
             return super().forward(x)
-        x = norm_act(strided_product(self.conv1.conv, x), self.conv1.bn, gelu=True)
-        return norm_act(self.conv2.conv(x), self.conv2.bn, gelu=False)
+        x = strided_product(self.conv1.conv, x)
+        return norm_act(norm_conv(x, self.conv1.bn, self.conv2.conv), self.conv2.bn, gelu=False)
 
 
 class Bottleneck(MBConv):  # type: ignore[misc]
@@ -76,11 +78,11 @@ class Bottleneck(MBConv):  # type: ignore[misc]
         """The block's output, in the shape of `x`."""
         if not is_fused(x, self.conv1.bn):
             return super().forward(x)
-        wide = norm_act(product(self.conv1.conv, x), self.conv1.bn, gelu=True)
-        wide = norm_act(self.conv2.conv(wide), self.conv2.bn, gelu=True)
+        wide = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv)
+        narrow = norm_conv(wide, self.conv2.bn, self.conv3.conv)
         is_sure = isinstance(self.drop_path, nn.Identity)
-        keep = None if is_sure else self.drop_path(wide.new_ones(len(x), 1, 1, 1))
-        return norm_act(product(self.conv3.conv, wide), self.conv3.bn, gelu=True, shortcut=x, keep=keep)
+        keep = None if is_sure else self.drop_path(narrow.new_ones(len(x), 1, 1, 1))
+        return norm_act(narrow, self.conv3.bn, gelu=True, shortcut=x, keep=keep)
 
 
 class Merging(PatchMerging):  # type: ignore[misc]
@@ -90,12 +92,16 @@ class Merging(PatchMerging):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2)."""
         if not is_fused(x, self.conv1.bn):
             return super().forward(x)
-        x = norm_act(product(self.conv1.conv, x), self.conv1.bn, gelu=True)
-        x = norm_act(self.conv2.conv(x), self.conv2.bn, gelu=True)
-        return norm_act(product(self.conv3.conv, x), self.conv3.bn, gelu=False)
+        x = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv)
+        return norm_act(norm_conv(x, self.conv2.bn, self.conv3.conv), self.conv3.bn, gelu=False)
 
 
-BLOCKS = {TinyVitBlock: WindowBlock, PatchEmbed: Stem, MBConv: Bottleneck, PatchMerging: Merging}
+BLOCKS: dict[type[nn.Module], Any] = {
+    TinyVitBlock: WindowBlock,
+    PatchEmbed: Stem,
+    MBConv: Bottleneck,
+    PatchMerging: Merging,
+}
 """timm's class -> ours."""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hms_dist.model.operators import operator
 from hms_dist.model.window_bias import by_rows, of_padding
 
 
@@ -67,7 +68,6 @@ def window_attention(qkv: Tensor, table: Tensor, padding: Tensor, size: int) -> 
     return out
 
 
-@torch.library.custom_op("hms_dist::window_attention", mutates_args=())
 def _forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Output, and ln sum exp of each query's scores (batch, heads, height, width)."""
     if qkv.is_cuda:
@@ -77,14 +77,12 @@ def _forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size:
     return plain_forward(qkv, bias, padding, pad_bias, size)
 
 
-@_forward.register_fake
-def _(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _forward_shapes(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
     batch, height, width, heads, _, dims = qkv.shape
     lse = qkv.new_empty(batch, heads, height, width, dtype=torch.promote_types(qkv.dtype, torch.float32))
     return qkv.new_empty(batch, height, width, heads, dims), lse
 
 
-@torch.library.custom_op("hms_dist::window_attention_backward", mutates_args=())
 def _backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,8 +94,7 @@ def _backward(
     return plain_backward(grad, qkv, bias, padding, pad_bias, out, lse, size)
 
 
-@_backward.register_fake
-def _(
+def _backward_shapes(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     like = (
@@ -116,7 +113,8 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ..
     return (*torch.ops.hms_dist.window_attention_backward(grad.contiguous(), *ctx.saved_tensors, ctx.size), None)
 
 
-torch.library.register_autograd("hms_dist::window_attention", _differentiate, setup_context=_setup)
+operator("window_attention", _forward, _forward_shapes, _differentiate, _setup)
+operator("window_attention_backward", _backward, _backward_shapes)
 
 
 def plain_forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hms_dist.model.norm_act import norm_act, plain_backward, plain_forward
+from hms_dist.model.norm_act import norm_act, plain_apply, plain_backward
 
 SHAPES = [(3, 48, 6, 8), (2, 96, 5, 7), (4, 384, 4, 6), (2, 7, 3, 5), (3, 192, 6, 4), (2, 576, 4, 4)]
 """Pictures: rows that are read several at once, alone, and with columns that do not fill a block."""
@@ -60,8 +60,10 @@ def test_the_operator_keeps_torchs_rules() -> None:
     x, added = (torch.randn(12, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     weight, bias = (torch.randn(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     keep = torch.rand(2, dtype=torch.float64)
+    moments = torch.ops.hms_dist.norm_moments(x.detach(), weight.detach(), 1e-5)
+    torch.library.opcheck(torch.ops.hms_dist.norm_moments.default, (x.detach(), weight.detach(), 1e-5))
     for shortcut, dropped in ((None, None), (added, keep)):
-        arguments = (x, weight, bias, shortcut, dropped, 6, 1e-5, True)
+        arguments = (x, weight, bias, *moments, shortcut, dropped, 6, True)
         torch.library.opcheck(torch.ops.hms_dist.norm_act.default, arguments)
 
 
@@ -80,13 +82,16 @@ def test_the_kernels_compute_the_plain_arithmetic(
     x, added, grad = (torch.randn(batch * places, channels, device="cuda").add(2).to(dtype) for _ in range(3))
     weight, bias = (torch.randn(channels, device="cuda") for _ in range(2))
     keep = torch.rand(batch, device="cuda").round() * 1.25 if drop else None
-    given = (x, weight, bias, added if shortcut else None, keep)
-    outputs = norm_act_kernels.forward(*given, places, 1e-5, gelu)
-    found = (*outputs, *norm_act_kernels.backward(grad, *given, *outputs[1:], places, gelu))
+    moments = norm_act_kernels.moments(x, 1e-5)
+    variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+    given = (x, weight, bias, *moments, added if shortcut else None, keep)
+    found = (*moments, norm_act_kernels.apply(*given, places, gelu))
+    found += norm_act_kernels.backward(grad, *given, places, gelu)
     exact = [None if tensor is None else tensor.double() for tensor in given]
-    wanted_outputs = plain_forward(*exact, places, 1e-5, gelu)  # type: ignore[arg-type]
-    wanted = (*wanted_outputs, *plain_backward(grad.double(), *exact, *wanted_outputs[1:], places, gelu))  # type: ignore[arg-type]
-    names = ("out", "mean", "rstd", "x", "weight", "bias", "shortcut")
+    exact[3:5] = mean, (variance + 1e-5).rsqrt()
+    wanted = (*exact[3:5], plain_apply(*exact, places, gelu))  # type: ignore[arg-type]
+    wanted += plain_backward(grad.double(), *exact, places, gelu)  # type: ignore[arg-type]
+    names = ("mean", "rstd", "out", "x", "weight", "bias", "shortcut")
     for name, ours, theirs in zip(names, found, wanted, strict=True):
         assert ours.shape == theirs.shape, name
         if theirs.numel():
@@ -100,7 +105,6 @@ def test_the_kernels_sum_many_rows_far_from_zero() -> None:
     from hms_dist.model import norm_act_kernels
 
     x = torch.randn(400_000, 96, device="cuda") + 1000
-    weight, bias = torch.ones(96, device="cuda"), torch.zeros(96, device="cuda")
-    _, mean, rstd = norm_act_kernels.forward(x, weight, bias, None, None, 400_000, 0.0, False)
+    mean, rstd = norm_act_kernels.moments(x, 0.0)
     assert torch.allclose(mean.double(), x.double().mean(0), rtol=1e-6)
     assert torch.allclose(rstd.double(), 1 / x.double().std(0, correction=0), rtol=1e-4)
