@@ -80,7 +80,8 @@ def efficientnet(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def equalities(options: argparse.Namespace) -> Iterator[Row]:
-    """Relative distances from timm in float32, without drop-path; then two loss curves with it."""
+    """Relative distances from timm in float32 proper, without drop-path; then two loss curves with it."""
+    torch.backends.cudnn.allow_tf32 = False
     images, targets = data(2)
     exact = gradients(model_of("timm eager", drop_path_rate=0.0), images, targets)
     for own in (True, False):

@@ -22,18 +22,17 @@ from hms_dist.train.folder.record import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 EQUAL = ["--config", "configs/train/proof_efficientnet.yaml", "--global_batch", "32", "--group_size", "16"]
-WEAK = ["--config", "configs/train/sixteenth_place.yaml", "--model.weights", "none", "--epochs", "1", "--ema.decay"]
-WEAK += [
-    "null",
-    "--ema.warmup",
-    "false",
-    "--ema.every",
-    "step",
+WEAK = [
+    "--config",
+    "configs/train/sixteenth_place.yaml",
+    "--model.weights",
+    "none",
+    "--epochs",
+    "1",
     "--selection.rule",
     "all",
-    "--selection.min_votes",
-    "1",
 ]
+WEAK += ["--selection.min_votes", "1", "--ema.decay", "null", "--ema.warmup", "false", "--ema.every", "step"]
 ROWS_A_RANK, WARM_UP_STEPS = 24, 10
 
 
@@ -43,13 +42,14 @@ def main() -> None:
     parser.add_argument("shards", type=Path, help="a shard set of configs/render/sixteenth_place.yaml")
     parser.add_argument("out", type=Path, help="folder for the runs")
     parser.add_argument("--ranks", type=int, nargs=2, default=[1, 2], help="the two worlds")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--epochs", type=int, default=4, help="of the runs whose final KL is compared")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}", flush=True)
     found = {}
-    for name, part in {"weak_scaling": weak_scaling, "equality": equality, "final": final}.items():
-        found[name] = part(given)
+    for name in given.parts:
+        found[name] = PARTS[name](given)
         print(name, json.dumps(found[name], indent=2), flush=True)
     if given.json:
         write_json(given.json, found)
@@ -90,6 +90,9 @@ def final(given: argparse.Namespace) -> dict[str, Any]:
     few, many = given.ranks
     seeds = {seed: best(train(given, f"final-{seed}", few, [*words, "--seed", str(seed)])) for seed in (0, 1)}
     return {"by_seed": seeds, f"seed 0 on {many}": best(train(given, f"final-0-{many}", many, [*words, "--seed", "0"]))}
+
+
+PARTS = {"weak_scaling": weak_scaling, "equality": equality, "final": final}
 
 
 def best(run: Path) -> float:

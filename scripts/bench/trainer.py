@@ -1,0 +1,119 @@
+"""What the whole trainer costs beside a bare step: loader, canvas, augmentation, averages and records, on one GPU.
+
+python scripts/bench/trainer.py OUT [--tasks tiny_vit efficientnet] [--num_recordings 400] [--json FILE]
+Trains for real with torch.compile (train.py under torchrun), reads images a second and the share of waiting for data
+from metrics.jsonl, and compares with steps of the same model on one batch that stays on the GPU: this project's blocks
+for TinyViT, timm + torch.compile for EfficientNet-B0. Shard sets of simulated recordings are made in OUT.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import timm
+import torch
+from model import data, model_of, on_gpu, stepper, timed
+
+from hms_dist.files import write_json
+from hms_dist.train.folder.record import read_metrics
+
+REPOSITORY = Path(__file__).parents[2]
+WARM_UP_STEPS = 15
+COMMON = ["--model.weights", "none", "--fold", "none", "--compile_mode", "default", "--channels_last", "true"]
+COMMON += ["--precision", "bf16", "--log_every", "5", "--reader_threads", "4"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe, and the batch that is its step and its group."""
+
+    render: str
+    train: str
+    batch: int
+    epochs: int
+    words: tuple[str, ...] = ()
+
+
+TASKS = {
+    "efficientnet": Task("public_baseline", "public_baseline", 128, 12, ("--flip_probability", "0.5")),
+    "tiny_vit": Task(
+        "sixteenth_place", "sixteenth_place", 32, 2, ("--selection.rule", "all", "--selection.min_votes", "1")
+    ),
+}
+
+
+def main() -> None:
+    """Measure each task, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--num_recordings", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    given = parser.parse_args()
+    found: dict[str, dict[str, float]] = {}
+    print("| task | batch | bare step, images/s | trainer, images/s | trainer / bare | waiting for data |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name in given.tasks:
+        shards = made(given, TASKS[name].render)
+        row = found[name] = {**trained(given.out / f"run-{name}", TASKS[name], shards), "bare": bare(name)}
+        row["ratio"] = row["images_per_s"] / row["bare"]
+        cells = f"{row['bare']:.1f} | {row['images_per_s']:.1f} | {row['ratio']:.3f} | {row['data_wait_share']:.2%}"
+        print(f"| {name} | {TASKS[name].batch} | {cells} |", flush=True)
+    if given.json:
+        write_json(given.json, {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "tasks": found})
+
+
+def made(given: argparse.Namespace, recipe: str) -> Path:
+    """The shard set of a render recipe, from recordings that all tasks share."""
+    recordings, shards = given.out / "data", given.out / recipe
+    workers = ["--workers", str(given.workers)]
+    if not (recordings / "train.csv").exists():
+        verb("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
+    verb("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
+    return shards
+
+
+def verb(*words: object) -> None:
+    """One command of hms-dist."""
+    run([sys.executable, "-m", "hms_dist", *map(str, words)], threads=1)
+
+
+def trained(out: Path, task: Task, shards: Path) -> dict[str, float]:
+    """Medians over the logged stretches of a run, after the first steps."""
+    words = ["--config", f"configs/train/{task.train}.yaml", *COMMON, *task.words, "--epochs", str(task.epochs)]
+    words += ["--global_batch", str(task.batch), "--group_size", str(task.batch)]
+    words += ["--shards", str(shards), "--out", str(out)]
+    run([sys.executable, "-m", "torch.distributed.run", "--standalone", "train.py", *words], threads=4)
+    lines = [line for line in read_metrics(out) if "images_per_s" in line and line["step"] > WARM_UP_STEPS]
+    return {name: median(line[name] for line in lines) for name in ("images_per_s", "data_wait_share")}
+
+
+def run(command: list[str], threads: int) -> None:
+    """Run a command in the checkout; if it fails, so does the bench, with the end of its errors."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {done.stderr[-3000:]}")
+
+
+def bare(name: str) -> float:
+    """Images a second of steps on one batch."""
+    batch = TASKS[name].batch
+    if name == "tiny_vit":
+        model, inputs = model_of("hms_dist + compile"), data(batch)
+    else:
+        model = on_gpu(timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=6))
+        model.compile()
+        inputs = data(batch, 512, 512)
+    row: dict[str, Any] = timed(stepper(model, *inputs), batch)
+    return float(row["images/s"])
+
+
+if __name__ == "__main__":
+    main()
