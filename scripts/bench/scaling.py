@@ -22,16 +22,8 @@ from hms_dist.train.folder.record import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 EQUAL = ["--config", "configs/train/proof_efficientnet.yaml", "--global_batch", "32", "--group_size", "16"]
-WEAK = [
-    "--config",
-    "configs/train/sixteenth_place.yaml",
-    "--model.weights",
-    "none",
-    "--epochs",
-    "1",
-    "--selection.rule",
-    "all",
-]
+WEAK = ["--config", "configs/train/sixteenth_place.yaml", "--model.weights", "none", "--epochs", "1"]
+WEAK += ["--selection.rule", "all"]
 WEAK += ["--selection.min_votes", "1", "--ema.decay", "null", "--ema.warmup", "false", "--ema.every", "step"]
 ROWS_A_RANK, WARM_UP_STEPS = 24, 10
 
