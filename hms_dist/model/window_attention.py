@@ -135,8 +135,8 @@ def plain_backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients' arithmetic, after FlashAttention-2 (Dao, 2023), with the padded key beside the real ones."""
-    d_qkv = torch.empty_like(qkv)
-    d_bias, d_padding, d_pad_bias = (torch.zeros_like(tensor) for tensor in (bias, padding, pad_bias))
+    d_qkv = qkv.new_empty(qkv.shape)
+    d_bias, d_padding, d_pad_bias = (tensor.new_zeros(tensor.shape) for tensor in (bias, padding, pad_bias))
     scale = qkv.shape[-1] ** -0.5
     for part in window_classes(qkv.shape[1], qkv.shape[2], size):
         query, key, value = _tokens(qkv, part).unbind(-2)

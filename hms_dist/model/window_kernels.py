@@ -51,10 +51,13 @@ def backward(
     """Gradients of qkv, bias, padding and pad_bias, in their types."""
     batch, height, width, heads, _, dims = qkv.shape
     qkv, padding = qkv.contiguous(), padding.contiguous()
+    grad, out, lse = grad.contiguous(), out.contiguous(), lse.contiguous()
     d_qkv = torch.empty_like(qkv)
     d_query = torch.empty_like(out, dtype=torch.float32)
     delta = torch.empty_like(lse)
-    d_bias, d_padding, d_pad_bias = (torch.zeros_like(t, dtype=torch.float32) for t in (bias, padding, pad_bias))
+    d_bias, d_padding, d_pad_bias = (
+        tensor.new_zeros(tensor.shape, dtype=torch.float32) for tensor in (bias, padding, pad_bias)
+    )
     twos, pad_twos = _in_twos(bias, qkv.dtype), _in_twos(pad_bias, torch.float32)
     _delta_kernel[(triton.cdiv(height * width, BLOCK_TOKENS) * heads * batch,)](
         *(qkv, padding, pad_twos, out, lse, grad, delta, d_query, d_padding, d_pad_bias),

@@ -1,10 +1,12 @@
 """The exchanged blocks against timm's: names, outputs, gradients, drop-path and the two modes."""
 
 import copy
+from collections.abc import Callable, Sequence
 
 import pytest
 import timm
 import torch
+from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock
 from torch import Tensor, nn
 
 from hms_dist.model import tiny_vit
@@ -88,6 +90,31 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
     images, grad = torch.randn(2, 1, 64, 72), torch.randn(2, 6)
     wanted, found = results(model, images, grad), results(fast, images, grad)
     assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("everywhere")
+def test_compiled_blocks_get_and_give_memory_as_it_was_traced() -> None:
+    """The compiler chooses the order of tensors between operators, unless told; on a CPU as on a GPU."""
+    modules = nn.Sequential(MBConv(8, 8, 2.0, nn.GELU, 0.0), PatchMerging(8, 32, nn.GELU))
+    block = TinyVitBlock(32, 2, window_size=4)
+    for parameter in [*modules.parameters(), *block.parameters()]:
+        nn.init.normal_(parameter, std=0.3)
+
+    def forward(modules: nn.Module, block: nn.Module, x: Tensor) -> Tensor:
+        return block(modules(x).permute(0, 2, 3, 1))
+
+    def results_of(run: Callable[..., Tensor], parts: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+        out = run(*parts, x)
+        leaves = [parameter for part in parts for parameter in part.parameters()]
+        return [out, *torch.autograd.grad(out.square().sum(), leaves)]
+
+    x = torch.randn(2, 8, 18, 26)
+    wanted = results_of(forward, [copy.deepcopy(part).double() for part in (modules, block)], x.double())
+    fast = nn.ModuleList([modules, block])
+    found = results_of(torch.compile(forward), list(fast_blocks(fast)), x)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert (ours - theirs).norm() < 1e-4 * theirs.norm() + 1e-3
 
 
 @pytest.fixture
