@@ -74,19 +74,23 @@ runs() { # whether the daemon $2 of the pid file $1 runs; a killed one may still
     [[ $(ps --no-headers -o comm=,stat= -p "$pid" | tr -s ' ') =~ ^$2\ [^Z] ]]
 }
 
+daemon() { # command line of a daemon, which goes into the background by itself, and soon
+    timeout 20 "$@" || fail "$1 did not start (exit code $?); see $folder/logs"
+}
+
 start_daemons() {
-    runs munged munged || munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
+    runs munged munged || daemon munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
         --pid-file="$folder/munged.pid" --log-file="$folder/logs/munged.log" --seed-file="$folder/munge/seed"
-    runs slurmctld slurmctld || slurmctld -f "$folder/slurm.conf"
+    runs slurmctld slurmctld || daemon slurmctld -f "$folder/slurm.conf"
     local node
     for node in n1 n2; do
-        runs "slurmd-$node" slurmd || slurmd -f "$folder/slurm.conf" -N "$node"
+        runs "slurmd-$node" slurmd || daemon slurmd -f "$folder/slurm.conf" -N "$node"
     done
 }
 
 wait_for_nodes() {
     local until=$((SECONDS + LIMIT_S))
-    until [[ $(sinfo --noheader --format=%D --states=idle,mixed,allocated --responding 2>/dev/null) == 2 ]]; do
+    until [[ $(timeout 10 sinfo --noheader --format=%D --states=idle,mixed,allocated --responding 2>/dev/null) == 2 ]]; do
         ((SECONDS < until)) || fail "the nodes did not come up in $LIMIT_S s; see $folder/logs"
         sleep 0.2
     done

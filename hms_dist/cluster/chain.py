@@ -26,6 +26,8 @@ class Step:
 
     name: str
     """What the queue, the records and other steps call it."""
+    purpose: str = ""
+    """What it is for, in a line; said before it runs."""
     command: str
     """Words of hms-dist, split as a shell splits them. A word that names a list over which the step does not run
     stands once for each of its values."""
@@ -96,6 +98,7 @@ class Task:
     """Its place in the list of its step, from 0."""
     value: str | None
     """Its value of that list; None without one."""
+    purpose: str
     words: tuple[str, ...]
     makes: Path
     reads: tuple[Path, ...]
@@ -133,6 +136,7 @@ def _task(chain: Chain, step: Step, number: int, value: int | str | None, earlie
         step=step.name,
         number=number,
         value=None if value is None else str(value),
+        purpose=step.purpose,
         words=tuple(words),
         makes=Path(step.makes.format(**places)),
         reads=tuple(Path(text.format(**places)) for text in step.reads),

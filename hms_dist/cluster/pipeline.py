@@ -1,6 +1,7 @@
 """`hms-dist pipeline`: a chain of steps on this machine, in order, or one of its tasks as a job of a cluster."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ def run(command: Pipeline) -> None:
     if command.list:
         sys.stdout.write(listing(command, tasks))
         return
-    for task in _chosen(command, tasks):
+    chosen = _chosen(command, tasks)
+    for number, task in enumerate(chosen, 1):
+        LOG.info("%d of %d, %s%s", number, len(chosen), task.title, task.purpose and f": {task.purpose}")
         run_task(task, command)
 
 
@@ -62,14 +65,14 @@ def listing(command: Chain, tasks: dict[str, list[Task]]) -> str:
 def run_task(task: Task, chain: Chain) -> None:
     """Run the command of a task, unless it is done, and record it. Raises as `run`."""
     if is_done(task, chain.out):
-        LOG.info("%s: done already", task.title)
+        LOG.info("done already")
         return
     origin = made_from(task)
     if origin is None:
         raise UserError(f"step {task.title}: {_missing(task)}")
     task.makes.parent.mkdir(parents=True, exist_ok=True)
     words = [word.replace("{cpus}", str(num_cpus())) for word in task.words]
-    LOG.info("%s: hms-dist %s", task.title, " ".join(words))
+    LOG.info("hms-dist %s", shlex.join(words))
     with launched([sys.executable, "-m", "hms_dist", *words]) as process:
         pass
     if process.returncode:

@@ -13,6 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts/local_slurm.sh"
 
 
 @pytest.mark.slurm
+@pytest.mark.timeout(120)
 def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, repository, tmp_path):
     """Beside the Slurm of the other tests, which it leaves alone."""
     own = type(cluster)(tmp_path / "own", repository)
