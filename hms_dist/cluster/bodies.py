@@ -18,6 +18,10 @@ ask() { # again each second: a run that is still starting clears the file
 }
 """
 
+_ASK_COMMAND = r"""
+ask() { kill -TERM "$1" 2>/dev/null || true; }
+"""
+
 _REQUEUE_IF_ASKED = r"""
 if ((code)) && [[ $asked == yes ]]; then requeue; fi
 """
@@ -71,9 +75,7 @@ if ((code)) && [[ $asked == no ]] && lost; then requeue; fi
 RENDER = f"""
 data=$1 shards=$2
 shift 2
-{IDENTITY}{PREEMPTION}
-ask() {{ kill -TERM "$1" 2>/dev/null || true; }}
-
+{IDENTITY}{PREEMPTION}{_ASK_COMMAND}
 run "${{container[@]}}" hms-dist render --data "$data" --out "$shards" --workers "$SLURM_CPUS_PER_TASK" \\
     --job "$SLURM_ARRAY_TASK_ID/$slices" "$@"
 {_REQUEUE_IF_ASKED}exit "$code"
@@ -82,9 +84,10 @@ run "${{container[@]}}" hms-dist render --data "$data" --out "$shards" --workers
 FINISH = f"""
 shards=$1
 shift
-{IDENTITY}
-"${{container[@]}}" hms-dist finish --out "$shards"
-"${{container[@]}}" hms-dist verify --shards "$shards" "$@"
+{IDENTITY}{PREEMPTION}{_ASK_COMMAND}
+run "${{container[@]}}" hms-dist finish --out "$shards"
+((code)) || run "${{container[@]}}" hms-dist verify --shards "$shards" "$@"
+{_REQUEUE_IF_ASKED}exit "$code"
 """
 
 _TRAIN = f"""
@@ -123,9 +126,7 @@ step=$1
 shift
 {IDENTITY}
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
-{PREEMPTION}
-ask() {{ kill -TERM "$1" 2>/dev/null || true; }}
-
+{PREEMPTION}{_ASK_COMMAND}
 run "${{container[@]}}" hms-dist pipeline "$@" --step "$step" --task "${{SLURM_ARRAY_TASK_ID:-0}}"
 {_REQUEUE_IF_ASKED}exit "$code"
 """

@@ -46,9 +46,11 @@ class Step:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"steps.name: expected letters, digits and _, found '{self.name}'")
         try:
-            shlex.split(self.command)
+            words = shlex.split(self.command)
         except ValueError as error:
             raise ValueError(f"steps.command: that of step '{self.name}' cannot be split: {error}") from error
+        if not words:
+            raise ValueError(f"steps.command: that of step '{self.name}' is empty; expected words of hms-dist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class Chain:
                 raise ValueError(f"lists: '{name}' cannot name a list; choose another name")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"lists.{name}: expected different values, at least one, found {list(values)}")
+        if not self.steps:
+            raise ValueError("steps: expected at least one")
         known: set[str] = set()
         for step in self.steps:
             self._check(step, known)

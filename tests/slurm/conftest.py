@@ -71,7 +71,7 @@ class Cluster:
         """What the scheduler says of a job or an array's task."""
         return dict(re.findall(r"(\w+)=(\S*)", self.call("scontrol", "--oneliner", "show", "job", job)))
 
-    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = 150) -> None:
+    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = 200) -> None:
         """Wait until a condition holds; on failure, say everything that was logged."""
         began = time.monotonic()
         while not until():
@@ -79,7 +79,7 @@ class Cluster:
                 pytest.fail(f"waited {limit_s} s in vain\n{self.account(logs)}")
             time.sleep(0.2)
 
-    def end(self, job: str, logs: Path, limit_s: float = 150) -> dict[str, str]:
+    def end(self, job: str, logs: Path, limit_s: float = 200) -> dict[str, str]:
         """Wait for the end of a job, which must be a good one."""
         self.wait(lambda: self.show(job)["JobState"] in ENDED, logs, limit_s)
         found = self.show(job)
