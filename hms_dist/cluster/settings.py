@@ -120,7 +120,7 @@ class ClusterConfig:
     container: tuple[str, ...] = ()
     """Words before each of our commands, such as [apptainer, exec, --nv, hms.sif]; none: no container."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that the cluster's network needs, such as NCCL_SOCKET_IFNAME: ib0."""
+    """Variables that the cluster's network needs, such as NCCL_SOCKET_IFNAME: ib0; numbers in quotes."""
     warn_s: int = 300
     """Seconds before its end at which a job is warned. A step, a checkpoint and a requeue must fit into them."""
     max_restarts: int = 20
