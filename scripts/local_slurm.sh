@@ -3,8 +3,9 @@
 #   scripts/local_slurm.sh start [FOLDER]     then: source FOLDER/env
 #   scripts/local_slurm.sh stop  [FOLDER]
 # Everything it needs lies in FOLDER (default /tmp/hms-slurm): configuration, key, sockets, state, logs. It listens on
-# the loopback alone, beside a Slurm that the machine may have. `start` also brings back a daemon that was killed;
-# `stop` ends all jobs and removes FOLDER, after a crash too. LOCAL_SLURM_PORT moves its three ports (17000 to 17002).
+# the loopback alone, beside a Slurm that the machine may have. `start` also brings back a daemon that was killed and a
+# node that was drained; `stop` ends all jobs and removes FOLDER, after a crash too. LOCAL_SLURM_PORT moves its three
+# ports (17000 to 17002).
 set -euo pipefail
 
 PACKAGES="slurm-wlm munge"
@@ -88,10 +89,20 @@ start_daemons() {
     done
 }
 
-wait_for_nodes() {
-    local until=$((SECONDS + LIMIT_S))
-    until [[ $(timeout 10 sinfo --noheader --format=%D --states=idle,mixed,allocated --responding 2>/dev/null) == 2 ]]; do
+nodes() { # names of the nodes that sinfo finds with these options; none while the controller does not answer
+    timeout 10 sinfo --noheader --Node --format=%N "$@" 2>/dev/null || true
+}
+
+wait_for_nodes() { # both, in use or ready for it; what Slurm has drained after a mishap is put back
+    local until=$((SECONDS + LIMIT_S)) drained node
+    until
+        drained=$(nodes --states=drain)
+        [[ -z $drained && $(nodes --states=idle,mixed,allocated --responding | wc -l) == 2 ]]
+    do
         ((SECONDS < until)) || fail "the nodes did not come up in $LIMIT_S s; see $folder/logs"
+        for node in $drained; do
+            timeout 10 scontrol update NodeName="$node" State=RESUME || true
+        done
         sleep 0.2
     done
 }

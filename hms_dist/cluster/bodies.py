@@ -13,8 +13,8 @@ export OMP_NUM_THREADS=$threads
 """
 
 _ASK_RUN = r"""
-ask() { # again each second: a run that is still starting clears the file
-    [[ ! -d $run ]] || touch "$run/stop"
+ask() { # again each second: a run that is still starting clears the file. Not if another job owns the run.
+    ! grep -qs "\"job\": \"$job\".*\"attempt\": $attempt}" "$run/.claim" || touch "$run/stop"
 }
 """
 
@@ -97,7 +97,7 @@ shift 2
 
 _TRAIN_END = f"""
 run launch --shards "$shards" --out "$run" --reader_threads "$readers" "$@"
-rm -f "$run/stop"
+[[ $asked == no ]] || rm -f "$run/stop"
 {_REQUEUE_IF_ASKED}"""
 
 TRAIN_ONE_NODE = f'{_TRAIN}{_ONE_NODE}{_TRAIN_END}exit "$code"\n'
@@ -117,7 +117,7 @@ echo "$name: $log"
 exec >>"$log" 2>&1
 {_THREADS}{PREEMPTION}{_ASK_RUN}{_ONE_NODE}
 run launch --shards "$shards" --out "$run" --seed "$seed" --fold "$fold" --reader_threads "$readers" "$@"
-rm -f "$run/stop"
+[[ $asked == no ]] || rm -f "$run/stop"
 {_REQUEUE_IF_ASKED}exit "$code"
 """
 

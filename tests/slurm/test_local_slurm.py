@@ -19,8 +19,10 @@ def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, repo
     own = type(cluster)(tmp_path / "own", repository)
     assert own.start().returncode == 0
     before = _daemons(own)
+    own.call("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=mishap")
     assert own.start().returncode == 0
     assert _daemons(own) == before
+    assert not own.call("sinfo", "--noheader", "--states=drain").strip()
     own.call("sbatch", "--parsable", "--output=/dev/null", "--wrap", "srun sleep 600")
     until = time.monotonic() + 30
     while not own.processes(SLURM_JOB_NAME="wrap") and time.monotonic() < until:
