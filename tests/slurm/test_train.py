@@ -100,17 +100,23 @@ def test_warned_twice_in_mid_epoch_it_ends_as_if_never_warned(up, small_file, sh
     assert look(warned).job == f"{job}_1.2"
 
 
-def test_a_killed_rank_and_a_lost_node_cost_two_restarts_and_nothing_else(
+def test_a_warning_a_killed_rank_and_a_lost_node_cost_three_restarts_and_nothing_else(
     up, small_file, shard_set, two_nodes, tmp_path
 ):
-    """First the rank on the second node is killed, then n2 goes down with all that runs on it."""
+    """After the warning the rank on the second node is killed, then n2 goes down with all that runs on it."""
     out = tmp_path / "run"
     words = ("--config", small_file, "--precision", "float64", "--checkpoint_every", 3)
     job = up.submit("train", tmp_path / "logs", shard_set, out, *words)
-    up.wait(lambda: len(losses(out)) >= 4, tmp_path)
-    os.kill(up.training(SLURM_JOB_ID=job, SLURM_NODEID="1"), signal.SIGKILL)
+    up.wait(lambda: len(losses(out)) >= 2, tmp_path)
+    with up.asleep(up.training(SLURM_JOB_ID=job, SLURM_NODEID="0")):
+        up.call("scancel", "--signal=USR1", "--batch", job)
+        up.wait((out / "stop").exists, tmp_path)
     up.wait(lambda: up.show(job)["Restarts"] == "1", tmp_path)
-    up.wait(lambda: status(out)["state"] == "running" and len(losses(out)) >= 8, tmp_path)
+    assert status(out)["state"] == "stopped"
+    up.wait(lambda: status(out)["state"] == "running" and len(losses(out)) >= 6, tmp_path)
+    os.kill(up.training(SLURM_JOB_ID=job, SLURM_NODEID="1"), signal.SIGKILL)
+    up.wait(lambda: up.show(job)["Restarts"] == "2", tmp_path)
+    up.wait(lambda: status(out)["state"] == "running" and len(losses(out)) >= 9, tmp_path)
     on_n2 = up.processes(SLURM_JOB_ID=job, SLURM_NODEID="1")
     assert on_n2
     up.kill_daemons("n2")
@@ -119,7 +125,7 @@ def test_a_killed_rank_and_a_lost_node_cost_two_restarts_and_nothing_else(
             os.kill(pid, signal.SIGKILL)
     up.wait(lambda: up.show(job)["JobState"] != "RUNNING", tmp_path)
     up.start()
-    assert up.end(job, tmp_path)["Restarts"] == "2", up.account(tmp_path)
+    assert up.end(job, tmp_path)["Restarts"] == "3", up.account(tmp_path)
     assert losses(out) == losses(two_nodes)
     assert_same_weights(out, two_nodes)
 
