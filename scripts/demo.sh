@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The main job on simulated data, CPU only: recordings -> shards -> two ranks training -> predictions -> score -> report.
-# Writes everything into ./demo (made anew each time) and says at the end what it made and where.
+# Writes everything into ./demo (made anew each time) and says at the end what it made and where. One that was stopped
+# goes on by the line that calls hms-dist.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1
