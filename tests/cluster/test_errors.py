@@ -77,7 +77,7 @@ MISTAKES = {
     "a time in words": lambda d: sbatch("train", "--train.time", "a day"),
     "a warning longer than the job": lambda d: sbatch("train", "--train.time", "4"),
     "an option of sbatch without its dashes": lambda d: sbatch("train", "--options", "qos=long"),
-    "a variable with a space in its name": lambda d: sbatch("train", "--environment", '{"A B": 1}'),
+    "a variable with a space in its name": lambda d: sbatch("train", "--environment", '{"A B": "x"}'),
     "a job script that is not there": lambda d: sbatch("trian"),
 }
 
