@@ -1,10 +1,10 @@
 # make demo: the whole job on simulated data.  make test: lint, types, contracts, quick tests.
-# make test-slow: everything else that this machine can run.  make test-slurm: on a Slurm of its own (root, Debian).
+# make test-slow: everything else that this machine can run, a Slurm of its own included.
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := dev,fast,report,search,trackers,weights
 
-.PHONY: help setup demo test test-slow test-slurm lint clean
+.PHONY: help setup demo test test-slow lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -32,10 +32,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu and not slurm and not browser and not real_data"
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "(slow or gpu or browser or real_data) and not slurm"
-
-test-slurm: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or gpu or slurm or browser or real_data"
 
 clean:
 	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

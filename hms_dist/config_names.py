@@ -106,7 +106,7 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
 
 def _item_of(target: Any) -> Any:
     """What a tuple of any length holds, or an optional one; None for other annotations."""
-    for choice in (target, *typing.get_args(target)):
+    for choice in _choices(target):
         if typing.get_origin(choice) is tuple and typing.get_args(choice)[1:] == (Ellipsis,):
             return typing.get_args(choice)[0]
     return None
@@ -114,9 +114,14 @@ def _item_of(target: Any) -> Any:
 
 def _words_of(target: Any) -> list[Any]:
     """What may stand in place of a list: null, and words that the annotation names."""
-    either = typing.get_origin(target) in (typing.Union, types.UnionType)
-    choices = [one for one in typing.get_args(target) if either and typing.get_origin(one) is typing.Literal]
+    choices = [one for one in _choices(target) if one is not target and typing.get_origin(one) is typing.Literal]
     return ["null", *(word for choice in choices for word in typing.get_args(choice))]
+
+
+def _choices(target: Any) -> tuple[Any, ...]:
+    """What an annotation allows: the parts of a union, else itself."""
+    either = typing.get_origin(target) in (typing.Union, types.UnionType)
+    return typing.get_args(target) if either else (target,)
 
 
 def _check_items(node: Any, target: Any, where: str) -> None:

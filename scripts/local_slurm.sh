@@ -3,8 +3,9 @@
 #   scripts/local_slurm.sh start [FOLDER]     then: source FOLDER/env
 #   scripts/local_slurm.sh stop  [FOLDER]
 # Everything it needs lies in FOLDER (default /tmp/hms-slurm): configuration, key, sockets, state, logs. It listens on
-# the loopback alone, beside a Slurm that the machine may have. `start` also brings back a daemon that was killed;
-# `stop` ends all jobs and removes FOLDER, after a crash too. LOCAL_SLURM_PORT moves its three ports (17000 to 17002).
+# the loopback alone, beside a Slurm that the machine may have. `start` also brings back a daemon that was killed and a
+# node that was drained; `stop` ends all jobs and removes FOLDER, after a crash too. LOCAL_SLURM_PORT moves its three
+# ports (17000 to 17002).
 set -euo pipefail
 
 PACKAGES="slurm-wlm munge"
@@ -74,20 +75,34 @@ runs() { # whether the daemon $2 of the pid file $1 runs; a killed one may still
     [[ $(ps --no-headers -o comm=,stat= -p "$pid" | tr -s ' ') =~ ^$2\ [^Z] ]]
 }
 
+daemon() { # command line of a daemon, which goes into the background by itself, and soon
+    timeout 20 "$@" || fail "$1 did not start (exit code $?); see $folder/logs"
+}
+
 start_daemons() {
-    runs munged munged || munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
+    runs munged munged || daemon munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
         --pid-file="$folder/munged.pid" --log-file="$folder/logs/munged.log" --seed-file="$folder/munge/seed"
-    runs slurmctld slurmctld || slurmctld -f "$folder/slurm.conf"
+    runs slurmctld slurmctld || daemon slurmctld -f "$folder/slurm.conf"
     local node
     for node in n1 n2; do
-        runs "slurmd-$node" slurmd || slurmd -f "$folder/slurm.conf" -N "$node"
+        runs "slurmd-$node" slurmd || daemon slurmd -f "$folder/slurm.conf" -N "$node"
     done
 }
 
-wait_for_nodes() {
-    local until=$((SECONDS + LIMIT_S))
-    until [[ $(sinfo --noheader --format=%D --states=idle,mixed,allocated --responding 2>/dev/null) == 2 ]]; do
+nodes() { # names of the nodes that sinfo finds with these options; none while the controller does not answer
+    timeout 10 sinfo --noheader --Node --format=%N "$@" 2>/dev/null || true
+}
+
+wait_for_nodes() { # both, in use or ready for it; what Slurm has drained after a mishap is put back
+    local until=$((SECONDS + LIMIT_S)) drained node
+    until
+        drained=$(nodes --states=drain)
+        [[ -z $drained && $(nodes --states=idle,mixed,allocated --responding | wc -l) == 2 ]]
+    do
         ((SECONDS < until)) || fail "the nodes did not come up in $LIMIT_S s; see $folder/logs"
+        for node in $drained; do
+            timeout 10 scontrol update NodeName="$node" State=RESUME || true
+        done
         sleep 0.2
     done
 }

@@ -3,7 +3,7 @@
 # steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
 # Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
-set -euo pipefail
+set -eo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
     exit 2
@@ -13,6 +13,7 @@ if [[ ! -f train.py ]]; then
     exit 2
 fi
 source .venv/bin/activate
+set -u # not before: modules and conda use variables that are not set
 container=()
 
 # What a step asks for, by its `job`.
@@ -23,8 +24,9 @@ seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-pe
 batch() { # the script of every step
     cat <<'END'
 #!/usr/bin/env bash
-set -euo pipefail
+set -eo pipefail
 source .venv/bin/activate
+set -u # not before: modules and conda use variables that are not set
 container=()
 max_restarts=20
 
@@ -67,11 +69,20 @@ requeue() {
     # Not if it was cancelled, nor if the scheduler did it by itself: on a node that it has given up for lost, this
     # script may outlive its attempt.
     local seen
-    seen=$(scontrol --oneliner show job "$job")
+    seen=$(patiently scontrol --oneliner show job "$job")
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
-    scontrol requeue "$job"
+    patiently scontrol requeue "$job"
     exit 0
+}
+
+patiently() { # the scheduler may be away for a moment
+    local wait_s
+    for wait_s in 2 8 20 60; do
+        ! "$@" || return 0
+        sleep $wait_s
+    done
+    "$@"
 }
 
 ask() { kill -TERM "$1" 2>/dev/null || true; }
@@ -90,6 +101,16 @@ if [[ -z $left ]]; then
     exit
 fi
 
+jobs=$3/steps/jobs # the numbers of those that were submitted last
+queued=
+[[ ! -s $jobs ]] || queued=$(squeue --noheader --format=%F --jobs="$(paste -sd, "$jobs")" 2>/dev/null | sort -u) || true
+if [[ -n $queued ]]; then
+    echo "jobs of this chain are in the queue still; wait for them or scancel them:" $queued >&2
+    exit 2
+fi
+mkdir -p "$3/steps"
+: >"$jobs"
+
 declare -A ids # of the jobs submitted here, by step
 while read -r step job tasks after; do
     declare -n asked=$job
@@ -100,7 +121,12 @@ while read -r step job tasks after; do
         for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
         options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
     fi
-    id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}")
+    id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
+        before=$(paste -sd' ' "$jobs")
+        echo "step $step was refused by sbatch; mend that, and first scancel what waits for it: ${before:-nothing}" >&2
+        exit 1
+    }
     ids[$step]=${id%%;*}
+    echo "${ids[$step]}" >>"$jobs"
     echo "$step: job ${ids[$step]}"
 done <<<"$left"

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -107,6 +108,8 @@ class Street:
     """Numbers."""
     trees: tuple[int, ...] | Literal["all", "none"] = "all"
     """Numbers, or a word."""
+    lamps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Lists by name: one value, whatever it holds."""
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,7 @@ class Street:
         ("--numbers null --photos a", Street(photos=(Path("a"),), numbers=None)),
         ("--trees none", Street(trees="none")),
         ("--trees 1 2", Street(trees=(1, 2))),
+        ('--lamps {"a":[1,2]} --trees 1', Street(lamps={"a": (1, 2)}, trees=(1,))),
         ("--photos [a,b] --numbers=[5]", Street(photos=(Path("a"), Path("b")), numbers=(5,))),
     ],
 )

@@ -208,16 +208,6 @@ def _panel(desk):
     return desk.train("--canvas", canvas)
 
 
-@mistake("asking for the status of a folder without runs")
-def _status(desk):
-    return main(["status", str(desk.folder)])
-
-
-@mistake("an array with a seed twice")
-def _seeds_twice(desk):
-    return main(["sbatch", "seeds", "--seeds.seeds", "[1, 1]"])
-
-
 def test_the_table_and_the_tests_name_the_same_mistakes():
     assert set(TABLE) == set(MISTAKES)
 

@@ -13,9 +13,13 @@ export OMP_NUM_THREADS=$threads
 """
 
 _ASK_RUN = r"""
-ask() { # again each second: a run that is still starting clears the file
-    [[ ! -d $run ]] || touch "$run/stop"
+ask() { # again each second: a run that is still starting clears the file. Not if another job owns the run.
+    ! grep -qs "\"job\": \"$job\".*\"attempt\": $attempt}" "$run/.claim" || touch "$run/stop"
 }
+"""
+
+_ASK_COMMAND = r"""
+ask() { kill -TERM "$1" 2>/dev/null || true; }
 """
 
 _REQUEUE_IF_ASKED = r"""
@@ -71,9 +75,7 @@ if ((code)) && [[ $asked == no ]] && lost; then requeue; fi
 RENDER = f"""
 data=$1 shards=$2
 shift 2
-{IDENTITY}{PREEMPTION}
-ask() {{ kill -TERM "$1" 2>/dev/null || true; }}
-
+{IDENTITY}{PREEMPTION}{_ASK_COMMAND}
 run "${{container[@]}}" hms-dist render --data "$data" --out "$shards" --workers "$SLURM_CPUS_PER_TASK" \\
     --job "$SLURM_ARRAY_TASK_ID/$slices" "$@"
 {_REQUEUE_IF_ASKED}exit "$code"
@@ -82,9 +84,10 @@ run "${{container[@]}}" hms-dist render --data "$data" --out "$shards" --workers
 FINISH = f"""
 shards=$1
 shift
-{IDENTITY}
-"${{container[@]}}" hms-dist finish --out "$shards"
-"${{container[@]}}" hms-dist verify --shards "$shards" "$@"
+{IDENTITY}{PREEMPTION}{_ASK_COMMAND}
+run "${{container[@]}}" hms-dist finish --out "$shards"
+((code)) || run "${{container[@]}}" hms-dist verify --shards "$shards" "$@"
+{_REQUEUE_IF_ASKED}exit "$code"
 """
 
 _TRAIN = f"""
@@ -94,7 +97,7 @@ shift 2
 
 _TRAIN_END = f"""
 run launch --shards "$shards" --out "$run" --reader_threads "$readers" "$@"
-rm -f "$run/stop"
+[[ $asked == no ]] || rm -f "$run/stop"
 {_REQUEUE_IF_ASKED}"""
 
 TRAIN_ONE_NODE = f'{_TRAIN}{_ONE_NODE}{_TRAIN_END}exit "$code"\n'
@@ -114,7 +117,7 @@ echo "$name: $log"
 exec >>"$log" 2>&1
 {_THREADS}{PREEMPTION}{_ASK_RUN}{_ONE_NODE}
 run launch --shards "$shards" --out "$run" --seed "$seed" --fold "$fold" --reader_threads "$readers" "$@"
-rm -f "$run/stop"
+[[ $asked == no ]] || rm -f "$run/stop"
 {_REQUEUE_IF_ASKED}exit "$code"
 """
 
@@ -123,9 +126,7 @@ step=$1
 shift
 {IDENTITY}
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
-{PREEMPTION}
-ask() {{ kill -TERM "$1" 2>/dev/null || true; }}
-
+{PREEMPTION}{_ASK_COMMAND}
 run "${{container[@]}}" hms-dist pipeline "$@" --step "$step" --task "${{SLURM_ARRAY_TASK_ID:-0}}"
 {_REQUEUE_IF_ASKED}exit "$code"
 """

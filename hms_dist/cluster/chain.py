@@ -26,6 +26,8 @@ class Step:
 
     name: str
     """What the queue, the records and other steps call it."""
+    purpose: str = ""
+    """What it is for, in a line; said before it runs."""
     command: str
     """Words of hms-dist, split as a shell splits them. A word that names a list over which the step does not run
     stands once for each of its values."""
@@ -44,9 +46,11 @@ class Step:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"steps.name: expected letters, digits and _, found '{self.name}'")
         try:
-            shlex.split(self.command)
+            words = shlex.split(self.command)
         except ValueError as error:
             raise ValueError(f"steps.command: that of step '{self.name}' cannot be split: {error}") from error
+        if not words:
+            raise ValueError(f"steps.command: that of step '{self.name}' is empty; expected words of hms-dist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,8 @@ class Chain:
                 raise ValueError(f"lists: '{name}' cannot name a list; choose another name")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"lists.{name}: expected different values, at least one, found {list(values)}")
+        if not self.steps:
+            raise ValueError("steps: expected at least one")
         known: set[str] = set()
         for step in self.steps:
             self._check(step, known)
@@ -96,6 +102,7 @@ class Task:
     """Its place in the list of its step, from 0."""
     value: str | None
     """Its value of that list; None without one."""
+    purpose: str
     words: tuple[str, ...]
     makes: Path
     reads: tuple[Path, ...]
@@ -133,6 +140,7 @@ def _task(chain: Chain, step: Step, number: int, value: int | str | None, earlie
         step=step.name,
         number=number,
         value=None if value is None else str(value),
+        purpose=step.purpose,
         words=tuple(words),
         makes=Path(step.makes.format(**places)),
         reads=tuple(Path(text.format(**places)) for text in step.reads),

@@ -6,13 +6,16 @@ files that they name and that those name in turn, the same files read, and the f
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hms_dist.claims import Claim, Taken, await_death, claim
 from hms_dist.cluster.chain import Task
 from hms_dist.config_names import read_yaml
+from hms_dist.errors import UserError
 from hms_dist.files import digest, sha256_of, write_json
 
 RECORDS = "steps"
@@ -60,6 +63,22 @@ def note(task: Task, out: Path, origin: str | None) -> None:
     path = _record(task, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"words": task.words, **content(task, origin)})
+
+
+@contextmanager
+def claimed(task: Task, out: Path) -> Iterator[Claim]:
+    """Hold the claim of a task, so that nobody else does it at the same time. A dead owner's is waited out.
+
+    Raises UserError naming an owner that is alive.
+    """
+    path = _record(task, out).with_suffix(".claim")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        await_death(path)
+        with claim(path) as held:
+            yield held
+    except Taken as error:
+        raise UserError(f"step {task.title}: {error}; wait for its end, or choose another --out") from error
 
 
 def configurations(words: tuple[str, ...]) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""What jobs ask of sbatch, as option words: the same in a script's #SBATCH lines and on sbatch's command line."""
+"""What all scripts of a cluster say: the options of sbatch, in #SBATCH lines or on its command line, and the set-up."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,12 @@ def size_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
     }
     end = ["--requeue", f"--signal=B:USR1@{cluster.warn_s}"]
     return [*_words(size), *end, *cluster.options, *resources.options]
+
+
+def preparations(cluster: ClusterConfig) -> list[str]:
+    """Lines of shell before anything of ours runs; what loads modules may use variables that are not set."""
+    exports = [f"export {name}={shlex.quote(str(value))}" for name, value in cluster.environment.items()]
+    return [*cluster.setup, *exports, "set -u # not before: modules and conda use variables that are not set"]
 
 
 def shell_words(values: Sequence[object]) -> str:

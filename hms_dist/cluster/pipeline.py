@@ -1,12 +1,13 @@
 """`hms-dist pipeline`: a chain of steps on this machine, in order, or one of its tasks as a job of a cluster."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hms_dist.cluster.chain import Chain, Task, tasks_of
-from hms_dist.cluster.done import is_done, made_from, note, open_tasks
+from hms_dist.cluster.done import claimed, is_done, made_from, note, open_tasks
 from hms_dist.errors import JobError, UserError
 from hms_dist.processes import launched
 from hms_dist.run import LOG
@@ -40,10 +41,13 @@ class Pipeline(Chain):
 def run(command: Pipeline) -> None:
     """The verb `pipeline`. Raises UserError for files that are missing, JobError for a command that failed."""
     tasks = tasks_of(command)
+    chosen = _chosen(command, tasks)
+    _check_reads(chosen)
     if command.list:
         sys.stdout.write(listing(command, tasks))
         return
-    for task in _chosen(command, tasks):
+    for number, task in enumerate(chosen, 1):
+        LOG.info("%d of %d, %s%s", number, len(chosen), task.title, task.purpose and f": {task.purpose}")
         run_task(task, command)
 
 
@@ -61,22 +65,31 @@ def listing(command: Chain, tasks: dict[str, list[Task]]) -> str:
 
 def run_task(task: Task, chain: Chain) -> None:
     """Run the command of a task, unless it is done, and record it. Raises as `run`."""
-    if is_done(task, chain.out):
-        LOG.info("%s: done already", task.title)
-        return
-    origin = made_from(task)
-    if origin is None:
-        raise UserError(f"step {task.title}: {_missing(task)}")
+    with claimed(task, chain.out) as held:
+        if is_done(task, chain.out):
+            LOG.info("done already")
+            return
+        origin = made_from(task)
+        if origin is None:
+            _check_reads([task])
+            first = next(one for one in task.before if not one.makes.exists())
+            raise UserError(f"step {task.title}: no file {first.makes}; run step {first.title} first")
+        _call(task)
+        if not held.is_mine():
+            raise JobError(f"step {task.title}: another job took it over; this one ends")
+        note(task, chain.out, origin)
+
+
+def _call(task: Task) -> None:
     task.makes.parent.mkdir(parents=True, exist_ok=True)
     words = [word.replace("{cpus}", str(num_cpus())) for word in task.words]
-    LOG.info("%s: hms-dist %s", task.title, " ".join(words))
+    LOG.info("hms-dist %s", shlex.join(words))
     with launched([sys.executable, "-m", "hms_dist", *words]) as process:
         pass
     if process.returncode:
         raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message stands above")
     if not task.makes.exists():
         raise JobError(f"step {task.title} ended well, but made no {task.makes}; mend `makes` or the command")
-    note(task, chain.out, origin)
 
 
 def num_cpus() -> int:
@@ -95,10 +108,9 @@ def _chosen(command: Pipeline, tasks: dict[str, list[Task]]) -> Sequence[Task]:
     return [every[command.task]]
 
 
-def _missing(task: Task) -> str:
-    """What a task that cannot start lacks."""
-    for path in task.reads:
-        if not path.exists():
-            return f"no file {path}; check --data"
-    first = next(one for one in task.before if not one.makes.exists())
-    return f"no file {first.makes}; run step {first.title} first"
+def _check_reads(tasks: Sequence[Task]) -> None:
+    """Raises UserError for a file from outside the chain that is not there, long before its step."""
+    for task in tasks:
+        for path in task.reads:
+            if not path.exists():
+                raise UserError(f"step {task.title}: no file {path}; check --data")

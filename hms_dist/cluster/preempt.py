@@ -43,11 +43,20 @@ requeue() {
     # Not if it was cancelled, nor if the scheduler did it by itself: on a node that it has given up for lost, this
     # script may outlive its attempt.
     local seen
-    seen=$(scontrol --oneliner show job "$job")
+    seen=$(patiently scontrol --oneliner show job "$job")
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
-    scontrol requeue "$job"
+    patiently scontrol requeue "$job"
     exit 0
+}
+
+patiently() { # the scheduler may be away for a moment
+    local wait_s
+    for wait_s in 2 8 20 60; do
+        ! "$@" || return 0
+        sleep $wait_s
+    done
+    "$@"
 }
 """
 """`run` and `requeue`; the script defines `ask`, which asks the process $1 to stop."""

@@ -1,12 +1,11 @@
 """`hms-dist sbatch`: print a job script for a cluster. Pure text: nothing is submitted, nothing is looked up."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
 from hms_dist.cluster.bodies import FINISH, RENDER, SEEDS, TRAIN_MANY_NODES, TRAIN_ONE_NODE
-from hms_dist.cluster.options import place_options, shell_words, size_options
+from hms_dist.cluster.options import place_options, preparations, shell_words, size_options
 from hms_dist.cluster.settings import ClusterConfig, Resources
 from hms_dist.cluster.submission import submission
 
@@ -48,7 +47,7 @@ def script(command: Sbatch) -> str:
     if command.job == "pipeline":
         return submission(command)
     resources: Resources = getattr(command, command.job)
-    parts = [_title(command.job), *_options(command, resources), "set -euo pipefail", *_usage(command.job)]
+    parts = [_title(command.job), *_options(command, resources), "set -eo pipefail", *_usage(command.job)]
     parts += [*_variables(command, resources)]
     body = {"render": RENDER, "finish": FINISH, "seeds": SEEDS}.get(command.job)
     if body is None:
@@ -107,9 +106,7 @@ def _usage(job: str) -> list[str]:
 
 def _variables(command: Sbatch, resources: Resources) -> list[str]:
     """What the configuration decides, as shell."""
-    lines = [*command.setup]
-    lines += [f"export {name}={shlex.quote(str(value))}" for name, value in command.environment.items()]
-    lines.append(f"max_restarts={command.max_restarts}")
+    lines = [*preparations(command), f"max_restarts={command.max_restarts}"]
     lines.append(f"container=({shell_words(command.container)})")
     if command.job == "render":
         lines.append(f"slices={command.render.slices}")

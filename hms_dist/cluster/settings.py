@@ -8,6 +8,8 @@ from typing import Literal
 from hms_dist.run import check_seed
 
 _TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
+_MOST_WARN_S = 65536
+"""Slurm takes no longer warnings."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -47,6 +49,19 @@ class Resources:
         if not _TIME.fullmatch(self.time):
             raise ValueError(f"time: expected minutes, HH:MM:SS or D-HH:MM:SS, found '{self.time}'")
         _check_options(self.options)
+
+    @property
+    def time_s(self) -> int:
+        """`time` in seconds."""
+        days, dash, clock = self.time.rpartition("-")
+        parts = [int(part) for part in clock.split(":")]
+        if dash:  # hours first
+            hours, minutes, seconds = (*parts, 0, 0)[:3]
+        elif len(parts) == 3:
+            hours, minutes, seconds = parts
+        else:  # minutes first
+            hours, (minutes, seconds) = 0, (*parts, 0)[:2]
+        return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
     @property
     def ranks_per_node(self) -> int:
@@ -105,7 +120,7 @@ class ClusterConfig:
     container: tuple[str, ...] = ()
     """Words before each of our commands, such as [apptainer, exec, --nv, hms.sif]; none: no container."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that the cluster's network needs, such as NCCL_SOCKET_IFNAME: ib0."""
+    """Variables that the cluster's network needs, such as NCCL_SOCKET_IFNAME: ib0; numbers in quotes."""
     warn_s: int = 300
     """Seconds before its end at which a job is warned. A step, a checkpoint and a requeue must fit into them."""
     max_restarts: int = 20
@@ -120,8 +135,12 @@ class ClusterConfig:
     """The array of runs."""
 
     def __post_init__(self) -> None:
-        if self.warn_s < 1:
-            raise ValueError(f"warn_s: expected at least 1 second, found {self.warn_s}")
+        shortest_s = min(job.time_s for job in (self.render, self.finish, self.train, self.seeds))
+        if not 0 < self.warn_s < min(shortest_s, _MOST_WARN_S):
+            raise ValueError(
+                f"warn_s: expected 1 s or more, less than {_MOST_WARN_S} s and than any job's time ({shortest_s} s), "
+                f"found {self.warn_s}"
+            )
         if self.max_restarts < 0:
             raise ValueError(f"max_restarts: expected at least 0, found {self.max_restarts}")
         for name in self.environment:

@@ -1,9 +1,7 @@
 """The script that submits a chain of steps: a job or an array a step, each waiting for the steps that it needs."""
 
-import shlex
-
 from hms_dist.cluster.bodies import STEP
-from hms_dist.cluster.options import place_options, shell_words, size_options
+from hms_dist.cluster.options import place_options, preparations, shell_words, size_options
 from hms_dist.cluster.settings import ClusterConfig, Resources
 
 _JOBS = ("render", "finish", "seeds")
@@ -14,7 +12,7 @@ _HEAD = """#!/usr/bin/env bash
 # steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
 # Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
-set -euo pipefail
+set -eo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
     exit 2
@@ -33,6 +31,16 @@ if [[ -z $left ]]; then
     exit
 fi
 
+jobs=$3/steps/jobs # the numbers of those that were submitted last
+queued=
+[[ ! -s $jobs ]] || queued=$(squeue --noheader --format=%F --jobs="$(paste -sd, "$jobs")" 2>/dev/null | sort -u) || true
+if [[ -n $queued ]]; then
+    echo "jobs of this chain are in the queue still; wait for them or scancel them:" $queued >&2
+    exit 2
+fi
+mkdir -p "$3/steps"
+: >"$jobs"
+
 declare -A ids # of the jobs submitted here, by step
 while read -r step job tasks after; do
     declare -n asked=$job
@@ -43,8 +51,13 @@ while read -r step job tasks after; do
         for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
         options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
     fi
-    id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}")
+    id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
+        before=$(paste -sd' ' "$jobs")
+        echo "step $step was refused by sbatch; mend that, and first scancel what waits for it: ${before:-nothing}" >&2
+        exit 1
+    }
     ids[$step]=${id%%;*}
+    echo "${ids[$step]}" >>"$jobs"
     echo "$step: job ${ids[$step]}"
 done <<<"$left"
 """
@@ -52,10 +65,7 @@ done <<<"$left"
 
 def submission(cluster: ClusterConfig) -> str:
     """The text of slurm/pipeline.sh, a pure function of the configuration."""
-    setup = [*cluster.setup]
-    setup += [f"export {name}={shlex.quote(str(value))}" for name, value in cluster.environment.items()]
-    setup.append(f"container=({shell_words(cluster.container)})")
-    prelude = "\n".join(setup)
+    prelude = "\n".join([*preparations(cluster), f"container=({shell_words(cluster.container)})"])
     return "\n".join([f"{_HEAD}{prelude}", "", *_asked(cluster), "", *_batch(cluster, prelude)]) + "\n" + _SUBMIT
 
 
@@ -74,7 +84,7 @@ def _batch(cluster: ClusterConfig, prelude: str) -> list[str]:
         "batch() { # the script of every step",
         "    cat <<'END'",
         "#!/usr/bin/env bash",
-        "set -euo pipefail",
+        "set -eo pipefail",
         prelude,
         f"max_restarts={cluster.max_restarts}",
         f"{STEP}END",

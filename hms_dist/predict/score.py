@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
+from hms_dist.files import write_json
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
 from hms_dist.metrics import bootstrap_interval, row_kl, score, strata
 from hms_dist.predictions import read_predictions, read_table
@@ -18,12 +19,14 @@ from hms_dist.shards.index import open_set
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score predictions with Kaggle's KL metric; prints JSON. Rows without a prediction are left out."""
+    """Score predictions with Kaggle's KL metric, as JSON. Rows without a prediction are left out."""
 
     predictions: Path
     """Table of predictions, .parquet or .csv."""
     labels: Path
     """A shard set's folder, or a table like train.csv."""
+    out: Path | None = None
+    """File to write the JSON to. None: it is printed."""
     truth: Path | None = None
     """truth.parquet of simulated data, for the oracle's KL and the share of the gap closed. None: left out."""
     num_draws: int = 1000
@@ -43,11 +46,14 @@ class Score:
 
 def run(command: Score) -> None:
     """The verb `score`."""
-    print(json.dumps(scored(command), indent=1))
+    if command.out is None:
+        print(json.dumps(scored(command), indent=1))
+    else:
+        write_json(command.out, scored(command))
 
 
 def scored(command: Score) -> dict[str, object]:
-    """The scores that `run` prints."""
+    """The scores that `run` gives."""
     predictions = read_predictions(command.predictions)
     labels = _labels(command.labels)
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]

@@ -28,10 +28,10 @@ class Show:
 
     shards: Path
     """Folder of the shard set."""
-    key: str
-    """Sample to draw: <eeg_id>-<eeg_sub_id>."""
     out: Path
     """Picture to write, a name ending in .png."""
+    key: str | None = None
+    """Sample to draw: <eeg_id>-<eeg_sub_id>. None: the first of the set."""
     canvas: CanvasConfig | None = None
     """Canvas to draw, such as configs/canvas/sixteenth_place.yaml. None: every panel, one under the other."""
     flip: bool = False
@@ -66,25 +66,24 @@ class Show:
 
 def run(command: Show) -> None:
     """The verb `show`. Raises UserError for an unknown key or a canvas that the set cannot fill."""
-    if command.canvas is None:
-        _draw_panels(command)
-    else:
-        _draw_canvas(command, command.canvas)
-    LOG.info("%s drawn: %s", command.key, command.out)
+    key = _draw_panels(command) if command.canvas is None else _draw_canvas(command, command.canvas)
+    LOG.info("%s drawn: %s", key, command.out)
 
 
-def _draw_panels(command: Show) -> None:
+def _draw_panels(command: Show) -> str:
+    """The key of the sample that was drawn, as for `_draw_canvas`."""
     manifest = read_manifest(command.shards)
     index = read_index(command.shards / INDEX_NAME)
-    row = np.array([index.row_of(command.key)])
-    panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(row)
+    row = _row_of(command, index)
+    panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(np.array([row]))
     pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}
     save_picture(command.out, contact_sheet(pictures))
+    return _key(index, row)
 
 
-def _draw_canvas(command: Show, config: CanvasConfig) -> None:
+def _draw_canvas(command: Show, config: CanvasConfig) -> str:
     shards = open_shards(command.shards, config, flips=command.flip)
-    row = shards.index.row_of(command.key)
+    row = _row_of(command, shards.index)
     canvas = shards.canvas
     if needs_statistics(config):
         LOG.info(
@@ -99,6 +98,15 @@ def _draw_canvas(command: Show, config: CanvasConfig) -> None:
         save_labelled(command.out, canvas, image, title=_title(command, shards.index, row), flip=command.flip)
     else:
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
+    return _key(shards.index, row)
+
+
+def _row_of(command: Show, index: Index) -> int:
+    return 0 if command.key is None else index.row_of(command.key)
+
+
+def _key(index: Index, row: int) -> str:
+    return str(index.frame["key"].iloc[row])
 
 
 def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int) -> NDArray[np.float32]:
@@ -113,7 +121,7 @@ def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
 
 def _title(command: Show, index: Index, row: int) -> str:
     """Key, votes, and whether sides are exchanged."""
-    parts = [command.key]
+    parts = [_key(index, row)]
     if index.labelled:
         parts += [f"{name} {votes}" for name, votes in zip(CLASSES, index.votes[row], strict=True) if votes]
     return "   ".join([*parts, "left and right exchanged"] if command.flip else parts)

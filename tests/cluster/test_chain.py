@@ -71,6 +71,18 @@ def test_the_packaged_chains_are_whole(name, repository):
     assert {str(task.makes) for task in tasks["predict_2"]} <= set(tasks["ensemble"][0].words)
 
 
+def test_the_demos_chain_names_what_is_there_and_says_what_it_does(repository):
+    given = ["--config", str(repository / "configs/pipeline/demo.yaml"), "--data=D", "--out=O"]
+    tasks = [task for every in tasks_of(load(Pipeline, given)).values() for task in every]
+    assert [task.step for task in tasks] == [
+        "simulate", "render", "verify", "show", "train", "predict", "score", "report",
+    ]  # fmt: skip
+    assert all(task.purpose for task in tasks)
+    named = re.findall(r"configs/[\w/]+\.yaml", " ".join(word for task in tasks for word in task.words))
+    assert len(named) == 4
+    assert all((repository / path).is_file() for path in named)
+
+
 def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
     pipeline = load(
         Pipeline, ["--config", str(repository / "configs/pipeline/sixteenth_place.yaml"), "--data=D", "--out=O"]
@@ -85,6 +97,11 @@ def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
     [
         (lambda: Step(name="a b", command="x", makes="m"), "steps.name: expected letters, digits and _, found 'a b'"),
         (lambda: Step(name="a", command="x 'y", makes="m"), "steps.command: that of step 'a' cannot be split: "),
+        (
+            lambda: Step(name="a", command=" ", makes="m"),
+            "steps.command: that of step 'a' is empty; expected words of hms-dist",
+        ),
+        (chain, "steps: expected at least one"),
         (lambda: chain(TRAIN, TRAIN), "steps: two are named 'train'; give each its own name"),
         (lambda: chain(MEAN, TRAIN), "steps.after: 'train' of step 'mean' is no earlier step"),
         (lambda: chain(replace(TRAIN, each="s")), "steps.each: no list 's' for step 'train'"),
@@ -98,8 +115,8 @@ def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
         ),
         (lambda: chain(replace(TRAIN, makes="{out")), "steps: step 'train': '{out' ("),
         (lambda: chain(TRAIN, seed=(1, 1)), "lists.seed: expected different values, at least one, found [1, 1]"),
-        (lambda: chain(seed=()), "lists.seed: expected different values, at least one, found []"),
-        (lambda: chain(out=(1,)), "lists: 'out' cannot name a list; choose another name"),
+        (lambda: chain(TRAIN, seed=()), "lists.seed: expected different values, at least one, found []"),
+        (lambda: chain(TRAIN, out=(1,)), "lists: 'out' cannot name a list; choose another name"),
     ],
 )
 def test_what_cannot_be_is_refused_naming_the_option(make, message):

@@ -1,10 +1,15 @@
 """Chains that run: what is done is skipped, what has changed is due again with all that follows from it."""
 
+import json
+import os
 import re
+import threading
+from dataclasses import asdict
 
 import pytest
 import yaml
 
+from hms_dist.claims import Owner
 from hms_dist.cli import main
 from hms_dist.cluster.chain import Chain, Step, tasks_of
 from hms_dist.cluster.done import configurations, made_from, note, open_tasks
@@ -117,8 +122,34 @@ def test_a_step_whose_files_are_missing_is_refused(config, tmp_path):
     text = (tmp_path / "chain.yaml").read_text().replace("each: seed", "each: seed\n  reads: ['{data}/none.csv']")
     (tmp_path / "chain.yaml").write_text(text)
     missing = f"step simulate 3: no file {tmp_path}/data/none.csv; check --data"
-    with pytest.raises(UserError, match=re.escape(missing)):
-        run(load(Pipeline, config))
+    for words in ([], ["--list"]):  # a cluster learns of it before anything is submitted
+        with pytest.raises(UserError, match=re.escape(missing)):
+            run(load(Pipeline, [*config, *words]))
+
+
+def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(config, tmp_path):
+    other = Owner("elsewhere", "other", 1, "17", "n")
+    path = tmp_path / "out/steps/copy-0.claim"
+    path.parent.mkdir(parents=True)
+    for seed in (3, 4):
+        (tmp_path / f"data/{seed}").mkdir(parents=True)
+        (tmp_path / f"data/{seed}/train.csv").touch()
+    path.write_text(json.dumps(asdict(other)))
+    beating = threading.Event()
+
+    def beat():
+        while not beating.wait(0.1):
+            os.utime(path)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(UserError, match="step copy: process 1 on elsewhere, job 17 is at work on it; wait for its end"):
+        run(load(Pipeline, [*config, "--step", "copy"]))
+    beating.set()
+    thread.join()
+    os.utime(path, (0, 0))
+    run(load(Pipeline, [*config, "--step", "copy"]))
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,20 @@ ENDS_WHEN_ASKED = "while [[ ! -e asked ]]; do sleep 0.05; done; exit 1"
 
 @pytest.fixture
 def job(tmp_path):
-    """Start a script of ours around a payload; `scontrol` writes its words down and knows `restarts`."""
+    """Start a script of ours around a payload; `scontrol` writes its words down and knows `restarts`.
+
+    `away`: times that the scheduler does not answer at first.
+    """
     tools = tmp_path / "bin"
     tools.mkdir()
 
-    def start(payload, *, restarts=0, limit=3, state="RUNNING", **variables):
+    def start(payload, *, restarts=0, limit=3, state="RUNNING", away=0, **variables):
         fake = tools / "scontrol"
         answer = f"JobId=77 JobState={state} Reason=None Requeue=1 Restarts={restarts} BatchFlag=1"
-        fake.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\necho "{answer}"\n')
+        fake.write_text(
+            f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\n'
+            f'[ $(wc -l < {tmp_path}/scontrol.log) -gt {away} ] || exit 1\necho "{answer}"\n'
+        )
         fake.chmod(0o755)
         text = f"""set -euo pipefail
 max_restarts={limit}
@@ -67,6 +73,14 @@ def test_a_warning_asks_and_requeues_by_the_job(job, tmp_path, number):
     text, _ = process.communicate(timeout=30)
     assert process.returncode == 0, text
     assert calls(tmp_path) == ["--oneliner show job 77", "requeue 77"]
+
+
+def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(job, tmp_path):
+    process = job(ENDS_WHEN_ASKED, away=1)
+    send(process, signal.SIGUSR1, tmp_path)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, text
+    assert calls(tmp_path) == ["--oneliner show job 77", "--oneliner show job 77", "requeue 77"]
 
 
 def test_a_task_of_an_array_requeues_itself_alone(job, tmp_path):

@@ -121,7 +121,9 @@ def test_training_is_submitted_from_the_checkout(tmp_path):
         (lambda: SeedsJob(folds=()), "folds: expected different values, at least one, found []"),
         (lambda: SeedsJob(folds=(-1,)), "folds: expected numbers from 0, or none, found [-1]"),
         (lambda: SeedsJob(seeds=(2**32,)), "seeds: expected 0 to 4294967295, found 4294967296"),
-        (lambda: ClusterConfig(warn_s=0), "warn_s: expected at least 1 second, found 0"),
+        (lambda: ClusterConfig(warn_s=0), "warn_s: expected 1 s or more, less than 65536 s and than any job's time"),
+        (lambda: ClusterConfig(warn_s=70000), "less than 65536 s and than any job's time (86400 s), found 70000"),
+        (lambda: ClusterConfig(train=Resources(time="5")), "than any job's time (300 s), found 300"),
         (lambda: ClusterConfig(max_restarts=-1), "max_restarts: expected at least 0, found -1"),
         (lambda: ClusterConfig(environment={"A B": "1"}), "environment: 'A B' cannot name a variable"),
     ],
@@ -129,6 +131,14 @@ def test_training_is_submitted_from_the_checkout(tmp_path):
 def test_what_cannot_be_is_refused_naming_the_option(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [("90", 5400), ("90:30", 5430), ("2:00:05", 7205), ("1-2", 93600), ("1-02:30", 95400), ("1-02:30:07", 95407)],
+)
+def test_times_are_read_as_slurm_reads_them(time, expected):
+    assert Resources(time=time).time_s == expected
 
 
 def test_a_list_of_seeds_from_the_command_line():

@@ -18,17 +18,22 @@ LEFT = "render render 0,2 -\nfinish finish - render\ntrain seeds 0,1 render,fini
 
 @pytest.fixture
 def submit(tmp_path):
-    """Run the script where hms-dist prints `left`; its output, and of each call of sbatch its words and its script."""
+    """Run the script where hms-dist prints `left`; its output, and of each call of sbatch its words and its script.
 
-    def call(left, *words):
+    `queued`: what squeue prints of the jobs that it is asked for. `refused`: the step that sbatch does not take.
+    """
+
+    def call(left, *words, queued="", refused="none"):
         (tmp_path / "train.py").touch()
         tools = tmp_path / "bin"
         tools.mkdir(exist_ok=True)
         (tools / "hms-dist").write_text(f"#!/bin/sh\necho \"$*\" >> {tmp_path}/asked\nprintf '{left}'\n")
         (tools / "sbatch").write_text(
             f"#!/bin/sh\ncd {tmp_path}\nn=$(ls | grep -c words)\n"
-            'for word; do echo "$word"; done > words$n\ncat > script$n\necho "$((n + 70));there"\n'
+            'for word; do echo "$word"; done > words$n\ncat > script$n\n'
+            f'grep -qx {refused} words$n && exit 1\necho "$((n + 70));there"\n'
         )
+        (tools / "squeue").write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/looked\nprintf "{queued}"\n')
         for path in tools.iterdir():
             path.chmod(0o755)
         done = subprocess.run(
@@ -79,6 +84,23 @@ def test_a_job_runs_its_task_of_its_step(submit, tmp_path):
 def test_a_chain_that_is_done_is_not_submitted(submit):
     done, calls = submit("", "c.yaml", "D", "O")
     assert (done.returncode, done.stdout, calls) == (0, "every step is done\n", [])
+
+
+def test_a_chain_in_the_queue_is_not_submitted_again(submit, tmp_path):
+    submit(LEFT, "c.yaml", "D", "O")
+    done, calls = submit(LEFT, "c.yaml", "D", "O", queued="72\\n71\\n72\\n")
+    assert done.returncode == 2
+    assert done.stderr == "jobs of this chain are in the queue still; wait for them or scancel them: 71 72\n"
+    assert "--jobs=70,71,72" in (tmp_path / "looked").read_text()
+    assert len(calls) == 3
+    done, calls = submit(LEFT, "c.yaml", "D", "O")
+    assert (done.returncode, len(calls)) == (0, 6)
+
+
+def test_a_step_that_sbatch_refuses_ends_the_submission(submit):
+    done, calls = submit(LEFT, "c.yaml", "D", "O", refused="finish")
+    assert (done.returncode, len(calls)) == (1, 2)
+    assert done.stderr == ("step finish was refused by sbatch; mend that, and first scancel what waits for it: 70\n")
 
 
 def test_too_few_words_and_another_folder_are_refused(submit, tmp_path):

@@ -18,7 +18,7 @@ from hms_dist.train.settings import TrainConfig
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[2] / "docs/errors.md").read_text()
-TABLE = dict(ROW.findall(TEXT[TEXT.index("## From one run to many") :]))
+TABLE = dict(ROW.findall(TEXT[TEXT.index("## From one run to many") : TEXT.index("## Chains of steps")]))
 
 
 class Desk:

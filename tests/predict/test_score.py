@@ -99,12 +99,16 @@ def test_one_patient_has_no_interval(guessed, shard_set, tmp_path):
     assert found["num_rows_without_prediction"] == (~one).sum()
 
 
-def test_it_prints_json(guessed, recordings, capsys):
+def test_it_prints_json_or_writes_it(guessed, recordings, tmp_path, capsys):
     words = ["--predictions", str(guessed[0]), "--labels", str(recordings / "train.csv"), "--num_draws", "10"]
     assert main(["score", *words, "--truth", str(recordings / "truth.parquet")]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["strata"]["all"]["oracle_kl"] < found["strata"]["all"]["constant_kl"]
     assert len(found["strata"]["all"]["kl_interval"]) == 2
+    more = ["--truth", str(recordings / "truth.parquet"), "--out", str(tmp_path / "score.json")]
+    assert main(["score", *words, *more]) == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "score.json").read_text()) == found
 
 
 def test_a_submission_is_scored_by_eeg(guessed, shard_set, recordings, tmp_path):

@@ -100,6 +100,14 @@ def test_the_labelled_picture_holds_every_placement(show, repository, name: str)
         assert (edge == 255).mean() > 0.98  # nothing is cut off
 
 
+def test_without_a_key_it_is_the_first_sample(show, shard_set, repository, tmp_path) -> None:
+    canvas = ["--canvas", canvas_file(repository, "demo")]
+    expected = show(*canvas)
+    assert main(["show", "--shards", str(shard_set), "--out", str(tmp_path / "first.png"), *canvas]) == 0
+    with Image.open(tmp_path / "first.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+
+
 def test_a_sheet_without_a_canvas(show) -> None:
     assert show().ndim == 2
 

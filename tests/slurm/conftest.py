@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
 
@@ -46,6 +47,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
+            timeout=60,
         )
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
@@ -69,7 +71,7 @@ class Cluster:
         """What the scheduler says of a job or an array's task."""
         return dict(re.findall(r"(\w+)=(\S*)", self.call("scontrol", "--oneliner", "show", "job", job)))
 
-    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = 150) -> None:
+    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = 200) -> None:
         """Wait until a condition holds; on failure, say everything that was logged."""
         began = time.monotonic()
         while not until():
@@ -77,7 +79,7 @@ class Cluster:
                 pytest.fail(f"waited {limit_s} s in vain\n{self.account(logs)}")
             time.sleep(0.2)
 
-    def end(self, job: str, logs: Path, limit_s: float = 150) -> dict[str, str]:
+    def end(self, job: str, logs: Path, limit_s: float = 200) -> dict[str, str]:
         """Wait for the end of a job, which must be a good one."""
         self.wait(lambda: self.show(job)["JobState"] in ENDED, logs, limit_s)
         found = self.show(job)
@@ -86,9 +88,11 @@ class Cluster:
 
     def account(self, logs: Path) -> str:
         """The queue, the jobs' logs and the daemons' logs."""
-        parts = [self.call("squeue"), self.call("sinfo")]
-        for path in [*sorted(logs.rglob("*.log")), *sorted((self.folder / "logs").iterdir())]:
-            parts.append(f"== {path}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
+        return "\n".join([self.call("squeue"), self.call("sinfo"), self.logs(*logs.rglob("*.log"))])
+
+    def logs(self, *more: Path) -> str:
+        """The last lines of some files and of the daemons' logs."""
+        parts = [f"== {path}\n{_last_lines(path)}" for path in [*sorted(more), *sorted(self.folder.glob("logs/*"))]]
         return "\n".join(parts)
 
     def kill_daemons(self, node: str) -> None:
@@ -107,16 +111,56 @@ class Cluster:
         wanted.add(f"SLURM_CONF={self.folder / 'slurm.conf'}".encode())
         found = []
         for entry in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if wanted <= set(entry.read_bytes().split(b"\0")):
-                    found.append(int(entry.parts[2]))
-            except OSError:
-                continue
+            pid = int(entry.parts[2])
+            if wanted <= set(_read(pid, "environ").split(b"\0")):
+                found.append(pid)
         return found
+
+    def training(self, **variables: str) -> int:
+        """The one training process whose environment holds these variables."""
+        found = [pid for pid in self.processes(**variables) if _is_rank(self.command_line(pid))]
+        assert len(found) == 1, found
+        return found[0]
+
+    def command_line(self, pid: int) -> bytes:
+        """That of a process; empty for one that has ended, collected or not."""
+        return _read(pid, "cmdline")
+
+    def awaits(self, pid: int, number: signal.Signals) -> bool:
+        """Whether a process that sleeps has got a signal."""
+        pending = re.search(rb"ShdPnd:\s*(\w+)", _read(pid, "status"))
+        return pending is not None and bool(int(pending[1], 16) >> (number - 1) & 1)
+
+    @contextmanager
+    def asleep(self, pid: int) -> Iterator[None]:
+        """Stop a process while inside, so that what happens there finds it at one step."""
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def _local_slurm(self, verb: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.repository / "scripts/local_slurm.sh"), verb, str(self.folder)]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _read(pid: int, name: str) -> bytes:
+    """What /proc says of a process; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _is_rank(line: bytes) -> bool:
+    """python train.py, and neither the launcher or grid that starts it, nor its shell."""
+    words = line.split(b"\0")
+    return b"train.py" in words and not any(word.endswith(b"accelerate") for word in words)
+
+
+def _last_lines(path: Path, number: int = 60) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-number:])
 
 
 def _free_ports() -> int:
@@ -137,18 +181,21 @@ def _free_ports() -> int:
 def cluster(tmp_path_factory, repository):
     """The two-node Slurm; tests skip where it is not installed, and fail where it does not come up."""
     slurm = Cluster(tmp_path_factory.mktemp("slurm") / "cluster", repository)
-    started = slurm.start()
-    if started.returncode == 2:
-        pytest.skip(started.stderr.strip())
-    assert started.returncode == 0, started.stdout + started.stderr
-    yield slurm
-    slurm.stop()
+    try:
+        started = slurm.start()
+        if started.returncode == 2:
+            pytest.skip(started.stderr.strip())
+        assert started.returncode == 0, started.stdout + started.stderr + slurm.logs()
+        yield slurm
+    finally:
+        slurm.stop()
 
 
 @pytest.fixture
 def up(cluster, tmp_path):
     """The Slurm with both nodes up and no jobs but the test's own."""
-    cluster.start()
+    started = cluster.start()
+    assert started.returncode == 0, started.stderr + cluster.logs()
     yield cluster
     cluster.call("scancel", "--quiet", "--user", os.environ.get("USER", "root"))
     cluster.wait(lambda: not cluster.call("squeue", "--noheader").strip(), tmp_path, 30)

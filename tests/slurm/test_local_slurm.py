@@ -12,14 +12,23 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "scripts/local_slurm.sh"
 
 
+@pytest.fixture
+def own(cluster, repository, tmp_path):
+    """A Slurm that is not up yet, beside that of the other tests."""
+    slurm = type(cluster)(tmp_path / "own", repository)
+    yield slurm
+    slurm.stop()
+
+
 @pytest.mark.slurm
-def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, repository, tmp_path):
-    """Beside the Slurm of the other tests, which it leaves alone."""
-    own = type(cluster)(tmp_path / "own", repository)
+@pytest.mark.timeout(120)
+def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, own):
     assert own.start().returncode == 0
     before = _daemons(own)
+    own.call("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=mishap")
     assert own.start().returncode == 0
     assert _daemons(own) == before
+    assert not own.call("sinfo", "--noheader", "--Node", "--states=drain").strip()
     own.call("sbatch", "--parsable", "--output=/dev/null", "--wrap", "srun sleep 600")
     until = time.monotonic() + 30
     while not own.processes(SLURM_JOB_NAME="wrap") and time.monotonic() < until:
@@ -31,7 +40,6 @@ def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, repo
     assert own.processes() == []
     assert not any(_runs(pid) for pid in before.values())
     assert not own.folder.exists()
-    own.stop()
     assert len(cluster.call("sinfo", "--noheader", "--Node").splitlines()) == 2
 
 

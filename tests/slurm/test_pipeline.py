@@ -1,5 +1,7 @@
-"""The whole chain as jobs of a real Slurm: submitted once it ends in a report, submitted again nothing is left."""
+"""The whole chain as jobs of a real Slurm, warned on its way: it ends in a report; submitted again, nothing is left."""
 
+import json
+import signal
 import sys
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.config import load
 from hms_dist.predictions import read_predictions
+from hms_dist.train.record import read_metrics
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 BIN = Path(sys.executable).parent
 
 
@@ -34,12 +37,22 @@ def submit(up, tmp_path):
     return call
 
 
-def test_from_submission_to_the_report_and_nothing_left_the_second_time(up, submit, tmp_path):
-    lines = submit().splitlines()
-    jobs = dict(line.split(": job ") for line in lines)
-    assert next(iter(jobs)) == "simulate"
-    assert list(jobs)[-1] == "report"
+def test_warned_on_its_way_it_goes_to_the_report_and_nothing_is_left_the_second_time(up, submit, tmp_path):
+    """A task of an array is warned in the middle of its training: it alone goes round the queue."""
+    jobs = dict(line.split(": job ") for line in submit().splitlines())
+    assert (next(iter(jobs)), list(jobs)[-1]) == ("simulate", "report")
+    warned, run = f"{jobs['stage_1']}_1", tmp_path / "out/stage_1/seed-1"
+    up.wait(lambda: len(read_metrics(run)) >= 2, tmp_path, 240)
+    training = up.training(SLURM_ARRAY_JOB_ID=jobs["stage_1"], SLURM_ARRAY_TASK_ID="1")
+    with up.asleep(training):
+        up.call("scancel", "--signal=USR1", "--batch", warned)
+        up.wait(lambda: up.awaits(training, signal.SIGTERM), tmp_path)
+    up.wait(lambda: up.show(warned).get("Restarts") == "1", tmp_path)
+    assert json.loads((run / "status.json").read_text())["state"] == "stopped"
     up.end(jobs["report"], tmp_path, 240)
+    assert up.show(f"{jobs['stage_1']}_0")["Restarts"] == "0"
+    log = tmp_path / f"logs/hms-stage_1-{warned}.log"
+    assert f"{warned}: back into the queue after attempt 0" in log.read_text()
     page = tmp_path / "out/report.html"
     assert "Lowest KL" in page.read_text()
     assert len(read_predictions(tmp_path / "out/ensemble.parquet")) == 48

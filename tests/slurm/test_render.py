@@ -6,7 +6,7 @@ import pytest
 
 from hms_dist.render import Render, run
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
 def hashes(folder):
