@@ -74,6 +74,7 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
     if not len(rows):
         raise UserError(f"max_other: {command.max_other} leaves none of {len(low)} rows with few votes; raise it")
     sources = joined_sources(members)
+    known = bool(sources) and not any(source.model.unknown for source in sources)
     check_rows(command.out, index.ids("eeg_id")[rows])
     write_predictions(command.out, prediction_table(index.frame.iloc[rows], None, labels), sources)
     return {
@@ -82,7 +83,7 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
         "num_dropped_rows": int(dropped.sum()),
         "num_dropped_eegs": len(np.unique(index.ids("eeg_id")[low[dropped]])),
         "num_labelled_rows": len(rows),
-        "validation_folds_unseen": unseen_folds(index, [source.model for source in sources]) if sources else None,
+        "validation_folds_unseen": unseen_folds(index, [source.model for source in sources]) if known else None,
     }
 
 

@@ -29,14 +29,14 @@ class Desk:
         self.trained, self.record = trained, record
         self.page, self.out = folder / "page.html", folder / "out.parquet"
 
-    def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None):
+    def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None, **model):
         """A table: of `rows` (all), by models that held out these folds, with the folds that its rows say (none)."""
         rows = np.arange(len(self.index)) if rows is None else rows
         values = np.random.default_rng().dirichlet(np.ones(6), len(rows))
         table = prediction_table(self.index.frame.iloc[rows], folds, values)
         if key is not None:
             table.loc[0, "key"] = key
-        sources = [Source(model=self.record(f"run-{name}", fold)) for fold in folds_of_models]
+        sources = [Source(model=self.record(f"run-{name}", fold, **model)) for fold in folds_of_models]
         write_predictions(self.folder / f"{name}.parquet", table, sources)
         return self.folder / f"{name}.parquet"
 
@@ -152,6 +152,9 @@ MISTAKES = {
     "pseudo-labels of no EEG": lambda d: d.pseudolabel(d.predictions("a", 0), "--max_other", "1.0e-9"),
     "pseudo-labels by models that saw the fold": lambda d: d.train("--overlay.file", d.predictions("a", 1)),
     "pseudo-labels by unknown models": lambda d: d.train("--overlay.file", d.predictions("a")),
+    "pseudo-labels by a model that learnt from unknown ones": lambda d: d.train(
+        "--overlay.file", d.predictions("b", 0, unknown_teacher=str(d.predictions("a")))
+    ),
     "pseudo-labels that lack rows": lambda d: d.train("--overlay.file", d.predictions("a", 0, rows=[0])),
     "a filter by models that saw the rows": lambda d: d.train(
         "--filters.predictions", f"[{d.predictions('a', 0, folds=d.index.folds(3))}]", "--filters.model_loss", "1"
