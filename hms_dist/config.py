@@ -81,4 +81,26 @@ def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
 def _one_line(error: Exception) -> str:
     """jsonargparse's several lines as one: `optim.lr: Expected a float. Got value: abc`."""
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(str(error).split()))
-    return re.sub(r'^Parser key "([^"]+)":', r"\1:", text)
+    text = re.sub(r"typing\.Literal\[([^\]]+)\]", lambda found: _choice(found[1]), text)
+    return _of_several_types(re.sub(r'^Parser key "([^"]+)":', r"\1:", text))
+
+
+def _choice(names: str) -> str:
+    return f"choice of {names.replace(chr(39), '')}"
+
+
+def _of_several_types(text: str) -> str:
+    """What is wrong with the value of an option that takes several types, without the list of all that was tried."""
+    found = re.fullmatch(r"(\S+): Does not validate .* Errors: - (.*) Given value type: .* Given value: (.*)", text)
+    if found is None:
+        return text
+    name, tried, value = found.groups()
+    wanted = [reason for reason in tried.split(" - ") if reason != "Expected a NoneType"]
+    within = re.fullmatch(r"Problem with given class_path \S+: Parser key \"([^\"]+)\": (.*)", wanted[0])
+    if len(wanted) == 1 and within is not None:
+        return f"{name}.{within[1]}: {within[2]}"
+    if all(reason.startswith("Expected a ") for reason in wanted):
+        null = " or null" if len(wanted) < len(tried.split(" - ")) else ""
+        types = " or a ".join(reason.removeprefix("Expected a ") for reason in wanted)
+        return f"{name}: Expected a {types}{null}. Got value: {value}"
+    return text

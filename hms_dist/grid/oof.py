@@ -9,7 +9,7 @@ import pandas as pd
 
 from hms_dist.errors import UserError
 from hms_dist.labels import Ints
-from hms_dist.predictions import check_rows, read_predictions, write_predictions
+from hms_dist.predictions import check_no_input, check_rows, read_predictions, write_predictions
 from hms_dist.provenance import Source, check_out_of_fold, named_sources
 from hms_dist.run import LOG
 from hms_dist.shards.index import Index, open_set
@@ -43,6 +43,7 @@ class Oof:
 
 def run(command: Oof) -> None:
     """The verb `oof`. Raises UserError as `assembled`."""
+    check_no_input(command.out, [run / PREDICTIONS_NAME for run in command.runs])
     held_out = assembled(command.runs, command.shards)
     check_rows(command.out, held_out.index.ids("eeg_id"))
     write_predictions(command.out, held_out.table, held_out.sources)
@@ -122,7 +123,7 @@ def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
     if lacking or beyond:
         raise UserError(
             f"{run / PREDICTIONS_NAME}: {len(lacking)} rows of its fold are missing and {len(beyond)} are of other "
-            "folds; the table was changed; run hms-dist predict, or train the run again"
+            "folds; the table was changed; train the run again"
         )
     return table
 

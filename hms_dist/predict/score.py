@@ -57,8 +57,11 @@ def scored(command: Score) -> dict[str, object]:
     votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
     truth = None if command.truth is None else _truth(command.truth, joined)
     targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
+    values = row_kl(targets, found, str(command.predictions))
+    if truth is not None:
+        row_kl(targets, truth, str(command.truth))  # for its checks
     result = score(targets, found, num_voters(votes), truth)
-    values, patients = row_kl(targets, found), joined["patient_id"].to_numpy(np.int64)
+    patients = joined["patient_id"].to_numpy(np.int64)
     for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
         result["strata"][name]["kl_interval"] = bootstrap_interval(
             values[mask], patients[mask], num_draws=command.num_draws, level=command.level, seed=command.seed

@@ -79,7 +79,9 @@ def read_truth(path: Path, index: Index) -> Floats:
     if (places < 0).any():
         key = index.frame["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: no row for {key} of the shard set; give the truth of the data it was rendered from")
-    return table[list(CLASSES)].to_numpy(np.float64)[places]
+    found = table[list(CLASSES)].to_numpy(np.float64)[places]
+    row_kl(index.targets, found, str(path))  # for its checks
+    return found
 
 
 def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
@@ -94,6 +96,8 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
     if (places < 0).any():
         key = table["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: row {key} is not in {labels.location}; check --shards")
+    prediction = table[list(CLASSES)].to_numpy(np.float64)
+    row_kl(labels.index.targets[places], prediction, str(path))  # for its checks
     order = np.argsort(places)
     rows = places[order].astype(np.int64)
     return ScoredTable(
@@ -101,7 +105,7 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
         held_out=held_out,
         rows=rows,
         truth=labels.index.targets[rows],
-        prediction=table[list(CLASSES)].to_numpy(np.float64)[order],
+        prediction=prediction[order],
         num_voters=labels.index.num_voters[rows],
         oracle=None if labels.oracle is None else labels.oracle[rows],
         weights=frozenset(source.model.weights for source in read_sources(path)),

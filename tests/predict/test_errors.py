@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hms_dist.cli import main
@@ -47,6 +48,27 @@ class Desk:
         table = prediction_table(self.index.frame, self.index.folds(3), np.full((len(self.index), 6), 1 / 6))
         write_predictions(path, table, sources)
         return path
+
+    def spoilt(self, change):
+        """A table of predictions, changed."""
+        path = self.predictions("a", 0)
+        change(pd.read_parquet(path)).to_parquet(path)
+        return path
+
+    def cut(self, path):
+        """Half of a file."""
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        return path
+
+    def made(self, name):
+        """A folder."""
+        (self.folder / name).mkdir()
+        return self.folder / name
+
+    def shortened(self, path):
+        """A fit whose weights lack the last."""
+        value = json.loads(path.read_text())
+        return self.write("out.json", json.dumps({**value, "weights": value["weights"][:-1]}))
 
     def write(self, name, text):
         (self.folder / name).write_text(text)
@@ -160,6 +182,33 @@ MISTAKES = {
         "--filters.predictions", f"[{d.predictions('a', 0, folds=d.index.folds(3))}]", "--filters.model_loss", "1"
     ),
     "tables of different rows": lambda d: d.ensemble([d.predictions("a", 0), d.predictions("b", 0, rows=[0, 1])]),
+    "a table twice": lambda d: d.ensemble([d.predictions("a", 0)] * 2),
+    "a table without rows": lambda d: d.ensemble([d.spoilt(lambda t: t.iloc[:0])]),
+    "a folder in place of a table": lambda d: d.verb("score", "--predictions", d.folder, "--labels", d.shards),
+    "a table with half a fold": lambda d: d.ensemble([d.spoilt(lambda t: t.assign(fold=0.5))]),
+    "a table cut short": lambda d: d.ensemble([d.cut(d.predictions("a", 0))]),
+    "a table with a row that is no probability": lambda d: d.ensemble(
+        [d.spoilt(lambda t: t.assign(gpd=t["gpd"].where(t.index > 0)))]
+    ),
+    "a table with a row twice": lambda d: d.ensemble([d.spoilt(lambda t: t.iloc[[0, 1, 0]])]),
+    "an ensemble over one of its tables": lambda d: d.ensemble(
+        [d.predictions("b", 0), d.predictions("a", 0)], "--out", d.folder / "a.parquet"
+    ),
+    "held-out predictions over a run's own": lambda d: d.verb(
+        "oof", "--runs", d.trained, "--out", d.trained / "predictions.parquet"
+    ),
+    "a prediction over a run's own": lambda d: d.predict_set("--out", d.trained / "predictions.parquet"),
+    "an ensemble into a folder": lambda d: d.ensemble([d.predictions("a", 0)], "--out", d.made("into.parquet")),
+    "an unknown way to pool": lambda d: d.ensemble([d.predictions("a", 0)], "--method", "median"),
+    "fewer weights than tables": lambda d: d.ensemble(
+        [d.predictions("c", 0), d.predictions("e", 0)], "--weights", d.shortened(d.fitted())
+    ),
+    "a stack into a folder of something else": lambda d: d.stack(
+        "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.folder
+    ),
+    "a stack over a file": lambda d: d.stack(
+        "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.write("a.txt", "")
+    ),
     "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
     "a fit to rows without a fold": lambda d: d.fit(d.predictions("a", 0)),
     "a fit to rows that a model trained on": lambda d: d.fit(d.predictions("a", 0, folds=d.index.folds(3))),
@@ -173,7 +222,7 @@ MISTAKES = {
         [d.folder / "b.parquet", d.folder / "a.parquet"] if d.fitted() else [], "--weights", d.folder / "out.json"
     ),
     "weights of another method": lambda d: d.ensemble(
-        [d.predictions("c", 0)] * 2, "--weights", d.fitted(), "--method", "geometric"
+        [d.predictions("c", 0), d.predictions("e", 0)], "--weights", d.fitted(), "--method", "geometric"
     ),
     "weights that are none": lambda d: d.ensemble([d.predictions("c", 0)], "--weights", d.write("w.json", "{}")),
     "a stack of too few folds": lambda d: d.stack(
