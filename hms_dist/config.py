@@ -91,16 +91,14 @@ def _choice(names: str) -> str:
 
 def _of_several_types(text: str) -> str:
     """What is wrong with the value of an option that takes several types, without the list of all that was tried."""
-    found = re.fullmatch(r"(\S+): Does not validate .* Errors: - (.*) Given value type: .* Given value: (.*)", text)
+    name, _, said = text.partition(": ")
+    if "Problem with given class_path" in said:  # an option within an option: what is said of the innermost
+        *outer, said = re.split(r'Parser key "([^"]+)": ', said)
+        name = ".".join([name, *outer[1::2]])
+    said = re.sub(r"^- Expected a path but .* either not accessible or invalid - ", "", said)
+    found = re.match(r"Does not validate .* Errors: - (.*?) Given value type: \S+ Given value: (\S.*?)( - |$)", said)
     if found is None:
-        return text
-    name, tried, value = found.groups()
-    wanted = [reason for reason in tried.split(" - ") if reason != "Expected a NoneType"]
-    within = re.fullmatch(r"Problem with given class_path \S+: Parser key \"([^\"]+)\": (.*)", wanted[0])
-    if len(wanted) == 1 and within is not None:
-        return f"{name}.{within[1]}: {within[2]}"
-    if all(reason.startswith("Expected a ") for reason in wanted):
-        null = " or null" if len(wanted) < len(tried.split(" - ")) else ""
-        types = " or a ".join(reason.removeprefix("Expected a ") for reason in wanted)
-        return f"{name}: Expected a {types}{null}. Got value: {value}"
-    return text
+        return f"{name}: {re.sub(r' - Expected a NoneType Given value .*$', '', said)}"
+    reasons = [re.sub(r"\. Got value: .*$", "", part) for part in found[1].split(" - ")]
+    types = [re.sub(r"^Expected (an? )?", "", part) for part in reasons]
+    return f"{name}: Expected a {' or a '.join(types).replace('a NoneType', 'null')}. Got value: {found[2]}"

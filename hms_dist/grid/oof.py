@@ -75,6 +75,8 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
     parts: list[pd.DataFrame] = []
     sources: list[Source] = []
     for run, config in zip(runs, configs, strict=True):
+        if (config.model.name, config.canvas) != (configs[0].model.name, configs[0].canvas):
+            LOG.warning("%s: another model or canvas than that of %s; is it of the same recipe?", run, runs[0])
         fold = _fold(run, config, num_folds)
         if fold in run_of:
             raise UserError(f"{run}: holds out fold {fold}, as {run_of[fold]} does; each row needs one prediction")

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hms_dist.config import from_dict, load, to_dict
@@ -122,7 +123,7 @@ def _check_same(command: Search, identity: dict[str, Any]) -> None:
     """Raises UserError if the folder holds a study of something else; otherwise notes what it is of."""
     path = command.out / IDENTITY_NAME
     if path.exists():
-        before = json.loads(path.read_bytes())
+        before = _identity_before(path)
         different = [name for name in identity if before.get(name) != identity[name]]
         if different:
             raise UserError(
@@ -130,6 +131,14 @@ def _check_same(command: Search, identity: dict[str, Any]) -> None:
                 "what the study began with"
             )
     write_json(path, identity)
+
+
+def _identity_before(path: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); restore it, or choose another --out") from error
+    return before if isinstance(before, dict) else {}
 
 
 def _write_results(command: Search, store: Store, num_batches: int) -> bool:

@@ -90,6 +90,12 @@ class Desk:
         given = ["--shards", self.shards, "--out", self.folder / "study", "--configs", self.small_file]
         return self.verb("search", *given, "--space", json.dumps({"x": space}), *words)
 
+    def search_again(self, spoilt):
+        """A search in a folder where this file holds something else."""
+        self.made("study")
+        self.write(f"study/{spoilt}", "{\n")
+        return self.search({"sets": "seed", "choices": [1]})
+
     def oof(self, *runs):
         return self.verb("oof", "--runs", *runs, "--out", self.out)
 
@@ -142,12 +148,17 @@ MISTAKES = {
     "an option that the grid sets": lambda d: d.grid(options='{"seed": 1}'),
     "a number beyond the grid": lambda d: d.grid("--number", "3"),
     "a training program that is not there": lambda d: d.grid("--launch.program", "nowhere.py"),
+    "a launcher that is not there": lambda d: d.grid("--launch.words", "[nowhere]"),
+    "a grid of an unknown model": lambda d: d.grid(options='{"model.name": "efficientnet_x9"}'),
     "what an ablation compares, as an option": lambda d: d.ablation("--canvases", "a", "--options", "{canvas: b}"),
     "two canvases of one name": lambda d: d.ablation("--canvases", "x/a.yaml", "y/a.yaml"),
     "a search for an unknown option": lambda d: d.search({"sets": "optim.lrate", "low": 0.1, "high": 1}),
     "a range upside down": lambda d: d.search({"sets": "optim.lr", "low": 1, "high": 0.1}),
     "a range and choices": lambda d: d.search({"sets": "optim.lr", "low": 1, "high": 2, "choices": [1]}),
     "a fold twice in a search": lambda d: d.search({"sets": "seed", "choices": [1]}, "--folds", "[0, 0]"),
+    "a parameter of the wrong type": lambda d: d.search({"sets": "optim.lr", "low": "a", "high": 1}),
+    "a search whose journal is damaged": lambda d: d.search_again("journal.log"),
+    "a search whose record is damaged": lambda d: d.search_again("search.json"),
     "joining a run that is not finished": lambda d: d.oof(d.folder),
     "joining some of the folds": lambda d: d.oof(d.trained),
     "joining a fold twice": lambda d: d.oof(d.trained, d.trained),
@@ -162,6 +173,9 @@ MISTAKES = {
     "an augmentation larger than the canvas": lambda d: d.augment("MotionBlur", size=[3, 255]),
     "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
     "predicting nothing": lambda d: d.predict(),
+    "predicting a folder without test.csv": lambda d: d.predict(
+        "--data", Path(d.write("train.csv", "")).parent
+    ),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
     "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
     "predictions in another format": lambda d: d.predict_set("--out", d.folder / "p.txt"),
