@@ -55,6 +55,10 @@ class Store:
             study_name=f"batch-{number}", storage=self._storage, direction="minimize", load_if_exists=True
         )
 
+    def batches(self) -> list[Any]:
+        """The studies of all batches that have begun, in order, however many this call of the search asks for."""
+        return [self.batch(number) for number in range(len(self._storage.get_all_studies()))]
+
     def folder_of(self, batch: int, number: int) -> Path:
         """Folder of a trial."""
         return self._folder / TRIALS / f"{batch}-{number:03d}"

@@ -37,9 +37,9 @@ def run(command: Search) -> None:
         space = store.space_of(batch, command.space, command.narrowing)
         while _work(command, store, batch, space, config):
             with store.alone():
-                _write_results(command, store, batch + 1)
+                _write_results(command, store)
     with store.alone():
-        if not _write_results(command, store, command.num_batches):
+        if not _write_results(command, store):
             raise JobError(f"{command.out}: no trial came to its end; see {TABLE_NAME} and the logs in trials/")
 
 
@@ -141,9 +141,9 @@ def _identity_before(path: Path) -> dict[str, Any]:
     return before if isinstance(before, dict) else {}
 
 
-def _write_results(command: Search, store: Store, num_batches: int) -> bool:
+def _write_results(command: Search, store: Store) -> bool:
     """Write the table and, if a trial came to its end, the best configuration; whether one did."""
-    studies = [store.batch(batch) for batch in range(num_batches)]
+    studies = store.batches()
     write_table(command.out / TABLE_NAME, studies)
     return write_best(command.out / BEST_NAME, studies, _recipe(command, command.words), command.space)
 
