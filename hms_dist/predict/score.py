@@ -18,7 +18,11 @@ from hms_dist.shards.index import open_set
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score predictions with Kaggle's KL metric; prints JSON. Rows without a prediction are left out."""
+    """Score predictions with Kaggle's KL metric; prints JSON. Rows without a prediction are left out.
+
+    num_rows_held_out says how many of the rows the table's models held out; they may have trained on the others. A
+    submission does not say it.
+    """
 
     predictions: Path
     """Table of predictions, .parquet or .csv."""
@@ -66,7 +70,9 @@ def scored(command: Score) -> dict[str, object]:
         result["strata"][name]["kl_interval"] = bootstrap_interval(
             values[mask], patients[mask], num_draws=command.num_draws, level=command.level, seed=command.seed
         )
-    return {**result, "num_rows_without_prediction": len(labels) - len(joined)}
+    num_held_out = int(joined["fold"].notna().sum()) if "fold" in joined else None
+    counts = {"num_rows_held_out": num_held_out, "num_rows_without_prediction": len(labels) - len(joined)}
+    return {**result, **counts}
 
 
 def _labels(path: Path) -> pd.DataFrame:
