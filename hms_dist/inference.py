@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hms_dist.config import from_dict, to_dict
+from hms_dist.errors import UserError
 from hms_dist.files import digest, sha256_of
 from hms_dist.labels import LabelTable, read_labels
 from hms_dist.predict.infer import Predict
@@ -72,7 +73,10 @@ def _rendered(command: PredictAny, data: Path) -> Path:
     """
     die_with_launcher()
     opened_run(command)
-    labels = read_labels(data / f"{command.split}.csv")
+    path = data / f"{command.split}.csv"
+    if command.split == "test" and not path.exists() and (data / "train.csv").exists():
+        raise UserError(f"{path}: no such file; --split train predicts the rows of train.csv")
+    labels = read_labels(path)
     check_rows(command.out, labels.frame["eeg_id"].to_numpy())
     recipe = _needed(command)
     key = digest([to_dict(recipe), sha256_of(labels.path), command.split, _states(data, command.split, labels)])

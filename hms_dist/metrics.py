@@ -25,9 +25,9 @@ def kaggle_kl(truth: Floats, prediction: Floats) -> float:
     return float(row_kl(truth, prediction).mean())
 
 
-def row_kl(truth: Floats, prediction: Floats) -> Floats:
-    """KL of each row [rows]; checks and clipping as `kaggle_kl`."""
-    return _terms(truth, prediction).sum(axis=1)
+def row_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
+    """KL of each row [rows]; checks and clipping as `kaggle_kl`, what is refused being said of `name`."""
+    return _terms(truth, prediction, name).sum(axis=1)
 
 
 def class_kl(truth: Floats, prediction: Floats) -> Floats:
@@ -153,10 +153,10 @@ def _by_class(values: Floats) -> dict[str, float]:
     return dict(zip(CLASSES, values.tolist(), strict=True))
 
 
-def _terms(truth: Floats, prediction: Floats) -> Floats:
-    truth, prediction = _checked("solution", truth), _checked("submission", prediction)
+def _terms(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
+    truth, prediction = _checked("solution", truth), _checked(name, prediction)
     if truth.shape != prediction.shape:
-        raise UserError(f"submission: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")
+        raise UserError(f"{name}: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")
     clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(truth > 0, truth * np.log(truth / clipped), 0.0)

@@ -52,10 +52,18 @@ def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
     rows an EEG. Raises UserError."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; choose another --out")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder; make it, or choose another --out")
     if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
         raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
+
+
+def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse, before any work, to write over a table that is read. Raises UserError."""
+    if out.resolve() in [path.resolve() for path in inputs]:
+        raise UserError(f"{out}: is a table that this reads, and would be lost; choose another --out")
 
 
 def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
@@ -72,18 +80,36 @@ def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read what `write_predictions` wrote. Raises UserError for a missing file or column, or doubled keys."""
+    """Read what `write_predictions` wrote.
+
+    Raises UserError for a missing file or column, ids that are no whole numbers, or doubled keys.
+    """
     ids = ["eeg_id"] if path.suffix == ".csv" else list(ID_FIELDS)
     columns = VOTE_COLUMNS if path.suffix == ".csv" else CLASSES
     table = read_table(path, [*ids, *columns]).rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
+    for name in ids:
+        if name != "key":
+            _check_whole(path, table[name], null=name == "fold")
     twice = table[ids[0]].duplicated()
     if twice.any():
         raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
     return table
 
 
+def _check_whole(path: Path, column: "pd.Series[int]", *, null: bool) -> None:
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    bad = np.flatnonzero(~((values == np.floor(values)) & np.isfinite(values) | (np.isnan(values) & null)))
+    if bad.size:
+        raise UserError(
+            f"{path}: row {bad[0]}, column {column.name}: expected a whole number, found {values[bad[0]]:g}; mend the "
+            "table"
+        )
+
+
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """A Parquet or CSV table with these columns, all but `key` numbers. Raises UserError naming what is not so."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a table; check the path")
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except FileNotFoundError as error:
@@ -93,6 +119,8 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(columns)}")
+    if not len(table):
+        raise UserError(f"{path}: no rows; expected at least one")
     for name in columns:
         if name != "key" and not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"{path}: column {name}: expected numbers, found {table[name].dtype}; mend the table")

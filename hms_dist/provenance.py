@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hms_dist.errors import UserError
 from hms_dist.files import canonical_json
 
+_PLAIN_FIELDS = ("run", "weights", "shards", "fold", "num_folds", "seed", "unknown_teacher")
 METADATA_KEY = b"hms_dist.sources"
 """Key of the models' records in the metadata of a Parquet file."""
 
@@ -44,11 +45,18 @@ class ModelRecord:
     """patient_id of the rows that it trained on."""
     learnt_from: tuple["ModelRecord", ...] = ()
     """Models whose predictions or weights went into its training."""
+    unknown_teacher: str = ""
+    """A table that it learnt from whose models are unknown: they, and so it, may have seen anybody. Empty: none."""
 
     @cached_property
     def seen(self) -> frozenset[int]:
         """Patients that this model, or any that it learnt from, trained on."""
         return self.patients.union(*(model.seen for model in self.learnt_from))
+
+    @property
+    def unknown(self) -> str:
+        """The first table of unknown models that this model, or any below it, has learnt from; empty: none."""
+        return next(filter(None, (self.unknown_teacher, *(model.unknown for model in self.learnt_from))), "")
 
     @property
     def name(self) -> str:
@@ -59,7 +67,7 @@ class ModelRecord:
     def to_json(self) -> dict[str, Any]:
         """The JSON value; patients as one text, ascending."""
         return {
-            **{name: getattr(self, name) for name in ("run", "weights", "shards", "fold", "num_folds", "seed")},
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "patients": " ".join(str(patient) for patient in sorted(self.patients)),
             "learnt_from": [model.to_json() for model in self.learnt_from],
         }
@@ -124,6 +132,11 @@ def check_unseen(where: str, models: Iterable[ModelRecord], patients: NDArray[np
     """
     wanted = frozenset(np.unique(patients).tolist())
     for model in models:
+        if wanted and model.unknown:
+            raise UserError(
+                f"{where}: its model {model.name} learnt from {model.unknown}, which does not say which models made "
+                f"it, so they may have seen the patients {whose}; use models whose teachers are known"
+            )
         seen = wanted & model.seen
         if seen:
             through = next((f", through {other.name}" for other in _chain(model, wanted)), "")

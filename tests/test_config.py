@@ -238,3 +238,30 @@ def test_the_one_thing_a_verb_needs_may_stand_without_its_name():
     for words in (["--out", "here"], [], ["--floor=2"]):
         assert with_subject(House, words) == words
     assert with_subject(Paint, ["red"]) == ["red"], "nothing is needed: nothing to stand for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """Holds paint, or none."""
+
+    litres: int | None = None
+    """How much."""
+    state: Literal["open", "shut"] | None = None
+    """Of the lid."""
+    inner: "Bucket | None" = None
+    """One within."""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--litres", "many"], "litres: Expected a int or null. Got value: many"),
+        (["--state", "ajar"], "state: Expected a choice of open, shut or null. Got value: ajar"),
+        (["--inner.litres", "many"], "inner.litres: Expected a int or null. Got value: many"),
+        (["--inner.state", "ajar"], "inner.state: Expected a choice of open, shut or null. Got value: ajar"),
+    ],
+)
+def test_an_option_of_several_types_says_what_it_takes(words, message):
+    with pytest.raises(UserError) as caught:
+        load(Bucket, words)
+    assert str(caught.value) == message

@@ -1,6 +1,7 @@
 """`hms-dist grid`: recipes x seeds x folds, one run after another, or one of them for a task of an array."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from hms_dist.errors import JobError, UserError
@@ -29,7 +30,7 @@ class Grid:
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     """How each run is started."""
     list: bool = False
-    """Print the runs, numbered from 0, with their states, and run nothing."""
+    """Print the runs, numbered from 0, with their states and as an array of what is open, and run nothing."""
     json: bool = False
     """With list: print them as JSON."""
     number: int | None = None
@@ -58,7 +59,7 @@ def run(command: Grid) -> None:
     """The verb `grid`. Raises UserError for what can be refused beforehand, JobError naming the runs that failed."""
     runs = planned(command)
     if command.list:
-        print(_as_json(runs) if command.json else _as_table(runs))
+        print(_as_json(runs) if command.json else f"{_as_table(runs)}\n{_as_array(runs)}")
         return
     if command.number is not None:
         if not 0 <= command.number < len(runs):
@@ -81,3 +82,24 @@ def _as_table(runs: list[PlannedRun]) -> str:
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _as_array(runs: list[PlannedRun]) -> str:
+    numbers = [number for number, run in enumerate(runs) if not run.finished]
+    if not numbers:
+        return "all finished"
+    return (
+        f"open, as an array: sbatch --array={ranges(numbers)}, of a script that runs this command with --number "
+        '"$SLURM_ARRAY_TASK_ID" in the place of --list'
+    )
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as Slurm writes them: 0-3,7."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hms_dist.errors import UserError
 from hms_dist.labels import Ints
-from hms_dist.predictions import check_rows, read_predictions, write_predictions
+from hms_dist.predictions import check_no_input, check_rows, read_predictions, write_predictions
 from hms_dist.provenance import Source, check_out_of_fold, named_sources
 from hms_dist.run import LOG
 from hms_dist.shards.index import Index, open_set
@@ -43,6 +43,7 @@ class Oof:
 
 def run(command: Oof) -> None:
     """The verb `oof`. Raises UserError as `assembled`."""
+    check_no_input(command.out, [run / PREDICTIONS_NAME for run in command.runs])
     held_out = assembled(command.runs, command.shards)
     check_rows(command.out, held_out.index.ids("eeg_id"))
     write_predictions(command.out, held_out.table, held_out.sources)
@@ -74,6 +75,8 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
     parts: list[pd.DataFrame] = []
     sources: list[Source] = []
     for run, config in zip(runs, configs, strict=True):
+        if (config.model.name, config.canvas) != (configs[0].model.name, configs[0].canvas):
+            LOG.warning("%s: another model or canvas than that of %s; is it of the same recipe?", run, runs[0])
         fold = _fold(run, config, num_folds)
         if fold in run_of:
             raise UserError(f"{run}: holds out fold {fold}, as {run_of[fold]} does; each row needs one prediction")
@@ -122,7 +125,7 @@ def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
     if lacking or beyond:
         raise UserError(
             f"{run / PREDICTIONS_NAME}: {len(lacking)} rows of its fold are missing and {len(beyond)} are of other "
-            "folds; the table was changed; run hms-dist predict, or train the run again"
+            "folds; the table was changed; train the run again"
         )
     return table
 

@@ -11,6 +11,7 @@ from typing import Literal
 from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.grid.recipe import Recipe
+from hms_dist.model.build import check_name
 from hms_dist.run import check_seed
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import STATUS_NAME, is_finished
@@ -95,10 +96,12 @@ def plan(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shard
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
-    """Open what the first open run of each recipe reads, so that what its data refuse is refused before any run."""
+    """Open what the first open run of each recipe reads, and look its model up, so that what these refuse is refused
+    before any run."""
     first = {run.recipe: run for run in reversed(runs) if not run.finished}
     for run in first.values():
         for stage in open_stages(load(TrainConfig, run.words, prog="train.py")):
+            check_name(stage.model.name)
             open_run_data(stage).shards.reader.close()
 
 

@@ -1,10 +1,13 @@
 """What a grid is made of: recipes, and how one of their runs is started."""
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from hms_dist.errors import UserError
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
 """Options of a run that its place in the grid decides."""
@@ -51,7 +54,9 @@ class LaunchConfig:
             raise ValueError(f"launch.program: no file {self.program}; run this in the checkout, or say where it is")
 
     def command(self, words: list[str]) -> list[str]:
-        """The whole command line of a run with these options."""
+        """The whole command line of a run with these options. Raises UserError if the launcher is not there."""
+        if self.words and shutil.which(self.words[0]) is None:
+            raise UserError(f"launch.words: no program '{self.words[0]}' on this machine; install it, or mend the name")
         return [*(self.words or (sys.executable,)), str(self.program), *words]
 
 

@@ -4,7 +4,6 @@ import difflib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -87,7 +86,7 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
 
     from hms_dist.model.tiny_vit import fast_blocks  # brings timm
 
-    _check_name(timm, config.name)
+    check_name(config.name)
     rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
     options = {name: rate for name, rate in rates.items() if rate is not None}
     hub = config.weights == "hub"
@@ -106,7 +105,10 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
     return fast_blocks(model.train())
 
 
-def _check_name(timm: Any, name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises UserError if timm has no model of this name."""
+    import timm  # takes seconds
+
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.4)

@@ -12,7 +12,7 @@ from hms_dist.predict.fit import METHODS_FITTED, cross_fitted, fit_pool
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
 from hms_dist.predict.pool import Pool, equal_pool
-from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
 
 
@@ -61,6 +61,7 @@ def run(command: Ensemble) -> None:
 
 def apply(command: Ensemble) -> None:
     """Pool by equal or stored weights and write the table. Raises UserError for tables that do not fit."""
+    check_no_input(command.out, command.predictions)
     members = read_members(command.predictions)
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
     sources = joined_sources(members)
@@ -70,7 +71,7 @@ def apply(command: Ensemble) -> None:
         path = Path(command.weights)
         fitted = Fitted.read(path)
         fitted.check_members(path, members)
-        pool = _stored_pool(path, fitted.content, command.method)
+        pool = _stored_pool(path, fitted, command.method)
         sources = (*sources, fitted.source) if sources else ()
     table = prediction_table(members.ids, members.folds, pool(members.probabilities))
     write_predictions(command.out, table, sources)
@@ -83,6 +84,7 @@ def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
     Raises UserError if there are not two folds to cross-validate over.
     """
     method = command.method or METHODS_FITTED[0]
+    check_no_input(command.out, command.predictions)
     if len(labelled.folds) < 2:
         raise UserError(
             f"--predictions: cross-validation needs 2 folds, found {len(labelled.folds)}; assemble all folds"
@@ -108,9 +110,11 @@ def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
     return {**pool.to_json(), "kl": scores}
 
 
-def _stored_pool(path: Path, content: dict[str, Any], method: str | None) -> Pool:
+def _stored_pool(path: Path, fitted: Fitted, method: str | None) -> Pool:
     try:
-        pool = Pool.from_json(content)
+        pool = Pool.from_json(fitted.content)
+        if len(pool.weights) != len(fitted.members):
+            raise ValueError(f"expected {len(fitted.members)} weights, found {len(pool.weights)}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: no weights of an ensemble ({error}); fit them with --weights fit") from error
     if method not in (None, pool.method):

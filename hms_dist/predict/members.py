@@ -65,9 +65,13 @@ class Labelled:
 def read_members(paths: Sequence[Path]) -> Members:
     """Read Parquet tables of the same rows, in any order.
 
-    Raises UserError naming the table, and how many rows, if its keys are not those of the first, if a row is no
-    probability distribution, and as `read_predictions`.
+    Raises UserError naming the table if it is given twice, and how many rows, if its keys are not those of the first,
+    if a row is no probability distribution, and as `read_predictions`.
     """
+    places = [path.resolve() for path in paths]
+    twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UserError(f"--predictions: {twice[0]} stands twice, and would count twice; name each table once")
     tables = [_read(path) for path in paths]
     first = tables[0]
     folds = first["fold"].to_numpy(np.int64, na_value=-1)

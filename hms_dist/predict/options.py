@@ -6,7 +6,9 @@ from typing import Literal
 
 from hms_dist.errors import UserError
 from hms_dist.predict.tta import Mirror, check_mirrors
+from hms_dist.predictions import check_no_input
 from hms_dist.stream.read.storage import StorageConfig
+from hms_dist.train.folder.record import PREDICTIONS_NAME
 from hms_dist.train.folder.run_folder import read_config, stored_weights
 from hms_dist.train.settings import TrainConfig
 
@@ -45,6 +47,7 @@ def opened_run(command: PredictConfig) -> TrainConfig:
     """The configuration of the run to predict with. Raises UserError if the run cannot do what is asked."""
     if not (command.run / "config.yaml").is_file():
         raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
+    check_no_input(command.out, [command.run / PREDICTIONS_NAME])
     stored_weights(command.run, command.checkpoint)
     config = read_config(command.run)
     check_mirrors(config, command.tta)

@@ -39,7 +39,7 @@ class Pool:
         one_of("method", value["method"], list(METHODS))
         bias = tuple(float(value["bias"][name]) for name in CLASSES)
         weights = tuple(float(weight) for weight in value["weights"])
-        if not (min(weights) >= 0 and np.isfinite([*weights, *bias]).all()):
+        if not (min(weights, default=-1.0) >= 0 and np.isfinite([*weights, *bias]).all()):
             raise ValueError("expected finite weights of 0 or more")
         return Pool(method=value["method"], weights=weights, bias=bias)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES, FOLD_COUNTS
 from hms_dist.predict.members import joined_sources, read_members
-from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.provenance import ModelRecord
 from hms_dist.shards.index import Index, Rows, fold_column, open_set
 
@@ -65,6 +65,7 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
     Raises UserError for keys that are not of the shard set, low-vote rows that the tables lack, and if no label is
     left.
     """
+    check_no_input(command.out, command.predictions)
     members = read_members(command.predictions)
     _, index = open_set(command.shards)
     low = np.flatnonzero(index.num_voters <= command.max_votes)
@@ -74,6 +75,7 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
     if not len(rows):
         raise UserError(f"max_other: {command.max_other} leaves none of {len(low)} rows with few votes; raise it")
     sources = joined_sources(members)
+    known = bool(sources) and not any(source.model.unknown for source in sources)
     check_rows(command.out, index.ids("eeg_id")[rows])
     write_predictions(command.out, prediction_table(index.frame.iloc[rows], None, labels), sources)
     return {
@@ -82,7 +84,7 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
         "num_dropped_rows": int(dropped.sum()),
         "num_dropped_eegs": len(np.unique(index.ids("eeg_id")[low[dropped]])),
         "num_labelled_rows": len(rows),
-        "validation_folds_unseen": unseen_folds(index, [source.model for source in sources]) if sources else None,
+        "validation_folds_unseen": unseen_folds(index, [source.model for source in sources]) if known else None,
     }
 
 

@@ -19,7 +19,11 @@ from hms_dist.shards.index import open_set
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score predictions with Kaggle's KL metric, as JSON. Rows without a prediction are left out."""
+    """Score predictions with Kaggle's KL metric, as JSON. Rows without a prediction are left out.
+
+    num_rows_held_out says how many of the rows the table's models held out; they may have trained on the others. A
+    submission does not say it.
+    """
 
     predictions: Path
     """Table of predictions, .parquet or .csv."""
@@ -63,13 +67,18 @@ def scored(command: Score) -> dict[str, object]:
     votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
     truth = None if command.truth is None else _truth(command.truth, joined)
     targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
+    values = row_kl(targets, found, str(command.predictions))
+    if truth is not None:
+        row_kl(targets, truth, str(command.truth))  # for its checks
     result = score(targets, found, num_voters(votes), truth)
-    values, patients = row_kl(targets, found), joined["patient_id"].to_numpy(np.int64)
+    patients = joined["patient_id"].to_numpy(np.int64)
     for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
         result["strata"][name]["kl_interval"] = bootstrap_interval(
             values[mask], patients[mask], num_draws=command.num_draws, level=command.level, seed=command.seed
         )
-    return {**result, "num_rows_without_prediction": len(labels) - len(joined)}
+    num_held_out = int(joined["fold"].notna().sum()) if "fold" in joined else None
+    counts = {"num_rows_held_out": num_held_out, "num_rows_without_prediction": len(labels) - len(joined)}
+    return {**result, **counts}
 
 
 def _labels(path: Path) -> pd.DataFrame:

@@ -21,10 +21,10 @@ from hms_dist.metrics import kaggle_kl
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
 from hms_dist.predict.meta_model import MetaConfig, Rows, meta_inputs, meta_network, predicted, train_network
-from hms_dist.predictions import check_rows, prediction_table, write_predictions
+from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.run import LOG
 from hms_dist.train.folder.record import PREDICTIONS_NAME
-from hms_dist.train.folder.whole_folder import damage, whole_folder
+from hms_dist.train.folder.whole_folder import HASHES_NAME, damage, whole_folder
 
 Floats = NDArray[np.float64]
 
@@ -69,8 +69,10 @@ def run(command: Stack) -> None:
 def fit(command: Stack, labelled: Labelled) -> str:
     """Train a network a fold and write the folder; the table that `run` prints.
 
-    Raises UserError with fewer than three folds: one to predict, one to stop by, one to train on.
+    Raises UserError with fewer than three folds: one to predict, one to stop by, one to train on; and if `out` holds
+    anything but an older fit, whose place the new one takes.
     """
+    _check_place(command.out)
     if len(labelled.folds) < 3:
         raise UserError(
             "--predictions: stacking needs 3 folds (to train on, to stop by, to predict), found "
@@ -92,6 +94,15 @@ def fit(command: Stack, labelled: Labelled) -> str:
         sources = [*joined_sources(members), *cross_fit_sources(labelled, fitted.record)]
         write_predictions(folder / PREDICTIONS_NAME, prediction_table(members.ids, members.folds, honest), sources)
     return as_text(table)
+
+
+def _check_place(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, expected a folder to write; choose another --out")
+    names = {NETWORKS_NAME, STACK_NAME, PREDICTIONS_NAME, HASHES_NAME}
+    other = sorted(path.name for path in out.iterdir() if path.name not in names) if out.is_dir() else []
+    if other:
+        raise UserError(f"{out}: holds other files ({other[0]}), which would be lost; choose another --out")
 
 
 def train_networks(config: MetaConfig, labelled: Labelled) -> list[nn.Sequential]:
@@ -117,6 +128,7 @@ def apply(command: Stack, folder: Path) -> None:
     if fault is not None:
         raise UserError(f"{fault}; not a whole folder of hms-dist stack; fit it again")
     fitted = Fitted.read(folder / STACK_NAME)
+    check_no_input(command.out, command.predictions)
     members = read_members(command.predictions)
     fitted.check_members(folder, members)
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))

@@ -20,6 +20,7 @@ from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, read_t
 from hms_dist.report.page_training import curve_section, run_section
 from hms_dist.run import LOG
 from hms_dist.shards.index import open_set
+from hms_dist.train.folder.record import PREDICTIONS_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +108,16 @@ def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels)
     """The given tables, without those that the runs have brought already."""
     known = [run.predictions.resolve() for run in runs if run.predictions is not None]
     more = [path for path in paths if path.resolve() not in known]
-    return [read_scored(path, name, labels) for path, name in zip(more, short_names(more), strict=True)]
+    called = [path.parent if path.name == PREDICTIONS_NAME else path for path in more]  # a run's, or a stack's
+    return [read_scored(path, name, labels) for path, name in zip(more, short_names(called), strict=True)]
 
 
 def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> str:
-    """The first sentence: what is reported and what is best."""
+    """The first sentence: what is reported and what is best, among the tables with most rows."""
     text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
-        best = min(tables, key=lambda item: item.scores["kl"])
+        most = max(len(item.rows) for item in tables)
+        best = min((item for item in tables if len(item.rows) == most), key=lambda item: item.scores["kl"])
         scores = best.scores["strata"]["all"]
         text += f" Lowest KL: {scores['kl']:.4f} by {best.name} on {scores['num_rows']} rows"
         text += f", where a constant predictor has {scores['constant_kl']:.4f}"

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.page_html import Html, barred, escaped, missing, paragraph, section, table
 from hms_dist.report.page_runs import RunFacts
-from hms_dist.report.page_scores import Labels, ScoredTable
+from hms_dist.report.page_scores import Floats, Labels, ScoredTable
+from hms_dist.shards.index import Rows
 from hms_dist.train.data.run_canvas import read_canvas
 from hms_dist.train.data.run_data import ShardSet, open_shards
 
 HEADING = "Best and worst rows"
 EXPLAINED = (
-    "The rows of its validation fold that a run predicts best and worst, as its model sees them, with the experts' "
-    "votes beside what it says."
+    "The rows of its validation fold that a run predicts best and worst, one of an EEG at most, as its model sees "
+    "them, with the experts' votes beside what it says."
 )
 
 
@@ -48,13 +50,28 @@ def gallery_section(
         shards = open_shards(labels.location, read_canvas(run.folder), flips=False, storage=run.config.storage)
     except UserError as error:
         return section(HEADING, EXPLAINED, missing(f"the canvas of {run.name} cannot be drawn ({error})."))
-    order = np.argsort(item.row_kl, kind="stable")
-    num_rows = min(num_rows, len(order) // 2)
-    best, worst = order[:num_rows], order[::-1][:num_rows]
-    parts = [paragraph(f"Of {run.name}, the run with the lowest KL; {len(order)} rows.")]
+    best, worst = best_and_worst(item.row_kl, shards.index.ids("eeg_id")[item.rows], num_rows)
+    parts = [paragraph(f"Of {run.name}, the run with the lowest KL; {len(item.rows)} rows.")]
     for heading, places in (("Best", best), ("Worst", worst)):
         parts += [_article(heading, rank, shards, item, int(place)) for rank, place in enumerate(places, start=1)]
     return section(HEADING, EXPLAINED, *parts)
+
+
+def best_and_worst(row_kl: Floats, eeg_ids: NDArray[np.int64], num_rows: int) -> tuple[Rows, Rows]:
+    """Places of the `num_rows` lowest and highest of `row_kl` [rows], the lowest and the highest first.
+
+    One row an EEG (`eeg_ids` [rows]): its rows look alike. None stands in both, so there may be fewer.
+    """
+    order = np.argsort(row_kl, kind="stable")
+    low, high = (_one_each(eeg_ids, places)[:num_rows] for places in (order, order[::-1]))
+    num_rows = min(num_rows, len(order) // 2, len(low))
+    return low[:num_rows], high[:num_rows][~np.isin(high[:num_rows], low[:num_rows])]
+
+
+def _one_each(eeg_ids: NDArray[np.int64], places: Rows) -> Rows:
+    """The first of `places` of each EEG, in their order."""
+    _, first = np.unique(eeg_ids[places], return_index=True)
+    return places[np.sort(first)]
 
 
 def _article(heading: str, rank: int, shards: ShardSet, item: ScoredTable, place: int) -> Html:

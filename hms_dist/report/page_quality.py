@@ -126,10 +126,11 @@ def _strata(item: ScoredTable) -> list[list[str]]:
 
 
 def ensemble_section(tables: Sequence[ScoredTable]) -> Html:
-    """What the mean of tables of the same rows gains."""
+    """What tables of the same rows gain by being taken together."""
     explained = (
-        "What is gained by taking the plain mean of the probabilities of several tables that predict the same rows: "
-        "the best single table's KL less that of the mean."
+        "What is gained by taking together several tables that predict the same rows, by the plain mean of their "
+        "probabilities or as an ensemble or a stack has made one of them: the best single table's KL less the KL of "
+        "what they make together."
     )
     gains = ensemble_gains(tables)
     if not gains:
@@ -137,13 +138,14 @@ def ensemble_section(tables: Sequence[ScoredTable]) -> Html:
     rows = [
         [
             ", ".join(gain.names),
+            gain.by,
             str(gain.num_rows),
             f"{np.mean(gain.single_kl):.4f}",
             f"{min(gain.single_kl):.4f}",
-            f"{gain.mean_kl:.4f}",
-            f"{min(gain.single_kl) - gain.mean_kl:+.4f}",
+            f"{gain.together_kl:.4f}",
+            f"{min(gain.single_kl) - gain.together_kl:+.4f}",
         ]
         for gain in gains
     ]
-    head = ["tables", "rows", "mean of single KLs", "best single KL", "KL of the mean", "gain"]
-    return section("Ensemble", explained, table("Gain of the plain mean", head, rows))
+    head = ["tables", "together by", "rows", "mean of single KLs", "best single KL", "KL together", "gain"]
+    return section("Ensemble", explained, table("Gain of ensembles", head, rows))

@@ -14,6 +14,7 @@ from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import class_kl, consensus_confusion, kaggle_kl, row_kl, score
 from hms_dist.predictions import read_predictions, read_table
+from hms_dist.provenance import read_sources
 from hms_dist.shards.index import Index, Rows
 
 Floats = NDArray[np.float64]
@@ -46,6 +47,8 @@ class ScoredTable:
     """Predicted probabilities [rows, 6]."""
     num_voters: NDArray[np.int64]
     oracle: Floats | None
+    weights: frozenset[str] = frozenset()
+    """SHA-256 of the weights of the models behind the table; empty if it does not name them."""
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -76,7 +79,9 @@ def read_truth(path: Path, index: Index) -> Floats:
     if (places < 0).any():
         key = index.frame["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: no row for {key} of the shard set; give the truth of the data it was rendered from")
-    return table[list(CLASSES)].to_numpy(np.float64)[places]
+    found = table[list(CLASSES)].to_numpy(np.float64)[places]
+    row_kl(index.targets, found, str(path))  # for its checks
+    return found
 
 
 def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
@@ -91,6 +96,8 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
     if (places < 0).any():
         key = table["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: row {key} is not in {labels.location}; check --shards")
+    prediction = table[list(CLASSES)].to_numpy(np.float64)
+    row_kl(labels.index.targets[places], prediction, str(path))  # for its checks
     order = np.argsort(places)
     rows = places[order].astype(np.int64)
     return ScoredTable(
@@ -98,9 +105,10 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
         held_out=held_out,
         rows=rows,
         truth=labels.index.targets[rows],
-        prediction=table[list(CLASSES)].to_numpy(np.float64)[order],
+        prediction=prediction[order],
         num_voters=labels.index.num_voters[rows],
         oracle=None if labels.oracle is None else labels.oracle[rows],
+        weights=frozenset(source.model.weights for source in read_sources(path)),
     )
 
 
@@ -132,30 +140,50 @@ def reliability(truth: Floats, prediction: Floats) -> Reliability:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """What the plain mean of tables gains on the rows that they all predict."""
+    """What tables gain by being taken together, on the rows that they all predict."""
 
     names: tuple[str, ...]
+    """The tables."""
+    by: str
+    """plain mean, or the table of an ensemble or a stack that was made of them."""
     num_rows: int
     single_kl: tuple[float, ...]
     """KL of each table."""
-    mean_kl: float
-    """KL of the mean of their probabilities."""
+    together_kl: float
+    """KL of what they make together."""
 
 
 def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:
-    """A gain for each two or more tables that predict the same rows, in the order of the first of them."""
+    """Gains of tables that predict the same rows, in the order of the first of them.
+
+    First the plain mean of those that are not made of others, then each table that is made of others: one that names
+    all models of theirs, and more.
+    """
     groups: dict[bytes, list[ScoredTable]] = {}
     for table in tables:
         groups.setdefault(table.rows.tobytes(), []).append(table)
-    return [_gain(group) for group in groups.values() if len(group) > 1]
+    return [gain for group in groups.values() for gain in _gains(group)]
 
 
-def _gain(group: list[ScoredTable]) -> Gain:
-    truth = group[0].truth
-    mean = np.mean([table.prediction for table in group], axis=0)
+def _gains(group: list[ScoredTable]) -> list[Gain]:
+    singles = [table for table in group if not any(_made_of(table, other) for other in group)]
+    found = []
+    if len(singles) > 1:
+        mean = np.mean([table.prediction for table in singles], axis=0)
+        found.append(_gain(singles, "plain mean", kaggle_kl(singles[0].truth, mean)))
+    for table in group:
+        members = [single for single in singles if _made_of(table, single)]
+        if members:
+            found.append(_gain(members, table.name, table.scores["kl"]))
+    return found
+
+
+def _made_of(table: ScoredTable, other: ScoredTable) -> bool:
+    return bool(other.weights) and other.weights < table.weights
+
+
+def _gain(members: list[ScoredTable], by: str, together_kl: float) -> Gain:
     return Gain(
-        names=tuple(table.name for table in group),
-        num_rows=len(truth),
-        single_kl=tuple(kaggle_kl(truth, table.prediction) for table in group),
-        mean_kl=kaggle_kl(truth, mean),
-    )
+        names=tuple(table.name for table in members), by=by, num_rows=len(members[0].rows), together_kl=together_kl,
+        single_kl=tuple(table.scores["kl"] for table in members),
+    )  # fmt: skip

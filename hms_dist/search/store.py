@@ -4,6 +4,8 @@ Each batch is a study of its own, for Optuna's choices cannot change within one.
 the claim in its folder; a trial whose job died is taken over, with the parameters that it has.
 """
 
+import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +16,7 @@ from hms_dist.claims import Taken, claim
 from hms_dist.config import to_dict
 from hms_dist.errors import UserError
 from hms_dist.keyed import keyed_hash
+from hms_dist.run import LOG
 from hms_dist.search.space import Parameter, Values, narrowed
 
 JOURNAL_NAME = "journal.log"
@@ -26,7 +29,7 @@ class Store:
     """The studies of one search folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the journal, made if need be. Raises UserError without Optuna."""
+        """Open the journal, made if need be. Raises UserError without Optuna, and for a damaged journal."""
         try:
             import optuna
         except ImportError as error:
@@ -35,15 +38,26 @@ class Store:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
-        path = str(folder / JOURNAL_NAME)
+        path = folder / JOURNAL_NAME
+        lock = JournalFileOpenLock(str(path))
         self._optuna, self._folder = optuna, folder
-        self._storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+        if path.exists():
+            lock.acquire()
+            try:
+                _mend(path)
+            finally:
+                lock.release()
+        self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
     def batch(self, number: int) -> Any:
         """The study of a batch, made if there is none yet."""
         return self._optuna.create_study(
             study_name=f"batch-{number}", storage=self._storage, direction="minimize", load_if_exists=True
         )
+
+    def batches(self) -> list[Any]:
+        """The studies of all batches that have begun, in order, however many this call of the search asks for."""
+        return [self.batch(number) for number in range(len(self._storage.get_all_studies()))]
 
     def folder_of(self, batch: int, number: int) -> Path:
         """Folder of a trial."""
@@ -132,6 +146,25 @@ def suggested(trial: Any, space: Mapping[str, Parameter]) -> dict[str, Any]:
         else trial.suggest_float(name, part.low, part.high, log=part.log)
         for name, part in space.items()
     }
+
+
+def _mend(path: Path) -> None:
+    """Take away a last line that a kill or a full disk cut short: what is appended to it could never be read.
+
+    Raises UserError naming another line that is damaged.
+    """
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    for number, line in enumerate(content[:whole].splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise UserError(
+                f"{path}: line {number} is damaged ({error}); restore the journal from a copy, or choose another --out"
+            ) from error
+    if whole < len(content):
+        LOG.warning("%s: its last line was cut short and is dropped", path)
+        os.truncate(path, whole)
 
 
 def _parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:

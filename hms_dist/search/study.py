@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hms_dist.config import from_dict, load, to_dict
@@ -36,9 +37,9 @@ def run(command: Search) -> None:
         space = store.space_of(batch, command.space, command.narrowing)
         while _work(command, store, batch, space, config):
             with store.alone():
-                _write_results(command, store, batch + 1)
+                _write_results(command, store)
     with store.alone():
-        if not _write_results(command, store, command.num_batches):
+        if not _write_results(command, store):
             raise JobError(f"{command.out}: no trial came to its end; see {TABLE_NAME} and the logs in trials/")
 
 
@@ -122,7 +123,7 @@ def _check_same(command: Search, identity: dict[str, Any]) -> None:
     """Raises UserError if the folder holds a study of something else; otherwise notes what it is of."""
     path = command.out / IDENTITY_NAME
     if path.exists():
-        before = json.loads(path.read_bytes())
+        before = _identity_before(path)
         different = [name for name in identity if before.get(name) != identity[name]]
         if different:
             raise UserError(
@@ -132,9 +133,17 @@ def _check_same(command: Search, identity: dict[str, Any]) -> None:
     write_json(path, identity)
 
 
-def _write_results(command: Search, store: Store, num_batches: int) -> bool:
+def _identity_before(path: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); restore it, or choose another --out") from error
+    return before if isinstance(before, dict) else {}
+
+
+def _write_results(command: Search, store: Store) -> bool:
     """Write the table and, if a trial came to its end, the best configuration; whether one did."""
-    studies = [store.batch(batch) for batch in range(num_batches)]
+    studies = store.batches()
     write_table(command.out / TABLE_NAME, studies)
     return write_best(command.out / BEST_NAME, studies, _recipe(command, command.words), command.space)
 

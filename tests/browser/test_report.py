@@ -44,12 +44,19 @@ def report(small_file, shard_set, recordings, tmp_path_factory):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     for seed in (1, 2):
-        words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(folder / f"run_{seed}")]
+        words = [
+            "--config",
+            str(small_file),
+            "--shards",
+            str(shard_set),
+            "--out",
+            str(folder / f"seed-{seed}-fold-0"),
+        ]
         run(load(TrainConfig, [*words, "--seed", str(seed), "--epochs", "1"]))
         AcceleratorState._reset_state(reset_partial_state=True)
     torch.set_num_threads(before)
     torch.use_deterministic_algorithms(False)
-    words = ["--runs", str(folder / "run_1"), str(folder / "run_2"), "--shards", str(shard_set)]
+    words = ["--runs", *(str(folder / f"seed-{seed}-fold-0") for seed in (1, 2)), "--shards", str(shard_set)]
     words += ["--truth", str(recordings / "truth.parquet"), "--out", str(folder / "report.html")]
     assert main(["report", *words]) == 0
     return folder / "report.html"
@@ -86,6 +93,14 @@ def test_votes_and_predictions_fit_a_phone(browser, report) -> None:
     rooms = browser.value("[...document.querySelectorAll('article .wide')].map(w => [w.scrollWidth, w.clientWidth])")
     assert len(rooms) == 6
     assert all(needed <= there for needed, there in rooms)
+
+
+def test_names_of_rows_stay_on_one_line_on_a_phone(browser, report) -> None:
+    browser.open(report, width=390)
+    names = "[...document.querySelectorAll('.wide tbody th')].filter(t => !t.textContent.includes(','))"
+    heights = browser.value(f"{names}.map(t => t.getBoundingClientRect().height)")
+    assert len(heights) > 10
+    assert max(heights) < 34
 
 
 def test_charts_keep_their_words_inside(browser, report) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import JobError, UserError
-from hms_dist.grid.grid import Grid, planned, run
+from hms_dist.grid.grid import Grid, planned, ranges, run
 from hms_dist.grid.plan import check_seeds
 from hms_dist.grid.recipe import Recipe
 from hms_dist.train.folder.record import is_finished, read_metrics
@@ -45,11 +46,24 @@ def test_lists_and_runs_nothing(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["number", "recipe", "seed", "fold", "state", "folder"]
     assert lines[2].split() == ["1", "a", "0", "1", "open", f"{tmp_path}/1"]
+    assert lines[4].startswith(
+        "open, as an array: sbatch --array=0-2, of a script that runs this command with --number"
+    )
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/status.json").write_text('{"state": "finished"}')
+    assert main(["grid", *words, "--list"]) == 0
+    assert "--array=0,2," in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "1")
     assert main(["grid", *words, "--list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["number"] for row in rows] == [0, 1, 2]
     assert rows[2]["words"][-4:] == ["--fold", "2", "--out", f"{tmp_path}/2"]
     assert not list(tmp_path.iterdir())
+
+
+def test_ranges_are_slurms():
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+    assert ranges([3]) == "3"
 
 
 @pytest.mark.parametrize("seeds", [[2**32], [-1], [28490463, 28446341235]])

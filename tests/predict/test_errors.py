@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hms_dist.cli import main
@@ -29,14 +30,14 @@ class Desk:
         self.trained, self.record = trained, record
         self.page, self.out = folder / "page.html", folder / "out.parquet"
 
-    def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None):
+    def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None, **model):
         """A table: of `rows` (all), by models that held out these folds, with the folds that its rows say (none)."""
         rows = np.arange(len(self.index)) if rows is None else rows
         values = np.random.default_rng().dirichlet(np.ones(6), len(rows))
         table = prediction_table(self.index.frame.iloc[rows], folds, values)
         if key is not None:
             table.loc[0, "key"] = key
-        sources = [Source(model=self.record(f"run-{name}", fold)) for fold in folds_of_models]
+        sources = [Source(model=self.record(f"run-{name}", fold, **model)) for fold in folds_of_models]
         write_predictions(self.folder / f"{name}.parquet", table, sources)
         return self.folder / f"{name}.parquet"
 
@@ -47,6 +48,27 @@ class Desk:
         table = prediction_table(self.index.frame, self.index.folds(3), np.full((len(self.index), 6), 1 / 6))
         write_predictions(path, table, sources)
         return path
+
+    def spoilt(self, change):
+        """A table of predictions, changed."""
+        path = self.predictions("a", 0)
+        change(pd.read_parquet(path)).to_parquet(path)
+        return path
+
+    def cut(self, path):
+        """Half of a file."""
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        return path
+
+    def made(self, name):
+        """A folder."""
+        (self.folder / name).mkdir()
+        return self.folder / name
+
+    def shortened(self, path):
+        """A fit whose weights lack the last."""
+        value = json.loads(path.read_text())
+        return self.write("out.json", json.dumps({**value, "weights": value["weights"][:-1]}))
 
     def write(self, name, text):
         (self.folder / name).write_text(text)
@@ -67,6 +89,12 @@ class Desk:
     def search(self, space, *words):
         given = ["--shards", self.shards, "--out", self.folder / "study", "--configs", self.small_file]
         return self.verb("search", *given, "--space", json.dumps({"x": space}), *words)
+
+    def search_again(self, spoilt):
+        """A search in a folder where this file holds something else."""
+        self.made("study")
+        self.write(f"study/{spoilt}", "{\n")
+        return self.search({"sets": "seed", "choices": [1]})
 
     def oof(self, *runs):
         return self.verb("oof", "--runs", *runs, "--out", self.out)
@@ -120,12 +148,17 @@ MISTAKES = {
     "an option that the grid sets": lambda d: d.grid(options='{"seed": 1}'),
     "a number beyond the grid": lambda d: d.grid("--number", "3"),
     "a training program that is not there": lambda d: d.grid("--launch.program", "nowhere.py"),
+    "a launcher that is not there": lambda d: d.grid("--launch.words", "[nowhere]"),
+    "a grid of an unknown model": lambda d: d.grid(options='{"model.name": "efficientnet_x9"}'),
     "what an ablation compares, as an option": lambda d: d.ablation("--canvases", "a", "--options", "{canvas: b}"),
     "two canvases of one name": lambda d: d.ablation("--canvases", "x/a.yaml", "y/a.yaml"),
     "a search for an unknown option": lambda d: d.search({"sets": "optim.lrate", "low": 0.1, "high": 1}),
     "a range upside down": lambda d: d.search({"sets": "optim.lr", "low": 1, "high": 0.1}),
     "a range and choices": lambda d: d.search({"sets": "optim.lr", "low": 1, "high": 2, "choices": [1]}),
     "a fold twice in a search": lambda d: d.search({"sets": "seed", "choices": [1]}, "--folds", "[0, 0]"),
+    "a parameter of the wrong type": lambda d: d.search({"sets": "optim.lr", "low": "a", "high": 1}),
+    "a search whose journal is damaged": lambda d: d.search_again("journal.log"),
+    "a search whose record is damaged": lambda d: d.search_again("search.json"),
     "joining a run that is not finished": lambda d: d.oof(d.folder),
     "joining some of the folds": lambda d: d.oof(d.trained),
     "joining a fold twice": lambda d: d.oof(d.trained, d.trained),
@@ -140,6 +173,9 @@ MISTAKES = {
     "an augmentation larger than the canvas": lambda d: d.augment("MotionBlur", size=[3, 255]),
     "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
     "predicting nothing": lambda d: d.predict(),
+    "predicting a folder without test.csv": lambda d: d.predict(
+        "--data", Path(d.write("train.csv", "")).parent
+    ),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
     "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
     "predictions in another format": lambda d: d.predict_set("--out", d.folder / "p.txt"),
@@ -152,11 +188,41 @@ MISTAKES = {
     "pseudo-labels of no EEG": lambda d: d.pseudolabel(d.predictions("a", 0), "--max_other", "1.0e-9"),
     "pseudo-labels by models that saw the fold": lambda d: d.train("--overlay.file", d.predictions("a", 1)),
     "pseudo-labels by unknown models": lambda d: d.train("--overlay.file", d.predictions("a")),
+    "pseudo-labels by a model that learnt from unknown ones": lambda d: d.train(
+        "--overlay.file", d.predictions("b", 0, unknown_teacher=str(d.predictions("a")))
+    ),
     "pseudo-labels that lack rows": lambda d: d.train("--overlay.file", d.predictions("a", 0, rows=[0])),
     "a filter by models that saw the rows": lambda d: d.train(
         "--filters.predictions", f"[{d.predictions('a', 0, folds=d.index.folds(3))}]", "--filters.model_loss", "1"
     ),
     "tables of different rows": lambda d: d.ensemble([d.predictions("a", 0), d.predictions("b", 0, rows=[0, 1])]),
+    "a table twice": lambda d: d.ensemble([d.predictions("a", 0)] * 2),
+    "a table without rows": lambda d: d.ensemble([d.spoilt(lambda t: t.iloc[:0])]),
+    "a folder in place of a table": lambda d: d.verb("score", "--predictions", d.folder, "--labels", d.shards),
+    "a table with half a fold": lambda d: d.ensemble([d.spoilt(lambda t: t.assign(fold=0.5))]),
+    "a table cut short": lambda d: d.ensemble([d.cut(d.predictions("a", 0))]),
+    "a table with a row that is no probability": lambda d: d.ensemble(
+        [d.spoilt(lambda t: t.assign(gpd=t["gpd"].where(t.index > 0)))]
+    ),
+    "a table with a row twice": lambda d: d.ensemble([d.spoilt(lambda t: t.iloc[[0, 1, 0]])]),
+    "an ensemble over one of its tables": lambda d: d.ensemble(
+        [d.predictions("b", 0), d.predictions("a", 0)], "--out", d.folder / "a.parquet"
+    ),
+    "held-out predictions over a run's own": lambda d: d.verb(
+        "oof", "--runs", d.trained, "--out", d.trained / "predictions.parquet"
+    ),
+    "a prediction over a run's own": lambda d: d.predict_set("--out", d.trained / "predictions.parquet"),
+    "an ensemble into a folder": lambda d: d.ensemble([d.predictions("a", 0)], "--out", d.made("into.parquet")),
+    "an unknown way to pool": lambda d: d.ensemble([d.predictions("a", 0)], "--method", "median"),
+    "fewer weights than tables": lambda d: d.ensemble(
+        [d.predictions("c", 0), d.predictions("e", 0)], "--weights", d.shortened(d.fitted())
+    ),
+    "a stack into a folder of something else": lambda d: d.stack(
+        "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.folder
+    ),
+    "a stack over a file": lambda d: d.stack(
+        "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.write("a.txt", "")
+    ),
     "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
     "a fit to rows without a fold": lambda d: d.fit(d.predictions("a", 0)),
     "a fit to rows that a model trained on": lambda d: d.fit(d.predictions("a", 0, folds=d.index.folds(3))),
@@ -170,7 +236,7 @@ MISTAKES = {
         [d.folder / "b.parquet", d.folder / "a.parquet"] if d.fitted() else [], "--weights", d.folder / "out.json"
     ),
     "weights of another method": lambda d: d.ensemble(
-        [d.predictions("c", 0)] * 2, "--weights", d.fitted(), "--method", "geometric"
+        [d.predictions("c", 0), d.predictions("e", 0)], "--weights", d.fitted(), "--method", "geometric"
     ),
     "weights that are none": lambda d: d.ensemble([d.predictions("c", 0)], "--weights", d.write("w.json", "{}")),
     "a stack of too few folds": lambda d: d.stack(

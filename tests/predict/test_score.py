@@ -99,6 +99,17 @@ def test_one_patient_has_no_interval(guessed, shard_set, tmp_path):
     assert found["num_rows_without_prediction"] == (~one).sum()
 
 
+def test_it_says_how_many_rows_were_held_out(guessed, shard_set, tmp_path):
+    path, frame = guessed
+    assert scored(Score(predictions=path, labels=shard_set))["num_rows_held_out"] == 0
+    table = pd.read_parquet(path)
+    folds = np.where(np.arange(len(table)) % 3 == 1, 1, -1)
+    values = table[list(CLASSES)].to_numpy()
+    write_predictions(tmp_path / "some.parquet", prediction_table(frame, folds, values))
+    found = scored(Score(predictions=tmp_path / "some.parquet", labels=shard_set))
+    assert found["num_rows_held_out"] == (folds == 1).sum()
+
+
 def test_it_prints_json_or_writes_it(guessed, recordings, tmp_path, capsys):
     words = ["--predictions", str(guessed[0]), "--labels", str(recordings / "train.csv"), "--num_draws", "10"]
     assert main(["score", *words, "--truth", str(recordings / "truth.parquet")]) == 0

@@ -16,6 +16,7 @@ from hms_dist.config import load, save
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import consensus_confusion
 from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.report.page_gallery import best_and_worst
 from hms_dist.shards.index import read_index
 from hms_dist.train.learn.evaluate import kl_monitors
 from hms_dist.train.settings import TrainConfig
@@ -119,7 +120,7 @@ def test_scores_of_runs_and_tables(make_run, report, index, shard_set, recording
     kls = [rel_entr(truth, found).sum(1).mean() for truth, found, _ in tables]
     mean = rel_entr(tables[0][0], (tables[0][1] + tables[1][1]) / 2).sum(1).mean()
     expected = [f"{np.mean(kls):.4f}", f"{min(kls):.4f}", f"{mean:.4f}", f"{min(kls) - mean:+.4f}"]
-    assert cells(page, "Gain of the plain mean") == [["one, two", str(len(tables[0][0])), *expected]]
+    assert cells(page, "Gain of ensembles") == [["one, two", "plain mean", str(len(tables[0][0])), *expected]]
 
 
 def test_classes_and_confusion(make_run, report, index, shard_set, tmp_path) -> None:
@@ -144,17 +145,19 @@ def test_the_gallery_shows_the_best_and_the_worst_rows(make_run, report, index, 
     truth, found, voters = found_in(run, index)
     loss = rel_entr(truth, found).sum(1)
     keys = pd.read_parquet(run / "predictions.parquet")["key"].to_numpy()
-    order = np.argsort(loss)
+    eegs = np.array([key.split("-")[0] for key in keys])
+    best, worst = best_and_worst(loss, eegs, 2)
     shown = re.findall(r"<h3>(\w+ \d): ([\d-]+)</h3>\n<p>KL ([\d.]+), votes: (\d+)", page)
-    places = [order[0], order[1], order[-1], order[-2]]
+    places = [*best, *worst]
+    assert (places[0], worst[0]) == (loss.argmin(), loss.argmax())
     assert [item[1] for item in shown] == list(keys[places])
     assert [item[2] for item in shown] == [f"{loss[place]:.4f}" for place in places]
     assert [int(item[3]) for item in shown] == list(voters[places])
-    worst = cells(page, f"Votes and prediction of {keys[order[-1]]}")
-    assert [line[2:] for line in worst] == [
-        [f"{share:.1%}", f"{guess:.1%}"] for share, guess in zip(truth[order[-1]], found[order[-1]], strict=True)
+    rows = cells(page, f"Votes and prediction of {keys[worst[0]]}")
+    assert [line[2:] for line in rows] == [
+        [f"{share:.1%}", f"{guess:.1%}"] for share, guess in zip(truth[worst[0]], found[worst[0]], strict=True)
     ]
-    assert page.count('<img alt="Canvas of ') == 4
+    assert page.count('<img alt="Canvas of ') == len(places)
     assert report("--runs", run, "--shards", shard_set, "--gallery", 2) == page
 
 

@@ -3,10 +3,20 @@
 import numpy as np
 import pytest
 
+from hms_dist.metrics import kaggle_kl
 from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.provenance import ModelRecord, Source
+from hms_dist.report.page_gallery import best_and_worst
 from hms_dist.report.page_runs import short_names
 from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored, reliability
 from hms_dist.shards.index import read_index
+
+
+def source(weights: str) -> Source:
+    """A model with these weights, as a source of a table."""
+    return Source(
+        model=ModelRecord(run=weights, weights=weights, shards="", fold=None, num_folds=3, seed=0, patients=frozenset())
+    )
 
 
 @pytest.fixture
@@ -18,11 +28,13 @@ def labels(shard_set):
 def scored(labels, tmp_path):
     """A table of made-up predictions of all rows, in a random order, that holds out `folds`, as the page reads it."""
 
-    def make(name: str, folds: np.ndarray | None):
+    def make(name: str, folds: np.ndarray | None, *weights: str):
         rng = np.random.default_rng()
         frame = labels.index.frame
         table = prediction_table(frame, folds, rng.dirichlet(np.ones(6), len(frame)))
-        write_predictions(tmp_path / f"{name}.parquet", table.sample(frac=1, random_state=int(rng.integers(99))))
+        write_predictions(
+            tmp_path / f"{name}.parquet", table.sample(frac=1, random_state=int(rng.integers(99))), map(source, weights)
+        )
         return read_scored(tmp_path / f"{name}.parquet", name, labels)
 
     return make
@@ -67,7 +79,29 @@ def test_only_tables_of_the_same_rows_are_averaged(scored, labels):
     (gain,) = ensemble_gains(tables)
     assert gain.names == ("a", "c")
     assert gain.num_rows == (folds == 0).sum()
-    assert gain.mean_kl <= np.mean(gain.single_kl)
+    assert gain.by == "plain mean"
+    assert gain.together_kl <= np.mean(gain.single_kl)
+
+
+def test_what_is_made_of_other_tables_stands_beside_their_mean_and_not_in_it(scored):
+    a, b, silent = scored("a", None, "1", "2"), scored("b", None, "3"), scored("silent", None)
+    pooled, of_a = scored("pooled", None, "1", "2", "3", "fit"), scored("of_a", None, "1", "2", "9")
+    mean, other, both = ensemble_gains([pooled, a, b, silent, of_a])
+    assert (mean.by, mean.names) == ("plain mean", ("a", "b", "silent"))
+    expected = np.mean([table.prediction for table in (a, b, silent)], axis=0)
+    assert mean.together_kl == pytest.approx(kaggle_kl(a.truth, expected))
+    assert {gain.by: gain.names for gain in (other, both)} == {"pooled": ("a", "b"), "of_a": ("a",)}
+    assert other.together_kl == pooled.scores["kl"]
+    assert other.single_kl == (a.scores["kl"], b.scores["kl"])
+
+
+def test_the_gallery_takes_one_row_an_eeg_and_none_twice():
+    row_kl, eeg_ids = np.array([0.1, 0.2, 0.3, 0.9, 0.8, 0.7]), np.array([1, 1, 2, 3, 3, 1])
+    best, worst = best_and_worst(row_kl, eeg_ids, 2)
+    assert (best.tolist(), worst.tolist()) == ([0, 2], [3, 5])
+    best, worst = best_and_worst(row_kl, eeg_ids, 9)
+    assert (best.tolist(), worst.tolist()) == ([0, 2, 4], [3, 5])
+    assert [part.tolist() for part in best_and_worst(row_kl[:1], eeg_ids[:1], 3)] == [[], []]
 
 
 def test_names_are_the_shortest_that_differ(tmp_path):

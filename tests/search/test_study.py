@@ -151,6 +151,26 @@ def test_two_processes_share_one_study(search_words, repository, tmp_path):
     assert len(pd.read_csv(tmp_path / "study/trials.csv")) == 10
 
 
+def test_fewer_batches_asked_for_forget_none_that_ran(make, no_training):
+    command = make(num_trials=2, num_batches=2)
+    run(command)
+    before = trials(command)
+    run(make(num_trials=2, num_batches=1))
+    pd.testing.assert_frame_equal(trials(command), before)
+
+
+def test_a_journal_cut_short_loses_its_last_line_alone(make, no_training):
+    command = make(num_trials=3)
+    run(command)
+    journal = command.out / "journal.log"
+    before = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')  # a kill, or a full disk
+    run(make(num_trials=5))
+    assert journal.read_bytes().startswith(before)
+    assert trials(command)["state"].isin(["complete", "pruned"]).sum() == 5
+
+
 def test_a_failed_trial_counts_and_the_others_go_on(make, no_training, monkeypatch):
     real = TrialRuns.train
 

@@ -10,7 +10,7 @@ import pytest
 from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.config import load
 from hms_dist.predictions import read_predictions
-from hms_dist.train.record import read_metrics
+from hms_dist.train.folder.record import read_metrics
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 BIN = Path(sys.executable).parent

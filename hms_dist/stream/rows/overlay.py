@@ -63,9 +63,10 @@ def overlay_targets(index: Index, rows: Rows, overlay: OverlayConfig) -> tuple[N
     if absent.any() and overlay.missing == "refuse":
         key = index.frame["key"].iloc[meant[absent.argmax()]]
         few = "" if overlay.max_votes is None else f" with at most {overlay.max_votes} votes"
+        bound = "set overlay.max_votes, " if overlay.max_votes is None else ""
         raise UserError(
-            f"{overlay.file}: lacks {absent.sum()} of {len(meant)} training rows{few}, like {key}; predict them, or "
-            "set overlay.missing to drop or votes"
+            f"{overlay.file}: lacks {absent.sum()} of {len(meant)} training rows{few}, like {key}; predict them, "
+            f"{bound}or set overlay.missing to drop or votes"
         )
     targets = index.targets.copy()
     targets[meant[~absent]] = found[~absent]

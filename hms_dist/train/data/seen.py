@@ -13,7 +13,7 @@ from hms_dist.errors import UserError
 from hms_dist.provenance import ModelRecord, check_out_of_fold, check_unseen, named_sources, read_sources
 from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.rows.row_tables import read_row_table
-from hms_dist.train.folder.checkpoint import EMA_NAME, META_NAME, product_file, product_name, read_meta
+from hms_dist.train.folder.checkpoint import EMA_NAME, META_NAME, STATE_NAME, product_file, product_name, read_meta
 from hms_dist.train.folder.whole_folder import HASHES_NAME, present, recorded_hash
 from hms_dist.train.settings import TrainConfig
 
@@ -24,10 +24,13 @@ SEEN_KEY = "seen"
 def run_record(config: TrainConfig, index: Index, train_rows: Rows, shards: str) -> ModelRecord:
     """The record of a run on these rows of the shard set with fingerprint `shards`; its weights stand beside it."""
     learnt_from = dict.fromkeys(model for _, models in _teachers(config) for model in models)
+    overlay = config.overlay
+    silent = overlay is not None and overlay.made_by_models and not read_sources(overlay.file)
     return ModelRecord(
         run=str(config.out), weights="", shards=shards, fold=None if config.fold == "none" else config.fold,
         num_folds=config.num_folds, seed=config.seed, learnt_from=tuple(learnt_from),
         patients=frozenset(index.ids("patient_id")[train_rows].tolist()),
+        unknown_teacher=str(overlay.file) if overlay is not None and silent else "",
     )  # fmt: skip
 
 
@@ -36,7 +39,10 @@ def continued(record: ModelRecord, state: dict[str, Any]) -> ModelRecord:
     counts too."""
     before = ModelRecord.from_json(state[SEEN_KEY])
     learnt_from = tuple(dict.fromkeys((*before.learnt_from, *record.learnt_from)))
-    return replace(record, patients=record.patients | before.patients, learnt_from=learnt_from)
+    return replace(
+        record, patients=record.patients | before.patients, learnt_from=learnt_from,
+        unknown_teacher=record.unknown_teacher or before.unknown_teacher,
+    )  # fmt: skip
 
 
 def stored_record(folder: Path, weights: Literal["ema", "raw"] | None = None) -> ModelRecord:
@@ -80,6 +86,8 @@ def _teachers(config: TrainConfig) -> Iterator[tuple[Path, list[ModelRecord]]]:
     tables = (*config.filters.predictions, *((config.overlay.file,) if config.overlay else ()))
     for path in tables:
         yield path, [source.model for source in read_sources(path)]
-    weights = Path(config.model.weights)
-    if all((weights.parent / name).is_file() for name in (META_NAME, HASHES_NAME)):
-        yield weights, [stored_record(weights.parent, "ema" if weights.name == EMA_NAME else "raw")]
+    given = Path(config.model.weights)
+    weights = given.resolve()  # a link does not hide whose weights they are
+    notes = [(weights.parent / name).is_file() for name in (META_NAME, STATE_NAME)]
+    if weights.is_file() and (weights.parent / HASHES_NAME).is_file() and any(notes):
+        yield given, [stored_record(weights.parent, "ema" if weights.name == EMA_NAME else "raw")]

@@ -113,7 +113,7 @@ class MetricsLog:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
     path = folder / METRICS_NAME
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     found = []
     for line in lines:
         try:

@@ -14,7 +14,7 @@ from hms_dist.provenance import ModelRecord, Source, read_sources
 from hms_dist.shards.index import open_set
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.data.seen import SEEN_KEY, continued, run_record, stored_record
-from hms_dist.train.folder.checkpoint import save_weights
+from hms_dist.train.folder.checkpoint import save_checkpoint, save_weights
 from hms_dist.train.loop import run
 
 
@@ -149,6 +149,34 @@ def test_first_weights_of_a_run_that_saw_the_validation_fold_are_refused(small, 
     data = open_run_data(config)
     record = run_record(config, data.index, data.train_rows, "")
     assert [model.run for model in record.learnt_from] == [str(tmp_path / "first")]
+
+
+def test_weights_of_a_checkpoint_or_behind_a_link_do_not_hide_a_leak(small, record_of, tmp_path):
+    model, record = torch.nn.Linear(1, 1), record_of(out="first", fold=1).to_json()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1)
+    kept = save_checkpoint(tmp_path, 3, model=model, optimizer=optimizer, state={SEEN_KEY: record})
+    save_weights(tmp_path / "best", model, {SEEN_KEY: record})
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "best/model.safetensors")
+    for weights in (kept / "model.safetensors", tmp_path / "link.safetensors"):
+        with pytest.raises(UserError, match=rf"{weights}: its model \S*first \(fold 1 of 3\) has seen"):
+            open_run_data(small(fold=0, model__weights=str(weights)))
+
+
+def test_what_learnt_from_unknown_models_is_no_teacher(small, record_of, table_of, manifest_index):
+    """Without a fold a table of unknown models is taken, and its pupil may then have seen anybody, too."""
+    rows = np.arange(len(manifest_index[1]))
+    silent = table_of("silent.parquet", rows, -1)
+    pupil = record_of(out="pupil", fold="none", overlay__file=silent)
+    assert pupil.unknown_teacher == str(silent)
+    assert record_of(fold="none", overlay__file=silent, overlay__made_by_models=False).unknown_teacher == ""
+    far = replace(pupil, patients=frozenset())
+    path = table_of("p.parquet", rows, -1, replace(record_of(fold=0), learnt_from=(far,)))
+    message = r"p.parquet: its model \S* \(fold 0 of 3\) learnt from \S*silent.parquet, which does not say which models"
+    with pytest.raises(UserError, match=message):
+        open_run_data(small(fold=0, overlay__file=path))
+    open_run_data(small(fold="none", overlay__file=path))
+    later = continued(record_of(fold=0), {SEEN_KEY: pupil.to_json()})
+    assert later.unknown_teacher == str(silent)
 
 
 def test_left_out_folds_are_neither_trained_nor_validated_on(small, manifest_index):
