@@ -116,7 +116,7 @@ def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
     expected = torch.autograd.grad(wanted, list(theirs.parameters()), grad.double())
     gradients = torch.autograd.grad(found, list(ours.parameters()), grad)
     for one, other in zip((found, *gradients), (wanted, *expected), strict=True):
-        assert (one - other).norm() < 1e-4 * other.norm() + 1e-4
+        assert (one - other).norm() < 1e-3 * (other.norm() + 1)
 
 
 @pytest.fixture
