@@ -5,7 +5,6 @@ import copy
 import pytest
 import timm
 import torch
-import torch._inductor.config
 from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock
 from torch import Tensor, nn
 
@@ -102,10 +101,10 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
     ],
 )
 def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
-    parts: list[nn.Module], shape: tuple[int, ...], monkeypatch
+    parts: list[nn.Module], shape: tuple[int, ...], monkeypatch, tmp_path
 ) -> None:
     """The compiler chooses the order of tensors between operators, unless told; on a CPU as on a GPU."""
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)  # it would not see what has changed
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # older code would be taken for today's
     model = nn.Sequential(*parts)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
