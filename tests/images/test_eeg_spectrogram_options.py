@@ -185,8 +185,8 @@ def test_any_input_gives_a_picture_in_decibel(
         ({"span_s": 4.0}, "fft_samples: must be from window_samples to 800, the samples of span_s"),
         ({"span_s": 10.0, "hop_samples": 2001}, "hop_samples: must be from 1 to 2000"),
         ({"num_mels": None, "min_hz": 10.05, "max_hz": 10.15}, "max_hz: no Fourier bin from min_hz to it"),
-        ({"signals": {"montage": "laplacian"}}, "'bipolar', 'common_average', 'referential'"),
-        ({"signals": {"gaps": "median"}}, "'zero', 'mean', 'interpolate'"),
+        ({"signals": {"montage": "laplacian"}}, "bipolar, common_average, referential"),
+        ({"signals": {"gaps": "median"}}, "zero, mean, interpolate"),
         ({"signals": {"denoise": {"wavelet": "cmor"}}}, "wavelet: unknown 'cmor'; one of: bior1.1"),
     ],
 )

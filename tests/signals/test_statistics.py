@@ -131,4 +131,4 @@ class TestErrors:
         assert main([*words, str(tmp_path / "s.txt")]) == 2
         assert "out: expected a name ending in .yaml, found s.txt" in capsys.readouterr().err
         assert main([*words, str(tmp_path / "s.yaml"), "--montage", "laplacian"]) == 2
-        assert "'bipolar', 'common_average', 'referential'" in capsys.readouterr().err
+        assert "bipolar, common_average, referential" in capsys.readouterr().err
