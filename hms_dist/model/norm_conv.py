@@ -1,7 +1,7 @@
 """gelu(norm(x)) and the convolution behind it as one operator, which keeps x alone for the backward pass.
 
 Autograd would keep what the convolution reads, as large as x. Here it is computed again from x where it is needed:
-one more pass over the activations, for a third of the memory of TinyViT's convolutions.
+one more pass over the activations, about half as much to keep.
 """
 
 from collections.abc import Callable

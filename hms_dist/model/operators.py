@@ -25,7 +25,7 @@ def operator(
     *gradients) -> gradient of each argument, from what `keep` (context, inputs, output) kept.
     """
     schema = torch.library.infer_schema(implementation, mutates_args=())
-    # No tag for strides: the compiler then hands tensors over as they were traced, in any version of torch since 2.7.
+    # No tag for strides: by torch's default the compiler hands tensors over as they were traced.
     _LIBRARY.define(f"{name}{schema}", tags=torch.Tag.pt2_compliant_tag)  # type: ignore[no-untyped-call]
     _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     full_name = f"hms_dist::{name}"

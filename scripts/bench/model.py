@@ -1,6 +1,6 @@
 """TinyViT-21M-512 at 640 x 1920 on one GPU: this project's blocks against timm's, compiled and not.
 
-python scripts/bench/model.py --json model.json runs everything, about ten minutes, most of them torch.compile's.
+python scripts/bench/model.py --json model.json runs everything; most of the time is torch.compile's.
 --parts chooses: step (training step), equal (outputs, gradients, loss curves), predict (with the mirror image),
 efficientnet (B0 at 512 x 512). Random data, bf16 autocast, AdamW in one kernel, channels_last; medians.
 """
