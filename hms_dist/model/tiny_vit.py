@@ -65,7 +65,7 @@ class Stem(PatchEmbed):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
-        if not is_fused(x, self.conv1.bn):
+        if not is_fused(x, self.conv1.bn, self.conv2.bn):
             return super().forward(x)
         x = strided_product(self.conv1.conv, x)
         return norm_act(norm_conv(x, self.conv1.bn, self.conv2.conv), self.conv2.bn, gelu=False)
@@ -76,7 +76,7 @@ class Bottleneck(MBConv):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output, in the shape of `x`."""
-        if not is_fused(x, self.conv1.bn):
+        if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         wide = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv)
         narrow = norm_conv(wide, self.conv2.bn, self.conv3.conv)
@@ -90,7 +90,7 @@ class Merging(PatchMerging):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2)."""
-        if not is_fused(x, self.conv1.bn):
+        if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         x = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv)
         return norm_act(norm_conv(x, self.conv2.bn, self.conv3.conv), self.conv3.bn, gelu=False)
@@ -133,9 +133,9 @@ def strided_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return functional.linear(patches, functional.pad(conv.weight.flatten(1), (0, filling))).permute(0, 3, 1, 2)
 
 
-def is_fused(x: Tensor, norm: nn.Module) -> bool:
-    """Whether `norm_act` takes the place of `norm` here."""
-    return has_kernels(x) and type(norm) is nn.BatchNorm2d and norm.training
+def is_fused(x: Tensor, *norms: nn.Module) -> bool:
+    """Whether `norm_act` takes the place of all these norms here."""
+    return has_kernels(x) and all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms)
 
 
 def has_kernels(x: Tensor) -> bool:

@@ -72,6 +72,20 @@ def test_one_block_to_the_last_digits() -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("frozen", ["conv1", "conv2", "conv3"])
+def test_a_norm_that_is_frozen_stays_as_it_was(frozen: str) -> None:
+    model = nn.Sequential(MBConv(4, 4, 2.0, nn.GELU, 0.0)).double()
+    fast = fast_blocks(copy.deepcopy(model))
+    for each in (model, fast):
+        getattr(each[0], frozen).bn.eval()
+    images = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    grad = torch.randn_like(images)
+    wanted, found = results(model, images, grad), results(fast, images, grad)
+    for name, value in wanted.items():
+        assert torch.allclose(found[name], value, rtol=1e-10, atol=1e-12), name
+
+
+@pytest.mark.usefixtures("everywhere")
 def test_weights_may_change_between_evaluations() -> None:
     _, fast = pair()
     fast.eval()
