@@ -43,7 +43,8 @@ def run(config: TrainConfig) -> None:
 
     Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
     """
-    die_with_launcher()
+    stop = StopRequest(config.out)
+    die_with_launcher(stop)
     is_main = launched_rank() == 0
     config.batching.check_world(launched_ranks())
     check_trackers(config.trackers)
@@ -51,7 +52,7 @@ def run(config: TrainConfig) -> None:
     for stage in stages:
         check_folder(stage)
     data = [open_run_data(stage) for stage in stages]
-    with owned(config.out, is_main=is_main) as ownership, StopRequest(config.out) as stop:
+    with owned(config.out, is_main=is_main) as ownership, stop:
         if is_main:
             clear_folder(config)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)

@@ -16,6 +16,8 @@ STOP_NAME = "stop"
 """`touch RUN/stop` ends a run at its next step, saved."""
 LOOK_EVERY_S = 1.0
 """Seconds between two looks for the file."""
+SAVE_S = 20.0
+"""Seconds that a rank has for its last save once its launcher is gone."""
 
 
 class StopRequest:
@@ -36,6 +38,10 @@ class StopRequest:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
+    def ask(self) -> None:
+        """Ask from within this process; any thread may."""
+        self._flag.set()
+
     def asked(self) -> bool:
         """True from the first request on; looks for the file at most once in LOOK_EVERY_S."""
         now = time.monotonic()
@@ -46,18 +52,23 @@ class StopRequest:
         return self._flag.is_set()
 
 
-def die_with_launcher() -> None:
+def die_with_launcher(stop: StopRequest | None = None) -> None:
     """End this rank when its launcher is gone: a killed torchrun would leave ranks that nobody collects.
 
-    Does nothing for a process that no launcher started.
+    With `stop` the rank is asked to stop and has SAVE_S to leave saved: torchrun dies of a second SIGTERM while its
+    ranks still save after the first, or before it has passed one on. Does nothing for a process that no launcher
+    started.
     """
     if not ({"RANK", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"} & set(os.environ)):
         return
     parent = os.getppid()
-    threading.Thread(target=_watch, args=(parent,), name="launcher-watch", daemon=True).start()
+    threading.Thread(target=_watch, args=(parent, stop), name="launcher-watch", daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, stop: StopRequest | None) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_EVERY_S)
+    if stop is not None:
+        stop.ask()
+        time.sleep(SAVE_S)
     os._exit(1)

@@ -130,10 +130,11 @@ def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, tmp_path):
     wait_for_step(tmp_path / "run", 2, process)
     ranks = ranks_of(process)
     process.kill()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 30
     while any(runs(pid) for pid in ranks) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(runs(pid) for pid in ranks)
+    assert status(tmp_path / "run")["state"] == "stopped", "nothing is lost with the launcher"
     again = start(TWO, "run")
     text, _ = again.communicate(timeout=400)
     assert again.returncode == 0, text
