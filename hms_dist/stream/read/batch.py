@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_dist.stream.read.ring import Slot
+from hms_dist.stream.read.slots import Slot
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from hms_dist.stream.read.job import Job
-from hms_dist.stream.read.ring import Workers
 from hms_dist.stream.read.storage import Storage
+from hms_dist.stream.read.workers import Workers
 
 
 class Fetcher:

@@ -8,7 +8,7 @@ from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read import decode
 from hms_dist.stream.read.batch import Batch, Request
 from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
-from hms_dist.stream.read.ring import Slot
+from hms_dist.stream.read.slots import Slot
 from hms_dist.stream.read.stand_ins import StandIns
 from hms_dist.stream.read.storage import LocalFiles, OpenFile
 

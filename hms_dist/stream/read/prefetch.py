@@ -7,9 +7,9 @@ from hms_dist.stream.read.batch import Batch, Request
 from hms_dist.stream.read.fetch import Fetcher
 from hms_dist.stream.read.job import Job
 from hms_dist.stream.read.reader import ShardReader
-from hms_dist.stream.read.ring import MAX_SLOTS, Slot, Workers
 from hms_dist.stream.read.stand_ins import StandIns
 from hms_dist.stream.read.storage import LocalFiles
+from hms_dist.stream.read.workers import MAX_SLOTS, Workers
 
 
 class Prefetch:
@@ -19,10 +19,12 @@ class Prefetch:
         if not 1 <= ahead <= MAX_SLOTS - 2:
             raise ValueError(f"ahead: expected 1 to {MAX_SLOTS - 2}, found {ahead}")
         self._reader, self._stand_ins, self._ahead = reader, stand_ins, ahead
-        self._slots = [Slot(list(reader.specs.values()), pin=pin) for _ in range(ahead + 2)]
-        self._free = deque(range(ahead + 2))
-        self._copying: deque[int] = deque()
-        """Slots given back by the caller, whose memory a GPU may still read."""
+        self._slots = reader.slots.take(ahead + 2, pin=pin)
+        self._pin = pin
+        self._free: deque[int] = deque()
+        self._copying = deque(range(ahead + 2))
+        """Slots given back by a caller, whose memory a GPU may still read."""
+        self._lent: int | None = None
         self._under_way: deque[tuple[int, Job | Exception]] = deque()
         self._done: set[int] = set()
         self._workers = Workers(list(reader.specs.values()), threads)
@@ -40,15 +42,18 @@ class Prefetch:
                 if request is not None:
                     self._begin(self._free.popleft(), request)
             if self._under_way:
-                number, job = self._under_way.popleft()
-                yield self._finished(number, job)
-                self._copying.append(number)
+                self._lent, job = self._under_way.popleft()
+                yield self._finished(self._lent, job)
+                self._copying.append(self._lent)
+                self._lent = None
 
     def close(self) -> None:
-        """End all threads."""
+        """End all threads; their memory is the reader's again, but for a batch that the caller may still look at."""
         if self._fetcher is not None:
             self._fetcher.close()
         self._workers.close()
+        slots = [slot for number, slot in enumerate(self._slots) if number != self._lent]
+        self._reader.slots.give_back(slots, pin=self._pin)
 
     def _slot_is_free(self) -> bool:
         """Take back what a GPU has copied; wait for it only if nothing else is left to do."""

@@ -11,6 +11,7 @@ from hms_dist.remote import is_url, join
 from hms_dist.shards.index import Index, Manifest, tar_names
 from hms_dist.shards.schema import Array, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
+from hms_dist.stream.read.slots import Slots
 from hms_dist.stream.read.storage import StorageConfig, open_storage
 
 Rows = NDArray[np.int64]
@@ -48,6 +49,8 @@ class ShardReader:
             )
         self.specs = {name: manifest.panels[name] for name in panels}
         self.location = location
+        self.slots = Slots(list(self.specs.values()))
+        """Memory of the streams that read from it."""
         self.storage = open_storage(location, storage or StorageConfig(), manifest)
         self.tars = tar_names(manifest)
         """Names of the files, by shard."""
@@ -115,7 +118,8 @@ class ShardReader:
         return str(self._keys[row])
 
     def close(self) -> None:
-        """Let go of open tars and connections; reading opens them again."""
+        """Let go of memory, open tars and connections; reading takes them again."""
+        self.slots.clear()
         self.storage.close()
 
     def _fillers(self, rows: Rows, flips: Flips | None) -> NDArray[np.int64]:

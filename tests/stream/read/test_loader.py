@@ -234,3 +234,21 @@ class TestNothingIsLeftBehind:
 def test_rings_that_cannot_be_are_refused(shard_set, ahead):
     with pytest.raises(ValueError, match=f"ahead: expected 1 to 253, found {ahead}"):
         next(load(open_reader(shard_set), [], threads=1, ahead=ahead))
+
+
+def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_in_hand(shard_set):
+    reader, rng = open_reader(shard_set), np.random.default_rng()
+    batches = load(reader, map(Request, np.arange(12).reshape(4, 3)), threads=2)
+    kept = next(batches)
+    before = {name: tensor.clone() for name, tensor in kept.panels.items()}
+    batches.close()
+    places = []
+    for _ in range(3):
+        requests = random_requests(rng, 16, [1, 3, 2, 3, 1, 3])
+        for request, batch in zip(requests, load(reader, iter(requests), threads=1), strict=True):
+            places.append(batch.panels["traces"].data_ptr())
+            for name, stored in reader.read(request.rows, request.flips).items():
+                np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
+    assert all(kept.panels[name].equal(tensor) for name, tensor in before.items())
+    assert kept.panels["traces"].data_ptr() not in places
+    assert len(set(places)) < len(places)

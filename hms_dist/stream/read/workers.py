@@ -1,17 +1,18 @@
-"""A ring of reused batch buffers, filled by threads that never wait for Python.
+"""Threads that fill batches and never wait for Python.
 
-A thread's loop (`decode.work`) begins once and ends with the ring. Numbers of jobs go to the threads through one pipe
+A thread's loop (`decode.work`) begins once and ends with its stream. Numbers of jobs go to the threads through one pipe
 and come back through another: nothing to poll, no named shared memory to leave behind.
 """
 
+import ctypes
 import os
+import select
 import weakref
 from collections.abc import Sequence
 from threading import Thread
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hms_dist.errors import JobError
@@ -19,41 +20,10 @@ from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read import decode
 
 MAX_SLOTS = decode.STOP
-"""Buffers of one ring, at most: their numbers fit a byte."""
+"""Batches under way at once, at most: their numbers fit a byte."""
 
-
-class Slot:
-    """The memory of one batch: a tensor [rows, *stored_shape] for each panel, page-locked if `pin`."""
-
-    def __init__(self, specs: Sequence[PanelSpec], *, pin: bool) -> None:
-        self._specs, self._pin = specs, pin
-        self._tensors: list[torch.Tensor] = []
-        self._copied: Any = None
-
-    def tensors(self, num_rows: int) -> list[torch.Tensor]:
-        """The tensors of the first `num_rows` rows; memory grows where it is too small."""
-        if not self._tensors or len(self._tensors[0]) < num_rows:
-            self._tensors = [_empty((num_rows, *spec.stored_shape), spec, self._pin) for spec in self._specs]
-        return [tensor[:num_rows] for tensor in self._tensors]
-
-    def mark_copied(self) -> None:
-        """Remember that copies to the GPU were just begun: the memory may not change before they end."""
-        self._copied = self._copied or torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._copied.record()
-
-    def is_free(self) -> bool:
-        """Whether copies to the GPU have ended."""
-        return self._copied is None or bool(self._copied.query())
-
-    def wait_until_free(self) -> None:
-        """Wait for copies to the GPU."""
-        if self._copied is not None:
-            self._copied.synchronize()
-
-
-def _empty(shape: tuple[int, ...], spec: PanelSpec, pin: bool) -> torch.Tensor:
-    dtype = torch.from_numpy(np.empty(0, spec.stored_dtype)).dtype
-    return torch.empty(shape, dtype=dtype, pin_memory=pin)
+_libc = ctypes.PyDLL(None)
+"""Calls that keep the GIL, for what never blocks: to let go of it beside a busy Python costs 5 ms each time."""
 
 
 class Workers:
@@ -70,6 +40,10 @@ class Workers:
         self._failures: list[BaseException] = []
         jobs_end, self._jobs_in = os.pipe()
         self._done_out, self._done_in = os.pipe()
+        os.set_blocking(self._done_out, False)
+        self._done = ctypes.create_string_buffer(MAX_SLOTS)
+        self._wait = select.poll()
+        self._wait.register(self._done_out, select.POLLIN)
         tables = (self._jobs, np.array(panels, np.int64), self._stopped)
         self._threads = [
             Thread(
@@ -87,11 +61,14 @@ class Workers:
     def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Begin a job; the tables must live until it is done. `items`' states are written by it."""
         self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
-        os.write(self._jobs_in, bytes([number]))
+        if _libc.write(self._jobs_in, bytes([number]), 1) != 1:
+            raise JobError(f"the pipe to the reader threads is gone (job {number})")
 
     def finished(self) -> list[int]:
         """Numbers of the jobs done since the last call; waits for at least one. Raises what ended a thread."""
-        numbers = list(os.read(self._done_out, MAX_SLOTS))
+        while (num_done := _libc.read(self._done_out, self._done, MAX_SLOTS)) < 1:
+            self._wait.poll()
+        numbers = list(self._done.raw[:num_done])
         if decode.STOP in numbers:
             raise JobError(f"a reader thread failed: {self._failures[0]!r}") from self._failures[0]
         return numbers
