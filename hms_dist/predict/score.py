@@ -108,8 +108,9 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path)
 def _truth(path: Path, joined: pd.DataFrame) -> NDArray[np.float64]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
-    truth = read_table(path, ["eeg_id", "eeg_sub_id", *CLASSES]).rename(
-        columns={name: f"true_{name}" for name in CLASSES}
-    )
+    table = read_table(path, ["eeg_id", "eeg_sub_id", *CLASSES])
+    if "fold" in table:
+        raise UserError(f"{path}: is a table of predictions; expected the truth.parquet of simulated data")
+    truth = table.rename(columns={name: f"true_{name}" for name in CLASSES})
     keys = ["eeg_id", "eeg_sub_id"]
     return _join(joined[keys], truth, keys, path)[[f"true_{name}" for name in CLASSES]].to_numpy(np.float64)

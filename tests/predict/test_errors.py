@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -105,6 +106,10 @@ class Desk:
     def predict_set(self, *words):
         return self.predict("--shards", self.shards, *words)
 
+    def without_best(self):
+        shutil.copytree(self.trained, self.folder / "run", ignore=lambda _, names: {"best"} & set(names))
+        return self.predict_set("--run", self.folder / "run")
+
     def pseudolabel(self, table, *words):
         return self.verb("pseudolabel", "--predictions", table, "--shards", self.shards, "--out", self.out, *words)
 
@@ -177,6 +182,7 @@ MISTAKES = {
         "--data", Path(d.write("train.csv", "")).parent
     ),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
+    "predicting when the best weights are gone": lambda d: d.without_best(),
     "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
     "predictions in another format": lambda d: d.predict_set("--out", d.folder / "p.txt"),
     "a submission of several rows an EEG": lambda d: d.predict_set("--out", d.folder / "p.csv"),
@@ -252,6 +258,9 @@ MISTAKES = {
     "a report on a run twice": lambda d: d.report("--runs", d.trained, d.trained),
     "a report on rows of another shard set": lambda d: d.report(
         "--shards", d.shards, "--predictions", d.predictions("a", 0, key="1-1")
+    ),
+    "a truth that is a prediction": lambda d: d.verb(
+        "score", "--predictions", d.predictions("a", 0), "--labels", d.shards, "--truth", d.predictions("b", 0)
     ),
     "a truth that is not there": lambda d: d.verb(
         "score", "--predictions", d.predictions("a", 0), "--labels", d.shards, "--truth", d.folder / "truth.parquet"

@@ -75,16 +75,20 @@ def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
 
 
 def stored_weights(run: Path, checkpoint: str | None = None) -> Path:
-    """Folder of weights of a run: best, final, latest or step-<8 digits>; None: best/, else final/.
+    """Folder of weights of a run: best, final, latest or step-<8 digits>; None: best, final of a run without a fold.
 
     Raises UserError if it is not there.
     """
     if checkpoint is not None:
         return _named_weights(run, checkpoint)
-    for name in (BEST, FINAL):
-        if present(run / name) is not None:
-            return run / name
-    raise UserError(f"{run}: no {BEST}/ or {FINAL}/ weights; is this a run folder, and has the run finished an epoch?")
+    if present(run / BEST) is not None:
+        return run / BEST
+    if present(run / FINAL) is None:
+        missing = f"{run}: no {BEST}/ or {FINAL}/ weights"
+        raise UserError(f"{missing}; is this a run folder, and has the run finished an epoch?")
+    if read_config(run).fold != "none":
+        raise UserError(f"{run}: its {BEST}/ weights are gone; --checkpoint {FINAL} takes those of the last epoch")
+    return run / FINAL
 
 
 def _named_weights(run: Path, name: str) -> Path:
