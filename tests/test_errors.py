@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate.state import AcceleratorState
 
-from hms_dist.cli import VERBS, main
+from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.shards.index import read_index
 from hms_dist.train.loop import run as train
 from hms_dist.train.settings import TrainConfig
+from hms_dist.verbs import VERBS
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[1] / "docs/errors.md").read_text()

@@ -1,16 +1,19 @@
 """`hms-dist pipeline`: a chain of steps on this machine, in order, or one of its tasks as a job of a cluster."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hms_dist.cluster.chain import Chain, Task, tasks_of
 from hms_dist.cluster.done import claimed, is_done, made_from, note, open_tasks
 from hms_dist.errors import JobError, UserError
 from hms_dist.processes import launched
 from hms_dist.run import LOG
+from hms_dist.verbs import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ def run(command: Pipeline) -> None:
     tasks = tasks_of(command)
     chosen = _chosen(command, tasks)
     _check_reads(chosen)
+    if command.step is None:
+        _check_words(command, open_tasks(tasks, command.out))
     if command.list:
         sys.stdout.write(listing(command, tasks))
         return
@@ -82,7 +87,7 @@ def run_task(task: Task, chain: Chain) -> None:
 
 def _call(task: Task) -> None:
     task.makes.parent.mkdir(parents=True, exist_ok=True)
-    words = [word.replace("{cpus}", str(num_cpus())) for word in task.words]
+    words = _filled(task)
     LOG.info("hms-dist %s", shlex.join(words))
     with launched([sys.executable, "-m", "hms_dist", *words]) as process:
         pass
@@ -114,3 +119,22 @@ def _check_reads(tasks: Sequence[Task]) -> None:
         for path in task.reads:
             if not path.exists():
                 raise UserError(f"step {task.title}: no file {path}; check --data")
+
+
+def _check_words(chain: Chain, tasks: dict[str, list[Task]]) -> None:
+    """Raises UserError for words that a step's verb would refuse, long before it runs.
+
+    Steps that read a configuration which the chain is yet to make are left out.
+    """
+    made_later = re.compile(re.escape(str(chain.out)) + r"/[^\s\"',\]]*\.yaml")
+    for task in (task for every in tasks.values() for task in every):
+        words = _filled(task)
+        if all(Path(path).exists() for word in words for path in made_later.findall(word)):
+            try:
+                check(words)
+            except UserError as error:
+                raise UserError(f"step {task.title}: {words[0]}: {error}") from error
+
+
+def _filled(task: Task) -> list[str]:
+    return [word.replace("{cpus}", str(num_cpus())) for word in task.words]

@@ -85,6 +85,11 @@ class Ablation:
         )
 
 
+def check(command: Ablation) -> None:
+    """Raises UserError for configurations that train.py would refuse, and folders that hold other runs."""
+    planned(command.grid)
+
+
 def run(command: Ablation) -> None:
     """The verb `ablation`. Raises JobError naming runs that failed, after the table of those that did not."""
     runs = planned(command.grid)

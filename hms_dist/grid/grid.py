@@ -55,6 +55,11 @@ def planned(grid: Grid) -> list[PlannedRun]:
     return plan(grid.recipes, grid.seeds, grid.folds, shards=grid.shards, out=grid.out)
 
 
+def check(command: Grid) -> None:
+    """Raises UserError for recipes that train.py would refuse, and folders that hold other runs."""
+    planned(command)
+
+
 def run(command: Grid) -> None:
     """The verb `grid`. Raises UserError for what can be refused beforehand, JobError naming the runs that failed."""
     runs = planned(command)

@@ -15,8 +15,8 @@ from hms_dist.cli import main
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[2] / "docs/errors.md").read_text()
 TABLE = dict(ROW.findall(TEXT[TEXT.index("## Chains of steps") :]))
-FIRST = {"name": "a", "command": "verify", "makes": "{out}/a{n}", "each": "n"}
-SECOND = {"name": "b", "command": "verify", "makes": "{out}/b", "after": ["a"]}
+FIRST = {"name": "a", "command": "verify --shards s", "makes": "{out}/a{n}", "each": "n"}
+SECOND = {"name": "b", "command": "verify --shards s", "makes": "{out}/b", "after": ["a"]}
 
 
 class Desk:
@@ -32,6 +32,12 @@ class Desk:
 
     def alone(self, **changes):
         return self.chain(steps=[{"name": "a", "command": "verify", "makes": "m", **changes}])
+
+    def grid(self, option):
+        """A step that trains by a recipe with this option."""
+        recipe = {"name": "r", "configs": ["configs/train/small.yaml"], "options": {option: 1}}
+        text = json.dumps([recipe]).replace("{", "{{").replace("}", "}}")
+        return f"grid --shards s --recipes '{text}'"
 
     def taken(self):
         """The second step, which is to wait for a claim to die that another job takes meanwhile."""
@@ -66,6 +72,9 @@ MISTAKES = {
     "asking for a task beyond the list": lambda d: d.chain("--step", "a", "--task", "2"),
     "asking for a task of no step": lambda d: d.chain("--task", "1"),
     "a chain on recordings that are not there": lambda d: d.chain(first={"reads": ["{data}/train.csv"]}),
+    "a verb that is not there in a step": lambda d: d.chain(second={"command": "verfy --shards s"}),
+    "a wrong option in a step": lambda d: d.chain(second={"command": "verify --shard s"}),
+    "a wrong option of a recipe in a step": lambda d: d.chain(second={"command": d.grid("optim.lrr")}),
     "a step before its turn": lambda d: d.chain("--step", "b"),
     "a step that somebody else is at": lambda d: d.taken(),
     "a file where a chain is to write": lambda d: (d.write("out", ""), d.chain())[1],
@@ -87,7 +96,8 @@ def test_the_table_and_the_tests_name_the_same_mistakes():
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
-def test_the_line_is_the_one_in_the_table(name, tmp_path, capsys):
+def test_the_line_is_the_one_in_the_table(name, repository, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(repository)
     assert MISTAKES[name](Desk(tmp_path)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"hms-dist \w+: ", line)]
     assert len(lines) == 1

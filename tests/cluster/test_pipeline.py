@@ -156,8 +156,8 @@ def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(c
     ("old", "new", "message"),
     [
         (
-            "--num_recordings 1 --seed",
-            "--num_recordings none --seed",
+            "--out {data}/{seed}",
+            "--out /proc/none",
             "step simulate 3 ended with exit code 2; its message stands above",
         ),
         (
@@ -173,6 +173,23 @@ def test_a_command_that_fails_or_makes_nothing_ends_the_chain(config, tmp_path, 
     with pytest.raises(JobError, match=re.escape(message.replace("DATA", str(tmp_path / "data")))):
         run(load(Pipeline, config))
     assert not (tmp_path / "data/4").exists()
+
+
+def test_words_that_a_step_would_refuse_are_refused_before_any_step_runs(config, tmp_path):
+    """On a cluster, before anything is submitted. A configuration that the chain makes is not there to be read yet."""
+    path = tmp_path / "chain.yaml"
+    good = path.read_text()
+    path.write_text(good.replace("copy --num_recordings 1", "copy --num_recordings many"))
+    for words in ([], ["--list"]):
+        with pytest.raises(UserError, match=r"^step copy: simulate: num_recordings: Expected a int. Got value: many$"):
+            run(load(Pipeline, [*config, *words]))
+    assert not (tmp_path / "data").exists()
+    path.write_text(good.replace("copy --num_recordings 1", "copy --num_recordings 1 --config {out}/made.yaml"))
+    run(load(Pipeline, [*config, "--list"]))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/made.yaml").write_text("sede: 1")
+    with pytest.raises(UserError, match=r"^step copy: simulate: .*made.yaml: unknown"):
+        run(load(Pipeline, [*config, "--list"]))
 
 
 @pytest.mark.parametrize(
