@@ -68,7 +68,7 @@ def groups(num_rows: int) -> Iterator[NDArray[np.int64]]:
 
 
 def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
-    """This package by range; with 0 threads in the caller's own."""
+    """This package by range."""
     del folder
     from hms_dist.stream.read.batch import Request
     from hms_dist.stream.read.loader import load
@@ -76,25 +76,10 @@ def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
     reader, num_rows, pin = samples.reader(), len(samples.canvases), torch.cuda.is_available()
 
     def epoch() -> Iterator[tuple[Any, Any]]:
-        if not threads:
-            for rows in groups(num_rows):
-                yield rows, InCaller({name: torch.from_numpy(stored) for name, stored in reader.read(rows).items()})
-            return
         for batch in load(reader, map(Request, groups(num_rows)), threads=threads, pin=pin):
             yield batch.rows, batch
 
     return Again(epoch)
-
-
-@dataclass(frozen=True)
-class InCaller:
-    """Panels read without threads."""
-
-    panels: dict[str, torch.Tensor]
-
-    def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """The panels on a device."""
-        return {name: tensor.to(device) for name, tensor in self.panels.items()}
 
 
 def open_sequential(folder: Path, samples: Samples, workers: int) -> Epochs:

@@ -24,15 +24,16 @@ def load(
 ) -> Generator[Batch]:
     """Yield a Batch for each request, in order; it is valid until the next one is asked for.
 
-    `threads` decode, and work on while Python is busy. `ahead` batches are read ahead (None: two a thread, at least
-    four, and as many as requests may be on their way: a batch may be a single one): that many and two more are all the
-    memory that is used. `pin`: page-locked memory, from which copies to a
-    GPU run beside its work. `stand_ins`: replaces damaged rows; None: the first one ends the stream.
+    `threads` decode, and work on while Python is busy; 0: the caller decodes each batch when its turn comes. `ahead`
+    batches are read ahead: that many and two more are all the memory that is used. None: two a thread, at least four,
+    and as many as requests may be on their way, since a batch may be a single one; without threads one. `pin`:
+    page-locked memory, from which copies to a GPU run beside its work. `stand_ins`: replaces damaged rows; None: the
+    first one ends the stream.
 
     Whatever goes wrong with a request is raised in its place: UserError naming shard, key and bytes of a member that
     cannot be read, IndexError for a row that does not exist. Closing the iterator ends the threads.
     """
-    ahead = ahead or max(2 * threads, 4, min(reader.storage.depth, MAX_DEFAULT))
+    ahead = ahead or (max(2 * threads, 4, min(reader.storage.depth, MAX_DEFAULT)) if threads else 1)
     prefetch = Prefetch(reader, threads=threads, ahead=ahead, pin=pin, stand_ins=stand_ins)
     try:
         yield from prefetch.batches(iter(requests))

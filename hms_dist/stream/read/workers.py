@@ -27,7 +27,7 @@ _libc = ctypes.PyDLL(None)
 
 
 class Workers:
-    """Threads that do jobs: ranges of members into the memory of slots."""
+    """Threads that do jobs: ranges of members into the memory of slots. Without threads, whoever submits does them."""
 
     def __init__(self, specs: Sequence[PanelSpec], num_threads: int) -> None:
         self._headers = [np.frombuffer(spec.npy_header, np.uint8) for spec in specs]
@@ -45,13 +45,10 @@ class Workers:
         self._wait = select.poll()
         self._wait.register(self._done_out, select.POLLIN)
         tables = (self._jobs, np.array(panels, np.int64), self._stopped)
+        self._arguments = (jobs_end, self._done_in, *tables, self._failures)
         self._threads = [
-            Thread(
-                target=_work, args=(jobs_end, self._done_in, *tables, self._failures),
-                name="shard-reader", daemon=True,
-            )
-            for _ in range(num_threads)
-        ]  # fmt: skip
+            Thread(target=_work, args=self._arguments, name="shard-reader", daemon=True) for _ in range(num_threads)
+        ]
         pipes = (jobs_end, self._jobs_in, self._done_out, self._done_in)
         self.close = weakref.finalize(self, _stop, self._stopped, self._threads, pipes, self._headers)
         """End the threads, passing over what they have not begun; also called when the process ends."""
@@ -61,8 +58,11 @@ class Workers:
     def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Begin a job; the tables must live until it is done. `items`' states are written by it."""
         self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
-        if _libc.write(self._jobs_in, bytes([number]), 1) != 1:
+        words = bytes([number]) if self._threads else bytes([number, decode.STOP])
+        if _libc.write(self._jobs_in, words, len(words)) != len(words):
             raise JobError(f"the pipe to the reader threads is gone (job {number})")
+        if not self._threads:
+            _work(*self._arguments)
 
     def finished(self) -> list[int]:
         """Numbers of the jobs done since the last call; waits for at least one. Raises what ended a thread."""

@@ -44,7 +44,7 @@ def damaged(shard_set, tmp_path):
     return folder, damage
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("threads", [0, 1, 2, 8])
 def test_batches_are_whole_and_in_order(shard_set, threads):
     reader, rng = open_reader(shard_set), np.random.default_rng()
     requests = random_requests(rng, len(open_set(shard_set)[1]), rng.integers(1, 9, 20))
@@ -127,7 +127,7 @@ def test_a_missing_tar_is_named(damaged):
 class TestStandIns:
     """Replacing damaged rows."""
 
-    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("threads", [0, 1, 3])
     def test_the_next_row_of_the_group_stands_in_with_its_labels(self, damaged, caplog, threads):
         folder, damage = damaged
         keys = [damage(row) for row in (3, 4, 7)]

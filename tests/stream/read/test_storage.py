@@ -43,7 +43,7 @@ def test_a_set_at_a_url_is_the_set_in_the_folder(server, shard_set):
     assert here[1].frame.equals(there[1].frame)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("cached", [False, True])
 def test_batches_over_http_are_those_of_the_folder(server, shard_set, tmp_path, threads, cached):
     cache = CacheConfig(folder=tmp_path / "cache") if cached else None
