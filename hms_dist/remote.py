@@ -46,7 +46,8 @@ class Patience:
     def retried(self, attempt: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
         """What `attempt` returns, tried again after an OSError; the last error passes on.
 
-        A file that does not exist and a refusal of rights are final at once.
+        A file that does not exist and a refusal of rights are final at once, and any error once `pause` says, by
+        something true, that it was cut short: nobody waits for the answer any more.
         """
         for number in range(self.num_retries):
             try:
@@ -54,7 +55,8 @@ class Patience:
             except (FileNotFoundError, PermissionError):
                 raise
             except OSError:
-                pause(min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S))
+                if pause(min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S)):
+                    raise
         return attempt()
 
 

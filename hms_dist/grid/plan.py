@@ -102,7 +102,7 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
     for run in first.values():
         for stage in open_stages(load(TrainConfig, run.words, prog="train.py")):
             check_name(stage.model.name)
-            open_run_data(stage).shards.reader.close()
+            open_run_data(stage).close()
 
 
 def _every(folds: Folds, num_folds: int) -> Sequence[Fold]:

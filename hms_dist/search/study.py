@@ -109,7 +109,7 @@ def _check(command: Search, config: dict[str, Any]) -> str:
             given = {"shards": command.shards, "out": str(command.out), "fold": fold}
             found = from_dict(TrainConfig, {**with_values(config, command.space, values), **given}, "space")
     data = open_run_data(found)
-    data.shards.reader.close()
+    data.close()
     return data.shards.manifest.fingerprint
 
 

@@ -67,7 +67,7 @@ def run(config: TrainConfig) -> None:
                     _run_stage(config, stage, its_data, world, ownership, stop)
         finally:
             for its_data in data:
-                its_data.shards.reader.close()
+                its_data.close()
             world.accelerator.end_training()
 
 

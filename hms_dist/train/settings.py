@@ -98,7 +98,8 @@ class TrainConfig:
     on_error: Literal["stop", "replace"] = "stop"
     """stop: a damaged sample ends the run; replace: another of its group trains in its place, logged and counted."""
     max_replaced: int = 100
-    """With on_error replace: samples that each rank replaces before it stops."""
+    """With on_error replace: samples that each rank replaces, since its start or resume, before it stops. Rows of the
+    validation fold are never replaced."""
     checkpoint_every: int | None = None
     """Optimiser steps between checkpoints within an epoch; None: only at the end of each epoch."""
     keep_checkpoints: int = 2

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from threading import Event
 from time import perf_counter, sleep
 from typing import Any
 
@@ -60,12 +61,12 @@ class SlowFiles(LocalFiles):
         self._latency_s = latency_s
         self.num_requests = self.num_bytes = 0
 
-    def read(self, name: str, start: int, size: int) -> bytes:
+    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
         """As Storage."""
         self.num_requests += 1
         self.num_bytes += size
         sleep(self._latency_s)
-        return super().read(name, start, size)
+        return super().read(name, start, size, given_up)
 
 
 def main() -> None:

@@ -3,14 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.shards.index import Index
 from hms_dist.shards.schema import JSON_MEMBER
-from hms_dist.stream.read.storage import Storage
+from hms_dist.stream.read.storage import URL_DEPTH, LocalFiles, Storage
 from hms_dist.stream.rows.locality import block_numbers
 
 
@@ -20,16 +20,17 @@ class BlockMemory:
 
     def __init__(self, storage: Storage, bounds: Mapping[str, NDArray[np.int64]], num_kept: int) -> None:
         """`bounds`: for each file the byte at which each block begins, and the end of the last. `num_kept`: blocks."""
-        self.depth, self.gap_bytes = storage.depth, storage.gap_bytes
+        direct = isinstance(storage, LocalFiles) and storage.direct
+        self.depth, self.gap_bytes = URL_DEPTH if direct else storage.depth, storage.gap_bytes
         self._storage, self._bounds, self._num_kept = storage, bounds, num_kept
         self._blocks: OrderedDict[tuple[str, int], Future[bytes]] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, name: str, start: int, size: int) -> bytes:
+    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
         """As Storage."""
         numbers = self._numbers(name, start, size)
         skipped = start - int(self._bounds[name][numbers.start])
-        return b"".join([self._block(name, number) for number in numbers])[skipped : skipped + size]
+        return b"".join([self._block(name, number, given_up) for number in numbers])[skipped : skipped + size]
 
     def forget(self, name: str, start: int, size: int) -> None:
         """As Storage."""
@@ -49,7 +50,7 @@ class BlockMemory:
         first, last = np.searchsorted(self._bounds[name][1:-1], (start, start + size - 1), side="right")
         return range(int(first), int(last) + 1)
 
-    def _block(self, name: str, number: int) -> bytes:
+    def _block(self, name: str, number: int, given_up: Event | None) -> bytes:
         mine: Future[bytes] = Future()
         with self._lock:
             found = self._blocks.setdefault((name, number), mine)
@@ -57,14 +58,14 @@ class BlockMemory:
             while len(self._blocks) > self._num_kept:
                 self._blocks.popitem(last=False)
         if found is mine:
-            self._fetch(name, number, mine)
+            self._fetch(name, number, mine, given_up)
         return found.result()
 
-    def _fetch(self, name: str, number: int, block: "Future[bytes]") -> None:
+    def _fetch(self, name: str, number: int, block: "Future[bytes]", given_up: Event | None) -> None:
         """Read a block into its future; what fails is forgotten, so that the next who asks tries again."""
         start, end = self._bounds[name][number : number + 2].tolist()
         try:
-            block.set_result(self._storage.read(name, start, end - start))
+            block.set_result(self._storage.read(name, start, end - start, given_up))
         except BaseException as error:
             with self._lock:
                 self._blocks.pop((name, number), None)

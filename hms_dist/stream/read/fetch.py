@@ -1,7 +1,7 @@
 """Reads for storage that answers slowly: many on their way at once, apart from the threads that decode."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Event, Lock
 
 from hms_dist.stream.read.job import Job
 from hms_dist.stream.read.storage import Storage
@@ -15,29 +15,36 @@ class Fetcher:
         self._storage, self._tars, self._workers = storage, tars, workers
         self._pool = ThreadPoolExecutor(storage.depth, thread_name_prefix="shard-fetcher")
         self._missing: dict[int, int] = {}
+        self._given_up = Event()
         self._lock = Lock()
 
     def begin(self, number: int, job: Job) -> None:
         """Read the ranges of a job."""
         self._missing[number] = len(job.requests)
+        if not len(job.requests):
+            self._workers.submit(number, job.requests, job.items)
         for place in range(len(job.requests)):
             self._pool.submit(self._fetch, number, job, place)
 
     def close(self) -> None:
-        """Give up what has not begun, cut short what waits, and end the threads."""
+        """Give up what has not begun, make no request again, and end the threads once those under way have ended."""
+        self._given_up.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._storage.close()
         self._pool.shutdown(wait=True)
+        self._storage.close()
 
     def _fetch(self, number: int, job: Job, place: int) -> None:
         ranges = job.ranges
         try:
-            tar = self._tars[ranges.shard[place]]
-            job.give(place, self._storage.read(tar, int(ranges.start[place]), int(ranges.length[place])))
+            shard, start, length = (int(table[place]) for table in (ranges.shard, ranges.start, ranges.length))
+            job.give(place, self._storage.read(self._tars[shard], start, length, self._given_up))
         except Exception as error:  # raised in the caller's turn
             job.errors[place] = error
         with self._lock:
             self._missing[number] -= 1
             complete = not self._missing[number]
         if complete:
-            self._workers.submit(number, job.requests, job.items)
+            try:
+                self._workers.submit(number, job.requests, job.items)
+            except BaseException as error:
+                self._workers.fail(error)

@@ -70,8 +70,10 @@ class Job:
             slot, place = int(self.ranges.slot[item]), int(self.ranges.place[item])
             row, member = int(self.request.rows[place]), int(self._fillers[slot, place])
             error = self.errors.get(int(np.searchsorted(self.ranges.first_item, item, side="right")) - 1)
-            if error is not None:
+            if isinstance(error, OSError):
                 raise self._reader.failure(row, member, error) from error
+            if error is not None:
+                raise error
             try:
                 self.tensors[slot][place] = torch.from_numpy(self._reader.member(row, member).copy())
             except DamagedMemberError as found:

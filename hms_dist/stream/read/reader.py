@@ -1,5 +1,6 @@
 """Panels of any rows of a shard set, by range reads through the index; every member's CRC-32 is checked."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,13 +10,17 @@ from numpy.typing import NDArray
 from hms_dist.errors import UserError
 from hms_dist.remote import is_url, join
 from hms_dist.shards.index import Index, Manifest, tar_names
-from hms_dist.shards.schema import Array, crc32
+from hms_dist.shards.schema import Array, PanelSpec, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
 from hms_dist.stream.read.slots import Slots
 from hms_dist.stream.read.storage import StorageConfig, open_storage
 
 Rows = NDArray[np.int64]
 Flips = NDArray[np.bool_]
+
+
+def _stored(spec: PanelSpec) -> tuple[object, ...]:
+    return spec.codec, spec.stored_dtype, spec.stored_shape
 
 
 class DamagedMemberError(UserError):
@@ -37,7 +42,7 @@ class ShardReader:
     ) -> None:
         """`location`: folder or URL. `swaps`: panel -> the panel that is read in its place for a flipped row.
 
-        Raises UserError for a panel that the set lacks.
+        Raises UserError for a panel that the set lacks, ValueError for a swap with a panel of another kind.
         """
         swaps = {panel: other for panel, other in (swaps or {}).items() if panel in panels}
         members = list(dict.fromkeys([*panels, *swaps.values()]))
@@ -48,6 +53,9 @@ class ShardReader:
                 "render it, or choose another canvas"
             )
         self.specs = {name: manifest.panels[name] for name in panels}
+        for name, other in swaps.items():
+            if _stored(manifest.panels[name]) != _stored(manifest.panels[other]):
+                raise ValueError(f"swaps: '{other}' is not stored as '{name}' is")
         self.location = location
         self.slots = Slots(list(self.specs.values()))
         """Memory of the streams that read from it."""
@@ -77,6 +85,8 @@ class ShardReader:
 
         Raises IndexError for a row that the set does not have.
         """
+        if np.any(rows < 0):
+            raise IndexError(f"row {rows.min()}: expected 0 to {len(self._keys) - 1}")
         fillers = self._fillers(rows, flips)
         return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
 
@@ -110,6 +120,8 @@ class ShardReader:
         where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + places.size[row]}"
         if isinstance(error, OSError):
             mend = "check the server" if is_url(self.location) else f"run hms-dist verify --shards {self.location}"
+            if error.errno == errno.EMFILE:
+                mend = "raise the limit of open files (ulimit -n)"
             return UserError(f"{where}: cannot be read ({error}); {mend}")
         return DamagedMemberError(f"{where}: {error}; run hms-dist verify --repair --shards {self.location} --data DIR")
 

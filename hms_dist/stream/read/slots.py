@@ -1,6 +1,7 @@
 """The memory of batches: used again and again, by one stream after another."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -51,18 +52,22 @@ class Slots:
     def __init__(self, specs: Sequence[PanelSpec]) -> None:
         self._specs = specs
         self._spare: dict[bool, list[Slot]] = {False: [], True: []}
+        self._lock = Lock()
 
     def take(self, number: int, *, pin: bool) -> list[Slot]:
         """So many slots; a GPU may still copy what lies in some of them."""
-        spare = self._spare[pin]
-        taken, spare[:] = spare[:number], spare[number:]
+        with self._lock:
+            spare = self._spare[pin]
+            taken, spare[:] = spare[:number], spare[number:]
         return taken + [Slot(self._specs, pin=pin) for _ in range(number - len(taken))]
 
     def give_back(self, slots: Sequence[Slot], *, pin: bool) -> None:
         """Slots that nothing writes to any more."""
-        self._spare[pin] += slots
+        with self._lock:
+            self._spare[pin] += slots
 
     def clear(self) -> None:
         """Let go of the memory of streams that have ended."""
-        for spare in self._spare.values():
-            spare.clear()
+        with self._lock:
+            for spare in self._spare.values():
+                spare.clear()

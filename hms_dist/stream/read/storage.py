@@ -1,11 +1,13 @@
 """Where the tars of a shard set are read from: a folder or a URL, behind one small interface."""
 
 import os
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from hms_dist.remote import Patience, RemoteFile, is_url, join
 from hms_dist.shards.index import Manifest
@@ -23,7 +25,8 @@ class StorageConfig:
 
     depth: int | None = None
     """Requests that are on their way at once, apart from the threads that decode; for storage that answers slowly.
-    None: 16 for a URL; in a folder the decoding threads read themselves, which is fastest where reading is quick."""
+    None: 16 for a URL and for the blocks of `locality`; otherwise the decoding threads read a folder themselves, which
+    is fastest where reading is quick."""
     patience: Patience = field(default_factory=Patience)
     """How long a server is waited for."""
     cache: CacheConfig | None = None
@@ -42,14 +45,17 @@ class Storage(Protocol):
     gap_bytes: int
     """Ranges of one file that are no further apart than this are read as one."""
 
-    def read(self, name: str, start: int, size: int) -> bytes:
-        """`size` bytes of a file from `start`; fewer only if it ends there. Raises OSError."""
+    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
+        """`size` bytes of a file from `start`; fewer only if it ends there. Raises OSError.
+
+        `given_up`: once it is set, a failed request is not made again.
+        """
 
     def forget(self, name: str, start: int, size: int) -> None:
         """Drop what is kept of a range that proved damaged, so that it is read anew."""
 
     def close(self) -> None:
-        """Let go of files and connections, and cut short pauses between retries; reading opens them again."""
+        """Let go of files and connections; reading opens them again."""
 
 
 class OpenFile:
@@ -74,20 +80,23 @@ class LocalFiles:
         self.depth = depth or 1
         self._folder = folder
         self._files: OrderedDict[str, OpenFile] = OrderedDict()
+        self._in_use: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
         self._lock = Lock()
 
     def open(self, name: str) -> OpenFile:
-        """An open file; the one unused for longest is dropped when too many are open. Raises OSError."""
+        """An open file; the one unused for longest is dropped when too many are open. A file is never open twice,
+        so there are no more than MAX_OPEN_FILES and those that reads under way hold. Raises OSError."""
         with self._lock:
-            if name not in self._files:
-                self._files[name] = OpenFile(self._folder / name)
+            file = self._in_use.get(name) or OpenFile(self._folder / name)
+            self._files[name] = self._in_use[name] = file
             self._files.move_to_end(name)
             if len(self._files) > MAX_OPEN_FILES:
                 self._files.popitem(last=False)
-            return self._files[name]
+            return file
 
-    def read(self, name: str, start: int, size: int) -> bytes:
+    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
         """As Storage."""
+        del given_up
         file = self.open(name)
         return os.pread(file.handle, size, start)
 
@@ -111,16 +120,15 @@ class RemoteFiles:
         self._cache = BlockCache(config.cache, manifest.fingerprint) if config.cache else None
         self._file_bytes = {str(entry["name"]): int(entry["num_bytes"]) for entry in manifest.files}
         self._files: dict[str, RemoteFile] = {}
-        self._closed = Event()
 
-    def read(self, name: str, start: int, size: int) -> bytes:
+    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
         """As Storage."""
-        self._closed.clear()
+        pause = time.sleep if given_up is None else given_up.wait
         end = min(start + size, self._file_bytes[name])
 
         def ask(first: int, last: int) -> bytes:
             file = self._files.setdefault(name, RemoteFile(str(join(self._url, name)), self._patience))
-            return self._patience.retried(lambda: file.read(first, last), self._closed.wait)
+            return self._patience.retried(lambda: file.read(first, last), pause)
 
         if self._cache is None:
             return ask(start, end)
@@ -133,7 +141,6 @@ class RemoteFiles:
 
     def close(self) -> None:
         """As Storage."""
-        self._closed.set()
         self._files.clear()
 
 

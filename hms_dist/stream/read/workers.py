@@ -45,9 +45,10 @@ class Workers:
         self._wait = select.poll()
         self._wait.register(self._done_out, select.POLLIN)
         tables = (self._jobs, np.array(panels, np.int64), self._stopped)
-        self._arguments = (jobs_end, self._done_in, *tables, self._failures)
+        self._arguments = (jobs_end, self._done_in, *tables)
         self._threads = [
-            Thread(target=_work, args=self._arguments, name="shard-reader", daemon=True) for _ in range(num_threads)
+            Thread(target=_in_thread, args=(self._failures, *self._arguments), name="shard-reader", daemon=True)
+            for _ in range(num_threads)
         ]
         pipes = (jobs_end, self._jobs_in, self._done_out, self._done_in)
         self.close = weakref.finalize(self, _stop, self._stopped, self._threads, pipes, self._headers)
@@ -64,6 +65,10 @@ class Workers:
         if not self._threads:
             _work(*self._arguments)
 
+    def fail(self, error: BaseException) -> None:
+        """Let `finished` raise this."""
+        _fail(error, self._done_in, self._failures)
+
     def finished(self) -> list[int]:
         """Numbers of the jobs done since the last call; waits for at least one. Raises what ended a thread."""
         while (num_done := _libc.read(self._done_out, self._done, MAX_SLOTS)) < 1:
@@ -74,13 +79,21 @@ class Workers:
         return numbers
 
 
-def _work(jobs_end: int, done_end: int, jobs: Any, panels: Any, stopped: Any, failures: list[BaseException]) -> None:
-    decompressor = decode.Decompressor()
+def _in_thread(failures: list[BaseException], *arguments: Any) -> None:
     try:
-        decode.work(jobs_end, done_end, jobs, panels, stopped, decompressor.address)
+        _work(*arguments)
     except BaseException as error:  # the caller of `finished` gets it
-        failures.append(error)
-        os.write(done_end, bytes([decode.STOP]))
+        _fail(error, arguments[1], failures)
+
+
+def _work(jobs_end: int, done_end: int, jobs: Any, panels: Any, stopped: Any) -> None:
+    decompressor = decode.Decompressor()
+    decode.work(jobs_end, done_end, jobs, panels, stopped, decompressor.address)
+
+
+def _fail(error: BaseException, done_end: int, failures: list[BaseException]) -> None:
+    failures.append(error)
+    os.write(done_end, bytes([decode.STOP]))
 
 
 def _stop(stopped: NDArray[np.uint8], threads: list[Thread], pipes: Sequence[int], headers: Any) -> None:

@@ -94,6 +94,11 @@ class RunData:
         """The index of the shard set."""
         return self.shards.index
 
+    def close(self) -> None:
+        """Let go of the memory and the files of its readers."""
+        for shards in (self.shards, self.plain):
+            shards.reader.close()
+
 
 def open_run_data(config: TrainConfig) -> RunData:
     """Open the shard set of a run and split it. All that can be refused about data is refused here."""

@@ -2,8 +2,14 @@
 
 import gc
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -15,12 +21,13 @@ from hms_dist.stream.read import decode
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
 from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.read.storage import StorageConfig
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
 
 
-def open_reader(folder, panels=PANELS):
-    return ShardReader(folder, *open_set(folder), panels, swaps={"traces": "traces_flipped"})
+def open_reader(folder, panels=PANELS, **options):
+    return ShardReader(folder, *open_set(folder), panels, swaps={"traces": "traces_flipped"}, **options)
 
 
 def random_requests(rng, num_rows, sizes):
@@ -190,16 +197,19 @@ class TestNothingIsLeftBehind:
         yield
         assert count() == before
 
-    def test_after_a_hundred_epochs(self, shard_set):
-        reader = open_reader(shard_set)
+    @pytest.mark.parametrize("depth", [None, 3])
+    def test_after_a_hundred_epochs(self, shard_set, depth):
+        reader = open_reader(shard_set, storage=StorageConfig(depth=depth))
         for _ in range(100):
             assert len([batch.rows for batch in load(reader, map(Request, np.arange(6).reshape(3, 2)), threads=2)]) == 3
         reader.close()
 
     @pytest.mark.parametrize("num_taken", [0, 1, 3])
-    def test_after_stopping_early(self, shard_set, num_taken):
-        reader = open_reader(shard_set)
-        batches = load(reader, (Request(np.array([0, 1])) for _ in range(50)), threads=3)
+    @pytest.mark.parametrize("depth", [None, 3])
+    @pytest.mark.parametrize("threads", [0, 3])
+    def test_after_stopping_early(self, shard_set, num_taken, depth, threads):
+        reader = open_reader(shard_set, storage=StorageConfig(depth=depth))
+        batches = load(reader, (Request(np.array([0, 1])) for _ in range(50)), threads=threads)
         for _ in range(num_taken):
             next(batches)
         batches.close()
@@ -252,3 +262,47 @@ def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_i
     assert all(kept.panels[name].equal(tensor) for name, tensor in before.items())
     assert kept.panels["traces"].data_ptr() not in places
     assert len(set(places)) < len(places)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_interrupt_reaches_the_caller_wherever_it_waits(shard_set, threads):
+    """A real SIGINT, to a process of its own."""
+    text = f"""
+import itertools, numpy as np
+from hms_dist.shards.index import open_set
+from hms_dist.stream.read.loader import Request, load
+from hms_dist.stream.read.reader import ShardReader
+reader = ShardReader({str(shard_set)!r}, *open_set({str(shard_set)!r}), {PANELS!r})
+for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(8))), threads={threads})):
+    if number == 3:
+        print("reading", flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    assert process.stdout.readline() == "reading\n"
+    time.sleep(random.random() / 5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "JobError" not in errors
+
+
+def test_streams_begun_at_once_share_no_memory(shard_set):
+    slots = open_reader(shard_set).slots
+    slots.give_back(slots.take(200, pin=False), pin=False)
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: slots.take(30, pin=False), range(8)))
+    every = [slot for some in taken for slot in some]
+    assert len(set(map(id, every))) == len(every) == 240
+
+
+def test_a_row_before_the_first_is_refused(shard_set):
+    with pytest.raises(IndexError, match="row -1: expected 0 to"):
+        next(load(open_reader(shard_set), [Request(np.array([2, -1]))], threads=1))
+
+
+def test_panels_that_are_not_stored_alike_cannot_stand_for_each_other(shard_set):
+    with pytest.raises(ValueError, match="swaps: 'kaggle_spectrogram' is not stored as 'traces' is"):
+        ShardReader(shard_set, *open_set(shard_set), PANELS, swaps={"traces": "kaggle_spectrogram"})

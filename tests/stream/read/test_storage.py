@@ -1,7 +1,10 @@
 """A shard set in a folder and at a URL: the same bytes, with a server that misbehaves, or a clear error."""
 
+import errno
+import os
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -100,7 +103,52 @@ def test_stopping_does_not_wait_for_pauses(server):
     server.faults = [*["500"] * 1000, ""]
     batches = load(reader, (Request(np.array([row])) for row in range(8)), threads=1)
     next(batches)
+    num_before = len(server.asked)
     batches.close()
+    assert len(server.asked) <= num_before + 1, "what failed is asked for no more"
+    server.faults = []
+    assert_same(load(reader, [Request(np.array([1, 0]))], threads=1), reader.location, [np.array([1, 0])])
+
+
+def test_a_file_is_open_once_however_many_read_it(shard_set, monkeypatch):
+    monkeypatch.setattr("hms_dist.stream.read.storage.MAX_OPEN_FILES", 1)
+    files = open_reader(shard_set)[0].storage
+    first, second = files.open("shard-000000.tar"), files.open("shard-000001.tar")
+    assert files.open("shard-000000.tar") is first
+    assert files.open("shard-000001.tar") is second
+    handles = [first.handle, second.handle]
+    del first, second
+    assert files.open("shard-000000.tar").handle in handles
+    files.close()
+    for handle in handles:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(handle)
+
+
+def test_too_many_open_files_are_told_with_what_to_do(shard_set, monkeypatch):
+    def refuse(self, name):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("hms_dist.stream.read.storage.LocalFiles.open", refuse)
+    reader, _ = open_reader(shard_set)
+    with pytest.raises(UserError, match=r"cannot be read \(.*Too many open files\); raise the limit .* \(ulimit -n\)"):
+        next(load(reader, [Request(np.array([0]))], threads=1))
+
+
+def test_any_file_system_that_fsspec_knows_will_do(shard_set):
+    """One without asynchronous reads, in memory; s3 and gs go by the same code as http."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shard_set), "/set", recursive=True)
+    reader, num_rows = open_reader("memory://set", depth=2)
+    groups = np.random.default_rng().integers(0, num_rows, (5, 3))
+    assert_same(load(reader, map(Request, groups), threads=2), shard_set, groups)
+    memory.rm("/set", recursive=True)
+
+
+def test_an_empty_request_is_an_empty_batch(server):
+    reader, _ = open_reader(server.url, depth=2)
+    batches = load(reader, [Request(np.array([3])), Request(np.empty(0, np.int64))], threads=1)
+    assert [len(batch.panels["traces"]) for batch in batches] == [1, 0]
 
 
 def test_a_folder_read_at_some_depth_gives_the_same(shard_set):

@@ -81,6 +81,8 @@ def test_a_run_by_blocks_reads_the_same_panels_and_ends(small, index):
     assert config.locality == LocalityConfig(block_rows=4, window_blocks=2, num_lanes=2)
     by_blocks, plain = open_run_data(config), open_run_data(small())
     rows = epoch_rows(config, by_blocks, 0)
+    assert by_blocks.shards.reader.storage.depth == 16, "blocks are for storage that answers slowly"
+    assert open_run_data(small(**options, storage__depth=3)).shards.reader.storage.depth == 3
     with closing(by_blocks.shards.reader), closing(plain.shards.reader):
         for name, found in by_blocks.shards.reader.read(rows).items():
             np.testing.assert_array_equal(found, plain.shards.reader.read(rows)[name])

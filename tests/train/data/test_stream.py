@@ -8,7 +8,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
+from hms_dist.canvas.augment import Augmenter
 from hms_dist.errors import UserError
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
@@ -20,14 +23,22 @@ from hms_dist.train.loop import run
 
 
 def groups_read(config, data, steps, groups):
-    """Rows, flips and panels of each group that a rank reads."""
+    """Rows, flips, panels, augmented pictures and mixed labels of each group that a rank reads."""
     requests = requests_of(config, data, 1, epoch_rows(config, data, 1), steps, groups)
+    canvas, labels = data.shards.canvas, torch.from_numpy(data.labels.targets)
+    augment = Augmenter(config.augment, canvas)
     for batch in load(data.shards.reader, requests, threads=config.reader_threads):
-        yield batch.rows, batch.flips, {name: tensor.numpy().copy() for name, tensor in batch.panels.items()}
+        images = canvas(batch.panels, torch.from_numpy(batch.flips))
+        pictures, mixed = augment(images, labels[batch.rows], batch.rows, seed=config.seed, epoch=1)
+        panels = {name: tensor.clone() for name, tensor in batch.panels.items()}
+        yield batch.rows, batch.flips, {**panels, "pictures": pictures, "mixed": mixed}
 
 
-def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_world_size(small):
-    config = small(global_batch=8)
+def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_world_size(small, repository):
+    """Augmented pictures included, of a chain with noise and of mixes within the group."""
+    chain = yaml.safe_load((repository / "configs/augment/sixteenth_place.yaml").read_text())["steps"]
+    mix = {"class_path": "MixUp", "init_args": {"probability": 0.7}}
+    config = small(global_batch=8, augment__steps=json.dumps([*chain, mix]), fold="none")
     data = open_run_data(config)
     num_steps = data.steps_of[1]
     whole = list(groups_read(config, data, range(num_steps), range(4)))
@@ -37,12 +48,12 @@ def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_worl
             groups_read(config, data, range(cursor, num_steps), config.batching.groups_of(rank, num_ranks))
             for rank in range(num_ranks)
         ]
-        for place, (rows, flips, panels) in enumerate(whole[cursor * 4 :]):
+        for place, (rows, flips, tensors) in enumerate(whole[cursor * 4 :]):
             found_rows, found_flips, found = next(ranks[place % 4 * num_ranks // 4])
             np.testing.assert_array_equal(found_rows, rows)
             np.testing.assert_array_equal(found_flips, flips)
-            for name, stored in panels.items():
-                np.testing.assert_array_equal(found[name], stored)
+            assert list(found) == list(tensors)
+            assert [name for name in tensors if not found[name].equal(tensors[name])] == []
 
 
 def test_the_groups_of_an_epoch_are_its_plan(small):
