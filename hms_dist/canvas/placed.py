@@ -39,6 +39,7 @@ class PlacedPanel:
             self._check_flip(specs)
         natural = placement.frequency_order == "natural_sort"
         self._frequencies = natural_order(self.spec.rows_hz) if natural else None
+        self._made: dict[tuple[object, torch.device], Tensor] = {}
 
     def values(self, panels: Mapping[str, Tensor], flip: Tensor | None = None) -> Tensor:
         """Values of the shown regions in the panel's unit, float32 [m, ...], from the stored arrays."""
@@ -56,7 +57,7 @@ class PlacedPanel:
         if reverse is not None:
             values = reversed_rows(values, reverse)
         if self._frequencies is not None:
-            values = values[:, :, self._frequencies]
+            values = values.index_select(2, self._numbers(self._frequencies, values.device))
         if placement.time_crop is not None:
             values = values[..., slice(*placement.time_crop)]
         if placement.arrangement == "time_down":
@@ -74,10 +75,17 @@ class PlacedPanel:
         if not self.regions:
             return stored
         plain, flipped = (
-            torch.tensor([self.spec.regions.index(region) for region in regions], device=stored.device)
+            self._numbers([self.spec.regions.index(region) for region in regions], stored.device)
             for regions in (self.regions, mirrored(self.regions) if flip is not None else self.regions)
         )
         return take_regions(stored, plain, flipped, flip)
+
+    def _numbers(self, numbers: list[int], device: torch.device) -> Tensor:
+        """Numbers on a device; made once, since making them there waits for the GPU."""
+        key = (tuple(numbers), device)
+        if key not in self._made:
+            self._made[key] = torch.tensor(numbers, device=device)
+        return self._made[key]
 
     def _check_arrangement(self) -> None:
         name, placement, spec = self.placement.panel, self.placement, self.spec

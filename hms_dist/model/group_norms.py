@@ -34,8 +34,8 @@ class GroupNorms:
         self._norms = batch_norms(model)
         self._active: list[_BatchNorm] = []
         self._momenta: list[float] = []
-        self._counts: list[Tensor] = []
-        self._saved = self._total = torch.empty(0)
+        self._saved = self._total = self._counts = torch.empty(0)
+        self._shares: dict[tuple[object, ...], Tensor] = {}
 
     def begin_step(self) -> None:
         """Put the true running statistics aside and let each forward pass write its own."""
@@ -43,7 +43,7 @@ class GroupNorms:
         if not self._active:
             return
         self._momenta = [float(norm.momentum or 0.0) for norm in self._active]
-        self._counts = [_count(norm).clone() for norm in self._active]
+        self._counts = torch.stack([_count(norm) for norm in self._active])
         self._saved = self._statistics()
         self._total = torch.zeros_like(self._saved)
         for norm in self._active:
@@ -64,9 +64,7 @@ class GroupNorms:
             return
         if all_reduce is not None:
             all_reduce(self._total)
-        sizes = [2 * norm.num_features for norm in self._active]
-        momentum = torch.repeat_interleave(torch.tensor(self._momenta, dtype=torch.float64), torch.tensor(sizes))
-        momentum = momentum.to(self._saved.device)
+        momentum = self._momentum()
         self._finish((1 - momentum) * self._saved + momentum * (self._total / num_groups), batches=1)
 
     def cancel_step(self) -> None:
@@ -82,14 +80,24 @@ class GroupNorms:
         buffers = [buffer for norm in self._active for buffer in _buffers(norm)]
         return torch.cat(buffers).to(torch.float64)
 
+    def _momentum(self) -> Tensor:
+        """Momentum of each number of `_statistics`; made once, since taking it to a GPU waits for that."""
+        sizes = [2 * norm.num_features for norm in self._active]
+        key = (*self._momenta, *sizes, self._saved.device)
+        if key not in self._shares:
+            shares = torch.repeat_interleave(torch.tensor(self._momenta, dtype=torch.float64), torch.tensor(sizes))
+            self._shares[key] = shares.to(self._saved.device)
+        return self._shares[key]
+
     @torch.no_grad()
     def _finish(self, statistics: Tensor, batches: int) -> None:
         buffers = [buffer for norm in self._active for buffer in _buffers(norm)]
-        for buffer, value in zip(buffers, torch.split(statistics, [len(b) for b in buffers]), strict=True):
-            buffer.copy_(value)
-        for norm, momentum, count in zip(self._active, self._momenta, self._counts, strict=True):
+        values = torch.split(statistics.to(buffers[0].dtype), [len(buffer) for buffer in buffers])
+        counts = [_count(norm) for norm in self._active]
+        torch._foreach_copy_(buffers, values)  # one kernel; a step's hundred copies would be as many
+        torch._foreach_copy_(counts, (self._counts + batches).unbind())
+        for norm, momentum in zip(self._active, self._momenta, strict=True):
             norm.momentum = momentum
-            _count(norm).copy_(count + batches)
         self._active = []
 
 
