@@ -43,7 +43,7 @@ def _forward_shapes(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, stride: int, groups: int
 ) -> Tensor:
     height, width = ((length - 1) // stride + 1 for length in x.shape[1:3])
-    return x.new_empty(len(x), height, width, len(kernel))
+    return x.new_empty(x.shape[0], height, width, kernel.shape[0])
 
 
 def _backward(

@@ -25,8 +25,8 @@ def operator(
     *gradients) -> gradient of each argument, from what `keep` (context, inputs, output) kept.
     """
     schema = torch.library.infer_schema(implementation, mutates_args=())
-    # No tag for strides: by torch's default the compiler hands tensors over as they were traced.
-    _LIBRARY.define(f"{name}{schema}", tags=torch.Tag.pt2_compliant_tag)  # type: ignore[no-untyped-call]
+    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # tensors come as they were traced
+    _LIBRARY.define(f"{name}{schema}", tags=tags)  # type: ignore[no-untyped-call]
     _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     full_name = f"hms_dist::{name}"
     torch.library.register_fake(full_name, shapes, lib=_LIBRARY)

@@ -23,15 +23,20 @@ HEAD_DIMS = (16, 32, 64, 128)
 TYPES = (torch.bfloat16, torch.float16, torch.float32)
 """And types of activations."""
 HAS_TRITON = find_spec("triton") is not None
+CAPABILITY = (8, 0)
+"""Compute capability of the first GPUs that multiply matrices of bfloat16; the kernels are for these and later ones."""
 
 
 def fast_blocks(model: nn.Module) -> nn.Module:
     """Exchange the blocks of `model`, in place, if it is timm's TinyViT; any other model is left as it is.
 
-    Parameters, buffers, their names and hooks stay. On a CPU, in float64, for unusual head sizes and for norms that
+    Parameters, buffers and their names stay, and hooks of whole blocks; those of layers within one are not called where
+    ours computes. On a CPU, on a GPU before CAPABILITY, in float64, for unusual head sizes and for norms that
     are frozen, in evaluation or synchronised over ranks, blocks compute as timm's own do. Ours keep no biases from
     one evaluation to the next, timm's do.
     """
+    if any(torch.cuda.get_device_capability(number) < CAPABILITY for number in range(torch.cuda.device_count())):
+        return model
     for module in list(model.modules()):
         if type(module) in BLOCKS:
             module.__class__ = BLOCKS[type(module)]  # what it is made of stays; only `forward` is another

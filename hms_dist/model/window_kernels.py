@@ -272,6 +272,8 @@ def _backward_kernel(
         b = _load(bias + pairs, is_pair, WHOLE)
         scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * (scale * LOG2E) + b
         shares = tl.exp2(scores - (total * LOG2E)[None, :])
+        if NUM % BLOCK_K != 0:  # of a key that is not there it may be infinite
+            shares = tl.where(is_key[:, None], shares, 0.0)
         d_v = tl.dot(shares.to(d_out.dtype), d_out, d_v, input_precision=PRECISION)
         d_shares = tl.dot(v, tl.trans(d_out), input_precision=PRECISION)
         d_scores = shares * (d_shares - product[None, :])

@@ -86,15 +86,19 @@ def test_the_operator_keeps_torchs_rules() -> None:
 @pytest.mark.parametrize("dims", [16, 32, 64])
 @pytest.mark.parametrize(("size", "height", "width"), [(16, 20, 44), (7, 16, 23), (32, 40, 56), (8, 16, 24), (4, 3, 3)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("shift", [0.0, -150.0])
 def test_the_kernels_compute_the_plain_arithmetic(
-    size: int, height: int, width: int, dims: int, dtype: torch.dtype, tolerance: float
+    size: int, height: int, width: int, dims: int, dtype: torch.dtype, tolerance: float, shift: float
 ) -> None:
+    """Also where all scores are low, so that what is not there must not count for more than what is."""
     from hms_dist.model import window_kernels
 
     qkv, table, padding = (
         tensor.detach().cuda().to(dtype) for tensor in inputs(size, height, width, heads=3, dims=dims)
     )
-    bias, pad_bias = by_rows(table.float(), size), of_padding(table, size, height, width).float()
+    table = (table + shift).float()
+    tolerance *= 1 + abs(shift) / 10  # a score's last bits are larger then
+    bias, pad_bias = by_rows(table, size), of_padding(table, size, height, width).float()
     out, lse = window_kernels.forward(qkv, bias, padding, pad_bias, size)
     grad = torch.randn_like(out)
     found = (out, lse, *window_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size))
