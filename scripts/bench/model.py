@@ -2,28 +2,38 @@
 
 python scripts/bench/model.py --json model.json runs everything; most of the time is torch.compile's.
 --parts chooses: step (training step), equal (outputs, gradients, loss curves), predict (with the mirror image),
-efficientnet (B0 at 512 x 512). Random data, bf16 autocast, AdamW in one kernel, channels_last; medians.
+efficientnet (B0 at 512 x 512). Random data, bf16 autocast, AdamW in one kernel, channels_last; medians of rounds of
+steps that follow one another without a pause. At the end: what was wanted beside what was found.
 """
 
 import argparse
 import gc
-import json
 import statistics
 from collections.abc import Callable, Iterator
+from math import isnan, nan
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
+from hms_dist.files import write_json
 from hms_dist.model.loss import kl_rows
 from hms_dist.model.tiny_vit import fast_blocks
 
 HEIGHT, WIDTH, NUM_CLASSES = 640, 1920, 6
-NUM_WARM, NUM_TIMED = 3, 8
-SYSTEMS = {"timm eager": (False, False), "timm + compile": (False, True), "hms_dist + compile": (True, True)}
+NUM_WARM, NUM_ROUNDS, ROUND_STEPS = 3, 5, 8
+SYSTEMS = {
+    "timm eager": (False, False),
+    "timm + compile": (False, True),
+    "hms_dist eager": (True, False),
+    "hms_dist + compile": (True, True),
+}
 """Name -> own blocks, compiled."""
+MEASURED = ("timm eager", "timm + compile", "hms_dist + compile")
+"""Those that are timed unless others are asked for."""
 Row = dict[str, Any]
 
 
@@ -31,7 +41,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--batches", nargs="+", type=int, default=[16, 32], help="images of a training step")
-    arguments.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    arguments.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(MEASURED))
     arguments.add_argument("--json", type=Path, help="write all figures here too")
     options = arguments.parse_args()
     rows: list[Row] = []
@@ -39,11 +49,12 @@ def main() -> None:
         for row in PARTS[part](options):
             rows.append({"part": part, **row})
             print(" | ".join(f"{name} {_text(value)}" for name, value in rows[-1].items()), flush=True)
+            if options.json:  # after each, lest a failure take all of them along
+                facts = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "timm": timm.__version__}
+                write_json(options.json, {**facts, "rows": rows})
             gc.collect()
             torch.cuda.empty_cache()
-    if options.json:
-        facts = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "timm": timm.__version__}
-        options.json.write_text(json.dumps({**facts, "rows": rows}, indent=1))
+    print("\n".join(reached(rows)))
 
 
 def training_steps(options: argparse.Namespace) -> Iterator[Row]:
@@ -84,19 +95,26 @@ def equalities(options: argparse.Namespace) -> Iterator[Row]:
     torch.backends.cudnn.allow_tf32 = False
     images, targets = data(2)
     exact = gradients(model_of("timm eager", drop_path_rate=0.0), images, targets)
-    for own in (True, False):
-        for dtype in (torch.float32, torch.bfloat16):
-            if own or dtype == torch.bfloat16:
-                found = gradients(model_of("timm eager", own=own, drop_path_rate=0.0), images, targets, dtype)
-                whole = [torch.cat([tensor.flatten() for tensor in tensors[1:]]) for tensors in (found, exact)]
-                yield {
-                    "system": "hms_dist" if own else "timm",
-                    "type": str(dtype).removeprefix("torch."),
-                    "logits": distance(found[0], exact[0]),
-                    "gradients": distance(*whole),
-                    "worst parameter": max(map(distance, found[1:], exact[1:])),
-                }
-    curves = [loss_curve(own) for own in (False, True)]
+    largest = max(float(gradient.norm()) for gradient in exact[1:])
+    for name, types in (
+        ("timm eager", [torch.bfloat16]),
+        ("hms_dist eager", [torch.float32, torch.bfloat16]),
+        ("hms_dist + compile", [torch.float32, torch.bfloat16]),
+    ):
+        for dtype in types:
+            found = gradients(model_of(name, drop_path_rate=0.0), images, targets, dtype)
+            whole = [torch.cat([tensor.flatten() for tensor in tensors[1:]]) for tensors in (found, exact)]
+            apart = [float((ours - theirs).norm()) for ours, theirs in zip(found[1:], exact[1:], strict=True)]
+            yield {
+                "system": name,
+                "type": str(dtype).removeprefix("torch."),
+                "logits": distance(found[0], exact[0]),
+                "gradients": distance(*whole),
+                "worst parameter over the largest norm": max(apart) / largest,
+            }
+            torch.compiler.reset()
+    torch.backends.cudnn.allow_tf32 = True
+    curves = [loss_curve(name) for name in ("timm eager", "hms_dist eager")]
     for step in (0, 9, 24, 49):
         yield {"step": step + 1, "timm loss": curves[0][step], "hms_dist loss": curves[1][step]}
 
@@ -109,12 +127,12 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 }
 
 
-def model_of(name: str, *, own: bool | None = None, **options: float) -> nn.Module:
+def model_of(name: str, **options: float) -> nn.Module:
     """The model of a system, with the same weights for all."""
     torch.manual_seed(0)
     model = timm.create_model("tiny_vit_21m_512", in_chans=1, num_classes=NUM_CLASSES, **options)
     is_own, compiled = SYSTEMS[name]
-    if is_own if own is None else own:
+    if is_own:
         fast_blocks(model)
     if compiled:
         model.compile()
@@ -152,15 +170,17 @@ def stepper(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], T
 def timed(work: Callable[[], object], batch: int) -> Row:
     """Milliseconds, images a second, and the most memory that tensors took."""
     torch.cuda.reset_peak_memory_stats()
-    taken = []
-    for _ in range(NUM_WARM + NUM_TIMED):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
+    for _ in range(NUM_WARM):
         work()
-        end.record()
+    taken = []
+    for _ in range(NUM_ROUNDS):
         torch.cuda.synchronize()
-        taken.append(start.elapsed_time(end))
-    milliseconds = statistics.median(taken[NUM_WARM:])
+        begun = perf_counter()
+        for _ in range(ROUND_STEPS):
+            work()
+        torch.cuda.synchronize()
+        taken.append((perf_counter() - begun) / ROUND_STEPS)
+    milliseconds = 1000 * statistics.median(taken)
     memory_gib = torch.cuda.max_memory_allocated() / 2**30
     return {"ms": milliseconds, "images/s": 1000 * batch / milliseconds, "GiB": memory_gib}
 
@@ -168,16 +188,15 @@ def timed(work: Callable[[], object], batch: int) -> Row:
 def gradients(
     model: nn.Module, images: Tensor, targets: Tensor, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, ...]:
-    """Logits, then the gradient of each parameter; without biases that a batch norm takes away again, of MLPs."""
+    """Logits, then the gradient of each parameter."""
     with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
         logits = model(images)
-    with_effect = [value for name, value in model.named_parameters() if not name.endswith("mlp.fc2.bias")]
-    return logits.detach(), *torch.autograd.grad(kl_rows(logits, targets).sum(), with_effect)
+    return logits.detach(), *torch.autograd.grad(kl_rows(logits, targets).sum(), list(model.parameters()))
 
 
-def loss_curve(own: bool) -> list[float]:
+def loss_curve(name: str) -> list[float]:
     """Losses of 50 steps on four images."""
-    model = model_of("timm eager", own=own)
+    model = model_of(name)
     torch.manual_seed(2)
     step = stepper(model, *data(4))
     return [step().item() for _ in range(50)]
@@ -185,6 +204,35 @@ def loss_curve(own: bool) -> list[float]:
 
 def distance(found: Tensor, wanted: Tensor) -> float:
     return ((found.double() - wanted.double()).norm() / wanted.double().norm()).item()
+
+
+def reached(rows: list[Row]) -> Iterator[str]:
+    """A line for each thing wanted whose rows are there."""
+
+    def best(part: str, system: str, name: str = "images/s") -> float:
+        return max((row[name] for row in rows if row["part"] == part and row.get("system") == system), default=nan)
+
+    def of_type(name: str, system: str, dtype: str) -> float:
+        return next((row[name] for row in rows if (row.get("system"), row.get("type")) == (system, dtype)), nan)
+
+    own, compiled, eager = "hms_dist + compile", "timm + compile", "timm eager"
+    memory = max((row["GiB"] for row in rows if (row.get("system"), row.get("batch")) == (own, 32)), default=nan)
+    exact = [of_type(name, own, "float32") for name in ("logits", "gradients")]
+    bf16 = of_type("gradients", own, "bfloat16") / of_type("gradients", eager, "bfloat16")
+    for what, found, wanted in (
+        ("training step, times timm + compile", best("step", own) / best("step", compiled), "2 or more"),
+        ("training step, times timm eager", best("step", own) / best("step", eager), ""),
+        ("GiB at batch 32", memory, "40 or less"),
+        (
+            "prediction, mirrored too, times timm eager",
+            best("predict", own) / best("predict", eager),
+            "2 or more",
+        ),
+        ("float32: outputs and gradients, distance from timm", max(exact), "1e-4 or less"),
+        ("bf16: gradients, distance over that of timm in bf16", bf16, "about 1"),
+    ):
+        if not isnan(found):
+            yield f"{what}: {found:.3g}" + (f" (wanted: {wanted})" if wanted else "")
 
 
 def _text(value: object) -> str:

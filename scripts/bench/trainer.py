@@ -1,13 +1,15 @@
 """What the whole trainer costs beside a bare step: loader, canvas, augmentation, averages and records, on one GPU.
 
 python scripts/bench/trainer.py OUT [--tasks tiny_vit efficientnet] [--num_recordings 400] [--json FILE]
-Trains for real with torch.compile (train.py under torchrun), reads images a second and the share of waiting for data
-from metrics.jsonl, and compares with steps of the same model on one batch that stays on the GPU: this project's blocks
-for TinyViT, timm + torch.compile for EfficientNet-B0. Shard sets of simulated recordings are made in OUT.
+Trains for real with torch.compile (train.py under torchrun, one rank), augmentation on, reads images a second and the
+share of waiting for data from metrics.jsonl, and compares with steps of the same model on one batch that stays on the
+GPU: this project's blocks for TinyViT, timm + torch.compile for EfficientNet-B0. Shard sets of simulated recordings are
+made in OUT and kept; runs are made anew.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from hms_dist.train.folder.record import read_metrics
 REPOSITORY = Path(__file__).parents[2]
 WARM_UP_STEPS = 15
 COMMON = ["--model.weights", "none", "--fold", "none", "--compile_mode", "default", "--channels_last", "true"]
-COMMON += ["--precision", "bf16", "--log_every", "5", "--reader_threads", "4"]
+COMMON += ["--precision", "bf16", "--log_every", "10", "--reader_threads", "4"]
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,15 @@ class Task:
 
 
 TASKS = {
-    "efficientnet": Task("public_baseline", "public_baseline", 128, 12, ("--flip_probability", "0.5")),
+    "efficientnet": Task(
+        "public_baseline",
+        "public_baseline",
+        128,
+        5,
+        ("--flip_probability", "0.5", "--augment", "configs/augment/peers.yaml"),
+    ),
     "tiny_vit": Task(
-        "sixteenth_place", "sixteenth_place", 32, 2, ("--selection.rule", "all", "--selection.min_votes", "1")
+        "sixteenth_place", "sixteenth_place", 32, 1, ("--selection.rule", "all", "--selection.min_votes", "1")
     ),
 }
 
@@ -52,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--num_recordings", type=int, default=400)
+    parser.add_argument("--num_recordings", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
@@ -89,6 +97,7 @@ def trained(out: Path, task: Task, shards: Path) -> dict[str, float]:
     words = ["--config", f"configs/train/{task.train}.yaml", *COMMON, *task.words, "--epochs", str(task.epochs)]
     words += ["--global_batch", str(task.batch), "--group_size", str(task.batch)]
     words += ["--shards", str(shards), "--out", str(out)]
+    shutil.rmtree(out, ignore_errors=True)
     run([sys.executable, "-m", "torch.distributed.run", "--standalone", "train.py", *words], threads=4)
     lines = [line for line in read_metrics(out) if "images_per_s" in line and line["step"] > WARM_UP_STEPS]
     return {name: median(line[name] for line in lines) for name in ("images_per_s", "data_wait_share")}
