@@ -34,6 +34,11 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     return None
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of others says, in one line; its kind if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
     """Return `value` if it is one of `valid`; raise UserError listing the valid ones otherwise."""
     if value not in valid:

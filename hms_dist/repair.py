@@ -15,7 +15,7 @@ import pyarrow as pa
 from hms_dist.claims import Taken, claim
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
-from hms_dist.files import sha256_of, sync_folder
+from hms_dist.files import sha256_of, sync
 from hms_dist.labels import LabelTable
 from hms_dist.recordings.reader import RecordingReader
 from hms_dist.render import RenderConfig
@@ -161,7 +161,7 @@ def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list
             (job.scratch / name).replace(job.folder / name)
         else:
             lines.append(f"{job.folder / name}: made again, but not as it was; {_reason(job, name, lost)}")
-    sync_folder(job.folder)
+    sync(job.folder)
     return lines
 
 

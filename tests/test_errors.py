@@ -154,6 +154,7 @@ simple(
     "packaged weights of another model",
     lambda d: d.train("--model.name", "resnet34d", "--model.weights", "package"),
 )
+simple("weights that are not there", lambda d: d.train("--model.weights", str(d.folder / "no.pth")))
 simple(
     "an unknown key to show",
     lambda d: main(["show", "--shards", str(d.shards), "--key", "1-1", "--out", str(d.folder / "a.png")]),
@@ -171,6 +172,14 @@ def _ranks(desk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", "3")
         return desk.train()
+
+
+@mistake("norms over several ranks without GPUs")
+def _norms(desk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        return desk.train("--batch_norm", "sync")
 
 
 @mistake("a manifest that was edited")

@@ -59,7 +59,7 @@ launch() {
 """
 
 _BEGUN = r"""
-begun() { stat --format=%i-%Z "$run/config.yaml" 2>/dev/null || true; } # changes when a run begins
+begun() { stat --format=%i-%Z "$run/environment.json" 2>/dev/null || true; } # changes when a run, or a stage, begins
 before=$(begun)
 """
 

@@ -11,13 +11,11 @@ from typing import Literal
 from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.grid.recipe import Recipe
-from hms_dist.model.build import check_name
 from hms_dist.run import check_seed
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import STATUS_NAME, is_finished
-from hms_dist.train.folder.run_folder import check_folder
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stages import open_stages
+from hms_dist.train.stages import check_folders, check_networks, open_stages
 
 PLACES = ("recipe", "seed", "fold")
 """What the pattern of run folders may name."""
@@ -100,8 +98,9 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
     before any run."""
     first = {run.recipe: run for run in reversed(runs) if not run.finished}
     for run in first.values():
-        for stage in open_stages(load(TrainConfig, run.words, prog="train.py")):
-            check_name(stage.model.name)
+        config = load(TrainConfig, run.words, prog="train.py")
+        check_networks(config)
+        for stage in open_stages(config):
             open_run_data(stage).close()
 
 
@@ -116,8 +115,7 @@ def _check_run(config: TrainConfig, seed: int, fold: Fold, out: Path) -> None:
         config = replace(config, seed=seed, fold=fold, out=out)
     except ValueError as error:
         raise UserError(str(error)) from error
-    for stage in open_stages(config):
-        check_folder(stage)
+    check_folders(config)
 
 
 def _check_apart(runs: list[PlannedRun]) -> None:

@@ -12,10 +12,9 @@ from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, scores, write_table
-from hms_dist.train.folder.record import STAGES_CONFIG_NAME
+from hms_dist.train.folder.record import STAGES, STAGES_CONFIG_NAME
 from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stages import STAGES
 
 
 @dataclass(frozen=True, kw_only=True)

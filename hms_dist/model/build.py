@@ -13,6 +13,7 @@ from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet,
 from hms_dist.model.weights import (
     PACKAGE_MODEL,
     adapt_weights,
+    check_there,
     fit_weights,
     head_names,
     package_weights,
@@ -103,6 +104,12 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
             raise
         raise explained from error
     return fast_blocks(model.train())
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Raises UserError for a path of weights without a file."""
+    if config.weights not in WEIGHTS:
+        check_there(Path(config.weights))
 
 
 def check_name(name: str) -> None:

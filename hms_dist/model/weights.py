@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +28,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Weights nested under `state_dict` or `model`, and names with the prefixes of DDP and torch.compile,
     are understood. Raises UserError if the file is missing, damaged, or holds other objects than tensors.
     """
+    check_there(path)
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such weights file; check the path") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise UserError(
             f"{path}: cannot be read as weights, expected tensors in safetensors or torch's format, found: "
-            f"{_first_line(error)}; get the file again or convert it to .safetensors"
+            f"{first_line(error)}; get the file again or convert it to .safetensors"
         ) from error
     for name in ("state_dict", "model"):
         values = values.get(name, values) if isinstance(values, Mapping) else values
@@ -46,6 +45,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from timm.models import clean_state_dict  # timm takes seconds to import
 
     return dict(clean_state_dict(values))
+
+
+def check_there(path: Path) -> None:
+    """Raises UserError if there is no file of weights at `path`."""
+    if not path.exists():
+        raise UserError(f"{path}: no such weights file; check the path")
 
 
 def package_weights(names: Iterable[str]) -> dict[str, Tensor]:
@@ -151,7 +156,3 @@ def _some(names: list[str]) -> str:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

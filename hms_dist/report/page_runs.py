@@ -14,13 +14,13 @@ from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     PREDICTIONS_NAME,
+    STAGES,
     STAGES_CONFIG_NAME,
     STATUS_NAME,
     read_metrics,
 )
 from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stages import STAGES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,15 @@ from hms_dist.claims import age_s, is_held, job_of, read_owner
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.train.folder.owner import CLAIM_NAME
-from hms_dist.train.folder.record import CONFIG_NAME, ENVIRONMENT_NAME, LOG_NAME, STATUS_NAME, read_metrics
+from hms_dist.train.folder.record import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    LOG_NAME,
+    STAGES,
+    STAGES_CONFIG_NAME,
+    STATUS_NAME,
+    read_metrics,
+)
 
 DEAD = "DEAD"
 """Said to be running, but its claim is gone or its heart has stopped."""
@@ -40,10 +48,12 @@ class RunState:
     """Its folder."""
     state: str
     """starting, running, stopped, interrupted, finished, refused, failed, or DEAD."""
+    stage: str
+    """The stage that it has come to; empty for a run without stages. Epochs, steps and KL are this stage's."""
     epoch: int | None
     """Epoch of the last step that it told of, from 1; None before the first."""
     epochs: int | None
-    """Epochs that it is to train."""
+    """Epochs that it is to train; None as long as it may still be refused."""
     step: int | None
     """Optimiser steps that it told of."""
     best_kl: float | None
@@ -71,7 +81,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
     """Run folders at and below `folder`, sorted."""
     for here, below, files in os.walk(folder):
         below.sort()
-        if CONFIG_NAME in files and {LOG_NAME, STATUS_NAME, CLAIM_NAME} & set(files):
+        if LOG_NAME in files or (CONFIG_NAME in files and {STATUS_NAME, CLAIM_NAME} & set(files)):
             below.clear()
             yield Path(here)
 
@@ -79,16 +89,19 @@ def find_runs(folder: Path) -> Iterator[Path]:
 def look(folder: Path) -> RunState:
     """What a run folder tells."""
     status, variables = _json(folder / STATUS_NAME), _json(folder / ENVIRONMENT_NAME).get("slurm", {})
-    lines = read_metrics(folder)
+    at, stage = _stage_of(folder)
+    lines = read_metrics(at)
     last: dict[str, Any] = lines[-1] if lines else {}
     owner = read_owner(folder / CLAIM_NAME)
-    ages = [age for name in (CLAIM_NAME, STATUS_NAME, CONFIG_NAME) if (age := age_s(folder / name)) is not None]
+    signs = [*(folder / name for name in (CLAIM_NAME, STATUS_NAME, CONFIG_NAME)), at / STATUS_NAME]
+    ages = [age for sign in signs if (age := age_s(sign)) is not None]
     job, attempt = (owner.job, owner.attempt) if owner else (job_of(variables), variables.get("SLURM_RESTART_COUNT", 0))
     return RunState(
         run=str(folder),
         state=_state(status.get("state"), is_held=is_held(folder / CLAIM_NAME)),
+        stage=stage,
         epoch=last["epoch"] + 1 if last else None,
-        epochs=read_yaml(folder / CONFIG_NAME).get("epochs"),
+        epochs=read_yaml(at / CONFIG_NAME).get("epochs") if (at / CONFIG_NAME).is_file() else None,
         step=last.get("step"),
         best_kl=min((line["val_kl"] for line in lines if "val_kl" in line), default=None),
         silent_s=round(max(min(ages), 0.0), 1) if ages else None,
@@ -99,7 +112,7 @@ def look(folder: Path) -> RunState:
 
 def table(states: Sequence[RunState], above: Path) -> str:
     """The runs for people: a line each, then how many are in which state."""
-    rows = [["run", "state", "epoch", "step", "best KL", "last sign", "job"]]
+    rows = [["run", "state", "epoch", "step", "best KL", "last sign", "job", "stage"]]
     for state in states:
         rows.append(
             [
@@ -110,12 +123,25 @@ def table(states: Sequence[RunState], above: Path) -> str:
                 "-" if state.best_kl is None else f"{state.best_kl:.4f}",
                 _ago(state.silent_s),
                 state.job or "-",
+                state.stage or "-",
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     counts = ", ".join(f"{number} {name}" for name, number in sorted(Counter(state.state for state in states).items()))
     return "\n".join([*lines, "", f"{len(states)} runs: {counts}"]) + "\n"
+
+
+def _stage_of(folder: Path) -> tuple[Path, str]:
+    """The folder and the name of the stage that a run has come to; its own folder and no name without stages."""
+    path = folder / STAGES_CONFIG_NAME
+    if not path.is_file():
+        return folder, ""
+    *earlier, last = [stage["name"] for stage in read_yaml(path)["stages"]]
+    folders = {name: folder / STAGES / name for name in earlier} | {last: folder}
+    begun = [name for name, out in folders.items() if (out / CONFIG_NAME).is_file()]
+    name = begun[-1] if begun else next(iter(folders))
+    return folders[name], name
 
 
 def _state(said: str | None, *, is_held: bool) -> str:

@@ -22,7 +22,7 @@ from hms_dist.train.data.run_canvas import with_statistics
 from hms_dist.train.data.run_data import RunData, epoch_rows, open_run_data, requests_of
 from hms_dist.train.folder.owner import Ownership, owned
 from hms_dist.train.folder.record import ENVIRONMENT_NAME, LOG_NAME, MetricsLog, reported, write_status
-from hms_dist.train.folder.run_folder import begin_folder, check_folder, clear_folder
+from hms_dist.train.folder.run_folder import begin_folder, clear_folder
 from hms_dist.train.folder.stop import StopRequest, die_with_launcher
 from hms_dist.train.folder.trackers import check_trackers, start_trackers
 from hms_dist.train.keeper import Keeper
@@ -35,7 +35,7 @@ from hms_dist.train.ranks.outcome import Judge, Outcome
 from hms_dist.train.ranks.place import say_places
 from hms_dist.train.ranks.world import World, launched_rank, launched_ranks, open_world
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stages import open_stages
+from hms_dist.train.stages import check_folders, check_networks, open_stages
 
 
 def run(config: TrainConfig) -> None:
@@ -48,9 +48,9 @@ def run(config: TrainConfig) -> None:
     is_main = launched_rank() == 0
     config.batching.check_world(launched_ranks())
     check_trackers(config.trackers)
+    check_folders(config)
+    check_networks(config)
     stages = open_stages(config)
-    for stage in stages:
-        check_folder(stage)
     data = [open_run_data(stage) for stage in stages]
     with owned(config.out, is_main=is_main) as ownership, stop:
         if is_main:
@@ -75,7 +75,9 @@ def _run_stage(
     config: TrainConfig, stage: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest
 ) -> None:
     if world.is_main:
-        begin_folder(stage)
+        stage.out.mkdir(parents=True, exist_ok=True)
+        for folder in {config.out, stage.out}:
+            write_json(folder / ENVIRONMENT_NAME, environment())  # a job script takes it for the run's beginning
         if stage.out != config.out:
             write_status(config.out, "running", stage=stage.out.name)
     name = ""
@@ -106,6 +108,8 @@ class Trainer:
         self.keeper = Keeper(config, data, world, self.learner, ownership)
         self.keeper.resume()
         self.learner.begin_epoch(self.keeper.epoch)
+        if world.is_main:
+            begin_folder(config)  # not before nothing can be refused any more
         self.stand_ins = StandIns(config.max_replaced) if config.on_error == "replace" else None
         self.metrics: MetricsLog | None = None
         if world.is_main:
@@ -236,7 +240,6 @@ class Trainer:
     def _say_start(self) -> None:
         config, world, data, keeper = self.config, self.world, self.data, self.keeper
         if world.is_main:
-            write_json(config.out / ENVIRONMENT_NAME, environment())
             write_status(config.out, "running", best=keeper.best)
         world.wait()  # or a rank that fails at once would be overwritten
         say_places(world)

@@ -1,6 +1,6 @@
 """The options of a training run, and what they decide about each other."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -137,6 +137,11 @@ class TrainConfig:
             )
         if self.augment.mixes and self.group_size < 2:
             raise ValueError(f"augment: mixing needs groups of 2 rows or more, found group_size {self.group_size}")
+        for stage in self.stages:
+            try:
+                replace(self, stages=(), **stage.options)
+            except ValueError as error:
+                raise ValueError(f"stages: '{stage.name}': {error}") from error
 
     @property
     def batching(self) -> Batching:

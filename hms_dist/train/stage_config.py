@@ -1,7 +1,7 @@
 """The options of one stage of a run."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hms_dist.stream.rows.filters import FilterConfig
 from hms_dist.stream.rows.overlay import OverlayConfig
@@ -34,6 +34,11 @@ class StageConfig:
 
     REPLACED: ClassVar[tuple[str, ...]] = ("epochs", "selection", "filters", "overlay", "schedule", "optim")
     """Options that stand for the run's where they are given."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those options that stand for the run's here."""
+        return {name: value for name in self.REPLACED if (value := getattr(self, name)) is not None}
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "_").isidentifier():

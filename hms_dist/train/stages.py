@@ -7,13 +7,15 @@ Each stage is a run with a folder of its own, RUN/stages/<name>/; the last one i
 from dataclasses import replace
 from pathlib import Path
 
-from hms_dist.train.folder.checkpoint import product_file
-from hms_dist.train.folder.record import is_finished
-from hms_dist.train.folder.run_folder import BEST, FINAL
-from hms_dist.train.settings import TrainConfig
+import torch
 
-STAGES = "stages"
-"""Folder of the stages before the last, in the run folder."""
+from hms_dist.model.build import check_name, check_weights
+from hms_dist.train.folder.checkpoint import product_file
+from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished
+from hms_dist.train.folder.run_folder import BEST, FINAL, check_folder, holds_another
+from hms_dist.train.learn.network import check_norms
+from hms_dist.train.ranks.world import launched_ranks
+from hms_dist.train.settings import TrainConfig
 
 
 def stage_runs(config: TrainConfig) -> list[TrainConfig]:
@@ -29,13 +31,12 @@ def stage_runs(config: TrainConfig) -> list[TrainConfig]:
     for stage in config.stages:
         last = stage is config.stages[-1]
         out = config.out if last else config.out / STAGES / stage.name
-        options = {name: value for name in stage.REPLACED if (value := getattr(stage, name)) is not None}
         model = config.model
         if stage.init != "pretrained":
             kind, _, name = stage.init.partition(":")
             folder = folders[name] / (BEST if kind == "best" else FINAL)
             model = replace(model, weights=str(product_file(folder, averaged=config.ema.decay is not None)))
-        runs.append(replace(config, stages=(), out=out, model=model, **options))
+        runs.append(replace(config, stages=(), out=out, model=model, **stage.options))
         folders[stage.name] = out
     return runs
 
@@ -44,3 +45,24 @@ def open_stages(config: TrainConfig) -> list[TrainConfig]:
     """Those runs of `stage_runs` that are not finished; the last one always."""
     runs = stage_runs(config)
     return [run for run in runs[:-1] if not is_finished(run.out)] + runs[-1:]
+
+
+def check_folders(config: TrainConfig) -> None:
+    """Compare every stage, finished or not, with what its folder holds.
+
+    Raises UserError for a stage that began with other options, and for one that this run has no more.
+    """
+    runs = stage_runs(config)
+    for run in runs:
+        check_folder(run)
+    begun = {path.parent for path in (config.out / STAGES).glob(f"*/{CONFIG_NAME}")}
+    if begun - {run.out for run in runs}:
+        raise holds_another(config.out, [STAGES])
+
+
+def check_networks(config: TrainConfig) -> None:
+    """Raises UserError for a network that cannot be: what needs no building of it, before anything is written."""
+    check_name(config.model.name)
+    if any(run.model.weights == config.model.weights for run in open_stages(config)):
+        check_weights(config.model)
+    check_norms(config, launched_ranks(), on_gpu=torch.cuda.is_available())

@@ -15,8 +15,10 @@ from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import Source
+from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.loop import run as train
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.stages import stage_runs
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[2] / "docs/errors.md").read_text()
@@ -139,8 +141,17 @@ class Desk:
             return 2
         return 0
 
-    def stages(self, *stages, fold="0"):
-        return self.train("--stages", json.dumps(stages), "--fold", fold)
+    def stages(self, *stages, fold="0", smooth_below="null"):
+        return self.train("--stages", json.dumps(stages), "--fold", fold, "--loss.smooth_below", smooth_below)
+
+    def stages_again(self, *stages):
+        """A run whose stage `a`, of one epoch, is done, and the same command with other stages."""
+        begun = json.dumps([{"name": "a", "epochs": 1}, {"name": "b"}])
+        given = ["--config", self.small_file, "--shards", self.shards, "--out", self.folder / "run", "--stages", begun]
+        stage = stage_runs(load(TrainConfig, [str(word) for word in given], prog="train.py"))[0]
+        stage.out.mkdir(parents=True)
+        begin_folder(stage)
+        return self.stages(*stages)
 
     def augment(self, name, **options):
         return self.train("--augment.steps", json.dumps([{"class_path": name, "init_args": options}]))
@@ -173,6 +184,11 @@ MISTAKES = {
     "a stage after the best weights of no fold": lambda d: d.stages(
         {"name": "a"}, {"name": "b", "init": "best:a"}, fold="none"
     ),
+    "a stage of pseudo-labels under smoothed votes": lambda d: d.stages(
+        {"name": "a"}, {"name": "b", "overlay": {"file": "p.parquet"}}, smooth_below="8"
+    ),
+    "other options for a stage that is done": lambda d: d.stages_again({"name": "a", "epochs": 3}, {"name": "b"}),
+    "other stages than the run began with": lambda d: d.stages_again({"name": "b"}, {"name": "c"}),
     "an unknown augmentation": lambda d: d.augment("Sharpen"),
     "an unknown option of an augmentation": lambda d: d.augment("MixUp", beta=1),
     "an augmentation larger than the canvas": lambda d: d.augment("MotionBlur", size=[3, 255]),

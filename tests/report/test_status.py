@@ -95,6 +95,23 @@ def test_runs_are_found_at_any_depth_and_not_below_each_other(make, tmp_path):
     assert list(find_runs(made[0])) == [made[0]]
 
 
+def test_a_run_in_an_earlier_stage_is_one_run(make, tmp_path, capsys):
+    """RUN has the claim, its stages have the numbers; RUN/config.yaml comes with the last stage."""
+    run_folder = make("a", "running", stage="first")
+    (run_folder / "config.yaml").rename(run_folder / "stages.yaml")
+    (run_folder / "stages.yaml").write_text("stages: [{name: first}, {name: second}, {name: third}]\n")
+    make("a/stages/first", "finished", STEPS[:1])
+    assert (look(run_folder).state, look(run_folder).stage) == (DEAD, "first")
+    make("a/stages/second", "running", STEPS)
+    assert list(find_runs(tmp_path)) == [run_folder]
+    with claim(run_folder / CLAIM_NAME):
+        found = look(run_folder)
+        assert main(["status", str(tmp_path)]) == 0
+    assert (found.state, found.stage, found.epoch, found.epochs, found.step) == ("running", "second", 3, 4, 15)
+    line = capsys.readouterr().out.splitlines()[1].split()
+    assert (line[:4], line[-1]) == (["runs/a", "running", "3/4", "15"], "second")
+
+
 def test_the_table_and_its_sums(make, tmp_path, capsys):
     make("grid/seed-0", "finished", STEPS)
     make("grid/seed-1", "running", STEPS[:1])

@@ -243,7 +243,7 @@ def test_evaluation_pads_without_a_trace(small):
     config = small(precision="float64")
     data = open_run_data(config)
     world = loop.open_world("float64", 60)
-    trainer = Trainer(_claimed(config), data, world, Ownership(config.out, None), StopRequest(config.out))
+    trainer = Trainer(config, data, world, Ownership(config.out, None), StopRequest(config.out))
     rows = np.random.default_rng().permutation(len(data.index))[:7]
     model, task = trainer.learner.stepper.model, trainer.learner.task
     found = [
@@ -252,8 +252,3 @@ def test_evaluation_pads_without_a_trace(small):
     ]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-12)
-
-
-def _claimed(config):
-    loop.begin_folder(config)
-    return config

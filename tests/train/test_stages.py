@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,16 +13,17 @@ from safetensors.torch import load_file
 
 from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.report.status import find_runs, look
 from hms_dist.train import loop
 from hms_dist.train.folder.record import is_finished, read_metrics
-from hms_dist.train.folder.run_folder import read_config, stored_weights
+from hms_dist.train.folder.run_folder import begin_folder, read_config, stored_weights
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
 from hms_dist.train.optimise.optim import OptimConfig
 from hms_dist.train.optimise.schedules import ScheduleConfig
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stage_config import StageConfig
-from hms_dist.train.stages import open_stages, stage_runs
+from hms_dist.train.stages import check_folders, open_stages, stage_runs
 
 STILL = OptimConfig(lr=1e-30, weight_decay=0.0)
 
@@ -117,17 +121,100 @@ def test_stopped_in_the_second_stage_it_goes_on_there(small, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_finished_stage_is_compared_too(small, monkeypatch):
+    """The run is killed between its stages: then only the first one's folder tells how it began."""
+    first, second = StageConfig(name="first"), StageConfig(name="second", init="final:first")
+    config = staged(small(epochs=1), first, second)
+    real = loop._run_stage
+
+    def killed(whole, stage, *others):
+        if stage.out == whole.out:
+            raise SystemError
+        real(whole, stage, *others)
+
+    monkeypatch.setattr(loop, "_run_stage", killed)
+    with pytest.raises(SystemError):
+        run(config)
+    assert is_finished(config.out / "stages/first")
+    before = {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()}
+    never = {"resume": "never"}
+    for other, message in (
+        (staged(config, first, second, seed=1), "/first: holds a run whose seed differ; choose another --out, or"),
+        (staged(config, StageConfig(name="first", epochs=2), second), "/first: holds a run whose epochs differ"),
+        (staged(config, first, second, **never), "/first: holds a run already; choose another --out"),
+        (staged(config, StageConfig(name="one"), StageConfig(name="second")), "/run: holds a run whose stages differ"),
+        (staged(config), "/run: holds a run whose stages differ"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(other)
+    assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
+    monkeypatch.setattr(loop, "_run_stage", real)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(config)
+    assert is_finished(config.out)
+
+
+def test_a_run_that_moved_is_the_same_run(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stages = [StageConfig(name="a"), StageConfig(name="b", init="best:a"), StageConfig(name="c", init="best:b")]
+    config = staged(small(), *stages, out=Path("run"))
+    for stage in stage_runs(config):
+        stage.out.mkdir(parents=True, exist_ok=True)
+        begin_folder(stage)
+    check_folders(staged(config, *stages, out=tmp_path / "run"))
+    Path("elsewhere").mkdir()
+    moved = Path("run").rename("elsewhere/run")
+    check_folders(staged(config, *stages, out=moved))
+    monkeypatch.chdir("elsewhere")
+    check_folders(config)
+    final = dataclasses.replace(stages[1], init="final:a")
+    with pytest.raises(UserError, match="stages/b: holds a run whose model differ"):
+        check_folders(staged(config, stages[0], final, stages[2]))
+
+
 def test_the_run_says_which_stage_it_is_in(small, monkeypatch):
-    seen = []
+    out, seen = small().out, []
     real = loop.Trainer.fit
 
     def fit(self):
-        seen.append(json.loads((small().out / "status.json").read_text()).get("stage"))
+        said = json.loads((out / "status.json").read_text()).get("stage")
+        now = look(out)
+        seen.append((list(find_runs(out.parent)), said, now.state, now.stage, now.epochs))
         return real(self)
 
     monkeypatch.setattr(loop.Trainer, "fit", fit)
-    run(staged(small(epochs=1), StageConfig(name="first"), StageConfig(name="second")))
-    assert seen[0] == "first"
+    run(staged(small(epochs=1), StageConfig(name="first", epochs=2), StageConfig(name="second")))
+    assert seen[0] == ([out], "first", "running", "first", 2)
+    assert seen[1][0] == [out]
+    assert seen[1][3:] == ("second", 1)
+    assert (look(out).state, look(out).stage) == ("finished", "second")
+
+
+def test_a_job_script_sees_a_run_begin_in_its_first_stage(small, monkeypatch, repository):
+    """A node lost there is told from a run that was refused."""
+    script = (repository / "slurm/train.sbatch").read_text()
+    shell = re.search(r"^begun\(\).*$", script, re.MULTILINE)[0]
+    config = staged(small(), StageConfig(name="first"), StageConfig(name="second"))
+
+    def begun():
+        given = ["bash", "-euc", f"run={config.out}\n{shell}\nbegun"]
+        return subprocess.run(given, capture_output=True, text=True, check=True).stdout
+
+    def fit(_):
+        raise SystemError
+
+    monkeypatch.setattr(loop.Trainer, "fit", fit)
+    seen = [begun()]
+    for _ in range(2):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with pytest.raises(SystemError):
+            run(config)
+        seen.append(begun())
+    assert not (config.out / "config.yaml").exists()
+    assert len(set(seen)) == 3
+    with pytest.raises(UserError, match="seed differ"):
+        run(dataclasses.replace(config, seed=1))
+    assert begun() == seen[-1]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +231,10 @@ def test_the_run_says_which_stage_it_is_in(small, monkeypatch):
         (
             ['[{"name": "a"}, {"name": "b", "init": "best:a"}]', "--fold=none"],
             r"stages.init: 'b' starts from best weights, fold is none; use final:a",
+        ),
+        (
+            ['[{"name": "a"}, {"name": "b", "overlay": {"file": "p.parquet"}}]', "--loss.smooth_below=8"],
+            r"stages: 'b': loss.smooth_below: smooths votes, and overlay replaces them; leave one of them out",
         ),
     ],
 )

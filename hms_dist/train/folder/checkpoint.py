@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, first_line
 from hms_dist.files import atomic, write_json
 from hms_dist.model.weights import fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import damage, discard, present, whole_folder
@@ -67,7 +67,7 @@ class Checkpoint:
             optimizer.load_state_dict(saved["optimizer"])
         except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(
-                f"{path}: does not fit this run's optimiser ({_first_line(error)}); resume with the configuration "
+                f"{path}: does not fit this run's optimiser ({first_line(error)}); resume with the configuration "
                 "that the run began with"
             ) from error
         if (scaler is None) != (saved[_SCALER_KEY] is None):
@@ -217,7 +217,3 @@ def _checkpoints(folder: Path) -> list[str]:
 def _read_json(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(path.read_bytes())
     return values
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # reading a run's record takes no accelerate
 CONFIG_NAME = "config.yaml"
 STAGES_CONFIG_NAME = "stages.yaml"
 """The whole configuration of a run with stages; config.yaml is its last stage's."""
+STAGES = "stages"
+"""Folder of the stages before the last, in the run folder."""
 STATUS_NAME = "status.json"
 FAULT_NAME = ".fault"
 """Exists from the moment that a rank knows why the run fails: what other ranks then say of it is hearsay."""

@@ -1,12 +1,15 @@
 """The run folder: whose it is, and what a stopped run left in it."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hms_dist.config import from_dict, save, to_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, load_latest
-from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES_CONFIG_NAME
+from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES, STAGES_CONFIG_NAME
 from hms_dist.train.folder.stop import STOP_NAME
 from hms_dist.train.folder.whole_folder import present
 from hms_dist.train.settings import TrainConfig
@@ -44,13 +47,18 @@ def check_folder(config: TrainConfig) -> None:
             raise UserError(
                 f"{config.out}: holds a run already; choose another --out, or continue it with --resume auto"
             )
-        before, now = to_dict(read_config(config.out)), to_dict(config)
-        different = [name for name in now if name not in NEUTRAL and before.get(name) != now[name]]
+        before, now = _compared(read_config(config.out)), _compared(config)
+        different = [name for name in now if before.get(name) != now[name]]
         if different:
-            raise UserError(
-                f"{config.out}: holds a run whose {' and '.join(different)} differ; choose another --out, or give "
-                "the options that the run began with"
-            )
+            raise holds_another(config.out, different)
+
+
+def holds_another(folder: Path, different: Sequence[str]) -> UserError:
+    """What to say of a run folder that holds a run with other values of these options."""
+    return UserError(
+        f"{folder}: holds a run whose {' and '.join(different)} differ; choose another --out, or give the options that "
+        "the run began with"
+    )
 
 
 def clear_folder(config: TrainConfig) -> None:
@@ -60,10 +68,12 @@ def clear_folder(config: TrainConfig) -> None:
     (config.out / STOP_NAME).unlink(missing_ok=True)
     if config.stages:
         save(config, config.out / STAGES_CONFIG_NAME)
+    else:
+        (config.out / STAGES_CONFIG_NAME).unlink(missing_ok=True)  # of a run that was refused
 
 
 def begin_folder(config: TrainConfig) -> None:
-    """Make the folder of a run, or of a stage, and write config.yaml into it."""
+    """Write config.yaml into the folder of a run, or of a stage: from now on it is this one's."""
     config.out.mkdir(parents=True, exist_ok=True)
     save(config, config.out / CONFIG_NAME)
 
@@ -100,6 +110,16 @@ def _named_weights(run: Path, name: str) -> Path:
         there += sorted(path.name for path in (run / CHECKPOINTS).glob("step-*"))
         raise UserError(f"{run}: no weights '{name}'; it has: {', '.join(there) or 'none yet'}; choose one of these")
     return folder
+
+
+def _compared(config: TrainConfig) -> dict[str, Any]:
+    """What a resume may not change; weights of an earlier stage by their place in the run, wherever that lies now."""
+    values = {name: value for name, value in to_dict(config).items() if name not in NEUTRAL}
+    run = config.out.parent.parent if config.out.parent.name == STAGES else config.out
+    place = Path(os.path.relpath(config.model.weights, run))
+    if place.parts[:1] == (STAGES,):
+        values["model"]["weights"] = str(place)
+    return values
 
 
 def read_config(run: Path) -> TrainConfig:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hms_dist.files import sha256_of, sync_folder, write_json
+from hms_dist.files import sha256_of, sync, write_json
 
 HASHES_NAME = "hashes.json"
 
@@ -34,7 +34,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         paths = sorted(temporary.iterdir())
         for path in paths:
             path.chmod(0o666 & ~_umask())  # safetensors lets nobody else read
-            _sync_file(path)
+            sync(path)
         write_json(temporary / HASHES_NAME, {path.name: sha256_of(path) for path in paths})
     except BaseException:
         discard(temporary)
@@ -42,7 +42,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     if target.exists():
         target.rename(old)
     temporary.rename(target)
-    sync_folder(target.parent)
+    sync(target.parent)
     discard(old)
 
 
@@ -92,11 +92,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,9 +14,10 @@ def build_network(config: TrainConfig, world: World) -> nn.Module:
 
     Raises UserError for what the model or the machine cannot do.
     """
+    check_norms(config, world.num_ranks, on_gpu=world.device.type == "cuda")
     model = build(config.model, config.seed)
     if config.batch_norm == "sync":
-        model = _synchronised(model, world)
+        model = _synchronised(model)
     if config.precision == "float64":
         model.double()
     model.to(world.device)
@@ -27,10 +28,14 @@ def build_network(config: TrainConfig, world: World) -> nn.Module:
     return model
 
 
-def _synchronised(model: nn.Module, world: World) -> nn.Module:
-    """`model` with SyncBatchNorm: torch's on its own, timm's where a norm holds its activation."""
-    if world.num_ranks > 1 and world.device.type != "cuda":
+def check_norms(config: TrainConfig, num_ranks: int, *, on_gpu: bool) -> None:
+    """Raises UserError for batch norms that so many ranks cannot have."""
+    if config.batch_norm == "sync" and num_ranks > 1 and not on_gpu:
         raise UserError("batch_norm: sync needs GPUs (torch has no SyncBatchNorm for the CPU); set batch_norm: group")
+
+
+def _synchronised(model: nn.Module) -> nn.Module:
+    """`model` with SyncBatchNorm: torch's on its own, timm's where a norm holds its activation."""
     from timm.layers import convert_sync_batchnorm  # takes seconds
 
     converted: nn.Module = convert_sync_batchnorm(model)

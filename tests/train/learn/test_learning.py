@@ -41,7 +41,6 @@ def column(config, name):
 def trainer_of(config, world=None):
     """A trainer that nobody has asked to stop, in a run folder of its own."""
     data = open_run_data(config)
-    loop.begin_folder(config)
     world = world or open_world(config.precision, 60)
     return Trainer(config, data, world, Ownership(config.out, None), StopRequest(config.out))
 

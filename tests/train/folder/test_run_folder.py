@@ -1,0 +1,68 @@
+"""Whose a run folder is: a run that was refused holds it for nobody, so the mended command takes it."""
+
+from dataclasses import replace
+
+import pytest
+from accelerate.state import AcceleratorState
+
+from hms_dist.errors import UserError
+from hms_dist.report.status import look
+from hms_dist.train.folder.record import is_finished
+from hms_dist.train.loop import run
+from hms_dist.train.stage_config import StageConfig
+from hms_dist.train.stages import check_networks
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("model__name", "efficientnet_x9", "model.name: timm has no model 'efficientnet_x9'"),
+        ("model__weights", "no/such.pth", "no/such.pth: no such weights file; check the path"),
+    ],
+)
+def test_what_the_options_alone_give_away_is_refused_before_anything_is_written(small, option, value, message):
+    with pytest.raises(UserError, match=message):
+        run(small(**{option: value}))
+    assert not small().out.exists()
+
+
+def test_norms_that_ranks_cannot_share_are_refused_before_they_meet(small, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="batch_norm: sync needs GPUs"):
+        run(small(batch_norm="sync"))
+    assert not small().out.exists()
+
+
+def test_weights_are_asked_for_only_by_a_stage_that_is_to_start_from_them(small):
+    config = small(model__weights="no/such.pth", stages='[{"name": "a"}, {"name": "b", "init": "final:a"}]')
+    with pytest.raises(UserError, match="no such weights file"):
+        check_networks(config)
+    (config.out / "stages/a").mkdir(parents=True)
+    (config.out / "stages/a/status.json").write_text('{"state": "finished"}')
+    check_networks(config)
+
+
+@pytest.mark.parametrize("stages", [(), (StageConfig(name="first"), StageConfig(name="second"))])
+def test_a_refused_network_leaves_the_folder_to_the_mended_command(small, stages):
+    def make(**options):
+        return replace(small(epochs=1, **options), stages=stages)
+
+    with pytest.raises(UserError, match=r"freeze\.num_layers: 1000 of the model's"):
+        run(make(freeze__num_layers=1000))
+    assert look(small().out).state == "refused"
+    assert not list(small().out.rglob("config.yaml"))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(make(freeze__num_layers=1))
+    assert is_finished(small().out)
+
+
+def test_the_stages_of_a_refused_run_are_forgotten(small):
+    stages = '[{"name": "a"}, {"name": "b"}]'
+    with pytest.raises(UserError, match=r"freeze\.num_layers"):
+        run(small(epochs=1, freeze__num_layers=1000, stages=stages))
+    assert (small().out / "stages.yaml").exists()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(small(epochs=1))
+    assert not (small().out / "stages.yaml").exists()
+    assert look(small().out).stage == ""
