@@ -217,7 +217,7 @@ class Trainer:
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
         monitors = self.world.from_main(monitors)
-        self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors[config.plateau.monitor])
+        self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
         if self.metrics is None:
             return
         counts = consensus_confusion(truth, found).tolist()
