@@ -1,6 +1,7 @@
 """What a run says of itself in its folder: metrics.jsonl, status.json, environment.json."""
 
 import json
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ STAGES_CONFIG_NAME = "stages.yaml"
 """The whole configuration of a run with stages; config.yaml is its last stage's."""
 STATUS_NAME = "status.json"
 FAULT_NAME = ".fault"
-"""Exists from the moment that a rank knows why the run fails: what other ranks then say of it is hearsay."""
+"""Exists from the moment that a rank knows why the run fails: what ranks that lost a peer then say is hearsay."""
 METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
@@ -30,6 +31,7 @@ PREDICTIONS_NAME = "predictions.parquet"
 CANVAS_NAME = "canvas.yaml"
 RECIPE_NAME = "render.yaml"
 STATISTICS_NAME = "statistics.json"
+GLOO_LOST = re.compile(r"gloo.*(connection|read error|write error|broken pipe|time[d ]*out)", re.IGNORECASE)
 
 
 def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:
@@ -55,9 +57,10 @@ def is_finished(folder: Path) -> bool:
 def reported(folder: Path, rank: int) -> Iterator[None]:
     """Write how a run ended into its status.json when it ends by an exception, which passes on.
 
-    Whichever rank fails first says so; the others only lose their connection. A mistake found by a rank that does not
-    speak to the user carries the rank's number.
+    Whichever rank fails of its own first says so, and leaves the fault file; what the others then say, who only lose
+    their connection, is not written over it. A failure of a rank other than the main one carries the rank's number.
     """
+    where = f"rank {rank}: " if rank else ""
     try:
         yield
     except KeyboardInterrupt:
@@ -73,19 +76,37 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
             write_status(folder, "stopped", exit_code=1, message=str(error))
         raise
     except (UserError, JobError) as error:
-        where = f"rank {rank}: " if rank else ""
         state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
         LOG.error("%s", error)
-        if rank == 0 or not (folder / FAULT_NAME).exists():
-            (folder / FAULT_NAME).touch()
+        if _is_first_fault(folder) or rank == 0:
             write_status(folder, state, exit_code=code, message=f"{where}{error}")
         raise type(error)(f"{where}{error}") from error
     except BaseException as error:
-        message = traceback.format_exception_only(error)[-1].strip()
+        message = where + traceback.format_exception_only(error)[-1].strip()
         LOG.error("%s", message)
-        if rank == 0 and not (folder / FAULT_NAME).exists():
+        is_news = rank == 0 and not (folder / FAULT_NAME).exists() if is_lost_peer(error) else _is_first_fault(folder)
+        if is_news:
             write_status(folder, "failed", exit_code=1, message=message)
         raise
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a rank fails because another one is gone or stuck: the process group says so, not this rank's own work.
+
+    torch has a type of its own for NCCL and for the store; gloo raises a plain RuntimeError.
+    """
+    if any(kind.__name__ == "DistError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and GLOO_LOST.search(str(error)) is not None
+
+
+def _is_first_fault(folder: Path) -> bool:
+    """Leave the fault file; True for the one rank that is the first to."""
+    try:
+        (folder / FAULT_NAME).touch(exist_ok=False)
+    except OSError:
+        return False
+    return True
 
 
 class MetricsLog:
