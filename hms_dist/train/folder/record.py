@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
 from hms_dist.run import LOG
-from hms_dist.train.folder.owner import Superseded
+from hms_dist.train.folder.owner import Ownership, Superseded
 from hms_dist.train.folder.trackers import scalars
 
 if TYPE_CHECKING:  # reading a run's record takes no accelerate
@@ -46,11 +46,21 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
 
 def is_finished(folder: Path) -> bool:
     """Whether the run of this folder says that it is done."""
+    return _state(folder) == "finished"
+
+
+def write_last_words(folder: Path, ownership: Ownership, message: str) -> None:
+    """Write why the main rank is ended where it stands, unless it has said how the run ended, or owns it no more."""
+    if _state(folder) == "running" and not ownership.is_lost():
+        write_status(folder, "interrupted", exit_code=1, message=message)
+
+
+def _state(folder: Path) -> str | None:
     try:
         status = json.loads((folder / STATUS_NAME).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(status, dict) and status.get("state") == "finished"
+        return None
+    return status.get("state") if isinstance(status, dict) else None
 
 
 @contextmanager
