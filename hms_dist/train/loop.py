@@ -118,7 +118,8 @@ class Trainer:
         self.metrics: MetricsLog | None = None
         if world.is_main:
             prefix = f"{name}/" if name else ""
-            self.metrics = MetricsLog(config.out, self.keeper.steps_done, world.accelerator, prefix)
+            keeper, evaluated = self.keeper, self.keeper.step == 0
+            self.metrics = MetricsLog(config.out, keeper.steps_done, world.accelerator, prefix, evaluated=evaluated)
 
     def fit(self) -> None:
         """Train the epochs that are left and write the product. Raises Stopped, saved, if asked to stop."""

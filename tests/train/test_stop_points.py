@@ -125,6 +125,8 @@ def test_asked_before_or_in_an_evaluation_it_goes_on_with_that(small, taken, sav
     stopped_run(stopped)
     assert saved == [num_steps]
     assert not any(line["val_kl"] for line in lines(stopped))
+    with (stopped.out / "metrics.jsonl").open("a") as file:  # as a kill between this line and its checkpoint leaves it
+        file.write(json.dumps({"epoch": 0, "step": num_steps, "val_kl": 9.0}) + "\n")
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.manual_seed(99)
     run(stopped)

@@ -122,14 +122,19 @@ def _is_first_fault(folder: Path) -> bool:
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
 
-    def __init__(self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "") -> None:
+    def __init__(
+        self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "", *, evaluated: bool = True
+    ) -> None:
         """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped.
 
+        `evaluated`: False if an evaluation after the last of them is still to be done; its line is dropped too.
         `prefix` tells a stage's numbers from another's in the trackers.
         """
         self._accelerator, self._prefix = accelerator, prefix
         self._path = folder / METRICS_NAME
         kept = [line for line in read_metrics(folder) if line["step"] <= keep_steps]
+        if not evaluated:
+            kept = [line for line in kept if line["step"] < keep_steps or "loss" in line]
         with atomic(self._path, "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
 
