@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -112,10 +112,15 @@ class Claim:
             self.path.unlink(missing_ok=True)
 
     def _keep_alive(self) -> None:
+        """Touch the file until it is surely another's: one that cannot be reached, or is being put back, is tried again
+        at the next beat."""
         while not self._ended.wait(HEARTBEAT_S):
-            if not self.is_mine():
-                return
-            os.utime(self.path)
+            with suppress(OSError):
+                holder = read_owner(self.path)
+                if holder == self.owner:
+                    os.utime(self.path)
+                elif holder is not None and holder.nonce:
+                    return
 
 
 def await_death(path: Path) -> None:

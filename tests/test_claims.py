@@ -1,11 +1,13 @@
 """Claims: one owner at a time, the dead replaced, also under contention of real processes."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -102,6 +104,47 @@ def test_the_heart_beats(path, monkeypatch):
         os.utime(path, (0, 0))
         time.sleep(0.5)
         assert claims.age_s(path) < 1
+
+
+@pytest.mark.parametrize("where", ["utime", "read_owner"])
+def test_a_file_server_that_stutters_does_not_stop_the_heart(path, monkeypatch, where):
+    module = os if where == "utime" else claims
+    real, failed = getattr(module, where), []
+
+    def stutter(*words):
+        if threading.current_thread().name == f"claim-{path.name}" and len(failed) < 2:
+            failed.append(words)
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return real(*words)
+
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(module, where, stutter)
+    with claim(path):
+        time.sleep(0.3)
+        os.utime(path, (0, 0))
+        time.sleep(0.5)
+        assert len(failed) == 2
+        assert claims.age_s(path) < 1
+
+
+def test_a_claim_that_is_caught_by_mistake_and_put_back_beats_on(path, monkeypatch):
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
+    with claim(path) as held:
+        path.rename(path.with_suffix(".caught"))
+        time.sleep(0.3)
+        write(path, held.owner, age_s=1000)
+        time.sleep(0.5)
+        assert claims.age_s(path) < 1
+        path.with_suffix(".caught").unlink()
+
+
+def test_the_heart_stops_for_a_claim_that_is_another_s(path, monkeypatch):
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.05)
+    with claim(path):
+        write(path, elsewhere(), age_s=1000)
+        time.sleep(0.3)
+        assert claims.age_s(path) > 900
+        assert not any(thread.name == f"claim-{path.name}" for thread in threading.enumerate())
 
 
 def test_who_lost_its_claim_leaves_the_new_one_alone(path):

@@ -65,7 +65,7 @@ def run(command: Predict) -> None:
     is_main = launched_rank() == 0
     with owned(folder, is_main=is_main), closing(shards.reader):
         world = open_world(config.precision, config.timeout_s)
-        try:
+        with world.left_at_end():
             parts = Parts(
                 folder / _key(command, config, shards, model, world), num_rows=len(shards.index),
                 group_size=config.group_size, num_answers=task.num_answers,
@@ -76,8 +76,6 @@ def run(command: Predict) -> None:
                 found = answers[:, : len(CLASSES)]
                 write_predictions(command.out, prediction_table(shards.index.frame, folds, found), [source])
                 LOG.info("%d rows predicted: %s", len(shards.index), command.out)
-        finally:
-            world.accelerator.end_training()
     if is_main:
         shutil.rmtree(folder)
 

@@ -1,6 +1,7 @@
 """The training run: open, fit epoch by epoch, evaluate, keep, say what happened."""
 
 from contextlib import closing
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -21,9 +22,16 @@ from hms_dist.stream.rows.selections import class_counts
 from hms_dist.train.data.run_canvas import with_statistics
 from hms_dist.train.data.run_data import RunData, epoch_rows, open_run_data, requests_of
 from hms_dist.train.folder.owner import Ownership, owned
-from hms_dist.train.folder.record import ENVIRONMENT_NAME, LOG_NAME, MetricsLog, reported, write_status
+from hms_dist.train.folder.record import (
+    ENVIRONMENT_NAME,
+    LOG_NAME,
+    MetricsLog,
+    reported,
+    write_last_words,
+    write_status,
+)
 from hms_dist.train.folder.run_folder import begin_folder, clear_folder
-from hms_dist.train.folder.stop import StopRequest, die_with_launcher
+from hms_dist.train.folder.stop import StopRequest, stop_with_launcher
 from hms_dist.train.folder.trackers import check_trackers, start_trackers
 from hms_dist.train.keeper import Keeper
 from hms_dist.train.learn.evaluate import KL_MONITORS, kl_monitors, predict_rows
@@ -44,7 +52,7 @@ def run(config: TrainConfig) -> None:
     Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
     """
     stop = StopRequest(config.out)
-    die_with_launcher(stop)
+    stop_with_launcher(stop)
     is_main = launched_rank() == 0
     config.batching.check_world(launched_ranks())
     check_trackers(config.trackers)
@@ -55,12 +63,13 @@ def run(config: TrainConfig) -> None:
     with owned(config.out, is_main=is_main) as ownership, stop:
         if is_main:
             clear_folder(config)
+            stop.last_words = partial(write_last_words, config.out, ownership)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
         with reported(config.out, launched_rank()), ownership.guard():
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
         try:
             # Reported before the group is left, which makes the other ranks fail.
-            with reported(config.out, world.rank), ownership.guard():
+            with world.left_at_end(), reported(config.out, world.rank), ownership.guard():
                 if is_main:
                     start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
                 for stage, its_data in zip(stages, data, strict=True):
@@ -68,7 +77,6 @@ def run(config: TrainConfig) -> None:
         finally:
             for its_data in data:
                 its_data.close()
-            world.accelerator.end_training()
 
 
 def _run_stage(
@@ -114,15 +122,23 @@ class Trainer:
         self.metrics: MetricsLog | None = None
         if world.is_main:
             prefix = f"{name}/" if name else ""
-            self.metrics = MetricsLog(config.out, self.keeper.steps_done, world.accelerator, prefix)
+            keeper, evaluated = self.keeper, self.keeper.step == 0
+            self.metrics = MetricsLog(config.out, keeper.steps_done, world.accelerator, prefix, evaluated=evaluated)
 
     def fit(self) -> None:
-        """Train the epochs that are left and write the product."""
+        """Train the epochs that are left and write the product. Raises Stopped, saved, if asked to stop."""
         self._say_start()
+        try:
+            self._fit()
+        except Stopped:  # on all ranks at the same point
+            self.keeper.save()
+            raise
+
+    def _fit(self) -> None:
         keeper = self.keeper
         while keeper.epoch < self.config.epochs and not keeper.plateau.stopped:
-            self._train_epoch(keeper.epoch)
-            self.learner.end_epoch()
+            if keeper.step < self.data.steps_of[keeper.epoch]:  # else it was stopped before its evaluation was done
+                self._train_epoch(keeper.epoch)
             self._evaluate(keeper.epoch)
             keeper.epoch, keeper.step = keeper.epoch + 1, 0
             keeper.save()
@@ -160,7 +176,7 @@ class Trainer:
                 )  # fmt: skip
                 self._step(step, meter, last=number == steps[-1])
         self.judge.settle()
-        self._stop_if_asked()
+        self.learner.end_epoch()
 
     def _step(self, step: Step, meter: Meter, *, last: bool) -> None:
         """Take a step; log and save when it is time. `last`: of its epoch."""
@@ -170,17 +186,23 @@ class Trainer:
         self.judge.add(outcome)
         if (step.number + 1) % config.log_every == 0 or last:
             self._log_step(step, outcome, meter)
-        if config.checkpoint_every and done % config.checkpoint_every == 0 and not last:
-            self.judge.settle()
-            self.keeper.save()
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        """Save and leave, on all ranks at the same step. Raises Stopped."""
-        if not self.judge.stop_asked:
+        if last:
             return
-        self.judge.settle()
-        self.keeper.save()
+        due = config.checkpoint_every and done % config.checkpoint_every == 0
+        if due or self.judge.stop_asked:
+            self.judge.settle()
+        self._stop_if(self.judge.stop_asked)
+        if due:
+            self.keeper.save()
+
+    def _stop_if_any_asked(self) -> None:
+        """Between steps: ask all ranks. The judge's word is from the last steps, and the same on all."""
+        self._stop_if(self.world.any(self.judge.stop_asked or self.stop.asked()))
+
+    def _stop_if(self, asked: bool) -> None:
+        """Raises Stopped, which `fit` saves."""
+        if not asked:
+            return
         raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to go on")
 
     def _log_step(self, step: Step, outcome: Outcome, meter: Meter) -> None:
@@ -211,6 +233,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> None:
         """Score the validation fold; keep weights and predictions if they are the best yet."""
         self.keeper.check_owner()
+        self._stop_if_any_asked()
         config, rows = self.config, self.data.validation_rows
         if not len(rows):
             return
@@ -221,7 +244,7 @@ class Trainer:
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
         monitors = self.world.from_main(monitors)
-        self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors[config.plateau.monitor])
+        self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
         if self.metrics is None:
             return
         counts = consensus_confusion(truth, found).tolist()
@@ -235,6 +258,7 @@ class Trainer:
         return predict_rows(
             self.learner.stepper.model, self.data.plain, rows, self.world,
             task=self.learner.task, group_size=config.group_size, threads=config.reader_threads,
+            before_round=self._stop_if_any_asked,
         )  # fmt: skip
 
     def _say_start(self) -> None:

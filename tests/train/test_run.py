@@ -136,6 +136,12 @@ def test_a_finished_run_has_nothing_left_to_do(small, monkeypatch):
     assert_same(before, weights(config))
 
 
+def test_a_monitor_without_consequences_need_not_be_measured(small):
+    config = small(epochs=1, plateau__monitor="val_lrap")
+    run(config)
+    assert json.loads((config.out / "status.json").read_text())["state"] == "finished"
+
+
 def test_a_run_folder_of_another_configuration_is_refused(small):
     run(small(epochs=1))
     with pytest.raises(UserError, match=r"holds a run whose optim and epochs differ"):

@@ -1,6 +1,7 @@
 """What a run says of itself in its folder: metrics.jsonl, status.json, environment.json."""
 
 import json
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import atomic, write_json
 from hms_dist.run import LOG
-from hms_dist.train.folder.owner import Superseded
+from hms_dist.train.folder.owner import Ownership, Superseded
 from hms_dist.train.folder.trackers import scalars
 
 if TYPE_CHECKING:  # reading a run's record takes no accelerate
@@ -24,7 +25,7 @@ STAGES = "stages"
 """Folder of the stages before the last, in the run folder."""
 STATUS_NAME = "status.json"
 FAULT_NAME = ".fault"
-"""Exists from the moment that a rank knows why the run fails: what other ranks then say of it is hearsay."""
+"""Exists from the moment that a rank knows why the run fails: what ranks that lost a peer then say is hearsay."""
 METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
@@ -32,6 +33,7 @@ PREDICTIONS_NAME = "predictions.parquet"
 CANVAS_NAME = "canvas.yaml"
 RECIPE_NAME = "render.yaml"
 STATISTICS_NAME = "statistics.json"
+GLOO_LOST = re.compile(r"gloo.*(connection|read error|write error|broken pipe|time[d ]*out)", re.IGNORECASE)
 
 
 def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:
@@ -46,20 +48,31 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
 
 def is_finished(folder: Path) -> bool:
     """Whether the run of this folder says that it is done."""
+    return _state(folder) == "finished"
+
+
+def write_last_words(folder: Path, ownership: Ownership, message: str) -> None:
+    """Write why the main rank is ended where it stands, unless it has said how the run ended, or owns it no more."""
+    if _state(folder) == "running" and not ownership.is_lost():
+        write_status(folder, "interrupted", exit_code=1, message=message)
+
+
+def _state(folder: Path) -> str | None:
     try:
         status = json.loads((folder / STATUS_NAME).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(status, dict) and status.get("state") == "finished"
+        return None
+    return status.get("state") if isinstance(status, dict) else None
 
 
 @contextmanager
 def reported(folder: Path, rank: int) -> Iterator[None]:
     """Write how a run ended into its status.json when it ends by an exception, which passes on.
 
-    Whichever rank fails first says so; the others only lose their connection. A mistake found by a rank that does not
-    speak to the user carries the rank's number.
+    Whichever rank fails of its own first says so, and leaves the fault file; what the others then say, who only lose
+    their connection, is not written over it. A failure of a rank other than the main one carries the rank's number.
     """
+    where = f"rank {rank}: " if rank else ""
     try:
         yield
     except KeyboardInterrupt:
@@ -75,32 +88,55 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
             write_status(folder, "stopped", exit_code=1, message=str(error))
         raise
     except (UserError, JobError) as error:
-        where = f"rank {rank}: " if rank else ""
         state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
         LOG.error("%s", error)
-        if rank == 0 or not (folder / FAULT_NAME).exists():
-            (folder / FAULT_NAME).touch()
+        if _is_first_fault(folder) or rank == 0:
             write_status(folder, state, exit_code=code, message=f"{where}{error}")
         raise type(error)(f"{where}{error}") from error
     except BaseException as error:
-        message = traceback.format_exception_only(error)[-1].strip()
+        message = where + traceback.format_exception_only(error)[-1].strip()
         LOG.error("%s", message)
-        if rank == 0 and not (folder / FAULT_NAME).exists():
+        is_news = rank == 0 and not (folder / FAULT_NAME).exists() if is_lost_peer(error) else _is_first_fault(folder)
+        if is_news:
             write_status(folder, "failed", exit_code=1, message=message)
         raise
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a rank fails because another one is gone or stuck: the process group says so, not this rank's own work.
+
+    torch has a type of its own for NCCL and for the store; gloo raises a plain RuntimeError.
+    """
+    if any(kind.__name__ == "DistError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and GLOO_LOST.search(str(error)) is not None
+
+
+def _is_first_fault(folder: Path) -> bool:
+    """Leave the fault file; True for the one rank that is the first to."""
+    try:
+        (folder / FAULT_NAME).touch(exist_ok=False)
+    except OSError:
+        return False
+    return True
 
 
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
 
-    def __init__(self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "") -> None:
+    def __init__(
+        self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "", *, evaluated: bool = True
+    ) -> None:
         """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped.
 
+        `evaluated`: False if an evaluation after the last of them is still to be done; its line is dropped too.
         `prefix` tells a stage's numbers from another's in the trackers.
         """
         self._accelerator, self._prefix = accelerator, prefix
         self._path = folder / METRICS_NAME
         kept = [line for line in read_metrics(folder) if line["step"] <= keep_steps]
+        if not evaluated:
+            kept = [line for line in kept if line["step"] < keep_steps or "loss" in line]
         with atomic(self._path, "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
 

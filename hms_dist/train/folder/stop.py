@@ -8,9 +8,12 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from hms_dist.run import LOG
 
 STOP_NAME = "stop"
 """`touch RUN/stop` ends a run at its next step, saved."""
@@ -28,6 +31,8 @@ class StopRequest:
         self._flag = threading.Event()
         self._looked_s = 0.0
         self._before: Any = None
+        self.last_words: Callable[[str], None] = lambda message: None
+        """Called with the reason when this rank is ended unsaved, from another thread; by default says nothing."""
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
@@ -52,23 +57,52 @@ class StopRequest:
         return self._flag.is_set()
 
 
-def die_with_launcher(stop: StopRequest | None = None) -> None:
-    """End this rank when its launcher is gone: a killed torchrun would leave ranks that nobody collects.
+def die_with_launcher() -> None:
+    """End this process as soon as its launcher is gone: a killed torchrun would leave ranks that nobody collects.
 
-    With `stop` the rank is asked to stop and has SAVE_S to leave saved: torchrun dies of a second SIGTERM while its
-    ranks still save after the first, or before it has passed one on. Does nothing for a process that no launcher
-    started.
+    Does nothing for a process that no launcher started.
     """
+    _when_launcher_is_gone(_die)
+
+
+def stop_with_launcher(stop: StopRequest) -> None:
+    """Ask this rank to stop when its launcher is gone, and end it SAVE_S later if it has not left by then.
+
+    torchrun dies of a second SIGTERM while its ranks still save after the first, or before it has passed one on. Does
+    nothing for a process that no launcher started.
+    """
+    _when_launcher_is_gone(lambda: _stop_or_die(stop))
+
+
+def _when_launcher_is_gone(react: Callable[[], None]) -> None:
     if not ({"RANK", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"} & set(os.environ)):
         return
     parent = os.getppid()
-    threading.Thread(target=_watch, args=(parent, stop), name="launcher-watch", daemon=True).start()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_EVERY_S)
+        react()
+
+    threading.Thread(target=watch, name="launcher-watch", daemon=True).start()
 
 
-def _watch(parent: int, stop: StopRequest | None) -> None:
-    while os.getppid() == parent:
-        time.sleep(LOOK_EVERY_S)
-    if stop is not None:
+def _die() -> None:
+    try:
+        LOG.warning("the launcher is gone; this rank ends")
+    finally:
+        os._exit(1)
+
+
+def _stop_or_die(stop: StopRequest) -> None:
+    try:
         stop.ask()
+        LOG.warning("the launcher is gone; this rank stops at its next step, within %g s", SAVE_S)
         time.sleep(SAVE_S)
-    os._exit(1)
+        message = (
+            f"the launcher is gone, and the rank did not stop within {SAVE_S:g} s; rerun the same command to go on"
+        )
+        LOG.error("%s", message)
+        stop.last_words(message)
+    finally:
+        os._exit(1)

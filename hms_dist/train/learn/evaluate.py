@@ -1,7 +1,7 @@
 """Exact evaluation: every row once at any number of ranks, gathered by row."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import numpy as np
 import torch
@@ -37,20 +37,26 @@ def predict_rows(
     task: Task,
     group_size: int,
     threads: int,
+    before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Answers of `task` [len(rows), num_answers] for `rows`, in their order, on every rank: six probabilities first.
 
     Each group has `group_size` rows, the last one padded and its padding dropped, so that a row meets the
-    same kernels at any world size.
+    same kernels at any world size. All ranks call `before_round` as often, before each takes one group or none.
     """
     dtype = next(model.parameters()).dtype
-    mine = [padded(group, group_size) for group in groups_of(rows, group_size)[world.rank :: world.num_ranks]]
+    groups = groups_of(rows, group_size)
+    mine = [padded(group, group_size) for group in groups[world.rank :: world.num_ranks]]
     found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_answers))]
     batches = load(
         shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
     )
-    with evaluating(model):
-        for batch, (_, kept) in zip(batches, mine, strict=True):
+    with closing(batches), evaluating(model):
+        for number in range(0, len(groups), world.num_ranks):
+            before_round()
+            if number + world.rank >= len(groups):
+                continue
+            batch, (_, kept) = next(batches), mine[number // world.num_ranks]
             answers = task.answers(model, shards.canvas(batch.to(world.device)).to(dtype))
             found_rows.append(batch.rows[:kept])
             found.append(answers[:kept].cpu().double().numpy())
@@ -64,10 +70,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     model.eval()
-    yield
-    model.train()  # drops the biases cached for evaluation
-    for module, mode in modes:
-        module.training = mode
+    try:
+        yield
+    finally:
+        model.train()  # drops the biases cached for evaluation
+        for module, mode in modes:
+            module.training = mode
 
 
 def groups_of(rows: Rows, group_size: int) -> list[Rows]:

@@ -3,7 +3,7 @@
 The decisions are a small state beside the schedule: it is in every checkpoint and the same on all ranks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,8 +59,14 @@ class Plateau:
     """True: the run ends here."""
 
 
-def observed(config: PlateauConfig, plateau: Plateau, value: float) -> Plateau:
-    """The state after an evaluation that gave `value`; drops as torch's ReduceLROnPlateau, threshold_mode abs."""
+def observed(config: PlateauConfig, plateau: Plateau, monitors: Mapping[str, float]) -> Plateau:
+    """The state after an evaluation that gave `monitors`; drops as torch's ReduceLROnPlateau, threshold_mode abs.
+
+    A plateau without consequences looks at none of them.
+    """
+    if not config.active:
+        return plateau
+    value = monitors[config.monitor]
     sign = 1 if config.mode == "min" else -1
     if plateau.best is None or sign * value < sign * plateau.best - config.threshold:
         return replace(plateau, best=value, num_patient=0, num_stale=0)

@@ -1,4 +1,4 @@
-"""What became of a step, read one step late, so that a GPU never waits for the host to look at a number.
+"""What became of a step, read one step late on a GPU, which so never waits for the host to look at a number.
 
 All ranks read the same sums, so they agree on what follows: a loss that is no number ends the run with the rows named,
 a request to stop that any rank has heard ends it at the same step on all.
@@ -31,6 +31,11 @@ class OnItsWay:
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
 
+    @property
+    def is_here(self) -> bool:
+        """True if there is nothing to wait for."""
+        return self._event is None
+
     def get(self) -> list[float]:
         """Its values, as soon as they have arrived."""
         if self._event is not None:
@@ -59,7 +64,7 @@ class Outcome:
 
 
 class Judge:
-    """Looks at every outcome, one step late; every rank calls its methods at the same steps."""
+    """Looks at every outcome, on a GPU one step late; every rank calls its methods at the same steps."""
 
     def __init__(self, world: World, name_of: Callable[[int], str]) -> None:
         """`name_of` gives the key of a row."""
@@ -69,9 +74,11 @@ class Judge:
         """True once some rank was asked to stop by a step that has been looked at."""
 
     def add(self, outcome: Outcome) -> None:
-        """Look at the outcome before this one. Raises JobError as `settle` does."""
+        """Look at the outcome before this one, and at this one if it is here. Raises JobError as `settle` does."""
         self.settle()
         self._waiting = outcome
+        if outcome.sums.is_here:
+            self.settle()
 
     def settle(self) -> None:
         """Look at the last outcome too. Raises JobError naming the rows if its loss is no number."""

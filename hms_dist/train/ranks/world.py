@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.errors import UserError
+from hms_dist.errors import Stopped, UserError
 from hms_dist.train.folder.trackers import TRACKERS_NAME
 
 MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "tf32": "no", "float32": "no", "float64": "no"}
@@ -64,9 +65,33 @@ class World:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on some rank, on every rank; a GPU's work is waited for."""
+        raised = torch.tensor(float(flag))
+        self.sum_(raised)
+        return bool(raised)
+
     def wait(self) -> None:
         """Wait for all ranks."""
         self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def left_at_end(self) -> Iterator[None]:
+        """Close the trackers at the end and leave the process group, if all ranks come to the end or stop together.
+
+        A rank that fails may be alone in that, and NCCL may wait for its peers' kernels, which wait for this rank's. So
+        it goes without a farewell: its process ends, and the launcher ends the others.
+        """
+        try:
+            yield
+        except Stopped:
+            self.accelerator.end_training()
+            raise
+        except BaseException:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+            raise
+        self.accelerator.end_training()
 
 
 def launched_ranks() -> int:

@@ -32,7 +32,8 @@ def start(repository, small_file, shard_set, tmp_path):
         given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
         more = ["--epochs", "3", "--model.weights", "package", *words]
         process = subprocess.Popen(
-            [*launcher, "train.py", *given, *more], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [*launcher, "train.py", *given, *more], cwd=repository,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         started.append(process)
@@ -109,6 +110,27 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, tmp_path, lau
     assert last.returncode == 0, text
     assert_same_weights(tmp_path / "whole", stopped)
     assert steps(stopped) == steps(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_one_rank_asked_in_an_evaluation_stops_both_and_they_go_on_there(start, tmp_path):
+    """Five groups on two ranks: rank 1 is asked in the round in which it has nothing to do."""
+    faults = [*TWO, str(Path(__file__).with_name("rank_faults.py")), "is_asked_to_stop_in_the_first_evaluation"]
+    words = ("--epochs", "2", "--global_batch", "8", "--group_size", "4")
+    words += ("--ema.decay", "0.9", "--ema.every", "epoch", "--ema.evaluate_raw", "true")
+    for launcher, out in ((TWO, "whole"), (faults, "stopped"), (TWO, "stopped")):
+        process = start(launcher, out, *words)
+        text, _ = process.communicate(timeout=400)
+        assert (process.returncode == 0) == (launcher == TWO), text
+        if launcher == faults:
+            assert status(tmp_path / "stopped")["state"] == "stopped", text
+            assert not any("val_kl" in line for line in read_metrics(tmp_path / "stopped"))
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    one, other = (
+        [line["val_kl_raw"] for line in read_metrics(tmp_path / out) if "val_kl" in line]
+        for out in ("whole", "stopped")
+    )
+    assert one == other
 
 
 @pytest.mark.slow

@@ -1,0 +1,34 @@
+"""One of two gloo ranks fails alone: the job ends at once, and says of what."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TWO = [f"{os.path.dirname(sys.executable)}/torchrun", "--standalone", "--nproc_per_node", "2"]
+FAULTS = Path(__file__).with_name("rank_faults.py")
+
+
+@pytest.mark.slow
+def test_what_a_rank_dies_of_is_what_the_run_says(repository, small_file, shard_set, tmp_path):
+    out = tmp_path / "run"
+    given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), "--model.weights", "package"]
+    began = time.monotonic()
+    command = [*TWO, str(FAULTS), "fails_at_the_third_step", "train.py", *given]
+    ended = subprocess.run(
+        command, cwd=repository, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},
+    )  # fmt: skip
+    assert ended.returncode != 0
+    assert time.monotonic() - began < 60
+    status = json.loads((out / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", 1)
+    assert status["message"] == "rank 1: torch.OutOfMemoryError: CUDA out of memory, as it were"
+    assert (out / ".fault").exists(), "it would fail again: no requeue"
+    assert "Traceback" in ended.stderr
+    assert "rank_faults.py" in ended.stderr
+    assert "rank 1 ERROR rank 1: torch.OutOfMemoryError" in ended.stderr

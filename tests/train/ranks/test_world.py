@@ -1,0 +1,40 @@
+"""How a rank leaves its world."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hms_dist.errors import JobError, Stopped
+from hms_dist.train.ranks.world import World
+
+
+@pytest.fixture
+def world():
+    said = []
+    tracker = SimpleNamespace(finish=lambda: said.append("tracker closed"))
+    accelerator = SimpleNamespace(trackers=[tracker], end_training=lambda: said.append("group left"))
+    return World(accelerator, 0, 1, torch.device("cpu")), said
+
+
+def test_ranks_leave_the_group_together_at_the_end_and_when_stopped(world):
+    world, said = world
+    with world.left_at_end():
+        pass
+    with pytest.raises(Stopped), world.left_at_end():
+        raise Stopped("as asked")
+    assert said == ["group left", "group left"]
+
+
+@pytest.mark.parametrize("error", [JobError, RuntimeError, KeyboardInterrupt])
+def test_a_rank_that_fails_waits_for_nobody(world, error):
+    world, said = world
+    with pytest.raises(error), world.left_at_end():
+        raise error("alone")
+    assert said == ["tracker closed"]
+
+
+def test_a_flag_of_the_only_rank_is_the_flag_of_all(world):
+    world, _ = world
+    assert world.any(True)
+    assert not world.any(False)
