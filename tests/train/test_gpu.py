@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from hms_dist.train.folder.record import read_metrics
+from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -55,6 +56,24 @@ def test_options_of_speed_do_not_change_what_is_learnt(small, precision, options
     assert other[0]["loss"] == pytest.approx(one[0]["loss"], rel=0.05)
     names = [load_file(small(out).out / "final/model.safetensors").keys() for out in ("plain", "fast")]
     assert names[0] == names[1]
+
+
+def test_a_step_does_not_wait_for_the_gpu(small, repository, monkeypatch):
+    """Else the host could not run ahead of it. torch raises where it would wait; the first two steps may."""
+    taken, take = [], Stepper.take
+
+    def watched(self, batches, step, **words):
+        taken.append(step.overall)
+        torch.cuda.set_sync_debug_mode("error" if step.overall > 1 else "default")
+        try:
+            return take(self, batches, step, **words)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Stepper, "take", watched)
+    options = {"precision": "bf16", "optim__max_grad_norm": 1.0, "ema__decay": 0.9, "epochs": 1}
+    run(small(augment=repository / "configs/augment/sixteenth_place.yaml", **options))
+    assert taken[-1] > 2
 
 
 def test_an_fp16_overflow_skips_the_step_of_the_optimiser_and_of_the_schedule(small, monkeypatch):
