@@ -270,7 +270,8 @@ def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_i
 def test_an_interrupt_reaches_the_caller_wherever_it_waits(shard_set, threads):
     """A real SIGINT, to a process of its own."""
     text = f"""
-import itertools, numpy as np
+import itertools, signal, numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.stream.read.reader import ShardReader
@@ -282,10 +283,13 @@ for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(
     process = subprocess.Popen(
         [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )
-    assert process.stdout.readline() == "reading\n"
-    time.sleep(random.random() / 5)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "reading\n"
+        time.sleep(random.random() / 5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert "JobError" not in errors
