@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 
@@ -18,6 +18,7 @@ from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.config import load
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE")
+LIMIT_S = 240
 BIN = Path(sys.executable).parent
 
 
@@ -71,7 +72,7 @@ class Cluster:
         """What the scheduler says of a job or an array's task."""
         return dict(re.findall(r"(\w+)=(\S*)", self.call("scontrol", "--oneliner", "show", "job", job)))
 
-    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = 200) -> None:
+    def wait(self, until: Callable[[], object], logs: Path, limit_s: float = LIMIT_S) -> None:
         """Wait until a condition holds; on failure, say everything that was logged."""
         began = time.monotonic()
         while not until():
@@ -79,7 +80,7 @@ class Cluster:
                 pytest.fail(f"waited {limit_s} s in vain\n{self.account(logs)}")
             time.sleep(0.2)
 
-    def end(self, job: str, logs: Path, limit_s: float = 200) -> dict[str, str]:
+    def end(self, job: str, logs: Path, limit_s: float = LIMIT_S) -> dict[str, str]:
         """Wait for the end of a job, which must be a good one."""
         self.wait(lambda: self.show(job)["JobState"] in ENDED, logs, limit_s)
         found = self.show(job)
@@ -116,9 +117,13 @@ class Cluster:
                 found.append(pid)
         return found
 
+    def trainings(self, **variables: str) -> list[int]:
+        """The training processes whose environment holds these variables."""
+        return [pid for pid in self.processes(**variables) if _is_rank(self.command_line(pid))]
+
     def training(self, **variables: str) -> int:
         """The one training process whose environment holds these variables."""
-        found = [pid for pid in self.processes(**variables) if _is_rank(self.command_line(pid))]
+        found = self.trainings(**variables)
         assert len(found) == 1, found
         return found[0]
 
@@ -138,7 +143,23 @@ class Cluster:
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def asleep_when(self, until: Callable[[], object], logs: Path, **variables: str) -> Iterator[int]:
+        """Stop the training process within 20 ms of a condition, however fast its steps are; its number."""
+        self.wait(lambda: self.trainings(**variables), logs)
+        pid = self.training(**variables)
+        began = time.monotonic()
+        while True:
+            with self.asleep(pid):
+                if until():
+                    yield pid
+                    return
+            if time.monotonic() - began > LIMIT_S or not self.command_line(pid):
+                pytest.fail(f"waited in vain for the training process {pid}\n{self.account(logs)}")
+            time.sleep(0.02)
 
     def _local_slurm(self, verb: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.repository / "scripts/local_slurm.sh"), verb, str(self.folder)]

@@ -42,14 +42,13 @@ def test_warned_on_its_way_it_goes_to_the_report_and_nothing_is_left_the_second_
     jobs = dict(line.split(": job ") for line in submit().splitlines())
     assert (next(iter(jobs)), list(jobs)[-1]) == ("simulate", "report")
     warned, run = f"{jobs['stage_1']}_1", tmp_path / "out/stage_1/seed-1"
-    up.wait(lambda: len(read_metrics(run)) >= 2, tmp_path, 240)
-    training = up.training(SLURM_ARRAY_JOB_ID=jobs["stage_1"], SLURM_ARRAY_TASK_ID="1")
-    with up.asleep(training):
+    task = {"SLURM_ARRAY_JOB_ID": jobs["stage_1"], "SLURM_ARRAY_TASK_ID": "1"}
+    with up.asleep_when(lambda: len(read_metrics(run)) >= 2, tmp_path, **task) as training:
         up.call("scancel", "--signal=USR1", "--batch", warned)
         up.wait(lambda: up.awaits(training, signal.SIGTERM), tmp_path)
     up.wait(lambda: up.show(warned).get("Restarts") == "1", tmp_path)
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
-    up.end(jobs["report"], tmp_path, 240)
+    up.end(jobs["report"], tmp_path)
     assert up.show(f"{jobs['stage_1']}_0")["Restarts"] == "0"
     log = tmp_path / f"logs/hms-stage_1-{warned}.log"
     assert f"{warned}: back into the queue after attempt 0" in log.read_text()

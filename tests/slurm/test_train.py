@@ -32,6 +32,16 @@ def owner(run):
     return read_owner(run / CLAIM_NAME)
 
 
+def reached(run, step):
+    """The condition that a run goes and has logged so many steps."""
+    return lambda: len(losses(run)) >= step and status(run)["state"] == "running"
+
+
+def attempted(attempt):
+    """What tells the processes of one attempt at a job from those of another."""
+    return {"SLURM_RESTART_COUNT": str(attempt)} if attempt else {}
+
+
 def assert_same_weights(one, other):
     first, second = (load_file(run / "final/model.safetensors") for run in (one, other))
     assert set(first) == set(second)
@@ -85,8 +95,8 @@ def test_warned_twice_in_mid_epoch_it_ends_as_if_never_warned(up, small_file, sh
     job = up.submit("seeds", logs, shard_set, tmp_path / "runs", "--config", small_file)
     warned, spared = (tmp_path / f"runs/seed-{seed}-fold-0" for seed in (1, 0))
     for attempt, step in enumerate((2, 9)):
-        up.wait(lambda step=step: len(losses(warned)) >= step, tmp_path)
-        with up.asleep(up.training(SLURM_ARRAY_JOB_ID=job, SLURM_ARRAY_TASK_ID="1")):
+        task = {"SLURM_ARRAY_JOB_ID": job, "SLURM_ARRAY_TASK_ID": "1", **attempted(attempt)}
+        with up.asleep_when(reached(warned, step), tmp_path, **task):
             up.call("scancel", "--signal=USR1", "--batch", f"{job}_1")
             up.wait((warned / "stop").exists, tmp_path)
         up.wait(lambda attempt=attempt: up.show(f"{job}_1").get("Restarts") == str(attempt + 1), tmp_path)
@@ -107,22 +117,21 @@ def test_a_warning_a_killed_rank_and_a_lost_node_cost_three_restarts_and_nothing
     out = tmp_path / "run"
     words = ("--config", small_file, "--precision", "float64", "--checkpoint_every", 3)
     job = up.submit("train", tmp_path / "logs", shard_set, out, *words)
-    up.wait(lambda: len(losses(out)) >= 2, tmp_path)
-    with up.asleep(up.training(SLURM_JOB_ID=job, SLURM_NODEID="0")):
+    with up.asleep_when(reached(out, 2), tmp_path, SLURM_JOB_ID=job, SLURM_NODEID="0"):
         up.call("scancel", "--signal=USR1", "--batch", job)
         up.wait((out / "stop").exists, tmp_path)
     up.wait(lambda: up.show(job)["Restarts"] == "1", tmp_path)
     assert status(out)["state"] == "stopped"
-    up.wait(lambda: status(out)["state"] == "running" and len(losses(out)) >= 6, tmp_path)
-    os.kill(up.training(SLURM_JOB_ID=job, SLURM_NODEID="1"), signal.SIGKILL)
+    with up.asleep_when(reached(out, 6), tmp_path, SLURM_JOB_ID=job, SLURM_NODEID="1", **attempted(1)) as rank:
+        os.kill(rank, signal.SIGKILL)
     up.wait(lambda: up.show(job)["Restarts"] == "2", tmp_path)
-    up.wait(lambda: status(out)["state"] == "running" and len(losses(out)) >= 9, tmp_path)
-    on_n2 = up.processes(SLURM_JOB_ID=job, SLURM_NODEID="1")
-    assert on_n2
-    up.kill_daemons("n2")
-    for pid in on_n2:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    with up.asleep_when(reached(out, 9), tmp_path, SLURM_JOB_ID=job, SLURM_NODEID="0", **attempted(2)):
+        on_n2 = up.processes(SLURM_JOB_ID=job, SLURM_NODEID="1")
+        assert on_n2
+        up.kill_daemons("n2")
+        for pid in on_n2:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     up.wait(lambda: up.show(job)["JobState"] != "RUNNING", tmp_path)
     up.start()
     assert up.end(job, tmp_path)["Restarts"] == "3", up.account(tmp_path)
@@ -132,7 +141,7 @@ def test_a_warning_a_killed_rank_and_a_lost_node_cost_three_restarts_and_nothing
 
 def test_an_orphan_on_a_node_given_up_for_lost_writes_nothing(up, small_file, shard_set, alone, tmp_path):
     """Only a node's daemons die. The run there sleeps until the next attempt is at it elsewhere, then wakes up."""
-    words = (shard_set, tmp_path / "runs", "--config", small_file)
+    words = (shard_set, tmp_path / "runs", "--config", small_file, "--epochs", 4)
     job = up.submit("seeds", tmp_path / "logs", *words, seeds__seeds="[1]")
     run = tmp_path / "runs/seed-1-fold-0"
     up.wait(lambda: len(losses(run)) >= 2, tmp_path)
@@ -146,8 +155,9 @@ def test_an_orphan_on_a_node_given_up_for_lost_writes_nothing(up, small_file, sh
     assert up.end(f"{job}_0", tmp_path)["Restarts"] == "1"
     log = (tmp_path / f"runs/logs/seed-1-fold-0-{job}_0.log").read_text()
     assert "another job took this run over; this one stops and writes nothing more" in log
-    assert_same_weights(run, alone("--seed", "1"))
-    assert losses(run) == losses(alone("--seed", "1"))
+    undisturbed = alone("--seed", "1", "--epochs", "4")
+    assert_same_weights(run, undisturbed)
+    assert losses(run) == losses(undisturbed)
 
 
 def test_a_run_that_is_refused_is_not_tried_again(up, small_file, shard_set, tmp_path):
