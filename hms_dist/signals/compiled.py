@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
+from hms_dist.machine_code import machine_code
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -27,9 +29,7 @@ def compiled_any_order(function: Callable[P, R]) -> Callable[P, R]:
 def _compiled_when_called(function: Callable[P, R], *, any_order: bool) -> Callable[P, R]:
     @cache
     def kernel() -> Any:
-        from numba import njit
-
-        return njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"} if any_order else False)(function)
+        return machine_code(function, fastmath={"reassoc", "nsz", "contract"} if any_order else False)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

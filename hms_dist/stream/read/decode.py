@@ -13,8 +13,9 @@ from numba import types
 from numpy.typing import NDArray
 from zstandard.backend_cffi import ffi, lib
 
+from hms_dist.machine_code import machine_code
+from hms_dist.stream.read.addresses import words_at
 from hms_dist.stream.read.checksum import crc32_at, crc32_of_two
-from hms_dist.stream.read.jit import jit, words_at
 
 FILE, START, LENGTH, ADDRESS, FIRST_ITEM, NUM_ITEMS = range(6)
 """Columns of a request: file descriptor (or -1), first byte, bytes; where its bytes are already (no file descriptor; 0:
@@ -54,7 +55,7 @@ class Decompressor:
         return int(ffi.cast("uintptr_t", self._context))
 
 
-@jit
+@machine_code
 def work(
     jobs_end: int, done_end: int, jobs: NDArray[np.int64], panels: NDArray[np.int64], stopped: Any, context: int
 ) -> None:
@@ -76,7 +77,7 @@ def work(
             pass
 
 
-@jit
+@machine_code
 def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
     """All requests of a job; returns the scratch memory, made larger where it was too small."""
     requests = words_at(job[REQUESTS], job[NUM_REQUESTS] * NUM_REQUEST_COLUMNS).reshape(-1, NUM_REQUEST_COLUMNS)
@@ -102,13 +103,13 @@ def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
     return scratch
 
 
-@jit
+@machine_code
 def _is_plain(item: Any, panel: Any) -> bool:
     """Whether a member is its array as it is, after a header: its bytes go from the file to where they belong."""
     return not panel[COMPRESSED] and item[SIZE] == panel[HEADER_SIZE] + panel[NUM_BYTES]
 
 
-@jit
+@machine_code
 def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
     """Read a request's bytes, arrays of plain members into the batch and all else to `scratch`; how many are there.
 
@@ -128,7 +129,7 @@ def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
     return done + _read_range(file, scratch + done, start + done, request[LENGTH] - done)
 
 
-@jit
+@machine_code
 def _read_range(file: int, address: int, start: int, length: int) -> int:
     """Bytes read: fewer than `length` at the end of the file or after an error."""
     num_read = 0
@@ -140,7 +141,7 @@ def _read_range(file: int, address: int, start: int, length: int) -> int:
     return num_read
 
 
-@jit
+@machine_code
 def _check(member: int, item: Any, panel: Any) -> bool:
     """Whether a plain member is sound: its header at `member`, its array already where it belongs."""
     header, num_bytes = panel[HEADER_SIZE], panel[NUM_BYTES]
@@ -149,7 +150,7 @@ def _check(member: int, item: Any, panel: Any) -> bool:
     return _memcmp(member, panel[HEADER], header) == 0
 
 
-@jit
+@machine_code
 def _decode(member: int, item: Any, panel: Any, plain: Any, context: int) -> bool:
     """Check a member's bytes and put its array where it belongs; False if anything about them is wrong."""
     if crc32_at(member, item[SIZE]) != np.uint64(item[CRC]):

@@ -1,20 +1,13 @@
-"""How this package's loops over memory are compiled, and how they see memory. Importing this module imports numba."""
+"""How compiled loops see memory. Importing this module imports numba."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def jit(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function when it is first called, to run without the GIL; the code is kept on the disk."""
-    compiled: Callable[P, R] = njit(cache=True, nogil=True)(function)
-    return compiled
+from hms_dist.machine_code import machine_code
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -39,13 +32,13 @@ def _cast(num_bits: int) -> Callable[..., Any]:
     return code
 
 
-@jit
+@machine_code
 def bytes_at(address: int, size: int) -> Any:
     """The `size` bytes at `address`, as an array uint8."""
     return carray(_bytes_pointer(address), size)
 
 
-@jit
+@machine_code
 def words_at(address: int, size: int) -> Any:
     """The `size` words at `address`, as an array int64."""
     return carray(_words_pointer(address), size)
