@@ -18,10 +18,11 @@ OFFSET = "spectrogram_label_offset_seconds"
 
 @pytest.fixture
 def frame():
-    """120 rows of 20 EEGs of 9 spectrograms, few distinct votes an EEG, in random order."""
+    """120 rows of 20 EEGs of 9 spectrograms, few distinct votes an EEG, rows of every class, in random order."""
     rng = np.random.default_rng()
     eeg = np.sort(np.append(np.arange(20), rng.integers(0, 20, 100)))
     labels = rng.multinomial(rng.choice([3, 8, 9, 15], 40), np.full(6, 1 / 6), 40)
+    labels[:12] += 16 * np.repeat(np.eye(6, dtype=int), 2, axis=0)
     votes = labels[2 * eeg + rng.integers(0, 2, 120)]
     table = pd.DataFrame(
         {

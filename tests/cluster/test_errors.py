@@ -45,9 +45,17 @@ class Desk:
             self.write(f"out/a{number}", "")
         owner = Owner("elsewhere", "another machine", 1, "17", "n")
         self.write("out/steps/b-0.claim", json.dumps(asdict(owner)))
-        later = threading.Timer(1.5, os.utime, [self.folder / "out/steps/b-0.claim"])
-        later.start()
-        return self.chain("--step", "b")
+        done = threading.Event()
+
+        def beat():
+            while not done.wait(0.2):
+                os.utime(self.folder / "out/steps/b-0.claim")
+
+        threading.Thread(target=beat).start()
+        try:
+            return self.chain("--step", "b")
+        finally:
+            done.set()
 
     def write(self, name, text):
         path = self.folder / name

@@ -138,7 +138,7 @@ def test_runs_what_is_open_and_names_what_failed(features, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_killed_it_takes_its_run_along_and_rerun_it_goes_on(features, tmp_path, repository):
-    options = {"epochs": 30, "checkpoint_every": 1, "keep_checkpoints": 1}
+    options = {"epochs": 300, "checkpoint_every": 1, "keep_checkpoints": 1}
     command = grid(features, tmp_path, "--folds", "[0]", options=options)
     (one,) = planned(command)
     recipes = json.dumps([{**RECIPE, "options": options}])

@@ -47,7 +47,7 @@ def test_values_gradients_and_statistics_are_those_of_torchs_modules(shortcut: b
     for one, other in zip(gradients, torch.autograd.grad(wanted, [*leaves, *theirs.parameters()], grad), strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
     for name, buffer in ours.named_buffers():
-        assert torch.allclose(buffer.double(), theirs.get_buffer(name).double(), rtol=1e-14, atol=0), name
+        assert torch.allclose(buffer.double(), theirs.get_buffer(name).double(), rtol=1e-14, atol=1e-14), name
 
 
 def test_any_memory_order_gives_the_same() -> None:

@@ -39,7 +39,7 @@ def test_values_gradients_and_statistics_are_those_of_torchs_modules(options: di
     for one, another in zip(gradients, expected, strict=True):
         assert torch.allclose(one, another, rtol=1e-11, atol=1e-12)
     for name, buffer in norm.named_buffers():
-        assert torch.allclose(buffer.double(), other.get_buffer(name).double(), rtol=1e-14, atol=0), name
+        assert torch.allclose(buffer.double(), other.get_buffer(name).double(), rtol=1e-14, atol=1e-14), name
 
 
 def test_what_the_convolution_reads_is_not_kept() -> None:

@@ -27,7 +27,7 @@ def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
 @pytest.mark.parametrize("spread", [1.0, 300.0])
 @pytest.mark.parametrize(("size", "height", "width"), [(4, 9, 6), (4, 4, 7), (5, 2, 5), (3, 1, 1)])
 def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, width: int, spread: float) -> None:
-    table = spread * torch.randn(2, size * size, dtype=torch.float64)
+    table = (spread * torch.randn(2, size * size, dtype=torch.float64)).clamp(-350, 350)  # exp(-700) is no zero
     found = of_padding(table, size, height, width)
     assert found.shape == (2, height, width)
     for row, column in itertools.product(range(height), range(width)):
@@ -37,7 +37,7 @@ def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, widt
             pair_bias(table, size, (row, column), place) for place in window if place[0] >= height or place[1] >= width
         ]
         wanted = torch.stack(padded).logsumexp(0) if padded else torch.full((2,), -torch.inf, dtype=torch.float64)
-        torch.testing.assert_close(found[:, row, column], wanted, rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(found[:, row, column], wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_are_finite_beside_windows_without_padding() -> None:

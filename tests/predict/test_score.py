@@ -73,7 +73,7 @@ def test_the_interval_is_that_of_patients_drawn_anew(guessed, shard_set):
         np.concatenate([by_patient[i] for i in rng.integers(0, len(by_patient), len(by_patient))]).mean()
         for _ in range(4000)
     ]
-    tolerance = 0.15 * np.std(means)
+    tolerance = 0.3 * np.std(means)
     assert entry["kl_interval"] == pytest.approx(np.quantile(means, [0.1, 0.9]), abs=tolerance)
     assert entry["kl_interval"][0] < entry["kl"] < entry["kl_interval"][1]
 

@@ -44,7 +44,7 @@ def test_a_running_run(make):
     with claim(folder / CLAIM_NAME):
         found = look(folder)
     assert (found.state, found.epoch, found.epochs, found.step, found.best_kl) == ("running", 3, 4, 15, 0.4)
-    assert found.silent_s < 5
+    assert found.silent_s < DEAD_AFTER_S
 
 
 @pytest.mark.parametrize("state", ["running", None])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms_dist.canvas.config import Placement
@@ -74,6 +74,7 @@ def test_a_flip_names_what_is_shown() -> None:
     assert [name for _, name in tile(traces, flip=True).left.names] == ["Fp2-F4", "C4"]
 
 
+@settings(deadline=None)
 @given(low=st.floats(-1e3, 1e3), span=st.floats(1e-2, 1e4), most=st.integers(2, 20))
 def test_round_numbers(low: float, span: float, most: int) -> None:
     found = round_numbers(low, low + span, most=most)
@@ -86,6 +87,7 @@ def test_round_numbers(low: float, span: float, most: int) -> None:
         np.testing.assert_allclose(steps, steps[0], rtol=1e-6, atol=1e-9 * span)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.floats(0.1, 99), min_size=2, max_size=60, unique=True).map(sorted),
     length=st.integers(10, 900),

@@ -120,26 +120,32 @@ def test_being_asked_to_stop_leaves_the_trial_open(make, monkeypatch):
 
 
 def test_two_processes_share_one_study(search_words, repository, tmp_path):
-    """Each trial once, however they take turns; and a third finds nothing left to do."""
+    """Each trial once, however they take turns; and a third finds nothing left to do.
+
+    The first trial of either waits for the other's, so that one that begins late finds trials left.
+    """
     script = textwrap.dedent("""
         import sys, time
+        from pathlib import Path
         from hms_dist.cli import main
         from hms_dist.search.trial import TrialRuns
 
         def train(self, report):
             with open(sys.argv[1], "a") as file:
                 file.write(self.folder.name + "\\n")
-            time.sleep(0.3)
+            while not Path(sys.argv[2]).exists():
+                time.sleep(0.05)
             report(0, self.config["optim"]["lr"])
             return self.config["optim"]["lr"]
 
         TrialRuns.train = train
-        sys.exit(main(["search", *sys.argv[2:]]))
+        sys.exit(main(["search", *sys.argv[3:]]))
     """)
     words = [*search_words, "--num_trials", "5", "--num_batches", "2"]
+    files = [str(tmp_path / f"job-{job}") for job in range(2)]
     begun = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / f"job-{job}"), *words], cwd=repository)
-        for job in range(2)
+        subprocess.Popen([sys.executable, "-c", script, *order, *words], cwd=repository)
+        for order in (files, files[::-1])
     ]
     assert [process.wait(240) for process in begun] == [0, 0]
     done = [(tmp_path / f"job-{job}").read_text().split() for job in range(2)]

@@ -42,6 +42,10 @@ def make_index():
     return random_index
 
 
+PAUSES_S = {"slow": 0.05, "hangs": 1.5}
+"""How long these faults keep an answer back."""
+
+
 class WebServer:
     """Serves `folder` at `.url`. `faults`: what befalls the next requests for tars, one each, in any order."""
 
@@ -90,21 +94,16 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Range", f"bytes=0-{len(content) - 1}").removeprefix("bytes=").split("-")
         start, end = int(given[0]), min(int(given[1]) + 1, len(content))
         fault = self._owner.begin(path.name, start, end)
-        try:
-            self._answer(content, start, end, fault)
-        finally:
-            self._owner.end()
+        time.sleep(PAUSES_S.get(fault, 0))
+        self._owner.end()  # before the answer: who has that may be back before this thread goes on
+        self._answer(content, start, end, fault)
 
     def _answer(self, content: bytes, start: int, end: int, fault: str) -> None:
         part = content[start:end]
-        if fault == "slow":
-            time.sleep(0.05)
-        elif fault == "hangs":
-            time.sleep(1.5)
-        elif fault == "500":
+        if fault == "500":
             self.send_error(500)
             return
-        elif fault == "short":
+        if fault == "short":
             part = part[: len(part) // 2]
         elif fault == "flipped":
             part = bytes(byte ^ 1 for byte in part)

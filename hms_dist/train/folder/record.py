@@ -5,7 +5,7 @@ import re
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ STAGES = "stages"
 """Folder of the stages before the last, in the run folder."""
 STATUS_NAME = "status.json"
 FAULT_NAME = ".fault"
-"""Exists from the moment that a rank knows why the run fails: what ranks that lost a peer then say is hearsay."""
+"""Exists from the moment that a rank knows why the run fails: what ranks that lost a peer then say is hearsay. Holds
+what the run's status then is."""
 METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
@@ -44,6 +45,9 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
     if state == "running" and (folder / FAULT_NAME).exists():
         return
     write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
+    if state == "running":  # if a rank failed meanwhile, that was written over its words, or they come now
+        with suppress(OSError, ValueError):
+            write_json(folder / STATUS_NAME, json.loads((folder / FAULT_NAME).read_bytes()))
 
 
 def is_finished(folder: Path) -> bool:
@@ -90,15 +94,20 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
     except (UserError, JobError) as error:
         state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
         LOG.error("%s", error)
-        if _is_first_fault(folder) or rank == 0:
-            write_status(folder, state, exit_code=code, message=f"{where}{error}")
+        said: dict[str, Any] = {"exit_code": code, "message": f"{where}{error}"}
+        if _is_first_fault(folder, state, said) or rank == 0:
+            write_status(folder, state, **said)
         raise type(error)(f"{where}{error}") from error
     except BaseException as error:
         message = where + traceback.format_exception_only(error)[-1].strip()
         LOG.error("%s", message)
-        is_news = rank == 0 and not (folder / FAULT_NAME).exists() if is_lost_peer(error) else _is_first_fault(folder)
+        said = {"exit_code": 1, "message": message}
+        if is_lost_peer(error):
+            is_news = rank == 0 and not (folder / FAULT_NAME).exists()
+        else:
+            is_news = _is_first_fault(folder, "failed", said)
         if is_news:
-            write_status(folder, "failed", exit_code=1, message=message)
+            write_status(folder, "failed", **said)
         raise
 
 
@@ -112,10 +121,11 @@ def is_lost_peer(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and GLOO_LOST.search(str(error)) is not None
 
 
-def _is_first_fault(folder: Path) -> bool:
+def _is_first_fault(folder: Path, state: str, said: dict[str, Any]) -> bool:
     """Leave the fault file; True for the one rank that is the first to."""
     try:
-        (folder / FAULT_NAME).touch(exist_ok=False)
+        with (folder / FAULT_NAME).open("x") as file:
+            json.dump({"state": state, "time": time.time(), **said}, file)
     except OSError:
         return False
     return True

@@ -11,7 +11,7 @@ def test_uniform_draws_are_uniform_and_independent(many):
     draws = many.uniform(3)
     for column in draws.T:
         counts, _ = np.histogram(column, 20, (0, 1))
-        assert ((counts - 1000) ** 2 / 1000).sum() < 60  # chi squared, 19 degrees: beyond 60 once in 10^5
+        assert ((counts - 1000) ** 2 / 1000).sum() < 75  # chi squared, 19 degrees: beyond 75 once in 10^8
     assert np.abs(np.corrcoef(draws.T) - np.eye(3)).max() < 5 / np.sqrt(20_000)
 
 
@@ -19,7 +19,7 @@ def test_words_are_whole_32_bit_numbers_with_fair_bits(many):
     words = many.words(2)
     assert np.array_equal(words, words.astype(np.int32))
     bits = (words.astype(np.int64)[..., None] >> np.arange(32)) & 1
-    assert np.abs(bits.mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(20_000)
+    assert np.abs(bits.mean(axis=0) - 0.5).max() < 6 * 0.5 / np.sqrt(20_000)
 
 
 def test_draws_depend_on_row_place_seed_and_epoch_alone():

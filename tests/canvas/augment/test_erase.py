@@ -34,7 +34,7 @@ def test_coarse_dropout_has_exactly_five_holes_of_64_by_64(many):
         assert (start.min(), start.max()) == (0, last)
         assert stats.kstest((start.ravel() + 0.5) / (last + 1), "uniform", mode="asymp").pvalue > 1e-6
     flat = boxes[..., [0, 2]].reshape(len(boxes), -1)
-    assert np.abs(np.corrcoef(flat.T) - np.eye(10)).max() < 5 / np.sqrt(len(flat))
+    assert np.abs(np.corrcoef(flat.T) - np.eye(10)).max() < 6 / np.sqrt(len(flat))
 
 
 def test_the_holes_of_a_full_picture_are_black():

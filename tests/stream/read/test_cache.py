@@ -26,7 +26,7 @@ def test_ranges_are_those_of_the_file_and_blocks_are_asked_for_once(tmp_path, re
     content, ask, asked = remote
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     rng = np.random.default_rng()
-    for _ in range(30):
+    for _ in range(60):
         start, end = np.sort(rng.integers(0, len(content) + 1, 2))
         assert cache.read("a.tar", range(start, end), len(content), ask) == content[start:end]
     blocks = [block for start, end in asked for block in range(start // BLOCK_BYTES, -(-end // BLOCK_BYTES))]

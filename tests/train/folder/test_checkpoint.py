@@ -217,13 +217,14 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_checkpoint import make, save_checkpoint
 model, optimizer = make()
-print("ready", flush=True)
 for step in range(1, 10**6):
     for value in model.state_dict().values():
         value.fill_(step)
     target = 1 + step % 5
     save_checkpoint(Path(sys.argv[1]), target, model=model, optimizer=optimizer, state={"value": step}, num_kept=3)
     save_checkpoint(Path(sys.argv[1]), target, model=model, optimizer=optimizer, state={"value": step}, num_kept=3)
+    if step == 1:
+        print("ready", flush=True)
 """
 
 

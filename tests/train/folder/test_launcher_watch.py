@@ -18,8 +18,8 @@ from hms_dist.train.folder import stop
 from hms_dist.train.folder.owner import owned
 from hms_dist.train.folder.record import write_last_words, write_status
 
-stop.LOOK_EVERY_S, stop.SAVE_S = 0.05, 0.5
 folder, state = Path(sys.argv[1]), sys.argv[2]
+stop.LOOK_EVERY_S, stop.SAVE_S = 0.05, 60 if state == "leaves" else 0.5
 start_log(1)
 request = stop.StopRequest(folder)
 if state == "unsaved":

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hms_dist.errors import JobError, UserError
+from hms_dist.train.folder import record
 from hms_dist.train.folder.owner import CLAIM_NAME, owned
 from hms_dist.train.folder.record import FAULT_NAME, is_lost_peer, reported, write_last_words, write_status
 
@@ -58,6 +59,21 @@ def test_what_a_rank_fails_of_is_its_own_word_and_a_fault(tmp_path, rank, error)
         fail(tmp_path, peer, hearsay)
     write_status(tmp_path, "running")
     assert status(tmp_path) == said
+
+
+def test_what_a_rank_fails_of_while_the_main_one_writes_stands(tmp_path, monkeypatch):
+    """Between the main rank's look for a fault and its status."""
+    real = record.write_json
+
+    def write_json(path, value):
+        if value["state"] == "running":
+            fail(tmp_path, 3, OUT_OF_MEMORY)
+        real(path, value)
+
+    monkeypatch.setattr(record, "write_json", write_json)
+    write_status(tmp_path, "running")
+    assert status(tmp_path)[:2] == ("failed", 1)
+    assert "rank 3: torch.OutOfMemoryError" in status(tmp_path)[2]
 
 
 @pytest.mark.parametrize(("kind", "state", "code"), [(UserError, "refused", 2), (JobError, "failed", 1)])

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hms_dist.claims import claim
 from hms_dist.errors import UserError
 from hms_dist.train.folder.owner import CLAIM_NAME, Superseded, owned
 from hms_dist.train.folder.record import read_metrics, reported
-from hms_dist.train.folder.stop import STOP_NAME, StopRequest
+from hms_dist.train.folder.stop import LOOK_EVERY_S, STOP_NAME, StopRequest
 from hms_dist.train.loop import run
 
 ALONE = [sys.executable]
@@ -62,6 +64,34 @@ def wait_for_step(folder, step, process, limit_s=240):
         time.sleep(0.02)
 
 
+@contextmanager
+def held_at(folder, step, process, limit_s=240):
+    """Stop a rank within some ms of a step, however fast its steps are, and with it the others that wait for it.
+
+    It is held for as long as it lets pass between two looks at what it was asked: the next step hears.
+    """
+    wait_for_step(folder, (steps(folder) or [0])[-1] + 1, process, limit_s)
+    pid = (ranks_of(process) or [process.pid])[0]
+    began = time.monotonic()
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            if steps(folder)[-1] >= step:
+                yield pid
+                time.sleep(LOOK_EVERY_S)
+                return
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert time.monotonic() - began < limit_s
+        time.sleep(0.01)
+
+
+def has_heard(pid):
+    """Whether SIGTERM has come to a process that is held."""
+    pending = re.search(r"ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(pending[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def ranks_of(process):
     """Processes below the launcher."""
     listed = subprocess.run(
@@ -92,13 +122,15 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, tmp_path, lau
     stopped = tmp_path / "stopped"
     for step, ask in ((2, "file"), (9, "signal")):
         process = start(launcher, "stopped")
-        wait_for_step(stopped, step, process)
-        if ask == "file":
-            (stopped / STOP_NAME).touch()
-        else:
-            for _ in range(3):
-                process.send_signal(signal.SIGTERM)
-                time.sleep(0.02)
+        with held_at(stopped, step, process) as rank:
+            if ask == "file":
+                (stopped / STOP_NAME).touch()
+            else:
+                for _ in range(3):
+                    process.send_signal(signal.SIGTERM)
+                    time.sleep(0.02)
+                while not has_heard(rank) and process.poll() is None:
+                    time.sleep(0.02)
         text, _ = process.communicate(timeout=100)
         assert process.returncode != 0
         found = status(stopped)
@@ -149,10 +181,11 @@ def test_a_rank_that_dies_takes_the_job_down(start, tmp_path):
 @pytest.mark.slow
 def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, tmp_path):
     process = start(TWO, "run")
-    wait_for_step(tmp_path / "run", 2, process)
-    ranks = ranks_of(process)
-    process.kill()
-    until = time.monotonic() + 30
+    with held_at(tmp_path / "run", 2, process):
+        ranks = ranks_of(process)
+        process.kill()
+        process.wait()
+    until = time.monotonic() + 60
     while any(runs(pid) for pid in ranks) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(runs(pid) for pid in ranks)
