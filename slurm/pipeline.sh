@@ -17,9 +17,9 @@ set -u # not before: modules and conda use variables that are not set
 container=()
 
 # What a step asks for, by its `job`.
-render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --signal=B:USR1@300)
-finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --signal=B:USR1@300)
-seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --signal=B:USR1@300)
+render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
+finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
+seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
 
 batch() { # the script of every step
     cat <<'END'
@@ -119,7 +119,7 @@ while read -r step job tasks after; do
     if [[ $after != - ]]; then
         awaited=
         for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
-        options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
+        options+=(--dependency="afterok$awaited")
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")

@@ -49,7 +49,7 @@ while read -r step job tasks after; do
     if [[ $after != - ]]; then
         awaited=
         for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
-        options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
+        options+=(--dependency="afterok$awaited")
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")

@@ -59,7 +59,8 @@ def test_every_step_waits_for_the_open_steps_before_it(submit, tmp_path):
     )
     assert {"--array=0,2", "--job-name=hms-render", "--partition=q", "--cpus-per-task=3", "--qos=long"} <= set(render)
     assert not [word for word in render if word.startswith(("--dependency", "--gpus"))]
-    assert {"--dependency=afterok:70", "--partition=p", "--kill-on-invalid-dep=yes", "--account=eeg"} <= set(finish)
+    assert {"--dependency=afterok:70", "--partition=p", "--account=eeg"} <= set(finish)
+    assert all("--kill-on-invalid-dep=yes" in words for words in (render, finish, train))
     assert not [word for word in finish if word.startswith("--array")]
     assert {"--dependency=afterok:70:71", "--gpus-per-node=2", "--time=08:00:00", "--exclusive"} <= set(train)
     chain = ["--config", "c.yaml", "--data", "my data", "--out", "out", "--lists={seed: [1]}"]
