@@ -27,7 +27,6 @@ need_programs() {
 }
 
 write_configuration() {
-    [[ $folder != *[[:space:]]* ]] || code=2 fail "'$folder': Slurm takes no folder with spaces; choose another"
     mkdir -p "$folder"/{munge,state,spool,logs}
     chmod 755 "$folder" "$folder/munge"
     [[ -s $folder/munge/key ]] || (umask 077 && head -c 1024 /dev/urandom >"$folder/munge/key")
@@ -152,5 +151,6 @@ case ${1:-} in
     *) code=2 fail "usage: scripts/local_slurm.sh start|stop [FOLDER]" ;;
 esac
 folder=$(realpath --canonicalize-missing "${2:-/tmp/hms-slurm}")
+[[ $folder != *[[:space:]]* ]] || code=2 fail "'$folder': Slurm takes no folder with spaces; choose another"
 export SLURM_CONF=$folder/slurm.conf
 "$1"
