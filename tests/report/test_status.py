@@ -144,6 +144,7 @@ def test_json_has_a_line_a_run(make, tmp_path, capsys):
         ("status.json", '{"sta', None),
         ("environment.json", "", None),
         ("metrics.jsonl", '{"epoch": 0, "step": 5, "loss": 1.0}\n\0\0\0', None),
+        ("metrics.jsonl", "5\n", None),
         (".claim", "", None),
     ],
 )
