@@ -2,10 +2,10 @@
 # A Slurm of two nodes, n1 and n2, on this one machine, for tests and for trying the scripts of slurm/ out.
 #   scripts/local_slurm.sh start [FOLDER]     then: source FOLDER/env
 #   scripts/local_slurm.sh stop  [FOLDER]
-# Everything it needs lies in FOLDER (default /tmp/hms-slurm): configuration, key, sockets, state, logs. It listens on
-# the loopback alone, beside a Slurm that the machine may have. `start` also brings back a daemon that was killed and a
-# node that was drained; `stop` ends all jobs and removes FOLDER, after a crash too. LOCAL_SLURM_PORT moves its three
-# ports (17000 to 17002).
+# Everything it needs lies in FOLDER (default /tmp/hms-slurm): configuration, key, sockets, state, logs. It talks over
+# the loopback, beside a Slurm that the machine may have; who has not its key is not heard. `start` also brings back a
+# daemon that was killed and a node that was drained; `stop` ends all jobs and removes FOLDER, after a crash too.
+# LOCAL_SLURM_PORT moves its three ports (17000 to 17002).
 set -euo pipefail
 
 PACKAGES="slurm-wlm munge"
@@ -151,5 +151,6 @@ case ${1:-} in
     *) code=2 fail "usage: scripts/local_slurm.sh start|stop [FOLDER]" ;;
 esac
 folder=$(realpath --canonicalize-missing "${2:-/tmp/hms-slurm}")
+[[ $folder != *[[:space:]]* ]] || code=2 fail "'$folder': Slurm takes no folder with spaces; choose another"
 export SLURM_CONF=$folder/slurm.conf
 "$1"

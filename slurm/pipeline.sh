@@ -17,9 +17,9 @@ set -u # not before: modules and conda use variables that are not set
 container=()
 
 # What a step asks for, by its `job`.
-render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --signal=B:USR1@300)
-finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --signal=B:USR1@300)
-seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --signal=B:USR1@300)
+render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
+finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
+seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
 
 batch() { # the script of every step
     cat <<'END'
@@ -72,7 +72,10 @@ requeue() {
     seen=$(patiently scontrol --oneliner show job "$job")
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
-    patiently scontrol requeue "$job"
+    patiently scontrol requeue "$job" || {
+        echo "$job: the scheduler does not take it back; submit it again, it goes on from here"
+        exit 1
+    }
     exit 0
 }
 
@@ -101,14 +104,26 @@ if [[ -z $left ]]; then
     exit
 fi
 
-jobs=$3/steps/jobs # the numbers of those that were submitted last
-queued=
-[[ ! -s $jobs ]] || queued=$(squeue --noheader --format=%F --jobs="$(paste -sd, "$jobs")" 2>/dev/null | sort -u) || true
-if [[ -n $queued ]]; then
-    echo "jobs of this chain are in the queue still; wait for them or scancel them:" $queued >&2
+mkdir -p "$3/steps" || exit 2
+lock=$3/steps/submitting # two that submit at once would each refuse half of the other's tasks
+if ! (set -o noclobber && : >"$lock") 2>/dev/null; then
+    echo "$lock: somebody is submitting this chain; wait for that, or remove this file if nobody is" >&2
     exit 2
 fi
-mkdir -p "$3/steps"
+trap 'rm -f "$lock"' EXIT
+
+jobs=$3/steps/jobs # the numbers of those that were submitted last
+if [[ -s $jobs ]]; then # all jobs are asked for: squeue fails for a number that Slurm has forgotten
+    queued=$(squeue --noheader --format=%F) || {
+        echo "squeue does not answer, so jobs of this chain may be in the queue still; try again later" >&2
+        exit 1
+    }
+    queued=$(sort -u <<<"$queued" | grep -Fxf "$jobs") || true
+    if [[ -n $queued ]]; then
+        echo "jobs of this chain are in the queue still; wait for them or scancel them:" $queued >&2
+        exit 2
+    fi
+fi
 : >"$jobs"
 
 declare -A ids # of the jobs submitted here, by step
@@ -119,11 +134,11 @@ while read -r step job tasks after; do
     if [[ $after != - ]]; then
         awaited=
         for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
-        options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
+        options+=(--dependency="afterok$awaited")
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, and first scancel what waits for it: ${before:-nothing}" >&2
+        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it (${before:-nothing}),"             "and run this again" >&2
         exit 1
     }
     ids[$step]=${id%%;*}

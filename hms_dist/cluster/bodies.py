@@ -48,7 +48,7 @@ export head port ranks
 # One task a node, which starts one rank a GPU; in single quotes, what differs by node expands there. exec: what `run`
 # waits for and the scheduler signals is srun itself. A srun that outlived its attempt would end the steps of the next.
 launch() {
-    exec srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=60 "${container[@]}" bash -c '
+    exec srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=60 "${container[@]}" bash -c '
         trap "rm -rf \"$cache\"" EXIT
         accelerate launch --config_file configs/accelerate/cluster.yaml \
             --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * ranks))" \
@@ -64,10 +64,10 @@ before=$(begun)
 """
 
 _REQUEUE_IF_LOST = r"""
-# A run that fails for a reason of its own leaves RUN/.fault, or is refused before it begins. One that broke off without
-# a word, or was killed before it began, has lost a rank or a node.
+# A run that fails for a reason of its own leaves RUN/.fault, or is refused before it begins; one that somebody stopped
+# has RUN/stop. One that broke off without a word, or was killed before it began, has lost a rank or a node.
 lost() {
-    if [[ $(begun) == "$before" ]]; then ((code > 128)); else [[ ! -e $run/.fault ]]; fi
+    if [[ $(begun) == "$before" ]]; then ((code > 128)); else [[ ! -e $run/.fault && ! -e $run/stop ]]; fi
 }
 if ((code)) && [[ $asked == no ]] && lost; then requeue; fi
 """
@@ -106,6 +106,11 @@ TRAIN_MANY_NODES = f'{_TRAIN}{_MANY_NODES}{_BEGUN}{_TRAIN_END}{_REQUEUE_IF_LOST}
 SEEDS = f"""
 shards=$1 runs=$2
 shift 2
+last=$((${{#seeds[@]}} * ${{#folds[@]}} - 1))
+if ((SLURM_ARRAY_TASK_ID > last)); then
+    echo "--array: ${{#seeds[@]}} seeds and ${{#folds[@]}} folds are tasks 0 to $last, found $SLURM_ARRAY_TASK_ID" >&2
+    exit 2
+fi
 seed=${{seeds[SLURM_ARRAY_TASK_ID / ${{#folds[@]}}]}} fold=${{folds[SLURM_ARRAY_TASK_ID % ${{#folds[@]}}]}}
 name=seed-$seed-fold-$fold run=$runs/seed-$seed-fold-$fold
 {IDENTITY}

@@ -12,7 +12,10 @@ def place_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
 
 
 def size_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
-    """How large it is, how it ends, and whatever else the configuration says word for word."""
+    """How large it is, how it ends, and whatever else the configuration says word for word.
+
+    Slurm leaves a job whose dependency has failed in the queue for ever, unless it is told not to.
+    """
     size = {
         "nodes": resources.nodes,
         "ntasks-per-node": 1,
@@ -21,7 +24,7 @@ def size_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
         "mem": f"{resources.memory_gb}G",
         "time": resources.time,
     }
-    end = ["--requeue", f"--signal=B:USR1@{cluster.warn_s}"]
+    end = ["--requeue", "--kill-on-invalid-dep=yes", f"--signal=B:USR1@{cluster.warn_s}"]
     return [*_words(size), *end, *cluster.options, *resources.options]
 
 

@@ -46,7 +46,10 @@ requeue() {
     seen=$(patiently scontrol --oneliner show job "$job")
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
-    patiently scontrol requeue "$job"
+    patiently scontrol requeue "$job" || {
+        echo "$job: the scheduler does not take it back; submit it again, it goes on from here"
+        exit 1
+    }
     exit 0
 }
 

@@ -90,7 +90,7 @@ def _array(command: Sbatch) -> str | None:
 
 
 def _usage(job: str) -> list[str]:
-    """Refuse a call with too few words, or from another folder than the checkout."""
+    """Refuse a call with too few words, from another folder than the checkout, or by a shell alone."""
     *paths, others = _ARGUMENTS[job]
     usage = f"usage: sbatch slurm/{job}.sbatch {' '.join(paths)} [options of {others}]"
     lines = [f"if (($# < {len(paths)})); then", f'    echo "{usage}" >&2', "    exit 2", "fi"]
@@ -101,6 +101,12 @@ def _usage(job: str) -> list[str]:
             "    exit 2",
             "fi",
         ]
+    lines += [
+        "if [[ -z ${SLURM_JOB_ID:-} ]]; then",
+        f'    echo "this is a job of Slurm, not a script to call; submit it: sbatch slurm/{job}.sbatch ..." >&2',
+        "    exit 2",
+        "fi",
+    ]
     return lines
 
 

@@ -31,14 +31,26 @@ if [[ -z $left ]]; then
     exit
 fi
 
-jobs=$3/steps/jobs # the numbers of those that were submitted last
-queued=
-[[ ! -s $jobs ]] || queued=$(squeue --noheader --format=%F --jobs="$(paste -sd, "$jobs")" 2>/dev/null | sort -u) || true
-if [[ -n $queued ]]; then
-    echo "jobs of this chain are in the queue still; wait for them or scancel them:" $queued >&2
+mkdir -p "$3/steps" || exit 2
+lock=$3/steps/submitting # two that submit at once would each refuse half of the other's tasks
+if ! (set -o noclobber && : >"$lock") 2>/dev/null; then
+    echo "$lock: somebody is submitting this chain; wait for that, or remove this file if nobody is" >&2
     exit 2
 fi
-mkdir -p "$3/steps"
+trap 'rm -f "$lock"' EXIT
+
+jobs=$3/steps/jobs # the numbers of those that were submitted last
+if [[ -s $jobs ]]; then # all jobs are asked for: squeue fails for a number that Slurm has forgotten
+    queued=$(squeue --noheader --format=%F) || {
+        echo "squeue does not answer, so jobs of this chain may be in the queue still; try again later" >&2
+        exit 1
+    }
+    queued=$(sort -u <<<"$queued" | grep -Fxf "$jobs") || true
+    if [[ -n $queued ]]; then
+        echo "jobs of this chain are in the queue still; wait for them or scancel them:" $queued >&2
+        exit 2
+    fi
+fi
 : >"$jobs"
 
 declare -A ids # of the jobs submitted here, by step
@@ -49,11 +61,12 @@ while read -r step job tasks after; do
     if [[ $after != - ]]; then
         awaited=
         for name in ${after//,/ }; do awaited+=:${ids[$name]}; done
-        options+=(--dependency="afterok$awaited" --kill-on-invalid-dep=yes)
+        options+=(--dependency="afterok$awaited")
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, and first scancel what waits for it: ${before:-nothing}" >&2
+        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it (${before:-nothing})," \
+            "and run this again" >&2
         exit 1
     }
     ids[$step]=${id%%;*}

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from hms_dist.errors import JobError, UserError
 from hms_dist.grid.launch import run_all
-from hms_dist.grid.plan import Folds, PlannedRun, check_pattern, check_seeds, plan
+from hms_dist.grid.plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan
 from hms_dist.grid.recipe import LaunchConfig, Recipe
 
 
@@ -56,8 +56,8 @@ def planned(grid: Grid) -> list[PlannedRun]:
 
 
 def check(command: Grid) -> None:
-    """Raises UserError for recipes that train.py would refuse, and folders that hold other runs."""
-    planned(command)
+    """Raises UserError for recipes that train.py would refuse, and folders that hold runs of other options or data."""
+    check_finished(planned(command))
 
 
 def run(command: Grid) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hms_dist.claims import DEAD_AFTER_S, Taken, await_death
-from hms_dist.grid.plan import PlannedRun, check_data
+from hms_dist.grid.plan import PlannedRun, check_data, check_finished
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.processes import launched
 from hms_dist.run import LOG
@@ -25,8 +25,10 @@ def await_free(folder: Path) -> None:
 def run_all(runs: Sequence[PlannedRun], launch: LaunchConfig) -> list[str]:
     """Run one after another what is not finished; for each that did not finish, its folder and what it says.
 
-    A failed run does not keep the next ones from running. Raises UserError as `check_data`, Stopped as `launched`.
+    A failed run does not keep the next ones from running. Raises UserError as `check_data` and `check_finished`,
+    Stopped as `launched`.
     """
+    check_finished(runs)
     check_data(runs)
     failed = []
     for number, run in enumerate(runs):

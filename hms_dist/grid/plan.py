@@ -15,7 +15,7 @@ from hms_dist.run import check_seed
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import STATUS_NAME, is_finished
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stages import check_folders, check_networks, open_stages
+from hms_dist.train.stages import check_folders, check_networks, check_products, open_stages
 
 PLACES = ("recipe", "seed", "fold")
 """What the pattern of run folders may name."""
@@ -102,6 +102,13 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
         check_networks(config)
         for stage in open_stages(config):
             open_run_data(stage).close()
+
+
+def check_finished(runs: Sequence[PlannedRun]) -> None:
+    """Raises UserError for a finished run whose shards or labels have changed: it would be passed over as done."""
+    for run in runs:
+        if run.finished:
+            check_products(load(TrainConfig, run.words, prog="train.py"))
 
 
 def _every(folds: Folds, num_folds: int) -> Sequence[Fold]:

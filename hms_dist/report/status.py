@@ -15,6 +15,7 @@ from typing import Any
 from hms_dist.claims import age_s, is_held, job_of, read_owner
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
+from hms_dist.run import LOG
 from hms_dist.train.folder.owner import CLAIM_NAME
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
@@ -28,6 +29,8 @@ from hms_dist.train.folder.record import (
 
 DEAD = "DEAD"
 """Said to be running, but its claim is gone or its heart has stopped."""
+DAMAGED = "DAMAGED"
+"""Its configuration cannot be read, so it could not go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class RunState:
     run: str
     """Its folder."""
     state: str
-    """starting, running, stopped, interrupted, finished, refused, failed, or DEAD."""
+    """starting, running, stopped, interrupted, finished, refused, failed, DEAD or DAMAGED."""
     stage: str
     """The stage that it has come to; empty for a run without stages. Epochs, steps and KL are this stage's."""
     epoch: int | None
@@ -63,7 +66,7 @@ class RunState:
     job: str
     """Slurm id, the attempt behind a dot: 17_3.1; empty outside of a batch job."""
     message: str
-    """How it ended, in its own words."""
+    """How it ended, in its own words; of a damaged run, what is wrong with which file."""
 
 
 def run(command: Status) -> None:
@@ -75,6 +78,9 @@ def run(command: Status) -> None:
         sys.stdout.write("".join(json.dumps(asdict(state)) + "\n" for state in states))
         return
     sys.stdout.write(table(states, command.runs))
+    for state in states:
+        if state.state == DAMAGED:
+            LOG.warning("%s", state.message)
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -87,9 +93,15 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def look(folder: Path) -> RunState:
-    """What a run folder tells."""
+    """What a run folder tells; one that is damaged does not hide the others."""
     status, variables = _json(folder / STATUS_NAME), _json(folder / ENVIRONMENT_NAME).get("slurm", {})
-    at, stage = _stage_of(folder)
+    at, stage, damage = folder, "", ""
+    epochs: int | None = None
+    try:
+        at, stage = _stage_of(folder)
+        epochs = _epochs(at / CONFIG_NAME)
+    except UserError as error:
+        damage = str(error)
     lines = read_metrics(at)
     last: dict[str, Any] = lines[-1] if lines else {}
     owner = read_owner(folder / CLAIM_NAME)
@@ -98,15 +110,15 @@ def look(folder: Path) -> RunState:
     job, attempt = (owner.job, owner.attempt) if owner else (job_of(variables), variables.get("SLURM_RESTART_COUNT", 0))
     return RunState(
         run=str(folder),
-        state=_state(status.get("state"), is_held=is_held(folder / CLAIM_NAME)),
+        state=DAMAGED if damage else _state(status.get("state"), is_held=is_held(folder / CLAIM_NAME)),
         stage=stage,
         epoch=last["epoch"] + 1 if last else None,
-        epochs=read_yaml(at / CONFIG_NAME).get("epochs") if (at / CONFIG_NAME).is_file() else None,
+        epochs=epochs,
         step=last.get("step"),
         best_kl=min((line["val_kl"] for line in lines if "val_kl" in line), default=None),
         silent_s=round(max(min(ages), 0.0), 1) if ages else None,
         job=f"{job}.{attempt}" if job else "",
-        message=status.get("message") or "",
+        message=damage or status.get("message") or "",
     )
 
 
@@ -118,7 +130,7 @@ def table(states: Sequence[RunState], above: Path) -> str:
             [
                 os.path.relpath(state.run, above),
                 state.state,
-                "-" if state.epoch is None else f"{state.epoch}/{state.epochs}",
+                "-" if state.epoch is None else f"{state.epoch}/{state.epochs or '?'}",
                 "-" if state.step is None else str(state.step),
                 "-" if state.best_kl is None else f"{state.best_kl:.4f}",
                 _ago(state.silent_s),
@@ -133,15 +145,31 @@ def table(states: Sequence[RunState], above: Path) -> str:
 
 
 def _stage_of(folder: Path) -> tuple[Path, str]:
-    """The folder and the name of the stage that a run has come to; its own folder and no name without stages."""
+    """The folder and the name of the stage that a run has come to; its own folder and no name without stages.
+
+    Raises UserError if its list of stages cannot be read.
+    """
     path = folder / STAGES_CONFIG_NAME
     if not path.is_file():
         return folder, ""
-    *earlier, last = [stage["name"] for stage in read_yaml(path)["stages"]]
+    try:
+        *earlier, last = [stage["name"] for stage in read_yaml(path)["stages"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected a run with stages; the file is damaged") from error
     folders = {name: folder / STAGES / name for name in earlier} | {last: folder}
     begun = [name for name, out in folders.items() if (out / CONFIG_NAME).is_file()]
     name = begun[-1] if begun else next(iter(folders))
     return folders[name], name
+
+
+def _epochs(path: Path) -> int | None:
+    """Epochs of a run's configuration; None if there is none yet. Raises UserError if it cannot be read."""
+    if not path.is_file():
+        return None
+    found = read_yaml(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected options, found {found!r}; the file is damaged")
+    return found.get("epochs")
 
 
 def _state(said: str | None, *, is_held: bool) -> str:

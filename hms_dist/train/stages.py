@@ -4,15 +4,22 @@ Each stage is a run with a folder of its own, RUN/stages/<name>/; the last one i
 (predict, score, report) need not know of stages. They share the launch, the process group and the claim.
 """
 
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from hms_dist.errors import UserError
 from hms_dist.model.build import check_name, check_weights
-from hms_dist.train.folder.checkpoint import product_file
+from hms_dist.shards.index import read_manifest
+from hms_dist.train.data.run_data import open_run_data
+from hms_dist.train.folder.checkpoint import product_file, read_meta
 from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished
 from hms_dist.train.folder.run_folder import BEST, FINAL, check_folder, holds_another
+from hms_dist.train.folder.whole_folder import present
 from hms_dist.train.learn.network import check_norms
 from hms_dist.train.ranks.world import launched_ranks
 from hms_dist.train.settings import TrainConfig
@@ -58,6 +65,36 @@ def check_folders(config: TrainConfig) -> None:
     begun = {path.parent for path in (config.out / STAGES).glob(f"*/{CONFIG_NAME}")}
     if begun - {run.out for run in runs}:
         raise holds_another(config.out, [STAGES])
+
+
+def check_products(config: TrainConfig) -> None:
+    """Compare what a finished run was trained on, in every stage, with what is there now, as a resume would.
+
+    Raises UserError for other shards, and for other tables of labels. What is gone cannot be compared.
+    """
+    for run in stage_runs(config):
+        product = present(run.out / FINAL)
+        changed = "" if product is None or run.other_shards else _changed(run, read_meta(product))
+        if changed:
+            raise UserError(
+                f"{config.out}: finished, but {changed} changed since; remove that folder to train it again, choose "
+                "another --out, or keep it with other_shards: true"
+            )
+
+
+def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
+    """What is not any more what a run was trained on, by what was noted beside its weights; empty if nothing."""
+    try:
+        fingerprint = read_manifest(run.shards).fingerprint
+    except UserError:
+        return ""
+    if trained["shards"] != fingerprint:
+        return run.shards
+    tables = [*run.filters.predictions, *([] if run.overlay is None else [run.overlay.file])]
+    if not tables or not all(table.exists() for table in tables):
+        return ""
+    with closing(open_run_data(run)) as data:
+        return "" if trained["labels"] == data.labels.digest else " or ".join(map(str, tables))
 
 
 def check_networks(config: TrainConfig) -> None:

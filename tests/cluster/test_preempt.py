@@ -16,17 +16,18 @@ ENDS_WHEN_ASKED = "while [[ ! -e asked ]]; do sleep 0.05; done; exit 1"
 def job(tmp_path):
     """Start a script of ours around a payload; `scontrol` writes its words down and knows `restarts`.
 
-    `away`: times that the scheduler does not answer at first.
+    `away`: times that the scheduler does not answer at first. `takes_back`: whether it requeues.
     """
     tools = tmp_path / "bin"
     tools.mkdir()
 
-    def start(payload, *, restarts=0, limit=3, state="RUNNING", away=0, **variables):
+    def start(payload, *, restarts=0, limit=3, state="RUNNING", away=0, takes_back=True, **variables):
         fake = tools / "scontrol"
         answer = f"JobId=77 JobState={state} Reason=None Requeue=1 Restarts={restarts} BatchFlag=1"
         fake.write_text(
             f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\n'
             f'[ $(wc -l < {tmp_path}/scontrol.log) -gt {away} ] || exit 1\necho "{answer}"\n'
+            f"[ $1 != requeue ] || {str(takes_back).lower()}\n"
         )
         fake.chmod(0o755)
         text = f"""set -euo pipefail
@@ -81,6 +82,17 @@ def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(job, tmp_path):
     text, _ = process.communicate(timeout=30)
     assert process.returncode == 0, text
     assert calls(tmp_path) == ["--oneliner show job 77", "--oneliner show job 77", "requeue 77"]
+
+
+def test_a_site_that_requeues_no_job_is_told_of(job, tmp_path):
+    (tmp_path / "bin/sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
+    (tmp_path / "bin/sleep").chmod(0o755)
+    process = job(ENDS_WHEN_ASKED, takes_back=False)
+    send(process, signal.SIGUSR1, tmp_path)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert text.endswith("77: the scheduler does not take it back; submit it again, it goes on from here\n")
+    assert calls(tmp_path)[1:] == ["requeue 77"] * 5
 
 
 def test_a_task_of_an_array_requeues_itself_alone(job, tmp_path):

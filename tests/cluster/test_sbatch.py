@@ -1,5 +1,6 @@
 """The job scripts: what is checked in is what is printed, and what is printed says what the configuration says."""
 
+import os
 import re
 import subprocess
 
@@ -100,6 +101,25 @@ def test_training_is_submitted_from_the_checkout(tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (2, "submit from the folder of train.py\n")
+
+
+def test_a_script_that_a_shell_was_given_says_how_to_submit_it(tmp_path):
+    done = subprocess.run(
+        ["bash", "-s", "SHARDS"], input=script(Sbatch(job="finish", setup=("exit 9",))), cwd=tmp_path,
+        capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    expected = "this is a job of Slurm, not a script to call; submit it: sbatch slurm/finish.sbatch ...\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_a_task_beyond_the_runs_is_refused(tmp_path):
+    (tmp_path / "train.py").touch()
+    text = script(Sbatch(job="seeds", setup=(), seeds=SeedsJob(seeds=(3, 4), folds=(0, 1))))
+    done = subprocess.run(
+        ["bash", "-s", "SHARDS", "RUNS"], input=text, cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "4"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "--array: 2 seeds and 2 folds are tasks 0 to 3, found 4\n")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ LEFT = "render render 0,2 -\nfinish finish - render\ntrain seeds 0,1 render,fini
 def submit(tmp_path):
     """Run the script where hms-dist prints `left`; its output, and of each call of sbatch its words and its script.
 
-    `queued`: what squeue prints of the jobs that it is asked for. `refused`: the step that sbatch does not take.
+    `queued`: what squeue prints of all jobs; None: nothing, the scheduler is away. `refused`: the step that sbatch does
+    not take.
     """
 
     def call(left, *words, queued="", refused="none"):
@@ -33,7 +34,9 @@ def submit(tmp_path):
             'for word; do echo "$word"; done > words$n\ncat > script$n\n'
             f'grep -qx {refused} words$n && exit 1\necho "$((n + 70));there"\n'
         )
-        (tools / "squeue").write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/looked\nprintf "{queued}"\n')
+        (tools / "squeue").write_text(
+            f'#!/bin/sh\nprintf "{queued}"\n' if queued is not None else "#!/bin/sh\nexit 1\n"
+        )
         for path in tools.iterdir():
             path.chmod(0o755)
         done = subprocess.run(
@@ -59,7 +62,8 @@ def test_every_step_waits_for_the_open_steps_before_it(submit, tmp_path):
     )
     assert {"--array=0,2", "--job-name=hms-render", "--partition=q", "--cpus-per-task=3", "--qos=long"} <= set(render)
     assert not [word for word in render if word.startswith(("--dependency", "--gpus"))]
-    assert {"--dependency=afterok:70", "--partition=p", "--kill-on-invalid-dep=yes", "--account=eeg"} <= set(finish)
+    assert {"--dependency=afterok:70", "--partition=p", "--account=eeg"} <= set(finish)
+    assert all("--kill-on-invalid-dep=yes" in words for words in (render, finish, train))
     assert not [word for word in finish if word.startswith("--array")]
     assert {"--dependency=afterok:70:71", "--gpus-per-node=2", "--time=08:00:00", "--exclusive"} <= set(train)
     chain = ["--config", "c.yaml", "--data", "my data", "--out", "out", "--lists={seed: [1]}"]
@@ -86,21 +90,45 @@ def test_a_chain_that_is_done_is_not_submitted(submit):
     assert (done.returncode, done.stdout, calls) == (0, "every step is done\n", [])
 
 
-def test_a_chain_in_the_queue_is_not_submitted_again(submit, tmp_path):
+def test_a_chain_in_the_queue_is_not_submitted_again(submit):
     submit(LEFT, "c.yaml", "D", "O")
-    done, calls = submit(LEFT, "c.yaml", "D", "O", queued="72\\n71\\n72\\n")
+    done, calls = submit(LEFT, "c.yaml", "D", "O", queued="72\\n71\\n9\\n72\\n170\\n")
     assert done.returncode == 2
     assert done.stderr == "jobs of this chain are in the queue still; wait for them or scancel them: 71 72\n"
-    assert "--jobs=70,71,72" in (tmp_path / "looked").read_text()
     assert len(calls) == 3
-    done, calls = submit(LEFT, "c.yaml", "D", "O")
+    done, calls = submit(LEFT, "c.yaml", "D", "O", queued="9\\n170\\n")
     assert (done.returncode, len(calls)) == (0, 6)
+
+
+def test_a_scheduler_that_is_away_leaves_what_is_known_of_the_queue(submit, tmp_path):
+    submit(LEFT, "c.yaml", "D", "O")
+    done, calls = submit(LEFT, "c.yaml", "D", "O", queued=None)
+    assert (done.returncode, len(calls)) == (1, 3)
+    assert done.stderr == "squeue does not answer, so jobs of this chain may be in the queue still; try again later\n"
+    assert (tmp_path / "O/steps/jobs").read_text().split() == ["70", "71", "72"]
+
+
+def test_who_comes_while_somebody_submits_the_chain_is_refused(submit, tmp_path):
+    """Two that submit at once, or an impatient user's second try."""
+    lock = tmp_path / "O/steps/submitting"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    done, calls = submit(LEFT, "c.yaml", "D", "O")
+    assert (done.returncode, calls) == (2, [])
+    assert done.stderr == (
+        "O/steps/submitting: somebody is submitting this chain; wait for that, or remove this file if nobody is\n"
+    )
+    lock.unlink()
+    assert submit(LEFT, "c.yaml", "D", "O")[0].returncode == 0
+    assert not lock.exists()
 
 
 def test_a_step_that_sbatch_refuses_ends_the_submission(submit):
     done, calls = submit(LEFT, "c.yaml", "D", "O", refused="finish")
     assert (done.returncode, len(calls)) == (1, 2)
-    assert done.stderr == ("step finish was refused by sbatch; mend that, and first scancel what waits for it: 70\n")
+    assert done.stderr == (
+        "step finish was refused by sbatch; mend that, scancel what was submitted before it (70), and run this again\n"
+    )
 
 
 def test_too_few_words_and_another_folder_are_refused(submit, tmp_path):

@@ -7,17 +7,24 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
+import numpy as np
 import pytest
 
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import JobError, UserError
-from hms_dist.grid.grid import Grid, planned, ranges, run
+from hms_dist.files import write_json
+from hms_dist.grid.grid import Grid, check, planned, ranges, run
 from hms_dist.grid.plan import check_seeds
 from hms_dist.grid.recipe import Recipe
+from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.shards.index import open_set
+from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import is_finished, read_metrics
 from hms_dist.train.folder.run_folder import read_config
+from hms_dist.train.settings import TrainConfig
 
 RECIPE = {"name": "a", "configs": ["configs/train/seed_001.yaml", "configs/train/small.yaml"]}
 
@@ -115,6 +122,57 @@ def test_options_become_words():
     recipe = Recipe(name="a", configs=("x.yaml",), options={"model.name": "b", "epochs": 2, "optim.betas": [0.9, 0.99]})
     expected = ["--config", "x.yaml", "--model.name=b", "--epochs=2", "--optim.betas=[0.9, 0.99]"]
     assert recipe.words == expected
+
+
+@pytest.fixture
+def finished(shard_set, tmp_path):
+    """A grid of one run that learns from a table, and has finished; its options and the table's path."""
+    index = open_set(shard_set)[1]
+    table = tmp_path / "labels.parquet"
+    write_predictions(table, prediction_table(index.frame, None, index.targets))
+    options = {"overlay.file": str(table), "overlay.made_by_models": False}
+    recipe = {"name": "a", "configs": ["configs/train/demo.yaml", "configs/train/small.yaml"], "options": options}
+    words = [
+        "--shards",
+        str(shard_set),
+        "--out",
+        f"{tmp_path}/run",
+        "--recipes",
+        json.dumps([recipe]),
+        "--folds",
+        "[0]",
+    ]
+    (one,) = planned(load(Grid, words))
+    with closing(open_run_data(load(TrainConfig, one.words))) as data:
+        noted = {"shards": data.shards.manifest.fingerprint, "labels": data.labels.digest}
+    (one.out / "final").mkdir(parents=True)
+    write_json(one.out / "final/meta.json", noted)
+    write_json(one.out / "status.json", {"state": "finished"})
+    return words, table
+
+
+def test_a_finished_run_is_passed_over_while_its_data_is_what_it_was(finished, shard_set, tmp_path):
+    words, table = finished
+    command = load(Grid, words)
+    check(command)
+    run(command)
+    index = open_set(shard_set)[1]
+    write_predictions(table, prediction_table(index.frame, None, np.full((len(index), 6), 1 / 6)))
+    changed = f"{tmp_path}/run: finished, but {table} changed since; remove that folder to train it again"
+    for verb in (check, run):
+        with pytest.raises(UserError, match=changed):
+            verb(command)
+    table.unlink()
+    run(command)
+
+
+def test_a_finished_run_on_other_shards_is_refused(finished, shard_set, tmp_path):
+    words, _ = finished
+    meta = tmp_path / "run/final/meta.json"
+    write_json(meta, {**json.loads(meta.read_text()), "shards": "those of last week"})
+    with pytest.raises(UserError, match=f"{tmp_path}/run: finished, but {shard_set} changed since"):
+        run(load(Grid, words))
+    run(load(Grid, [word.replace('"overlay.file"', '"other_shards": true, "overlay.file"') for word in words]))
 
 
 @pytest.mark.slow

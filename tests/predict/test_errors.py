@@ -85,6 +85,14 @@ class Desk:
         out = f"{self.folder}/{{seed}}/{{fold}}"
         return self.verb("grid", "--recipes", recipes, "--shards", self.shards, "--out", out, *words)
 
+    def finished_elsewhere(self):
+        """A grid whose first run says that it is finished, and that it was trained on other shards."""
+        run = self.folder / "0/0"
+        (run / "final").mkdir(parents=True)
+        (run / "final/meta.json").write_text('{"shards": "others"}')
+        (run / "status.json").write_text('{"state": "finished"}')
+        return self.grid("--folds", "[0]")
+
     def ablation(self, *words):
         given = ["--shards", self.shards, "--out", self.folder, "--configs", self.small_file, "--models", "[a]"]
         return self.verb("ablation", *given, *words)
@@ -166,6 +174,7 @@ MISTAKES = {
     "a training program that is not there": lambda d: d.grid("--launch.program", "nowhere.py"),
     "a launcher that is not there": lambda d: d.grid("--launch.words", "[nowhere]"),
     "a grid of an unknown model": lambda d: d.grid(options='{"model.name": "efficientnet_x9"}'),
+    "a grid over a run that finished on other data": lambda d: d.finished_elsewhere(),
     "what an ablation compares, as an option": lambda d: d.ablation("--canvases", "a", "--options", "{canvas: b}"),
     "two canvases of one name": lambda d: d.ablation("--canvases", "x/a.yaml", "y/a.yaml"),
     "a search for an unknown option": lambda d: d.search({"sets": "optim.lrate", "low": 0.1, "high": 1}),

@@ -10,7 +10,7 @@ import pytest
 
 from hms_dist.claims import DEAD_AFTER_S, claim
 from hms_dist.cli import main
-from hms_dist.report.status import DEAD, Status, find_runs, look, run
+from hms_dist.report.status import DAMAGED, DEAD, Status, find_runs, look, run
 from hms_dist.train.folder.owner import CLAIM_NAME
 
 
@@ -132,6 +132,31 @@ def test_json_has_a_line_a_run(make, tmp_path, capsys):
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert (first["best_kl"], first["run"]) == (0.4, str(tmp_path / "runs/a"))
     assert (second["state"], second["message"], second["step"]) == ("failed", "the loss is nan", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", "", "config.yaml: expected options, found None; the file is damaged"),
+        ("config.yaml", "\0\0\0", "config.yaml: not valid YAML"),
+        ("stages.yaml", "", "stages.yaml: expected a run with stages; the file is damaged"),
+        ("stages.yaml", "stages: []", "stages.yaml: expected a run with stages; the file is damaged"),
+        ("status.json", '{"sta', None),
+        ("environment.json", "", None),
+        ("metrics.jsonl", '{"epoch": 0, "step": 5, "loss": 1.0}\n\0\0\0', None),
+        ("metrics.jsonl", "5\n", None),
+        (".claim", "", None),
+    ],
+)
+def test_a_damaged_run_does_not_hide_the_others(make, tmp_path, capsys, name, content, message):
+    (make("a", "failed", STEPS) / name).write_text(content)
+    make("b", "finished", STEPS)
+    assert main(["status", str(tmp_path / "runs")]) == 0
+    said = capsys.readouterr()
+    damaged, whole = (line.split() for line in said.out.splitlines()[1:3])
+    assert whole[:2] == ["b", "finished"]
+    assert (damaged[1] == DAMAGED) == (message is not None)
+    assert (message or "") in said.err
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

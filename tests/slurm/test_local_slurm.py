@@ -71,3 +71,10 @@ def test_a_wrong_word_gets_the_usage():
         2,
         "local_slurm.sh: usage: scripts/local_slurm.sh start|stop [FOLDER]\n",
     )
+
+
+def test_a_folder_that_slurm_cannot_take_is_refused(tmp_path):
+    done = subprocess.run([SCRIPT, "start", tmp_path / "my slurm"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"local_slurm.sh: '{tmp_path}/my slurm': Slurm takes no folder with spaces; choose another\n"
+    assert not list(tmp_path.iterdir())

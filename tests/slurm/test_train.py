@@ -70,12 +70,11 @@ def alone(repository, small_file, shard_set, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_nodes(cluster, small_file, shard_set, tmp_path_factory):
-    """An undisturbed run on two nodes, in float64."""
+    """An undisturbed run on two nodes, in float64; submitted without the user's environment, as some sites ask."""
     cluster.start()
     folder = tmp_path_factory.mktemp("two_nodes")
-    job = cluster.submit(
-        "train", folder / "logs", shard_set, folder / "run", "--config", small_file, "--precision", "float64"
-    )
+    words = (shard_set, folder / "run", "--config", small_file, "--precision", "float64")
+    job = cluster.submit("train", folder / "logs", *words, sbatch=("--export=NONE",))
     cluster.end(job, folder / "logs")
     return folder / "run"
 

@@ -9,6 +9,7 @@ Every folder appears whole (`train.folder.whole_folder`). Nothing is unpickled: 
 `torch.load(weights_only=True)`.
 """
 
+import io
 import json
 import logging
 import pickle
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hms_dist.errors import UserError, first_line
@@ -107,7 +108,9 @@ def save_checkpoint(
         scales = None if scaler is None else scaler.state_dict()
         updates = None if ema is None else ema.num_updates
         saved = {"optimizer": optimizer.state_dict(), _SCALER_KEY: scales, _UPDATES_KEY: updates}
-        torch.save(saved, temporary / OPTIMIZER_NAME)
+        content = io.BytesIO()
+        torch.save(saved, content)
+        (temporary / OPTIMIZER_NAME).write_bytes(content.getbuffer())
         write_json(temporary / STATE_NAME, dict(state))
     with atomic(folder / LATEST_NAME, "w") as file:
         file.write(f"{target.name}\n")
@@ -191,9 +194,10 @@ def product_name(*, averaged: bool) -> str:
 
 
 def _save_tensors(folder: Path, model: nn.Module, ema: Ema | None) -> None:
-    save_file(_on_cpu(model.state_dict()), folder / MODEL_NAME)
+    """Written by Python: a full disk or quota is an OSError then, which ends in one line, not an error of a library."""
+    (folder / MODEL_NAME).write_bytes(safetensors.torch.save(_on_cpu(model.state_dict())))
     if ema is not None:
-        save_file(_on_cpu(ema.tensors), folder / EMA_NAME)
+        (folder / EMA_NAME).write_bytes(safetensors.torch.save(_on_cpu(ema.tensors)))
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -159,13 +159,16 @@ class MetricsLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    """Lines of a run's metrics.jsonl up to the first that is none: a last line cut short by a kill is left out."""
     path = folder / METRICS_NAME
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    found = []
+    found: list[dict[str, Any]] = []
     for line in lines:
         try:
-            found.append(json.loads(line))
+            values = json.loads(line)
         except ValueError:
             break
+        if not isinstance(values, dict):
+            break
+        found.append(values)
     return found

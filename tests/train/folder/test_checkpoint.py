@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import resource
 import shutil
 import signal
 import subprocess
@@ -197,6 +198,24 @@ def test_a_failure_while_writing_leaves_the_one_before(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         save_checkpoint(tmp_path, 5, model=model, optimizer=optimizer, state={"loss": float("nan")})
     assert names(tmp_path) == ["latest", "step-00000004"]
+
+
+@pytest.mark.parametrize("limit", [20_000, 300_000])
+def test_what_the_disk_refuses_is_told_as_the_disks_word(tmp_path: Path, limit: int) -> None:
+    """A full disk is an OSError, which ends in one line; here a limit of file sizes, that of the weights or of the
+    optimiser."""
+    model = nn.Linear(400, 100)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 400)).sum().backward()
+    optimizer.step()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_checkpoint(tmp_path, 1, model=model, optimizer=optimizer, state={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.glob("step-*"))
 
 
 def test_a_kill_before_latest_moved_goes_on_from_where_it_points(tmp_path: Path) -> None:
