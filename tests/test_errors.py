@@ -136,6 +136,7 @@ simple(
     lambda d: d.render("--config", d.write("bad.yaml", "panels: {a: {class_path: Scalp}}\n")),
 )
 simple("a configuration file that is not there", lambda d: d.render("--config", "no/such.yaml"))
+simple("another file in place of a configuration", lambda d: d.render("--config", d.write("a.csv", "key,fold\n1,2\n")))
 simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))
 simple("a fold out of range", lambda d: d.train("--fold", "3"))
 simple("a batch that groups do not fill", lambda d: d.train("--global_batch", "5"))
