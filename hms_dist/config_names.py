@@ -36,7 +36,7 @@ def check_words(cls: type, argv: Sequence[str]) -> None:
     for option, value in _options(argv):
         if option in _PARSERS_OWN:
             if option == "config" and value is not None:
-                check_names(read_yaml(Path(value)), cls, value)
+                _check_file(cls, value)
             continue
         target = _descend(cls, option.split("."), f"--{option}")
         if value is not None:
@@ -78,6 +78,16 @@ def check_names(node: Any, target: Any, where: str) -> None:
             check_names(item, hints[name], _join(where, str(name)))
     else:
         _check_items(node, target, where)
+
+
+def _check_file(cls: type, path: str) -> None:
+    content = read_yaml(Path(path))
+    if content is not None and not isinstance(content, Mapping):
+        found = " ".join(str(content).split())[:40]
+        raise UserError(
+            f"{path}: expected options, a line each like 'name: value', found '{found}'; is it another file?"
+        )
+    check_names(content, cls, path)
 
 
 def _groups(argv: Sequence[str]) -> list[list[str]]:

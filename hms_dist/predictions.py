@@ -52,12 +52,17 @@ def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
     rows an EEG. Raises UserError."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
+    check_place(path)
+    if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
+        raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before any work, a file that could not be written: no folder for it, or a folder of its name."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder; choose another --out")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder; make it, or choose another --out")
-    if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
-        raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
 
 
 def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
@@ -86,7 +91,10 @@ def read_predictions(path: Path) -> pd.DataFrame:
     """
     ids = ["eeg_id"] if path.suffix == ".csv" else list(ID_FIELDS)
     columns = VOTE_COLUMNS if path.suffix == ".csv" else CLASSES
-    table = read_table(path, [*ids, *columns]).rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
+    table = read_table(path, [*ids, *columns])
+    if path.suffix == ".csv":  # what a submission calls votes are its probabilities; other tables may hold votes beside
+        table = table.drop(columns=list(CLASSES), errors="ignore")
+        table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
     for name in ids:
         if name != "key":
             _check_whole(path, table[name], null=name == "fold")
@@ -94,6 +102,25 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if twice.any():
         raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
     return table
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """The simulator's truth.parquet: eeg_id, eeg_sub_id and the distribution of each row.
+
+    Raises UserError for a missing file or column, a row twice, and for a table of predictions, which would pass for
+    the truth.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
+    keys = ["eeg_id", "eeg_sub_id"]
+    table = read_table(path, [*keys, *CLASSES])
+    if "fold" in table:
+        raise UserError(f"{path}: is a table of predictions; expected the truth.parquet of simulated data")
+    twice = np.flatnonzero(table.duplicated(keys).to_numpy())
+    if twice.size:
+        key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in keys)
+        raise UserError(f"{path}: {key} stands twice; expected once; take the file that hms-dist simulate wrote")
+    return table[[*keys, *CLASSES]]
 
 
 def _check_whole(path: Path, column: "pd.Series[int]", *, null: bool) -> None:

@@ -79,12 +79,13 @@ class Desk:
         self.shards = Path(shutil.copytree(self.shards, self.folder / "copy"))
         return self.shards
 
-    def predictions(self, change):
+    def predictions(self, change, *words):
         frame = read_index(self.shards / "index.parquet").frame[["key", "eeg_id", "eeg_sub_id"]].head(5).copy()
         frame["fold"] = 0
         frame[list(CLASSES)] = 1 / 6
         change(frame).to_parquet(self.folder / "p.parquet")
-        return main(["score", "--predictions", str(self.folder / "p.parquet"), "--labels", str(self.shards)])
+        given = ["--predictions", str(self.folder / "p.parquet"), "--labels", str(self.shards)]
+        return main(["score", *given, *map(str, words)])
 
 
 MISTAKES = {}
@@ -135,6 +136,7 @@ simple(
     lambda d: d.render("--config", d.write("bad.yaml", "panels: {a: {class_path: Scalp}}\n")),
 )
 simple("a configuration file that is not there", lambda d: d.render("--config", "no/such.yaml"))
+simple("another file in place of a configuration", lambda d: d.render("--config", d.write("a.csv", "key,fold\n1,2\n")))
 simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))
 simple("a fold out of range", lambda d: d.train("--fold", "3"))
 simple("a batch that groups do not fill", lambda d: d.train("--global_batch", "5"))
@@ -142,6 +144,7 @@ simple("no rows left after a filter", lambda d: d.train("--selection.min_votes",
 simple("fewer rows than one step needs", lambda d: d.train("--global_batch", "1000"))
 simple("more folds than patients", lambda d: d.train("--num_folds", "10"))
 simple("a shard set that is not there", lambda d: d.train("--shards", str(d.folder / "nowhere")))
+simple("a label table in place of a shard set", lambda d: d.train("--shards", str(d.data / "train.csv")))
 simple(
     "a shard set that is not finished",
     lambda d: (d.copy_of_shards() / "manifest.json").unlink() or d.train(),
@@ -161,10 +164,19 @@ simple(
 )
 simple("predictions that do not sum to one", lambda d: d.predictions(lambda f: f.assign(lpd=0.5)))
 simple("predictions of rows without labels", lambda d: d.predictions(lambda f: f.assign(eeg_id=[1, *f["eeg_id"][1:]])))
+simple("scores over what they score", lambda d: d.predictions(lambda f: f, "--out", d.folder / "p.parquet"))
+simple("scores into no folder", lambda d: d.predictions(lambda f: f, "--out", d.folder / "no/score.json"))
 simple(
     "predicting without a run",
     lambda d: main(["predict", "--run", str(d.folder), "--shards", str(d.shards), "--out", str(d.folder / "p.csv")]),
 )
+
+
+@mistake("a truth with a row twice")
+def _truth(desk):
+    frame = read_index(desk.shards / "index.parquet").frame[["eeg_id", "eeg_sub_id"]].iloc[[0, 1, 0]]
+    frame.assign(**dict.fromkeys(CLASSES, 1 / 6)).to_parquet(desk.folder / "t.parquet")
+    return desk.predictions(lambda f: f, "--truth", desk.folder / "t.parquet")
 
 
 @mistake("more ranks than groups")

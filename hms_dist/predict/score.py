@@ -12,7 +12,7 @@ from hms_dist.errors import UserError
 from hms_dist.files import write_json
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
 from hms_dist.metrics import bootstrap_interval, row_kl, score, strata
-from hms_dist.predictions import read_predictions, read_table
+from hms_dist.predictions import check_no_input, check_place, read_predictions, read_truth
 from hms_dist.run import check_seed
 from hms_dist.shards.index import open_set
 
@@ -52,8 +52,10 @@ def run(command: Score) -> None:
     """The verb `score`."""
     if command.out is None:
         print(json.dumps(scored(command), indent=1))
-    else:
-        write_json(command.out, scored(command))
+        return
+    check_place(command.out)
+    check_no_input(command.out, [command.predictions, command.labels, *([command.truth] if command.truth else [])])
+    write_json(command.out, scored(command))
 
 
 def scored(command: Score) -> dict[str, object]:
@@ -63,7 +65,8 @@ def scored(command: Score) -> dict[str, object]:
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
     if keys == ["eeg_id"] and labels["eeg_id"].duplicated().any():
         raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
-    joined = _join(predictions, labels, keys, command.labels)
+    said = [*keys, *CLASSES, *(["fold"] if "fold" in predictions else [])]  # votes of a table's own do not count
+    joined = _join(predictions[said], labels, keys, command.labels)
     votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
     truth = None if command.truth is None else _truth(command.truth, joined)
     targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
@@ -106,11 +109,6 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path)
 
 
 def _truth(path: Path, joined: pd.DataFrame) -> NDArray[np.float64]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
-    table = read_table(path, ["eeg_id", "eeg_sub_id", *CLASSES])
-    if "fold" in table:
-        raise UserError(f"{path}: is a table of predictions; expected the truth.parquet of simulated data")
-    truth = table.rename(columns={name: f"true_{name}" for name in CLASSES})
+    truth = read_truth(path).rename(columns={name: f"true_{name}" for name in CLASSES})
     keys = ["eeg_id", "eeg_sub_id"]
     return _join(joined[keys], truth, keys, path)[[f"true_{name}" for name in CLASSES]].to_numpy(np.float64)

@@ -73,6 +73,7 @@ def fit(command: Stack, labelled: Labelled) -> str:
     anything but an older fit, whose place the new one takes.
     """
     _check_place(command.out)
+    check_no_input(command.out / PREDICTIONS_NAME, command.predictions)  # the fit's own table takes that name
     if len(labelled.folds) < 3:
         raise UserError(
             "--predictions: stacking needs 3 folds (to train on, to stop by, to predict), found "

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hms_dist.errors import UserError
 from hms_dist.files import atomic
+from hms_dist.predictions import check_place
 from hms_dist.report.page_gallery import check_gallery, gallery_section
 from hms_dist.report.page_html import page, paragraph
 from hms_dist.report.page_quality import (
@@ -16,7 +16,7 @@ from hms_dist.report.page_quality import (
     strata_section,
 )
 from hms_dist.report.page_runs import RunFacts, read_runs, short_names
-from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, read_truth
+from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, truth_of
 from hms_dist.report.page_training import curve_section, run_section
 from hms_dist.run import LOG
 from hms_dist.shards.index import open_set
@@ -63,8 +63,7 @@ class Report:
 
 def run(command: Report) -> None:
     """The verb `report`. Raises UserError for folders that are no runs and tables that do not fit the shard set."""
-    if not command.out.parent.is_dir():
-        raise UserError(f"{command.out.parent}: no such folder; make it, or choose another --out")
+    check_place(command.out)
     if command.gallery and command.shards is not None:
         check_gallery()
     content = report_page(command)
@@ -96,7 +95,7 @@ def report_page(command: Report) -> str:
 
 def _labels(location: str, truth: Path | None) -> Labels:
     _, index = open_set(location)
-    return Labels(location=location, index=index, oracle=None if truth is None else read_truth(truth, index))
+    return Labels(location=location, index=index, oracle=None if truth is None else truth_of(truth, index))
 
 
 def _own_tables(runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
 from hms_dist.metrics import class_kl, consensus_confusion, kaggle_kl, row_kl, score
-from hms_dist.predictions import read_predictions, read_table
+from hms_dist.predictions import read_predictions, read_truth
 from hms_dist.provenance import read_sources
 from hms_dist.shards.index import Index, Rows
 
@@ -71,9 +71,12 @@ class ScoredTable:
         return consensus_confusion(self.truth, self.prediction)
 
 
-def read_truth(path: Path, index: Index) -> Floats:
-    """The simulator's distributions for the rows of `index` [samples, 6]. Raises UserError if a row is missing."""
-    table = read_table(path, ["eeg_id", "eeg_sub_id", *CLASSES])
+def truth_of(path: Path, index: Index) -> Floats:
+    """The simulator's distributions for the rows of `index` [samples, 6].
+
+    Raises UserError if a row is missing, and as `read_truth`.
+    """
+    table = read_truth(path)
     keys = table["eeg_id"].astype(str) + "-" + table["eeg_sub_id"].astype(str)
     places = pd.Index(keys).get_indexer(pd.Index(index.frame["key"].astype(str)))
     if (places < 0).any():

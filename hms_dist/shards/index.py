@@ -108,6 +108,8 @@ class Index:
     """The rows of a shard set, in the order of the shards."""
 
     frame: pd.DataFrame
+    name: str = "index"
+    """What messages call it: its file."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -121,7 +123,7 @@ class Index:
     def votes(self) -> NDArray[np.int64]:
         """Votes [samples, 6]. Raises UserError if the set is unlabelled."""
         if not self.labelled:
-            raise UserError("index: the rows have no votes (rendered from test.csv); this needs labelled rows")
+            raise UserError(f"{self.name}: the rows have no votes (rendered from test.csv); this needs labelled rows")
         return self.frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
 
     @cached_property
@@ -221,7 +223,7 @@ def _parsed_index(path: Path | str, content: bytes) -> Index:
     missing = [name for name, _ in (*SAMPLE_FIELDS, *FOLD_FIELDS) if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing; not an index of a shard set")
-    return Index(as_frame(table))
+    return Index(as_frame(table), str(path))
 
 
 def as_frame(table: pa.Table) -> pd.DataFrame:
@@ -238,6 +240,8 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
         unfinished = is_url(location) or Path(location).is_dir()
         state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
         raise UserError(f"{path}: no such file; {state}") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{location}: is a file, expected the folder of a shard set; check the path") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); run hms-dist verify") from error
     if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:

@@ -1,15 +1,21 @@
 """Seed 001's number, and tables of real runs against figures computed here."""
 
+import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from hms_dist.cli import main
+from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.grid.ablation import Ablation
+from hms_dist.grid.grid import planned
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, write_table
 from hms_dist.labels import CLASSES
@@ -51,6 +57,21 @@ def truth_of(shards, table):
     index = read_index(shards / "index.parquet")
     rows = [index.row_of(key) for key in table["key"]]
     return index.targets[rows], table[list(CLASSES)].to_numpy()
+
+
+def test_the_packaged_ablation_is_seven_combinations_of_two_models_and_three_folds(tmp_path):
+    """Every choice of one feature or more of the three, once a model and fold; at its own size too large to train."""
+    words = ["--config", "configs/grid/seed_001_ablation.yaml", "--shards", "s", "--out", str(tmp_path / "out")]
+    seen = []
+    for run in planned(load(Ablation, words).grid):
+        options = dict(word[2:].split("=", 1) for word in run.words if "=" in word)
+        placements = yaml.safe_load(Path(options["canvas"]).read_text())["placements"]
+        seen.append((options["model.name"], frozenset(place["panel"] for place in placements), run.fold))
+    features = ("kaggle_spectrogram", "eeg_spectrogram", "wavelet_statistics")
+    combinations = [frozenset(some) for number in (1, 2, 3) for some in itertools.combinations(features, number)]
+    expected = set(itertools.product(("tf_efficientnet_b0", "efficientnet_b4"), combinations, range(3)))
+    assert set(seen) == expected
+    assert len(seen) == len(expected) == 42
 
 
 @pytest.mark.slow

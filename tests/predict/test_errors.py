@@ -203,9 +203,7 @@ MISTAKES = {
     "an augmentation larger than the canvas": lambda d: d.augment("MotionBlur", size=[3, 255]),
     "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
     "predicting nothing": lambda d: d.predict(),
-    "predicting a folder without test.csv": lambda d: d.predict(
-        "--data", Path(d.write("train.csv", "")).parent
-    ),
+    "predicting a folder without test.csv": lambda d: d.predict("--data", Path(d.write("train.csv", "")).parent),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
     "predicting when the best weights are gone": lambda d: d.without_best(),
     "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
@@ -251,6 +249,8 @@ MISTAKES = {
     "a stack into a folder of something else": lambda d: d.stack(
         "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.folder
     ),
+    "a stack over one of its tables": lambda d: d.stack("--labels", d.shards, "--out", d.made("kept"),
+        "--predictions", d.out_of_fold("a").rename(d.folder / "kept/predictions.parquet")),
     "a stack over a file": lambda d: d.stack(
         "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.write("a.txt", "")
     ),

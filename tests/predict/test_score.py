@@ -90,6 +90,15 @@ def test_intervals_repeat_and_follow_seed_and_level(guessed, shard_set):
     assert interval(num_draws=0) is None
 
 
+def test_votes_and_patients_that_a_table_brings_do_not_count(guessed, shard_set, tmp_path):
+    """Teams keep predictions and labels in one table, shares of the votes and all."""
+    path, _ = guessed
+    table = pd.read_parquet(path).assign(patient_id=1, **dict.fromkeys(VOTE_COLUMNS, 1 / 6))
+    table.to_parquet(tmp_path / "beside.parquet")
+    one, other = (scored(Score(predictions=p, labels=shard_set)) for p in (path, tmp_path / "beside.parquet"))
+    assert one == other
+
+
 def test_one_patient_has_no_interval(guessed, shard_set, tmp_path):
     path, frame = guessed
     one = frame["patient_id"] == frame["patient_id"].iloc[0]
@@ -130,6 +139,7 @@ def test_a_submission_is_scored_by_eeg(guessed, shard_set, recordings, tmp_path)
     made = prediction_table(first, None, np.random.default_rng().dirichlet(np.ones(6), len(first)))
     for name in ("p.csv", "q.parquet"):
         write_predictions(tmp_path / name, made)
+    pd.read_csv(tmp_path / "p.csv").assign(**dict.fromkeys(CLASSES, "x")).to_csv(tmp_path / "p.csv", index=False)
     one, other = (
         scored(Score(predictions=tmp_path / n, labels=tmp_path / "first.csv")) for n in ("p.csv", "q.parquet")
     )

@@ -213,6 +213,7 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
         ("", "runs: nothing to report; give --runs, --predictions or both"),
         ("--runs RUN --out x.htm", "out: expected a name ending in .html, found x.htm"),
         ("--runs RUN --out no/x.html", "no: no such folder; make it, or choose another --out"),
+        ("--runs RUN --out SHUT.html", "is a folder; choose another --out"),
         ("--runs RUN RUN", "runs: one of them stands twice; name each once"),
         ("--runs RUN --gallery -1", "gallery: expected 0 or more, found -1"),
         ("--runs RUN/..", "not a run folder (no config.yaml); check --runs"),
@@ -220,7 +221,8 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
         ("--predictions a.csv --shards SET", "predictions: expected names ending in .parquet, found a.csv"),
         ("--predictions a.parquet --shards SET", "a.parquet: no such file; check the path"),
         ("--runs RUN --truth t.parquet", "truth: comparing it with votes needs the shard set; give --shards"),
-        ("--runs RUN --shards SET --truth OTHER", "give the truth of the data it was rendered from"),
+        ("--runs RUN --shards SET --truth TRUTH", "give the truth of the data it was rendered from"),
+        ("--runs RUN --shards SET --truth OTHER", "is a table of predictions; expected the truth.parquet of simulated"),
         ("--predictions OTHER --shards SET", "row 1-0 is not in"),
     ],
 )
@@ -228,7 +230,15 @@ def test_mistakes_are_refused(make_run, shard_set, tmp_path, capsys, words: str,
     other = tmp_path / "other.parquet"
     ids = pd.DataFrame({"key": ["1-0"], "eeg_id": [1], "eeg_sub_id": [0]})
     write_predictions(other, prediction_table(ids, None, np.full((1, 6), 1 / 6)))
-    names = {"RUN": make_run(), "SET": shard_set, "OTHER": other}
+    pd.read_parquet(other).drop(columns="fold").to_parquet(tmp_path / "foreign.parquet")
+    (tmp_path / "shut.html").mkdir()
+    names = {
+        "SHUT": tmp_path / "shut",
+        "RUN": make_run(),
+        "SET": shard_set,
+        "OTHER": other,
+        "TRUTH": tmp_path / "foreign.parquet",
+    }
     for name, path in names.items():
         words = words.replace(name, str(path))
     given = words.split() if "--out" in words else [*words.split(), "--out", str(tmp_path / "r.html")]
