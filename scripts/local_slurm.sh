@@ -35,6 +35,7 @@ write_configuration() {
     # cred_expire is also how long a requeued job waits before it may start again (120 s by default); the scheduler then
     # looks every 2 s rather than every 30. MessageTimeout is longer than a step takes to die: slurmctld repeats a kill
     # that timed out a minute later, by the step's number alone, and would hit the next attempt of the job.
+    # SlurmdTimeout is longer than a busy machine stands still: nodes that did not answer for so long lose their jobs.
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=hms-local
 SlurmctldHost=$name(127.0.0.1)
@@ -55,7 +56,7 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=2,bf_interval=2
 JobRequeue=1
 ReturnToService=2
-SlurmdTimeout=5
+SlurmdTimeout=15
 MessageTimeout=30
 KillWait=5
 MinJobAge=3600

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
@@ -16,6 +16,7 @@ import pytest
 
 from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.config import load
+from hms_dist.train.folder.stop import LOOK_EVERY_S
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE")
 LIMIT_S = 240
@@ -96,15 +97,20 @@ class Cluster:
         parts = [f"== {path}\n{_last_lines(path)}" for path in [*sorted(more), *sorted(self.folder.glob("logs/*"))]]
         return "\n".join(parts)
 
-    def kill_daemons(self, node: str) -> None:
-        """SIGKILL a node's slurmd and its job steps' daemons; the jobs' own processes are orphaned."""
-        log = str(self.folder / f"logs/slurmd-{node}.log")
+    def daemons(self, node: str) -> set[int]:
+        """A node's slurmd and its job steps' daemons."""
+        log, found = str(self.folder / f"logs/slurmd-{node}.log"), set()
         for entry in Path("/proc").glob("[0-9]*/fd/*"):
-            try:
+            with suppress(OSError):
                 if os.readlink(entry) == log:
-                    os.kill(int(entry.parts[2]), signal.SIGKILL)
-            except OSError:
-                continue
+                    found.add(int(entry.parts[2]))
+        return found
+
+    def kill(self, pids: Iterable[int]) -> None:
+        """SIGKILL what there still is of these processes; what they began is orphaned."""
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def processes(self, **variables: str) -> list[int]:
         """Processes of this Slurm's jobs whose environment holds these variables."""
@@ -131,6 +137,11 @@ class Cluster:
         """That of a process; empty for one that has ended, collected or not."""
         return _read(pid, "cmdline")
 
+    def parent(self, pid: int) -> int:
+        """The process that a process belongs to; 0 for one that is gone."""
+        words = _read(pid, "stat").rpartition(b")")[2].split()
+        return int(words[1]) if words else 0
+
     def awaits(self, pid: int, number: signal.Signals) -> bool:
         """Whether a process that sleeps has got a signal."""
         pending = re.search(rb"ShdPnd:\s*(\w+)", _read(pid, "status"))
@@ -148,7 +159,10 @@ class Cluster:
 
     @contextmanager
     def asleep_when(self, until: Callable[[], object], logs: Path, **variables: str) -> Iterator[int]:
-        """Stop the training process within 20 ms of a condition, however fast its steps are; its number."""
+        """Stop the training process within 20 ms of a condition, however fast its steps are; its number.
+
+        It sleeps for as long as it lets pass between two looks for the file `stop`: its next step finds it.
+        """
         self.wait(lambda: self.trainings(**variables), logs)
         pid = self.training(**variables)
         began = time.monotonic()
@@ -156,6 +170,7 @@ class Cluster:
             with self.asleep(pid):
                 if until():
                     yield pid
+                    time.sleep(LOOK_EVERY_S)
                     return
             if time.monotonic() - began > LIMIT_S or not self.command_line(pid):
                 pytest.fail(f"waited in vain for the training process {pid}\n{self.account(logs)}")
@@ -219,4 +234,4 @@ def up(cluster, tmp_path):
     assert started.returncode == 0, started.stderr + cluster.logs()
     yield cluster
     cluster.call("scancel", "--quiet", "--user", os.environ.get("USER", "root"))
-    cluster.wait(lambda: not cluster.call("squeue", "--noheader").strip(), tmp_path, 30)
+    cluster.wait(lambda: not cluster.call("squeue", "--noheader").strip(), tmp_path)

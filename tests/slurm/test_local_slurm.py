@@ -21,7 +21,7 @@ def own(cluster, repository, tmp_path):
 
 
 @pytest.mark.slurm
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, own):
     assert own.start().returncode == 0
     before = _daemons(own)
@@ -30,7 +30,7 @@ def test_it_starts_twice_and_stops_after_a_crash_with_jobs_and_all(cluster, own)
     assert _daemons(own) == before
     assert not own.call("sinfo", "--noheader", "--Node", "--states=drain").strip()
     own.call("sbatch", "--parsable", "--output=/dev/null", "--wrap", "srun sleep 600")
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not own.processes(SLURM_JOB_NAME="wrap") and time.monotonic() < until:
         time.sleep(0.1)
     assert own.processes(SLURM_JOB_NAME="wrap")

@@ -12,7 +12,7 @@ from hms_dist.config import load
 from hms_dist.predictions import read_predictions
 from hms_dist.train.folder.record import read_metrics
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 BIN = Path(sys.executable).parent
 
 

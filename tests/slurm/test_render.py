@@ -1,12 +1,13 @@
 """Four slices of a render array, and the job that depends on them, make the set that one process makes."""
 
 import hashlib
+import signal
 
 import pytest
 
 from hms_dist.render import Render, run
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
 
 def hashes(folder):
@@ -28,7 +29,11 @@ def test_a_warned_slice_goes_back_into_the_queue_and_ends_whole(up, recordings, 
     logs = tmp_path / "logs"
     render = up.submit("render", logs, recordings, tmp_path / "set", "--samples_per_shard", 16, render__slices=1)
     up.wait((tmp_path / "set/.parts").exists, logs)
-    up.call("scancel", "--signal=USR1", "--batch", f"{render}_0")
+    jobs = up.processes(SLURM_ARRAY_JOB_ID=render)
+    (rendering,) = [pid for pid in jobs if b"render" in up.command_line(pid).split(b"\0")]
+    with up.asleep(rendering):
+        up.call("scancel", "--signal=USR1", "--batch", f"{render}_0")
+        up.wait(lambda: up.awaits(rendering, signal.SIGTERM), logs)
     found = up.end(f"{render}_0", logs)
     assert found["Restarts"] == "1"
     assert hashes(tmp_path / "set") == hashes(shard_set)

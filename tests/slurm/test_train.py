@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from hms_dist.report.status import look
 from hms_dist.train.folder.owner import CLAIM_NAME
 from hms_dist.train.folder.record import read_metrics
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
 
 def losses(run):
@@ -127,10 +126,8 @@ def test_a_warning_a_killed_rank_and_a_lost_node_cost_three_restarts_and_nothing
     with up.asleep_when(reached(out, 9), tmp_path, SLURM_JOB_ID=job, SLURM_NODEID="0", **attempted(2)):
         on_n2 = up.processes(SLURM_JOB_ID=job, SLURM_NODEID="1")
         assert on_n2
-        up.kill_daemons("n2")
-        for pid in on_n2:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        up.kill(up.daemons("n2"))
+        up.kill(on_n2)
     up.wait(lambda: up.show(job)["JobState"] != "RUNNING", tmp_path)
     up.start()
     assert up.end(job, tmp_path)["Restarts"] == "3", up.account(tmp_path)
@@ -143,14 +140,16 @@ def test_an_orphan_on_a_node_given_up_for_lost_writes_nothing(up, small_file, sh
     words = (shard_set, tmp_path / "runs", "--config", small_file, "--epochs", 4)
     job = up.submit("seeds", tmp_path / "logs", *words, seeds__seeds="[1]")
     run = tmp_path / "runs/seed-1-fold-0"
-    up.wait(lambda: len(losses(run)) >= 2, tmp_path)
-    node = up.show(f"{job}_0")["NodeList"]
-    up.kill_daemons(node)  # before the run sleeps: the kernel hangs up on sleepers that become orphans
-    orphan = up.training(SLURM_ARRAY_JOB_ID=job)
+    with up.asleep_when(reached(run, 2), tmp_path, SLURM_ARRAY_JOB_ID=job) as orphan:
+        node = up.show(f"{job}_0")["NodeList"]
+        daemons, shell = up.daemons(node), up.parent(orphan)
+        assert up.parent(shell) in daemons
+    up.kill(daemons)  # while the run is awake: the kernel hangs up on sleepers that become orphans
+    up.wait(lambda: up.parent(shell) not in daemons, tmp_path)
     with up.asleep(orphan):
-        up.wait(lambda: owner(run) and owner(run).attempt == 1, tmp_path)
+        up.wait(lambda: (found := owner(run)) is not None and found.attempt == 1, tmp_path)
         assert up.show(f"{job}_0")["NodeList"] != node
-    up.wait(lambda: not up.command_line(orphan), tmp_path, 60)
+    up.wait(lambda: not up.command_line(orphan), tmp_path)
     assert up.end(f"{job}_0", tmp_path)["Restarts"] == "1"
     log = (tmp_path / f"runs/logs/seed-1-fold-0-{job}_0.log").read_text()
     assert "another job took this run over; this one stops and writes nothing more" in log
