@@ -28,7 +28,7 @@ def train(tmp_path):
         (tools / "srun").write_text(f'#!/bin/bash\nrun="{tmp_path}/my run"\necho "$*" > {tmp_path}/srun.log\n{ranks}\n')
         for path in tools.iterdir():
             path.chmod(0o755)
-        text = script(Sbatch(job="train", setup=(), train=Resources(nodes=2)))
+        text = script(Sbatch(job="train", setup=(), train=Resources(nodes=2, gpus=2, cpus=8)))
         done = subprocess.run(
             ["bash", "-s", "SHARDS", "my run"], input=text, cwd=tmp_path, capture_output=True, text=True, check=False,
             env={
@@ -66,3 +66,10 @@ def test_ranks_get_the_variables_of_the_job_whatever_the_job_was_submitted_with(
     _, _, words = train("exit 0")
     assert words.startswith("--export=ALL --cpus-per-task=8 ")
     assert words.endswith('train.py "$@" launch --shards SHARDS --out my run --reader_threads 4\n')
+
+
+def test_ranks_share_the_allocated_cores_and_meet_at_a_port_of_their_job(train, tmp_path):
+    train('echo "$OMP_NUM_THREADS $ranks $port $NUMBA_CACHE_DIR" > "$run"/said')
+    threads, ranks, port, cache = (tmp_path / "my run/said").read_text().split()
+    assert (threads, ranks, cache) == ("4", "2", f"{tmp_path}/hms-77-0/numba")
+    assert 20077 <= int(port) < 20177, "the next that is free"
