@@ -1,6 +1,5 @@
 """`hms-dist oof`: the held-out predictions of all folds as one table, each row by a model that never saw it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from hms_dist.predictions import check_no_input, check_rows, read_predictions, w
 from hms_dist.provenance import Source, check_out_of_fold, named_sources
 from hms_dist.run import LOG
 from hms_dist.shards.index import Index, open_set
-from hms_dist.train.folder.checkpoint import META_NAME
+from hms_dist.train.folder.checkpoint import read_meta
 from hms_dist.train.folder.record import PREDICTIONS_NAME, is_finished
 from hms_dist.train.folder.run_folder import BEST, read_config
 from hms_dist.train.folder.whole_folder import present
@@ -113,7 +112,7 @@ def _fold(run: Path, config: TrainConfig, num_folds: int) -> int:
 
 def _check_set(run: Path, fingerprint: str) -> None:
     meta = present(run / BEST)
-    known = json.loads((meta / META_NAME).read_bytes()).get("shards") if meta is not None else None
+    known = read_meta(meta).get("shards") if meta is not None else None
     if known != fingerprint:
         raise UserError(f"{run}: was trained on another shard set; give the one of all runs as --shards")
 

@@ -18,6 +18,7 @@ from hms_dist.stream.rows.row_tables import read_row_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+SAME_ROWS = "predict the same rows with all models; hms-dist oof joins those of folds"
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,7 @@ def _check_keys(path: Path, keys: "pd.Series[str]", first: Path, expected: "pd.S
     lacking, beyond = expected[~expected.isin(keys)], keys[~keys.isin(expected)]
     if len(lacking):
         raise UserError(
-            f"{path}: lacks {len(lacking)} of {len(expected)} rows of {first}, like {lacking.iloc[0]}; predict the "
-            "same rows with all models"
+            f"{path}: lacks {len(lacking)} of {len(expected)} rows of {first}, like {lacking.iloc[0]}; {SAME_ROWS}"
         )
     if len(beyond):
-        raise UserError(
-            f"{path}: has {len(beyond)} rows that {first} lacks, like {beyond.iloc[0]}; predict the same rows with all "
-            "models"
-        )
+        raise UserError(f"{path}: has {len(beyond)} rows that {first} lacks, like {beyond.iloc[0]}; {SAME_ROWS}")

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config import from_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.train.folder.record import (
@@ -75,7 +76,8 @@ def _with_stages(folder: Path) -> list[Path]:
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(f"{folder}: not a run folder (no {CONFIG_NAME}); check --runs")
     file = folder / STAGES_CONFIG_NAME
-    names = [stage["name"] for stage in read_yaml(file)["stages"][:-1]] if file.is_file() else []
+    stages = from_dict(TrainConfig, read_yaml(file), str(file)).stages if file.is_file() else ()
+    names = [stage.name for stage in stages[:-1]]
     earlier = [folder / STAGES / name for name in names]
     return [*(stage for stage in earlier if (stage / CONFIG_NAME).is_file()), folder]
 

@@ -135,6 +135,9 @@ def oof_of_runs(shards, runs, joined, tmp_path):
     (runs[1] / "best/meta.json").write_text(json.dumps({**json.loads(meta), "shards": "x"}))
     with pytest.raises(UserError, match="was trained on another shard set"):
         assembled(runs)
+    (runs[1] / "best/meta.json").write_text(meta[:-9])
+    with pytest.raises(UserError, match=r"best/meta.json: not readable as JSON .*; restore it from a copy, or train"):
+        assembled(runs)
     (runs[1] / "best/meta.json").write_text(meta)
     kept = pd.read_parquet(runs[1] / "predictions.parquet")
     kept.to_parquet(runs[1] / "predictions.parquet")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.special import rel_entr
 
 from hms_dist.canvas.compose import CanvasConfig
@@ -194,7 +195,8 @@ def test_a_canvas_that_the_shard_set_cannot_fill(make_run, report, shard_set, tm
 def test_stages_stand_before_their_run_and_names_tell_runs_apart(make_run, report) -> None:
     run, other = make_run("a/run"), make_run("b/run")
     make_run("a/run/stages/first")
-    (run / "stages.yaml").write_text("stages: [{name: first}, {name: second}]")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "stages.yaml").write_text(json.dumps({**config, "stages": [{"name": "first"}, {"name": "second"}]}))
     page = report("--runs", run, other)
     assert [line[0] for line in cells(page, "Runs")] == ["stages/first", "a/run", "b/run"]
 
@@ -248,11 +250,23 @@ def test_mistakes_are_refused(make_run, shard_set, tmp_path, capsys, words: str,
     assert "\n" not in line
 
 
-def test_a_damaged_status_is_named(make_run, tmp_path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("status.json", "status.json: not readable as JSON"),
+        ("stages.yaml", "stages.yaml: not valid YAML"),
+        ("predictions.parquet", "predictions.parquet: not a readable table"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(make_run, shard_set, tmp_path, capsys, name: str, message: str) -> None:
     run = make_run()
-    (run / "status.json").write_text("{")
-    assert main(["report", "--runs", str(run), "--out", str(tmp_path / "r.html")]) == 2
-    assert "status.json: not readable as JSON" in capsys.readouterr().err
+    (run / name).write_text("{")
+    words = ["--runs", str(run), "--shards", str(shard_set), "--out", str(tmp_path / "r.html")]
+    assert main(["report", *words]) == 2
+    assert message in capsys.readouterr().err
+    (run / name).write_text("")
+    assert main(["report", *words]) == 2
+    assert f"{name}: " in capsys.readouterr().err
 
 
 def test_the_gallery_needs_matplotlib(make_run, shard_set, tmp_path, monkeypatch, capsys) -> None:

@@ -219,5 +219,8 @@ def _checkpoints(folder: Path) -> list[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_bytes())
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); restore it from a copy, or train again") from error
     return values
