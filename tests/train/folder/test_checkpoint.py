@@ -1,6 +1,5 @@
 """Checkpoints: a resume is no interruption, and nothing half-written or damaged is ever loaded."""
 
-import copy
 import json
 import logging
 import resource
@@ -18,9 +17,8 @@ from torch import nn
 
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of
-from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.draws import seed_group
-from hms_dist.train.folder.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
+from hms_dist.train.folder.checkpoint import load_latest, save_checkpoint
 from hms_dist.train.optimise.ema import Ema, EmaConfig
 from hms_dist.train.optimise.optim import OptimConfig, build_optimizer
 
@@ -92,23 +90,6 @@ def test_a_checkpoint_without_an_average_is_refused_where_one_is_kept(tmp_path: 
     model, optimizer = make()
     with pytest.raises(UserError, match=r"step-00000001: saved without an average of the weights; resume with the"):
         load_latest(tmp_path).restore(model, optimizer, ema=Ema(EmaConfig(decay=0.5), model))
-
-
-def test_weights_to_use_are_the_average_unless_raw_ones_are_wanted(tmp_path: Path) -> None:
-    model, optimizer = make()
-    ema = Ema(EmaConfig(decay=0.5), model)
-    train(model, optimizer, range(3))
-    save_weights(tmp_path / "best", model, {}, ema)
-    save_weights(tmp_path / "plain", model, {})
-    expected = {None: ema.tensors, "ema": ema.tensors, "raw": dict(model.state_dict())}
-    for weights, tensors in expected.items():
-        other, _ = make(seed=5)
-        load_weights(other, tmp_path / "best", weights)
-        torch.testing.assert_close(dict(other.state_dict()), tensors, rtol=0, atol=0)
-    load_weights(other, tmp_path / "plain")
-    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
-    with pytest.raises(UserError, match="plain: holds no averaged weights, the run kept no average; take the raw ones"):
-        load_weights(other, tmp_path / "plain", "ema")
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
@@ -291,62 +272,6 @@ def test_another_model_or_optimizer_is_refused(tmp_path: Path) -> None:
     two_groups = torch.optim.AdamW([{"params": layer.parameters()} for layer in (model[0], model[1])])
     with pytest.raises(UserError, match=r"optimizer\.pt: does not fit this run's optimiser \(.*\); resume with the"):
         load_latest(tmp_path).restore(model, two_groups)
-
-
-class Shared(nn.Module):
-    """Two names for one weight, and a buffer that is a view of another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
-        self.second.weight = self.first.weight
-        base = torch.rand(4)
-        self.register_buffer("whole", base)
-        self.register_buffer("part", base[1:3])
-        self.register_buffer("turned", torch.rand(2, 3).T)
-
-
-def test_shared_memory_survives(tmp_path: Path) -> None:
-    model = Shared()
-    save_weights(tmp_path / "best", model, {})
-    other = Shared()
-    load_weights(other, tmp_path / "best")
-    torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
-    assert other.second.weight is other.first.weight
-
-
-def test_weights_replace_each_other_whole(tmp_path: Path) -> None:
-    best = tmp_path / "best"
-    model = build(ModelConfig(name="tiny_vit_5m_224"), seed=1).to(memory_format=torch.channels_last)
-    save_weights(best, nn.Linear(2, 2), {"val_kl": 0.5})
-    save_weights(best, model, {"val_kl": 0.25, "epoch": 3})
-    assert names(tmp_path) == ["best"]
-    assert names(best) == ["hashes.json", "meta.json", "model.safetensors"]
-    other, image = build(ModelConfig(name="tiny_vit_5m_224"), seed=2).eval(), torch.rand(1, 1, 64, 64)
-    with torch.no_grad():
-        other(image)  # fills the cache of attention biases
-        assert load_weights(other, best) == {"val_kl": 0.25, "epoch": 3}
-        torch.testing.assert_close(other(image), model.eval()(image), rtol=1e-5, atol=1e-6)
-    best.rename(tmp_path / ".best.old")  # killed between the two renames
-    assert load_weights(copy.deepcopy(other), best)["epoch"] == 3
-    assert names(tmp_path) == [".best.old"]
-    save_weights(best, model, {"epoch": 4})
-    assert names(tmp_path) == ["best"]
-
-
-def test_weights_that_cannot_be_loaded(tmp_path: Path) -> None:
-    model = nn.Linear(3, 2)
-    best = tmp_path / "best"
-    with pytest.raises(
-        UserError, match=r"best: no weights here, expected a folder with model\.safetensors; check the run"
-    ):
-        load_weights(model, best)
-    save_weights(best, model, {})
-    with pytest.raises(UserError, match=r"do not fit Linear: 2 of another shape \(bias \(2,\) for \(5,\), weight"):
-        load_weights(nn.Linear(3, 5), best)
-    flip_a_bit(best / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors: its SHA-256 is not .* damaged: restore them from a copy"):
-        load_weights(model, best)
 
 
 def test_no_pickle_is_run(tmp_path: Path) -> None:
