@@ -1,6 +1,7 @@
 """Data that many tests share: simulated recordings and a shard set of them, made once a session."""
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def shard_set(recordings, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "set"
     render(Render(data=recordings, out=folder, samples_per_shard=16))
     return folder
+
+
+@pytest.fixture(scope="session")
+def ended() -> Callable[[int | str], bool]:
+    """Tells whether a process is gone, or waits to be collected."""
+
+    def ask(pid: int | str) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    return ask
 
 
 @pytest.fixture(scope="session")

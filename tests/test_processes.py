@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +12,6 @@ from hms_dist.errors import Stopped
 from hms_dist.processes import launched
 
 WAITS = "import pathlib, time; pathlib.Path({path!r}).write_text(str(__import__('os').getpid())); time.sleep(60)"
-
-
-def ended(pid):
-    """Whether a process is gone, or waits to be collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def wait(condition):
@@ -41,7 +32,7 @@ def test_it_is_waited_for_and_its_code_is_known():
     assert process.returncode == 5
 
 
-def test_sigterm_goes_on_to_it(tmp_path):
+def test_sigterm_goes_on_to_it(tmp_path, ended):
     path = tmp_path / "pid"
     command = [sys.executable, "-c", WAITS.format(path=str(path))]
 
@@ -56,7 +47,7 @@ def test_sigterm_goes_on_to_it(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
-def test_it_does_not_outlive_a_killed_parent(tmp_path, repository):
+def test_it_does_not_outlive_a_killed_parent(tmp_path, repository, ended):
     path = tmp_path / "pid"
     code = "import sys; from hms_dist.processes import launched\nwith launched(sys.argv[1:]): pass"
     parent = subprocess.Popen(

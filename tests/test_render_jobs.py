@@ -9,7 +9,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -45,14 +44,6 @@ def made_so_far(out):
 def alive(path):
     owner = claims.read_owner(path)
     return owner is not None and os.path.exists(f"/proc/{owner.pid}")
-
-
-def ended(pid):
-    """Whether a process is gone, or waits to be collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def wait_until(condition, process, limit_s=60):
@@ -197,7 +188,7 @@ class TestStop:
         assert hashes(out) == hashes(shard_set)
 
     @pytest.mark.slow
-    def test_workers_die_with_their_parent(self, recordings, tmp_path):
+    def test_workers_die_with_their_parent(self, recordings, tmp_path, ended):
         process = start(*words(recordings, tmp_path / "set", "--workers", "2"))
         wait_until(claim_path(tmp_path / "set", 0).exists, process)
         children = subprocess.run(

@@ -65,8 +65,8 @@ while read -r step job tasks after; do
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it (${before:-nothing})," \
-            "and run this again" >&2
+        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it" \\
+            "(${before:-nothing}), and run this again" >&2
         exit 1
     }
     ids[$step]=${id%%;*}

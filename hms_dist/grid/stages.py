@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hms_dist.config import from_dict
-from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, scores, write_table
-from hms_dist.train.folder.record import STAGES, STAGES_CONFIG_NAME
-from hms_dist.train.folder.run_folder import read_config
-from hms_dist.train.settings import TrainConfig
+from hms_dist.train.folder.record import STAGES
+from hms_dist.train.folder.run_folder import read_config, stage_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ def compared(stages: dict[str, list[Path]], shards: str | None = None) -> pd.Dat
 
 
 def _stage_names(run: Path) -> list[str]:
-    if not (run / STAGES_CONFIG_NAME).exists():
+    names = stage_names(run)
+    if not names:
         raise UserError(f"{run}: has no stages; give the runs of the first stage as --first")
-    path = run / STAGES_CONFIG_NAME
-    return [stage.name for stage in from_dict(TrainConfig, read_yaml(path), str(path)).stages]
+    return names

@@ -8,19 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hms_dist.config import from_dict
-from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     PREDICTIONS_NAME,
     STAGES,
-    STAGES_CONFIG_NAME,
     STATUS_NAME,
     read_metrics,
 )
-from hms_dist.train.folder.run_folder import read_config
+from hms_dist.train.folder.run_folder import read_config, stage_names
 from hms_dist.train.settings import TrainConfig
 
 
@@ -75,10 +72,7 @@ def _with_stages(folder: Path) -> list[Path]:
     """The folders of a run's stages in their order; the last stage is the run's own folder."""
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(f"{folder}: not a run folder (no {CONFIG_NAME}); check --runs")
-    file = folder / STAGES_CONFIG_NAME
-    stages = from_dict(TrainConfig, read_yaml(file), str(file)).stages if file.is_file() else ()
-    names = [stage.name for stage in stages[:-1]]
-    earlier = [folder / STAGES / name for name in names]
+    earlier = [folder / STAGES / name for name in stage_names(folder)[:-1]]
     return [*(stage for stage in earlier if (stage / CONFIG_NAME).is_file()), folder]
 
 

@@ -88,13 +88,13 @@ def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
         fingerprint = read_manifest(run.shards).fingerprint
     except UserError:
         return ""
-    if trained["shards"] != fingerprint:
+    if trained.get("shards") != fingerprint:
         return run.shards
     tables = [*run.filters.predictions, *([] if run.overlay is None else [run.overlay.file])]
     if not tables or not all(table.exists() for table in tables):
         return ""
     with closing(open_run_data(run)) as data:
-        return "" if trained["labels"] == data.labels.digest else " or ".join(map(str, tables))
+        return "" if trained.get("labels") == data.labels.digest else " or ".join(map(str, tables))
 
 
 def check_networks(config: TrainConfig) -> None:

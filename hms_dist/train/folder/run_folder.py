@@ -124,4 +124,14 @@ def _compared(config: TrainConfig) -> dict[str, Any]:
 
 def read_config(run: Path) -> TrainConfig:
     """The configuration of a run folder."""
-    return from_dict(TrainConfig, read_yaml(run / CONFIG_NAME), str(run / CONFIG_NAME))
+    return _read(run / CONFIG_NAME)
+
+
+def stage_names(run: Path) -> list[str]:
+    """Names of the stages of a run folder, in their order; none for a run without stages."""
+    path = run / STAGES_CONFIG_NAME
+    return [stage.name for stage in _read(path).stages] if path.is_file() else []
+
+
+def _read(path: Path) -> TrainConfig:
+    return from_dict(TrainConfig, read_yaml(path), str(path))
