@@ -10,20 +10,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def machine_code(function: Callable[P, R], **options: Any) -> Callable[P, R]:
-    """`function` compiled by numba, to run without the GIL. Where no folder can be written, its code is not kept.
+def machine_code(function: Callable[P, R], *, nogil: bool = True, **options: Any) -> Callable[P, R]:
+    """`function` compiled by numba. Where no folder can be written, its code is not kept.
 
-    `options` are numba's.
+    `nogil`: it runs without the GIL. What takes microseconds should keep it: beside a busy Python, getting it back
+    takes 5 ms. `options` are numba's.
     """
     from numba import njit
 
     try:
-        compiled: Callable[P, R] = njit(cache=True, nogil=True, **options)(function)
+        compiled: Callable[P, R] = njit(cache=True, nogil=nogil, **options)(function)
     except RuntimeError as error:
         if not str(error).startswith("cannot cache"):
             raise
         _say_that_nothing_is_kept()
-        compiled = njit(nogil=True, **options)(function)
+        compiled = njit(nogil=nogil, **options)(function)
     return compiled
 
 

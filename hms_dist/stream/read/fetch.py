@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock
 
+from hms_dist.stream.read import decode
 from hms_dist.stream.read.job import Job
 from hms_dist.stream.read.storage import Storage
 from hms_dist.stream.read.workers import Workers
@@ -34,10 +35,10 @@ class Fetcher:
         self._storage.close()
 
     def _fetch(self, number: int, job: Job, place: int) -> None:
-        ranges = job.ranges
+        start, length = job.requests[place, [decode.START, decode.LENGTH]].tolist()
         try:
-            shard, start, length = (int(table[place]) for table in (ranges.shard, ranges.start, ranges.length))
-            job.give(place, self._storage.read(self._tars[shard], start, length, self._given_up))
+            name = self._tars[job.ranges.shard[place]]
+            job.give(place, self._storage.read(name, start, length, self._given_up))
         except Exception as error:  # raised in the caller's turn
             job.errors[place] = error
         with self._lock:

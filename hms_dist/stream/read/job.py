@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read import decode
 from hms_dist.stream.read.batch import Batch, Request
 from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
@@ -26,20 +25,24 @@ class Job:
         self._reader = reader
         self._files: list[OpenFile] = []
         self._contents: dict[int, NDArray[np.uint8]] = {}
-        self.requests = self._request_table()
-        self.items = self._item_table(list(reader.specs.values()))
+        self.requests, self.items = self.ranges.table, self.ranges.items
+        panel = self.items[:, decode.PANEL]
+        starts: NDArray[np.int64] = np.array([tensor.data_ptr() for tensor in self.tensors], np.int64)
+        self.items[:, decode.TARGET] = starts[panel] + self.ranges.place * reader.num_bytes[panel]
 
     def open_files(self, storage: LocalFiles) -> None:
         """Let the threads read the ranges from open files themselves."""
-        for shard in np.unique(self.ranges.shard):
-            mine = self.ranges.shard == shard
+        shards, which = np.unique(self.ranges.shard, return_inverse=True)
+        handles = np.full(len(shards), -1)
+        for number, shard in enumerate(shards.tolist()):
             try:
                 file = storage.open(self._reader.tars[shard])
             except OSError as error:
-                self.errors |= dict.fromkeys(np.flatnonzero(mine).tolist(), error)
+                self.errors |= dict.fromkeys(np.flatnonzero(which == number).tolist(), error)
             else:
                 self._files.append(file)
-                self.requests[mine, decode.FILE] = file.handle
+                handles[number] = file.handle
+        self.requests[:, decode.FILE] = handles[which]
 
     def give(self, number: int, content: bytes) -> None:
         """Bytes of a range that was read elsewhere."""
@@ -67,9 +70,9 @@ class Job:
         """Read with care what the threads could not: places of rows that stay damaged, if they may be replaced."""
         damaged: dict[int, DamagedMemberError] = {}
         for item in np.flatnonzero(self.items[:, decode.STATE] != decode.DONE):
-            slot, place = int(self.ranges.slot[item]), int(self.ranges.place[item])
+            slot, place = int(self.items[item, decode.PANEL]), int(self.ranges.place[item])
             row, member = int(self.request.rows[place]), int(self._fillers[slot, place])
-            error = self.errors.get(int(np.searchsorted(self.ranges.first_item, item, side="right")) - 1)
+            error = self.errors.get(int(np.searchsorted(self.requests[:, decode.FIRST_ITEM], item, side="right")) - 1)
             if isinstance(error, OSError):
                 raise self._reader.failure(row, member, error) from error
             if error is not None:
@@ -81,23 +84,3 @@ class Job:
                     raise
                 damaged[place] = found
         return damaged
-
-    def _request_table(self) -> NDArray[np.int64]:
-        ranges = self.ranges
-        table = np.empty((len(ranges.start), decode.NUM_REQUEST_COLUMNS), np.int64)
-        table[:, decode.FILE] = -1
-        table[:, decode.START], table[:, decode.LENGTH] = ranges.start, ranges.length
-        table[:, decode.ADDRESS] = 0
-        table[:, decode.FIRST_ITEM], table[:, decode.NUM_ITEMS] = ranges.first_item, ranges.num_items
-        return table
-
-    def _item_table(self, specs: list[PanelSpec]) -> NDArray[np.int64]:
-        ranges = self.ranges
-        table = np.empty((len(ranges.offset), decode.NUM_ITEM_COLUMNS), np.int64)
-        table[:, decode.OFFSET], table[:, decode.SIZE] = ranges.offset, ranges.size
-        table[:, decode.CRC], table[:, decode.PANEL] = ranges.crc32, ranges.slot
-        starts = np.array([tensor.data_ptr() for tensor in self.tensors], np.int64)
-        num_bytes = np.array([spec.num_bytes for spec in specs], np.int64)
-        table[:, decode.TARGET] = starts[ranges.slot] + ranges.place * num_bytes[ranges.slot]
-        table[:, decode.STATE] = decode.WAITING
-        return table

@@ -67,6 +67,8 @@ class ShardReader:
         self._members = [(name, manifest.panels[name], index.member(name)) for name in members]
         self._plain = np.array([members.index(name) for name in panels], np.int64)
         self._flipped = np.array([members.index(swaps.get(name, name)) for name in panels], np.int64)
+        self.num_bytes = np.array([spec.num_bytes for spec in self.specs.values()], np.int64)
+        """Of one row's array, by panel."""
         self._table = MemberTable(self._shards, [places for _, _, places in self._members])
 
     def read(self, rows: Rows, flips: Flips | None = None) -> dict[str, Array]:
@@ -85,8 +87,9 @@ class ShardReader:
 
         Raises IndexError for a row that the set does not have.
         """
-        if np.any(rows < 0):
-            raise IndexError(f"row {rows.min()}: expected 0 to {len(self._keys) - 1}")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self._keys):
+            wrong = rows.min() if rows.min() < 0 else rows.max()
+            raise IndexError(f"row {wrong}: expected 0 to {len(self._keys) - 1}")
         fillers = self._fillers(rows, flips)
         return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
 

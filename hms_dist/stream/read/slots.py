@@ -17,13 +17,19 @@ class Slot:
     def __init__(self, specs: Sequence[PanelSpec], *, pin: bool) -> None:
         self._specs, self._pin = specs, pin
         self._arrays: list[NDArray[Any]] = []
+        self._tensors: list[torch.Tensor] = []
+        """Of the rows last asked for."""
         self._copied: Any = None
 
     def tensors(self, num_rows: int) -> list[torch.Tensor]:
         """The tensors of the first `num_rows` rows; memory grows where it is too small."""
         if not self._arrays or len(self._arrays[0]) < num_rows:
             self._arrays = [_empty((num_rows, *spec.stored_shape), spec, self._pin) for spec in self._specs]
-        return [torch.from_numpy(array[:num_rows]) for array in self._arrays]  # slices of torch's let go of the GIL
+            self._tensors = []
+        if not self._tensors or len(self._tensors[0]) != num_rows:
+            # through NumPy, since slices of torch's let go of the GIL
+            self._tensors = [torch.from_numpy(array[:num_rows]) for array in self._arrays]
+        return self._tensors
 
     def mark_copied(self) -> None:
         """Remember that copies to the GPU were just begun: the memory may not change before they end."""

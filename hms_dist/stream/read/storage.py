@@ -87,9 +87,14 @@ class LocalFiles:
         """An open file; the one unused for longest is dropped when too many are open. A file is never open twice,
         so there are no more than MAX_OPEN_FILES and those that reads under way hold. Raises OSError."""
         with self._lock:
-            file = self._in_use.get(name) or OpenFile(self._folder / name)
-            self._files[name] = self._in_use[name] = file
-            self._files.move_to_end(name)
+            file = self._files.get(name)
+            if file is not None:
+                self._files.move_to_end(name)
+                return file
+            file = self._in_use.get(name)
+            if file is None:
+                file = self._in_use[name] = OpenFile(self._folder / name)
+            self._files[name] = file
             if len(self._files) > MAX_OPEN_FILES:
                 self._files.popitem(last=False)
             return file

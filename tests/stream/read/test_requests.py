@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hms_dist.shards.index import MemberMap
+from hms_dist.stream.read.decode import CRC, FIRST_ITEM, LENGTH, NUM_ITEMS, OFFSET, PANEL, SIZE, START
 from hms_dist.stream.read.requests import MAX_REQUEST_BYTES, MemberTable
 
 
@@ -27,22 +28,24 @@ def test_every_member_is_in_its_place_once(gap_bytes) -> None:
     table, shard, offset, size = random_table(rng, 47)
     rows, members = rng.integers(0, 47, 12), rng.integers(0, 3, (2, 12))
     found = table.requests(rows, members, gap_bytes)
-    assert sorted(zip(found.slot, found.place, strict=True)) == [(s, p) for s in range(2) for p in range(12)]
-    request = np.repeat(np.arange(len(found.start)), found.num_items)
-    for item, (slot, place) in enumerate(zip(found.slot, found.place, strict=True)):
+    slots, starts, lengths = found.items[:, PANEL], found.table[:, START], found.table[:, LENGTH]
+    assert sorted(zip(slots, found.place, strict=True)) == [(s, p) for s in range(2) for p in range(12)]
+    assert found.table[:, FIRST_ITEM].tolist() == [0, *found.table[:, NUM_ITEMS].cumsum()[:-1]]
+    request = np.repeat(np.arange(len(starts)), found.table[:, NUM_ITEMS])
+    for number, (slot, place, item) in enumerate(zip(slots, found.place, found.items, strict=True)):
         row, member = rows[place], members[slot, place]
-        assert found.shard[request[item]] == shard[row]
-        assert found.start[request[item]] + found.offset[item] == offset[member, row]
-        assert found.offset[item] + found.size[item] <= found.length[request[item]]
-        assert (found.size[item], found.crc32[item]) == (size[member, row], size[member, row] * 7)
+        assert found.shard[request[number]] == shard[row]
+        assert starts[request[number]] + item[OFFSET] == offset[member, row]
+        assert item[OFFSET] + item[SIZE] <= lengths[request[number]]
+        assert (item[SIZE], item[CRC]) == (size[member, row], size[member, row] * 7)
 
 
 def test_close_members_are_one_request() -> None:
     table, _, offset, size = random_table(np.random.default_rng(), 40)
     rows, every = np.arange(5, 15)[::-1], np.repeat(np.arange(3)[:, None], 10, axis=1)
-    assert len(table.requests(rows, every, 512).start) == 2  # rows 5 to 9 and 10 to 14, in two tars
-    assert len(table.requests(rows, every, 511).start) == 30
-    assert table.requests(rows, every, 512).length.sum() == sum(
+    assert len(table.requests(rows, every, 512).table) == 2  # rows 5 to 9 and 10 to 14, in two tars
+    assert len(table.requests(rows, every, 511).table) == 30
+    assert table.requests(rows, every, 512).table[:, LENGTH].sum() == sum(
         offset[2, last] + size[2, last] - offset[0, first] for first, last in ((5, 9), (10, 14))
     )
 
@@ -50,5 +53,5 @@ def test_close_members_are_one_request() -> None:
 def test_long_runs_are_cut() -> None:
     table, *_ = random_table(np.random.default_rng(), 10, largest=2_000_000)
     found = table.requests(np.arange(10), np.repeat(np.arange(3)[:, None], 10, axis=1), 512)
-    assert len(found.start) > 1
-    assert found.length.max() <= MAX_REQUEST_BYTES + 2_000_000
+    assert len(found.table) > 1
+    assert found.table[:, LENGTH].max() <= MAX_REQUEST_BYTES + 2_000_000
