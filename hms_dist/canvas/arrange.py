@@ -12,20 +12,17 @@ from hms_dist.shards.schema import PanelSpec
 
 
 def decode(stored: Tensor, spec: PanelSpec) -> Tensor:
-    """Stored array [m, *spec.stored_shape] to values in `spec.unit`: float32 [m, *spec.shape]; bits to 0 and 1."""
-    if spec.dtype == "bit":
-        return unpack_bits(stored)
-    values = stored.float()
+    """Stored array [m, *spec.shape], bits unpacked, to values in `spec.unit`, float32."""
     if spec.value_range is None:
-        return values
+        return stored.float()
     low, high = spec.value_range
-    return values * ((high - low) / 255) + low
+    return torch.add(torch.tensor(low, dtype=torch.float32), stored, alpha=(high - low) / 255)  # in one pass
 
 
 def unpack_bits(packed: Tensor) -> Tensor:
-    """Bits packed eight to a uint8 along the last axis, first in the highest: float32, last axis 8 times longer."""
+    """Bits packed eight to a uint8 along the last axis, first in the highest: uint8, last axis 8 times longer."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
-    return ((packed[..., None] >> shifts) & 1).flatten(-2).float()
+    return ((packed[..., None] >> shifts) & 1).flatten(-2)
 
 
 def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | None) -> Tensor:
@@ -61,8 +58,11 @@ def stacked(values: Tensor) -> Tensor:
 
 
 def resized(pictures: Tensor, height: int, width: int, how: str) -> Tensor:
-    """Pictures [m, h, w] brought to [m, height, width]: `how` is "bilinear" (no smoothing) or "area" (mean)."""
+    """Pictures [m, h, w] brought to [m, height, width]: `how` is "bilinear" (no smoothing) or "area" (mean).
+
+    float32, but for pictures of that size already, which stay as they are.
+    """
     if pictures.shape[1:] == (height, width):
         return pictures
     align = False if how == "bilinear" else None
-    return functional.interpolate(pictures[:, None], (height, width), mode=how, align_corners=align)[:, 0]
+    return functional.interpolate(pictures[:, None].float(), (height, width), mode=how, align_corners=align)[:, 0]

@@ -34,6 +34,8 @@ class Canvas:
         """Panel -> the panel that is to be given under its name for flipped rows."""
         self.members: tuple[str, ...] = tuple(dict.fromkeys([*self.panels, *self.swaps.values()]))
         """Names of all members of a shard set that are read."""
+        areas = [item.height * item.width for item in config.placements]  # of rectangles that do not overlap
+        self._is_covered = sum(areas) == config.height * config.width
 
     @torch.no_grad()
     def __call__(
@@ -52,7 +54,8 @@ class Canvas:
         if flip is not None and not self.flips:
             raise ValueError("flip: this canvas was made with flips=False")
         first = panels[self.panels[0]]
-        pictures = torch.zeros(len(first), 1, self.config.height, self.config.width, device=first.device)
+        blank = torch.empty if self._is_covered else torch.zeros
+        pictures = blank(len(first), 1, self.config.height, self.config.width, device=first.device)
         for placed in self.placed:
             place = placed.placement
             pictures[:, 0, place.top : place.bottom, place.left : place.right] = placed.draw(panels, flip, reverse)

@@ -14,6 +14,7 @@ from hms_dist.canvas.arrange import (
     stacked,
     take_regions,
     time_down,
+    unpack_bits,
 )
 from hms_dist.canvas.config import Placement
 from hms_dist.errors import UserError
@@ -46,16 +47,17 @@ class PlacedPanel:
         return decode(self._stored(panels, flip), self.spec)
 
     def draw(self, panels: Mapping[str, Tensor], flip: Tensor | None, reverse: Tensor | None) -> Tensor:
-        """The placement's pixels, float32 [m, height, width], from the stored arrays.
+        """The placement's pixels [m, height, width] from the stored arrays, float32 or, of bits, uint8.
 
         `flip`, `reverse`: bool [m], or None for no row.
         """
-        placement = self.placement
-        values = self.values(panels, flip)
+        placement, values = self.placement, self._stored(panels, flip)
+        if reverse is not None:  # while numbers are still short
+            values = reversed_rows(values, reverse)
+        if self.spec.dtype != "bit" or placement.normalise is not None:
+            values = decode(values, self.spec)
         if placement.normalise is not None:
             values = placement.normalise(values)
-        if reverse is not None:
-            values = reversed_rows(values, reverse)
         if self._frequencies is not None:
             values = values.index_select(2, self._numbers(self._frequencies, values.device))
         if placement.time_crop is not None:
@@ -68,8 +70,10 @@ class PlacedPanel:
         return values if placement.scale == 1 else values * placement.scale
 
     def _stored(self, panels: Mapping[str, Tensor], flip: Tensor | None) -> Tensor:
-        """The stored arrays, flipped where asked, of the placement's regions."""
+        """The stored arrays, bits unpacked, flipped where asked, of the placement's regions."""
         stored = panels[self.placement.panel]
+        if self.spec.dtype == "bit":
+            stored = unpack_bits(stored)
         if self.placement.flipped_panel is not None:  # flipped rows hold it already
             flip = None
         if not self.regions:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hms_dist.canvas.augment.augmentation import Change, check_range
@@ -25,7 +26,8 @@ class Clipped(Change):
             check_range("clip", self.clip, -math.inf)
 
     def _clipped(self, images: Tensor) -> Tensor:
-        return images if self.clip is None else images.clamp(*self.clip)
+        """In place."""
+        return images if self.clip is None else images.clamp_(*self.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class BrightnessContrast(Clipped):
         """See the class."""
         del layout
         factor, offset = parameters.to(images.dtype)[:, :, None, None, None].unbind(1)
-        return self._clipped(images * factor + offset)
+        return self._clipped(torch.addcmul(offset, images, factor))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class MixUp(BetaMix):
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
         """See the class."""
         share = parameters[:, 0].to(images.dtype).view(-1, 1, 1, 1)
-        return images * share + partners * (1 - share)
+        return partners.lerp(images, share)
 
 
 @dataclass(frozen=True, kw_only=True)

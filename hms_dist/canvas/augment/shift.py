@@ -45,7 +45,7 @@ class TimeShift(Change):
             part = moved[:, 0, tile.top : tile.bottom, tile.left : tile.right]
             sources = _mirrored(torch.arange(tile.length, device=images.device) - pixels[:, None], tile.length)
             index = sources[:, :, None] if tile.time_down else sources[:, None, :]
-            part.copy_(torch.take_along_dim(part, index, dim=1 if tile.time_down else 2))
+            part.copy_(part.gather(1 if tile.time_down else 2, index.expand_as(part)))
         return moved
 
 

@@ -34,21 +34,20 @@ class Clipped(Normaliser):
         """Natural-log power."""
         return LOG_POWER_UNIT
 
-    def _clipped(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`values` [m, ...] cut, as float64 [m, n], 0 where left out; and which are left out, bool [m, n]."""
-        flat = values.flatten(1).double()
+    def _clipped(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`values` [m, ...] cut, [m, n], 0 where left out; and which are left out, bool [m, n] (None: none)."""
+        flat = values.flatten(1)
         if self.gaps == "low":
-            flat = flat.nan_to_num(nan=self.low_ln)
+            return flat.nan_to_num(nan=self.low_ln, neginf=self.low_ln).clamp_(self.low_ln, self.high_ln), None
         left_out = flat.isnan()
-        return flat.clamp(self.low_ln, self.high_ln).masked_fill(left_out, 0.0), left_out
+        return _without(flat.clamp(self.low_ln, self.high_ln), left_out), left_out
 
     def moments(self, values: Tensor) -> Tensor:
         """Of each row of `values` [m, ...]: how many count, their mean, and their squared differences from it
         summed; float64 [m, 3].
-
-        float64, so that the sums do not depend on how the device or the batch splits them.
         """
-        return torch.cat(_moments(*self._clipped(values)), dim=1)
+        clipped, left_out = self._clipped(values.double())
+        return torch.cat(_moments(clipped, left_out)[1:], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +59,9 @@ class Standardise(Clipped):
 
     def __call__(self, values: Tensor) -> Tensor:
         """See the class."""
-        clipped, left_out = self._clipped(values)
-        count, mean, squares = _moments(clipped, left_out)
-        deviation = (squares / count.clamp(min=1)).sqrt()
-        scaled = ((clipped - mean) / (deviation + self.offset)).masked_fill(left_out, 0.0)
-        return scaled.float().view_as(values)
+        centred, count, _, squares = _moments(*self._clipped(values))
+        deviation = (squares / count.clamp(min=1)).sqrt() + self.offset
+        return centred.div_(deviation.to(centred.dtype)).view_as(values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +91,8 @@ class DataWide(Clipped):
         if self.mean is None or self.deviation is None:
             raise ValueError("mean: data-wide statistics are not known yet; compute them and use `with_moments`")
         clipped, left_out = self._clipped(values)
-        scaled = ((clipped - self.mean) / (self.deviation + self.offset)).masked_fill(left_out, 0.0)
-        return scaled.float().view_as(values)
+        scaled = clipped.sub_(self.mean).div_(self.deviation + self.offset)
+        return _without(scaled, left_out).view_as(values)
 
     def with_moments(self, moments: Tensor) -> "DataWide":
         """The same with mean and deviation of rows whose `moments` [rows, 3] are given, in float64.
@@ -110,8 +107,19 @@ class DataWide(Clipped):
         return replace(self, mean=float(centre), deviation=float(deviation))
 
 
-def _moments(clipped: Tensor, left_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    count = (~left_out).sum(dim=1, keepdim=True).double()
-    mean = clipped.sum(dim=1, keepdim=True) / count.clamp(min=1)
-    squares = (clipped - mean).masked_fill(left_out, 0.0).square().sum(dim=1, keepdim=True)
-    return count, mean, squares
+def _moments(clipped: Tensor, left_out: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Values less their mean, 0 where left out, [m, n]; how many count, the mean and the sum of squares, [m, 1].
+
+    Sums are float64, so that they do not depend on how the device or the batch splits them.
+    """
+    length = torch.full((len(clipped), 1), clipped.shape[1], dtype=torch.float64, device=clipped.device)
+    count = length if left_out is None else length - left_out.sum(dim=1, keepdim=True)
+    mean = clipped.sum(dim=1, keepdim=True, dtype=torch.float64) / count.clamp(min=1)
+    centred = _without(clipped - mean.to(clipped.dtype), left_out)
+    squares = torch.linalg.vector_norm(centred, dim=1, keepdim=True, dtype=torch.float64).square()
+    return centred, count, mean, squares
+
+
+def _without(values: Tensor, left_out: Tensor | None) -> Tensor:
+    """`values` with 0 where left out, in place."""
+    return values if left_out is None else values.masked_fill_(left_out, 0.0)
