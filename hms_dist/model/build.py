@@ -85,7 +85,8 @@ def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 
 def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
     import timm  # takes seconds
 
-    from hms_dist.model.tiny_vit import fast_blocks  # brings timm
+    from hms_dist.model.convolutions import fast_convolutions
+    from hms_dist.model.tiny_vit import fast_blocks
 
     check_name(config.name)
     rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
@@ -103,7 +104,7 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
         if explained is None:
             raise
         raise explained from error
-    return fast_blocks(model.train())
+    return fast_convolutions(fast_blocks(model.train()))
 
 
 def check_weights(config: ModelConfig) -> None:

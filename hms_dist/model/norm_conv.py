@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hms_dist.model.convolutions import channel_gradients
 from hms_dist.model.norm_act import apply, differentiate, moments_of, rows_of
 from hms_dist.model.operators import operator
 
@@ -55,6 +56,9 @@ def _backward(
     if kernel.shape[-1] == 1:
         d_kernel = (grad.flatten(0, 2).T @ y.flatten(0, 2)).view_as(kernel)
         d_y = grad @ kernel.flatten(1)
+    elif stride == 1 and groups == len(kernel):
+        d_places, d_kernel = channel_gradients(grad.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2), kernel)
+        d_y = d_places.permute(0, 2, 3, 1).contiguous()
     else:
         pad = kernel.shape[-1] // 2
         found: Callable[..., Any] = torch.ops.aten.convolution_backward

@@ -1,41 +1,37 @@
 """timm's TinyViT with blocks made for large pictures on a GPU: same parameters, same names, same results.
 
 Attention computes no padding and copies no windows (`window_attention`). What stands between convolutions is one
-operator (`norm_act`), together with the next convolution where there is one (`norm_conv`). 1 x 1 convolutions, and the
-first one of the stem, are products of matrices on channels-last pictures. Where an operator cannot be used, a block
-computes as timm's own does.
+operator (`norm_act`), together with the next convolution where there is one (`norm_conv`). 1 x 1 convolutions are
+products of matrices on channels-last pictures; for others see `convolutions`. Where an operator cannot be used, a
+block computes as timm's own does.
 """
 
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from timm.models.tiny_vit import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyVitBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hms_dist.model import gpus
 from hms_dist.model.norm_act import norm_act
 from hms_dist.model.norm_conv import norm_conv
 from hms_dist.model.window_attention import window_attention
 
 HEAD_DIMS = (16, 32, 64, 128)
 """Dimensions of a head that the kernels take."""
-TYPES = (torch.bfloat16, torch.float16, torch.float32)
-"""And types of activations."""
 HAS_TRITON = find_spec("triton") is not None
-CAPABILITY = (8, 0)
-"""Compute capability of the first GPUs that multiply matrices of bfloat16; the kernels are for these and later ones."""
 
 
 def fast_blocks(model: nn.Module) -> nn.Module:
     """Exchange the blocks of `model`, in place, if it is timm's TinyViT; any other model is left as it is.
 
     Parameters, buffers and their names stay, and hooks of whole blocks; those of layers within one are not called where
-    ours computes. On a CPU, on a GPU before CAPABILITY, in float64, for unusual head sizes and for norms that
+    ours computes. On a CPU, on a GPU before `gpus.CAPABILITY`, in float64, for unusual head sizes and for norms that
     are frozen, in evaluation or synchronised over ranks, blocks compute as timm's own do. Ours keep no biases from
     one evaluation to the next, timm's do.
     """
-    if any(torch.cuda.get_device_capability(number) < CAPABILITY for number in range(torch.cuda.device_count())):
+    if not gpus.are_recent():
         return model
     for module in list(model.modules()):
         if type(module) in BLOCKS:
@@ -72,8 +68,7 @@ class Stem(PatchEmbed):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn):
             return super().forward(x)
-        x = strided_product(self.conv1.conv, x)
-        return norm_act(norm_conv(x, self.conv1.bn, self.conv2.conv), self.conv2.bn, gelu=False)
+        return norm_act(norm_conv(self.conv1.conv(x), self.conv1.bn, self.conv2.conv), self.conv2.bn, gelu=False)
 
 
 class Bottleneck(MBConv):  # type: ignore[misc]
@@ -124,20 +119,6 @@ def product(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return functional.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1)).permute(0, 3, 1, 2)
 
 
-def strided_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 3 x 3 convolution of stride 2, padding 1 and no bias, for few channels: a product with its patches.
-
-    The patches' numbers are filled up to a multiple of 16, as the matrix units like it.
-    """
-    height, width = x.shape[2:]
-    framed = functional.pad(x, (1, 1, 1, 1))
-    columns = [framed[:, :, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)]
-    patches = torch.stack(columns, dim=2).flatten(1, 2)  # channel, then place in the patch, as the weights
-    filling = -patches.shape[1] % 16
-    patches = functional.pad(patches.permute(0, 2, 3, 1), (0, filling))
-    return functional.linear(patches, functional.pad(conv.weight.flatten(1), (0, filling))).permute(0, 3, 1, 2)
-
-
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:
     """Whether `norm_act` takes the place of all these norms here."""
     return has_kernels(x) and all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms)
@@ -145,7 +126,7 @@ def is_fused(x: Tensor, *norms: nn.Module) -> bool:
 
 def has_kernels(x: Tensor) -> bool:
     """Whether `x` is where, and of a type that, the kernels can take."""
-    return HAS_TRITON and x.is_cuda and x.dtype in TYPES
+    return HAS_TRITON and gpus.is_for(x)
 
 
 def has_usual_heads(attention: Any) -> bool:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_dist.files import write_json
+from hms_dist.model.convolutions import fast_convolutions
 from hms_dist.model.loss import kl_rows
 from hms_dist.model.tiny_vit import fast_blocks
 
@@ -133,7 +134,7 @@ def model_of(name: str, **options: float) -> nn.Module:
     model = timm.create_model("tiny_vit_21m_512", in_chans=1, num_classes=NUM_CLASSES, **options)
     is_own, compiled = SYSTEMS[name]
     if is_own:
-        fast_blocks(model)
+        fast_convolutions(fast_blocks(model))
     if compiled:
         model.compile()
     return on_gpu(model)
