@@ -69,7 +69,7 @@ def main() -> None:
     print("|---|--:|--:|--:|--:|--:|")
     for name in given.tasks:
         shards = made(given, TASKS[name].render)
-        row = found[name] = {**trained(given.out / f"run-{name}", TASKS[name], shards), "bare": bare(name)}
+        row = found[name] = {**trained(given.out / f"run-{name}", TASKS[name], shards), **bare(name)}
         row["ratio"] = row["images_per_s"] / row["bare"]
         cells = f"{row['bare']:.1f} | {row['images_per_s']:.1f} | {row['ratio']:.3f} | {row['data_wait_share']:.2%}"
         print(f"| {name} | {TASKS[name].batch} | {cells} |", flush=True)
@@ -111,8 +111,8 @@ def run(command: list[str], threads: int) -> None:
         sys.exit(f"{' '.join(command)}: {done.stderr[-3000:]}")
 
 
-def bare(name: str) -> float:
-    """Images a second of steps on one batch."""
+def bare(name: str) -> dict[str, float]:
+    """Images a second of steps on one batch, and GiB of memory."""
     batch = TASKS[name].batch
     if name == "tiny_vit":
         model, inputs = model_of("hms_dist + compile"), data(batch)
@@ -121,7 +121,7 @@ def bare(name: str) -> float:
         model.compile()
         inputs = data(batch, 512, 512)
     row: dict[str, Any] = timed(stepper(model, *inputs), batch)
-    return float(row["images/s"])
+    return {"bare": float(row["images/s"]), "bare_gib": float(row["GiB"])}
 
 
 if __name__ == "__main__":
