@@ -16,7 +16,7 @@ def decode(stored: Tensor, spec: PanelSpec) -> Tensor:
     if spec.value_range is None:
         return stored.float()
     low, high = spec.value_range
-    return torch.add(torch.tensor(low, dtype=torch.float32), stored, alpha=(high - low) / 255)  # in one pass
+    return (stored * ((high - low) / 255)).add_(low)  # rounded twice on every device, so to the same bits
 
 
 def unpack_bits(packed: Tensor) -> Tensor:

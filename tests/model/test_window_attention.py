@@ -1,5 +1,6 @@
 """Window attention without padding against timm's with it, in float64; the kernels against the plain arithmetic."""
 
+import math
 import random
 
 import pytest
@@ -102,7 +103,8 @@ def test_the_kernels_compute_the_plain_arithmetic(
     out, lse = window_kernels.forward(qkv, bias, padding, pad_bias, size)
     grad = torch.randn_like(out)
     found = (out, lse, *window_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size))
-    exact = [tensor.double() for tensor in (qkv, bias, padding, pad_bias)]
+    rounded = (bias * math.log2(math.e)).to(dtype).double() / math.log2(math.e)  # as the kernels read it
+    exact = [qkv.double(), rounded, padding.double(), pad_bias.double()]
     outputs = plain_forward(*exact, size)
     wanted = (*outputs, *plain_backward(grad.double(), *exact, *outputs, size))
     for name, ours, theirs in zip(("out", "lse", "qkv", "bias", "padding", "pad_bias"), found, wanted, strict=True):
