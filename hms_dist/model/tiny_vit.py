@@ -9,14 +9,15 @@ block computes as timm's own does.
 from importlib.util import find_spec
 from typing import Any
 
-from timm.models.tiny_vit import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyVitBlock
+import torch
+from timm.models.tiny_vit import ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyVitBlock, TinyVitStage
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model import gpus
 from hms_dist.model.norm_act import norm_act
 from hms_dist.model.norm_conv import norm_conv
-from hms_dist.model.window_attention import window_attention
+from hms_dist.model.window_attention import Biases, window_attention, window_biases
 
 HEAD_DIMS = (16, 32, 64, 128)
 """Dimensions of a head that the kernels take."""
@@ -41,14 +42,32 @@ def fast_blocks(model: nn.Module) -> nn.Module:
     return model
 
 
+class WindowStage(TinyVitStage):  # type: ignore[misc]
+    """Blocks that compute their biases together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, more channels, half the height, half the width)."""
+        x = self.downsample(x).permute(0, 2, 3, 1)
+        if has_kernels(x) and all(has_usual_heads(block.attn) for block in self.blocks):
+            tables = torch.stack([block.attn.attention_biases for block in self.blocks])
+            biases = window_biases(tables, self.blocks[0].window_size, *x.shape[1:3])
+            for block, of_block in zip(self.blocks, biases, strict=True):
+                x = block(x, of_block)
+        else:
+            x = self.blocks(x)
+        return x.permute(0, 3, 1, 2)
+
+
 class WindowBlock(TinyVitBlock):  # type: ignore[misc]
     """Window attention, local convolution and MLP, on (batch, height, width, channels)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output, in the shape of `x`."""
+    def forward(self, x: Tensor, biases: Biases | None = None) -> Tensor:
+        """The block's output, in the shape of `x`. `biases`: its own, if they are computed already."""
         if not (has_kernels(x) and has_usual_heads(self.attn)):
             return super().forward(x)
-        x = x + self.drop_path1(attend(self.attn, x, self.window_size))
+        if biases is None:
+            biases, *_ = window_biases(self.attn.attention_biases[None], self.window_size, *x.shape[1:3])
+        x = x + self.drop_path1(attend(self.attn, x, biases))
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + self.drop_path2(self.mlp(x))
 
@@ -97,6 +116,7 @@ class Merging(PatchMerging):  # type: ignore[misc]
 
 
 BLOCKS: dict[type[nn.Module], Any] = {
+    TinyVitStage: WindowStage,
     TinyVitBlock: WindowBlock,
     PatchEmbed: Stem,
     MBConv: Bottleneck,
@@ -105,12 +125,12 @@ BLOCKS: dict[type[nn.Module], Any] = {
 """timm's class -> ours."""
 
 
-def attend(attention: Any, x: Tensor, size: int) -> Tensor:
+def attend(attention: Any, x: Tensor, biases: Biases) -> Tensor:
     """What timm's `Attention` gives on `x` (batch, height, width, channels) cut into padded windows."""
     heads = (attention.num_heads, 3, attention.key_dim)
     qkv = attention.qkv(attention.norm(x)).unflatten(-1, heads)
     padding = functional.linear(attention.norm.bias, attention.qkv.weight, attention.qkv.bias).view(heads)
-    out = window_attention(qkv, attention.attention_biases, padding, size)
+    out = window_attention(qkv, biases, padding)
     return attention.proj(out.flatten(-2))
 
 

@@ -13,7 +13,7 @@ The operator `hms_dist::window_attention` is this file's plain arithmetic on the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,21 +50,41 @@ def _parts(length: int, size: int) -> Iterator[tuple[int, int, int]]:
         yield whole * size, 1, rest
 
 
-def window_attention(qkv: Tensor, table: Tensor, padding: Tensor, size: int) -> Tensor:
+class Biases(NamedTuple):
+    """What is added to the scores of a block's attention."""
+
+    pairs: Tensor
+    """Of two tokens of a window (heads, 2 size - 1, size, size), as `by_rows` gives it."""
+    padding: Tensor
+    """Of a token and its window's padding (heads, height, width), as `of_padding` gives it; -inf without padding."""
+
+
+def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Biases]:
+    """Biases of several blocks on one grid of height x width tokens, from their `tables` (blocks, heads, size^2).
+
+    All at once: for one block or for six, it is the same number of small kernels.
+    """
+    with torch.autocast(tables.device.type, enabled=False):
+        table = tables.flatten(0, 1)
+        pairs = by_rows(table, size)
+        if height % size or width % size:
+            padding = of_padding(table, size, height, width).to(table.dtype)
+        else:
+            padding = table.new_full((len(table), height, width), -torch.inf)
+        both = (torch.unflatten(biases, 0, tables.shape[:2]).unbind() for biases in (pairs, padding))
+        return [Biases(*of_block) for of_block in zip(*both, strict=True)]
+
+
+def window_attention(qkv: Tensor, biases: Biases, padding: Tensor) -> Tensor:
     """Softmax attention of every token to the tokens of its window, and to the window's padding.
 
-    `qkv` (batch, height, width, heads, 3, dims): queries, keys and values of the real tokens. `table` (heads,
-    size^2): biases (`window_bias`). `padding` (heads, 3, dims): the projection of a padded token; its query is
-    not used. Returns (batch, height, width, heads, dims) in the type of `qkv`.
+    `qkv` (batch, height, width, heads, 3, dims): queries, keys and values of the real tokens. `padding` (heads, 3,
+    dims): the projection of a padded token; its query is not used. Returns (batch, height, width, heads, dims) in the
+    type of `qkv`.
     """
-    height, width = qkv.shape[1:3]
-    with torch.autocast(qkv.device.type, enabled=False):
-        bias = by_rows(table, size)
-        if height % size or width % size:
-            pad_bias = of_padding(table, size, height, width).to(table.dtype)
-        else:
-            pad_bias = table.new_full((len(table), height, width), -torch.inf)
-        out, _ = torch.ops.hms_dist.window_attention(qkv, bias, padding.to(qkv.dtype), pad_bias, size)
+    out, _ = torch.ops.hms_dist.window_attention(
+        qkv, biases.pairs, padding.to(qkv.dtype), *biases[1:], biases.pairs.shape[-1]
+    )
     return out
 
 

@@ -32,17 +32,16 @@ class Job:
 
     def open_files(self, storage: LocalFiles) -> None:
         """Let the threads read the ranges from open files themselves."""
-        shards, which = np.unique(self.ranges.shard, return_inverse=True)
-        handles = np.full(len(shards), -1)
-        for number, shard in enumerate(shards.tolist()):
+        shards = self.ranges.shard
+        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()  # ranges lie in the order of the tars
+        for start, end in zip(starts, [*starts[1:], len(shards)], strict=True):
             try:
-                file = storage.open(self._reader.tars[shard])
+                file = storage.open(self._reader.tars[shards[start]])
             except OSError as error:
-                self.errors |= dict.fromkeys(np.flatnonzero(which == number).tolist(), error)
+                self.errors |= dict.fromkeys(range(start, end), error)
             else:
                 self._files.append(file)
-                handles[number] = file.handle
-        self.requests[:, decode.FILE] = handles[which]
+                self.requests[start:end, decode.FILE] = file.handle
 
     def give(self, number: int, content: bytes) -> None:
         """Bytes of a range that was read elsewhere."""

@@ -139,5 +139,6 @@ class ShardReader:
 
     def _fillers(self, rows: Rows, flips: Flips | None) -> NDArray[np.int64]:
         """Number of the member that fills each slot for each row [slots, m]."""
-        flipped = np.zeros(len(rows), bool) if flips is None else flips
-        return np.where(flipped, self._flipped[:, None], self._plain[:, None])
+        if flips is None:
+            return np.repeat(self._plain[:, None], len(rows), axis=1)
+        return np.where(flips, self._flipped[:, None], self._plain[:, None])
