@@ -1,21 +1,29 @@
 """What tests of predictions share: a small and a sliding-window net, each trained once a session; made-up tables."""
 
+import json
+import shutil
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from hms_dist.cli import main
 from hms_dist.config import load
+from hms_dist.errors import UserError
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import ModelRecord, Source
 from hms_dist.shards.index import Index, read_index
+from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.loop import run
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.stages import stage_runs
 
 SLIDING = """
     canvas:
@@ -118,3 +126,149 @@ def out_of_fold(index, record, write) -> Callable[..., Path]:
         return write(f"{run}.parquet", probabilities, sources, index.folds(3))
 
     return make
+
+
+class Desk:
+    """A shard set, a trained run of fold 0, tables of made-up predictions, and the verbs."""
+
+    def __init__(self, folder, shard_set, index, small_file, trained, record):
+        self.folder, self.shards, self.index, self.small_file = folder, shard_set, index, small_file
+        self.trained, self.record = trained, record
+        self.page, self.out = folder / "page.html", folder / "out.parquet"
+
+    def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None, **model):
+        """A table: of `rows` (all), by models that held out these folds, with the folds that its rows say (none)."""
+        rows = np.arange(len(self.index)) if rows is None else rows
+        values = np.random.default_rng().dirichlet(np.ones(6), len(rows))
+        table = prediction_table(self.index.frame.iloc[rows], folds, values)
+        if key is not None:
+            table.loc[0, "key"] = key
+        sources = [Source(model=self.record(f"run-{name}", fold, **model)) for fold in folds_of_models]
+        write_predictions(self.folder / f"{name}.parquet", table, sources)
+        return self.folder / f"{name}.parquet"
+
+    def out_of_fold(self, name):
+        """An honest table: each row by the model that held its fold out."""
+        path = self.predictions(name, 0, folds=self.index.folds(3))
+        sources = [Source(model=self.record(f"run-{name}", fold), fold=fold) for fold in range(3)]
+        table = prediction_table(self.index.frame, self.index.folds(3), np.full((len(self.index), 6), 1 / 6))
+        write_predictions(path, table, sources)
+        return path
+
+    def spoilt(self, change):
+        """A table of predictions, changed."""
+        path = self.predictions("a", 0)
+        change(pd.read_parquet(path)).to_parquet(path)
+        return path
+
+    def cut(self, path):
+        """Half of a file."""
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        return path
+
+    def made(self, name):
+        """A folder."""
+        (self.folder / name).mkdir()
+        return self.folder / name
+
+    def shortened(self, path):
+        """A fit whose weights lack the last."""
+        value = json.loads(path.read_text())
+        return self.write("out.json", json.dumps({**value, "weights": value["weights"][:-1]}))
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def verb(self, *words):
+        return main([str(word) for word in words])
+
+    def grid(self, *words, options="{}"):
+        recipes = json.dumps([{"name": "a", "configs": [str(self.small_file)], "options": json.loads(options)}])
+        out = f"{self.folder}/{{seed}}/{{fold}}"
+        return self.verb("grid", "--recipes", recipes, "--shards", self.shards, "--out", out, *words)
+
+    def finished_elsewhere(self):
+        """A grid whose first run says that it is finished, and that it was trained on other shards."""
+        run = self.folder / "0/0"
+        (run / "final").mkdir(parents=True)
+        (run / "final/meta.json").write_text('{"shards": "others"}')
+        (run / "status.json").write_text('{"state": "finished"}')
+        return self.grid("--folds", "[0]")
+
+    def ablation(self, *words):
+        given = ["--shards", self.shards, "--out", self.folder, "--configs", self.small_file, "--models", "[a]"]
+        return self.verb("ablation", *given, *words)
+
+    def search(self, space, *words):
+        given = ["--shards", self.shards, "--out", self.folder / "study", "--configs", self.small_file]
+        return self.verb("search", *given, "--space", json.dumps({"x": space}), *words)
+
+    def search_again(self, spoilt):
+        """A search in a folder where this file holds something else."""
+        self.made("study")
+        self.write(f"study/{spoilt}", "{\n")
+        return self.search({"sets": "seed", "choices": [1]})
+
+    def oof(self, *runs):
+        return self.verb("oof", "--runs", *runs, "--out", self.out)
+
+    def predict(self, *words):
+        return self.verb("predict", "--run", self.trained, "--out", self.out, *words)
+
+    def predict_set(self, *words):
+        return self.predict("--shards", self.shards, *words)
+
+    def without_best(self):
+        shutil.copytree(self.trained, self.folder / "run", ignore=lambda _, names: {"best"} & set(names))
+        return self.predict_set("--run", self.folder / "run")
+
+    def pseudolabel(self, table, *words):
+        return self.verb("pseudolabel", "--predictions", table, "--shards", self.shards, "--out", self.out, *words)
+
+    def ensemble(self, tables, *words):
+        return self.verb("ensemble", "--predictions", *tables, "--out", self.out, *words)
+
+    def fit(self, *tables):
+        return self.ensemble(tables, "--weights", "fit", "--labels", self.shards)
+
+    def fitted(self):
+        """The weights of a fit of two models."""
+        assert self.fit(self.out_of_fold("a"), self.out_of_fold("b")) == 0
+        return self.folder / "out.json"
+
+    def stack(self, *words):
+        return self.verb("stack", "--out", self.folder / "stack", *words)
+
+    def report(self, *words):
+        return self.verb("report", "--out", self.page, *words)
+
+    def train(self, *words):
+        given = ["--config", self.small_file, "--shards", self.shards, "--out", self.folder / "run", *words]
+        try:
+            run(load(TrainConfig, [str(word) for word in given], prog="train.py"))
+        except UserError as error:
+            print(f"train.py: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    def stages(self, *stages, fold="0", smooth_below="null"):
+        return self.train("--stages", json.dumps(stages), "--fold", fold, "--loss.smooth_below", smooth_below)
+
+    def stages_again(self, *stages):
+        """A run whose stage `a`, of one epoch, is done, and the same command with other stages."""
+        begun = json.dumps([{"name": "a", "epochs": 1}, {"name": "b"}])
+        given = ["--config", self.small_file, "--shards", self.shards, "--out", self.folder / "run", "--stages", begun]
+        stage = stage_runs(load(TrainConfig, [str(word) for word in given], prog="train.py"))[0]
+        stage.out.mkdir(parents=True)
+        begin_folder(stage)
+        return self.stages(*stages)
+
+    def augment(self, name, **options):
+        return self.train("--augment.steps", json.dumps([{"class_path": name, "init_args": options}]))
+
+
+@pytest.fixture
+def desk(tmp_path, shard_set, index, small_file, trained, record) -> Desk:
+    """One for each test."""
+    return Desk(tmp_path, shard_set, index, small_file, trained, record)
