@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ class MemberTable:
     """Where some members of every row lie, [members, rows] each."""
 
     def __init__(self, shards: Words, members: Sequence[MemberMap]) -> None:
-        self._where = np.stack([member.offset for member in members]).astype(np.int64) | shards << OFFSET_BITS
+        self._where = np.stack([member.offset for member in members]).astype(np.int64)
+        self._where |= shards.astype(np.int64) << OFFSET_BITS
         self._size = np.stack([member.size for member in members]).astype(np.int64)
         self._crc32 = np.stack([member.crc32 for member in members]).astype(np.int64)
 
@@ -47,7 +49,8 @@ class MemberTable:
         return Requests(*_plan(self._where, self._size, self._crc32, np.array(rows, np.int64), members, gap_bytes))
 
 
-def _plan_in_python(
+@partial(machine_code, nogil=False)
+def _plan(
     where: Words, sizes: Words, checksums: Words, rows: Words, members: Words, gap_bytes: int
 ) -> tuple[Any, Any, Any, Any]:
     """The fields of `Requests`. A loop, since in NumPy this takes half a millisecond of every group's time."""
@@ -70,8 +73,8 @@ def _plan_in_python(
             run_start, part = start, 0
         if is_apart or (start - run_start) // MAX_REQUEST_BYTES != part:
             part = (start - run_start) // MAX_REQUEST_BYTES
-            table[num_requests, decode.FILE], table[num_requests, decode.ADDRESS] = -1, 0
-            table[num_requests, decode.START], table[num_requests, decode.FIRST_ITEM] = start, number
+            new = table[num_requests]
+            new[decode.FILE], new[decode.START], new[decode.FIRST_ITEM] = -1, start, number
             shards[num_requests] = shard
             num_requests += 1
         request, item = table[num_requests - 1], items[number]
@@ -81,9 +84,6 @@ def _plan_in_python(
         request[decode.NUM_ITEMS] += 1
         item[decode.OFFSET], item[decode.SIZE] = start - request[decode.START], size
         item[decode.CRC] = checksums[member, row]
-        item[decode.PANEL], item[decode.TARGET], item[decode.STATE] = slot, 0, decode.WAITING
+        item[decode.PANEL], item[decode.STATE] = slot, decode.WAITING
         places[number] = place
     return shards[:num_requests], table[:num_requests], items, places
-
-
-_plan = machine_code(_plan_in_python, nogil=False)
