@@ -31,7 +31,8 @@ def load(
     first one ends the stream.
 
     Whatever goes wrong with a request is raised in its place: UserError naming shard, key and bytes of a member that
-    cannot be read, IndexError for a row that does not exist. Closing the iterator ends the threads.
+    cannot be read, IndexError for a row that does not exist. Closing the iterator gives
+    the threads back to the reader, for its next stream.
     """
     ahead = ahead or (max(2 * threads, 4, min(reader.storage.depth, MAX_DEFAULT)) if threads else 1)
     prefetch = Prefetch(reader, threads=threads, ahead=ahead, pin=pin, stand_ins=stand_ins)

@@ -9,7 +9,7 @@ from hms_dist.stream.read.job import Job
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.read.stand_ins import StandIns
 from hms_dist.stream.read.storage import LocalFiles
-from hms_dist.stream.read.workers import MAX_SLOTS, Workers
+from hms_dist.stream.read.workers import MAX_SLOTS
 
 
 class Prefetch:
@@ -27,7 +27,7 @@ class Prefetch:
         self._lent: int | None = None
         self._under_way: deque[tuple[int, Job | Exception]] = deque()
         self._done: set[int] = set()
-        self._workers = Workers(list(reader.specs.values()), threads)
+        self._workers = reader.crews.take(threads)
         storage = reader.storage
         self._local = storage if isinstance(storage, LocalFiles) and storage.direct else None
         self._fetcher = None if self._local else Fetcher(storage, reader.tars, self._workers)
@@ -48,10 +48,10 @@ class Prefetch:
                 self._lent = None
 
     def close(self) -> None:
-        """End all threads; their memory is the reader's again, but for a batch that the caller may still look at."""
+        """Give threads and memory back to the reader, but for a batch that the caller may still look at."""
         if self._fetcher is not None:
             self._fetcher.close()
-        self._workers.close()
+        self._reader.crews.give_back(self._workers)
         slots = [slot for number, slot in enumerate(self._slots) if number != self._lent]
         self._reader.slots.give_back(slots, pin=self._pin)
 

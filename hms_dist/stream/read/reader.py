@@ -14,6 +14,7 @@ from hms_dist.shards.schema import Array, PanelSpec, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
 from hms_dist.stream.read.slots import Slots
 from hms_dist.stream.read.storage import StorageConfig, open_storage
+from hms_dist.stream.read.workers import Crews
 
 Rows = NDArray[np.int64]
 Flips = NDArray[np.bool_]
@@ -59,6 +60,8 @@ class ShardReader:
         self.location = location
         self.slots = Slots(list(self.specs.values()))
         """Memory of the streams that read from it."""
+        self.crews = Crews(list(self.specs.values()))
+        """And their threads."""
         self.storage = open_storage(location, storage or StorageConfig(), manifest)
         self.tars = tar_names(manifest)
         """Names of the files, by shard."""
@@ -133,7 +136,8 @@ class ShardReader:
         return str(self._keys[row])
 
     def close(self) -> None:
-        """Let go of memory, open tars and connections; reading takes them again."""
+        """Let go of threads, memory, open tars and connections; reading takes them again."""
+        self.crews.close()
         self.slots.clear()
         self.storage.close()
 

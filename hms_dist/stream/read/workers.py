@@ -1,7 +1,7 @@
 """Threads that fill batches and never wait for Python.
 
-A thread's loop (`decode.work`) begins once and ends with its stream. Numbers of jobs go to the threads through one pipe
-and come back through another: nothing to poll, no named shared memory to leave behind.
+A thread's loop (`decode.work`) begins once and serves one stream after another. Numbers of jobs go to the threads
+through one pipe and come back through another: nothing to poll, no named shared memory to leave behind.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ import os
 import select
 import weakref
 from collections.abc import Sequence
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Workers:
         self._jobs = np.zeros((MAX_SLOTS, 4), np.int64)
         self._stopped = np.zeros(1, np.uint8)
         self._failures: list[BaseException] = []
+        self._num_under_way, self._lock = 0, Lock()
+        self._process = os.getpid()
         jobs_end, self._jobs_in = os.pipe()
         self._done_out, self._done_in = os.pipe()
         os.set_blocking(self._done_out, False)
@@ -51,14 +53,26 @@ class Workers:
             for _ in range(num_threads)
         ]
         pipes = (jobs_end, self._jobs_in, self._done_out, self._done_in)
-        self.close = weakref.finalize(self, _stop, self._stopped, self._threads, pipes, self._headers)
+        self.close = weakref.finalize(self, _stop, self._process, self._stopped, self._threads, pipes, self._headers)
         """End the threads, passing over what they have not begun; also called when the process ends."""
         for thread in self._threads:
             thread.start()
 
+    @property
+    def num_threads(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether another stream of this process can have them: all jobs are done, and none ended a thread."""
+        return not (self._num_under_way or self._failures) and self._process == os.getpid()
+
     def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Begin a job; the tables must live until it is done. `items`' states are written by it."""
         self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
+        with self._lock:
+            self._num_under_way += 1
         words = bytes([number]) if self._threads else bytes([number, decode.STOP])
         if _libc.write(self._jobs_in, words, len(words)) != len(words):
             raise JobError(f"the pipe to the reader threads is gone (job {number})")
@@ -74,9 +88,47 @@ class Workers:
         while (num_done := _libc.read(self._done_out, self._done, MAX_SLOTS)) < 1:
             self._wait.poll()
         numbers = list(self._done.raw[:num_done])
+        with self._lock:
+            self._num_under_way -= num_done
         if decode.STOP in numbers:
             raise JobError(f"a reader thread failed: {self._failures[0]!r}") from self._failures[0]
         return numbers
+
+
+class Crews:
+    """Threads that streams of one reader use one after another.
+
+    To begin and to end some takes 60 ms beside a busy Python, which short epochs would notice.
+    """
+
+    def __init__(self, specs: Sequence[PanelSpec]) -> None:
+        self._specs = specs
+        self._spare: list[Workers] = []
+        self._lock = Lock()
+
+    def take(self, num_threads: int) -> Workers:
+        """So many threads, for one stream."""
+        with self._lock:
+            for workers in self._spare:
+                if workers.num_threads == num_threads and workers.is_idle:
+                    self._spare.remove(workers)
+                    return workers
+        return Workers(self._specs, num_threads)
+
+    def give_back(self, workers: Workers) -> None:
+        """Take threads of a stream that has ended; if it left jobs to do, they are passed over, and the threads end."""
+        if not workers.is_idle:
+            workers.close()
+            return
+        with self._lock:
+            self._spare.append(workers)
+
+    def close(self) -> None:
+        """End the threads of streams that have ended."""
+        with self._lock:
+            spare, self._spare = self._spare, []
+        for workers in spare:
+            workers.close()
 
 
 def _in_thread(failures: list[BaseException], *arguments: Any) -> None:
@@ -96,12 +148,13 @@ def _fail(error: BaseException, done_end: int, failures: list[BaseException]) ->
     os.write(done_end, bytes([decode.STOP]))
 
 
-def _stop(stopped: NDArray[np.uint8], threads: list[Thread], pipes: Sequence[int], headers: Any) -> None:
+def _stop(process: int, stopped: NDArray[np.uint8], threads: list[Thread], pipes: Sequence[int], headers: Any) -> None:
     """`headers`: kept alive until the threads have ended."""
-    stopped[0] = 1
-    os.write(pipes[1], bytes([decode.STOP]) * len(threads))
-    for thread in threads:
-        thread.join()
+    if process == os.getpid():  # a fork has their pipes, too, but not the threads
+        stopped[0] = 1
+        os.write(pipes[1], bytes([decode.STOP]) * len(threads))
+        for thread in threads:
+            thread.join()
     for pipe in pipes:
         os.close(pipe)
     del headers
