@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from hms_dist.files import write_json
 from hms_dist.model.convolutions import fast_convolutions
@@ -43,6 +44,8 @@ def main() -> None:
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--batches", nargs="+", type=int, default=[16, 32], help="images of a training step")
     arguments.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(MEASURED))
+    arguments.add_argument("--compile_mode", default="default", help="torch.compile's, for all that are compiled")
+    arguments.add_argument("--profile", type=Path, help="write tables of each training step's kernels and calls here")
     arguments.add_argument("--json", type=Path, help="write all figures here too")
     options = arguments.parse_args()
     rows: list[Row] = []
@@ -62,14 +65,30 @@ def training_steps(options: argparse.Namespace) -> Iterator[Row]:
     """Each system at each batch size."""
     for name in options.systems:
         for batch in options.batches:
-            yield {"system": name, "batch": batch, **timed(stepper(model_of(name), *data(batch)), batch)}
+            step = stepper(model_of(name, mode=options.compile_mode), *data(batch))
+            yield {"system": name, "batch": batch, **timed(step, batch)}
+            if options.profile:
+                write_profile(step, options.profile / f"{name.replace(' ', '')}-{batch}.txt")
+            del step
             torch.compiler.reset()
+
+
+def write_profile(step: Callable[[], object], path: Path) -> None:
+    """Where three steps' time goes: on the GPU by kernel, then on the host by call."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        for _ in range(3):
+            step()
+        torch.cuda.synchronize()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    orders = ("self_cuda_time_total", "self_cpu_time_total")
+    tables = [seen.key_averages().table(sort_by=order, row_limit=60, max_name_column_width=90) for order in orders]
+    path.write_text("\n".join(tables))
 
 
 def predictions(options: argparse.Namespace) -> Iterator[Row]:
     """Probabilities, means of an image and its mirror image."""
     for name in options.systems:
-        model = model_of(name).eval()
+        model = model_of(name, mode=options.compile_mode).eval()
         images, _ = data(16)
 
         @torch.no_grad()
@@ -128,7 +147,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 }
 
 
-def model_of(name: str, **options: float) -> nn.Module:
+def model_of(name: str, mode: str = "default", **options: float) -> nn.Module:
     """The model of a system, with the same weights for all."""
     torch.manual_seed(0)
     model = timm.create_model("tiny_vit_21m_512", in_chans=1, num_classes=NUM_CLASSES, **options)
@@ -136,7 +155,7 @@ def model_of(name: str, **options: float) -> nn.Module:
     if is_own:
         fast_convolutions(fast_blocks(model))
     if compiled:
-        model.compile()
+        model.compile(mode=mode)
     return on_gpu(model)
 
 
