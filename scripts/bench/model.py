@@ -105,7 +105,7 @@ def efficientnet(options: argparse.Namespace) -> Iterator[Row]:
     for name in ("eager", "compile"):
         model = on_gpu(timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=NUM_CLASSES))
         if name == "compile":
-            model.compile()
+            model.compile(dynamic=False)
         yield {"system": f"timm {name}", "batch": 128, **timed(stepper(model, *data(128, 512, 512)), 128)}
         torch.compiler.reset()
 
@@ -155,7 +155,7 @@ def model_of(name: str, mode: str = "default", **options: float) -> nn.Module:
     if is_own:
         fast_convolutions(fast_blocks(model))
     if compiled:
-        model.compile(mode=mode)
+        model.compile(mode=mode, dynamic=False)
     return on_gpu(model)
 
 
