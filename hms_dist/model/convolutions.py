@@ -5,6 +5,7 @@ patches of the picture. And the gradient of what a convolution of single channel
 the convolution itself, though at stride 1 it is just such a convolution, by the kernel turned by half a turn.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,6 +83,8 @@ def patch_product(conv: nn.Conv2d, framed: Tensor) -> Tensor:
 
 
 class _ChannelConv(torch.autograd.Function):
+    """No operator of this package's: the compiler is to see the convolutions."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
         ctx.save_for_backward(x, kernel)
@@ -89,19 +92,22 @@ class _ChannelConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        return channel_gradients(grad, *ctx.saved_tensors)
+        x, kernel = ctx.saved_tensors
+        return conv_gradients(grad, x, kernel, stride=1, groups=len(kernel))
 
 
-def channel_gradients(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of `x` (batch, channels, height, width) and of `kernel` (channels, 1, size, size), an odd size.
+def conv_gradients(grad: Tensor, x: Tensor, kernel: Tensor, *, stride: int, groups: int) -> tuple[Tensor, Tensor]:
+    """Gradients of `x` (batch, channels, height, width) and of `kernel` (channels, x's channels / groups, size, size).
 
-    Of a convolution of each channel by itself, of stride 1, padded by half the kernel.
+    Of a convolution that is padded by half its kernel, an odd size.
     """
     pad = kernel.shape[-1] // 2
-    _, d_kernel, _ = torch.ops.aten.convolution_backward(
-        grad, x, kernel, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], len(kernel), [False, True, False]
+    is_turned = stride == 1 and kernel.shape[1] == 1 and groups == len(kernel)
+    backward: Callable[..., Any] = torch.ops.aten.convolution_backward
+    d_x, d_kernel, _ = backward(
+        grad, x, kernel, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups, [not is_turned, True, False]
     )
-    return _each_channel(grad, kernel.flip(2, 3)), d_kernel
+    return _each_channel(grad, kernel.flip(2, 3)) if is_turned else d_x, d_kernel
 
 
 def _each_channel(x: Tensor, kernel: Tensor) -> Tensor:

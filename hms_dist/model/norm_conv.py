@@ -4,14 +4,13 @@ Autograd would keep what the convolution reads, as large as x. Here it is comput
 one more pass over the activations, about half as much to keep.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hms_dist.model.convolutions import channel_gradients
+from hms_dist.model.convolutions import conv_gradients
 from hms_dist.model.norm_act import apply, differentiate, moments_of, rows_of
 from hms_dist.model.operators import operator
 
@@ -56,16 +55,9 @@ def _backward(
     if kernel.shape[-1] == 1:
         d_kernel = (grad.flatten(0, 2).T @ y.flatten(0, 2)).view_as(kernel)
         d_y = grad @ kernel.flatten(1)
-    elif stride == 1 and groups == len(kernel):
-        d_places, d_kernel = channel_gradients(grad.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2), kernel)
-        d_y = d_places.permute(0, 2, 3, 1).contiguous()
     else:
-        pad = kernel.shape[-1] // 2
-        found: Callable[..., Any] = torch.ops.aten.convolution_backward
-        d_places, d_kernel, _ = found(
-            grad.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2), kernel, None, [stride] * 2, [pad] * 2, [1, 1], False,
-            [0, 0], groups, [True, True, False],
-        )  # fmt: skip
+        places, read = grad.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2)
+        d_places, d_kernel = conv_gradients(places, read, kernel, stride=stride, groups=groups)
         d_y = d_places.permute(0, 2, 3, 1).contiguous()
     del y
     rows, d_rows = x.flatten(0, 2), d_y.flatten(0, 2)

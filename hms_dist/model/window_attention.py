@@ -82,9 +82,8 @@ def window_attention(qkv: Tensor, biases: Biases, padding: Tensor) -> Tensor:
     dims): the projection of a padded token; its query is not used. Returns (batch, height, width, heads, dims) in the
     type of `qkv`.
     """
-    out, _ = torch.ops.hms_dist.window_attention(
-        qkv, biases.pairs, padding.to(qkv.dtype), *biases[1:], biases.pairs.shape[-1]
-    )
+    size = biases.pairs.shape[-1]
+    out, _ = torch.ops.hms_dist.window_attention(qkv, biases.pairs, padding.to(qkv.dtype), biases.padding, size)
     return out
 
 

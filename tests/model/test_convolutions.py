@@ -9,7 +9,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from hms_dist.model import gpus
-from hms_dist.model.convolutions import ChannelConv, FirstConv, FirstConvSame, channel_gradients, fast_convolutions
+from hms_dist.model.convolutions import ChannelConv, FirstConv, FirstConvSame, conv_gradients, fast_convolutions
 
 
 @pytest.fixture
@@ -52,7 +52,10 @@ def test_a_convolution_of_single_channels_has_torchs_gradients(size) -> None:
     assert torch.equal(found, wanted)
     grad = torch.randn_like(wanted)
     expected = torch.autograd.grad(wanted, [images, conv.weight], grad)
-    for ours in (torch.autograd.grad(found, [images, fast.weight], grad), channel_gradients(grad, images, conv.weight)):
+    for ours in (
+        torch.autograd.grad(found, [images, fast.weight], grad),
+        conv_gradients(grad, images, conv.weight, stride=1, groups=6),
+    ):
         for one, other in zip(ours, expected, strict=True):
             assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
 

@@ -24,8 +24,8 @@ def build_network(config: TrainConfig, world: World) -> nn.Module:
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compile_mode is not None:
-        # In place: torch.compile(model) would rename its state. For each size of a group by itself: code for any size
-        # is slower, and the compiler fails at it where operators want memory in one order.
+        # In place: torch.compile(model) would rename its state. For each size by itself: at code for any height
+        # and width the compiler fails where operators want memory in one order.
         model.compile(mode=config.compile_mode, dynamic=False)
     return model
 

@@ -64,8 +64,9 @@ def test_what_a_stream_left_undone_does_not_reach_the_next(shard_set):
 
 
 def test_a_fork_begins_threads_of_its_own_and_leaves_its_parents_alone(shard_set):
-    reader = open_reader(shard_set)
+    others, reader = readers(), open_reader(shard_set)
     wanted = [batch.panels["traces"].clone() for batch in load(reader, requests(3), threads=2)]
+    threads = readers(others)
     child = os.fork()
     if child == 0:
         try:
@@ -75,5 +76,6 @@ def test_a_fork_begins_threads_of_its_own_and_leaves_its_parents_alone(shard_set
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert len(list(load(reader, requests(3), threads=2))) == 3  # by the same threads as before
+    assert len(list(load(reader, requests(3), threads=2))) == 3
+    assert readers(others) == threads
     reader.close()
