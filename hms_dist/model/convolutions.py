@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model import gpus
+from hms_dist.model.rows import pictures_of, rows_of
 
 MAX_CHANNELS = 3
 """Of a picture that a first convolution reads."""
@@ -73,13 +74,14 @@ FIRST: dict[type[nn.Module], Any] = {nn.Conv2d: FirstConv, Conv2dSame: FirstConv
 
 def patch_product(conv: nn.Conv2d, framed: Tensor) -> Tensor:
     """`conv` of pictures (batch, channels, height, width) that are padded already, as one product of matrices."""
-    framed, (rows, columns), (down, right) = framed.to(gpus.layer_type(framed)), conv.kernel_size, conv.stride
-    bottom, end = framed.shape[2] - rows + 1, framed.shape[3] - columns + 1
-    places = [framed[:, :, i : i + bottom : down, j : j + end : right] for i in range(rows) for j in range(columns)]
+    framed, (tall, wide), (down, right) = framed.to(gpus.layer_type(framed)), conv.kernel_size, conv.stride
+    bottom, end = framed.shape[2] - tall + 1, framed.shape[3] - wide + 1
+    places = [framed[:, :, i : i + bottom : down, j : j + end : right] for i in range(tall) for j in range(wide)]
     patches = torch.stack(places, dim=2).flatten(1, 2)  # channel, then place in the patch, as the weights
     filling = (0, -patches.shape[1] % PATCH_NUMBERS)
-    patches = functional.pad(patches.permute(0, 2, 3, 1), filling)
-    return functional.linear(patches, functional.pad(conv.weight.flatten(1), filling), conv.bias).permute(0, 3, 1, 2)
+    rows = functional.pad(rows_of(patches), filling)
+    out = functional.linear(rows, functional.pad(conv.weight.flatten(1), filling), conv.bias)
+    return pictures_of(out, *patches.shape[2:])
 
 
 class _ChannelConv(torch.autograd.Function):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model.operators import operator
+from hms_dist.model.rows import pictures_of, rows_of
 
 
 class Moments(NamedTuple):
@@ -30,18 +31,12 @@ def norm_act(
     """`norm(x)` of pictures (batch, channels, height, width), times `keep` (batch, 1, 1, 1), plus `shortcut`, through
     GELU. In training it moves the running statistics of `norm` as the norm itself does, by the variance over n - 1.
     """
-    batch, channels, height, width = x.shape
+    batch, _, height, width = x.shape
     rows, added = rows_of(x), None if shortcut is None else rows_of(shortcut)
     scale = None if keep is None else keep.reshape(batch).to(norm.weight.dtype)
     moments = moments_of(rows, norm)
     out = torch.ops.hms_dist.norm_act(rows, norm.weight, norm.bias, *moments, added, scale, height * width, gelu)
-    return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def rows_of(pictures: Tensor) -> Tensor:
-    """(batch, channels, height, width) -> (batch * height * width, channels); a view of channels-last pictures."""
-    channels_last = pictures.permute(0, 2, 3, 1).contiguous()
-    return channels_last.view(-1, channels_last.shape[-1])
+    return pictures_of(out, height, width)
 
 
 def moments_of(rows: Tensor, norm: nn.BatchNorm2d) -> Moments:

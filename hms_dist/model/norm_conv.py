@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model.convolutions import conv_gradients
-from hms_dist.model.norm_act import apply, differentiate, moments_of, rows_of
+from hms_dist.model.norm_act import apply, differentiate, moments_of
 from hms_dist.model.operators import operator
+from hms_dist.model.rows import pictures_of, rows_of
 
 
 def norm_conv(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
@@ -20,51 +21,50 @@ def norm_conv(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
 
     Moves the running statistics of `norm` as it does itself in training.
     """
-    moments = moments_of(rows_of(x), norm)
-    kernel = conv.weight.to(x.dtype)
+    height, width = x.shape[2:]
+    rows, kernel, (stride, _) = rows_of(x), conv.weight.to(x.dtype), conv.stride
     out = torch.ops.hms_dist.norm_conv(
-        x.permute(0, 2, 3, 1).contiguous(), norm.weight, norm.bias, *moments, kernel, conv.stride[0], conv.groups
+        rows, norm.weight, norm.bias, *moments_of(rows, norm), kernel, height, width, stride, conv.groups
     )
-    return out.permute(0, 3, 1, 2)
+    return pictures_of(out, _reached(height, stride), _reached(width, stride))
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, stride: int, groups: int
-) -> Tensor:
-    """The convolution, padded by half its kernel; pictures are (batch, height, width, channels)."""
-    y = _activated(x, weight, bias, mean, rstd)
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, height: int, width: int,
+    stride: int, groups: int,
+) -> Tensor:  # fmt: skip
+    """The convolution, padded by half its kernel; pictures as rows, (batch * height * width, channels)."""
+    y = apply(x, weight, bias, mean, rstd, None, None, height * width, True)
     if kernel.shape[-1] == 1:
         return functional.linear(y, kernel.flatten(1))
-    out = functional.conv2d(y.permute(0, 3, 1, 2), kernel, None, stride, kernel.shape[-1] // 2, groups=groups)
-    return out.permute(0, 2, 3, 1).contiguous()
+    pad = kernel.shape[-1] // 2
+    return rows_of(functional.conv2d(pictures_of(y, height, width), kernel, None, stride, pad, groups=groups))
 
 
 def _forward_shapes(
-    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, stride: int, groups: int
-) -> Tensor:
-    height, width = ((length - 1) // stride + 1 for length in x.shape[1:3])
-    return x.new_empty(x.shape[0], height, width, kernel.shape[0])
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, height: int, width: int,
+    stride: int, groups: int,
+) -> Tensor:  # fmt: skip
+    batch = x.shape[0] // (height * width)
+    return x.new_empty(batch * _reached(height, stride) * _reached(width, stride), kernel.shape[0])
 
 
 def _backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, stride: int,
-    groups: int,
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, height: int,
+    width: int, stride: int, groups: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, weight, bias and kernel."""
-    y = _activated(x, weight, bias, mean, rstd)
+    y = apply(x, weight, bias, mean, rstd, None, None, height * width, True)
     if kernel.shape[-1] == 1:
-        d_kernel = (grad.flatten(0, 2).T @ y.flatten(0, 2)).view_as(kernel)
+        d_kernel = (grad.T @ y).view_as(kernel)
         d_y = grad @ kernel.flatten(1)
     else:
-        places, read = grad.permute(0, 3, 1, 2), y.permute(0, 3, 1, 2)
-        d_places, d_kernel = conv_gradients(places, read, kernel, stride=stride, groups=groups)
-        d_y = d_places.permute(0, 2, 3, 1).contiguous()
+        places = pictures_of(grad, _reached(height, stride), _reached(width, stride))
+        d_read, d_kernel = conv_gradients(places, pictures_of(y, height, width), kernel, stride=stride, groups=groups)
+        d_y = rows_of(d_read)
     del y
-    rows, d_rows = x.flatten(0, 2), d_y.flatten(0, 2)
-    d_x, d_weight, d_bias, _ = differentiate(
-        d_rows, rows, weight, bias, mean, rstd, None, None, x.shape[1] * x.shape[2], True
-    )
-    return d_x.view_as(x), d_weight, d_bias, d_kernel.contiguous()
+    d_x, d_weight, d_bias, _ = differentiate(d_y, x, weight, bias, mean, rstd, None, None, height * width, True)
+    return d_x, d_weight, d_bias, d_kernel.contiguous()
 
 
 def _backward_shapes(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor,
@@ -73,21 +73,21 @@ def _backward_shapes(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias), d_kernel
 
 
-def _activated(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    rows = apply(x.flatten(0, 2), weight, bias, mean, rstd, None, None, x.shape[1] * x.shape[2], True)
-    return rows.view_as(x)
+def _reached(length: int, stride: int) -> int:
+    """Places of the convolution along `length`."""
+    return (length - 1) // stride + 1
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.stride, ctx.groups = inputs
+    *tensors, ctx.height, ctx.width, ctx.stride, ctx.groups = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     d_x, d_weight, d_bias, d_kernel = torch.ops.hms_dist.norm_conv_backward(
-        grad.contiguous(), *ctx.saved_tensors, ctx.stride, ctx.groups
+        grad.contiguous(), *ctx.saved_tensors, ctx.height, ctx.width, ctx.stride, ctx.groups
     )
-    return d_x, d_weight, d_bias, None, None, d_kernel, None, None
+    return d_x, d_weight, d_bias, None, None, d_kernel, None, None, None, None
 
 
 operator("norm_conv", _forward, _forward_shapes, _differentiate, _setup)

@@ -17,6 +17,7 @@ from torch.nn import functional
 from hms_dist.model import gpus
 from hms_dist.model.norm_act import norm_act
 from hms_dist.model.norm_conv import norm_conv
+from hms_dist.model.rows import pictures_of, rows_of
 from hms_dist.model.window_attention import Biases, window_attention, window_biases
 
 HEAD_DIMS = (16, 32, 64, 128)
@@ -67,9 +68,12 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
             return super().forward(x)
         if biases is None:
             biases, *_ = window_biases(self.attn.attention_biases[None], self.window_size, *x.shape[1:3])
-        x = x + self.drop_path1(attend(self.attn, x, biases))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.drop_path2(self.mlp(x))
+        grid = x.shape[1:3]
+        tokens = x.flatten(1, 2)  # see `rows`
+        tokens = tokens + self.drop_path1(attend(self.attn, tokens, grid, biases))
+        pictures = self.local_conv(torch.unflatten(tokens, 1, grid).permute(0, 3, 1, 2))
+        tokens = pictures.permute(0, 2, 3, 1).flatten(1, 2)
+        return torch.unflatten(tokens + self.drop_path2(self.mlp(tokens)), 1, grid)
 
 
 class LocalConv(ConvNorm):  # type: ignore[misc]
@@ -125,18 +129,18 @@ BLOCKS: dict[type[nn.Module], Any] = {
 """timm's class -> ours."""
 
 
-def attend(attention: Any, x: Tensor, biases: Biases) -> Tensor:
-    """What timm's `Attention` gives on `x` (batch, height, width, channels) cut into padded windows."""
+def attend(attention: Any, tokens: Tensor, grid: tuple[int, ...], biases: Biases) -> Tensor:
+    """What timm's `Attention` gives on `tokens` (batch, tokens of the grid, channels) cut into padded windows."""
     heads = (attention.num_heads, 3, attention.key_dim)
-    qkv = attention.qkv(attention.norm(x)).unflatten(-1, heads)
+    qkv = attention.qkv(attention.norm(tokens)).view(len(tokens), *grid, *heads)
     padding = functional.linear(attention.norm.bias, attention.qkv.weight, attention.qkv.bias).view(heads)
     out = window_attention(qkv, biases, padding)
-    return attention.proj(out.flatten(-2))
+    return attention.proj(out.reshape(tokens.shape))
 
 
 def product(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1 x 1 convolution without bias."""
-    return functional.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1)).permute(0, 3, 1, 2)
+    return pictures_of(functional.linear(rows_of(x), conv.weight.flatten(1)), *x.shape[2:])
 
 
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:

@@ -54,7 +54,7 @@ class Biases(NamedTuple):
     """What is added to the scores of a block's attention."""
 
     pairs: Tensor
-    """Of two tokens of a window (heads, 2 size - 1, size, size), as `by_rows` gives it."""
+    """Of two tokens of a window (heads, 2 size - 1, size^2), as `by_rows` gives it."""
     padding: Tensor
     """Of a token and its window's padding (heads, height, width), as `of_padding` gives it; -inf without padding."""
 
@@ -82,13 +82,13 @@ def window_attention(qkv: Tensor, biases: Biases, padding: Tensor) -> Tensor:
     dims): the projection of a padded token; its query is not used. Returns (batch, height, width, heads, dims) in the
     type of `qkv`.
     """
-    size = biases.pairs.shape[-1]
+    size = (biases.pairs.shape[1] + 1) // 2
     out, _ = torch.ops.hms_dist.window_attention(qkv, biases.pairs, padding.to(qkv.dtype), biases.padding, size)
     return out
 
 
 def _forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Output, and ln sum exp of each query's scores (batch, heads, height, width)."""
+    """Output, and ln sum exp of each query's scores (batch, heads, height * width)."""
     if qkv.is_cuda:
         from hms_dist.model import window_kernels  # needs Triton
 
@@ -98,7 +98,7 @@ def _forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size:
 
 def _forward_shapes(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
     batch, height, width, heads, _, dims = qkv.shape
-    lse = qkv.new_empty(batch, heads, height, width, dtype=torch.promote_types(qkv.dtype, torch.float32))
+    lse = qkv.new_empty(batch, heads, height * width, dtype=torch.promote_types(qkv.dtype, torch.float32))
     return qkv.new_empty(batch, height, width, heads, dims), lse
 
 
@@ -139,14 +139,14 @@ operator("window_attention_backward", _backward, _backward_shapes)
 def plain_forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The operator's arithmetic, shape by shape: the reference of the kernels, any floating type and device."""
     batch, height, width, heads, _, dims = qkv.shape
-    out, lse = qkv.new_empty(batch, height, width, heads, dims), qkv.new_empty(batch, heads, height, width)
+    out, lse = qkv.new_empty(batch, height, width, heads, dims), qkv.new_empty(batch, heads, height * width)
     for part in window_classes(height, width, size):
         query, key, value = _tokens(qkv, part).unbind(-2)
         scores, pad_scores = _scores(query, key, bias, padding, pad_bias, part, size)
         total = torch.logaddexp(scores.logsumexp(-1), pad_scores)[..., None]
         result = (scores - total).exp() @ value + (pad_scores[..., None] - total).exp() * padding[:, 2, None]
         _write(out, result, part)
-        _write(lse.permute(0, 2, 3, 1), total[..., 0], part)
+        _write(_grid(lse, height), total[..., 0], part)
     return out, lse
 
 
@@ -160,7 +160,7 @@ def plain_backward(
     for part in window_classes(qkv.shape[1], qkv.shape[2], size):
         query, key, value = _tokens(qkv, part).unbind(-2)
         d_out = _tokens(grad, part)
-        total = _tokens(lse.permute(0, 2, 3, 1), part)
+        total = _tokens(_grid(lse, qkv.shape[1]), part)
         scores, pad_scores = _scores(query, key, bias, padding, pad_bias, part, size)
         shares, pad_shares = (scores - total[..., None]).exp(), (pad_scores - total).exp()
         delta = (d_out * _tokens(out, part)).sum(-1)
@@ -185,6 +185,11 @@ def _scores(
     scores = scaled @ key.mT + bias.flatten(1)[:, _pairs(part, size, bias)]
     pad_scores = (scaled @ padding[:, 1, :, None])[..., 0] + _tokens(pad_bias.movedim(0, -1)[None], part)
     return scores, pad_scores
+
+
+def _grid(lse: Tensor, height: int) -> Tensor:
+    """(batch, heads, height * width) -> (batch, height, width, heads)."""
+    return torch.unflatten(lse, 2, (height, -1)).permute(0, 2, 3, 1)
 
 
 def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:

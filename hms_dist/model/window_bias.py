@@ -15,14 +15,13 @@ from torch.nn import functional
 
 
 def by_rows(table: Tensor, size: int) -> Tensor:
-    """Bias of column pairs for each row difference, (heads, 2 size - 1, size, size), of `table` (heads, size^2).
+    """Bias of column pairs for each row difference, (heads, 2 size - 1, size^2), of `table` (heads, size^2).
 
-    Entry [h, d, a, b] is the bias between two tokens d - (size - 1) rows apart, in columns a and b.
+    Entry [h, d, a size + b] is the bias between two tokens d - (size - 1) rows apart, in columns a and b.
     """
     squares = torch.unflatten(table, 1, (size, size))
     columns = squares @ _column_pairs(size, squares)
-    signed = torch.cat([columns[:, 1:].flip(1), columns], dim=1)
-    return torch.unflatten(signed, 2, (size, size))
+    return torch.cat([columns[:, 1:].flip(1), columns], dim=1)
 
 
 def of_padding(table: Tensor, size: int, height: int, width: int) -> Tensor:

@@ -24,11 +24,11 @@ BLOCK_TOKENS = 64
 
 
 def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Output, and ln sum exp of each query's scores float32 (batch, heads, height, width)."""
+    """Output, and ln sum exp of each query's scores float32 (batch, heads, height * width)."""
     batch, height, width, heads, _, dims = qkv.shape
     qkv, padding = qkv.contiguous(), padding.contiguous()
     out = qkv.new_empty(batch, height, width, heads, dims)
-    lse = qkv.new_empty(batch, heads, height, width, dtype=torch.float32)
+    lse = qkv.new_empty(batch, heads, height * width, dtype=torch.float32)
     bias, pad_bias = _in_twos(bias, qkv.dtype), _in_twos(pad_bias, torch.float32)
     for part in window_classes(height, width, size):
         block = _block(part, BLOCK_QUERIES)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -50,7 +51,9 @@ def main() -> None:
     python = peers_python(folder / "peers")
     words = [str(folder / f"samples-{arguments.num_rows}"), str(arguments.seconds), arguments.device]
     processes = {name: Process(python, name, words) for name in NAMES}
-    missing = {name: why for name, process in processes.items() if (why := process.check())}
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+        reasons = pool.map(Process.check, processes.values())
+        missing = {name: why for name, why in zip(processes, reasons, strict=True) if why}
     measured = in_turns({n: p for n, p in processes.items() if n not in missing}, arguments.rounds)
     report = {
         "machine": machine(("torch", "numpy", "webdataset", "zstandard")),

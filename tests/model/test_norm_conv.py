@@ -61,7 +61,7 @@ def test_what_the_convolution_reads_is_not_kept() -> None:
 @pytest.mark.parametrize("options", CONVOLUTIONS)
 def test_the_operator_keeps_torchs_rules(options: dict[str, int]) -> None:
     norm, conv = parts(options)
-    x = torch.randn(2, 5, 6, 4, dtype=torch.float64, requires_grad=True)
-    mean, rstd = torch.ops.hms_dist.norm_moments(x.detach().flatten(0, 2), norm.weight.detach(), 1e-5)
-    arguments = (x, norm.weight, norm.bias, mean, rstd, conv.weight, conv.stride[0], conv.groups)
+    rows = torch.randn(2 * 5 * 6, 4, dtype=torch.float64, requires_grad=True)
+    mean, rstd = torch.ops.hms_dist.norm_moments(rows.detach(), norm.weight.detach(), 1e-5)
+    arguments = (rows, norm.weight, norm.bias, mean, rstd, conv.weight, 5, 6, conv.stride[0], conv.groups)
     torch.library.opcheck(torch.ops.hms_dist.norm_conv.default, arguments)

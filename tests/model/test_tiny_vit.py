@@ -1,14 +1,15 @@
 """The exchanged blocks against timm's: names, outputs, gradients, drop-path and the two modes."""
 
 import copy
+from typing import Any
 
 import pytest
 import timm
 import torch
-from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock
+from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock, TinyVitStage
 from torch import Tensor, nn
 
-from hms_dist.model import tiny_vit
+from hms_dist.model import norm_conv, tiny_vit, window_attention
 from hms_dist.model.tiny_vit import BLOCKS, WindowBlock, fast_blocks
 
 
@@ -134,6 +135,32 @@ def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
     gradients = torch.autograd.grad(found, list(ours.parameters()), grad)
     for one, other in zip((found, *gradients), (wanted, *expected), strict=True):
         assert (one - other).norm() < 1e-3 * (other.norm() + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("everywhere")
+def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch, tmp_path) -> None:
+    """And no copy of it: the compiler would reorder the memory of whatever it kept of four dimensions."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    read: list[list[int]] = []
+
+    def noted(module: Any, name: str, which: slice) -> None:
+        real = getattr(module, name)
+
+        def noting(*tensors: Any, **options: Any) -> Any:
+            read.append([tensor.data_ptr() for tensor in tensors[which]])
+            return real(*tensors, **options)
+
+        monkeypatch.setattr(module, name, noting)
+
+    noted(norm_conv, "apply", slice(1))
+    noted(window_attention, "plain_forward", slice(3))
+    noted(window_attention, "plain_backward", slice(1, 4))
+    stage = TinyVitStage(8, 32, depth=2, num_heads=2, window_size=4, downsample=PatchMerging)
+    model = fast_blocks(nn.Sequential(MBConv(8, 8, 2.0, nn.GELU, 0.0), stage))
+    torch.compile(model.forward, dynamic=False)(torch.randn(2, 8, 18, 26)).sum().backward()
+    assert len(read) == 2 * (4 + 2)  # convolutions behind norms, and attentions
+    assert read[6:] == read[5::-1]
 
 
 @pytest.fixture

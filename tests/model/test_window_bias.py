@@ -18,7 +18,7 @@ def pair_bias(table: Tensor, size: int, one: tuple[int, int], other: tuple[int, 
 @pytest.mark.parametrize("size", [1, 3, 6])
 def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
     table = torch.randn(2, size * size, dtype=torch.float64)
-    squares = by_rows(table, size)
+    squares = by_rows(table, size).unflatten(2, (size, size))
     assert squares.shape == (2, 2 * size - 1, size, size)
     for d, a, b in itertools.product(range(1 - size, size), range(size), range(size)):
         assert torch.equal(squares[:, d + size - 1, a, b], pair_bias(table, size, (0, a), (d, b)))

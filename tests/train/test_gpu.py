@@ -10,16 +10,18 @@ from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
 
+STEADY = "resnet18"
+"""A net that rounding to bf16 moves by a thousandth; an EfficientNet's first loss it moves by a fifth."""
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
 
 @pytest.mark.parametrize(
-    ("precision", "digits"), [("float64", 1e-9), ("float32", 1e-3), ("bf16", 0.1), ("tf32", 1e-2), ("fp16", 0.02)]
+    ("precision", "digits"), [("float64", 1e-9), ("float32", 1e-4), ("bf16", 0.02), ("tf32", 3e-3), ("fp16", 3e-3)]
 )
 def test_the_first_loss_is_that_of_the_cpu(small, precision, digits, monkeypatch):
     from accelerate.state import AcceleratorState
 
-    plain = {"epochs": 1, "model__drop_rate": 0, "model__drop_path_rate": 0}
+    plain = {"epochs": 1, "model__name": STEADY, "model__drop_rate": 0, "model__drop_path_rate": 0}
     on_gpu = small("gpu", precision=precision, **plain)
     run(on_gpu)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -48,7 +50,8 @@ def test_options_of_speed_do_not_change_what_is_learnt(small, precision, options
     from accelerate.state import AcceleratorState
 
     kept = {name: options[name] for name in options if name not in ("channels_last", "compile_mode", "batch_norm")}
-    plain = {"epochs": 1, "model__drop_rate": 0, "model__drop_path_rate": 0, "precision": precision, **kept}
+    kept = {"model__name": STEADY, "model__drop_rate": 0, "model__drop_path_rate": 0, **kept}
+    plain = {"epochs": 1, "precision": precision, **kept}
     run(small("plain", **plain))
     AcceleratorState._reset_state(reset_partial_state=True)
     run(small("fast", **{**plain, **options}))
