@@ -4,6 +4,7 @@ import difflib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ WEIGHTS = ("none", "hub", "package")
 """Words for `ModelConfig.weights`; anything else is a path."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files with weights."""
+CompileMode = Literal["default", "max-autotune-no-cudagraphs"]
+"""Modes of torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,16 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
             raise
         raise explained from error
     return fast_convolutions(fast_blocks(model.train()))
+
+
+def compile_in_place(model: nn.Module, mode: CompileMode | None) -> None:
+    """Have torch compile `model` when it first runs, unless `mode` is None. The names of its state stay.
+
+    For each size of a group by itself: at code for any height and width the compiler fails where operators want
+    memory in one order.
+    """
+    if mode is not None:
+        model.compile(mode=mode, dynamic=False)
 
 
 def check_weights(config: ModelConfig) -> None:

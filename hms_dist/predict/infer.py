@@ -18,7 +18,7 @@ from hms_dist.config import to_dict
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.labels import CLASSES
-from hms_dist.model.build import ModelConfig, build
+from hms_dist.model.build import ModelConfig, build, compile_in_place
 from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.parts import Parts, parts_folder
 from hms_dist.predict.tta import mean_answers, mirrored_canvas
@@ -106,6 +106,7 @@ def _key(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Modu
             "precision": config.precision,
             "group_size": config.group_size,
             "channels_last": config.channels_last,
+            "compile_mode": command.compile_mode,
             "tta": sorted(command.tta),
             "torch": torch.__version__,
             "device": world.device.type,
@@ -125,6 +126,7 @@ def _answers(
     if kept:
         LOG.info("%d of %d parts stand from before", len(kept), len(parts.numbers))
     mine: Sequence[int] = todo[world.rank :: world.num_ranks]
+    compile_in_place(model, command.compile_mode)
     prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
     groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), config.group_size)]
     whole = [padded(group, config.group_size)[0] for _, group in groups]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.errors import UserError
+from hms_dist.model.build import CompileMode
 from hms_dist.predict.tta import Mirror, check_mirrors
 from hms_dist.predictions import check_no_input
 from hms_dist.stream.read.storage import StorageConfig
@@ -29,6 +30,8 @@ class PredictConfig:
     tta: tuple[Mirror, ...] = ()
     """Mirror images whose answers are averaged with the row's own: flip (left and right exchanged), reverse (time runs
     backwards); with both, every row is answered four times. Empty: none."""
+    compile_mode: CompileMode | None = None
+    """torch.compile's mode, for thousands of rows on a GPU: it takes minutes at first. None: no compilation."""
     threads: int = 2
     """Threads of each rank that read and decode samples."""
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -7,7 +7,7 @@ from typing import Literal
 from hms_dist.canvas.augment import AugmentConfig
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.labels import FOLD_COUNTS
-from hms_dist.model.build import ModelConfig
+from hms_dist.model.build import CompileMode, ModelConfig
 from hms_dist.model.freeze import FreezeConfig
 from hms_dist.run import check_seed
 from hms_dist.stream.read.storage import StorageConfig
@@ -89,7 +89,7 @@ class TrainConfig:
     one group of every rank at once (SyncBatchNorm), so the run depends on the number of ranks."""
     channels_last: bool = False
     """Keep the network's pictures with channels innermost, which suits convolutions in bf16 and fp16 on GPUs."""
-    compile_mode: Literal["default", "max-autotune-no-cudagraphs"] | None = None
+    compile_mode: CompileMode | None = None
     """torch.compile's mode; None: no compilation. The first steps then take minutes."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""

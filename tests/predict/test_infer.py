@@ -50,6 +50,12 @@ def assert_close(one, other, tolerance=1e-6):
     assert (one - other).abs().max(axis=None) < tolerance
 
 
+@pytest.mark.slow
+def test_a_compiled_model_answers_as_the_plain_one(predict):
+    """One size of group is compiled, though the last one is smaller."""
+    assert_close(predict(tta=("flip",), compile_mode="default"), predict(tta=("flip",)), tolerance=1e-4)
+
+
 @pytest.fixture(scope="module")
 def mirrored_set(recordings, tmp_path_factory):
     """A shard set of the first rows, of recordings with left and right exchanged in their files."""

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from hms_dist.errors import UserError
-from hms_dist.model.build import build
+from hms_dist.model.build import build, compile_in_place
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
@@ -23,10 +23,7 @@ def build_network(config: TrainConfig, world: World) -> nn.Module:
     model.to(world.device)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.compile_mode is not None:
-        # In place: torch.compile(model) would rename its state. For each size by itself: at code for any height
-        # and width the compiler fails where operators want memory in one order.
-        model.compile(mode=config.compile_mode, dynamic=False)
+    compile_in_place(model, config.compile_mode)
     return model
 
 
