@@ -33,6 +33,10 @@ class Stages:
     def __post_init__(self) -> None:
         if not self.runs:
             raise ValueError("runs: name the run folders, one of each fold")
+        if self.out.suffix in (".csv", ".md"):
+            raise ValueError(
+                f"out: {self.out.stem}.md and {self.out.stem}.csv are written; leave {self.out.suffix} out"
+            )
 
 
 def run(command: Stages) -> None:

@@ -41,6 +41,8 @@ class Pool:
         weights = tuple(float(weight) for weight in value["weights"])
         if not (min(weights, default=-1.0) >= 0 and np.isfinite([*weights, *bias]).all()):
             raise ValueError("expected finite weights of 0 or more")
+        if value["method"] != "geometric" and sum(weights) == 0:  # a geometric pool of none is its bias
+            raise ValueError("expected a weight above 0")
         return Pool(method=value["method"], weights=weights, bias=bias)
 
 

@@ -98,7 +98,9 @@ def _json_of(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); the file is damaged") from error
-    return value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}; the file is damaged")
+    return value
 
 
 def _recipe(command: Sequence[str]) -> str | None:

@@ -34,6 +34,7 @@ MISTAKES = {
     "joining some of the folds": lambda d: d.oof(d.trained),
     "joining a fold twice": lambda d: d.oof(d.trained, d.trained),
     "a table of stages of runs without": lambda d: d.verb("stages", "--runs", d.trained, "--out", d.folder / "t"),
+    "a table of stages with an ending": lambda d: d.verb("stages", "--runs", d.trained, "--out", d.folder / "t.csv"),
     "two stages of one name": lambda d: d.stages({"name": "a"}, {"name": "a"}),
     "a stage after one that is not there": lambda d: d.stages({"name": "a", "init": "best:b"}),
     "a stage after the best weights of no fold": lambda d: d.stages(

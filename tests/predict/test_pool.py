@@ -117,4 +117,7 @@ def test_a_pool_survives_json():
         Pool.from_json({**pool.to_json(), "method": "best"})
     with pytest.raises(ValueError, match="finite weights of 0 or more"):
         Pool.from_json({**pool.to_json(), "weights": [-1, 2]})
+    with pytest.raises(ValueError, match="a weight above 0"):
+        Pool.from_json({**pool.to_json(), "weights": [0, 0]})
+    assert Pool.from_json({**pool.to_json(), "method": "geometric", "weights": [0, 0]}).weights == (0, 0)
     assert list(pool.to_json()["bias"]) == list(CLASSES)
