@@ -27,7 +27,7 @@ from hms_dist.provenance import Source
 from hms_dist.run import LOG
 from hms_dist.shards.index import Rows
 from hms_dist.train.data.run_canvas import read_canvas
-from hms_dist.train.data.run_data import ShardSet, composed_by, open_shards, panel_recipes, split_rows
+from hms_dist.train.data.run_data import ShardSet, check_recipes, composed_by, open_shards, split_rows
 from hms_dist.train.data.seen import stored_record
 from hms_dist.train.folder.checkpoint import load_weights
 from hms_dist.train.folder.owner import owned
@@ -60,7 +60,7 @@ def run(command: Predict) -> None:
     task = open_task(config, shards.canvas)
     model, facts = _load_model(command, config)
     source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
-    _check_recipe(command.shards, facts["panels"], shards)
+    check_recipes(command.shards, shards, facts["panels"])
     folder = parts_folder(command.out)
     is_main = launched_rank() == 0
     with owned(folder, is_main=is_main), closing(shards.reader):
@@ -144,17 +144,6 @@ def _answers(
         np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate([empty, *kept.values()])
     )
     return in_order(np.arange(len(shards.index)), *gathered)
-
-
-def _check_recipe(folder: str, trained: Mapping[str, Any], shards: ShardSet) -> None:
-    """Refuse a shard set whose panels were rendered otherwise than those that the model was trained on."""
-    found = panel_recipes(shards)
-    different = [name for name, recipe in found.items() if trained.get(name, recipe) != recipe]
-    if different:
-        raise UserError(
-            f"{folder}: its {' and '.join(different)} were rendered with other options than those the run was trained "
-            "on; render with the run's recipe, its render.yaml"
-        )
 
 
 def held_out_folds(config: TrainConfig, shards: ShardSet, trained_on: str) -> NDArray[np.int64]:

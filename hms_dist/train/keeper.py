@@ -12,7 +12,7 @@ from hms_dist.errors import UserError
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import Source
 from hms_dist.run import LOG
-from hms_dist.train.data.run_data import RunData, panel_recipes
+from hms_dist.train.data.run_data import RunData, check_recipes, panel_recipes
 from hms_dist.train.data.seen import SEEN_KEY, continued, run_record, stored_record
 from hms_dist.train.folder.checkpoint import save_checkpoint, save_weights
 from hms_dist.train.folder.owner import Ownership
@@ -79,6 +79,7 @@ class Keeper:
                 f"{self._config.shards}: not the shard set that {self._config.out} was trained on; check --shards, or "
                 "go on with --other_shards"
             )
+        check_recipes(self._config.shards, self._data.shards, state["panels"])
         if state["labels"] != facts["labels"] and not self._config.other_shards:
             raise UserError(
                 f"{self._config.out}: the tables of filters.predictions or overlay.file changed since it began; "

@@ -46,7 +46,8 @@ class TrainConfig:
     resume: Literal["auto", "never"] = "auto"
     """auto: continue a stopped run of the same configuration; never: refuse a run folder in use."""
     other_shards: bool = False
-    """Let a stopped run continue on another shard set than it began with, rendered again for example."""
+    """Let a stopped run continue on another shard set than it began with, of other rows for example. Its panels have to
+    be rendered by the same options."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -156,6 +156,10 @@ def test_another_shard_set_is_refused_at_resume(small, recordings, tmp_path):
     render(Render(data=recordings, out=tmp_path / "other", samples_per_shard=16, seed=1))
     with pytest.raises(UserError, match="not the shard set that"):
         again(small(epochs=1, shards=tmp_path / "other"))
+    panels = {**DEFAULT_PANELS, "eeg_spectrogram": EegSpectrogram(max_hz=15.0)}
+    render(Render(data=recordings, out=tmp_path / "otherwise", samples_per_shard=16, panels=panels))
+    with pytest.raises(UserError, match="its eeg_spectrogram were rendered with other options"):
+        again(small(epochs=1, shards=tmp_path / "otherwise", other_shards="true"))
     again(small(epochs=1, shards=tmp_path / "other", other_shards="true"))
 
 

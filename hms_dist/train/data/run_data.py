@@ -1,6 +1,6 @@
 """The rows of a run: a shard set opened, its patients split, its reader and canvas made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from hms_dist.canvas.augment import draw_flips
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
+from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.shards.index import Index, Manifest, Rows, open_set
 from hms_dist.stream.read.batch import Request
@@ -70,6 +71,16 @@ def panel_recipes(shards: ShardSet) -> dict[str, str]:
     """For each panel that the canvas reads, a digest of the options it was rendered with."""
     recipes = shards.manifest.render_config["panels"]
     return {name: digest(recipes[name]) for name in shards.canvas.members}
+
+
+def check_recipes(folder: str, shards: ShardSet, trained: Mapping[str, str]) -> None:
+    """Refuse the set in `folder` if its panels were rendered otherwise than those that a run was `trained` on."""
+    different = [name for name, recipe in panel_recipes(shards).items() if trained.get(name, recipe) != recipe]
+    if different:
+        raise UserError(
+            f"{folder}: its {' and '.join(different)} were rendered with other options than those the run was trained "
+            "on; render with the run's recipe, its render.yaml"
+        )
 
 
 @dataclass(frozen=True)
