@@ -66,9 +66,9 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
         """The block's output, in the shape of `x`. `biases`: its own, if they are computed already."""
         if not (has_kernels(x) and has_usual_heads(self.attn)):
             return super().forward(x)
-        if biases is None:
-            biases, *_ = window_biases(self.attn.attention_biases[None], self.window_size, *x.shape[1:3])
         grid = x.shape[1:3]
+        if biases is None:
+            biases, *_ = window_biases(self.attn.attention_biases[None], self.window_size, *grid)
         tokens = x.flatten(1, 2)  # see `rows`
         tokens = tokens + self.drop_path1(attend(self.attn, tokens, grid, biases))
         pictures = self.local_conv(torch.unflatten(tokens, 1, grid).permute(0, 3, 1, 2))
