@@ -171,7 +171,7 @@ def _now(folder: Path) -> float:
 
 
 def _acquire(path: Path, owner: Owner) -> None:
-    """Create the claim file, or take over a dead one; at most one contender succeeds."""
+    """Create the claim file, or take over a dead one; at most one contender keeps it (`Claim.is_mine`)."""
     while not _create(path, owner):
         holder = read_owner(path)
         if holder is None:
