@@ -3,7 +3,8 @@
 python scripts/bench/scaling.py SHARDS OUT [--ranks 1 2] [--json FILE]. Trains for real, under torchrun, and reads what
 the runs wrote down. Equality: EfficientNet-Lite0, B = 32 in groups of 16 whatever the number of ranks; losses of the
 first steps, and the gradients of the first, which AdamW's first moment holds after one step. Weak scaling: the 16th
-place's recipe, 24 rows a rank, images a second at its logged steps after the first ten.
+place's recipe, 24 rows a rank, images a second at its logged steps after the first ten. Final: the KL on unseen
+patients after the last epoch, by seed, in both worlds; these runs are not timed and go on side by side.
 """
 
 import argparse
@@ -11,8 +12,9 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 import torch
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs=2, default=[1, 2], help="the two worlds")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--epochs", type=int, default=4, help="of the runs whose final KL is compared")
+    parser.add_argument("--num_seeds", type=int, default=4, help="of these runs, in each world")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}", flush=True)
@@ -77,19 +80,28 @@ def weak_scaling(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def final(given: argparse.Namespace) -> dict[str, Any]:
-    """Best validation KL: seeds on the small world, one seed on the large one."""
+    """Validation KL after the last epoch: every seed in both worlds, and how far apart seeds and worlds are."""
     words = [*EQUAL, "--epochs", str(given.epochs)]
-    few, many = given.ranks
-    seeds = {seed: best(train(given, f"final-{seed}", few, [*words, "--seed", str(seed)])) for seed in (0, 1)}
-    return {"by_seed": seeds, f"seed 0 on {many}": best(train(given, f"final-0-{many}", many, [*words, "--seed", "0"]))}
+
+    def last_kl(job: tuple[int, int]) -> float:
+        ranks, seed = job
+        run = train(given, f"final-{seed}-on-{ranks}", ranks, [*words, "--seed", str(seed)], first_gpu=seed)
+        return next(float(line["val_kl"]) for line in reversed(read_metrics(run)) if "val_kl" in line)
+
+    jobs = [(ranks, seed) for ranks in given.ranks for seed in range(given.num_seeds)]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        kls = list(pool.map(last_kl, jobs))
+    few, many = kls[: given.num_seeds], kls[given.num_seeds :]
+    return {
+        "val_kl": dict(zip(given.ranks, (few, many), strict=True)),
+        "mean": [mean(few), mean(many)],
+        "deviation_of_seeds": [stdev(few), stdev(many)],
+        "largest_difference_of_worlds": max(abs(a - b) for a, b in zip(few, many, strict=True)),
+        "largest_difference_of_seeds": max(few) - min(few),
+    }
 
 
 PARTS = {"weak_scaling": weak_scaling, "equality": equality, "final": final}
-
-
-def best(run: Path) -> float:
-    """The run's best validation KL."""
-    return float(json.loads((run / "status.json").read_text())["best"]["val_kl"])
 
 
 def moments(run: Path) -> torch.Tensor:
@@ -99,12 +111,13 @@ def moments(run: Path) -> torch.Tensor:
     return torch.cat([states[key]["exp_avg"].flatten().double() for key in sorted(states)])
 
 
-def train(given: argparse.Namespace, name: str, ranks: int, words: list[str]) -> Path:
-    """One run; its folder."""
+def train(given: argparse.Namespace, name: str, ranks: int, words: list[str], first_gpu: int = 0) -> Path:
+    """One run; its folder. The first rank's GPU counts round the machine's."""
     out = given.out / name
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     command = [*torchrun, "train.py", *words, "--shards", str(given.shards), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "4"}
+    gpus = ",".join(str((first_gpu + rank) % torch.cuda.device_count()) for rank in range(ranks))
+    environment = {**os.environ, "OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": gpus}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name}: {done.stderr[-3000:]}")
