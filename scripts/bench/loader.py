@@ -1,11 +1,11 @@
 """How many samples a second each loader delivers: this package against its peers, the same samples, side by side.
 
 python scripts/bench/loader.py [--device cuda] [--rounds 5] [--seconds 1] [--num_rows 256] [--out build/loader]
-[--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16, in order, with 0, 1 and 2 workers
-(processes; threads in this package and FFCV). Each loader has a process of its own and first proves every pixel of
-every row; then they take turns, and medians of the rounds count. On the host nothing is done with a batch but to look
-at a byte of it: peers deliver the finished u8 canvas there, this package its packed panels, checked and decoded. With
---device cuda a batch counts when its finished float canvas stands on the GPU, for all of them.
+[--loaders NAME ...] [--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16, in order, with
+0, 1 and 2 workers (processes; threads in this package and FFCV). Each loader has a process of its own and first proves
+every pixel of every row; then they take turns, and medians of the rounds count. On the host nothing is done with a
+batch but to look at a byte of it: peers deliver the finished u8 canvas there, this package its packed panels, checked
+and decoded. With --device cuda a batch counts when its finished float canvas stands on the GPU, for all of them.
 
 The peers whose requirements do not go with ours live in a virtual environment under --out (loader_peers.txt).
 """
@@ -13,6 +13,8 @@ The peers whose requirements do not go with ours live in a virtual environment u
 import argparse
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -33,6 +35,8 @@ NAMES = {
     "Dataset of .npy": (0, 1, 2), "read() of our panels": (0,), "read() of u8 canvases": (0,),
 }  # fmt: skip
 """Contestants, and the numbers of workers that they know: FFCV has no way without threads."""
+PATIENCE_S = 120
+"""For one answer: a loader that hangs is told, not waited for."""
 Measured = dict[str, dict[int, list[dict[str, float]]]]
 
 
@@ -43,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1, help="shortest time of one measurement, whole epochs")
     parser.add_argument("--num_rows", type=int, default=256, help="samples")
     parser.add_argument("--out", type=Path, default=Path("build/loader"), help="folder for samples; kept")
+    parser.add_argument("--loaders", nargs="+", choices=NAMES, default=list(NAMES), help="those that take part")
     parser.add_argument("--json", type=Path, help="write every number to this file")
     arguments = parser.parse_args()
     folder: Path = arguments.out.resolve()
@@ -50,11 +55,11 @@ def main() -> None:
     make_samples(folder / f"samples-{arguments.num_rows}", arguments.num_rows)
     python = peers_python(folder / "peers")
     words = [str(folder / f"samples-{arguments.num_rows}"), str(arguments.seconds), arguments.device]
-    processes = {name: Process(python, name, words) for name in NAMES}
+    processes = {name: Process(python, name, words) for name in arguments.loaders}
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
         reasons = pool.map(Process.check, processes.values())
         missing = {name: why for name, why in zip(processes, reasons, strict=True) if why}
-    measured = in_turns({n: p for n, p in processes.items() if n not in missing}, arguments.rounds)
+    measured = in_turns(processes, arguments.rounds, missing)
     report = {
         "machine": machine(("torch", "numpy", "webdataset", "zstandard")),
         "device": arguments.device,
@@ -95,18 +100,20 @@ class Process:
         self.name = name
         self._process = subprocess.Popen(
             [python, str(HERE / "loader_process.py"), name, *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
         )  # fmt: skip
 
     def ask(self, job: str, workers: int) -> Any:
-        """Its answer. Raises EOFError if it failed; why stands in its error output."""
+        """Its answer. Raises OSError if it failed (why stands in its error output) or hangs, and ends what is left."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{job} {workers}\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        there, _, _ = select.select([self._process.stdout], [], [], PATIENCE_S)
+        line = self._process.stdout.readline() if there else ""
         if not line:
-            raise EOFError(f"{self.name} ended with {self._process.wait()}")
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise OSError(f"{job} with {workers} workers " + ("failed (see the error output)" if there else "hung"))
         return json.loads(line)
 
     def check(self) -> str | None:
@@ -114,22 +121,28 @@ class Process:
         try:
             for workers in NAMES[self.name]:
                 self.ask("check", workers)
-        except (EOFError, BrokenPipeError):
+        except OSError as why:
             if self.name.startswith("hms_dist"):
                 raise
-            return "does not install or failed here (see the error output)"
+            return str(why)
         return None
 
 
-def in_turns(processes: Mapping[str, Process], rounds: int) -> Measured:
-    """Every loader with every number of workers, round by round."""
+def in_turns(processes: Mapping[str, Process], rounds: int, missing: dict[str, str]) -> Measured:
+    """Every loader with every number of workers, round by round; one that fails joins the `missing`."""
     measured: Measured = {name: {workers: [] for workers in NAMES[name]} for name in processes}
     for _ in range(rounds):
         for workers in (0, 1, 2):
-            for name, process in processes.items():
-                if workers in NAMES[name]:
-                    measured[name][workers].append(process.ask("measure", workers))
-    return measured
+            for name in [name for name in processes if workers in NAMES[name] and name not in missing]:
+                try:
+                    found = processes[name].ask("measure", workers)
+                except OSError as why:
+                    missing[name] = str(why)
+                    continue
+                measured[name][workers].append(found)
+                say = f"{found['rate']:,.0f} samples/s, {found['busy_rate']:,.0f} beside a busy Python"
+                print(f"{name}, {workers} workers: {say}", file=sys.stderr, flush=True)
+    return {name: found for name, found in measured.items() if name not in missing}
 
 
 def summary(rounds: Mapping[int, list[dict[str, float]]]) -> dict[str, Any]:
