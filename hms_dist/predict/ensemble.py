@@ -26,7 +26,8 @@ class Ensemble:
     """
 
     predictions: tuple[Path, ...]
-    """Tables of the models, .parquet, of the same rows. To fit: each row by models that had not seen its patient."""
+    """Tables of the models, .parquet, of the same rows; for a submission, others' submissions (.csv) too. To fit: each
+    row by models that had not seen its patient."""
     out: Path
     """Table to write: .parquet, or .csv with Kaggle's submission columns. After a fit it holds, for each fold, what a
     fit on the other folds makes of it."""
@@ -49,6 +50,10 @@ class Ensemble:
             raise ValueError("method: rank_mean has no weights to fit; choose mean or geometric")
         if self.weights == "fit" and self.out.suffix != ".parquet":
             raise ValueError(f"out: expected a name ending in .parquet, found {self.out.name}")
+        if self.weights != "fit" and self.out.suffix != ".csv" and any(p.suffix == ".csv" for p in self.predictions):
+            raise ValueError(
+                f"out: submissions make a submission; expected a name ending in .csv, found {self.out.name}"
+            )
 
 
 def run(command: Ensemble) -> None:
@@ -62,9 +67,9 @@ def run(command: Ensemble) -> None:
 def apply(command: Ensemble) -> None:
     """Pool by equal or stored weights and write the table. Raises UserError for tables that do not fit."""
     check_no_input(command.out, command.predictions)
-    members = read_members(command.predictions)
+    members = read_members(command.predictions, submissions=command.out.suffix == ".csv")
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
-    sources = joined_sources(members)
+    sources = () if command.out.suffix == ".csv" else joined_sources(members)
     if command.weights is None:
         pool = equal_pool(command.method or "mean", len(command.predictions))
     else:

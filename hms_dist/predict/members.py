@@ -63,9 +63,10 @@ class Labelled:
         return self.members.folds == fold
 
 
-def read_members(paths: Sequence[Path]) -> Members:
+def read_members(paths: Sequence[Path], *, submissions: bool = False) -> Members:
     """Read Parquet tables of the same rows, in any order.
 
+    `submissions`: Kaggle's .csv may stand among them. It names no more than the EEG, so then that is what tells rows.
     Raises UserError naming the table if it is given twice, and how many rows, if its keys are not those of the first,
     if a row is no probability distribution, and as `read_predictions`.
     """
@@ -73,7 +74,8 @@ def read_members(paths: Sequence[Path]) -> Members:
     twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise UserError(f"--predictions: {twice[0]} stands twice, and would count twice; name each table once")
-    tables = [_read(path) for path in paths]
+    by_eeg = submissions and any(path.suffix == ".csv" for path in paths)
+    tables = [_read(path, by_eeg=by_eeg) for path in paths]
     first = tables[0]
     folds = first["fold"].to_numpy(np.int64, na_value=-1)
     probabilities = []
@@ -84,7 +86,7 @@ def read_members(paths: Sequence[Path]) -> Members:
         probabilities.append(table[list(CLASSES)].to_numpy(np.float64))
     stacked = np.stack(probabilities)
     stacked /= stacked.sum(axis=-1, keepdims=True)
-    sources = tuple(read_sources(path) for path in paths)
+    sources = tuple(read_sources(path) if path.suffix == ".parquet" else () for path in paths)
     return Members(tuple(paths), first[[*ID_FIELDS[:3]]], folds, stacked, sources)
 
 
@@ -123,10 +125,21 @@ def joined_sources(members: Members) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(source for sources in members.sources for source in sources))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.suffix != ".parquet":
+def _read(path: Path, *, by_eeg: bool) -> pd.DataFrame:
+    """One table. `by_eeg`: a submission too; the EEG is the key of its rows, the only row of that EEG."""
+    if path.suffix != ".parquet" and not (by_eeg and path.suffix == ".csv"):
         raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")
     table = read_predictions(path)
+    if by_eeg:
+        twice = table["eeg_id"].duplicated()
+        if twice.any():
+            raise UserError(
+                f"{path}: has several rows of EEG {table['eeg_id'][twice].iloc[0]}, submissions one; leave the .csv "
+                "out, or this table"
+            )
+        table = table.assign(
+            key=table["eeg_id"].astype(str), eeg_sub_id=0, fold=pd.array([pd.NA] * len(table), "Int64")
+        )
     values = table[list(CLASSES)].to_numpy(np.float64)
     bad = np.flatnonzero(~((values >= 0).all(axis=1) & (abs(values.sum(axis=1) - 1) < 1e-3)))
     if bad.size:

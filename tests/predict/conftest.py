@@ -128,12 +128,25 @@ def out_of_fold(index, record, write) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def submission(index, tmp_path) -> Callable[[str], Path]:
+    """Write made-up predictions of the first row of every EEG, as Kaggle takes them."""
+
+    def make(name: str) -> Path:
+        rows = index.frame[~index.frame["eeg_id"].duplicated()]
+        table = prediction_table(rows, None, np.random.default_rng().dirichlet(np.ones(6), len(rows)))
+        write_predictions(tmp_path / name, table)
+        return tmp_path / name
+
+    return make
+
+
 class Desk:
     """A shard set, a trained run of fold 0, tables of made-up predictions, and the verbs."""
 
-    def __init__(self, folder, shard_set, index, small_file, trained, record):
+    def __init__(self, folder, shard_set, index, small_file, trained, record, submission):
         self.folder, self.shards, self.index, self.small_file = folder, shard_set, index, small_file
-        self.trained, self.record = trained, record
+        self.trained, self.record, self.submission = trained, record, submission
         self.page, self.out = folder / "page.html", folder / "out.parquet"
 
     def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None, **model):
@@ -269,6 +282,6 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path, shard_set, index, small_file, trained, record) -> Desk:
+def desk(tmp_path, shard_set, index, small_file, trained, record, submission) -> Desk:
     """One for each test."""
-    return Desk(tmp_path, shard_set, index, small_file, trained, record)
+    return Desk(tmp_path, shard_set, index, small_file, trained, record, submission)

@@ -159,6 +159,27 @@ def test_a_silent_table_makes_a_silent_mean(three, index, write, tmp_path, caplo
     assert "silent.parquet does not say which models made it, so the result cannot say either" in caplog.text
 
 
+@pytest.mark.parametrize("method", ["mean", "geometric"])
+def test_submissions_are_pooled_by_their_eegs(submission, tmp_path, caplog, method):
+    ours, theirs = submission("ours.parquet"), submission("theirs.csv")
+    both = [read_predictions(path).set_index("eeg_id")[list(CLASSES)] for path in (ours, theirs)]
+    pd.read_csv(theirs).sample(frac=1).assign(remark="by another team").to_csv(theirs, index=False)
+    ensemble("--predictions", theirs, ours, "--method", method, "--out", tmp_path / "out.csv")
+    found = read_predictions(tmp_path / "out.csv").set_index("eeg_id")
+    expected = sum(both) / 2 if method == "mean" else np.exp(sum(map(np.log, both)) / 2)
+    expected = expected.div(expected.sum(axis=1), axis=0)
+    np.testing.assert_allclose(found, expected.loc[found.index], rtol=1e-6)
+    assert "does not say which models made it" not in caplog.text
+
+
+def test_of_two_submissions_the_one_that_lacks_an_eeg_is_named(submission, tmp_path):
+    whole, part = submission("a.csv"), submission("b.csv")
+    table = pd.read_csv(part)
+    table.iloc[1:].to_csv(part, index=False)
+    with pytest.raises(UserError, match=rf"b.csv: lacks 1 of \d+ rows of .*a.csv, like {table['eeg_id'][0]}; predict"):
+        ensemble("--predictions", whole, part, "--out", tmp_path / "out.csv")
+
+
 def test_tables_of_other_rows_are_named(three, index, out_of_fold, tmp_path):
     paths, _ = three
     table = read_predictions(paths[1])

@@ -101,7 +101,12 @@ MISTAKES = {
     "a stack over a file": lambda d: d.stack(
         "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.write("a.txt", "")
     ),
-    "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
+    "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.txt", "a"))]),
+    "submissions into a table": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
+    "a submission beside several rows an EEG": lambda d: d.ensemble(
+        [d.predictions("a", 0), d.submission("b.csv")], "--out", d.folder / "out.csv"
+    ),
+    "a fit to a submission": lambda d: d.fit(d.submission("a.csv")),
     "a fit to rows without a fold": lambda d: d.fit(d.predictions("a", 0)),
     "a fit to rows that a model trained on": lambda d: d.fit(d.predictions("a", 0, folds=d.index.folds(3))),
     "a fit to tables of unknown models": lambda d: d.fit(d.predictions("a", folds=d.index.folds(3))),
