@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import IO, Any
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success sync it and rename it to `path`.
 
-    An exception (or a kill) leaves `path` as it was. The temporary name carries the process id, so two
-    writers never share one.
+    An exception (or a kill) leaves `path` as it was. No two writers share the temporary name, wherever they run:
+    in containers every process may be number 1.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open(mode) as file:
             yield file

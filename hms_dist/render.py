@@ -23,13 +23,13 @@ from hms_dist.labels import LabelTable, read_labels
 from hms_dist.render_shard import Outcome, Task, Work, probe, render_shard
 from hms_dist.render_sources import changed_shards, keep_unchanged
 from hms_dist.run import LOG, check_seed
-from hms_dist.shards.finish import complete, num_open
+from hms_dist.shards.finish import complete, num_open, rejected_rows, settle
 from hms_dist.shards.jobs import run_apart, run_jobs
 from hms_dist.shards.plan import plan_shards
 from hms_dist.shards.schema import JSON_MEMBER
-from hms_dist.shards.sets import NEXT_FOLDER, Making, begin, discard_making, is_complete, is_done, making_of, move_in
+from hms_dist.shards.sets import NEXT_FOLDER, Making, begin, discard_making, is_complete, is_done, making_of
 from hms_dist.shards.verify import find_size_faults
-from hms_dist.shards.writer import claim_path
+from hms_dist.shards.writer import Rejected, claim_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,7 @@ def run(command: Render) -> None:
     labels = read_labels(command.table or command.data / f"{command.split}.csv")
     plans = plan_shards(labels.frame, command.samples_per_shard, command.seed)
     making = _making(command, labels, len(plans))
-    if command.out.is_dir():
-        move_in(command.out)
+    settle(command.out)
     folder = _prepare(command, making)
     if folder is None:
         LOG.info("%s is complete already: nothing to do", command.out)
@@ -120,6 +119,8 @@ def run(command: Render) -> None:
     )  # fmt: skip
     _announce(tasks, command)
     rejected = _render_all(tasks, command)
+    if skip:  # those of shards made before, or by other slices, count too
+        rejected = [_line(labels.path, row) for row in rejected_rows(folder, making)]
     _check_rejected(rejected, len(labels.frame), command)
     if num_open(folder, making):
         LOG.info("slice %s is done; %d shards of other slices are open", command.job, num_open(folder, making))
@@ -199,30 +200,33 @@ def _render_all(tasks: Sequence[Task], command: Render) -> list[str]:
     taken: list[Outcome] = []
     with Progress(sum(len(task.rows) for task in tasks)) as progress:
         for outcome in run_jobs(render_shard, tasks, command.workers):
-            rejected += [f"{outcome.task.work.table}: row {bad.row + 2}: {bad.reason}" for bad in outcome.rejected]
+            rejected += [_line(outcome.task.work.table, bad) for bad in outcome.rejected]
             if outcome.taken_by:
                 taken.append(outcome)
                 continue
             progress.add(len(outcome.task.rows))
             if rejected and command.on_error == "fail":
                 break
-    for line in rejected[1:]:
+    ends = rejected and command.on_error == "fail"
+    for line in rejected[1:] if ends else rejected:
         LOG.warning("%s", line)
-    if not (rejected and command.on_error == "fail"):
-        _wait_for(taken, command)
-    return rejected
+    return rejected if ends else rejected + _wait_for(taken, command)
 
 
-def _wait_for(taken: Sequence[Outcome], command: Render) -> None:
-    """Take over shards whose owners have died; UserError naming the owner of one that lives."""
+def _wait_for(taken: Sequence[Outcome], command: Render) -> list[str]:
+    """Take over shards whose owners have died, as `_render_all`; UserError naming the owner of one that lives."""
     for outcome in taken:
         path = claim_path(outcome.task.work.out, outcome.task.plan.number)
         try:
             await_death(path)
         except Taken as error:
             raise UserError(f"{command.out}: shard {outcome.task.plan.number}: {error}; wait for that job") from error
-    if taken:
-        _render_all([outcome.task for outcome in taken if not _made_meanwhile(outcome)], command)
+    left = [outcome.task for outcome in taken if not _made_meanwhile(outcome)]
+    return _render_all(left, command) if left else []
+
+
+def _line(table: Path, bad: Rejected) -> str:
+    return f"{table}: row {bad.row + 2}: {bad.reason}"
 
 
 def _made_meanwhile(outcome: Outcome) -> bool:

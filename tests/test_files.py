@@ -1,6 +1,8 @@
 """Atomic writes: a failure leaves what was there, and no temporary file behind."""
 
 import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,6 +24,18 @@ def test_a_finished_write_replaces_whole(tmp_path):
     write_json(path, {"a": [1.5, None]})
     assert path.read_text() == '{\n "a": [\n  1.5,\n  null\n ]\n}\n'
     assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_writers_of_one_process_number_do_not_meet(tmp_path):
+    """As in containers, where each is number 1, and in threads."""
+    path, values = tmp_path / "a.json", [[number] * 2000 for number in range(8)]
+    write_json(path, values[0])
+    with ThreadPoolExecutor(8) as pool:
+        writing = [pool.submit(write_json, path, value) for value in values * 5]
+        while not all(job.done() for job in writing):
+            assert json.loads(path.read_bytes()) in values
+        assert [job.exception() for job in writing] == [None] * 40
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_digests_ignore_the_order_of_keys_only():

@@ -10,11 +10,14 @@ import time
 import pandas as pd
 import pytest
 
+from hms_dist import claims
+from hms_dist.cli import main
 from hms_dist.errors import UserError
 from hms_dist.labels import read_labels
 from hms_dist.render import Render, run
 from hms_dist.shards.index import read_index, read_manifest
 from hms_dist.shards.verify import find_faults
+from hms_dist.shards.writer import claim_path
 
 
 def hashes(folder, pattern="*"):
@@ -62,9 +65,23 @@ class TestBadRows:
         assert list(find_faults(out)) == []
 
     def test_too_many_fail_all_the_same(self, spoilt, tmp_path):
-        with pytest.raises(UserError, match=r"rows rejected, more than max_rejected_share 0.01; the first: "):
-            run(Render(data=spoilt[0], out=tmp_path / "set", samples_per_shard=16, on_error="skip"))
-        assert not (tmp_path / "set/manifest.json").exists()
+        for _ in range(2):  # a second run finds their shards made
+            with pytest.raises(UserError, match=r"rows rejected, more than max_rejected_share 0.01; the first: "):
+                run(Render(data=spoilt[0], out=tmp_path / "set", samples_per_shard=16, on_error="skip"))
+            assert not (tmp_path / "set/manifest.json").exists()
+
+    @pytest.mark.parametrize(
+        ("on_error", "message"), [("fail", r"row \d+: .*parquet"), ("skip", "more than max_rejected_share")]
+    )
+    def test_they_count_in_shards_of_dead_owners_too(self, spoilt, tmp_path, monkeypatch, on_error, message):
+        monkeypatch.setattr(claims, "DEAD_AFTER_S", 3.0)
+        out = tmp_path / "set"
+        (out / ".parts").mkdir(parents=True)
+        for number in range(-(-len(pd.read_csv(spoilt[0] / "train.csv")) // 16)):
+            claim_path(out, number).write_text('{"host": "n7", "machine": "x", "pid": 1, "job": "", "nonce": "n"}')
+        with pytest.raises(UserError, match=message):
+            run(Render(data=spoilt[0], out=out, samples_per_shard=16, on_error=on_error))
+        assert not (out / "manifest.json").exists()
 
 
 def test_a_complete_set_with_a_file_missing_is_not_taken_on_faith(recordings, shard_set, tmp_path):
@@ -144,9 +161,37 @@ class TestRebuild:
             run(Render(data=data, out=out, samples_per_shard=24, rebuild=True))
         monkeypatch.setattr(type(out), "replace", real)
         assert not sets.is_complete(out)
-        run(Render(data=data, out=out, samples_per_shard=24))
+        if moved == 1:
+            assert main(["finish", "--out", str(out)]) == 0
+        else:
+            run(Render(data=data, out=out, samples_per_shard=24))
         run(Render(data=data, out=tmp_path / "fresh", samples_per_shard=24))
         assert hashes(out) == hashes(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("is_rebuild", [False, True])
+@pytest.mark.parametrize("left", [0, 1])
+def test_finish_goes_on_where_the_removal_of_parts_was_cut_short(recordings, tmp_path, monkeypatch, is_rebuild, left):
+    out = tmp_path / "set"
+    if is_rebuild:
+        run(Render(data=recordings, out=out, samples_per_shard=16))
+
+    def cut(folder, **_):
+        for path in list(folder.iterdir())[left:]:
+            path.unlink()
+        if not left:
+            folder.rmdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hms_dist.shards.finish.shutil.rmtree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(Render(data=recordings, out=out, samples_per_shard=24, rebuild=is_rebuild))
+    assert main(["finish", "--out", str(out)]) == 0
+    run(Render(data=recordings, out=tmp_path / "fresh", samples_per_shard=24))
+    assert hashes(out) == hashes(tmp_path / "fresh")
+    assert [path.name for path in out.iterdir() if path.is_dir()] == []
+    assert main(["finish", "--out", str(out)]) == 0
 
 
 class TestResources:

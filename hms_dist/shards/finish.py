@@ -1,7 +1,8 @@
 """`hms-dist finish`: from finished shards to a complete set. Rendering does it by itself after the last shard."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from hms_dist.run import LOG, versions
 from hms_dist.shards.index import Manifest, as_frame
 from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
-from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, making_of, move_in
-from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_part
+from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, is_complete, making_of, move_in
+from hms_dist.shards.writer import PARTS_FOLDER, Rejected, part_path, read_note, read_part
 
 CLAIM_NAME = ".finish.claim"
 
@@ -32,11 +33,11 @@ class Finish:
 
 def run(command: Finish) -> None:
     """The verb `finish`. Raises UserError if shards are missing."""
-    folder = command.out / NEXT_FOLDER if (command.out / NEXT_FOLDER).is_dir() else command.out
-    making = making_of(folder)
+    rebuilt = making_of(command.out / NEXT_FOLDER)
+    folder, making = (command.out, making_of(command.out)) if rebuilt is None else (command.out / NEXT_FOLDER, rebuilt)
     if making is None:
         raise UserError(f"{command.out}: nothing to finish; run hms-dist render first")
-    if not (folder / PARTS_FOLDER).is_dir():
+    if is_complete(command.out) and rebuilt is None and not (command.out / PARTS_FOLDER).exists():
         LOG.info("%s is complete already: nothing to do", command.out)
         return
     try:
@@ -53,13 +54,39 @@ def num_open(folder: Path, making: Making) -> int:
 def complete(out: Path, folder: Path, making: Making) -> None:
     """Finish the set begun in `folder` and let it stand in `out`, once: slices may end at the same moment.
 
-    Raises Taken while another job does it, UserError if a shard is missing.
+    Goes on where a kill cut it short. Raises Taken while another job does it, UserError if a shard is missing.
     """
-    await_death(out / CLAIM_NAME)
-    with claim(out / CLAIM_NAME):
-        if (folder / PARTS_FOLDER).is_dir():
+    with _alone(out):
+        if is_complete(folder):  # the parts of a set that is written go last
+            shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
+        elif folder.is_dir():  # else another job has moved it in
             finish(folder, making)
         move_in(out)
+
+
+def settle(out: Path) -> None:
+    """Let a finished set stand in `out` whose moving in a kill cut short. Raises UserError if another job does it."""
+    if not is_complete(out / NEXT_FOLDER):
+        return
+    try:
+        with _alone(out):
+            move_in(out)
+    except Taken as error:
+        raise UserError(f"{out}: another job is finishing it ({error}); wait for it") from error
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Nobody else finishes the set meanwhile. Raises Taken if somebody does."""
+    await_death(out / CLAIM_NAME)
+    with claim(out / CLAIM_NAME):
+        yield
+
+
+def rejected_rows(folder: Path, making: Making) -> list[Rejected]:
+    """The rows that were left out of the shards that stand in a set begun in `folder`."""
+    notes = [read_note(part_path(folder, number)) for number in range(making.num_shards)]
+    return [Rejected(**row) for note in notes if note is not None for row in note["rejected"]]
 
 
 def finish(folder: Path, making: Making) -> None:

@@ -6,11 +6,12 @@ disk, because readers check every member's CRC-32 and forget a block that proves
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock, get_ident
+from threading import Lock
 
 from hms_dist.run import LOG
 
@@ -82,7 +83,7 @@ class BlockCache:
     def _store(self, name: str, number: int, content: bytes) -> None:
         """Write a block under another name and rename it, then make room if it is time to."""
         path = self._path(name, number)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.tmp")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(exist_ok=True)
             temporary.write_bytes(content)
