@@ -45,6 +45,15 @@ def write_json(path: Path, value: Any) -> None:
         file.write(indented_json(value))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none that can be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def indented_json(value: Any) -> bytes:
     """JSON for people, in the order of its keys: the bytes that `write_json` writes."""
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"

@@ -161,7 +161,9 @@ def _check_places(step: Step, text: str, valid: tuple[str, ...]) -> None:
     try:
         named = _named(text)
     except ValueError as error:
-        raise ValueError(f"steps: step '{step.name}': '{text}' ({error}); write {{{{ for a brace") from error
+        raise ValueError(
+            f"steps: step '{step.name}': '{text}' ({error}); write {{{{ for a brace, {{slice:0>6}} for leading zeros"
+        ) from error
     for place in named:
         if place not in valid:
             known = ", ".join(f"{{{name}}}" for name in valid)
@@ -169,5 +171,8 @@ def _check_places(step: Step, text: str, valid: tuple[str, ...]) -> None:
 
 
 def _named(text: str) -> list[str]:
-    """The places that a text names. Raises ValueError for braces that do not match."""
-    return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+    """The places that a text names. Raises ValueError for braces that do not match and forms that text cannot have."""
+    places = [(name, form) for _, name, form, _ in string.Formatter().parse(text) if name is not None]
+    for _, form in places:
+        format("", form or "")
+    return [name for name, _ in places]

@@ -1,13 +1,13 @@
 """`hms-dist grid`: recipes x seeds x folds, one run after another, or one of them for a task of an array."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from hms_dist.errors import JobError, UserError
 from hms_dist.grid.launch import run_all
 from hms_dist.grid.plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan
 from hms_dist.grid.recipe import LaunchConfig, Recipe
+from hms_dist.train.ranks.place import ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,3 @@ def _as_array(runs: list[PlannedRun]) -> str:
         f"open, as an array: sbatch --array={ranges(numbers)}, of a script that runs this command with --number "
         '"$SLURM_ARRAY_TASK_ID" in the place of --list'
     )
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as Slurm writes them: 0-3,7."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

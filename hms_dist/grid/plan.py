@@ -1,6 +1,5 @@
 """The runs of a grid: recipes x seeds x folds, each with its folder and its words for train.py. Nothing runs here."""
 
-import json
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Literal
 
 from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.files import read_object
 from hms_dist.grid.recipe import Recipe
 from hms_dist.run import check_seed
 from hms_dist.train.data.run_data import open_run_data
@@ -38,12 +38,12 @@ class PlannedRun:
     @property
     def state(self) -> str:
         """What its folder says: open, running, stopped, interrupted, finished, refused or failed."""
-        return _status(self.out).get("state", "open")
+        return read_object(self.out / STATUS_NAME).get("state", "open")
 
     @property
     def message(self) -> str:
         """What its folder says of how it ended, empty if nothing."""
-        return _status(self.out).get("message", "")
+        return read_object(self.out / STATUS_NAME).get("message", "")
 
     @property
     def finished(self) -> bool:
@@ -85,12 +85,20 @@ def plan(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shard
         words = [*recipe.words, "--shards", shards]
         config = load(TrainConfig, [*words, "--out", "unknown"], prog="train.py")
         for seed, fold in product(seeds, _every(folds, config.num_folds)):
-            folder = Path(out.format(recipe=recipe.name, seed=seed, fold=fold))
+            folder = _folder(out, recipe=recipe.name, seed=seed, fold=fold)
             _check_run(config, seed, fold, folder)
             place = ("--seed", str(seed), "--fold", str(fold), "--out", str(folder))
             runs.append(PlannedRun(recipe.name, seed, fold, folder, (*words, *place)))
     _check_apart(runs)
     return runs
+
+
+def _folder(pattern: str, **places: int | str) -> Path:
+    try:
+        return Path(pattern.format(**places))
+    except ValueError as error:
+        found = ", ".join(f"{name} {value}" for name, value in places.items())
+        raise UserError(f"out: '{pattern}' cannot be filled with {found} ({error}); write the names alone") from error
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
@@ -132,11 +140,3 @@ def _check_apart(runs: list[PlannedRun]) -> None:
         if other is not run:
             names = [f"recipe {r.recipe} seed {r.seed} fold {r.fold}" for r in (other, run)]
             raise UserError(f"out: {names[0]} and {names[1]} would share {run.out}; add what tells them apart")
-
-
-def _status(out: Path) -> dict[str, str]:
-    try:
-        status = json.loads((out / STATUS_NAME).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}

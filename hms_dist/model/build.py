@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hms_dist.errors import UserError
-from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet, at_stride_16
+from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet, at_stride_16, of_backbone
 from hms_dist.model.weights import (
     PACKAGE_MODEL,
     adapt_weights,
@@ -80,7 +80,7 @@ def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 
         if config.weights == "package":
             state, source = package_weights(model.state_dict()), "weights extra"
         else:
-            state, source = read_weights(Path(config.weights)), config.weights
+            state, source = of_backbone(read_weights(Path(config.weights))), config.weights
         fit_weights(model, adapt_weights(model, state, in_chans), source, optional=head_names(model))
     return model if config.sliding_window is None else SlidingWindowNet(model)
 

@@ -5,7 +5,7 @@ covers, and the model's head (pooling over frequency, dropout, classifier) answe
 question of its own, yes or no, by a sigmoid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
@@ -62,6 +62,12 @@ class SlidingWindowNet(nn.Module):
         means = torch.einsum("mcht,mnt->mnch", features, count)
         answers: Tensor = self.backbone.forward_head(means.flatten(0, 1).unsqueeze(-1))
         return answers.reshape(len(images), -1, answers.shape[-1])
+
+
+def of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the backbone in that of a `SlidingWindowNet`; any other state as it is."""
+    slides = all(name.startswith("backbone.") for name in state)
+    return {name.removeprefix("backbone.") if slides else name: tensor for name, tensor in state.items()}
 
 
 def at_stride_16(name: str, create: Callable[..., nn.Module]) -> nn.Module:

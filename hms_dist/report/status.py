@@ -15,6 +15,7 @@ from typing import Any
 from hms_dist.claims import age_s, is_held, job_of, read_owner
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
+from hms_dist.files import read_object
 from hms_dist.run import LOG
 from hms_dist.train.folder.owner import CLAIM_NAME
 from hms_dist.train.folder.record import (
@@ -94,7 +95,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 def look(folder: Path) -> RunState:
     """What a run folder tells; one that is damaged does not hide the others."""
-    status, variables = _json(folder / STATUS_NAME), _json(folder / ENVIRONMENT_NAME).get("slurm", {})
+    status, variables = read_object(folder / STATUS_NAME), read_object(folder / ENVIRONMENT_NAME).get("slurm", {})
     at, stage, damage = folder, "", ""
     epochs: int | None = None
     try:
@@ -188,11 +189,3 @@ def _ago(seconds: float | None) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

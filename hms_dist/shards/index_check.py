@@ -13,8 +13,6 @@ from hms_dist.shards.fault import Fault
 from hms_dist.shards.index import Index, Manifest, index_schema, tar_names
 from hms_dist.shards.schema import JSON_MEMBER, sample_key
 
-KEY_COLUMNS = ["eeg_id", "eeg_sub_id"]
-
 
 def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault]:
     """Columns, counts, order of the shards, and keys: each made of its ids and there once."""

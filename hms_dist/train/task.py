@@ -100,7 +100,7 @@ class AnnotatedWindow:
     def crop_width(self) -> int:
         """Columns that training sees, a multiple of the stride unless they are all."""
         share = self.config.crop_share
-        return self.width if share == 1 else round(share * self.width / STRIDE) * STRIDE
+        return self.width if share == 1 else min(round(share * self.width / STRIDE) * STRIDE, self.width)
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
         """Losses of chosen and of rejected classes [m], after cut-and-paste within the group and a random crop."""

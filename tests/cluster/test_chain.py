@@ -114,6 +114,10 @@ def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
             "steps: step 'train': '{seed}' names {seed}; one of: {data}, {out}",
         ),
         (lambda: chain(replace(TRAIN, makes="{out")), "steps: step 'train': '{out' ("),
+        (
+            lambda: chain(replace(TRAIN, command="x {seed:03d}")),
+            "steps: step 'train': 'x {seed:03d}' (Unknown format code 'd' for object of type 'str'); ",
+        ),
         (lambda: chain(TRAIN, seed=(1, 1)), "lists.seed: expected different values, at least one, found [1, 1]"),
         (lambda: chain(TRAIN, seed=()), "lists.seed: expected different values, at least one, found []"),
         (lambda: chain(TRAIN, out=(1,)), "lists: 'out' cannot name a list; choose another name"),

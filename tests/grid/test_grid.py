@@ -16,7 +16,7 @@ from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import JobError, UserError
 from hms_dist.files import write_json
-from hms_dist.grid.grid import Grid, check, planned, ranges, run
+from hms_dist.grid.grid import Grid, check, planned, run
 from hms_dist.grid.plan import check_seeds
 from hms_dist.grid.recipe import Recipe
 from hms_dist.predictions import prediction_table, write_predictions
@@ -66,11 +66,6 @@ def test_lists_and_runs_nothing(tmp_path, capsys):
     assert [row["number"] for row in rows] == [0, 1, 2]
     assert rows[2]["words"][-4:] == ["--fold", "2", "--out", f"{tmp_path}/2"]
     assert not list(tmp_path.iterdir())
-
-
-def test_ranges_are_slurms():
-    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
-    assert ranges([3]) == "3"
 
 
 @pytest.mark.parametrize("seeds", [[2**32], [-1], [28490463, 28446341235]])

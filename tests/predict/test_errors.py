@@ -15,6 +15,7 @@ MISTAKES = {
     "two equal seeds": lambda d: d.grid("--seeds", "[1, 2, 1]"),
     "two runs for one folder": lambda d: d.grid("--seeds", "[1, 2]", "--out", "runs/{fold}"),
     "an unknown place in a pattern": lambda d: d.grid("--out", "runs/{model}"),
+    "a form in a pattern that the fold has not": lambda d: d.grid("--folds", "none", "--out", "runs/{fold:02d}"),
     "an option that the grid sets": lambda d: d.grid(options='{"seed": 1}'),
     "a number beyond the grid": lambda d: d.grid("--number", "3"),
     "a training program that is not there": lambda d: d.grid("--launch.program", "nowhere.py"),

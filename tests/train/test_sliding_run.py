@@ -46,6 +46,24 @@ def test_what_an_evaluation_reports_and_predict_repeats(sliding, shard_set, tmp_
     assert (every.loc[held_out.index, list(CLASSES)] - held_out[list(CLASSES)]).abs().max(axis=None) < 1e-6
 
 
+def test_a_stage_goes_on_with_the_weights_of_an_earlier_one(sliding):
+    config = sliding(epochs=1, stages='[{"name": "one"}, {"name": "two", "init": "final:one", "optim": {"lr": 1e-30}}]')
+    run(config)
+    folders = (config.out / "stages/one", config.out)
+    before, after = (load_file(folder / "final/model.safetensors") for folder in folders)
+    assert all(name.startswith("backbone.") for name in before)
+    learned = [name for name in before if name.endswith(("conv_pw.weight", "classifier.weight"))]
+    assert len(learned) > 5
+    for name in learned:
+        torch.testing.assert_close(after[name], before[name])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99, 1])
+def test_a_crop_is_never_wider_than_the_canvas(share):
+    task = AnnotatedWindow(config=SlidingWindowConfig(crop_share=share), width=252, window=(100.0, 150.0))
+    assert task.crop_width == {0.5: 128, 0.99: 252, 1: 252}[share]
+
+
 def test_a_stopped_run_resumes_bit_for_bit(sliding, monkeypatch):
     """Crops, pastes and dropout are drawn again as they were."""
     whole, stopped = (sliding(out, checkpoint_every=1, epochs=1) for out in ("whole", "stopped"))

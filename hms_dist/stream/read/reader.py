@@ -122,8 +122,8 @@ class ShardReader:
     def failure(self, row: int, number: int, error: Exception) -> UserError:
         """What to tell the user of a member that could not be read (OSError) or is damaged."""
         panel, _, places = self._members[number]
-        name, start = self.tars[self._shards[row]], int(places.offset[row])
-        where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + places.size[row]}"
+        name, start, size = self.tars[self._shards[row]], int(places.offset[row]), int(places.size[row])
+        where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + size}"
         if isinstance(error, OSError):
             mend = "check the server" if is_url(self.location) else f"run hms-dist verify --shards {self.location}"
             if error.errno == errno.EMFILE:

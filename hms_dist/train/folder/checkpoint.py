@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from hms_dist.errors import UserError, first_line
 from hms_dist.files import atomic, write_json
 from hms_dist.model.weights import fit_weights, read_weights
-from hms_dist.train.folder.whole_folder import damage, discard, present, whole_folder
+from hms_dist.train.folder.whole_folder import damage, discard, present, put_back, whole_folder
 from hms_dist.train.optimise.ema import Ema
 
 logger = logging.getLogger(__name__)
@@ -121,6 +121,13 @@ def save_checkpoint(
     for leftover in folder.glob(".step-*"):  # of a save that was killed
         discard(leftover)
     return target
+
+
+def has_any(folder: Path) -> bool:
+    """Whether there are checkpoints in `folder`; one that was being replaced when its run was killed is put back."""
+    for hidden in folder.glob(".step-*.old"):
+        put_back(folder / hidden.name.removeprefix(".").removesuffix(".old"))
+    return bool(_checkpoints(folder))
 
 
 def load_latest(folder: Path) -> Checkpoint:

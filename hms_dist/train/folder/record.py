@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import atomic, write_json
+from hms_dist.files import atomic, read_object, write_json
 from hms_dist.run import LOG
 from hms_dist.train.folder.owner import Ownership, Superseded
 from hms_dist.train.folder.trackers import scalars
@@ -62,11 +62,7 @@ def write_last_words(folder: Path, ownership: Ownership, message: str) -> None:
 
 
 def _state(folder: Path) -> str | None:
-    try:
-        status = json.loads((folder / STATUS_NAME).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return status.get("state") if isinstance(status, dict) else None
+    return read_object(folder / STATUS_NAME).get("state")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from hms_dist.config import from_dict, save, to_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, load_latest
+from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, has_any, load_latest
 from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES, STAGES_CONFIG_NAME
 from hms_dist.train.folder.stop import STOP_NAME
 from hms_dist.train.folder.whole_folder import present
@@ -81,7 +81,7 @@ def begin_folder(config: TrainConfig) -> None:
 def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
     """The newest whole checkpoint of the run folder; None if the run has not saved one yet."""
     folder = config.out / CHECKPOINTS
-    return load_latest(folder) if any(folder.glob("step-*")) else None
+    return load_latest(folder) if has_any(folder) else None
 
 
 def stored_weights(run: Path, checkpoint: str | None = None) -> Path:

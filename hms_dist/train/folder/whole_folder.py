@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hms_dist.files import sha256_of, sync, write_json
@@ -24,8 +24,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     `present` and the next writer find it. One writer a folder at a time, any number of readers.
     """
     temporary, old = _hidden(target, "new"), _hidden(target, "old")
-    if old.exists() and not target.exists():
-        old.rename(target)
+    put_back(target)
     discard(old)
     discard(temporary)
     temporary.mkdir(parents=True)
@@ -44,6 +43,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
     temporary.rename(target)
     sync(target.parent)
     discard(old)
+
+
+def put_back(target: Path) -> None:
+    """Give `target` back what a kill between two renames took away from it, if it did."""
+    if not target.exists():
+        with suppress(FileNotFoundError):  # there is nothing, or another rank was quicker
+            _hidden(target, "old").rename(target)
 
 
 def present(target: Path) -> Path | None:

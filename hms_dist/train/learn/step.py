@@ -14,6 +14,7 @@ from hms_dist.canvas.augment import Augmenter, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms
+from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Batch
 from hms_dist.train.optimise.ema import Ema
 from hms_dist.train.optimise.optim import set_learning_rate
@@ -35,6 +36,8 @@ class Step:
     """Within the run, from 0."""
     epoch_ends: tuple[int, ...]
     """For each epoch of the run, the number of steps up to its end."""
+    rows: Rows
+    """The B rows of the step as planned: a stand-in counts as much as the row that it stands in for."""
     weight_sum: float
     """Of the weights of the B rows of the step, on all ranks: what the loss is divided by."""
     lr_factor: float = 1.0
@@ -102,7 +105,8 @@ class Stepper:
         seed_group(*key)
         images, targets = self._inputs(batch, step.epoch)
         losses = self.task.loss_rows(self.model, images, targets, key)
-        return (losses * self._of(self.weights, batch).to(losses.dtype)).sum()
+        planned = self.config.batching.rows_of(step.rows, 0, group)
+        return (losses * self._of(self.weights, planned).to(losses.dtype)).sum()
 
     def _update(self) -> None:
         """Move the weights, and what follows them: norms and average stay behind when fp16 skips the step."""
@@ -135,9 +139,9 @@ class Stepper:
     def _augmenter(self) -> Augmenter:
         return Augmenter(self.config.augment, self.canvas)
 
-    def _of(self, table: Tensor, batch: Batch) -> Tensor:
-        """Lines of a table over all rows for the rows of a batch, on the device."""
-        return table[torch.from_numpy(batch.rows)].to(self.world.device, non_blocking=True)
+    def _of(self, table: Tensor, rows: Rows) -> Tensor:
+        """Lines of a table over all rows for some rows, on the device."""
+        return table[torch.from_numpy(rows)].to(self.world.device, non_blocking=True)
 
     def _inputs(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
         """Model input [m, 1, height, width] of a group and its targets, composed and augmented on the device."""
@@ -145,7 +149,7 @@ class Stepper:
         flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
         images = self.canvas(batch.to(device), flips, self._reversals(batch, epoch))
         images, targets = self._augmenter(
-            images, self._of(self.targets, batch), batch.rows, seed=config.seed, epoch=epoch
+            images, self._of(self.targets, batch.rows), batch.rows, seed=config.seed, epoch=epoch
         )
         return images.double() if config.precision == "float64" else images, targets
 

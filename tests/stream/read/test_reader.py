@@ -1,6 +1,7 @@
 """Reading rows of a shard set by range: right bytes, in order, with damage named."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,19 @@ def test_a_flipped_bit_names_shard_key_and_bytes(shard_set, tmp_path):
         reader.read(np.array([row]))
     for part in (path.name, fields["key"], str(fields["traces.offset"]), "checksum", "hms-dist verify --repair"):
         assert part in str(caught.value)
+
+
+def test_damage_beyond_two_gigabytes_is_named(shard_set, monkeypatch):
+    index = read_index(shard_set / "index.parquet")
+    real = type(index).member
+    monkeypatch.setattr(
+        type(index), "member", lambda self, name: replace(real(self, name), offset=real(self, name).offset + 2**31 - 9)
+    )
+    reader, _, _ = open_reader(shard_set, ["traces"])
+    fields = index.frame.iloc[0]
+    start = int(fields["traces.offset"]) + 2**31 - 9
+    expected = f"bytes {start} to {start + int(fields['traces.size'])}: checksum differs"
+    assert expected in str(reader.failure(0, 0, ValueError("checksum differs")))
 
 
 def test_a_missing_tar_is_named(shard_set, tmp_path):

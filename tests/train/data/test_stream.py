@@ -20,6 +20,7 @@ from hms_dist.stream.read.loader import load
 from hms_dist.train.data.run_data import epoch_rows, open_run_data, requests_of
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.loop import run
+from hms_dist.train.task import WholePicture
 
 
 def groups_read(config, data, steps, groups):
@@ -85,6 +86,19 @@ def test_damage_stops_a_run_or_is_replaced_and_counted(small, shard_set, tmp_pat
     run(config)  # goes on
     assert read_metrics(config.out)[-1]["num_replaced"] >= 1
     assert key in (config.out / "train.log").read_text()
+
+
+def test_a_stand_in_counts_as_the_row_that_it_stands_in_for(small, shard_set, tmp_path, monkeypatch):
+    """Where every row's loss is 1, so is their mean, however many experts voted on which."""
+    broken, _ = break_traces(shard_set, tmp_path / "broken")
+    real = WholePicture.loss_rows
+    monkeypatch.setattr(WholePicture, "loss_rows", lambda *given: real(*given) * 0 + 1)
+    options = {"fold": "none", "global_batch": 2, "epochs": 1, "log_every": 1, "loss__vote_power": 1}
+    config = small(shards=broken, on_error="replace", **options)
+    run(config)
+    lines = read_metrics(config.out)
+    assert [line["loss"] for line in lines if "loss" in line] == pytest.approx([1] * open_run_data(config).steps_of[0])
+    assert lines[-1]["num_replaced"] >= 1
 
 
 def test_a_run_reads_its_shards_from_a_url(small, shard_set, tmp_path):

@@ -1,13 +1,18 @@
 """Whose a run folder is: a run that was refused holds it for nobody, so the mended command takes it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.errors import UserError
 from hms_dist.report.status import look
+from hms_dist.train.folder.checkpoint import save_checkpoint
 from hms_dist.train.folder.record import is_finished
+from hms_dist.train.folder.run_folder import find_checkpoint
+from hms_dist.train.folder.whole_folder import damage
 from hms_dist.train.loop import run
 from hms_dist.train.stage_config import StageConfig
 from hms_dist.train.stages import check_networks
@@ -32,6 +37,30 @@ def test_norms_that_ranks_cannot_share_are_refused_before_they_meet(small, monke
     with pytest.raises(UserError, match="batch_norm: sync needs GPUs"):
         run(small(batch_norm="sync"))
     assert not small().out.exists()
+
+
+def test_a_checkpoint_that_was_being_replaced_when_its_run_was_killed_is_found(small, tmp_path, monkeypatch):
+    config = small()
+    folder = config.out / "checkpoints"
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    save_checkpoint(folder, 5, model=model, optimizer=optimizer, state={"step": 5})
+    real, done = Path.rename, []
+
+    def rename(self, target):
+        done.append(target)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(folder, 5, model=model, optimizer=optimizer, state={"step": 5})
+    assert not (folder / "step-00000005").exists()
+    found = find_checkpoint(config)
+    assert found.folder.name == "step-00000005"
+    assert damage(found.folder) is None
 
 
 def test_weights_are_asked_for_only_by_a_stage_that_is_to_start_from_them(small):
