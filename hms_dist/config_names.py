@@ -21,10 +21,21 @@ _PARSERS_OWN = ("config", "help", "print_config")
 """Options that every command line has."""
 
 
+class _Strict(yaml.SafeLoader):
+    """Refuses a name that stands twice in one mapping, where YAML's readers keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for number, name in enumerate(names):
+            if name.value in [earlier.value for earlier in names[:number]]:
+                raise yaml.constructor.ConstructorError(None, None, f"'{name.value}' stands twice", name.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
     """Safe-load one YAML file; UserError if it is missing or not YAML."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), _Strict)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read this configuration file ({error}); check the path") from error
     except yaml.YAMLError as error:
@@ -33,12 +44,15 @@ def read_yaml(path: Path) -> Any:
 
 def check_words(cls: type, argv: Sequence[str]) -> None:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`."""
+    given = [option for option, _ in _options(argv)]
     for option, value in _options(argv):
         if option in _PARSERS_OWN:
             if option == "config" and value is not None:
                 _check_file(cls, value)
             continue
         target = _descend(cls, option.split("."), f"--{option}")
+        if given.count(option) > 1 and _item_of(target) is not None:
+            raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
             check_names(_parsed(value), target, f"--{option}")
 
@@ -68,6 +82,8 @@ def check_names(node: Any, target: Any, where: str) -> None:
         _check_class(node, target, where)
     elif dataclasses.is_dataclass(target):
         hints = typing.get_type_hints(target)
+        if isinstance(node, str) and not node.endswith((".yaml", ".yml", ".json")):
+            raise UserError(f"{where}: expected options, or a .yaml file of them, found '{node[:80]}'")
         if node is None or isinstance(node, str):
             return
         if not isinstance(node, Mapping):
@@ -82,8 +98,8 @@ def check_names(node: Any, target: Any, where: str) -> None:
 
 def _check_file(cls: type, path: str) -> None:
     content = read_yaml(Path(path))
-    if content is not None and not isinstance(content, Mapping):
-        found = " ".join(str(content).split())[:40]
+    if not isinstance(content, Mapping):
+        found = "nothing" if content is None else " ".join(str(content).split())[:40]
         raise UserError(
             f"{path}: expected options, a line each like 'name: value', found '{found}'; is it another file?"
         )
@@ -144,8 +160,9 @@ def _check_items(node: Any, target: Any, where: str) -> None:
         for item in node:
             check_names(item, arguments[0], where)
     elif origin in (typing.Union, types.UnionType):
+        words = [a for a in arguments if a in (str, Path) or typing.get_origin(a) is typing.Literal]
         for argument in arguments:
-            if _is_config(argument):
+            if _is_config(argument) and not (words and isinstance(node, str)):
                 check_names(node, argument, where)
 
 

@@ -24,8 +24,10 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):  # no one else knows that name
+            error.filename = str(path)
         raise
     sync(path.parent)
 

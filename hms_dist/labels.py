@@ -75,6 +75,12 @@ def read_labels(path: Path) -> LabelTable:
     return LabelTable(path=path, frame=frame, labelled=labelled)
 
 
+def shared_spectrograms(frame: pd.DataFrame) -> list[int]:
+    """Spectrograms of label rows of several patients, which lie on both sides of a fold by patient."""
+    patients = frame.groupby("spectrogram_id")["patient_id"].nunique()
+    return [int(number) for number in patients.index[patients > 1]]
+
+
 def targets_of(votes: NDArray[np.integer] | Floats) -> Floats:
     """Shares of the votes [rows, 6], float64. Raises ValueError if a row has no vote or a negative one."""
     votes = np.asarray(votes, np.float64)

@@ -14,6 +14,10 @@ from hms_dist.files import atomic
 from hms_dist.labels import CLASSES, VOTE_COLUMNS
 from hms_dist.provenance import Source, with_sources
 
+_INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
+_OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "predictions.parquet", "train.log")
+"""Names that `check_no_input` keeps from being written over: of recordings and shard sets; of runs, where one is."""
+
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
 
 
@@ -66,9 +70,12 @@ def check_place(path: Path) -> None:
 
 
 def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuse, before any work, to write over a table that is read. Raises UserError."""
+    """Refuse, before any work, to write over a table that is read, or over what recordings, a shard set or a run need.
+    Raises UserError."""
     if out.resolve() in [path.resolve() for path in inputs]:
         raise UserError(f"{out}: is a table that this reads, and would be lost; choose another --out")
+    if out.exists() and (out.name in _INPUTS or (out.name in _OF_RUNS and (out.parent / "config.yaml").exists())):
+        raise UserError(f"{out}: belongs to recordings, a shard set or a run, and would be lost; choose another --out")
 
 
 def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
@@ -101,7 +108,20 @@ def read_predictions(path: Path) -> pd.DataFrame:
     twice = table[ids[0]].duplicated()
     if twice.any():
         raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
+    if path.suffix != ".csv":
+        _check_keys(path, table)
     return table
+
+
+def _check_keys(path: Path, table: pd.DataFrame) -> None:
+    """Refuse a key that is not that of its ids: some tables are joined by the one, some by the others."""
+    made = table["eeg_id"].astype("int64").astype(str) + "-" + table["eeg_sub_id"].astype("int64").astype(str)
+    bad = np.flatnonzero((made != table["key"].astype(str)).to_numpy())
+    if bad.size:
+        raise UserError(
+            f"{path}: row {bad[0]}: key {table['key'].iloc[bad[0]]} is not that of its eeg_id and eeg_sub_id "
+            f"({made.iloc[bad[0]]}); {bad.size} such rows; the table was changed, predict again"
+        )
 
 
 def read_truth(path: Path) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from hms_dist.errors import UserError
 from hms_dist.files import sha256_of
 from hms_dist.images import DEFAULT_PANELS
 from hms_dist.images.panel import Panel
-from hms_dist.labels import LabelTable, read_labels
+from hms_dist.labels import VOTE_COLUMNS, LabelTable, read_labels, shared_spectrograms
 from hms_dist.render_shard import Outcome, Task, Work, probe, render_shard
 from hms_dist.render_sources import changed_shards, keep_unchanged
 from hms_dist.run import LOG, check_seed
@@ -100,6 +100,13 @@ class Render(RenderConfig):
 def run(command: Render) -> None:
     """The verb `render`. Raises UserError for bad input, naming file and row."""
     labels = read_labels(command.table or command.data / f"{command.split}.csv")
+    if command.split == "train" and not labels.labelled:
+        LOG.warning("%s has no column of votes (%s): this set will not train", labels.path, ", ".join(VOTE_COLUMNS))
+    if shared := shared_spectrograms(labels.frame):
+        LOG.warning(
+            "%s: %d spectrograms are of several patients each (%d for one): both sides of a fold may show them",
+            labels.path, len(shared), shared[0],
+        )  # fmt: skip
     plans = plan_shards(labels.frame, command.samples_per_shard, command.seed)
     making = _making(command, labels, len(plans))
     settle(command.out)

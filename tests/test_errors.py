@@ -140,6 +140,17 @@ simple("another file in place of a configuration", lambda d: d.render("--config"
 simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))
 simple("a fold out of range", lambda d: d.train("--fold", "3"))
 simple("a batch that groups do not fill", lambda d: d.train("--global_batch", "5"))
+simple("a batch below nothing", lambda d: d.train("--global_batch", "-4"))
+simple("more epochs than anybody has", lambda d: d.train("--epochs", "999999999999"))
+simple("a wait below nothing", lambda d: d.train("--timeout_s", "-1"))
+simple("an option of several values twice", lambda d: d.train("--left_out_folds", "1", "--left_out_folds", "2"))
+simple("an empty configuration file", lambda d: d.train("--config", d.write("a.yaml", "# nothing\n")))
+simple(
+    "a name twice in a configuration file", lambda d: d.train("--config", d.write("a.yaml", "epochs: 1\nepochs: 2\n"))
+)
+simple(
+    "a table in place of a part of a configuration", lambda d: d.train("--canvas", d.write("a.csv", "key,fold\n1,2"))
+)
 simple("no rows left after a filter", lambda d: d.train("--selection.min_votes", "1000"))
 simple("fewer rows than one step needs", lambda d: d.train("--global_batch", "1000"))
 simple("more folds than patients", lambda d: d.train("--num_folds", "10"))
@@ -163,7 +174,17 @@ simple(
     lambda d: main(["show", "--shards", str(d.shards), "--key", "1-1", "--out", str(d.folder / "a.png")]),
 )
 simple("predictions that do not sum to one", lambda d: d.predictions(lambda f: f.assign(lpd=0.5)))
-simple("predictions of rows without labels", lambda d: d.predictions(lambda f: f.assign(eeg_id=[1, *f["eeg_id"][1:]])))
+simple(
+    "predictions of rows without labels",
+    lambda d: d.predictions(
+        lambda f: f.assign(
+            key=["1-0", *f["key"][1:]], eeg_id=[1, *f["eeg_id"][1:]], eeg_sub_id=[0, *f["eeg_sub_id"][1:]]
+        )
+    ),
+)
+simple(
+    "predictions whose keys are others' ids", lambda d: d.predictions(lambda f: f.assign(key=f["key"].to_numpy()[::-1]))
+)
 simple("scores over what they score", lambda d: d.predictions(lambda f: f, "--out", d.folder / "p.parquet"))
 simple("scores into no folder", lambda d: d.predictions(lambda f: f, "--out", d.folder / "no/score.json"))
 simple(

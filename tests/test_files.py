@@ -38,6 +38,12 @@ def test_writers_of_one_process_number_do_not_meet(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_json(tmp_path / "no/a.json", 1)
+    assert caught.value.filename == str(tmp_path / "no/a.json")
+
+
 def test_digests_ignore_the_order_of_keys_only():
     assert canonical_json({"b": 1, "a": 2}) == b'{"a":2,"b":1}'
     assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})

@@ -28,6 +28,7 @@ def run_all(runs: Sequence[PlannedRun], launch: LaunchConfig) -> list[str]:
     A failed run does not keep the next ones from running. Raises UserError as `check_data` and `check_finished`,
     Stopped as `launched`.
     """
+    launch.command([])  # refused before any work
     check_finished(runs)
     check_data(runs)
     failed = []

@@ -80,8 +80,9 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
         if fold in run_of:
             raise UserError(f"{run}: holds out fold {fold}, as {run_of[fold]} does; each row needs one prediction")
         run_of[fold] = run
-        _check_set(run, manifest.fingerprint)
-        parts.append(_held_out(run, index.frame["key"][folds == fold]))
+        if shards_of(run) != manifest.fingerprint:
+            raise UserError(f"{run}: was trained on another shard set; give the one of all runs as --shards")
+        parts.append(held_out_table(run, index.frame["key"][folds == fold]))
         sources += _unseen(run, index.ids("patient_id")[folds == fold], folds[folds == fold])
     missing = sorted(set(range(num_folds)) - set(run_of))
     if missing:
@@ -110,14 +111,13 @@ def _fold(run: Path, config: TrainConfig, num_folds: int) -> int:
     return config.fold
 
 
-def _check_set(run: Path, fingerprint: str) -> None:
+def shards_of(run: Path) -> str | None:
+    """Fingerprint of the shard set that a run was trained on; None if it does not say."""
     meta = present(run / BEST)
-    known = read_meta(meta).get("shards") if meta is not None else None
-    if known != fingerprint:
-        raise UserError(f"{run}: was trained on another shard set; give the one of all runs as --shards")
+    return read_meta(meta).get("shards") if meta is not None else None
 
 
-def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
+def held_out_table(run: Path, keys: pd.Series) -> pd.DataFrame:
     """The predictions of a run, which must be of the rows `keys` and no others."""
     table = read_predictions(run / PREDICTIONS_NAME)
     lacking, beyond = set(keys) - set(table["key"]), set(table["key"]) - set(keys)

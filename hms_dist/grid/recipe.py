@@ -49,12 +49,10 @@ class LaunchConfig:
     program: Path = Path("train.py")
     """The training program; the path is from where the command runs."""
 
-    def __post_init__(self) -> None:
-        if not self.program.is_file():
-            raise ValueError(f"launch.program: no file {self.program}; run this in the checkout, or say where it is")
-
     def command(self, words: list[str]) -> list[str]:
-        """The whole command line of a run with these options. Raises UserError if the launcher is not there."""
+        """The whole command line of a run with these options. Raises UserError if launcher or program is not there."""
+        if not self.program.is_file():
+            raise UserError(f"launch.program: no file {self.program}; run this in the checkout, or say where it is")
         if self.words and shutil.which(self.words[0]) is None:
             raise UserError(f"launch.words: no program '{self.words[0]}' on this machine; install it, or mend the name")
         return [*(self.words or (sys.executable,)), str(self.program), *words]

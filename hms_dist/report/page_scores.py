@@ -27,6 +27,7 @@ class Labels:
     """The rows of a labelled shard set."""
 
     location: str
+    fingerprint: str
     index: Index
     oracle: Floats | None
     """The true distribution of each row [samples, 6], of simulated data. None: not known."""

@@ -95,14 +95,17 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 def look(folder: Path) -> RunState:
     """What a run folder tells; one that is damaged does not hide the others."""
-    status, variables = read_object(folder / STATUS_NAME), read_object(folder / ENVIRONMENT_NAME).get("slurm", {})
+    status, variables = read_object(folder / STATUS_NAME), read_object(folder / ENVIRONMENT_NAME).get("slurm")
+    variables = variables if isinstance(variables, dict) else {}
     at, stage, damage = folder, "", ""
+    if (folder / STATUS_NAME).exists() and not isinstance(status.get("state"), str):
+        damage = f"{folder / STATUS_NAME}: says no state; the file is damaged"
     epochs: int | None = None
     try:
         at, stage = _stage_of(folder)
         epochs = _epochs(at / CONFIG_NAME)
     except UserError as error:
-        damage = str(error)
+        damage = damage or str(error)
     lines = read_metrics(at)
     last: dict[str, Any] = lines[-1] if lines else {}
     owner = read_owner(folder / CLAIM_NAME)
@@ -119,7 +122,7 @@ def look(folder: Path) -> RunState:
         best_kl=min((line["val_kl"] for line in lines if "val_kl" in line), default=None),
         silent_s=round(max(min(ages), 0.0), 1) if ages else None,
         job=f"{job}.{attempt}" if job else "",
-        message=damage or status.get("message") or "",
+        message=damage or str(status.get("message") or ""),
     )
 
 

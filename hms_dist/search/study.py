@@ -28,6 +28,7 @@ WAIT_S = 2.0
 
 def run(command: Search) -> None:
     """The verb `search`. Raises UserError for what can be refused beforehand, JobError if no trial came to its end."""
+    command.launch.command([])  # refused before any work
     config = _recipe(command, command.trial_words)
     fingerprint = _check(command, config)
     store = Store(command.out)

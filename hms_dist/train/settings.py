@@ -1,6 +1,7 @@
 """The options of a training run, and what they decide about each other."""
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,9 @@ from hms_dist.train.optimise.plateau import PlateauConfig
 from hms_dist.train.optimise.row_labels import LossConfig
 from hms_dist.train.optimise.schedules import ScheduleConfig
 from hms_dist.train.stage_config import StageConfig, check_stages
+
+MAX_EPOCHS = 100_000
+"""Of a run: its schedule and its end are planned before it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +119,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
         self._check_folds()
-        if not 0 <= self.flip_probability <= 1:
-            raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
-        for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if self.checkpoint_every is not None and self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
+        self._check_numbers()
         check_stages(self.stages, has_fold=self.fold != "none")
         if self.plateau.active and self.fold == "none":
             raise ValueError("plateau: needs the scores of a validation fold, fold is none; set fold, or leave it out")
@@ -148,6 +146,19 @@ class TrainConfig:
     def batching(self) -> Batching:
         """The arithmetic of a step."""
         return Batching(global_batch=self.global_batch, group_size=self.group_size)
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
+        for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.epochs > MAX_EPOCHS:
+            raise ValueError(f"epochs: expected at most {MAX_EPOCHS}, found {self.epochs}")
+        if not 0 < self.timeout_s < inf:
+            raise ValueError(f"timeout_s: expected more than 0, found {self.timeout_s}")
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
 
     def _check_folds(self) -> None:
         if self.num_folds not in FOLD_COUNTS:

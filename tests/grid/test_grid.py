@@ -30,9 +30,9 @@ RECIPE = {"name": "a", "configs": ["configs/train/seed_001.yaml", "configs/train
 
 
 def grid(shards, tmp_path, *words, **recipe):
-    recipes = json.dumps([{**RECIPE, **recipe}])
-    given = ["--shards", str(shards), "--out", f"{tmp_path}/{{recipe}}/{{seed}}/{{fold}}", "--recipes", recipes]
-    return load(Grid, [*given, *words])
+    recipes = [] if "--recipes" in words else ["--recipes", json.dumps([{**RECIPE, **recipe}])]
+    given = ["--shards", str(shards), "--out", f"{tmp_path}/{{recipe}}/{{seed}}/{{fold}}"]
+    return load(Grid, [*given, *recipes, *words])
 
 
 def test_runs_are_recipes_times_seeds_times_folds(tmp_path):
@@ -86,7 +86,6 @@ def test_seeds_that_frameworks_would_fold_are_refused(seeds):
         (["--folds", "[3]"], "fold: expected 0 to 2"),
         (["--json"], "json: says how list prints"),
         (["--number", "1", "--list"], "number: list prints all"),
-        (["--launch.program", "nowhere.py"], "no file nowhere.py; run this in the checkout"),
         (["--recipes", json.dumps([{**RECIPE, "options": {"seed": 1}}])], "'seed' of recipe 'a' is the grid's to set"),
         (["--recipes", json.dumps([{**RECIPE, "name": "a/b"}])], "recipes.name: expected a name"),
         (["--recipes", json.dumps([RECIPE, RECIPE])], "recipes: two have one name"),
@@ -100,6 +99,13 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, words, message):
         return
     with pytest.raises(UserError, match=message):
         planned(grid("s", tmp_path, *words))
+
+
+def test_a_missing_program_is_told_before_anything_runs(tmp_path, repository, monkeypatch):
+    """Not before: another folder than the checkout's will do to ask for help, or for the list."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no file train\.py; run this in the checkout, or say where it is"):
+        run(grid("s", tmp_path, configs=[str(repository / name) for name in RECIPE["configs"]]))
 
 
 def test_a_missing_shard_set_is_told_before_anything_runs(tmp_path):

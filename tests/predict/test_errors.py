@@ -97,6 +97,12 @@ MISTAKES = {
     "a stack into a folder of something else": lambda d: d.stack(
         "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.folder
     ),
+    "an ensemble over the index of a shard set": lambda d: d.ensemble(
+        [d.out_of_fold("a")], "--out", d.shards / "index.parquet"
+    ),
+    "a score over a run's configuration": lambda d: d.verb(
+        "score", "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.trained / "config.yaml"
+    ),
     "a stack over one of its tables": lambda d: d.stack("--labels", d.shards, "--out", d.made("kept"),
         "--predictions", d.out_of_fold("a").rename(d.folder / "kept/predictions.parquet")),
     "a stack over a file": lambda d: d.stack(

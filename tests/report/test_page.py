@@ -226,6 +226,8 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
         ("--runs RUN --shards SET --truth TRUTH", "give the truth of the data it was rendered from"),
         ("--runs RUN --shards SET --truth OTHER", "is a table of predictions; expected the truth.parquet of simulated"),
         ("--predictions OTHER --shards SET", "row 1-0 is not in"),
+        ("--runs CHANGED --shards SET", "predictions.parquet: 1 rows of its fold are missing and 0 are of other folds"),
+        ("--runs ELSEWHERE --shards SET", "elsewhere: was trained on another shard set than"),
     ],
 )
 def test_mistakes_are_refused(make_run, shard_set, tmp_path, capsys, words: str, message: str) -> None:
@@ -234,7 +236,14 @@ def test_mistakes_are_refused(make_run, shard_set, tmp_path, capsys, words: str,
     write_predictions(other, prediction_table(ids, None, np.full((1, 6), 1 / 6)))
     pd.read_parquet(other).drop(columns="fold").to_parquet(tmp_path / "foreign.parquet")
     (tmp_path / "shut.html").mkdir()
+    changed, elsewhere = make_run("changed"), make_run("elsewhere")
+    table = pd.read_parquet(changed / "predictions.parquet")
+    table.iloc[1:].to_parquet(changed / "predictions.parquet")
+    (elsewhere / "best").mkdir()
+    (elsewhere / "best/meta.json").write_text('{"shards": "another"}')
     names = {
+        "CHANGED": changed,
+        "ELSEWHERE": elsewhere,
         "SHUT": tmp_path / "shut",
         "RUN": make_run(),
         "SET": shard_set,

@@ -21,7 +21,7 @@ def source(weights: str) -> Source:
 
 @pytest.fixture
 def labels(shard_set):
-    return Labels(location=str(shard_set), index=read_index(shard_set / "index.parquet"), oracle=None)
+    return Labels(location=str(shard_set), fingerprint="", index=read_index(shard_set / "index.parquet"), oracle=None)
 
 
 @pytest.fixture

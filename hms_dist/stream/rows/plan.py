@@ -29,7 +29,9 @@ class Batching:
     """Rows of one group, m."""
 
     def __post_init__(self) -> None:
-        if self.group_size < 1 or self.global_batch % self.group_size:
+        if self.group_size < 1:
+            raise ValueError(f"group_size: expected at least 1, found {self.group_size}")
+        if self.global_batch < 1 or self.global_batch % self.group_size:
             raise ValueError(
                 f"global_batch: expected a multiple of group_size, found {self.global_batch} and {self.group_size}"
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         one_of("optim.name", self.name, list(OPTIMIZERS))
         for option in ("lr", "eps", "head_lr_factor"):
-            if not getattr(self, option) > 0:
+            if not 0 < getattr(self, option) < inf:
                 raise ValueError(f"{option}: expected a number above 0, found {getattr(self, option)}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two numbers in [0, 1), found {list(self.betas)}")
