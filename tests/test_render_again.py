@@ -13,6 +13,7 @@ import pytest
 from hms_dist import claims
 from hms_dist.cli import main
 from hms_dist.errors import UserError
+from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
 from hms_dist.labels import read_labels
 from hms_dist.render import Render, run
 from hms_dist.shards.index import read_index, read_manifest
@@ -82,6 +83,18 @@ class TestBadRows:
         with pytest.raises(UserError, match=message):
             run(Render(data=spoilt[0], out=out, samples_per_shard=16, on_error=on_error))
         assert not (out / "manifest.json").exists()
+
+
+def test_what_makes_a_set_useless_or_leaky_is_said(recordings, tmp_path, caplog):
+    table = pd.read_csv(recordings / "train.csv")
+    other = table.index[table["patient_id"] != table["patient_id"][0]][0]
+    table.loc[other, ["spectrogram_id", "spectrogram_label_offset_seconds"]] = table["spectrogram_id"][0], 0
+    table.rename(columns=lambda name: name.replace("_vote", "_votes")).to_csv(tmp_path / "misspelt.csv", index=False)
+    panels = {"spectrogram": KaggleSpectrogram()}
+    run(Render(data=recordings, out=tmp_path / "set", table=tmp_path / "misspelt.csv", panels=panels))
+    assert "misspelt.csv has no column of votes (seizure_vote, " in caplog.text
+    number = table["spectrogram_id"][0]
+    assert f"misspelt.csv: 1 spectrograms are of several patients each ({number} for one)" in caplog.text
 
 
 def test_a_complete_set_with_a_file_missing_is_not_taken_on_faith(recordings, shard_set, tmp_path):
