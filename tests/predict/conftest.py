@@ -155,7 +155,7 @@ class Desk:
         values = np.random.default_rng().dirichlet(np.ones(6), len(rows))
         table = prediction_table(self.index.frame.iloc[rows], folds, values)
         if key is not None:
-            table.loc[0, "key"] = key
+            table.loc[0, ["key", "eeg_id", "eeg_sub_id"]] = [key, *map(int, key.split("-"))]
         sources = [Source(model=self.record(f"run-{name}", fold, **model)) for fold in folds_of_models]
         write_predictions(self.folder / f"{name}.parquet", table, sources)
         return self.folder / f"{name}.parquet"

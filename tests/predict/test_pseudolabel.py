@@ -99,7 +99,9 @@ def test_unlabelled_low_vote_rows_are_refused(models, index, shard_set, tmp_path
     with pytest.raises(UserError, match=r"few.parquet: lacks 3 of \d+ rows with at most 1000 votes, like \d+-\d+"):
         pseudolabel("--predictions", path, *options(shard_set, tmp_path, "--max_votes", 1000))
     foreign = tmp_path / "foreign.parquet"
-    read_predictions(path).replace({"key": {index.frame["key"].iloc[5]: "1-1"}}).to_parquet(foreign)
+    table = read_predictions(path)
+    table.loc[5, ["key", "eeg_id", "eeg_sub_id"]] = ["1-1", 1, 1]
+    table.to_parquet(foreign)
     with pytest.raises(UserError, match=r"foreign.parquet: key 1-1: not a sample of .* \(1 such rows of"):
         pseudolabel("--predictions", foreign, *options(shard_set, tmp_path))
 
