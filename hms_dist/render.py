@@ -76,7 +76,7 @@ class Render(RenderConfig):
     on_error: Literal["fail", "skip"] = "fail"
     """A row that cannot be rendered: fail at the end of its shard, or skip it into rejected.parquet."""
     max_rejected_share: float = 0.01
-    """With on_error skip: fail all the same when a larger share of the rows is rejected."""
+    """With on_error skip: fail all the same when a larger share of the rows is rejected, by all slices together."""
     rebuild: bool = False
     """Render again what was made from another configuration, table or recording."""
 
