@@ -82,12 +82,12 @@ def check_names(node: Any, target: Any, where: str) -> None:
         _check_class(node, target, where)
     elif dataclasses.is_dataclass(target):
         hints = typing.get_type_hints(target)
-        if isinstance(node, str) and not node.endswith((".yaml", ".yml", ".json")):
-            raise UserError(f"{where}: expected options, or a .yaml file of them, found '{node[:80]}'")
-        if node is None or isinstance(node, str):
+        if node is None:
             return
         if not isinstance(node, Mapping):
-            raise UserError(f"{where}: expected options ({', '.join(hints)}), found {node!r}")
+            raise UserError(
+                f"{where}: expected options or a .yaml file of them, found {node!r}; one of: {', '.join(hints)}"
+            )
         for name, item in node.items():
             if name not in hints:
                 raise UserError(f"{where}: unknown option '{name}'; one of: {', '.join(hints)}")
@@ -160,9 +160,8 @@ def _check_items(node: Any, target: Any, where: str) -> None:
         for item in node:
             check_names(item, arguments[0], where)
     elif origin in (typing.Union, types.UnionType):
-        words = [a for a in arguments if a in (str, Path) or typing.get_origin(a) is typing.Literal]
         for argument in arguments:
-            if _is_config(argument) and not (words and isinstance(node, str)):
+            if _is_config(argument):
                 check_names(node, argument, where)
 
 

@@ -75,6 +75,11 @@ def read_labels(path: Path) -> LabelTable:
     return LabelTable(path=path, frame=frame, labelled=labelled)
 
 
+def sample_key(eeg_id: int, eeg_sub_id: int) -> str:
+    """Key of a label row, unique in a shard set."""
+    return f"{eeg_id}-{eeg_sub_id}"
+
+
 def shared_spectrograms(frame: pd.DataFrame) -> list[int]:
     """Spectrograms of label rows of several patients, which lie on both sides of a fold by patient."""
     patients = frame.groupby("spectrogram_id")["patient_id"].nunique()

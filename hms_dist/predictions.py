@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.files import atomic
-from hms_dist.labels import CLASSES, VOTE_COLUMNS
+from hms_dist.labels import CLASSES, VOTE_COLUMNS, sample_key
 from hms_dist.provenance import Source, with_sources
 
 _INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
-_OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "predictions.parquet", "train.log")
-"""Names that `check_no_input` keeps from being written over: of recordings and shard sets; of runs, where one is."""
+"""Of recordings and shard sets; `check_no_input` keeps them from being written over."""
+_OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "predictions.parquet")
+"""Of runs, where one is: the same."""
 
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
 
@@ -115,12 +116,13 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 def _check_keys(path: Path, table: pd.DataFrame) -> None:
     """Refuse a key that is not that of its ids: some tables are joined by the one, some by the others."""
-    made = table["eeg_id"].astype("int64").astype(str) + "-" + table["eeg_sub_id"].astype("int64").astype(str)
-    bad = np.flatnonzero((made != table["key"].astype(str)).to_numpy())
+    ids = table[["eeg_id", "eeg_sub_id"]].to_numpy(np.int64)
+    made = [sample_key(eeg, sub) for eeg, sub in ids]
+    bad = np.flatnonzero(table["key"].to_numpy() != made)
     if bad.size:
         raise UserError(
             f"{path}: row {bad[0]}: key {table['key'].iloc[bad[0]]} is not that of its eeg_id and eeg_sub_id "
-            f"({made.iloc[bad[0]]}); {bad.size} such rows; the table was changed, predict again"
+            f"({made[bad[0]]}); {bad.size} such rows; the table was changed, predict again"
         )
 
 

@@ -33,8 +33,8 @@ class Patience:
     """How long a server is waited for."""
 
     timeout_s: float = 60.0
-    """Longest wait for the answer to one request, seconds. Those that fsspec asks in step (sftp) have
-    their own."""
+    """Longest wait for the answer to one request, seconds. File systems that fsspec asks in step
+    (sftp) have their own."""
     num_retries: int = 5
     """Further tries of a request that failed, after pauses of 0.1, 0.2, 0.4 ... seconds."""
 

@@ -13,11 +13,11 @@ import pandas as pd
 from hms_dist.claims import Taken, claim
 from hms_dist.errors import JobError, UserError
 from hms_dist.images.panel import Panel, Window
-from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.labels import VOTE_COLUMNS, sample_key
 from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording, RecordingReader
 from hms_dist.shards.jobs import check_stop
 from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name, sample_key
+from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name
 from hms_dist.shards.sets import Note
 from hms_dist.shards.writer import Rejected, Sample, claim_path, shard_name, write_shard
 from hms_dist.signals.quality import channel_quality

@@ -82,7 +82,7 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
         run_of[fold] = run
         if shards_of(run) != manifest.fingerprint:
             raise UserError(f"{run}: was trained on another shard set; give the one of all runs as --shards")
-        parts.append(held_out_table(run, index.frame["key"][folds == fold]))
+        parts.append(_held_out(run, index.frame["key"][folds == fold]))
         sources += _unseen(run, index.ids("patient_id")[folds == fold], folds[folds == fold])
     missing = sorted(set(range(num_folds)) - set(run_of))
     if missing:
@@ -117,16 +117,21 @@ def shards_of(run: Path) -> str | None:
     return read_meta(meta).get("shards") if meta is not None else None
 
 
-def held_out_table(run: Path, keys: pd.Series) -> pd.DataFrame:
+def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
     """The predictions of a run, which must be of the rows `keys` and no others."""
     table = read_predictions(run / PREDICTIONS_NAME)
-    lacking, beyond = set(keys) - set(table["key"]), set(table["key"]) - set(keys)
+    check_held_out(run, table["key"], keys)
+    return table
+
+
+def check_held_out(run: Path, found: pd.Series, keys: pd.Series) -> None:
+    """Raises UserError if the keys `found` in a run's predictions are not those of its fold, `keys`."""
+    lacking, beyond = set(keys) - set(found), set(found) - set(keys)
     if lacking or beyond:
         raise UserError(
             f"{run / PREDICTIONS_NAME}: {len(lacking)} rows of its fold are missing and {len(beyond)} are of other "
             "folds; the table was changed; train the run again"
         )
-    return table
 
 
 def _unseen(run: Path, patients: Ints, folds: Ints) -> tuple[Source, ...]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hms_dist.errors import UserError
 from hms_dist.files import atomic
-from hms_dist.grid.oof import held_out_table, shards_of
-from hms_dist.predictions import check_no_input, check_place
+from hms_dist.grid.oof import check_held_out, shards_of
+from hms_dist.predictions import check_place
 from hms_dist.report.page_gallery import check_gallery, gallery_section
 from hms_dist.report.page_html import page, paragraph
 from hms_dist.report.page_quality import (
@@ -66,7 +66,6 @@ class Report:
 def run(command: Report) -> None:
     """The verb `report`. Raises UserError for folders that are no runs and tables that do not fit the shard set."""
     check_place(command.out)
-    check_no_input(command.out, command.predictions)
     if command.gallery and command.shards is not None:
         check_gallery()
     content = report_page(command)
@@ -109,13 +108,16 @@ def _labels(location: str, truth: Path | None) -> Labels:
 def _own_tables(runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:
     """The validation folds of the runs that have predicted them. Raises UserError for a run of another shard set, and
     for a table of other rows than those of its fold."""
-    own = [(run, run.predictions) for run in runs if run.predictions is not None]
-    for run, _ in own:
+    keys, own = labels.index.frame["key"], []
+    for run in runs:
+        if run.predictions is None:
+            continue
         if shards_of(run.folder) not in (None, labels.fingerprint):
             raise UserError(f"{run.folder}: was trained on another shard set than {labels.location}; leave the run out")
-        folds = labels.index.folds(run.config.num_folds)
-        held_out_table(run.folder, labels.index.frame["key"][folds == run.config.fold])
-    return [read_scored(path, run.name, labels) for run, path in own]
+        table = read_scored(run.predictions, run.name, labels)
+        check_held_out(run.folder, keys[table.rows], keys[labels.index.folds(run.config.num_folds) == run.config.fold])
+        own.append(table)
+    return own
 
 
 def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:

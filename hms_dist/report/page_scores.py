@@ -28,6 +28,7 @@ class Labels:
 
     location: str
     fingerprint: str
+    """Of the set."""
     index: Index
     oracle: Floats | None
     """The true distribution of each row [samples, 6], of simulated data. None: not known."""

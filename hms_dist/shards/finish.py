@@ -33,11 +33,12 @@ class Finish:
 
 def run(command: Finish) -> None:
     """The verb `finish`. Raises UserError if shards are missing."""
-    rebuilt = making_of(command.out / NEXT_FOLDER)
-    folder, making = (command.out, making_of(command.out)) if rebuilt is None else (command.out / NEXT_FOLDER, rebuilt)
+    folder, making = command.out / NEXT_FOLDER, making_of(command.out / NEXT_FOLDER)
+    if making is None:  # no rebuild
+        folder, making = command.out, making_of(command.out)
     if making is None:
         raise UserError(f"{command.out}: nothing to finish; run hms-dist render first")
-    if is_complete(command.out) and rebuilt is None and not (command.out / PARTS_FOLDER).exists():
+    if folder == command.out and is_complete(folder) and not (folder / PARTS_FOLDER).exists():
         LOG.info("%s is complete already: nothing to do", command.out)
         return
     try:

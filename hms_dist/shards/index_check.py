@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from hms_dist.labels import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS
+from hms_dist.labels import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS, sample_key
 from hms_dist.shards.fault import Fault
 from hms_dist.shards.index import Index, Manifest, index_schema, tar_names
-from hms_dist.shards.schema import JSON_MEMBER, sample_key
+from hms_dist.shards.schema import JSON_MEMBER
 
 
 def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault]:

@@ -139,11 +139,6 @@ def _opposite(number: re.Match[str]) -> str:
     return str(int(number[0]) + (1 if int(number[0]) % 2 else -1))
 
 
-def sample_key(eeg_id: int, eeg_sub_id: int) -> str:
-    """Key of a label row, unique in a shard set."""
-    return f"{eeg_id}-{eeg_sub_id}"
-
-
 def member_name(key: str, panel: str, spec: PanelSpec | None = None) -> str:
     """Name of a member inside the tar: `<key>.<panel>.npy.zst`, or `<key>.json`."""
     return f"{key}.{panel}.{spec.codec}" if spec else f"{key}.{panel}"

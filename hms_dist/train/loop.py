@@ -169,10 +169,9 @@ class Trainer:
         with closing(batches):
             meter = Meter(batches)
             for number in bar:
-                planned = rows[number * size : (number + 1) * size]
                 step = Step(
                     epoch=epoch, number=number, overall=self.keeper.steps_done, epoch_ends=tuple(accumulate(steps_of)),
-                    rows=planned, weight_sum=self.learner.weight_of(planned),
+                    rows=rows[number * size : (number + 1) * size],
                     lr_factor=self.keeper.plateau.factor,
                 )  # fmt: skip
                 self._step(step, meter, last=number == steps[-1])

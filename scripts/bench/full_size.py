@@ -19,12 +19,12 @@ import pandas as pd
 
 from hms_dist.config import to_dict
 from hms_dist.files import sha256_of
-from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
+from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels, sample_key
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
 from hms_dist.render import RenderConfig
 from hms_dist.shards.plan import ShardPlan, plan_shards
-from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name, sample_key
+from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name
 from hms_dist.shards.sets import Making, begin
 from hms_dist.shards.writer import Sample, write_shard
 

@@ -102,10 +102,12 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, words, message):
 
 
 def test_a_missing_program_is_told_before_anything_runs(tmp_path, repository, monkeypatch):
-    """Not before: another folder than the checkout's will do to ask for help, or for the list."""
+    """Not before: another folder than the checkout's will do to plan, and to list."""
     monkeypatch.chdir(tmp_path)
+    elsewhere = grid("s", tmp_path, configs=[str(repository / name) for name in RECIPE["configs"]])
+    assert planned(elsewhere)
     with pytest.raises(UserError, match=r"no file train\.py; run this in the checkout, or say where it is"):
-        run(grid("s", tmp_path, configs=[str(repository / name) for name in RECIPE["configs"]]))
+        run(elsewhere)
 
 
 def test_a_missing_shard_set_is_told_before_anything_runs(tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hms_dist.errors import UserError
-from hms_dist.shards.schema import PanelSpec, crc32, member_name, mirrored, sample_key, spec_from_json
+from hms_dist.labels import sample_key
+from hms_dist.shards.schema import PanelSpec, crc32, member_name, mirrored, spec_from_json
 from hms_dist.signals import montage
 
 BITS = PanelSpec(shape=(6, 16), dtype="bit", codec="npy.zst", axes=("row", "time"), unit="lit")

@@ -8,7 +8,6 @@ import torch
 
 from hms_dist.model.freeze import freeze
 from hms_dist.model.group_norms import GroupNorms
-from hms_dist.shards.index import Rows
 from hms_dist.train.data.run_data import RunData
 from hms_dist.train.learn.network import build_network
 from hms_dist.train.learn.step import Stepper, Tally
@@ -56,10 +55,6 @@ class Learner:
         """Average the weights, if that is done once an epoch."""
         if self.ema is not None and self._config.ema.every == "epoch":
             self.ema.update()
-
-    def weight_of(self, rows: Rows) -> float:
-        """Sum of the weights of some rows."""
-        return float(self._weights[rows].sum())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

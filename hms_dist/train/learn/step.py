@@ -38,8 +38,6 @@ class Step:
     """For each epoch of the run, the number of steps up to its end."""
     rows: Rows
     """The B rows of the step as planned: a stand-in counts as much as the row that it stands in for."""
-    weight_sum: float
-    """Of the weights of the B rows of the step, on all ranks: what the loss is divided by."""
     lr_factor: float = 1.0
     """Factor on the scheduled learning rate, by the plateaus so far."""
 
@@ -82,6 +80,7 @@ class Stepper:
         config, world = self.config, self.world
         set_learning_rate(self.optimizer, self.rate(step), self._momentum(step))
         groups = config.batching.groups_of(world.rank, world.num_ranks)
+        weight_sum = float(self.weights[torch.from_numpy(step.rows)].sum())
         rows, losses = [], []
         self.norms.begin_step()
         for group in groups:
@@ -89,13 +88,13 @@ class Stepper:
             last = group == groups[-1]
             with nullcontext() if last else world.accelerator.no_sync(self.model):
                 loss = self._loss(batch, step, group)
-                world.accelerator.backward(loss * (world.num_ranks / step.weight_sum))
+                world.accelerator.backward(loss * (world.num_ranks / weight_sum))
             self.norms.after_group()
             rows.append(batch.rows)
             losses.append(loss.detach().double())
         self._update()
         group_losses = torch.stack(losses)
-        sums = torch.stack([group_losses.sum() / step.weight_sum, torch.full_like(losses[0], float(stop))])
+        sums = torch.stack([group_losses.sum() / weight_sum, torch.full_like(losses[0], float(stop))])
         world.sum_(sums)
         return Outcome(step.overall, OnItsWay(sums), group_losses, np.stack(rows))
 

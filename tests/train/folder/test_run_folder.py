@@ -39,7 +39,7 @@ def test_norms_that_ranks_cannot_share_are_refused_before_they_meet(small, monke
     assert not small().out.exists()
 
 
-def test_a_checkpoint_that_was_being_replaced_when_its_run_was_killed_is_found(small, tmp_path, monkeypatch):
+def test_a_checkpoint_that_was_being_replaced_when_its_run_was_killed_is_found(small, monkeypatch):
     config = small()
     folder = config.out / "checkpoints"
     model = torch.nn.Linear(2, 1)
