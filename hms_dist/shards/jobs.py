@@ -12,21 +12,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_handles
 from typing import Protocol, TypeVar
 
 from hms_dist.errors import JobError, Stopped
+from hms_dist.flag import Flag, raised_by
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class Event(Protocol):
-    """What threads' and processes' events share."""
-
-    def set(self) -> None:
-        """Raise the flag."""
+class CanBeSet(Protocol):
+    """What a Flag and the events of processes share."""
 
     def is_set(self) -> bool:
         """Whether the flag is up."""
@@ -36,9 +33,11 @@ GRACE_S = 2.0
 """Seconds that workers get to stop by themselves; one that is still importing hears nothing."""
 POLL_S = 0.2
 """Seconds between two looks at whether a signal came."""
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask a job to stop."""
 STOPPED = "stopped; rerun the same command to go on"
 
-_stop: Event = threading.Event()
+_stop: CanBeSet = Flag()
 
 
 def check_stop() -> None:
@@ -53,8 +52,8 @@ def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     SIGTERM and SIGINT raise Stopped here once the running tasks have noticed. Closing the iterator starts no new
     task and waits for the running ones. Raises JobError if a worker was killed.
     """
-    asked = threading.Event()
-    with _signals_raise(asked):
+    asked = Flag()
+    with raised_by(asked, *ENDING):
         if workers == 1 or len(tasks) < 2:
             _begin(asked)
             for task in tasks:
@@ -69,15 +68,13 @@ def run_apart(make: Callable[[Task], Result], task: Task) -> Result:
 
     Signals and kills are met as by `run_jobs`.
     """
-    asked = threading.Event()
-    with _signals_raise(asked):
+    asked = Flag()
+    with raised_by(asked, *ENDING):
         (result,) = _in_processes(make, [task], 1, asked)
     return result
 
 
-def _in_processes(
-    make: Callable[[Task], Result], tasks: Sequence[Task], workers: int, asked: threading.Event
-) -> Iterator[Result]:
+def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int, asked: Flag) -> Iterator[Result]:
     """Hand out no more tasks than there are workers, so that a stop finds none waiting in a queue."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -107,35 +104,20 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def _signals_raise(flag: threading.Event) -> Iterator[None]:
-    """While inside, SIGTERM and SIGINT raise `flag` instead of ending the process. Main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: flag.set()) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
 def _kill_workers(pool: ProcessPoolExecutor) -> None:
     """End workers at once; what they were making is redone. The executor offers this itself from Python 3.14 on."""
     for process in list((pool._processes or {}).values()):
         process.kill()
 
 
-def _begin(stop: Event) -> None:
+def _begin(stop: CanBeSet) -> None:
     global _stop  # noqa: PLW0603 - one flag a process, set before its first task
     _stop = stop
 
 
-def _begin_worker(stop: Event) -> None:
+def _begin_worker(stop: CanBeSet) -> None:
     """Leave signals to the parent, which raises the flag; end at once if the parent is gone."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

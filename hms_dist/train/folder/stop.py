@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
+from hms_dist.flag import Flag, raised_by
 from hms_dist.run import LOG
 
 STOP_NAME = "stop"
@@ -28,20 +28,18 @@ class StopRequest:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STOP_NAME
-        self._flag = threading.Event()
+        self._flag = Flag()
+        self._hears = raised_by(self._flag, signal.SIGTERM)
         self._looked_s = 0.0
-        self._before: Any = None
         self.last_words: Callable[[str], None] = lambda message: None
         """Called with the reason when this rank is ended unsaved, from another thread; by default says nothing."""
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, lambda *_: self._flag.set())
+        self._hears.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        self._hears.__exit__(None, None, None)
 
     def ask(self) -> None:
         """Ask from within this process; any thread may."""
