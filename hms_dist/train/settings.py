@@ -1,7 +1,6 @@
 """The options of a training run, and what they decide about each other."""
 
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +25,8 @@ from hms_dist.train.stage_config import StageConfig, check_stages
 
 MAX_EPOCHS = 100_000
 """Of a run: its schedule and its end are planned before it begins."""
+MAX_TIMEOUT_S = 7 * 24 * 3600.0
+"""A week: what process groups count in milliseconds must fit 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +156,8 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.epochs > MAX_EPOCHS:
             raise ValueError(f"epochs: expected at most {MAX_EPOCHS}, found {self.epochs}")
-        if not 0 < self.timeout_s < inf:
-            raise ValueError(f"timeout_s: expected more than 0, found {self.timeout_s}")
+        if not 0 < self.timeout_s <= MAX_TIMEOUT_S:
+            raise ValueError(f"timeout_s: expected more than 0 and at most {MAX_TIMEOUT_S:g}, found {self.timeout_s}")
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: expected at least 1 or null, found {self.checkpoint_every}")
 

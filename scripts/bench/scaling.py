@@ -38,9 +38,11 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs=2, default=[1, 2], help="the two worlds")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--epochs", type=int, default=4, help="of the runs whose final KL is compared")
-    parser.add_argument("--num_seeds", type=int, default=4, help="of these runs, in each world")
+    parser.add_argument("--num_seeds", type=int, default=4, help="of these runs, in each world; at least 2")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
+    if given.num_seeds < 2:
+        parser.error(f"--num_seeds: expected at least 2, for there is no spread of one, found {given.num_seeds}")
     print(f"torch {torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}", flush=True)
     found = {}
     for name in given.parts:
