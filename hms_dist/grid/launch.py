@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from hms_dist.claims import DEAD_AFTER_S, Taken, await_death
+from hms_dist.errors import Stopped
 from hms_dist.grid.plan import PlannedRun, check_data, check_finished
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.processes import launched
@@ -14,19 +14,25 @@ from hms_dist.train.folder.owner import CLAIM_NAME
 
 
 def await_free(folder: Path) -> None:
-    """Wait, DEAD_AFTER_S at most, while a run folder has an owner: a run whose grid was killed takes its leave."""
+    """Wait, DEAD_AFTER_S at most, while a run folder has an owner: a run whose grid was killed takes its leave.
+
+    Raises Stopped naming an owner that stays.
+    """
     ends = time.monotonic() + DEAD_AFTER_S
-    while time.monotonic() < ends:
-        with suppress(Taken):
+    while True:
+        try:
             await_death(folder / CLAIM_NAME)
             return
+        except Taken as error:
+            if time.monotonic() >= ends:
+                raise Stopped(f"{folder}: {error}; rerun the same command once it has ended") from error
 
 
 def run_all(runs: Sequence[PlannedRun], launch: LaunchConfig) -> list[str]:
     """Run one after another what is not finished; for each that did not finish, its folder and what it says.
 
-    A failed run does not keep the next ones from running. Raises UserError as `check_data` and `check_finished`,
-    Stopped as `launched`.
+    One that fails, or that somebody else is at work on, does not keep the next ones from running. Raises UserError as
+    `check_data` and `check_finished`, Stopped as `launched`.
     """
     launch.command([])  # refused before any work
     check_finished(runs)
@@ -37,7 +43,11 @@ def run_all(runs: Sequence[PlannedRun], launch: LaunchConfig) -> list[str]:
             LOG.info("%d of %d: %s is finished", number + 1, len(runs), run.out)
             continue
         LOG.info("%d of %d: %s", number + 1, len(runs), run.out)
-        await_free(run.out)
+        try:
+            await_free(run.out)
+        except Stopped as error:
+            failed.append(str(error))
+            continue
         with launched(launch.command(list(run.words))) as process:
             pass
         if not run.finished:

@@ -58,7 +58,8 @@ def _work(command: Search, store: Store, batch: int, space: dict[str, Parameter]
 
 
 def _try(command: Search, store: Store, batch: int, trial: Any, config: dict[str, Any]) -> None:
-    """Do one trial and tell the study how it ended; one that is stopped from outside stays open for a rerun."""
+    """Do one trial and tell the study how it ended; one that is stopped from outside, or in others' hands,
+    stays open for a rerun."""
     folder = store.folder_of(batch, trial.number)
     LOG.info("batch %d trial %d: %s", batch, trial.number, trial.params)
     runs = TrialRuns(folder=folder, config=config, shards=command.shards, folds=command.folds, launch=command.launch)

@@ -47,7 +47,7 @@ class TrialRuns:
         """Train what is not trained yet; the mean of the folds' best validation KLs.
 
         Raises Behind when `report` says so, JobError for a run that failed, UserError for one that was refused, and
-        Stopped if this process was asked to stop.
+        Stopped if this process was asked to stop or somebody else is at work on a run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self.folder / CONFIG_NAME, "w") as file:
