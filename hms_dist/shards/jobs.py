@@ -42,8 +42,7 @@ _stop: CanBeSet = Flag()
 
 def check_stop() -> None:
     """Call between rows. Raises Stopped when the job was asked to stop."""
-    if _stop.is_set():
-        raise Stopped(STOPPED)
+    _raise_if_set(_stop)
 
 
 def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
@@ -61,6 +60,7 @@ def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int
                 yield make(task)
         else:
             yield from _in_processes(make, tasks, workers, asked)
+    _raise_if_set(asked)
 
 
 def run_apart(make: Callable[[Task], Result], task: Task) -> Result:
@@ -71,6 +71,7 @@ def run_apart(make: Callable[[Task], Result], task: Task) -> Result:
     asked = Flag()
     with raised_by(asked, *ENDING):
         (result,) = _in_processes(make, [task], 1, asked)
+    _raise_if_set(asked)
     return result
 
 
@@ -94,14 +95,17 @@ def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers
                 yield future.result()
             if not asked.is_set():
                 running |= {pool.submit(make, task) for _, task in zip(done, waiting, strict=False)}
-        if asked.is_set():
-            raise Stopped(STOPPED)
     except BrokenProcessPool as error:
         if asked.is_set():
             raise Stopped(STOPPED) from error
         raise JobError("a worker process was killed, for want of memory perhaps; rerun with fewer --workers") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _raise_if_set(flag: CanBeSet) -> None:
+    if flag.is_set():
+        raise Stopped(STOPPED)
 
 
 def _kill_workers(pool: ProcessPoolExecutor) -> None:
