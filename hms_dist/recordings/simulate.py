@@ -1,19 +1,18 @@
 """`hms-dist simulate`: a cohort of simulated recordings in Kaggle's layout, with the true label distributions."""
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from hms_dist.errors import UserError
+from hms_dist.shards.jobs import run_jobs
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from hms_dist.recordings.simulator.cohort import SessionPlan
+    from hms_dist.recordings.simulator.write import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,27 +43,26 @@ class Simulate:
 def run(config: Simulate) -> None:
     """Write the cohort. train.csv comes last: where it is, everything is.
 
-    Raises UserError if `out` holds a train.csv already or cannot be a folder.
+    Raises UserError if `out` holds a train.csv already or cannot be a folder, Stopped and JobError as `run_jobs`.
     """
     # Imported here because they bring pandas, pyarrow and scipy, which reading a configuration need not wait for.
     from hms_dist.recordings.simulator.cohort import plan_cohort
-    from hms_dist.recordings.simulator.write import make_folders, write_session, write_tables
+    from hms_dist.recordings.simulator.write import make_folders, write_tables
 
     table = config.out / "train.csv"
     if table.exists():
         raise UserError(f"{table}: a label table is there already; choose another --out or remove that folder")
     make_folders(config.out)
     sessions = plan_cohort(config.num_recordings, config.seed)
-    write = partial(write_session, seed=config.seed, out=config.out)
-    done = tqdm(_map(write, sessions, config.workers), "simulate", len(sessions), unit="session", disable=None)
-    write_tables(config.out, [row for rows in done for row in rows])
+    write = partial(_numbered, seed=config.seed, out=config.out)
+    jobs = run_jobs(write, list(enumerate(sessions)), config.workers)
+    rows_of = dict(tqdm(jobs, "simulate", len(sessions), unit="session", disable=None))
+    write_tables(config.out, [row for number in range(len(sessions)) for row in rows_of[number]])
 
 
-def _map(function: Callable[[Task], Result], tasks: list[Task], workers: int) -> Iterator[Result]:
-    """Results in the order of the tasks, from this process alone or from `workers` others."""
-    if workers == 1:
-        yield from map(function, tasks)
-        return
-    # Spawned, not forked: a fork copies the locks of whatever threads the parent has.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(function, tasks, chunksize=4)
+def _numbered(task: tuple[int, "SessionPlan"], *, seed: int, out: Path) -> tuple[int, "list[Row]"]:
+    """A session's number and its label rows, its files written."""
+    from hms_dist.recordings.simulator.write import write_session
+
+    number, session = task
+    return number, write_session(session, seed, out)

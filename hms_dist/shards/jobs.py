@@ -1,7 +1,7 @@
 """Running shard after shard in worker processes that stop when asked and die with their parent.
 
 The unit of work, retry, resume and logging is a shard. A worker asks between rows whether to stop, so SIGTERM and
-SIGINT end a job within a row's time; a killed parent takes its workers with it.
+SIGINT end a job within a row's time; a killed parent takes its workers with it, a killed worker the others.
 """
 
 import multiprocessing
@@ -96,6 +96,7 @@ def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers
             if not asked.is_set():
                 running |= {pool.submit(make, task) for _, task in zip(done, waiting, strict=False)}
     except BrokenProcessPool as error:
+        _kill_workers(pool)  # they may wait forever for a lock of the pool that the killed one held
         if asked.is_set():
             raise Stopped(STOPPED) from error
         raise JobError("a worker process was killed, for want of memory perhaps; rerun with fewer --workers") from error

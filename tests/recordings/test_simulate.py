@@ -1,5 +1,9 @@
 """The verb: files, dtypes, determinism, and every message that a user can cause."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +116,24 @@ def test_same_bytes_whatever_the_number_of_workers(tmp_path):
 
 def test_no_temporary_file_is_left(cohort):
     assert not list(cohort.rglob(".*"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_asked_to_stop_twice_it_says_so_and_leaves_no_table(tmp_path, workers):
+    out = tmp_path / "data"
+    words = [sys.executable, "-m", "hms_dist", "simulate", "--out", str(out), "--num_recordings", "200"]
+    with subprocess.Popen([*words, "--workers", str(workers)], stderr=subprocess.PIPE, text=True) as process:
+        while not list(out.glob("train_spectrograms/[0-9]*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == "hms-dist simulate: stopped; rerun the same command to go on"
+    assert "Traceback" not in errors
+    assert not list(out.rglob(".*"))
+    assert not (out / "train.csv").exists()
 
 
 def test_an_unfinished_folder_is_completed_to_the_same_bytes(tmp_path):

@@ -1,12 +1,17 @@
-"""Jobs that are asked to stop at their very end: the request is heard, whoever waits for what then."""
+"""Jobs that are asked to stop at their very end, and that lose a worker that has nothing to do."""
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from multiprocessing import active_children
 from multiprocessing.util import Finalize
+from pathlib import Path
 
 import pytest
 
-from hms_dist.errors import Stopped
+from hms_dist.errors import JobError, Stopped
 from hms_dist.shards.jobs import run_apart, run_jobs
 
 
@@ -23,6 +28,22 @@ def ask_when_leaving(task):
 def ask_at_once(task):
     os.kill(os.getpid(), signal.SIGTERM)
     return task
+
+
+def work(path):
+    """A short task, or one that says who is at it and takes long."""
+    if path is not None:
+        path.write_text(str(os.getpid()))
+        time.sleep(100)
+
+
+def lose_the_idle_worker(path):
+    for _ in run_jobs(work, [None, path], 2):
+        while not (path.exists() and path.read_text()):
+            time.sleep(0.05)
+        (idle,) = [child for child in active_children() if str(child.pid) != path.read_text()]
+        time.sleep(1)  # by then it waits for a task, and holds the lock of their queue
+        idle.kill()
 
 
 def test_results_come_one_by_one_or_in_any_order():
@@ -44,3 +65,15 @@ def test_asked_after_the_last_task_it_stops_with_its_results_given(make, workers
     with pytest.raises(Stopped):
         found.extend(run_jobs(make, [5], 1) if workers == 1 else run_jobs(make, [5, 5], workers))
     assert set(found) == {5}
+
+
+def test_a_worker_killed_while_it_waits_for_work_ends_the_job(tmp_path, repository, ended):
+    """In a process of its own, which would hang otherwise, for the other worker waits for the killed one's lock."""
+    path = tmp_path / "busy"
+    code = f"from test_jobs import *; lose_the_idle_worker(Path({str(path)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert f"{JobError.__name__}: a worker process was killed" in done.stderr
+    assert ended(path.read_text())

@@ -66,6 +66,8 @@ def clear_folder(config: TrainConfig) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / FAULT_NAME).unlink(missing_ok=True)
     (config.out / STOP_NAME).unlink(missing_ok=True)
+    for left in config.out.glob(".*.tmp"):  # of an attempt that was killed while it wrote
+        left.unlink(missing_ok=True)
     if config.stages:
         save(config, config.out / STAGES_CONFIG_NAME)
     else:

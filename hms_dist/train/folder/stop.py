@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from hms_dist import BEGAN_AS
 from hms_dist.flag import Flag, raised_by
 from hms_dist.run import LOG
 
@@ -75,7 +76,9 @@ def stop_with_launcher(stop: StopRequest) -> None:
 def _when_launcher_is_gone(react: Callable[[], None]) -> None:
     if not ({"RANK", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"} & set(os.environ)):
         return
-    parent = os.getppid()
+    began, parent = BEGAN_AS
+    if began != os.getpid():  # a fork of the process that imported the package
+        parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -100,6 +100,14 @@ def ranks_of(process):
     return [int(pid) for pid in listed.stdout.split()]
 
 
+def imports_torch(pid):
+    """Whether a process has begun to import torch, some seconds before its run begins."""
+    try:
+        return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
+
+
 def assert_same_weights(one, other):
     first, second = (load_file(folder / "final/model.safetensors") for folder in (one, other))
     for name, tensor in first.items():
@@ -189,6 +197,20 @@ def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, tmp_path, e
     assert status(tmp_path / "run")["state"] == "finished"
 
 
+@pytest.mark.slow
+def test_ranks_end_with_a_launcher_that_was_killed_while_they_started(start, tmp_path, ended):
+    process = start(TWO, "run")
+    while len(ranks := ranks_of(process)) < 2 or not all(map(imports_torch, ranks)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 100
+    while not all(map(ended, ranks)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert all(map(ended, ranks))
+
+
 def test_a_living_owner_is_named_and_nothing_of_his_touched(small, monkeypatch):
     monkeypatch.setattr("hms_dist.claims.HEARTBEAT_S", 0.2)
     config = small()
@@ -256,6 +278,8 @@ def test_a_file_left_from_before_does_not_stop_a_new_start(small):
     config = small(epochs=1)
     config.out.mkdir()
     (config.out / STOP_NAME).touch()
+    (config.out / ".status.json.0123.tmp").touch()  # of a write that a kill cut short
     run(config)
     assert status(config.out)["state"] == "finished"
     assert not (config.out / STOP_NAME).exists()
+    assert not list(config.out.glob(".*"))
