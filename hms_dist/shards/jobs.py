@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handles
+from multiprocessing.synchronize import Event
 from typing import Protocol, TypeVar
 
 from hms_dist.errors import JobError, Stopped
@@ -80,17 +81,14 @@ def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_begin_worker, initargs=(stop,))
-    asked_at: float | None = None
+    request = _Request(asked, stop, pool)
     waiting = iter(tasks)
-    running: set[Future[Result]] = {pool.submit(make, task) for _, task in zip(range(workers), waiting, strict=False)}
+    running: set[Future[Result]] = set()
     try:
+        running |= {pool.submit(make, task) for _, task in zip(range(workers), waiting, strict=False)}
         while running:
             done, running = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            if asked.is_set():
-                stop.set()
-                asked_at = asked_at or time.monotonic()
-                if time.monotonic() - asked_at > GRACE_S:
-                    _kill_workers(pool)
+            request.pass_on()
             for future in done:
                 yield future.result()
             if not asked.is_set():
@@ -101,7 +99,28 @@ def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers
             raise Stopped(STOPPED) from error
         raise JobError("a worker process was killed, for want of memory perhaps; rerun with fewer --workers") from error
     finally:
+        while not all(future.done() for future in running):  # after an error, or closed
+            wait(running, timeout=POLL_S)
+            request.pass_on()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Request:
+    """Passes a request to stop on to the workers, and does not wait for them longer than GRACE_S."""
+
+    def __init__(self, asked: Flag, stop: Event, pool: ProcessPoolExecutor) -> None:
+        self._asked, self._stop, self._pool = asked, stop, pool
+        self._passed_on_at: float | None = None
+
+    def pass_on(self) -> None:
+        """Call every now and then while workers are at work."""
+        if not self._asked.is_set():
+            return
+        if self._passed_on_at is None:
+            self._stop.set()
+            self._passed_on_at = time.monotonic()
+        elif time.monotonic() - self._passed_on_at > GRACE_S:
+            _kill_workers(self._pool)
 
 
 def _raise_if_set(flag: CanBeSet) -> None:

@@ -8,11 +8,12 @@ import time
 from multiprocessing import active_children
 from multiprocessing.util import Finalize
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from hms_dist.errors import JobError, Stopped
-from hms_dist.shards.jobs import run_apart, run_jobs
+from hms_dist.shards.jobs import check_stop, run_apart, run_jobs
 
 
 def same(task):
@@ -35,6 +36,20 @@ def work(path):
     if path is not None:
         path.write_text(str(os.getpid()))
         time.sleep(100)
+
+
+def fail_or_work(task):
+    """Fail as soon as the other task has begun, or take 30 s by steps."""
+    fails, begun = task
+    while fails:
+        if begun.exists():
+            raise JobError("nothing to do")
+        time.sleep(0.05)
+    begun.touch()
+    for _ in range(300):
+        check_stop()
+        time.sleep(0.1)
+    begun.with_name("done").touch()
 
 
 def lose_the_idle_worker(path):
@@ -65,6 +80,23 @@ def test_asked_after_the_last_task_it_stops_with_its_results_given(make, workers
     with pytest.raises(Stopped):
         found.extend(run_jobs(make, [5], 1) if workers == 1 else run_jobs(make, [5, 5], workers))
     assert set(found) == {5}
+
+
+def test_asked_while_an_error_waits_for_the_other_tasks_it_stops_them(tmp_path):
+    begun = tmp_path / "begun"
+
+    def ask():
+        while not begun.exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    with pytest.raises(JobError, match="nothing to do"):
+        list(run_jobs(fail_or_work, [(True, begun), (False, begun)], 2))
+    asking.join()
+    assert not begun.with_name("done").exists()
 
 
 def test_a_worker_killed_while_it_waits_for_work_ends_the_job(tmp_path, repository, ended):
