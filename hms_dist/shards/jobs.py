@@ -56,9 +56,12 @@ def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int
     with raised_by(asked, *ENDING):
         if workers == 1 or len(tasks) < 2:
             _begin(asked)
-            for task in tasks:
-                check_stop()
-                yield make(task)
+            try:
+                for task in tasks:
+                    check_stop()
+                    yield make(task)
+            finally:
+                _begin(Flag())
         else:
             yield from _in_processes(make, tasks, workers, asked)
     _raise_if_set(asked)
