@@ -14,20 +14,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handles
 from multiprocessing.synchronize import Event
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from hms_dist.errors import JobError, Stopped
 from hms_dist.flag import Flag, raised_by
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-class CanBeSet(Protocol):
-    """What a Flag and the events of processes share."""
-
-    def is_set(self) -> bool:
-        """Whether the flag is up."""
 
 
 GRACE_S = 2.0
@@ -38,7 +31,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a job to stop."""
 STOPPED = "stopped; rerun the same command to go on"
 
-_stop: CanBeSet = Flag()
+_stop: Flag | Event = Flag()
 
 
 def check_stop() -> None:
@@ -126,7 +119,7 @@ class _Request:
             _kill_workers(self._pool)
 
 
-def _raise_if_set(flag: CanBeSet) -> None:
+def _raise_if_set(flag: Flag | Event) -> None:
     if flag.is_set():
         raise Stopped(STOPPED)
 
@@ -137,12 +130,12 @@ def _kill_workers(pool: ProcessPoolExecutor) -> None:
         process.kill()
 
 
-def _begin(stop: CanBeSet) -> None:
+def _begin(stop: Flag | Event) -> None:
     global _stop  # noqa: PLW0603 - one flag a process, set before its first task
     _stop = stop
 
 
-def _begin_worker(stop: CanBeSet) -> None:
+def _begin_worker(stop: Event) -> None:
     """Leave signals to the parent, which raises the flag; end at once if the parent is gone."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

@@ -26,7 +26,7 @@ from hms_dist.train.stage_config import StageConfig, check_stages
 MAX_EPOCHS = 100_000
 """Of a run: its schedule and its end are planned before it begins."""
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
-"""A week: what process groups count in milliseconds must fit 32 bits."""
+"""A week, more than anybody waits; what is huge would overflow a timedelta."""
 
 
 @dataclass(frozen=True, kw_only=True)

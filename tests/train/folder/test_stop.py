@@ -100,6 +100,13 @@ def ranks_of(process):
     return [int(pid) for pid in listed.stdout.split()]
 
 
+def wait_for_end(pids, ended, limit_s=100):
+    until = time.monotonic() + limit_s
+    while not all(map(ended, pids)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert all(map(ended, pids))
+
+
 def imports_torch(pid):
     """Whether a process has begun to import torch, some seconds before its run begins."""
     try:
@@ -186,10 +193,7 @@ def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, tmp_path, e
         ranks = ranks_of(process)
         process.kill()
         process.wait()
-    until = time.monotonic() + 60
-    while not all(map(ended, ranks)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert all(map(ended, ranks))
+    wait_for_end(ranks, ended)
     assert status(tmp_path / "run")["state"] == "stopped", "nothing is lost with the launcher"
     again = start(TWO, "run")
     text, _ = again.communicate(timeout=400)
@@ -205,10 +209,7 @@ def test_ranks_end_with_a_launcher_that_was_killed_while_they_started(start, tmp
         time.sleep(0.01)
     process.kill()
     process.wait()
-    until = time.monotonic() + 100
-    while not all(map(ended, ranks)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert all(map(ended, ranks))
+    wait_for_end(ranks, ended)
 
 
 def test_a_living_owner_is_named_and_nothing_of_his_touched(small, monkeypatch):
