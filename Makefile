@@ -1,10 +1,11 @@
 # make demo: the whole job on simulated data.  make test: lint, types, contracts, quick tests.
-# make test-slow: everything else that this machine can run, a Slurm of its own included.
+# make test-slow: everything else that this machine can run within minutes, a Slurm of its own included.
+# make test-long: what takes hours: fresh seeds, many kills, benches at their smallest size. Not part of CI.
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := dev,fast,report,search,trackers,weights
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow test-long lint clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -29,10 +30,13 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not slurm and not browser and not real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not slurm and not browser and not real_data and not long"
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or gpu or slurm or browser or real_data"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "(slow or gpu or slurm or browser or real_data) and not long"
+
+test-long: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --seed fresh -m long
 
 clean:
 	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

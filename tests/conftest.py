@@ -1,6 +1,10 @@
-"""Data that many tests share: simulated recordings and a shard set of them, made once a session."""
+"""What all tests share: the seed of their random draws, and simulated recordings with a shard set of them."""
 
+import random
+import secrets
+import sys
 import textwrap
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +34,71 @@ SMALL = """
     group_size: 2
     log_every: 1
 """
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", default="0", help="seed of all random draws: a whole number (default 0), or 'fresh'")
+    parser.addoption("--rounds", type=int, default=1, help="run each test that draws this often, each with other draws")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle the seed before xdist's workers copy the options and before hypothesis reads its own."""
+    given = config.option.seed
+    config.option.seed = str(secrets.randbelow(2**32) if given == "fresh" else int(given))
+    config.option.hypothesis_seed = config.option.seed
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"random draws: --seed {config.option.seed}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With `--rounds`, a test that draws becomes several, whose ids, and therefore draws, differ."""
+    num_rounds = metafunc.config.option.rounds
+    if num_rounds > 1 and {"rng", "torch_rng"} & set(metafunc.fixturenames):
+        metafunc.fixturenames.append("_round")
+        metafunc.parametrize("_round", range(num_rounds), ids=lambda number: f"round{number}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """A failure says how to repeat its draws."""
+    report = (yield).get_result()
+    if report.failed:
+        report.sections.append(("random draws", f"repeat them with --seed {item.config.option.seed}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Generators that a process has one of start from the seed and the test's name too."""
+    number = zlib.crc32(item.nodeid.encode()) ^ int(item.config.option.seed) % 2**32
+    random.seed(number)
+    np.random.seed(number)  # noqa: NPY002  # the generator that libraries fall back to
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(number)
+
+
+@pytest.fixture(scope="session")
+def rng_of(request) -> Callable[[str], np.random.Generator]:
+    """Makes the generator of a name, from the seed: for fixtures that several tests share."""
+    seed = int(request.config.option.seed)
+    return lambda name: np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+@pytest.fixture
+def rng(request, rng_of) -> np.random.Generator:
+    """The generator of this test: from the seed and the test's name, so that neither order nor workers matter."""
+    return rng_of(request.node.nodeid)
+
+
+@pytest.fixture
+def torch_rng(rng):
+    """The same for torch; its global generator is seeded alike, for layers that draw their weights."""
+    import torch
+
+    torch.manual_seed(int(rng.integers(2**32)))
+    return torch.Generator().manual_seed(int(rng.integers(2**32)))
 
 
 @pytest.fixture(scope="session")
