@@ -1,7 +1,9 @@
 """What all tests share: the seed of their random draws, and simulated recordings with a shard set of them."""
 
+import os
 import random
 import secrets
+import shutil
 import sys
 import textwrap
 import zlib
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
@@ -27,7 +30,7 @@ SMALL = """
         - {panel: eeg_spectrogram, arrangement: time_down, resize: area, top: 0, left: 0, height: 32, width: 64,
            normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
         - {panel: traces, flipped_panel: traces_flipped, resize: area, top: 32, left: 0, height: 32, width: 64}
-    model: {name: tf_efficientnet_lite0, drop_rate: 0.2, drop_path_rate: 0.2}
+    model: {name: test_efficientnet, drop_rate: 0.2, drop_path_rate: 0.2}
     num_folds: 3
     epochs: 2
     global_batch: 4
@@ -102,19 +105,36 @@ def torch_rng(rng):
 
 
 @pytest.fixture(scope="session")
-def recordings(tmp_path_factory) -> Path:
-    """A folder in Kaggle's layout: 12 simulated EEGs with their label rows."""
-    folder = tmp_path_factory.mktemp("recordings") / "data"
-    simulate(Simulate(out=folder, num_recordings=12, seed=7))
-    return folder
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder that all workers of a test session read: the first to ask fills it, the others wait.
+
+    Tests must not write into it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def shard_set(recordings, tmp_path_factory) -> Path:
+def recordings(made_once) -> Path:
+    """A folder in Kaggle's layout: 12 simulated EEGs with their label rows."""
+    return made_once("recordings", lambda folder: simulate(Simulate(out=folder, num_recordings=12, seed=7)))
+
+
+@pytest.fixture(scope="session")
+def shard_set(recordings, made_once) -> Path:
     """The shard set of `recordings` with the default panels, in several shards."""
-    folder = tmp_path_factory.mktemp("shards") / "set"
-    render(Render(data=recordings, out=folder, samples_per_shard=16))
-    return folder
+    return made_once("set", lambda folder: render(Render(data=recordings, out=folder, samples_per_shard=16)))
 
 
 @pytest.fixture(scope="session")
@@ -137,11 +157,14 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_file(tmp_path_factory) -> Path:
+def small_file(made_once) -> Path:
     """A training configuration small enough for tests."""
-    path = tmp_path_factory.mktemp("configs") / "small.yaml"
-    path.write_text(textwrap.dedent(SMALL))
-    return path
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "small.yaml").write_text(textwrap.dedent(SMALL))
+
+    return made_once("configs", write) / "small.yaml"
 
 
 @pytest.fixture(scope="session")

@@ -264,13 +264,22 @@ def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set,
     assert re.fullmatch(rf"(hms-dist \w+|train.py): {expected}", lines[0])
 
 
-def test_help_of_every_verb_explains_every_option():
-    """As a user calls it; every option of a verb stands there with the text under its field."""
+def test_help_of_every_verb_explains_every_option(capsys):
+    """Every option of a verb is listed with the text under its field."""
     for verb, (module, name, _) in VERBS.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "hms_dist", verb, "--help"], capture_output=True, text=True, check=True
-        )
-        assert done.stderr == ""
-        shown = " ".join(done.stdout.split())
+        with pytest.raises(SystemExit) as ended:
+            main([verb, "--help"])
+        assert ended.value.code == 0
+        shown, errors = capsys.readouterr()
+        assert errors == ""
         for field in dataclasses.fields(getattr(importlib.import_module(module), name)):
-            assert f"--{field.name}" in shown
+            assert f"--{field.name}" in shown, verb
+
+
+def test_help_of_a_process_of_its_own():
+    """As a user calls it: the command exits with 0, and importing it prints nothing on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hms_dist", "show", "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--shards" in done.stdout

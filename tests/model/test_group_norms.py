@@ -17,7 +17,7 @@ from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms, batch_norms
 from hms_dist.model.loss import kl_rows
 
-CONFIG = ModelConfig(name="tf_efficientnet_lite0", drop_rate=0.3, drop_path_rate=0.3)
+CONFIG = ModelConfig(name="test_efficientnet", drop_rate=0.3, drop_path_rate=0.3)
 NUM_GROUPS, GROUP_ROWS = 4, 2
 
 

@@ -32,7 +32,7 @@ SLIDING = """
       placements:
         - {panel: eeg_spectrogram, arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 160,
            normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
-    model: {name: tf_efficientnet_lite0, sliding_window: {crop_share: 0.7}}
+    model: {name: test_efficientnet, sliding_window: {crop_share: 0.7}}
     loss: {name: bce}
     num_folds: 3
     epochs: 1
@@ -64,20 +64,24 @@ def _trained(*words: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(small_file, shard_set, tmp_path_factory) -> Path:
+def trained(small_file, shard_set, made_once) -> Path:
     """Run folder of the small net after two epochs, averaged; its weights are far from where it began."""
-    out = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out)]
-    return _trained(*words, "--ema.decay", "0.9", "--ema.warmup", "false", "--optim.lr", "0.01")
+    words = ["--config", str(small_file), "--shards", str(shard_set)]
+    words += ["--ema.decay", "0.9", "--ema.warmup", "false", "--optim.lr", "0.01"]
+    return made_once("trained", lambda out: _trained(*words, "--out", str(out)))
 
 
 @pytest.fixture(scope="session")
-def trained_sliding(shard_set, tmp_path_factory) -> Path:
+def trained_sliding(shard_set, made_once) -> Path:
     """Run folder of the sliding-window net after an epoch."""
-    folder = tmp_path_factory.mktemp("sliding")
-    (folder / "sliding.yaml").write_text(textwrap.dedent(SLIDING))
-    words = ["--config", str(folder / "sliding.yaml"), "--shards", str(shard_set), "--out", str(folder / "run")]
-    return _trained(*words)
+
+    def train(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "sliding.yaml").write_text(textwrap.dedent(SLIDING))
+        words = ["--config", str(folder / "sliding.yaml"), "--shards", str(shard_set), "--out", str(folder / "run")]
+        _trained(*words)
+
+    return made_once("sliding", train) / "run"
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_the_table_of_runs(make_run, report, index) -> None:
     best = rel_entr(truth, found).sum(1).mean()
     first, second = cells(page, "Runs")
     assert first[:7] == ["one", "demo + small", "5", "0", f"{best:.4f}", "1", "2 of 2"]
-    assert first[7:] == ["tf_efficientnet_lite0", "30.0", "10.0%", "\N{EM DASH}", "finished"]
+    assert first[7:] == ["test_efficientnet", "30.0", "10.0%", "\N{EM DASH}", "finished"]
     assert second[2] == "6"
     assert second[-1] == "failed"
     assert "two, failed: the loss is nan" in page

@@ -238,7 +238,7 @@ def test_channels_last_and_synchronised_norms_have_the_plain_models_names_and_an
     other = build_network(small(channels_last=True, batch_norm="sync"), world).eval()
     images = torch.randn(2, 1, 64, 64)
     assert other.state_dict().keys() == plain.state_dict().keys()
-    assert other.get_parameter("blocks.0.0.conv_pw.weight").is_contiguous(memory_format=torch.channels_last)
+    assert other.get_parameter("blocks.0.0.conv.weight").is_contiguous(memory_format=torch.channels_last)
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in other.modules())
     torch.testing.assert_close(other(images), plain(images), rtol=1e-4, atol=1e-5)
 
