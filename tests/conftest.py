@@ -1,9 +1,15 @@
 """What all tests share: the seed of their random draws, and simulated recordings with a shard set of them."""
 
+import multiprocessing
+import multiprocessing.connection
+import os
 import random
+import runpy
 import secrets
+import shutil
 import sys
 import textwrap
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
@@ -27,7 +34,7 @@ SMALL = """
         - {panel: eeg_spectrogram, arrangement: time_down, resize: area, top: 0, left: 0, height: 32, width: 64,
            normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
         - {panel: traces, flipped_panel: traces_flipped, resize: area, top: 32, left: 0, height: 32, width: 64}
-    model: {name: tf_efficientnet_lite0, drop_rate: 0.2, drop_path_rate: 0.2}
+    model: {name: test_efficientnet, drop_rate: 0.2, drop_path_rate: 0.2}
     num_folds: 3
     epochs: 2
     global_batch: 4
@@ -59,6 +66,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if num_rounds > 1 and {"rng", "torch_rng"} & set(metafunc.fixturenames):
         metafunc.fixturenames.append("_round")
         metafunc.parametrize("_round", range(num_rounds), ids=lambda number: f"round{number}")
+
+
+LONG = ("slurm", "chains", "worlds", "stop")
+"""Names of the files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: a worker that got one of them last would be alone in the end."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(next((n for n in LONG if n in item.path.as_posix()), ""), len(LONG)))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -102,19 +119,83 @@ def torch_rng(rng):
 
 
 @pytest.fixture(scope="session")
-def recordings(tmp_path_factory) -> Path:
-    """A folder in Kaggle's layout: 12 simulated EEGs with their label rows."""
-    folder = tmp_path_factory.mktemp("recordings") / "data"
-    simulate(Simulate(out=folder, num_recordings=12, seed=7))
-    return folder
+def shared(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`shared(name, make)`: a folder that `make(folder)` fills once for all workers of xdist. Tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
+    base.mkdir(exist_ok=True)
+
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")
-def shard_set(recordings, tmp_path_factory) -> Path:
+def recordings(shared) -> Path:
+    """A folder in Kaggle's layout: 12 simulated EEGs with their label rows."""
+    return shared("recordings", lambda folder: simulate(Simulate(out=folder, num_recordings=12, seed=7)))
+
+
+@pytest.fixture(scope="session")
+def shard_set(shared, recordings) -> Path:
     """The shard set of `recordings` with the default panels, in several shards."""
-    folder = tmp_path_factory.mktemp("shards") / "set"
-    render(Render(data=recordings, out=folder, samples_per_shard=16))
-    return folder
+    return shared("shard_set", lambda folder: render(Render(data=recordings, out=folder, samples_per_shard=16)))
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Starts processes as forks of one that has imported torch, timm and accelerate: 8 s sooner than an interpreter."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hms_dist.train.loop", "hms_dist.predict.infer", "timm", "torch._dynamo"])
+    return context
+
+
+@pytest.fixture
+def ranks(forks, repository, tmp_path) -> Callable[..., str]:
+    """`ranks(2, "train.py", ...)`: `python train.py ...` as two gloo ranks without a launcher; what they printed.
+
+    Processes of their own, in the environment that torchrun gives. Their exit code must be `code`.
+    """
+    body, begun = str(REPOSITORY / "tests/forked.py"), []
+
+    def run(number: int, *words: object, code: int = 0, **environment: str) -> str:
+        from torch.distributed import TCPStore
+
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        log = tmp_path / f"ranks-{len(begun)}.log"
+        given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository), **environment}
+        if number > 1:
+            given |= {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+            given |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+            given |= {"ACCELERATE_USE_CPU": "1"}
+        processes = []
+        for rank in map(str, range(number)):
+            place = {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": str(number)} if number > 1 else {}
+            request = (list(map(str, words)), {**given, **place}, str(repository), str(log))
+            options = {"run_name": "__main__", "init_globals": {"REQUEST": request}}
+            processes.append(forks.Process(target=runpy.run_path, args=(body,), kwargs=options))
+            processes[-1].start()
+        begun.extend(processes)
+        ends = time.monotonic() + 550
+        while any(process.is_alive() for process in processes) and time.monotonic() < ends:
+            if any(process.exitcode not in (None, code) for process in processes):
+                break
+            multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()], 10)
+        text = log.read_text()
+        assert [process.exitcode for process in processes] == [code] * number, text
+        return text
+
+    yield run
+    for process in begun:
+        process.kill()
+        process.join()
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ SLIDING = """
       placements:
         - {panel: eeg_spectrogram, arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 160,
            normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
-    model: {name: tf_efficientnet_lite0, sliding_window: {crop_share: 0.7}}
+    model: {name: test_efficientnet, sliding_window: {crop_share: 0.7}}
     loss: {name: bce}
     num_folds: 3
     epochs: 1

@@ -19,7 +19,7 @@ SLIDING = """
         - {panel: eeg_spectrogram, arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 160,
            normalise: {class_path: Affine, init_args: {shift: 80, scale: 0.0125}}}
     model:
-      name: tf_efficientnet_lite0
+      name: test_efficientnet
       drop_rate: 0.5
       drop_path_rate: 0.2
       sliding_window: {crop_share: 0.7, paste_probability: 0.5}

@@ -1,9 +1,6 @@
 """The options of learning are the same on two ranks as on one: rates, averages, freezing, weighted rows."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,7 +28,7 @@ loop.Trainer = Watched
 loop.run(load(TrainConfig, sys.argv[1:]))
 """
 OPTIONS = [
-    "--precision=float64", "--global_batch=8", "--group_size=4", "--epochs=3", "--model.weights=package",
+    "--precision=float64", "--global_batch=8", "--group_size=4", "--epochs=3",
     "--ema.decay=0.8", "--freeze.num_layers=12", "--freeze.until_epoch=1", "--loss.vote_power=1",
     "--optim.lr=1e-4", "--optim.layer_decay=0.8", "--optim.max_grad_norm=1", "--plateau.drop_factor=0.5",
     "--plateau.patience=0", "--plateau.threshold=9", "--schedule.name=one_cycle",
@@ -40,18 +37,11 @@ OPTIONS = [
 
 
 @pytest.fixture
-def train(repository, small_file, shard_set, tmp_path):
+def train(ranks, small_file, shard_set, tmp_path):
     def start(num_ranks):
         out, script = tmp_path / f"ranks{num_ranks}", tmp_path / "watched.py"
         script.write_text(WATCHED)
-        launcher = [f"{os.path.dirname(sys.executable)}/torchrun", "--standalone", f"--nproc_per_node={num_ranks}"]
-        given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), *OPTIONS]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository), "ACCELERATE_USE_CPU": "1"}
-        done = subprocess.run(
-            [*launcher, str(script), *given], cwd=repository, env=environment, capture_output=True, text=True,
-            timeout=550, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        ranks(num_ranks, script, "--config", small_file, "--shards", shard_set, "--out", out, *OPTIONS)
         return out
 
     return start
