@@ -157,45 +157,49 @@ def forks():
     return context
 
 
-@pytest.fixture
-def ranks(forks, repository, tmp_path) -> Callable[..., str]:
+@pytest.fixture(scope="session")
+def ranks(forks, tmp_path_factory) -> Callable[..., str]:
     """`ranks(2, "train.py", ...)`: `python train.py ...` as two gloo ranks without a launcher; what they printed.
 
-    Processes of their own, in the environment that torchrun gives. Their exit code must be `code`.
+    Processes of their own, in the environment that torchrun gives. Each must end with the exit code `code`.
     """
-    body, begun = str(REPOSITORY / "tests/forked.py"), []
+    logs = tmp_path_factory.mktemp("ranks")
 
-    def run(number: int, *words: object, code: int = 0, **environment: str) -> str:
+    def run(number: int, *words: object, code: int = 0) -> str:
         from torch.distributed import TCPStore
 
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        log = tmp_path / f"ranks-{len(begun)}.log"
-        given = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository), **environment}
+        log = logs / f"{len(list(logs.iterdir()))}.log"
+        log.touch()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
         if number > 1:
-            given |= {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-            given |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
-            given |= {"ACCELERATE_USE_CPU": "1"}
+            environment |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number), "ACCELERATE_USE_CPU": "1"}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+            environment |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
         processes = []
         for rank in map(str, range(number)):
-            place = {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": str(number)} if number > 1 else {}
-            request = (list(map(str, words)), {**given, **place}, str(repository), str(log))
+            place = {"RANK": rank, "LOCAL_RANK": rank} if number > 1 else {}
+            request = (list(map(str, words)), environment | place, str(REPOSITORY), str(log))
             options = {"run_name": "__main__", "init_globals": {"REQUEST": request}}
-            processes.append(forks.Process(target=runpy.run_path, args=(body,), kwargs=options))
-            processes[-1].start()
-        begun.extend(processes)
-        ends = time.monotonic() + 550
-        while any(process.is_alive() for process in processes) and time.monotonic() < ends:
-            if any(process.exitcode not in (None, code) for process in processes):
-                break
-            multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()], 10)
-        text = log.read_text()
-        assert [process.exitcode for process in processes] == [code] * number, text
-        return text
+            body = (str(REPOSITORY / "tests/forked.py"),)
+            processes.append(forks.Process(target=runpy.run_path, args=body, kwargs=options))
+        try:
+            for process in processes:
+                process.start()
+            ends = time.monotonic() + 550
+            while (alive := [process.sentinel for process in processes if process.is_alive()]) and all(
+                process.exitcode in (None, code) for process in processes
+            ):
+                assert time.monotonic() < ends, log.read_text()
+                multiprocessing.connection.wait(alive, 10)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+        assert [process.exitcode for process in processes] == [code] * number, log.read_text()
+        return log.read_text()
 
-    yield run
-    for process in begun:
-        process.kill()
-        process.join()
+    return run
 
 
 @pytest.fixture(scope="session")
