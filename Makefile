@@ -33,7 +33,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not slurm and not browser and not real_data and not long"
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "(slow or gpu or slurm or browser or real_data) and not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "(slow or gpu or slurm or browser or real_data) and not long"
 
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --seed fresh -m long

@@ -1,11 +1,15 @@
 """What all tests share: the seed of their random draws, and simulated recordings with a shard set of them."""
 
+import multiprocessing
+import multiprocessing.connection
 import os
 import random
+import runpy
 import secrets
 import shutil
 import sys
 import textwrap
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +68,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_round", range(num_rounds), ids=lambda number: f"round{number}")
 
 
+LONG = ("slurm", "chains", "worlds", "stop")
+"""Names of the files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: a worker that got one of them last would be alone in the end."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(next((n for n in LONG if n in item.path.as_posix()), ""), len(LONG)))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     """A failure says how to repeat its draws."""
@@ -105,36 +119,87 @@ def torch_rng(rng):
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Makes a folder that all workers of a test session read: the first to ask fills it, the others wait.
+def shared(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`shared(name, make)`: a folder that `make(folder)` fills once for all workers of xdist. Tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
+    base.mkdir(exist_ok=True)
 
-    Tests must not write into it.
-    """
-    root = tmp_path_factory.getbasetemp()
-    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-
-    def make(name: str, fill: Callable[[Path], object]) -> Path:
-        folder, done = root / name, root / f"{name}.done"
-        with FileLock(root / f"{name}.lock"):
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
             if not done.exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                fill(folder)
+                make(folder)
                 done.touch()
         return folder
 
-    return make
+    return folder_of
 
 
 @pytest.fixture(scope="session")
-def recordings(made_once) -> Path:
+def recordings(shared) -> Path:
     """A folder in Kaggle's layout: 12 simulated EEGs with their label rows."""
-    return made_once("recordings", lambda folder: simulate(Simulate(out=folder, num_recordings=12, seed=7)))
+    return shared("recordings", lambda folder: simulate(Simulate(out=folder, num_recordings=12, seed=7)))
 
 
 @pytest.fixture(scope="session")
-def shard_set(recordings, made_once) -> Path:
+def shard_set(shared, recordings) -> Path:
     """The shard set of `recordings` with the default panels, in several shards."""
-    return made_once("set", lambda folder: render(Render(data=recordings, out=folder, samples_per_shard=16)))
+    return shared("shard_set", lambda folder: render(Render(data=recordings, out=folder, samples_per_shard=16)))
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Starts processes as forks of one that has imported torch, timm and accelerate: 8 s sooner than an interpreter."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hms_dist.train.loop", "hms_dist.predict.infer", "timm", "torch._dynamo"])
+    return context
+
+
+@pytest.fixture(scope="session")
+def ranks(forks, tmp_path_factory) -> Callable[..., str]:
+    """`ranks(2, "train.py", ...)`: `python train.py ...` as two gloo ranks without a launcher; what they printed.
+
+    Processes of their own, in the environment that torchrun gives. Each must end with the exit code `code`.
+    """
+    logs = tmp_path_factory.mktemp("ranks")
+
+    def run(number: int, *words: object, code: int = 0) -> str:
+        from torch.distributed import TCPStore
+
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        log = logs / f"{len(list(logs.iterdir()))}.log"
+        log.touch()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+        if number > 1:
+            environment |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number), "ACCELERATE_USE_CPU": "1"}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+            environment |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        processes = []
+        for rank in map(str, range(number)):
+            place = {"RANK": rank, "LOCAL_RANK": rank} if number > 1 else {}
+            request = (list(map(str, words)), environment | place, str(REPOSITORY), str(log))
+            options = {"run_name": "__main__", "init_globals": {"REQUEST": request}}
+            body = (str(REPOSITORY / "tests/forked.py"),)
+            processes.append(forks.Process(target=runpy.run_path, args=body, kwargs=options))
+        try:
+            for process in processes:
+                process.start()
+            ends = time.monotonic() + 550
+            while (alive := [process.sentinel for process in processes if process.is_alive()]) and all(
+                process.exitcode in (None, code) for process in processes
+            ):
+                assert time.monotonic() < ends, log.read_text()
+                multiprocessing.connection.wait(alive, 10)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+        assert [process.exitcode for process in processes] == [code] * number, log.read_text()
+        return log.read_text()
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -157,14 +222,14 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_file(made_once) -> Path:
+def small_file(shared) -> Path:
     """A training configuration small enough for tests."""
 
     def write(folder: Path) -> None:
         folder.mkdir()
         (folder / "small.yaml").write_text(textwrap.dedent(SMALL))
 
-    return made_once("configs", write) / "small.yaml"
+    return shared("configs", write) / "small.yaml"
 
 
 @pytest.fixture(scope="session")

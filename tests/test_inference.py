@@ -1,9 +1,6 @@
 """The verb predict straight on recordings: a submission that Kaggle takes, by the run's recipe, and nothing left."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -94,14 +91,11 @@ def test_a_submission_in_one_command_is_that_of_two(trained, kaggle, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_ranks_submit_what_one_submits(repository, trained, kaggle, tmp_path):
+def test_two_ranks_submit_what_one_submits(ranks, trained, kaggle, tmp_path):
     """The main rank renders while the other waits; byte for byte."""
-    torchrun = [f"{os.path.dirname(sys.executable)}/torchrun", "--standalone", "--nproc_per_node", "2", "-m", "--"]
-    for name, launcher in (("one", [sys.executable, "-m"]), ("two", torchrun)):
-        words = ["--run", str(trained), "--data", str(kaggle), "--out", str(tmp_path / f"{name}.csv")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-        command = [*launcher, "hms_dist", "predict", *words]
-        subprocess.run(command, cwd=repository, env=environment, capture_output=True, timeout=550, check=True)
+    for number, name in ((1, "one"), (2, "two")):
+        out = tmp_path / f"{name}.csv"
+        ranks(number, "-m", "hms_dist", "predict", "--run", trained, "--data", kaggle, "--out", out)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
     check_as_kaggle_does(tmp_path / "two.csv", kaggle / "test.csv")
     assert not parts_folder(tmp_path / "two.csv").exists()

@@ -64,15 +64,15 @@ def _trained(*words: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(small_file, shard_set, made_once) -> Path:
+def trained(small_file, shard_set, shared) -> Path:
     """Run folder of the small net after two epochs, averaged; its weights are far from where it began."""
     words = ["--config", str(small_file), "--shards", str(shard_set)]
     words += ["--ema.decay", "0.9", "--ema.warmup", "false", "--optim.lr", "0.01"]
-    return made_once("trained", lambda out: _trained(*words, "--out", str(out)))
+    return shared("trained", lambda out: _trained(*words, "--out", str(out)))
 
 
 @pytest.fixture(scope="session")
-def trained_sliding(shard_set, made_once) -> Path:
+def trained_sliding(shard_set, shared) -> Path:
     """Run folder of the sliding-window net after an epoch."""
 
     def train(folder: Path) -> None:
@@ -81,7 +81,7 @@ def trained_sliding(shard_set, made_once) -> Path:
         words = ["--config", str(folder / "sliding.yaml"), "--shards", str(shard_set), "--out", str(folder / "run")]
         _trained(*words)
 
-    return made_once("sliding", train) / "run"
+    return shared("sliding", train) / "run"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ steps:
   - {class_path: MixUp, init_args: {probability: 0.5, alpha: 0.4}}
 """
 FAMILIES = {
-    "efficientnet": {"model__name": "tf_efficientnet_lite0"},
+    "efficientnet": {"model__name": "test_efficientnet"},
     "tiny_vit": {"model__name": "tiny_vit_5m_224"},
 }
 

@@ -251,3 +251,25 @@ def test_what_a_later_stage_cannot_do_is_refused_at_the_start(small):
     with pytest.raises(UserError, match="selection leaves 0 of"):
         run(config)
     assert not config.out.exists()
+
+
+def test_a_step_that_the_stage_before_skipped_is_none_of_this_stage(small, monkeypatch):
+    """accelerate asks every optimiser that it knows whether it skipped its last step."""
+    config = staged(
+        small(epochs=1, model__name="test_efficientnet", ema__decay=0.5), StageConfig(name="a"), StageConfig(name="b")
+    )
+    take, optimizers = Stepper.take, []
+
+    def skipping(self, batches, step, **options):
+        optimizers.append(self.optimizer)
+        self.optimizer._is_overflow = self.optimizer is optimizers[0]
+        return take(self, batches, step, **options)
+
+    monkeypatch.setattr(Stepper, "take", skipping)
+    run(config)
+    for out, all_skipped in ((config.out / "stages/a", True), (config.out, False)):
+        state = json.loads(next((out / "checkpoints").glob("step-*/state.json")).read_text())
+        num_steps = sum(1 for line in read_metrics(out) if "loss" in line)
+        assert state["num_skipped"] == (num_steps if all_skipped else 0)
+        counted = load_file(out / "final/ema.safetensors")["blocks.0.0.bn1.num_batches_tracked"]
+        assert counted == (0 if all_skipped else num_steps)

@@ -25,6 +25,7 @@ class Learner:
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
         """Build them as a run begins. A checkpoint may be restored before the first `begin_epoch`."""
         self._config, self._data, self._world = config, data, world
+        world.reset_scaler()
         self.raw_model = build_network(config, world)
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
@@ -48,7 +49,6 @@ class Learner:
         elif changed and self._world.num_ranks > 1:
             self._world.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
             self._stepper = None  # DDP's hooks live as long as DDP: two at once would both sum the gradients
-            self._world.accelerator.free_memory()
             self._wrap()
 
     def end_epoch(self) -> None:
@@ -84,6 +84,9 @@ class Learner:
         return self._config.group_size * ranks
 
     def _wrap(self) -> None:
+        # accelerate keeps what it prepared: an optimiser of the stage before that skipped its last step in fp16 would
+        # count as a skipped step of this one, every time.
+        self._world.accelerator.free_memory()
         model, optimizer = self._world.accelerator.prepare(self.raw_model, self.optimizer)
         data, index = self._data, self._data.index
         targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)

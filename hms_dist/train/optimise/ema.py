@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,8 @@ class Ema:
         self.config = config
         self.num_updates = 0
         self._model = model
-        self._live = model.state_dict()  # shares the model's memory
-        self.tensors: dict[str, Tensor] = {name: tensor.clone() for name, tensor in self._live.items()}
+        self._owners = {name: _owner(model, name) for name in model.state_dict()}
+        self.tensors: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in self._live().items()}
 
     @property
     def effective_decay(self) -> float:
@@ -63,17 +63,18 @@ class Ema:
     def update(self) -> None:
         """Move the average towards the model. Call it after an optimiser step that took place."""
         self.num_updates += 1
-        floats = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
+        live = self._live()
+        floats = [name for name, tensor in live.items() if tensor.is_floating_point()]
         torch._foreach_lerp_(
-            [self.tensors[name] for name in floats], [self._live[name] for name in floats], 1 - self.effective_decay
+            [self.tensors[name] for name in floats], [live[name] for name in floats], 1 - self.effective_decay
         )
-        for name in self._live.keys() - set(floats):
-            self.tensors[name].copy_(self._live[name])
+        for name in live.keys() - set(floats):
+            self.tensors[name].copy_(live[name])
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within, the model has the averaged weights; afterwards its own, bit for bit. Cached biases are refreshed."""
-        own = {name: tensor.clone() for name, tensor in self._live.items()}
+        own = {name: tensor.detach().clone() for name, tensor in self._live().items()}
         self._put(self.tensors)
         try:
             yield
@@ -98,6 +99,18 @@ class Ema:
 
     @torch.no_grad()
     def _put(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in self._live.items():
+        for name, tensor in self._live().items():
             tensor.copy_(tensors[name])
         refresh_caches(self._model)
+
+    def _live(self) -> dict[str, Tensor]:
+        """The tensors that the model has now. Read anew each time: moving a model replaces its tensors."""
+        return {name: tensors[own] for name, (tensors, own) in self._owners.items()}
+
+
+def _owner(model: nn.Module, name: str) -> tuple[dict[str, Tensor], str]:
+    """The table of a module that holds the entry `name` of the model's state, and its key there."""
+    path, _, own = name.rpartition(".")
+    module = model.get_submodule(path)
+    tables: tuple[Any, ...] = (module._parameters, module._buffers)
+    return next(table for table in tables if own in table), own

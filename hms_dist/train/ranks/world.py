@@ -75,6 +75,12 @@ class World:
         """Wait for all ranks."""
         self.accelerator.wait_for_everyone()
 
+    def reset_scaler(self) -> None:
+        """Give fp16's gradient scaler its first scale again: a stage does not depend on the one before."""
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            scaler.load_state_dict(type(scaler)().state_dict())
+
     @contextmanager
     def left_at_end(self) -> Iterator[None]:
         """Close the trackers at the end and leave the process group, if all ranks come to the end or stop together.
@@ -113,6 +119,7 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     on_cpu = not torch.cuda.is_available()
     accelerator = Accelerator(
+        device_placement=False,  # `prepare` would move, on CPU ranks copy, tensors that others already hold
         cpu=on_cpu,
         mixed_precision=MIXED_PRECISION[precision],
         log_with=list(trackers) or None,

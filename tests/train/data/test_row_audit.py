@@ -1,9 +1,6 @@
 """Two real ranks write down which rows they train on: step by step they are the plan's, each once."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -31,17 +28,11 @@ run(load(TrainConfig, sys.argv[2:], prog="train.py"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--locality.block_rows", "4", "--locality.num_lanes", "2"]])
-def test_the_union_of_the_ranks_rows_is_the_plan(repository, small_file, shard_set, tmp_path, more):
+def test_the_union_of_the_ranks_rows_is_the_plan(ranks, small_file, shard_set, tmp_path, more):
     script = tmp_path / "audited.py"
     script.write_text(AUDITED)
     words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / "run"), *more]
-    torchrun = [f"{os.path.dirname(sys.executable)}/torchrun", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
-    done = subprocess.run(
-        [*torchrun, str(script), str(tmp_path), *words],
-        env=environment, capture_output=True, text=True, check=False, timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    ranks(2, script, tmp_path, *words)
     seen: dict[int, list[list[list[int]]]] = {}
     for rank in (0, 1):
         for line in (tmp_path / f"rank{rank}.jsonl").read_text().splitlines():

@@ -135,3 +135,21 @@ def test_an_average_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_bad_options_are_refused_when_parsed(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         from_dict(EmaConfig, options)
+
+
+def test_it_follows_a_model_that_moves(torch_rng):
+    """`.to` an equal device copies: CPU ranks are on cpu:0. A model moved so has other tensors than before."""
+    model = net()
+    ema = Ema(EmaConfig(decay=0.5), model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    held = model.state_dict()["1.running_mean"]
+    model.to(torch.device("cpu", 0))
+    assert held.data_ptr() != model.state_dict()["1.running_mean"].data_ptr()
+    after = moved(model)
+    ema.update()
+    for name in ("0.weight", "1.running_mean"):
+        torch.testing.assert_close(ema.tensors[name], (before[name] + after[name]) / 2)
+    assert ema.tensors["1.num_batches_tracked"] == 1
+    with ema.in_place():
+        torch.testing.assert_close(dict(model.state_dict()), ema.tensors, rtol=0, atol=0)
+    torch.testing.assert_close(dict(model.state_dict()), after, rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""One run is one run on 1 or 2 ranks, under accelerate launch and torchrun: real processes, real gloo."""
+"""One run is one run on 1 or 2 ranks, under accelerate launch, torchrun and neither: real processes, real gloo."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.labels import CLASSES
 from hms_dist.render import Render
@@ -42,10 +43,15 @@ def start(repository, launcher, words, check=True):
 
 
 @pytest.fixture
-def train(repository, small_file, shard_set, tmp_path):
+def train(repository, ranks, small_file, shard_set, tmp_path):
+    """Train under a launcher, or as so many ranks without one."""
+
     def run(launcher, out, *words):
-        given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
-        start(repository, launcher, ["train.py", *given, *words])
+        given = ["train.py", "--config", small_file, "--shards", shard_set, "--out", tmp_path / out, *words]
+        if isinstance(launcher, int):
+            ranks(launcher, *given)
+        else:
+            start(repository, launcher, list(map(str, given)))
         return tmp_path / out
 
     return run
@@ -85,25 +91,26 @@ def test_worlds_agree_in_float64_over_20_steps(train, augment_file):
     values): at 3e-4 and groups of 2 it passes 1e-8 after 12 steps, from 4e-16 at the first.
     """
     words = ["--precision", "float64", "--global_batch", "8", "--group_size", "4", "--epochs", "7"]
-    words += ["--model.weights", "package", "--optim.lr", "1e-4", "--augment", str(augment_file)]
-    runs = {launcher: train(launcher, launcher, *words) for launcher in ("alone", "accelerate", "torchrun")}
-    reference = losses(runs["alone"])
+    words += ["--optim.lr", "1e-4", "--augment", str(augment_file)]
+    alone = train(1, "alone", *words)
+    runs = {launcher: train(launcher, launcher, *words) for launcher in ("accelerate", "torchrun")}
+    reference = losses(alone)
     assert len(reference) >= 20
     assert len({round(loss, 6) for loss in reference}) == len(reference)
-    for launcher in ("accelerate", "torchrun"):
-        np.testing.assert_allclose(losses(runs[launcher])[:20], reference[:20], rtol=0, atol=1e-8)
-        np.testing.assert_allclose(scores(runs[launcher])[:6], scores(runs["alone"])[:6], rtol=0, atol=1e-8)
+    for run in runs.values():
+        np.testing.assert_allclose(losses(run)[:20], reference[:20], rtol=0, atol=1e-8)
+        np.testing.assert_allclose(scores(run)[:6], scores(alone)[:6], rtol=0, atol=1e-8)
 
 
-def test_worlds_agree_on_a_sliding_window(repository, sliding_file, shard_set, tmp_path):
+def test_worlds_agree_on_a_sliding_window(ranks, sliding_file, shard_set, tmp_path):
     """Crops and pastes belong to the group."""
     words = ["--precision", "float64", "--global_batch", "8", "--group_size", "4", "--epochs", "3"]
-    words += ["--model.weights", "package", "--optim.lr", "1e-4"]
+    words += ["--optim.lr", "1e-4"]
     runs = []
-    for launcher in ("alone", "torchrun"):
-        given = ["--config", str(sliding_file), "--shards", str(shard_set), "--out", str(tmp_path / launcher)]
-        start(repository, launcher, ["train.py", *given, *words])
-        runs.append(read_metrics(tmp_path / launcher))
+    for number in (1, 2):
+        out = tmp_path / f"on-{number}"
+        ranks(number, "train.py", "--config", sliding_file, "--shards", shard_set, "--out", out, *words)
+        runs.append(read_metrics(out))
     for name in ("loss", "val_kl", "val_positive_log_loss", "val_negative_log_loss", "val_lrap"):
         one, two = ([line[name] for line in lines if name in line] for lines in runs)
         assert len(one) >= 3
@@ -111,41 +118,40 @@ def test_worlds_agree_on_a_sliding_window(repository, sliding_file, shard_set, t
 
 
 def test_the_first_step_agrees_in_float32(train):
-    words = ["--global_batch", "8", "--epochs", "1", "--model.weights", "package"]
-    one, two = train("alone", "one", *words), train("accelerate", "two", *words)
+    words = ["--global_batch", "8", "--epochs", "1"]
+    one, two = train(1, "one", *words), train(2, "two", *words)
     assert losses(two)[0] == pytest.approx(losses(one)[0], abs=1e-6)
 
 
-def test_a_checkpoint_scores_the_same_at_any_world_size(repository, train, recordings, tmp_path):
+def test_a_checkpoint_scores_the_same_at_any_world_size(ranks, train, recordings, tmp_path, capsys):
     """47 rows, a prime number: every row once, whatever the padding."""
     table = pd.read_csv(recordings / "train.csv")
     table.head(47).to_csv(tmp_path / "prime.csv", index=False)
     shards = tmp_path / "prime"
     render(Render(data=recordings, out=shards, table=tmp_path / "prime.csv"))
     assert len(read_index(shards / "index.parquet")) == 47
-    run = train("alone", "run", "--epochs", "1")
+    run = train(1, "run", "--epochs", "1")
     found = {}
-    for launcher, module in (("alone", ["-m"]), ("torchrun", ["-m", "--"])):
-        out = tmp_path / f"{launcher}.parquet"
-        given = ["--run", str(run), "--shards", str(shards), "--out", str(out)]
-        start(repository, launcher, [*module, "hms_dist", "predict", *given])
-        given = ["--predictions", str(out), "--labels", str(shards)]
-        scored = start(repository, "alone", ["-m", "hms_dist", "score", *given])
-        found[launcher] = (pd.read_parquet(out).set_index("key"), json.loads(scored.stdout))
-    assert found["alone"][1]["num_rows"] == 47
-    assert found["torchrun"][1]["kl"] == pytest.approx(found["alone"][1]["kl"], abs=1e-6)
-    difference = found["alone"][0][list(CLASSES)] - found["torchrun"][0][list(CLASSES)]
+    for number in (1, 2):
+        out = tmp_path / f"on-{number}.parquet"
+        ranks(number, "-m", "hms_dist", "predict", "--run", run, "--shards", shards, "--out", out)
+        capsys.readouterr()
+        assert main(["score", "--predictions", str(out), "--labels", str(shards)]) == 0
+        found[number] = (pd.read_parquet(out).set_index("key"), json.loads(capsys.readouterr().out))
+    assert found[1][1]["num_rows"] == 47
+    assert found[2][1]["kl"] == pytest.approx(found[1][1]["kl"], abs=1e-6)
+    difference = found[1][0][list(CLASSES)] - found[2][0][list(CLASSES)]
     assert difference.abs().max(axis=None) < 1e-6
 
 
 def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, augment_file):
     """Stopped on one rank, gone on with on two: float64 losses of the whole run agree, augmentation included."""
-    words = ["--precision", "float64", "--global_batch", "8", "--model.weights", "package"]
-    words += ["--augment", str(augment_file)]
-    whole = train("alone", "whole", *words, "--epochs", "2")
+    words = ["--precision", "float64", "--global_batch", "8", "--augment", str(augment_file)]
+    whole = train(1, "whole", *words, "--epochs", "2")
+    expected = losses(whole)
     _keep_first_epoch(whole)
-    again = train("accelerate", "whole", *words, "--epochs", "2")
-    assert losses(again) == pytest.approx(losses(whole), abs=1e-9)
+    again = train(2, "whole", *words, "--epochs", "2")
+    assert losses(again) == pytest.approx(expected, abs=1e-9)
     log = (again / "train.log").read_text()
     assert "num_ranks 2, was 1: not bit for bit" in log
     assert "resumed at epoch 1 step 0" in log
@@ -187,11 +193,9 @@ def test_damage_that_only_the_second_rank_meets_is_told(repository, small_file, 
     assert status["message"].startswith("rank 1: ")
 
 
-def test_three_groups_cannot_be_shared_by_two_ranks(repository, small_file, shard_set, tmp_path):
-    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / "run")]
-    done = start(repository, "torchrun", ["train.py", *words, "--global_batch", "6"], check=False)
-    assert done.returncode != 0
-    assert "= 3 groups cannot be shared equally by 2 ranks" in done.stderr
+def test_three_groups_cannot_be_shared_by_two_ranks(ranks, small_file, shard_set, tmp_path):
+    words = ["--config", small_file, "--shards", shard_set, "--out", tmp_path / "run", "--global_batch", "6"]
+    assert "= 3 groups cannot be shared equally by 2 ranks" in ranks(2, "train.py", *words, code=2)
 
 
 def test_data_wide_statistics_are_one_at_any_number_of_ranks(train, tmp_path):
@@ -202,7 +206,7 @@ def test_data_wide_statistics_are_one_at_any_number_of_ranks(train, tmp_path):
         "arrangement: stacked, resize: area, top: 0, left: 0, height: 64, width: 64}]}"
     )
     words = ["--canvas", str(canvas), "--epochs", "1"]
-    runs = [train(launcher, launcher, *words) for launcher in ("alone", "torchrun", "torchrun")]
+    runs = [train(number, f"on-{number}", *words) for number in (1, 2, 2)]
     one, *others = [(run / "canvas.yaml").read_text() for run in runs]
     assert "mean: null" not in one
     assert others == [one, one]

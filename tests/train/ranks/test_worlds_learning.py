@@ -1,18 +1,36 @@
-"""The options of learning are the same on two ranks as on one: rates, averages, freezing, weighted rows."""
+"""The options of learning do the same under every launcher, on one rank and on two, killed in mid-run or not."""
 
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from hms_dist.train.folder.record import read_metrics
 
-pytestmark = pytest.mark.slow
-
+LAUNCHERS = {
+    "torchrun 1": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1"],
+    "torchrun 2": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+    "accelerate 1": [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=1"],
+    "accelerate 2": [
+        sys.executable, "-m", "accelerate.commands.launch", "--main_process_port=0",
+        "--config_file=configs/accelerate/cpu2.yaml",
+    ],
+}  # fmt: skip
+OPTIONS = [
+    "--model.name=test_efficientnet", "--precision=float64", "--global_batch=8", "--group_size=4", "--epochs=3",
+    "--ema.decay=0.8", "--freeze.num_layers=12", "--freeze.until_epoch=1", "--loss.vote_power=1",
+    "--optim.lr=1e-4", "--optim.layer_decay=0.8", "--optim.max_grad_norm=1", "--plateau.drop_factor=0.5",
+    "--plateau.patience=0", "--plateau.threshold=9", "--schedule.name=one_cycle",
+    "--schedule.momentum_range=[0.85,0.95]", "--plateau.stop_patience=2",
+]  # fmt: skip
 WATCHED = """
 import hashlib, sys
 from hms_dist.config import load
@@ -30,44 +48,128 @@ class Watched(loop.Trainer):
 loop.Trainer = Watched
 loop.run(load(TrainConfig, sys.argv[1:]))
 """
-OPTIONS = [
-    "--precision=float64", "--global_batch=8", "--group_size=4", "--epochs=3", "--model.weights=package",
-    "--ema.decay=0.8", "--freeze.num_layers=12", "--freeze.until_epoch=1", "--loss.vote_power=1",
-    "--optim.lr=1e-4", "--optim.layer_decay=0.8", "--optim.max_grad_norm=1", "--plateau.drop_factor=0.5",
-    "--plateau.patience=0", "--plateau.threshold=9", "--schedule.name=one_cycle",
-    "--schedule.momentum_range=[0.85,0.95]", "--plateau.stop_patience=2",
-]  # fmt: skip
 
 
-@pytest.fixture
-def train(repository, small_file, shard_set, tmp_path):
-    def start(num_ranks):
-        out, script = tmp_path / f"ranks{num_ranks}", tmp_path / "watched.py"
-        script.write_text(WATCHED)
-        launcher = [f"{os.path.dirname(sys.executable)}/torchrun", "--standalone", f"--nproc_per_node={num_ranks}"]
-        given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), *OPTIONS]
+@pytest.fixture(scope="module")
+def words_of(small_file, shard_set, tmp_path_factory):
+    """The command line of a run with this name, and its folder."""
+    folder = tmp_path_factory.mktemp("worlds")
+    script = folder / "watched.py"
+    script.write_text(WATCHED)
+
+    def make(name, *more):
+        out = folder / name.replace(" ", "-")
+        return [str(script), f"--config={small_file}", f"--shards={shard_set}", f"--out={out}", *OPTIONS, *more], out
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def begin(repository, words_of):
+    """Begin a run under a launcher, in a session of its own: (process, run folder)."""
+
+    def start(launcher, name, *more):
+        words, out = words_of(name, *more)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository), "ACCELERATE_USE_CPU": "1"}
-        done = subprocess.run(
-            [*launcher, str(script), *given], cwd=repository, env=environment, capture_output=True, text=True,
-            timeout=550, check=False,
+        process = subprocess.Popen(
+            [*LAUNCHERS[launcher], *words], cwd=repository, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return out
+        return process, out
 
     return start
 
 
-def test_one_rank_and_two_learn_the_same(train):
-    one, two = train(1), train(2)
+@pytest.fixture(scope="module")
+def finished(begin, ranks, words_of):
+    """The folder of a finished run under a launcher, or alone; each is run once."""
+    runs = {}
+
+    def run(launcher):
+        if launcher == "alone" and launcher not in runs:
+            words, runs[launcher] = words_of(launcher)
+            ranks(1, *words)
+        if launcher not in runs:
+            process, runs[launcher] = begin(launcher, launcher)
+            log = process.communicate(timeout=550)[0]
+            assert process.returncode == 0, log
+        return runs[launcher]
+
+    return run
+
+
+def weights(run, name):
+    return load_file(run / f"final/{name}.safetensors")
+
+
+def digest_of(tensors):
+    content = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        content.update(name.encode() + tensor.numpy().tobytes())
+    return content.hexdigest()
+
+
+def killed_in_mid_run(begin, name, step, delay_s):
+    """A run on two ranks with all its processes killed `delay_s` after a checkpoint of `step` or a later one."""
+    process, out = begin("torchrun 2", name, "--checkpoint_every=1")
+    latest, until = out / "checkpoints/latest", time.monotonic() + 300
+    try:
+        while not (latest.exists() and int(latest.read_text().strip()[5:]) >= step):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        time.sleep(delay_s)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert not (out / "final").exists(), "it was done before it was killed; kill it earlier"
+    return out
+
+
+def resumed(ranks, words_of, name):
+    words, out = words_of(name, "--checkpoint_every=1")
+    ranks(2, *words)
+    assert "resumed at" in (out / "train.log").read_text()
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_learns_what_plain_python_learns(finished, launcher):
+    alone, other = finished("alone"), finished(launcher)
     for name, tolerance in (("loss", 1e-8), ("val_kl", 1e-8), ("lr", 0), ("ema_decay", 0)):
-        found = [[line[name] for line in read_metrics(run) if name in line] for run in (one, two)]
+        found = [[line[name] for line in read_metrics(run) if name in line] for run in (alone, other)]
         np.testing.assert_allclose(found[1], found[0], rtol=0, atol=tolerance, err_msg=name)
-    rates = [line["lr"] for line in read_metrics(one) if "lr" in line]
+    rates = [line["lr"] for line in read_metrics(alone) if "lr" in line]
     assert len(set(rates)) == len(rates)
     for name in ("model", "ema"):
-        first, second = (load_file(run / f"final/{name}.safetensors") for run in (one, two))
+        first, second = weights(alone, name), weights(other, name)
         for key, tensor in first.items():
             np.testing.assert_allclose(second[key].numpy(), tensor.numpy(), rtol=0, atol=1e-7, err_msg=key)
-    hashes = [(two / f"rank{rank}.sha256").read_text() for rank in (0, 1)]
-    assert hashes[0] == hashes[1]
-    assert json.loads((two / "status.json").read_text())["stopped_early"]
+    raw, averaged = weights(other, "model"), weights(other, "ema")
+    counter = "blocks.0.0.bn1.num_batches_tracked"
+    assert averaged[counter] == raw[counter] > 0, "the average did not move"
+    assert not torch.equal(averaged["classifier.weight"], raw["classifier.weight"])
+    hashes = {path.read_text() for path in other.glob("rank*.sha256")}
+    assert hashes == {digest_of(averaged)}, "the ranks hold different averages"
+    assert json.loads((other / "status.json").read_text())["stopped_early"]
+
+
+@pytest.mark.slow
+def test_killed_in_mid_run_two_ranks_go_on_to_the_same_average(finished, begin, ranks, words_of):
+    killed_in_mid_run(begin, "killed", 3, 0.0)
+    again, whole = resumed(ranks, words_of, "killed"), finished("torchrun 2")
+    for name in ("model", "ema"):
+        assert digest_of(weights(again, name)) == digest_of(weights(whole, name))
+
+
+@pytest.mark.long
+def test_40_kills_of_two_ranks_in_mid_run_change_nothing(finished, begin, ranks, words_of, rng):
+    whole = finished("torchrun 2")
+    num_steps = max(line["step"] for line in read_metrics(whole))
+    for number in range(40):
+        name = f"killed-{number}"
+        killed_in_mid_run(begin, name, int(rng.integers(1, num_steps - 2)), float(rng.uniform(0, 0.05)))
+        again = resumed(ranks, words_of, name)
+        for part in ("model", "ema"):
+            assert digest_of(weights(again, part)) == digest_of(weights(whole, part)), (number, part)
