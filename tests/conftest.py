@@ -83,7 +83,9 @@ def pytest_runtest_makereport(item: pytest.Item):
     """A failure says how to repeat its draws."""
     report = (yield).get_result()
     if report.failed:
-        report.sections.append(("random draws", f"repeat them with --seed {item.config.option.seed}"))
+        repeated = hasattr(item, "callspec") and "_round" in item.callspec.params
+        rounds = f" --rounds {item.config.option.rounds}" if repeated else ""
+        report.sections.append(("random draws", f"repeat them with --seed {item.config.option.seed}{rounds}"))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,7 +16,7 @@ from hms_dist.images.panel import Panel, Window
 from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.signals.chains import REGIONS, ChainSignals
-from hms_dist.signals.energy import normalise_energy, smoothing_weight
+from hms_dist.signals.energy import Start, normalise_energy, smoothing_weight
 from hms_dist.signals.mel import edges_hz, filter_bank
 from hms_dist.signals.short_time import short_time_power
 
@@ -36,8 +36,8 @@ class Pcen(Panel):
     """Mean over each chain's signals of (S / (epsilon + M)^gain + bias)^power - bias^power, uint8 [4, 128, 256].
 
     S is mel power (microvolt squared times the window's gain), rows rising in frequency; M its exponential mean
-    over the frames up to this one, which starts as if the first frame had always been. 0 stands for 0, 255 for
-    the loudest frame after silence, S = M / smoothing weight; beyond counts as that.
+    over the frames up to this one. 0 stands for 0, 255 for the loudest frame after silence, S = M / smoothing weight;
+    beyond counts as that.
     """
 
     gain: float = 0.98
@@ -51,6 +51,11 @@ class Pcen(Panel):
     than the period of any periodic discharge, which so does not divide itself out."""
     epsilon: float = 1e-6
     """Power that counts as silence, in the unit of S."""
+    start: Start = "first_frame"
+    """M before the first frame: that frame's power, or the mean over the first time_constant_s. From the first frame,
+    four of five rows of steady noise are brightest in their first 7.5 s, up to three times as bright as anywhere
+    later; from the mean, one of six or seven, as chance would have it. The default reproduces sets that lack this
+    option; the recipes choose the mean."""
     signals: ChainSignals = field(default_factory=ChainSignals)
     """Montage, filling of gaps and filters."""
 
@@ -106,6 +111,7 @@ class Pcen(Panel):
             weights @ power[:, :NUM_FRAMES],
             scale=peak**2,
             time_constant_frames=self.time_constant_frames,
+            start=self.start,
             gain=self.gain,
             bias=self.bias,
             power=self.power,

@@ -1,14 +1,21 @@
 """Per-channel energy normalisation (PCEN): loudness relative to the recent past.
 
 Wang and others, "Trainable frontend for robust and far-field keyword spotting", ICASSP 2017. The weight of a new
-frame is librosa's (0.11), so that equal parameters give equal pictures.
+frame is that of `librosa.pcen` (0.11); the mean before the first frame is not: librosa starts from an energy of 1,
+against which the first frames of an EEG in microvolts are an onset. With the same start (its `zi`) both are equal.
 """
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST = 1e-37
 """Least energy that anything is divided by; float32 ends at 1e-38."""
+
+Start = Literal["first_frame", "mean"]
+"""The exponential mean before the first frame: that frame's energy, or the mean over the first time constant. A single
+frame of noise is often far below its row's mean: then the frames after it are as bright as an onset."""
 
 
 def smoothing_weight(time_constant_frames: float) -> float:
@@ -25,6 +32,7 @@ def normalise_energy(
     *,
     scale: float,
     time_constant_frames: float,
+    start: Start,
     gain: float,
     bias: float,
     power: float,
@@ -32,14 +40,16 @@ def normalise_energy(
 ) -> NDArray[np.float32]:
     """(S / (epsilon + M)^gain + bias)^power - bias^power of S = `energy` * `scale`: float32 [rows, frames].
 
-    M is S smoothed forward in time, row by row, as if the first frame had always been. `energy` [rows, frames]
-    is 0 or above and at most of order 1, `scale` whatever brings it to its unit: the product need not fit float32.
+    M is S smoothed forward in time, row by row, from `start` on. `energy` [rows, frames] is 0 or above and at most
+    of order 1, `scale` whatever brings it to its unit: the product need not fit float32.
     """
     from scipy import signal  # loaded when first needed: reading a configuration need not wait for it
 
     weight = np.float32(smoothing_weight(time_constant_frames))
     kept = np.float32(1) - weight
-    past, _ = signal.lfilter([weight], [np.float32(1), -kept], energy, zi=kept * energy[:, :1])
+    num_start = max(round(time_constant_frames), 1) if start == "mean" else 1
+    before = energy[:, :num_start].mean(axis=1, keepdims=True)
+    past, _ = signal.lfilter([weight], [np.float32(1), -kept], energy, zi=kept * before)
     past += np.float32(max(epsilon / scale, SMALLEST))
     ratio = energy * np.exp(np.float32(-gain) * np.log(past)) * np.float32(scale ** (1 - gain))
     return np.asarray((ratio + np.float32(bias)) ** np.float32(power) - np.float32(bias**power))

@@ -70,9 +70,8 @@ class Project:
         panels = {name: panel.draw(panel.prepare(recording), window) for name, panel in self.panels.items()}
         return {name: torch.from_numpy(self._stored(name, array))[None] for name, array in panels.items()}
 
-    def random(self, seed: int, num_rows: int) -> dict[str, torch.Tensor]:
+    def random(self, rng: np.random.Generator, num_rows: int) -> dict[str, torch.Tensor]:
         """Stored arrays of any bits at all."""
-        rng = np.random.default_rng(seed)
         stored = {}
         for name, spec in self.specs.items():
             bits = rng.integers(0, 256, (num_rows, spec.num_bytes), dtype=np.uint8)

@@ -7,9 +7,9 @@ from hms_dist.canvas.arrange import natural_order, resized, unpack_bits
 from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
 
 
-def test_resizing_against_numpy() -> None:
+def test_resizing_against_numpy(rng: np.random.Generator) -> None:
     """Bilinear with pixel centres at halves and edges repeated; area as plain block means."""
-    pictures = np.random.default_rng(5).normal(size=(2, 30, 12)).astype(np.float32)
+    pictures = rng.normal(size=(2, 30, 12)).astype(np.float32)
 
     def weights(old: int, new: int) -> np.ndarray:
         position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
@@ -22,8 +22,8 @@ def test_resizing_against_numpy() -> None:
     np.testing.assert_allclose(resized(torch.from_numpy(pictures), 10, 4, "area").numpy(), mean, atol=1e-6)
 
 
-def test_bits_are_unpacked_as_numpy_packs_them() -> None:
-    plane = np.random.default_rng(6).random((3, 5, 48)) < 0.5
+def test_bits_are_unpacked_as_numpy_packs_them(rng: np.random.Generator) -> None:
+    plane = rng.random((3, 5, 48)) < 0.5
     np.testing.assert_array_equal(unpack_bits(torch.from_numpy(np.packbits(plane, axis=-1))).numpy(), plane)
 
 

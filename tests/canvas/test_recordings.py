@@ -18,9 +18,8 @@ def recording(eeg: np.ndarray, spectrogram: np.ndarray) -> Recording:
     return Recording(eeg_id=1, eeg=eeg, spectrogram_id=2, spectrogram=spectrogram, spectrogram_time_s=times_s)
 
 
-def random_recording(seed: int) -> Recording:
+def random_recording(rng: np.random.Generator) -> Recording:
     """Noise, a rhythm of its own in each channel, and gaps."""
-    rng = np.random.default_rng(seed)
     rhythms = 40 * np.sin(2 * np.pi * rng.uniform(1, 15, len(CHANNELS)) * TIME_S[:, None])
     eeg = (rng.normal(0, 20, rhythms.shape) + rhythms).astype(np.float32)
     eeg[1000:1400, 3] = np.nan
@@ -35,9 +34,9 @@ def mirror_image(one: Recording) -> Recording:
     return recording(np.ascontiguousarray(swap_sides(one.eeg)), np.ascontiguousarray(one.spectrogram[:, order]))
 
 
-def test_the_flip_is_the_picture_of_the_mirror_image(project) -> None:
+def test_the_flip_is_the_picture_of_the_mirror_image(rng: np.random.Generator, project) -> None:
     """flip(render(x)) == render(flip(x)), to the bit; and flipping twice changes nothing."""
-    one = random_recording(np.random.default_rng().integers(2**32))
+    one = random_recording(rng)
     plain, flipped = project.drawn(one), project.drawn(mirror_image(one))
     yes, no = torch.tensor([True]), torch.tensor([False])
     assert (project.picture(plain) != project.picture(flipped)).any()
@@ -45,8 +44,8 @@ def test_the_flip_is_the_picture_of_the_mirror_image(project) -> None:
     torch.testing.assert_close(project.picture(flipped, yes), project.picture(plain, no), rtol=0, atol=0)
 
 
-def test_time_runs_backwards_in_rows_that_are_asked_to(project) -> None:
-    stored = project.random(3, 2)
+def test_time_runs_backwards_in_rows_that_are_asked_to(rng: np.random.Generator, project) -> None:
+    stored = project.random(rng, 2)
     for placed in project.canvas.placed:
         forwards, mixed = (placed.draw(stored, None, reverse) for reverse in (None, torch.tensor([True, False])))
         axis = 0 if placed.placement.arrangement == "time_down" else 1
@@ -54,8 +53,8 @@ def test_time_runs_backwards_in_rows_that_are_asked_to(project) -> None:
         torch.testing.assert_close(mixed[0], forwards[0].flip(axis), rtol=0, atol=1e-4)
 
 
-def test_ten_minutes_backwards_are_the_picture_of_the_reversed_file(seed_003) -> None:
-    one = random_recording(7)
+def test_ten_minutes_backwards_are_the_picture_of_the_reversed_file(rng: np.random.Generator, seed_003) -> None:
+    one = random_recording(rng)
     backwards = seed_003.drawn(recording(one.eeg, one.spectrogram[::-1].copy()))
     picture = seed_003.canvas(seed_003.drawn(one), None, torch.tensor([True]))
     torch.testing.assert_close(picture, seed_003.canvas(backwards), rtol=0, atol=1e-5)
@@ -90,7 +89,7 @@ def test_any_recording_gives_a_finite_picture(project, kinds, fill, num_rows: in
 
 
 @pytest.mark.parametrize("num_samples", [10_000, 30_000])
-def test_long_recordings(project, num_samples: int) -> None:
-    eeg = np.random.default_rng(1).normal(0, 30, (num_samples, len(CHANNELS))).astype(np.float32)
+def test_long_recordings(rng: np.random.Generator, project, num_samples: int) -> None:
+    eeg = rng.normal(0, 30, (num_samples, len(CHANNELS))).astype(np.float32)
     picture = project.picture(project.drawn(recording(eeg, np.ones((900, 4, 100), np.float32))))
     assert picture.isfinite().all()

@@ -77,13 +77,12 @@ def test_a_canvas_without_one_time_axis_is_refused(placements: tuple[Placement, 
 
 
 @pytest.mark.parametrize("name", ["multitaper", "pcen", "scalogram", "seed_004", "seed_004_kaggle"])
-def test_a_change_in_those_seconds_changes_those_columns(name: str, canvas_named) -> None:
+def test_a_change_in_those_seconds_changes_those_columns(rng: np.random.Generator, name: str, canvas_named) -> None:
     """Two recordings that differ in the annotated seconds alone: there the pictures differ, and about their middle.
 
     Each panel smears time by its frames, or, where it divides by the past, forwards.
     """
     project = canvas_named(name)
-    rng = np.random.default_rng()
     eeg = rng.normal(0, 20, (10_000, 20)).astype(np.float32)
     power = np.exp(rng.normal(0, 1, (300, 4, 100))).astype(np.float32)
     louder, stronger = eeg.copy(), power.copy()

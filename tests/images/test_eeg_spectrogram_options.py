@@ -10,8 +10,7 @@ from scipy import signal
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
 from hms_dist.images.eeg_spectrogram import EegSpectrogram
-from hms_dist.images.panel import Window
-from hms_dist.recordings.reader import CHANNELS, Recording
+from hms_dist.recordings.reader import CHANNELS
 from hms_dist.signals.chains import ChainSignals
 from hms_dist.signals.denoise import WaveletDenoise
 from hms_dist.signals.filters import FilterChain
@@ -31,26 +30,6 @@ PANELS = {
 every_panel = pytest.mark.parametrize("name", PANELS)
 
 
-def draw(panel: EegSpectrogram, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=2,
-        spectrogram=np.zeros((0, 4, 100), np.float32),
-        spectrogram_time_s=np.zeros(0),
-    )
-    drawn = panel.draw(panel.prepare(recording), Window(recording=recording, start=start, spectrogram_offset_s=0.0))
-    assert drawn.shape == panel.spec.shape
-    assert drawn.dtype == np.uint8
-    return drawn
-
-
-def noise(num_samples: int = 10_000) -> np.ndarray:
-    eeg = np.cumsum(np.random.default_rng().normal(0, 3, (num_samples, 20)), axis=0)
-    eeg[4800:5100, CHANNELS.index("F8")] = np.nan
-    return eeg.astype(np.float32)
-
-
 def relative_decibel(chains: np.ndarray, window: int, fft: int, hop: int, rows: slice) -> np.ndarray:
     """Mean decibel of `chains` [4, n, samples] by scipy: frames that lie within, windows in the frame's middle."""
     margin = (fft - window) // 2
@@ -62,7 +41,7 @@ def relative_decibel(chains: np.ndarray, window: int, fft: int, hop: int, rows: 
     return np.maximum(decibel, -80).mean(axis=1)
 
 
-def test_rows_may_be_fourier_bins() -> None:
+def test_rows_may_be_fourier_bins(draw, noise) -> None:
     """Any segment, overlap and transform length; frequency runs evenly."""
     eeg = np.nan_to_num(noise())
     chains = np.stack([differences(eeg, pairs) for pairs in CHAINS.values()])
@@ -73,7 +52,7 @@ def test_rows_may_be_fourier_bins() -> None:
     assert np.abs(draw(panel, eeg) - (expected + 80) * 255 / 80).max() <= 0.5 + 2e-2
 
 
-def test_the_zoom_is_the_central_10_seconds_and_nothing_else() -> None:
+def test_the_zoom_is_the_central_10_seconds_and_nothing_else(draw, noise) -> None:
     eeg, other = noise(14_000), noise(14_000)
     other[3000 + 4000 : 3000 + 6000] = eeg[3000 + 4000 : 3000 + 6000]
     panel = PANELS["zoom"]
@@ -85,7 +64,7 @@ def test_the_zoom_is_the_central_10_seconds_and_nothing_else() -> None:
     np.testing.assert_allclose(drawn, (alone + 80) * 255 / 80, atol=0.5 + 1e-3)
 
 
-def test_the_zoom_of_a_record_is_its_picture_cut() -> None:
+def test_the_zoom_of_a_record_is_its_picture_cut(draw, noise) -> None:
     eeg, panel = noise(16_000), PANELS["zoom_of_the_record"]
     whole = (panel.decibel(eeg) + 80) * 255 / 80
     for start in (0, 3200, 6000):
@@ -94,7 +73,7 @@ def test_the_zoom_of_a_record_is_its_picture_cut() -> None:
         np.testing.assert_allclose(draw(panel, eeg, start), cut, atol=0.5 + 1e-3)
 
 
-def test_denoising_is_the_published_formula_on_the_50_seconds() -> None:
+def test_denoising_is_the_published_formula_on_the_50_seconds(draw, noise) -> None:
     eeg = np.nan_to_num(noise(12_000))
     chains = np.stack([differences(eeg[1000:11_000], pairs) for pairs in CHAINS.values()])
     for place in np.ndindex(chains.shape[:2]):
@@ -109,10 +88,10 @@ def test_denoising_is_the_published_formula_on_the_50_seconds() -> None:
     assert np.abs(draw(EegSpectrogram(**LINEAR), eeg, 1000) - (expected + 80) * 255 / 80).mean() > 2
 
 
-def test_filters_clear_their_band_without_a_mark_at_the_cut() -> None:
+def test_filters_clear_their_band_without_a_mark_at_the_cut(draw, rng: np.random.Generator) -> None:
     """Hum of 15 Hz (so that it can be seen) vanishes from the first frame on, as filters run before the cut."""
     time_s = np.arange(14_000)[:, None] / 200
-    eeg = np.random.default_rng().normal(0, 1, (14_000, 20)) + 50 * np.sin(2 * np.pi * 15 * time_s) * np.arange(20)
+    eeg = rng.normal(0, 1, (14_000, 20)) + 50 * np.sin(2 * np.pi * 15 * time_s) * np.arange(20)
     filters = FilterChain(band_stops_hz=((14.0, 16.0),), band_pass_hz=None)
     plain = draw(EegSpectrogram(), eeg, 2000).astype(int)
     filtered = draw(EegSpectrogram(signals=ChainSignals(filters=filters)), eeg, 2000).astype(int)
@@ -123,8 +102,8 @@ def test_filters_clear_their_band_without_a_mark_at_the_cut() -> None:
 
 
 @every_panel
-def test_a_10_hz_tone_lights_the_10_hz_row(name: str) -> None:
-    amplitudes = np.random.default_rng().uniform(10, 100, 20)
+def test_a_10_hz_tone_lights_the_10_hz_row(draw, rng: np.random.Generator, name: str) -> None:
+    amplitudes = rng.uniform(10, 100, 20)
     eeg = np.sin(2 * np.pi * 10 * np.arange(10_000) / 200)[:, None] * amplitudes
     drawn, rows_hz = draw(PANELS[name], eeg).astype(int), np.array(PANELS[name].spec.rows_hz)
     for chain in drawn:
@@ -134,8 +113,8 @@ def test_a_10_hz_tone_lights_the_10_hz_row(name: str) -> None:
 
 
 @every_panel
-def test_a_burst_at_25_s_lights_the_right_columns(name: str) -> None:
-    eeg = np.random.default_rng().normal(0, 0.5, (10_000, 20))
+def test_a_burst_at_25_s_lights_the_right_columns(draw, rng: np.random.Generator, name: str) -> None:
+    eeg = rng.normal(0, 0.5, (10_000, 20))
     burst = np.sin(2 * np.pi * 8 * np.arange(40) / 200) * np.hanning(40) * 200
     eeg[4980:5020, CHANNELS.index("T3")] += burst
     spec = PANELS[name].spec
@@ -146,7 +125,7 @@ def test_a_burst_at_25_s_lights_the_right_columns(name: str) -> None:
 
 
 @every_panel
-def test_exchanging_electrodes_exchanges_regions(name: str) -> None:
+def test_exchanging_electrodes_exchanges_regions(draw, noise, name: str) -> None:
     eeg = noise(12_000)
     drawn = draw(PANELS[name], eeg, 1600)
     assert PANELS[name].spec.regions == ("LL", "LP", "RL", "RP")
@@ -164,7 +143,7 @@ def test_exchanging_electrodes_exchanges_regions(name: str) -> None:
     num_samples=st.sampled_from([10_000, 23_456]),
 )
 def test_any_input_gives_a_picture_in_decibel(
-    name: str, seed: int, value: float, noise_uv: float, gaps: float, bad: float, num_samples: int
+    draw, name: str, seed: int, value: float, noise_uv: float, gaps: float, bad: float, num_samples: int
 ) -> None:
     rng = np.random.default_rng(seed)
     with np.errstate(over="ignore"):

@@ -9,47 +9,21 @@ from scipy import signal
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
 from hms_dist.images.multitaper import Multitaper
-from hms_dist.images.panel import Window
-from hms_dist.recordings.reader import CHANNELS, FREQUENCIES_HZ, Recording
+from hms_dist.recordings.reader import CHANNELS, FREQUENCIES_HZ
 from hms_dist.signals.chains import ChainSignals
 from hms_dist.signals.denoise import WaveletDenoise
 from hms_dist.signals.filters import FilterChain
-from hms_dist.signals.montage import CHAINS, swap_sides
+from hms_dist.signals.montage import swap_sides
 
 TIME_S = np.arange(10_000) / 200
 
 
-def draw(panel: Multitaper, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=2,
-        spectrogram=np.zeros((0, 4, 100), np.float32),
-        spectrogram_time_s=np.zeros(0),
-    )
-    drawn = panel.draw(panel.prepare(recording), Window(recording=recording, start=start, spectrogram_offset_s=0.0))
-    assert drawn.shape == panel.spec.shape
-    assert drawn.dtype == np.uint8
-    return drawn
-
-
-def noise(num_samples: int = 10_000) -> np.ndarray:
-    rng = np.random.default_rng()
-    eeg = np.cumsum(rng.normal(0, 3, (num_samples, 20)), axis=0)
-    eeg[3000:3500, CHANNELS.index("F8")] = np.nan
-    eeg[:, CHANNELS.index("P3")] = np.nan
-    return eeg.astype(np.float32)
-
-
-def test_equals_tapered_periodograms() -> None:
+def test_equals_tapered_periodograms(draw, noise, chain_signals) -> None:
     eeg, tapers = noise(), signal.windows.dpss(800, 2.0, 3)
     drawn = draw(Multitaper(), eeg)
-    for region, pairs in enumerate(CHAINS.values()):
+    for region, signals in enumerate(chain_signals(eeg)):
         density = 0
-        for plus, minus in pairs:
-            values = eeg[:, CHANNELS.index(plus)].astype(np.float64) - eeg[:, CHANNELS.index(minus)]
-            gap = np.isnan(values)
-            values = np.where(gap, 0 if gap.all() else values[~gap].mean(), values)
+        for values in signals:
             frames = np.stack([values[start : start + 800] for start in range(0, 9201, 100)])
             frames -= frames.mean(axis=1, keepdims=True)
             density = density + sum(np.abs(np.fft.rfft(frames * taper, 1024)) ** 2 for taper in tapers) / 3 / 100 / 4
@@ -64,7 +38,7 @@ def test_rows_are_those_of_the_10_minute_spectrogram() -> None:
     assert spec.columns_s == (2.0, 48.0)
 
 
-def test_a_10_hz_tone_lights_the_10_hz_row_at_its_power() -> None:
+def test_a_10_hz_tone_lights_the_10_hz_row_at_its_power(draw) -> None:
     """A sine of 100 uV: 5,000 uV^2, spread over the 1 Hz that the tapers resolve: 37 dB."""
     eeg = np.zeros((10_000, 20))
     eeg[:, CHANNELS.index("Fp1")] = 100 * np.sin(2 * np.pi * 10 * TIME_S)
@@ -79,7 +53,7 @@ def test_a_10_hz_tone_lights_the_10_hz_row_at_its_power() -> None:
             assert (chain == -30).all()
 
 
-def test_a_spike_at_25_s_lights_the_right_columns() -> None:
+def test_a_spike_at_25_s_lights_the_right_columns(draw) -> None:
     eeg = np.zeros((10_000, 20))
     eeg[5000, CHANNELS.index("T4")] = 2000
     panel = Multitaper()
@@ -91,12 +65,12 @@ def test_a_spike_at_25_s_lights_the_right_columns() -> None:
 
 
 @pytest.mark.parametrize("montage", ["bipolar", "common_average", "referential"])
-def test_exchanging_electrodes_exchanges_regions(montage: str) -> None:
+def test_exchanging_electrodes_exchanges_regions(draw, noise, montage: str) -> None:
     eeg, panel = noise(), Multitaper(signals=ChainSignals(montage=montage))
     np.testing.assert_array_equal(draw(panel, swap_sides(eeg)), draw(panel, eeg)[[2, 3, 0, 1]])
 
 
-def test_a_label_row_is_drawn_from_its_own_window() -> None:
+def test_a_label_row_is_drawn_from_its_own_window(draw, noise) -> None:
     eeg = noise(14_000)
     np.testing.assert_array_equal(draw(Multitaper(), eeg, 3000), draw(Multitaper(), eeg[3000:13_000]))
 
@@ -118,7 +92,7 @@ def test_a_label_row_is_drawn_from_its_own_window() -> None:
     ),
 )
 def test_any_input_gives_a_picture(
-    seed: int, value: float, noise_uv: float, gaps: float, bad: float, num_samples: int, signals: ChainSignals
+    draw, seed: int, value: float, noise_uv: float, gaps: float, bad: float, num_samples: int, signals: ChainSignals
 ) -> None:
     rng = np.random.default_rng(seed)
     with np.errstate(over="ignore"):

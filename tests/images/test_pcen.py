@@ -6,46 +6,21 @@ import pytest
 
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
-from hms_dist.images.panel import Window
 from hms_dist.images.pcen import Pcen
-from hms_dist.recordings.reader import CHANNELS, Recording
+from hms_dist.recordings.reader import CHANNELS
 from hms_dist.signals.energy import smoothing_weight
-from hms_dist.signals.montage import CHAINS
 
 FRAMES = {"n_fft": 1024, "win_length": 128, "hop_length": 39}
 TIME_S = np.arange(10_000) / 200
 
 
-def draw(panel: Pcen, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=2,
-        spectrogram=np.zeros((0, 4, 100), np.float32),
-        spectrogram_time_s=np.zeros(0),
-    )
-    window = Window(recording=recording, start=start, spectrogram_offset_s=0.0)
-    return panel.draw(panel.prepare(recording), window)
-
-
-def noise(num_samples: int = 10_000) -> np.ndarray:
-    """Noise with gaps: one dead electrode, one broken for a while."""
-    rng = np.random.default_rng()
-    eeg = np.cumsum(rng.normal(0, 3, (num_samples, 20)), axis=0) + rng.normal(0, 10, (num_samples, 20))
-    eeg[:, CHANNELS.index("T5")] = np.nan
-    eeg[2000:2500, CHANNELS.index("F4")] = np.nan
-    return eeg.astype(np.float32)
-
-
-def oracle(panel: Pcen, eeg: np.ndarray) -> np.ndarray:
+def oracle(panel: Pcen, chain_signals: list[list[np.ndarray]]) -> np.ndarray:
     """Mean of librosa's PCEN over each chain's differences: [4, 128, 256]."""
+    num_start = round(panel.time_constant_frames) if panel.start == "mean" else 1
     chains = []
-    for pairs in CHAINS.values():
+    for signals in chain_signals:
         total = 0.0
-        for plus, minus in pairs:
-            signal = eeg[:, CHANNELS.index(plus)].astype(np.float64) - eeg[:, CHANNELS.index(minus)]
-            gap = np.isnan(signal)
-            signal = np.where(gap, 0 if gap.all() else signal[~gap].mean(), signal)
+        for signal in signals:
             energy = librosa.feature.melspectrogram(
                 y=signal, sr=200, n_mels=128, fmin=0, fmax=20, pad_mode="reflect", **FRAMES
             )
@@ -58,43 +33,59 @@ def oracle(panel: Pcen, eeg: np.ndarray) -> np.ndarray:
                 power=panel.power,
                 time_constant=panel.time_constant_s,
                 eps=panel.epsilon,
-                zi=(1 - smoothing_weight(panel.time_constant_frames)) * energy[:, :1],  # a past like the first frame
+                zi=(1 - smoothing_weight(panel.time_constant_frames))
+                * energy[:, :num_start].mean(axis=1, keepdims=True),
             )
         chains.append(total[:, :256] / 4)
     return np.stack(chains)
 
 
 @pytest.mark.parametrize(
-    "panel", [Pcen(), Pcen(gain=1.0, bias=1.0, power=0.25, time_constant_s=1.0, epsilon=1.0)], ids=["default", "other"]
+    "panel",
+    [Pcen(), Pcen(start="mean"), Pcen(gain=1.0, bias=1.0, power=0.25, time_constant_s=1.0, epsilon=1.0)],
+    ids=["default", "mean", "other"],
 )
-def test_equals_librosa(panel: Pcen) -> None:
+def test_equals_librosa(draw, noise, chain_signals, panel: Pcen) -> None:
     eeg = noise()
     drawn = draw(panel, eeg)
-    assert (drawn.shape, drawn.dtype) == (panel.spec.shape, np.uint8)
     highest = panel.spec.value_range[1]
-    expected = oracle(panel, eeg).clip(0, highest) * 255 / highest
+    expected = oracle(panel, chain_signals(eeg)).clip(0, highest) * 255 / highest
     assert np.abs(drawn - expected).max() <= 0.5 + 0.05
 
 
-def test_a_steady_background_fades_whatever_its_size() -> None:
-    quiet, loud = (np.random.default_rng(3).normal(0, size, (10_000, 20)) for size in (1, 100))
-    difference = draw(Pcen(gain=1.0), loud).astype(int) - draw(Pcen(gain=1.0), quiet)
+def test_a_steady_background_fades_whatever_its_size(draw, rng: np.random.Generator) -> None:
+    quiet = rng.normal(0, 1, (10_000, 20))
+    panel = Pcen(gain=1.0, start="mean")
+    difference = draw(panel, 100 * quiet).astype(int) - draw(panel, quiet)
     assert np.abs(difference).max() <= 2
 
 
-def test_an_onset_at_25_s_outshines_the_same_rhythm_later() -> None:
-    eeg = np.random.default_rng().normal(0, 1, (10_000, 20))
+@pytest.mark.parametrize(("start", "skipped_s"), [("mean", 0), ("first_frame", 7.5)])
+def test_an_onset_at_25_s_outshines_the_same_rhythm_later(
+    draw, rng: np.random.Generator, start: str, skipped_s: float
+) -> None:
+    """From the first frame alone, M takes its time constant to forget how quiet that frame was."""
+    eeg = rng.normal(0, 1, (10_000, 20))
     eeg[5000:, CHANNELS.index("T3")] += 100 * np.sin(2 * np.pi * 10 * TIME_S[5000:])
-    panel = Pcen()
+    panel, skipped = Pcen(start=start), round(skipped_s * 200 / 39)
     row = np.abs(np.array(panel.spec.rows_hz) - 10).argmin()
     brightness = draw(panel, eeg)[0, row].astype(int)
-    assert abs(int(brightness.argmax()) * 39 - 5000) < 200
-    assert brightness.max() > 2 * brightness[230:250].mean()
-    assert brightness[:120].mean() < brightness.max() / 3
-    assert draw(panel, eeg)[2, row].mean() < brightness.max() / 3  # the right side has no part in it
+    onset = brightness[skipped:].argmax() + skipped
+    assert abs(onset * 39 - 5000) < 200
+    assert brightness[onset] > 2 * brightness[230:250].mean()
+    assert brightness[skipped:120].mean() < brightness[onset] / 3
+    assert draw(panel, eeg)[2, row, skipped:].mean() < brightness[onset] / 3  # the right side has no part in it
 
 
-def test_a_row_sees_its_own_50_seconds() -> None:
+def test_steady_noise_is_no_brighter_at_its_start_than_later(draw, rng: np.random.Generator) -> None:
+    drawn = draw(Pcen(start="mean"), rng.normal(0, 20, (10_000, 20))).astype(int)
+    assert (drawn.argmax(axis=2) < 38).mean() < 0.3  # 0.15 of the frames
+    assert drawn[..., :10].mean() < 1.3 * drawn[..., 38:].mean()
+    from_the_first_frame = draw(Pcen(), rng.normal(0, 20, (10_000, 20))).astype(int)
+    assert (from_the_first_frame.argmax(axis=2) < 38).mean() > 0.5
+
+
+def test_a_row_sees_its_own_50_seconds(draw, noise) -> None:
     eeg = noise(14_000)
     np.testing.assert_array_equal(draw(Pcen(), eeg, 3000), draw(Pcen(), eeg[3000:13_000]))
 

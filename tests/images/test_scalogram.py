@@ -5,46 +5,32 @@ import pytest
 
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
-from hms_dist.images.panel import Window
 from hms_dist.images.scalogram import Scalogram
-from hms_dist.recordings.reader import CHANNELS, Recording
+from hms_dist.recordings.reader import CHANNELS
 from hms_dist.signals.montage import CHAINS
 from hms_dist.signals.morlet import instants_a_column
 
 TIME_S = np.arange(10_000) / 200
 
 
-def draw(panel: Scalogram, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=2,
-        spectrogram=np.zeros((0, 4, 100), np.float32),
-        spectrogram_time_s=np.zeros(0),
-    )
-    window = Window(recording=recording, start=start, spectrogram_offset_s=0.0)
-    return panel.draw(panel.prepare(recording), window)
-
-
 def level(decibel: float) -> float:
     return (decibel + 20) * 255 / 80
 
 
-def test_mean_amplitude_of_the_chains_signals() -> None:
+def test_mean_amplitude_of_the_chains_signals(draw, noise, chain_signals) -> None:
     """Each column of a chain from its four signals alone, by the definition of the wavelet transform."""
     panel = Scalogram(num_scales=8, num_columns=32, max_hz=1.2)
     assert instants_a_column(10_000 / 32, 200, panel.rows_hz, 6.0).max() == 1  # the column's middle
-    eeg = np.cumsum(np.random.default_rng().normal(0, 3, (10_000, 20)), axis=0).astype(np.float32)
+    eeg = noise()
     drawn = draw(panel, eeg)
     instants = (np.arange(32) + 0.5) * 312.5 - 0.5
     distance = np.arange(-10_000, 20_000) - instants[:, None]
-    for chain, pairs in enumerate(CHAINS.values()):
+    for chain, signals in enumerate(chain_signals(eeg)):
         for row, hz in list(enumerate(panel.rows_hz))[chain::4]:
             width = 6 * 200 / (2 * np.pi * hz)
             wavelets = np.exp(-0.5 * (distance / width) ** 2 - 2j * np.pi * hz / 200 * distance)
             amplitude = 0.0
-            for plus, minus in pairs:
-                signal = eeg[:, CHANNELS.index(plus)].astype(np.float64) - eeg[:, CHANNELS.index(minus)]
+            for signal in signals:
                 extended = np.concatenate((signal[::-1], signal, signal[::-1]))
                 amplitude += np.abs(wavelets @ extended) * 2 / (width * np.sqrt(2 * np.pi)) / 4
             expected = level(20 * np.log10(amplitude)).clip(0, 255)
@@ -52,7 +38,7 @@ def test_mean_amplitude_of_the_chains_signals() -> None:
 
 
 @pytest.mark.parametrize("hz", [1.0, 3.0, 10.0, 30.0])
-def test_a_tone_lights_its_row_at_its_amplitude(hz: float) -> None:
+def test_a_tone_lights_its_row_at_its_amplitude(draw, hz: float) -> None:
     panel = Scalogram()
     eeg = np.zeros((10_000, 20))
     for plus, _ in (pair for chain in CHAINS.values() for pair in chain[::2]):  # in 3 of 4 differences
@@ -74,13 +60,13 @@ def test_rows_rise_from_half_a_hertz_to_40_hz() -> None:
     assert (np.diff(spec.rows_hz) > 0).all()
 
 
-def test_a_row_sees_its_own_50_seconds() -> None:
-    eeg = np.random.default_rng().normal(0, 30, (14_000, 20)).astype(np.float32)
+def test_a_row_sees_its_own_50_seconds(draw, noise) -> None:
+    eeg = noise(14_000)
     np.testing.assert_array_equal(draw(Scalogram(), eeg, 3000), draw(Scalogram(), eeg[3000:13_000]))
 
 
-def test_time_reversed_is_reversed() -> None:
-    eeg = np.random.default_rng().normal(0, 30, (10_000, 20)).astype(np.float32)
+def test_time_reversed_is_reversed(draw, rng: np.random.Generator) -> None:
+    eeg = rng.normal(0, 30, (10_000, 20)).astype(np.float32)
     backward = draw(Scalogram(), eeg[::-1])[..., ::-1]
     assert np.abs(draw(Scalogram(), eeg).astype(int) - backward).max() <= 1
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.images.panel import Window
 from hms_dist.images.traces import Traces
-from hms_dist.recordings.reader import CHANNELS, Recording, read_eeg
+from hms_dist.recordings.reader import CHANNELS, read_eeg
 from hms_dist.signals.filters import FilterChain
 from hms_dist.signals.gaps import fill_gaps
 from hms_dist.signals.montage import TRACE_MONTAGES, TRACE_SCALES_UV, differences, swap_sides
@@ -20,28 +19,6 @@ COMMON_AVERAGE = {"montage": "common_average", "gaps": "interpolate", "scales_uv
 REFERENTIAL = {"montage": "referential", "gaps": "mean", "cut": "before", "scales_uv": (80.0,) * 20}
 ALL_OPTIONS = {"default": {}, "published": PUBLISHED, "common_average": COMMON_AVERAGE, "referential": REFERENTIAL}
 RECIPES = pytest.mark.parametrize("options", [{}, PUBLISHED], ids=["default", "published"])
-
-
-def record(eeg: np.ndarray) -> Recording:
-    return Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=1,
-        spectrogram=np.zeros((300, 4, 100), np.float32),
-        spectrogram_time_s=np.arange(300.0),
-    )
-
-
-def draw(panel: Traces, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = record(eeg)
-    return panel.draw(panel.prepare(recording), Window(recording=recording, start=start, spectrogram_offset_s=0.0))
-
-
-def noise(seed: int, num_samples: int = 10_000) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    eeg = np.cumsum(rng.normal(0, 5, (num_samples, 20)), axis=0) + rng.normal(0, 20, (num_samples, 20))
-    eeg[rng.random(num_samples) < 0.01] = np.nan
-    return eeg
 
 
 def published(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,22 +39,22 @@ def published(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "name", ["golden_9100000.npz", "golden_9100012.npz", "golden_9100020.npz", "canvas_with_gaps.npz"]
 )
-def test_published_pictures(name: str) -> None:
+def test_published_pictures(draw, name: str) -> None:
     eeg, plain, flipped = published(name)
     np.testing.assert_array_equal(draw(Traces(**PUBLISHED), eeg), plain)
     np.testing.assert_array_equal(draw(Traces(flipped=True, **PUBLISHED), eeg), flipped)
 
 
 @pytest.mark.parametrize("options", ALL_OPTIONS.values(), ids=ALL_OPTIONS)
-def test_flipping_is_exchanging_electrodes(options: dict) -> None:
-    eeg = noise(1)
+def test_flipping_is_exchanging_electrodes(draw, noise, options: dict) -> None:
+    eeg = noise(missing=0.01)
     np.testing.assert_array_equal(draw(Traces(flipped=True, **options), eeg), draw(Traces(**options), swap_sides(eeg)))
     assert (draw(Traces(flipped=True, **options), eeg) != draw(Traces(**options), eeg)).mean() > 0.01
 
 
-def test_a_label_row_is_drawn_from_its_own_window() -> None:
+def test_a_label_row_is_drawn_from_its_own_window(draw, noise) -> None:
     """Cut first, the picture depends on its 20 seconds alone; filtered whole, on hardly anything outside the 50."""
-    long = noise(2, 30_000)
+    long = noise(30_000, missing=0.01)
     for start in (0, 7000, 20_000):
         alone = long[start : start + 10_000]
         np.testing.assert_array_equal(draw(Traces(**PUBLISHED), long, start), draw(Traces(**PUBLISHED), alone))
@@ -85,7 +62,7 @@ def test_a_label_row_is_drawn_from_its_own_window() -> None:
 
 
 @RECIPES
-def test_a_spike_at_25_s_lights_the_right_column(options: dict) -> None:
+def test_a_spike_at_25_s_lights_the_right_column(draw, options: dict) -> None:
     eeg = np.zeros((10_000, 20))
     eeg[25 * 200, CHANNELS.index("Cz")] = 1000
     changed = draw(Traces(**options), eeg) != draw(Traces(**options), np.zeros((10_000, 20)))
@@ -97,7 +74,7 @@ def test_a_spike_at_25_s_lights_the_right_column(options: dict) -> None:
         np.testing.assert_allclose(np.average(np.arange(1600), weights=changed.sum(axis=0)), column, atol=3)
 
 
-def test_a_flat_trace_is_one_row_and_the_strokes_frame_it() -> None:
+def test_a_flat_trace_is_one_row_and_the_strokes_frame_it(draw) -> None:
     picture = draw(Traces(), np.zeros((10_000, 20)))
     assert (picture.shape, picture.dtype) == ((640, 1600), np.bool_)
     assert set(np.flatnonzero(picture[:, 800])) == {24, *(32 * trace + 16 for trace in range(1, 19)), 616}
@@ -106,7 +83,7 @@ def test_a_flat_trace_is_one_row_and_the_strokes_frame_it() -> None:
     assert not picture[:, 1599].any()
 
 
-def test_amplitude_is_relative_to_the_scale() -> None:
+def test_amplitude_is_relative_to_the_scale(draw) -> None:
     """A sine of Fz as high as the 17th trace's scale swings over a quarter of its 64 rows to either side."""
     eeg = np.zeros((10_000, 20))
     eeg[:, CHANNELS.index("Fz")] = TRACE_SCALES_UV[16] * np.sin(2 * np.pi * 10 * np.arange(10_000) / 200)
@@ -129,7 +106,7 @@ def test_amplitude_is_relative_to_the_scale() -> None:
     options=st.sampled_from(list(ALL_OPTIONS.values())),
 )
 def test_any_input_gives_a_picture(
-    value: float, gap_share: float, noise_uv: float, seed: int, flipped: bool, options: dict
+    draw, value: float, gap_share: float, noise_uv: float, seed: int, flipped: bool, options: dict
 ) -> None:
     rng = np.random.default_rng(seed)
     with np.errstate(over="ignore"):
@@ -144,9 +121,9 @@ def test_any_input_gives_a_picture(
 
 
 @pytest.mark.parametrize("options", [COMMON_AVERAGE, REFERENTIAL], ids=["common_average", "referential"])
-def test_other_montages_and_gaps(options: dict) -> None:
+def test_other_montages_and_gaps(draw, noise, options: dict) -> None:
     """The same picture from derivations and fillings done by hand, drawn as if every trace were an electrode."""
-    eeg, panel = noise(3), Traces(**options)
+    eeg, panel = noise(missing=0.01), Traces(**options)
     signals = differences(eeg.astype(np.float32), TRACE_MONTAGES[options["montage"]])
     part = slice(3000, 7000) if panel.cut == "before" else slice(None)
     signals[:, part] = fill_gaps(signals[:, part], panel.gaps)

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.images.panel import Panel, Window
 from hms_dist.images.pcen import Pcen
 from hms_dist.images.scalogram import Scalogram
 from hms_dist.images.wavelet_statistics import WaveletStatistics
-from hms_dist.recordings.reader import CHANNELS, Recording
+from hms_dist.recordings.reader import CHANNELS
 from hms_dist.shards.schema import mirrored
 from hms_dist.signals.chains import ChainSignals
 from hms_dist.signals.filters import FilterChain
@@ -26,22 +25,6 @@ PANELS = {
 every_panel = pytest.mark.parametrize("name", PANELS)
 
 
-def draw(panel: Panel, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=2,
-        spectrogram=np.zeros((0, 4, 100), np.float32),
-        spectrogram_time_s=np.zeros(0),
-    )
-    window = Window(recording=recording, start=start, spectrogram_offset_s=0.0)
-    drawn = panel.draw(panel.prepare(recording), window)
-    assert drawn.shape == panel.spec.shape
-    assert drawn.dtype == panel.spec.stored_dtype
-    assert np.isfinite(drawn).all()
-    return drawn
-
-
 @every_panel
 @settings(max_examples=15, deadline=None)
 @given(
@@ -53,7 +36,7 @@ def draw(panel: Panel, eeg: np.ndarray, start: int = 0) -> np.ndarray:
     extra_samples=st.sampled_from([0, 1, 12_345]),
 )
 def test_any_input_gives_a_finite_picture(
-    name: str, seed: int, value: float, noise_uv: float, gap_share: float, dead: set[int], extra_samples: int
+    draw, name: str, seed: int, value: float, noise_uv: float, gap_share: float, dead: set[int], extra_samples: int
 ) -> None:
     rng = np.random.default_rng(seed)
     shape = (10_000 + extra_samples, 20)
@@ -61,20 +44,19 @@ def test_any_input_gives_a_finite_picture(
         eeg = (value + noise_uv * rng.normal(size=shape)).astype(np.float32)
     eeg[rng.random(shape) < gap_share] = np.nan
     eeg[:, sorted(dead)] = rng.choice([0.0, 5.0, np.nan])
-    draw(PANELS[name], eeg, extra_samples)
+    assert np.isfinite(draw(PANELS[name], eeg, extra_samples)).all()
 
 
 @every_panel
-def test_silence_is_dark(name: str) -> None:
+def test_silence_is_dark(draw, name: str) -> None:
     for value in (0.0, 12.5, np.nan):
         assert (draw(PANELS[name], np.full((10_000, 20), value)) == 0).all()
 
 
 @every_panel
-def test_flipping_the_electrodes_exchanges_the_names(name: str) -> None:
+def test_flipping_the_electrodes_exchanges_the_names(draw, noise, name: str) -> None:
     """The flip of the picture is its first axis in the order of the mirrored names."""
-    eeg = np.cumsum(np.random.default_rng().normal(0, 5, (10_000, 20)), axis=0)
-    eeg[:, CHANNELS.index("T4")] = np.nan
+    eeg = noise()
     names = PANELS[name].spec.regions
     order = [names.index(opposite) for opposite in mirrored(names)]
     assert order != sorted(order)
@@ -82,10 +64,10 @@ def test_flipping_the_electrodes_exchanges_the_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PANELS if not name.endswith("whole")])
-def test_a_spike_at_25_s_lights_the_right_column(name: str) -> None:
+def test_a_spike_at_25_s_lights_the_right_column(draw, rng: np.random.Generator, name: str) -> None:
     """Where the fastest rows change is, on average, where the spike is; PCEN's memory only follows it."""
     spec = PANELS[name].spec
-    eeg = np.random.default_rng().normal(0, 1, (10_000, 20))
+    eeg = rng.normal(0, 1, (10_000, 20))
     spiked = eeg.copy()
     spiked[5000, CHANNELS.index("T3")] += 500
     before, after = (draw(PANELS[name], values)[:2, -4:].astype(float) for values in (eeg, spiked))

@@ -1,48 +1,24 @@
 """The wavelet panel against pywt on the bipolar differences, and where its windows lie."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import pywt
 
 from hms_dist.config import from_dict
 from hms_dist.errors import UserError
-from hms_dist.images.panel import Window
 from hms_dist.images.wavelet_statistics import WaveletStatistics
-from hms_dist.recordings.reader import CHANNELS, Recording
+from hms_dist.recordings.reader import CHANNELS
 from hms_dist.signals.chains import ChainSignals
 
 WHOLE = WaveletStatistics(window_samples=10_000, num_windows=1)
 
 
-def draw(panel: WaveletStatistics, eeg: np.ndarray, start: int = 0) -> np.ndarray:
-    recording = Recording(
-        eeg_id=1,
-        eeg=eeg.astype(np.float32),
-        spectrogram_id=2,
-        spectrogram=np.zeros((0, 4, 100), np.float32),
-        spectrogram_time_s=np.zeros(0),
-    )
-    window = Window(recording=recording, start=start, spectrogram_offset_s=0.0)
-    return panel.draw(panel.prepare(recording), window)
-
-
-def noise(num_samples: int = 10_000) -> np.ndarray:
-    """Noise with gaps: one dead electrode, one broken for a while."""
-    rng = np.random.default_rng()
-    eeg = (np.cumsum(rng.normal(0, 3, (num_samples, 20)), axis=0) + rng.normal(0, 10, (num_samples, 20))).round(2)
-    eeg[:, CHANNELS.index("T5")] = np.nan
-    eeg[2000:2500, CHANNELS.index("F4")] = np.nan
-    return eeg.astype(np.float32)
-
-
-def oracle(panel: WaveletStatistics, eeg: np.ndarray) -> np.ndarray:
+def oracle(panel: WaveletStatistics, chain_signals: list[list[np.ndarray]]) -> np.ndarray:
     """One channel and one window at a time: [16, 12, windows]."""
     result = np.empty(panel.spec.shape)
-    for channel, name in enumerate(panel.spec.regions):
-        plus, minus = (eeg[:, CHANNELS.index(electrode)].astype(np.float64) for electrode in name.split("-"))
-        signal = plus - minus
-        gap = np.isnan(signal)
-        signal = np.where(gap, 0 if gap.all() else signal[~gap].mean(), signal)
+    for channel, signal in enumerate(chain(*chain_signals)):
         for column, start in enumerate(panel.starts):
             bands = pywt.wavedec(signal[start : start + panel.window_samples], "db1", level=5)
             result[channel, :, column] = [value for band in bands for value in (band.mean(), band.std())]
@@ -50,9 +26,9 @@ def oracle(panel: WaveletStatistics, eeg: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("panel", [WHOLE, WaveletStatistics(window_samples=1001, num_windows=20)])
-def test_equals_pywt(panel: WaveletStatistics) -> None:
+def test_equals_pywt(draw, noise, chain_signals, panel: WaveletStatistics) -> None:
     eeg = noise()
-    np.testing.assert_allclose(draw(panel, eeg), oracle(panel, eeg), rtol=2**-10, atol=1e-6)
+    np.testing.assert_allclose(draw(panel, eeg), oracle(panel, chain_signals(eeg)), rtol=2**-10, atol=1e-6)
 
 
 def test_windows_of_2_s_reach_from_end_to_end_in_256_columns() -> None:
@@ -65,12 +41,12 @@ def test_windows_of_2_s_reach_from_end_to_end_in_256_columns() -> None:
     assert WHOLE.spec.columns_s == (25.0, 25.0)
 
 
-def test_a_row_sees_its_own_50_seconds() -> None:
+def test_a_row_sees_its_own_50_seconds(draw, noise) -> None:
     eeg = noise(14_000)
     np.testing.assert_array_equal(draw(WaveletStatistics(), eeg, 3000), draw(WaveletStatistics(), eeg[3000:13_000]))
 
 
-def test_channels_are_the_chains_differences_or_electrodes() -> None:
+def test_channels_are_the_chains_differences_or_electrodes(draw, noise) -> None:
     assert WHOLE.spec.regions[:5] == ("Fp1-F7", "F7-T3", "T3-T5", "T5-O1", "Fp1-F3")
     assert WHOLE.spec.axes == ("channel", "statistic", "time")
     single = WaveletStatistics(signals=ChainSignals(montage="referential"))
@@ -79,7 +55,7 @@ def test_channels_are_the_chains_differences_or_electrodes() -> None:
     assert np.isfinite(draw(single, noise())).all()
 
 
-def test_slow_waves_light_the_slow_rows() -> None:
+def test_slow_waves_light_the_slow_rows(draw) -> None:
     """Levels halve the band: 1 Hz lies in cA5 (below 3.1 Hz), 5 Hz in cD5, 80 Hz in cD1 (above 50 Hz)."""
     for hz, row in ((1, 1), (5, 3), (9, 5), (18, 7), (37, 9), (80, 11)):
         eeg = np.zeros((10_000, 20))
@@ -88,7 +64,7 @@ def test_slow_waves_light_the_slow_rows() -> None:
         assert spread.argmax() == row // 2
 
 
-def test_too_large_values_are_cut_at_what_float16_holds() -> None:
+def test_too_large_values_are_cut_at_what_float16_holds(draw) -> None:
     eeg = np.zeros((10_000, 20))
     eeg[:, CHANNELS.index("Fp1")] = 1e6
     drawn = draw(WaveletStatistics(), eeg)

@@ -21,9 +21,8 @@ def written(path: Path, columns: dict[str, Any], **options: Any) -> Path:
     return path
 
 
-def kaggle_file(path: Path, seed: int, **options: Any) -> Path:
+def kaggle_file(path: Path, rng: np.random.Generator, **options: Any) -> Path:
     """A spectrogram with gaps, as NaN in one column and as null in another."""
-    rng = np.random.default_rng(seed)
     powers = rng.lognormal(0, 3, (400, 310)).astype(np.float32)
     powers[7, 3:9] = np.nan
     columns: dict[str, Any] = {"time": np.arange(310) * 2 + 1} | dict(zip(KAGGLE_COLUMNS, powers, strict=True))
@@ -33,9 +32,9 @@ def kaggle_file(path: Path, seed: int, **options: Any) -> Path:
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zstd"}, {"row_group_size": 100}, {"use_dictionary": False}])
 def test_spectrograms_are_the_same_with_and_without(
-    tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch
+    rng: np.random.Generator, tmp_path: Path, options: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = kaggle_file(tmp_path / "1.parquet", 1, **options)
+    path = kaggle_file(tmp_path / "1.parquet", rng, **options)
     assert quick_matrix(quick_frame(path.read_bytes()), KAGGLE_COLUMNS) is not None
     quick = read_spectrogram(path)
     monkeypatch.setitem(sys.modules, "polars", None)
@@ -45,8 +44,9 @@ def test_spectrograms_are_the_same_with_and_without(
         np.testing.assert_array_equal(found, expected)
 
 
-def test_eegs_are_the_same_with_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(2)
+def test_eegs_are_the_same_with_and_without(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = rng.normal(0, 50, (20, 700)).astype(np.float32)
     values[rng.random(values.shape) < 0.05] = np.nan
     order = rng.permutation(20)
@@ -74,8 +74,8 @@ def test_unusual_columns_are_left_to_others(tmp_path: Path, spoil: Callable[[dic
     assert quick_matrix(frame, CHANNELS) is None
 
 
-def test_unreadable_and_empty_files_are_left_to_others(tmp_path: Path) -> None:
-    content = kaggle_file(tmp_path / "1.parquet", 3).read_bytes()
+def test_unreadable_and_empty_files_are_left_to_others(rng: np.random.Generator, tmp_path: Path) -> None:
+    content = kaggle_file(tmp_path / "1.parquet", rng).read_bytes()
     empty = written(tmp_path / "2.parquet", {name: np.zeros(0, np.float32) for name in CHANNELS}).read_bytes()
     for spoiled in (b"no parquet", content[: len(content) // 2], content[:4] + bytes(3000) + content[3004:], empty):
         assert quick_frame(spoiled) is None

@@ -47,9 +47,7 @@ def write(path: Path, columns: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_columns_are_found_by_name_in_any_order_among_others(tmp_path: Path, seed: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_columns_are_found_by_name_in_any_order_among_others(rng: np.random.Generator, tmp_path: Path) -> None:
     eeg, spectrogram = random_eeg(rng), random_spectrogram(rng)
     notes = {"notes": ["x"] * 300, "__index_level_0__": np.arange(300)}
     found = read_eeg(write(tmp_path / "1.parquet", shuffled(eeg | notes, rng)))
@@ -66,9 +64,9 @@ def test_columns_are_found_by_name_in_any_order_among_others(tmp_path: Path, see
         np.testing.assert_array_equal(column, spectrogram[f"{region}_{hertz:g}"])
 
 
-def test_frequencies_are_compared_as_numbers(tmp_path: Path) -> None:
+def test_frequencies_are_compared_as_numbers(rng: np.random.Generator, tmp_path: Path) -> None:
     """`LL_4.1` and `LL_4.10` are one frequency."""
-    columns = random_spectrogram(np.random.default_rng(0))
+    columns = random_spectrogram(rng)
     renamed = {name + "0" if name.endswith("_4.1") else name: values for name, values in columns.items()}
     expected = read_spectrogram(write(tmp_path / "1.parquet", columns))
     found = read_spectrogram(write(tmp_path / "2.parquet", renamed))
@@ -76,8 +74,7 @@ def test_frequencies_are_compared_as_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float64])
-def test_other_number_types_are_converted(tmp_path: Path, dtype: type) -> None:
-    rng = np.random.default_rng(7)
+def test_other_number_types_are_converted(rng: np.random.Generator, tmp_path: Path, dtype: type) -> None:
     values = rng.integers(-3000, 3000, (50, 20)).astype(dtype)
     found = read_eeg(write(tmp_path / "1.parquet", dict(zip(CHANNELS, values.T, strict=True))))
     assert found.dtype == np.float32
@@ -87,8 +84,8 @@ def test_other_number_types_are_converted(tmp_path: Path, dtype: type) -> None:
     np.testing.assert_array_equal(time_s, columns["time"])
 
 
-def test_nulls_become_nan(tmp_path: Path) -> None:
-    columns: dict[str, Any] = random_eeg(np.random.default_rng(0), 4)
+def test_nulls_become_nan(rng: np.random.Generator, tmp_path: Path) -> None:
+    columns: dict[str, Any] = random_eeg(rng, 4)
     columns["Cz"] = pa.array([1, None, 3, None], pa.int64())
     columns["Pz"] = pa.array([1.5, None, None, 4.5], pa.float32())
     found = read_eeg(write(tmp_path / "1.parquet", columns))
@@ -96,8 +93,7 @@ def test_nulls_become_nan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[:, CHANNELS.index("Pz")], [1.5, np.nan, np.nan, 4.5])
 
 
-def test_reader_reads_each_file_once_and_fingerprints_it(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
+def test_reader_reads_each_file_once_and_fingerprints_it(rng: np.random.Generator, tmp_path: Path) -> None:
     eegs = [write(tmp_path / f"test_eegs/{number}.parquet", random_eeg(rng)) for number in (11, 12)]
     spectrogram = write(tmp_path / "test_spectrograms/21.parquet", random_spectrogram(rng))
     reader = RecordingReader(tmp_path, "test")
@@ -137,8 +133,8 @@ def test_files_that_cannot_be_read(tmp_path: Path, read: Callable[[Path], Any]) 
     assert "the file has no rows; expected at least one" in refusal(read, path)
 
 
-def test_truncated_and_damaged_files(tmp_path: Path) -> None:
-    path = write(tmp_path / "1.parquet", random_eeg(np.random.default_rng(0), 5000))
+def test_truncated_and_damaged_files(rng: np.random.Generator, tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", random_eeg(rng, 5000))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert "not a readable parquet file" in refusal(read_eeg, path)
@@ -146,8 +142,8 @@ def test_truncated_and_damaged_files(tmp_path: Path) -> None:
     assert "damaged parquet data" in refusal(read_eeg, path)
 
 
-def test_length_of_an_eeg_from_its_footer(tmp_path: Path) -> None:
-    path = write(tmp_path / "1.parquet", random_eeg(np.random.default_rng(0), 1234))
+def test_length_of_an_eeg_from_its_footer(rng: np.random.Generator, tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", random_eeg(rng, 1234))
     assert num_samples(path) == len(read_eeg(path)) == 1234
     assert "no such file; the label table names it" in refusal(num_samples, tmp_path / "2.parquet")
     path.write_bytes(path.read_bytes()[:500])
@@ -155,8 +151,7 @@ def test_length_of_an_eeg_from_its_footer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1.1e9, -1e30, 1e300])
-def test_voltages_beyond_reason(tmp_path: Path, value: float) -> None:
-    rng = np.random.default_rng()
+def test_voltages_beyond_reason(rng: np.random.Generator, tmp_path: Path, value: float) -> None:
     row, name = int(rng.integers(300)), str(rng.choice(CHANNELS))
     eeg = random_eeg(rng)
     eeg[name] = eeg[name].astype(np.float64)
@@ -167,16 +162,15 @@ def test_voltages_beyond_reason(tmp_path: Path, value: float) -> None:
 
 
 @pytest.mark.parametrize("step_s", [1.0, 1.9, 4.0])
-def test_rows_that_are_not_two_seconds_apart(tmp_path: Path, step_s: float) -> None:
-    columns = random_spectrogram(np.random.default_rng(0), 40) | {"time": 1 + step_s * np.arange(40)}
+def test_rows_that_are_not_two_seconds_apart(rng: np.random.Generator, tmp_path: Path, step_s: float) -> None:
+    columns = random_spectrogram(rng, 40) | {"time": 1 + step_s * np.arange(40)}
     message = refusal(read_spectrogram, write(tmp_path / "1.parquet", columns))
     assert f"column time: expected rows 2 s apart, found {step_s:g} s; resample the file" in message
     columns["time"] = np.delete(np.arange(41) * 2.0 + 1, 7)  # a row that is not there is no other rate
     assert len(read_spectrogram(write(tmp_path / "2.parquet", columns))[0]) == 40
 
 
-def test_missing_columns(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
+def test_missing_columns(rng: np.random.Generator, tmp_path: Path) -> None:
     eeg, spectrogram = random_eeg(rng), random_spectrogram(rng)
     del eeg["Fp2"], eeg["EKG"], spectrogram["LP_4.1"]
     message = refusal(read_eeg, write(tmp_path / "1.parquet", eeg))
@@ -188,8 +182,7 @@ def test_missing_columns(tmp_path: Path) -> None:
     assert "missing columns time, LL_12.5, LP_4.1;" in message
 
 
-def test_columns_that_are_no_numbers_or_stand_twice(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
+def test_columns_that_are_no_numbers_or_stand_twice(rng: np.random.Generator, tmp_path: Path) -> None:
     eeg: dict[str, Any] = random_eeg(rng, 3)
     message = refusal(read_eeg, write(tmp_path / "1.parquet", eeg | {"O1": ["a", "b", "c"]}))
     assert "column O1: expected numbers, found string; convert it" in message
@@ -200,8 +193,7 @@ def test_columns_that_are_no_numbers_or_stand_twice(tmp_path: Path) -> None:
     assert "columns Fz stand more than once; expected once" in refusal(read_eeg, tmp_path / "3.parquet")
 
 
-def test_exchanged_folders(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
+def test_exchanged_folders(rng: np.random.Generator, tmp_path: Path) -> None:
     eeg = write(tmp_path / "train_spectrograms/1.parquet", random_eeg(rng))
     spectrogram = write(tmp_path / "train_eegs/1.parquet", random_spectrogram(rng))
     assert "expected an EEG (columns Fp1, F3, C3" in refusal(read_eeg, spectrogram)
@@ -221,8 +213,8 @@ def test_exchanged_folders(tmp_path: Path) -> None:
         ([1.0, 3.0, 5.0, np.inf], "row 3, column time: expected seconds that rise, found inf after 5"),
     ],
 )
-def test_time_that_does_not_rise(tmp_path: Path, time_s: list[float], complaint: str) -> None:
-    columns = random_spectrogram(np.random.default_rng(0), 4) | {"time": time_s}
+def test_time_that_does_not_rise(rng: np.random.Generator, tmp_path: Path, time_s: list[float], complaint: str) -> None:
+    columns = random_spectrogram(rng, 4) | {"time": time_s}
     assert complaint in refusal(read_spectrogram, write(tmp_path / "1.parquet", columns))
 
 

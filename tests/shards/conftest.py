@@ -30,8 +30,14 @@ PANELS = {
 class TinySet:
     """A shard set and the label rows that it holds."""
 
-    def __init__(self, folder: Path, num_rows: int, spoil: Callable[[Sample], Sample] = lambda sample: sample) -> None:
-        self.folder, self.rng = folder, np.random.default_rng()
+    def __init__(
+        self,
+        folder: Path,
+        rng: np.random.Generator,
+        num_rows: int,
+        spoil: Callable[[Sample], Sample] = lambda sample: sample,
+    ) -> None:
+        self.folder, self.rng = folder, rng
         self.labels = self._table(num_rows)
         plans = plan_shards(self.labels, 4, 0)
         (folder / PARTS_FOLDER).mkdir(parents=True)
@@ -86,16 +92,16 @@ class TinySet:
 
 
 @pytest.fixture
-def tiny(tmp_path) -> TinySet:
+def tiny(tmp_path, rng) -> TinySet:
     """A whole set of 11 rows in 3 shards."""
-    return TinySet(tmp_path / "set", 11)
+    return TinySet(tmp_path / "set", rng, 11)
 
 
 @pytest.fixture
-def make_tiny(tmp_path) -> Callable[..., TinySet]:
+def make_tiny(tmp_path, rng) -> Callable[..., TinySet]:
     """Makes a set whose samples are spoilt before they are written: every hash and checksum fits."""
 
     def make(spoil: Callable[[Sample], Sample]) -> TinySet:
-        return TinySet(tmp_path / "spoilt", 11, spoil)
+        return TinySet(tmp_path / "spoilt", rng, 11, spoil)
 
     return make

@@ -14,8 +14,7 @@ from hms_dist.signals.montage import CHAINS, differences, swap_sides
 
 
 @pytest.fixture
-def eeg() -> np.ndarray:
-    rng = np.random.default_rng()
+def eeg(rng: np.random.Generator) -> np.ndarray:
     values = np.cumsum(rng.normal(0, 3, (3000, 20)), axis=0)
     values[1000:1100, CHANNELS.index("F4")] = np.nan
     return values

@@ -22,8 +22,7 @@ def published(signal: np.ndarray, wavelet: str, threshold: str) -> np.ndarray:
 
 @pytest.mark.parametrize("threshold", ["hard", "soft"])
 @pytest.mark.parametrize(("wavelet", "num_samples"), [("db8", 10_000), ("db1", 999), ("sym5", 2001), ("coif3", 500)])
-def test_equals_the_published_formula(wavelet: str, num_samples: int, threshold: str) -> None:
-    rng = np.random.default_rng()
+def test_equals_the_published_formula(rng: np.random.Generator, wavelet: str, num_samples: int, threshold: str) -> None:
     signals = np.cumsum(rng.normal(0, 3, (2, 3, num_samples)), axis=-1) + rng.normal(0, 5, (2, 3, num_samples))
     found = denoise(WaveletDenoise(wavelet=wavelet, threshold=threshold), signals)
     assert found.shape == signals.shape
@@ -32,8 +31,7 @@ def test_equals_the_published_formula(wavelet: str, num_samples: int, threshold:
 
 
 @pytest.mark.parametrize("threshold", ["hard", "soft"])
-def test_noise_goes_and_waves_stay(threshold: str) -> None:
-    rng = np.random.default_rng()
+def test_noise_goes_and_waves_stay(rng: np.random.Generator, threshold: str) -> None:
     wave = 100 * np.sin(2 * np.pi * 3 * np.arange(10_000) / 200)
     found = denoise(WaveletDenoise(threshold=threshold), wave + rng.normal(0, 5, 10_000))
     assert np.abs(denoise(WaveletDenoise(threshold=threshold), rng.normal(0, 5, 10_000))).mean() < 1
@@ -42,8 +40,8 @@ def test_noise_goes_and_waves_stay(threshold: str) -> None:
         assert np.std(found - wave) < 2.5
 
 
-def test_too_short_to_have_details() -> None:
-    signals = np.random.default_rng().normal(size=(2, 20))
+def test_too_short_to_have_details(rng: np.random.Generator) -> None:
+    signals = rng.normal(size=(2, 20))
     np.testing.assert_array_equal(denoise(WaveletDenoise(wavelet="db8"), signals), signals)
 
 

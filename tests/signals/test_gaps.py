@@ -9,9 +9,8 @@ from hms_dist.signals.gaps import fill_gaps
 
 
 @pytest.fixture
-def signals() -> np.ndarray:
+def signals(rng: np.random.Generator) -> np.ndarray:
     """Two chains of three signals: gaps inside and at both ends, one whole, one that is nothing but a gap."""
-    rng = np.random.default_rng()
     values = rng.normal(50, 20, (2, 3, 200))
     values[0, 0, 50:60] = np.nan
     values[0, 1, :7] = np.inf

@@ -14,16 +14,15 @@ def oracle(signals: np.ndarray, starts: np.ndarray, window_samples: int) -> np.n
 
 
 @pytest.mark.parametrize("window_samples", [32, 33, 47, 63, 64, 399, 400, 1000])
-def test_equals_pywt(window_samples: int) -> None:
-    rng = np.random.default_rng()
+def test_equals_pywt(rng: np.random.Generator, window_samples: int) -> None:
     signals = np.cumsum(rng.normal(0, 10, (3, 1000)), axis=1)
     starts = rng.integers(0, 1000 - window_samples + 1, 9)
     expected = oracle(signals, starts, window_samples)
     np.testing.assert_allclose(haar_statistics(signals, starts, window_samples), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_the_whole_signal_as_the_seed_calls_it() -> None:
-    signal = np.random.default_rng().normal(0, 50, 10_000)
+def test_the_whole_signal_as_the_seed_calls_it(rng: np.random.Generator) -> None:
+    signal = rng.normal(0, 50, 10_000)
     bands = pywt.wavedec(signal, "db1", level=5)
     found = haar_statistics(signal[None], np.array([0]), 10_000)[0, :, 0]
     np.testing.assert_allclose(found[::2], [band.mean() for band in bands], rtol=1e-9, atol=1e-10)
@@ -31,8 +30,8 @@ def test_the_whole_signal_as_the_seed_calls_it() -> None:
     assert len(found) == 2 * len(BANDS)
 
 
-def test_a_small_spread_about_a_large_mean_keeps_its_digits() -> None:
-    small = np.random.default_rng().normal(0, 0.01, (1, 400))
+def test_a_small_spread_about_a_large_mean_keeps_its_digits(rng: np.random.Generator) -> None:
+    small = rng.normal(0, 0.01, (1, 400))
     starts = np.array([0])
     spread = haar_statistics(small, starts, 400)[:, 1::2]
     np.testing.assert_allclose(haar_statistics(small + 1e6, starts, 400)[:, 1::2], spread, rtol=1e-6)

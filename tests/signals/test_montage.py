@@ -22,8 +22,7 @@ SCALP = [name for name in CHANNELS if name != "EKG"]
 
 
 @pytest.fixture
-def eeg() -> np.ndarray:
-    rng = np.random.default_rng(3)
+def eeg(rng: np.random.Generator) -> np.ndarray:
     values = rng.normal(0, 50, (500, 20)).astype(np.float32)
     values[rng.random(values.shape) < 0.05] = np.nan
     return values

@@ -28,8 +28,7 @@ def transform(signals: np.ndarray, rows_hz: tuple[float, ...], num_cycles: float
 
 @pytest.mark.parametrize("num_columns", [1, 7, 64, 250, 1000])
 @pytest.mark.parametrize("num_cycles", [5.0, 6.0, 12.0])
-def test_equals_direct_convolution(num_columns: int, num_cycles: float) -> None:
-    rng = np.random.default_rng()
+def test_equals_direct_convolution(rng: np.random.Generator, num_columns: int, num_cycles: float) -> None:
     signals = rng.normal(0, 20, (2, 1000))
     rows_hz = tuple(np.sort(rng.uniform(3, 40, 3)).tolist())
     found = transform(signals, rows_hz, num_cycles, num_columns)
@@ -49,10 +48,10 @@ def test_no_spike_falls_between_the_instants() -> None:
     np.testing.assert_allclose(sums, 2 * 256 / 10_000, rtol=0.02)
 
 
-def test_equals_pywt_inside() -> None:
+def test_equals_pywt_inside(rng: np.random.Generator) -> None:
     """Away from the ends, 2 % of each row's largest value up to 10 Hz. pywt holds every sample for its length, which
     weakens the fast rows by up to 6 % and shifts them by half a sample: 15 % there."""
-    signal = np.cumsum(np.random.default_rng().normal(0, 5, 10_000))
+    signal = np.cumsum(rng.normal(0, 5, 10_000))
     rows_hz = tuple(np.geomspace(0.5, 40, 24).tolist())
     wavelet = f"cmor{2 * (6 / (2 * np.pi)) ** 2:.6f}-1.0"  # centre 1, the envelope's variance times 2
     scales = RATE_HZ / np.array(rows_hz)
@@ -72,8 +71,8 @@ def test_a_sine_gives_its_amplitude(hz: float) -> None:
     assert found[1].max() < 0.1
 
 
-def test_time_reversed_is_reversed() -> None:
-    signals = np.random.default_rng().normal(0, 1, (3, 5000))
+def test_time_reversed_is_reversed(rng: np.random.Generator) -> None:
+    signals = rng.normal(0, 1, (3, 5000))
     forward, backward = (transform(s, (1.0, 8.0, 30.0), 6.0, 128) for s in (signals, signals[:, ::-1]))
     np.testing.assert_allclose(backward, forward[..., ::-1], atol=1e-5)
 

@@ -1,6 +1,7 @@
 """The channel-quality report against counting sample by sample."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,17 +9,18 @@ from hms_dist.recordings.reader import CHANNELS
 from hms_dist.signals.quality import channel_quality
 
 
-def clean(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 30, (10_000, 20)).astype(np.float32)
+@pytest.fixture
+def clean(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(0, 30, (10_000, 20)).astype(np.float32)
 
 
-def test_a_good_recording_has_an_empty_report() -> None:
-    assert channel_quality(clean()) == {"gap": {}, "flat": {}, "clipped": {}}
-    assert channel_quality(clean() + 5000) == {"gap": {}, "flat": {}, "clipped": {}}  # an offset is no fault
+def test_a_good_recording_has_an_empty_report(clean: np.ndarray) -> None:
+    assert channel_quality(clean) == {"gap": {}, "flat": {}, "clipped": {}}
+    assert channel_quality(clean + 5000) == {"gap": {}, "flat": {}, "clipped": {}}  # an offset is no fault
 
 
-def test_each_fault_is_found_where_it_is() -> None:
-    eeg = clean(1)
+def test_each_fault_is_found_where_it_is(clean: np.ndarray) -> None:
+    eeg = clean
     eeg[:250, CHANNELS.index("P3")] = np.nan
     eeg[3, CHANNELS.index("P3")] = np.inf
     eeg[1000:1600, CHANNELS.index("T3")] = 12.5 + 0.4 * np.sin(np.arange(600))

@@ -29,8 +29,7 @@ def test_equals_numpy_to_half_a_bin(seed: int, num_samples: int, scale: float, s
     np.testing.assert_allclose(found, exact, rtol=RATIO**0.5 - 1 + 1e-9, atol=LEAST)
 
 
-def test_neither_order_nor_portions_matter() -> None:
-    rng = np.random.default_rng()
+def test_neither_order_nor_portions_matter(rng: np.random.Generator) -> None:
     signals, where = rng.laplace(0, 50, (4, 9000)), rng.random((4, 9000)) < 0.8
     portions = np.split(np.arange(9000), [100, 4000, 8999])
     forward, backward = QuantileCounter(4), QuantileCounter(4)

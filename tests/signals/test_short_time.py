@@ -18,8 +18,8 @@ def oracle(signal: np.ndarray, window: int, fft: int, hop: int, num_bins: int) -
 @pytest.mark.parametrize(
     ("window", "fft", "hop"), [(128, 1024, 39), (2, 2, 1), (64, 64, 7), (200, 300, 200), (10, 1000, 3)]
 )
-def test_folded(window: int, fft: int, hop: int) -> None:
-    signal = np.random.default_rng(window).uniform(-1, 1, 1500)
+def test_folded(rng: np.random.Generator, window: int, fft: int, hop: int) -> None:
+    signal = rng.uniform(-1, 1, 1500)
     num_bins = min(40, fft // 2)
     power, expected = folded_power(signal, window, fft, hop, num_bins), oracle(signal, window, fft, hop, num_bins)
     assert power.shape == expected.shape
@@ -30,17 +30,16 @@ def test_folded(window: int, fft: int, hop: int) -> None:
     ("window", "hop", "num_samples"),
     [(1000, 40, 3013), (64, 16, 500), (8, 8, 80), (12, 3, 12), (50, 25, 210), (8, 1, 40)],
 )
-def test_sliding(window: int, hop: int, num_samples: int) -> None:
-    signal = np.random.default_rng(window).uniform(-1, 1, num_samples)
+def test_sliding(rng: np.random.Generator, window: int, hop: int, num_samples: int) -> None:
+    signal = rng.uniform(-1, 1, num_samples)
     num_bins = window // 2 - 1
     power, expected = sliding_power(signal, window, hop, num_bins), oracle(signal, window, window, hop, num_bins)
     assert power.shape == expected.shape
     np.testing.assert_allclose(power, expected, atol=1e-12 * expected.max())
 
 
-def test_sliding_sums_do_not_drift() -> None:
+def test_sliding_sums_do_not_drift(rng: np.random.Generator) -> None:
     """After a million loud samples the last quiet frame is still right, 10 orders of magnitude below."""
-    rng = np.random.default_rng(0)
     signal = np.concatenate([rng.uniform(-1, 1, 1_000_000) + 1, rng.uniform(-1, 1, 2000) * 1e-5])
     quiet = sliding_power(signal, 1000, 40, 100)[:, -1]
     np.testing.assert_allclose(quiet, sliding_power(signal[-1000:], 1000, 40, 100)[:, 0], rtol=1e-3)

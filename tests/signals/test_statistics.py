@@ -33,8 +33,7 @@ def write_recordings(folder: Path, eegs: list[np.ndarray]) -> None:
     pd.DataFrame({**table, **offsets, **votes}).to_csv(folder / "train.csv", index=False)
 
 
-def random_eegs(seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
+def random_eegs(rng: np.random.Generator) -> list[np.ndarray]:
     eegs = [rng.normal(0, scale, (num, 20)) for scale, num in ((20, 3000), (300, 1000), (60, 5000))]
     eegs[1][200:900, 3] = np.nan
     eegs[2][:, 0] = np.nan
@@ -46,8 +45,8 @@ def scales(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("montage", TRACE_MONTAGES)
-def test_equals_the_quantiles_of_everything_recorded(tmp_path: Path, montage: str) -> None:
-    eegs = random_eegs(1)
+def test_equals_the_quantiles_of_everything_recorded(rng: np.random.Generator, tmp_path: Path, montage: str) -> None:
+    eegs = random_eegs(rng)
     write_recordings(tmp_path, eegs)
     filters = FilterChain(band_stops_hz=((49.0, 51.0), (59.0, 61.0)), zero_phase=False)
     run(Statistics(data=tmp_path, out=tmp_path / "s.yaml", montage=montage, filters=filters))
@@ -59,8 +58,8 @@ def test_equals_the_quantiles_of_everything_recorded(tmp_path: Path, montage: st
         assert scale == pytest.approx(expected, rel=RATIO - 1)
 
 
-def test_the_order_of_files_does_not_matter(tmp_path: Path) -> None:
-    eegs = random_eegs(2)
+def test_the_order_of_files_does_not_matter(rng: np.random.Generator, tmp_path: Path) -> None:
+    eegs = random_eegs(rng)
     texts = []
     for name, order in (("forward", eegs), ("backward", eegs[::-1])):
         write_recordings(tmp_path / name, order)
@@ -70,8 +69,8 @@ def test_the_order_of_files_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("montage", TRACE_MONTAGES)
-def test_a_render_configuration_takes_the_file(tmp_path: Path, montage: str) -> None:
-    write_recordings(tmp_path, random_eegs(3))
+def test_a_render_configuration_takes_the_file(rng: np.random.Generator, tmp_path: Path, montage: str) -> None:
+    write_recordings(tmp_path, random_eegs(rng))
     out = tmp_path / "my_traces.yaml"
     words = ["statistics", "--data", str(tmp_path), "--out", str(out), "--montage", montage, "--gaps", "interpolate"]
     assert main([*words, "--filters.order", "4"]) == 0
@@ -99,8 +98,8 @@ def test_real_scales_are_as_the_published_ones(tmp_path: Path) -> None:
 class TestErrors:
     """What the user hears of."""
 
-    def test_a_trace_that_nobody_recorded(self, tmp_path: Path) -> None:
-        eegs = random_eegs(4)
+    def test_a_trace_that_nobody_recorded(self, rng: np.random.Generator, tmp_path: Path) -> None:
+        eegs = random_eegs(rng)
         for eeg in eegs:
             eeg[:, CHANNELS.index("EKG")] = np.nan
         write_recordings(tmp_path, eegs)
@@ -108,16 +107,16 @@ class TestErrors:
             run(Statistics(data=tmp_path, out=tmp_path / "s.yaml"))
         assert not (tmp_path / "s.yaml").exists()
 
-    def test_a_silent_trace(self, tmp_path: Path) -> None:
-        eegs = random_eegs(5)
+    def test_a_silent_trace(self, rng: np.random.Generator, tmp_path: Path) -> None:
+        eegs = random_eegs(rng)
         for eeg in eegs:
             eeg[:, CHANNELS.index("Fz")] = eeg[:, CHANNELS.index("Cz")] = 0
         write_recordings(tmp_path, eegs)
         with pytest.raises(UserError, match="trace Fz-Cz: expected recorded EEG, found nothing but zeros"):
             run(Statistics(data=tmp_path, out=tmp_path / "s.yaml"))
 
-    def test_a_missing_recording_names_the_row(self, tmp_path: Path) -> None:
-        write_recordings(tmp_path, random_eegs(6))
+    def test_a_missing_recording_names_the_row(self, rng: np.random.Generator, tmp_path: Path) -> None:
+        write_recordings(tmp_path, random_eegs(rng))
         (tmp_path / "train_eegs/1.parquet").unlink()
         with pytest.raises(UserError, match=r"train.csv: row 4: .*1.parquet: no such file"):
             run(Statistics(data=tmp_path, out=tmp_path / "s.yaml"))

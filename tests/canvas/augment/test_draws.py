@@ -22,15 +22,16 @@ def test_words_are_whole_32_bit_numbers_with_fair_bits(many):
     assert np.abs(bits.mean(axis=0) - 0.5).max() < 6 * 0.5 / np.sqrt(20_000)
 
 
-def test_draws_depend_on_row_place_seed_and_epoch_alone():
+def test_draws_depend_on_row_place_seed_and_epoch_alone(rng):
+    seed, other_seed = rng.choice(2**32, 2, replace=False).tolist()
     rows = np.array([3, 1, 4, 1, 59_999])
-    draws = draws_of(rows, seed=7, epoch=1).uniform(2)
+    draws = draws_of(rows, seed=seed, epoch=1).uniform(2)
     assert np.array_equal(draws[1], draws[3])
-    assert np.array_equal(draws_of(rows[2:3], seed=7, epoch=1).uniform(2)[0], draws[2])
-    assert np.array_equal(draws_of(rows, seed=7, epoch=1).uniform(5)[:, :2], draws)
-    base = draws_of(rows, seed=7, epoch=1)
+    assert np.array_equal(draws_of(rows[2:3], seed=seed, epoch=1).uniform(2)[0], draws[2])
+    assert np.array_equal(draws_of(rows, seed=seed, epoch=1).uniform(5)[:, :2], draws)
+    base = draws_of(rows, seed=seed, epoch=1)
     others = (
-        draws_of(rows, seed=8, epoch=1), draws_of(rows, seed=7, epoch=2), base.within(0), base.within(1),
+        draws_of(rows, seed=other_seed, epoch=1), draws_of(rows, seed=seed, epoch=2), base.within(0), base.within(1),
         base.within(0).within(0),
     )  # fmt: skip
     found = [draws, *(other.uniform(2) for other in others)]
@@ -38,8 +39,8 @@ def test_draws_depend_on_row_place_seed_and_epoch_alone():
     assert len(np.unique(distinct)) == len(distinct)
 
 
-def test_only_keeps_the_draws_of_the_chosen_rows():
-    draws = draws_of(np.arange(6), seed=0, epoch=0)
+def test_only_keeps_the_draws_of_the_chosen_rows(rng):
+    draws = draws_of(np.arange(6), seed=int(rng.integers(2**32)), epoch=0)
     chosen = np.array([True, False, False, True, True, False])
     assert np.array_equal(draws.only(chosen).uniform(4), draws.uniform(4)[chosen])
 
@@ -54,14 +55,16 @@ def test_ranges_are_reached_evenly(many):
 
 
 @pytest.mark.parametrize("draw", [draw_flips, draw_reversals])
-def test_flips_and_reversals_come_with_their_probability(draw):
-    rows = np.arange(20_000)
+def test_flips_and_reversals_come_with_their_probability(rng, draw):
+    rows, seed = np.arange(20_000), int(rng.integers(2**32))
     for probability in (0.0, 0.3, 1.0):
-        share = draw(rows, seed=1, epoch=2, probability=probability).double().mean().item()
+        share = draw(rows, seed=seed, epoch=2, probability=probability).double().mean().item()
         assert share == pytest.approx(probability, abs=5 * np.sqrt(probability * (1 - probability) / 20_000))
 
 
-def test_flips_and_reversals_are_independent():
-    rows = np.arange(20_000)
-    flips, reversals = (draw(rows, seed=1, epoch=2, probability=0.5).numpy() for draw in (draw_flips, draw_reversals))
+def test_flips_and_reversals_are_independent(rng):
+    rows, seed = np.arange(20_000), int(rng.integers(2**32))
+    flips, reversals = (
+        draw(rows, seed=seed, epoch=2, probability=0.5).numpy() for draw in (draw_flips, draw_reversals)
+    )
     assert abs(np.corrcoef(flips, reversals)[0, 1]) < 5 / np.sqrt(20_000)

@@ -14,8 +14,7 @@ from hms_dist.canvas.augment.layout import Layout
 FULL = Layout(height=640, width=1920, tiles=())
 
 
-def test_boxes_are_filled_and_nothing_else(group, layout):
-    rng = np.random.default_rng()
+def test_boxes_are_filled_and_nothing_else(rng, group, layout):
     ends = np.stack([np.sort(rng.integers(0, size + 1, (8, 3, 2))) for size in (48, 96)], axis=2)
     boxes = torch.from_numpy(ends.reshape(8, 12).astype(np.float64))
     found = CoarseDropout(fill=0.25).apply(group.images, boxes, layout)
@@ -37,8 +36,8 @@ def test_coarse_dropout_has_exactly_five_holes_of_64_by_64(many):
     assert np.abs(np.corrcoef(flat.T) - np.eye(10)).max() < 6 / np.sqrt(len(flat))
 
 
-def test_the_holes_of_a_full_picture_are_black():
-    draws = draws_of(np.arange(3), seed=11, epoch=0)
+def test_the_holes_of_a_full_picture_are_black(rng):
+    draws = draws_of(np.arange(3), seed=int(rng.integers(2**32)), epoch=0)
     boxes = CoarseDropout().draw(draws, FULL)
     found = CoarseDropout().apply(torch.ones(3, 1, 640, 1920), torch.from_numpy(boxes), FULL)
     assert set(found.unique().tolist()) == {0.0, 1.0}
@@ -76,8 +75,8 @@ def test_random_erasing_tries_again_what_does_not_fit(many):
     assert np.array_equal(left, right)
 
 
-def test_erasing_is_torchvisions(group, layout):
-    draws = draws_of(group.rows, seed=1, epoch=1)
+def test_erasing_is_torchvisions(rng, group, layout):
+    draws = draws_of(group.rows, seed=int(rng.integers(2**32)), epoch=1)
     boxes = RandomErasing(fill=0.5).draw(draws, layout)
     found = RandomErasing(fill=0.5).apply(group.images, torch.from_numpy(boxes), layout)
     for row, (top, bottom, left, right) in enumerate(boxes.astype(int).tolist()):
@@ -109,8 +108,8 @@ def test_stripes_lie_within_each_placement_along_and_across_its_time(many, layou
     assert abs(np.corrcoef(*widths)[0, 1]) < 5 / np.sqrt(len(widths[0]))  # every placement draws for itself
 
 
-def test_stripes_are_blank(group, layout):
-    boxes = torch.from_numpy(XYMasking().draw(draws_of(group.rows, seed=2, epoch=2), layout))
+def test_stripes_are_blank(rng, group, layout):
+    boxes = torch.from_numpy(XYMasking().draw(draws_of(group.rows, seed=int(rng.integers(2**32)), epoch=2), layout))
     found = XYMasking(fill=-1.0).apply(group.images, boxes, layout)
     where = inside(boxes, 48, 96)
     assert (found[where] == -1).all()

@@ -70,7 +70,7 @@ def test_mixup_draws_from_beta(many, layout, alpha):
     assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-6
 
 
-def test_cutmix_has_the_share_of_its_area_and_its_centre_anywhere(many, layout):
+def test_cutmix_has_the_share_of_its_area_and_its_centre_anywhere(rng, many, layout):
     share, top, bottom, left, right = CutMix(alpha=1.0).draw(many, layout).T
     np.testing.assert_allclose(share, 1 - (bottom - top) * (right - left) / (48 * 96), rtol=0, atol=1e-12)
     assert min(top.min(), left.min()) == 0
@@ -78,7 +78,6 @@ def test_cutmix_has_the_share_of_its_area_and_its_centre_anywhere(many, layout):
     whole = (top > 0) & (bottom < 48) & (left > 0) & (right < 96) & (bottom - top > 20)
     ratio = (right - left)[whole] / (bottom - top)[whole]
     assert np.abs(ratio - 2).max() < 0.25  # the canvas's shape, to whole pixels
-    rng = np.random.default_rng(0)
     lengths = np.sqrt(rng.random(200_000))
     places = rng.random((2, 200_000))
     seen = [np.minimum(place + lengths / 2, 1) - np.maximum(place - lengths / 2, 0) for place in places]

@@ -29,12 +29,12 @@ def numpy_noise(words, height, width):
 
 
 @pytest.fixture
-def words():
-    return torch.from_numpy(np.random.default_rng().integers(-(2**31), 2**31, (3, 3)).astype(np.int32))
+def words(rng):
+    return torch.from_numpy(rng.integers(-(2**31), 2**31, (3, 3)).astype(np.int32))
 
 
-def test_the_hash_is_exact_and_a_bijection():
-    words = np.random.default_rng().integers(-(2**31), 2**31, 100_000).astype(np.int32)
+def test_the_hash_is_exact_and_a_bijection(rng):
+    words = rng.integers(-(2**31), 2**31, 100_000).astype(np.int32)
     words = np.unique(np.append(words, [0, -1, 2**31 - 1, -(2**31)]).astype(np.int32))
     found = mixed(torch.from_numpy(words)).numpy()
     assert np.array_equal(found.view(np.uint32), numpy_mixed(words.view(np.uint32)))

@@ -23,32 +23,32 @@ def clean(**changes) -> Artifacts:
     return dataclasses.replace(none, **changes)
 
 
-def rendered(artifacts: Artifacts, before: np.ndarray | None = None) -> np.ndarray:
+def rendered(rng: np.random.Generator, artifacts: Artifacts, before: np.ndarray | None = None) -> np.ndarray:
     signals = np.zeros((20, len(TIME_S))) if before is None else before.copy()
-    add(artifacts, signals, np.random.default_rng(0), TIME_S, RATE_HZ)
+    add(artifacts, signals, rng, TIME_S, RATE_HZ)
     interrupt_signals(artifacts, signals, TIME_S)
     return signals
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_ekg_shows_every_beat_of_a_human_heart(seed):
-    artifacts = draw_artifacts(np.random.default_rng(seed), 60)
-    ekg = rendered(clean(beats_s=artifacts.beats_s, ekg_uv=artifacts.ekg_uv))[EKG] * np.sign(artifacts.ekg_uv)
+@pytest.mark.parametrize("number", range(5))
+def test_ekg_shows_every_beat_of_a_human_heart(rng, number):
+    artifacts = draw_artifacts(rng, 60)
+    ekg = rendered(rng, clean(beats_s=artifacts.beats_s, ekg_uv=artifacts.ekg_uv))[EKG] * np.sign(artifacts.ekg_uv)
     peaks, _ = find_peaks(ekg, prominence=0.6 * abs(artifacts.ekg_uv))
     beats = artifacts.beats_s[artifacts.beats_s < 59.9]
     np.testing.assert_allclose(peaks[: len(beats)] / RATE_HZ, beats, atol=0.02)
     assert 50 < 60 / np.diff(beats).mean() < 110
 
 
-def test_heart_is_faint_on_the_scalp():
-    for seed in range(10):
-        artifacts = draw_artifacts(np.random.default_rng(seed), 60)
-        signals = rendered(clean(heart_gains=artifacts.heart_gains))
+def test_heart_is_faint_on_the_scalp(rng):
+    for _ in range(10):
+        artifacts = draw_artifacts(rng, 60)
+        signals = rendered(rng, clean(heart_gains=artifacts.heart_gains))
         assert 0 < np.abs(signals[:EKG]).max() < 0.02 * np.abs(signals[EKG]).max()
 
 
-def test_blinks_are_frontal():
-    signals = rendered(clean(blinks_s=np.array([5.0, 9.0]), blink_uv=np.array([100.0, 120.0])))
+def test_blinks_are_frontal(rng):
+    signals = rendered(rng, clean(blinks_s=np.array([5.0, 9.0]), blink_uv=np.array([100.0, 120.0])))
     height = dict(zip(head.SCALP, signals[:EKG, 5 * RATE_HZ], strict=True))
     assert height["Fp1"] == pytest.approx(100, rel=0.15)
     assert height["F3"] < 0.5 * height["Fp1"]
@@ -56,9 +56,9 @@ def test_blinks_are_frontal():
     assert np.abs(signals[:EKG, 20 * RATE_HZ :]).max() < 1e-6
 
 
-def test_muscle_is_fast_and_only_in_its_burst():
+def test_muscle_is_fast_and_only_in_its_burst(rng):
     gains = head.field(-1.0, 0.0, 25) * 20
-    signals = rendered(clean(muscle=(Burst(start_s=20.0, stop_s=40.0, gains_uv=gains),)))
+    signals = rendered(rng, clean(muscle=(Burst(start_s=20.0, stop_s=40.0, gains_uv=gains),)))
     temple = signals[head.SCALP.index("T3")]
     assert temple[22 * RATE_HZ : 38 * RATE_HZ].std() == pytest.approx(20, rel=0.15)
     assert not temple[: 20 * RATE_HZ].any()
@@ -66,18 +66,18 @@ def test_muscle_is_fast_and_only_in_its_burst():
     assert power[frequencies > 15].sum() > 0.9 * power.sum()
 
 
-def test_hum_is_at_60_hz():
-    signals = rendered(clean(hum_uv=np.arange(1.0, 21.0)))
+def test_hum_is_at_60_hz(rng):
+    signals = rendered(rng, clean(hum_uv=np.arange(1.0, 21.0)))
     frequencies, power = welch(signals[:EKG], RATE_HZ, nperseg=1000)
     assert (frequencies[power.argmax(axis=1)] == 60).all()
     np.testing.assert_allclose(signals[:EKG].std(axis=1), np.arange(1, 20) / np.sqrt(2), rtol=0.01)
 
 
-def test_bad_electrodes_are_flat_drift_or_hum_and_leave_the_others_alone():
-    before = np.random.default_rng(1).normal(0, 20, (20, len(TIME_S)))
+def test_bad_electrodes_are_flat_drift_or_hum_and_leave_the_others_alone(rng):
+    before = rng.normal(0, 20, (20, len(TIME_S)))
     kinds = ("flat", "drift", "mains")
     bad = tuple(BadElectrode(index=index, kind=kind, uv=100.0) for index, kind in enumerate(kinds))
-    signals = rendered(clean(bad=bad), before)
+    signals = rendered(rng, clean(bad=bad), before)
     assert not signals[0].any()
     added = signals[:EKG] - before[:EKG]
     frequencies, power = welch(added[1], RATE_HZ, nperseg=4000)
@@ -87,17 +87,17 @@ def test_bad_electrodes_are_flat_drift_or_hum_and_leave_the_others_alone():
     assert not added[3:].any()
 
 
-def test_unplugged_is_exact_zero():
-    before = np.random.default_rng(2).normal(0, 20, (20, len(TIME_S)))
-    signals = rendered(clean(unplugged_s=np.array([[10.0, 12.5]])), before)
+def test_unplugged_is_exact_zero(rng):
+    before = rng.normal(0, 20, (20, len(TIME_S)))
+    signals = rendered(rng, clean(unplugged_s=np.array([[10.0, 12.5]])), before)
     off = inside(np.array([[10.0, 12.5]]), TIME_S)
     assert off.sum() == 2.5 * RATE_HZ
     assert not signals[:, off].any()
     assert signals[:EKG, ~off].all()
 
 
-def test_draws_cover_every_artifact_and_stay_in_the_session():
-    drawn = [draw_artifacts(np.random.default_rng(seed), 700) for seed in range(200)]
+def test_draws_cover_every_artifact_and_stay_in_the_session(rng):
+    drawn = [draw_artifacts(rng, 700) for _ in range(1000)]
     assert 0.3 < np.mean([len(each.gaps_s) > 0 for each in drawn]) < 0.5
     assert 0.1 < np.mean([len(each.unplugged_s) > 0 for each in drawn]) < 0.3
     assert 0.4 < np.mean([len(each.blinks_s) > 0 for each in drawn]) < 0.6

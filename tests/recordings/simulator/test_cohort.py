@@ -10,29 +10,30 @@ from hms_dist.recordings.simulator.cohort import BEFORE_S, identifier, plan_coho
 
 
 @pytest.mark.parametrize("num_recordings", [1, 2, 7, 64, 301])
-def test_every_eeg_is_planned_once(num_recordings):
-    sessions = plan_cohort(num_recordings, 3)
+def test_every_eeg_is_planned_once(rng, num_recordings):
+    sessions = plan_cohort(num_recordings, int(rng.integers(2**32)))
     assert [session.index for session in sessions] == list(range(len(sessions)))
     assert [eeg.index for session in sessions for eeg in session.eegs] == list(range(num_recordings))
 
 
-def test_smaller_cohorts_are_prefixes():
-    large = [eeg for session in plan_cohort(200, 9) for eeg in session.eegs]
-    small = [eeg for session in plan_cohort(37, 9) for eeg in session.eegs]
+def test_smaller_cohorts_are_prefixes(rng):
+    seed, other_seed = rng.choice(2**32, 2, replace=False).tolist()
+    large = [eeg for session in plan_cohort(200, seed) for eeg in session.eegs]
+    small = [eeg for session in plan_cohort(37, seed) for eeg in session.eegs]
     assert small == large[:37]
-    assert small != [eeg for session in plan_cohort(37, 10) for eeg in session.eegs]
+    assert small != [eeg for session in plan_cohort(37, other_seed) for eeg in session.eegs]
 
 
-def test_patients_have_one_to_four_eegs_and_few_sessions_are_shared():
-    sessions = plan_cohort(1000, 0)
+def test_patients_have_one_to_four_eegs_and_few_sessions_are_shared(rng):
+    sessions = plan_cohort(1000, int(rng.integers(2**32)))
     eegs = Counter(session.patient for session in sessions for _ in session.eegs)
     assert set(eegs.values()) == {1, 2, 3, 4}
     shared = sum(len(session.eegs) > 1 for session in sessions)
     assert 20 < shared < 120
 
 
-def test_rows_and_lengths():
-    eegs = [eeg for session in plan_cohort(1000, 1) for eeg in session.eegs]
+def test_rows_and_lengths(rng):
+    eegs = [eeg for session in plan_cohort(1000, int(rng.integers(2**32))) for eeg in session.eegs]
     assert {len(eeg.offsets_s) for eeg in eegs} == set(range(1, 9))
     for eeg in eegs:
         assert eeg.offsets_s[0] == 0
@@ -44,8 +45,8 @@ def test_rows_and_lengths():
     assert set(Counter(eeg.name for eeg in eegs)) == set(CLASSES)
 
 
-def test_ten_minutes_about_every_row_lie_in_the_session():
-    for session in plan_cohort(300, 2):
+def test_ten_minutes_about_every_row_lie_in_the_session(rng):
+    for session in plan_cohort(300, int(rng.integers(2**32))):
         for eeg in session.eegs:
             for offset_s in eeg.offsets_s:
                 centre_s = eeg.start_s + offset_s + 25

@@ -27,8 +27,8 @@ def test_field_is_one_at_its_centre_and_falls_with_the_angle(name, point):
     assert (np.diff(gains[np.argsort(angles)]) <= 1e-9).all()
 
 
-def test_bipolar_takes_neighbours_along_the_four_chains():
-    signals = np.random.default_rng(1).normal(size=(19, 5))
+def test_bipolar_takes_neighbours_along_the_four_chains(rng):
+    signals = rng.normal(size=(19, 5))
     differences = head.bipolar(signals)
     assert differences.shape == (4, 4, 5)
     for region, chain in enumerate(["Fp1 F7 T3 T5 O1", "Fp2 F8 T4 T6 O2", "Fp1 F3 C3 P3 O1", "Fp2 F4 C4 P4 O2"]):
@@ -45,8 +45,8 @@ def test_one_side_damps_only_the_other():
     assert (gains[rows(["Fz", "Cz", "Pz"])] == 1).all()
 
 
-def test_mixing_makes_neighbours_alike_and_differences_of_variance_one():
-    noise = head.MIXING @ np.random.default_rng(2).standard_normal((19, 50_000))
+def test_mixing_makes_neighbours_alike_and_differences_of_variance_one(rng):
+    noise = head.MIXING @ rng.standard_normal((19, 50_000))
     assert head.bipolar(noise).var(axis=-1).mean() == pytest.approx(1, rel=0.03)
     correlation = np.corrcoef(noise)
     near = correlation[head.SCALP.index("F3"), head.SCALP.index("C3")]

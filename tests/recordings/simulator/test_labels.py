@@ -20,15 +20,16 @@ NOTHING = dict.fromkeys(PATTERNS, 0.0)
 
 
 @pytest.fixture(scope="module")
-def cohort():
+def cohort(rng_of):
     """Rows of 400 EEGs: truths [rows, 6], votes [rows, 6], high-vote flag [rows]."""
     truths, votes, high = [], [], []
-    for plan in plan_cohort(400, 11):
-        session = draw_session(plan, 11)
+    seed = int(rng_of("labels").integers(2**32))
+    for plan in plan_cohort(400, seed):
+        session = draw_session(plan, seed)
         for eeg in plan.eegs:
             truth = np.array([labels.truth(labels.visibility(session, eeg.start_s + s)) for s in eeg.offsets_s])
             truths.append(truth)
-            votes.append(labels.draw_votes(votes_rng(eeg, 11), truth, eeg.high_votes))
+            votes.append(labels.draw_votes(votes_rng(eeg, seed), truth, eeg.high_votes))
             high += [eeg.high_votes] * len(truth)
     return np.concatenate(truths), np.concatenate(votes), np.array(high)
 
@@ -92,9 +93,10 @@ def test_weights_sum_to_one_and_lie_in_the_central_20_s():
     assert weights[(time_s > 15) & (time_s < 35)].sum() > 0.8
 
 
-def test_visibility_is_the_weighted_strength_and_gaps_hide_it():
-    for plan in plan_cohort(40, 5):
-        session = draw_session(plan, 5)
+def test_visibility_is_the_weighted_strength_and_gaps_hide_it(rng):
+    seed = int(rng.integers(2**32))
+    for plan in plan_cohort(40, seed):
+        session = draw_session(plan, seed)
         if not session.patterns:
             continue
         start_s = float(plan.eegs[0].start_s)
@@ -116,13 +118,13 @@ def test_visibility_is_the_weighted_strength_and_gaps_hide_it():
 def test_vote_counts_are_bimodal(cohort):
     _, votes, high = cohort
     totals = votes.sum(axis=1)
-    assert 0.4 < high.mean() < 0.6
+    assert 0.33 < high.mean() < 0.67  # this bound and those below are 5 to 6 deviations from the mean of 15 cohorts
     assert totals[~high].min() >= 1
     assert totals[~high].max() <= 7
     assert totals[high].min() >= 8
     assert totals[high].max() <= 20
-    assert totals[~high].mean() == pytest.approx(3.05, abs=0.15)
-    assert totals[high].mean() == pytest.approx(14, abs=0.4)
+    assert totals[~high].mean() == pytest.approx(3.05, abs=0.25)
+    assert totals[high].mean() == pytest.approx(14, abs=0.7)
 
 
 def test_votes_are_drawn_from_the_truth(cohort):
@@ -130,14 +132,14 @@ def test_votes_are_drawn_from_the_truth(cohort):
     totals = votes.sum(axis=1, keepdims=True)
     for strong in CLASSES:  # rows that show one class most: their summed votes against their summed expectation
         rows = truths.argmax(axis=1) == CLASSES.index(strong)
-        assert chisquare(votes[rows].sum(axis=0), (totals * truths)[rows].sum(axis=0)).pvalue > 1e-3
+        assert chisquare(votes[rows].sum(axis=0), (totals * truths)[rows].sum(axis=0)).pvalue > 1e-6
 
 
 def test_classes_are_about_balanced(cohort):
     truths, _, _ = cohort
     share = np.bincount(truths.argmax(axis=1), minlength=6) / len(truths)
-    assert share.min() > 0.08
-    assert share.max() < 0.32
+    assert share.min() > 0.07
+    assert share.max() < 0.36
 
 
 def test_oracle_and_constant_predictor_stand_apart(cohort):
@@ -145,7 +147,7 @@ def test_oracle_and_constant_predictor_stand_apart(cohort):
     targets = votes / votes.sum(axis=1, keepdims=True)
     oracle = divergence(targets, truths)
     constant = divergence(targets, np.repeat(targets.mean(axis=0)[None], len(targets), axis=0))
-    assert 0.35 < oracle[~high].mean() < 0.55
-    assert 0.09 < oracle[high].mean() < 0.17
+    assert 0.3 < oracle[~high].mean() < 0.6
+    assert 0.13 < oracle[high].mean() < 0.18
     assert constant.mean() > 0.9
     assert constant.mean() > 3 * oracle.mean()

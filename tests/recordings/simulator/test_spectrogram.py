@@ -45,24 +45,26 @@ def test_a_sine_is_at_its_frequency_with_its_power(hertz):
     assert mean.sum() * RATE_HZ / 256 == pytest.approx(2 * 50 / 4, rel=0.05)  # two of the chain's four differences
 
 
-def test_level_matches_the_background():
-    quiet = session(4)
+def test_level_matches_the_background(rng):
+    seed = int(rng.integers(2**32))
+    quiet = session(seed)
     quiet = dataclasses.replace(quiet, levels=np.ones_like(quiet.levels))
     quiet = dataclasses.replace(
         quiet, background=dataclasses.replace(quiet.background, alpha_uv=0.0, slow_uv=0.0, exponent=2.0)
     )
-    mean = spectrogram(quiet, 4).reshape(-1, 4, 100).mean(axis=(0, 1))
+    mean = spectrogram(quiet, seed).reshape(-1, 4, 100).mean(axis=(0, 1))
     at_3hz = mean[np.abs(HERTZ - 3).argmin()]
     assert at_3hz == pytest.approx(quiet.background.power_1hz / 9.16, rel=0.2)
 
 
-def test_gaps_are_nan_rows_and_unplugged_rows_are_zero():
-    whole = session(1)
+def test_gaps_are_nan_rows_and_unplugged_rows_are_zero(rng):
+    seed = int(rng.integers(2**32))
+    whole = session(seed)
     artifacts = dataclasses.replace(
         whole.artifacts, gaps_s=np.array([[40.5, 43.0]]), unplugged_s=np.array([[99.0, 111.0]])
     )
     broken = dataclasses.replace(whole, artifacts=artifacts)
-    power = spectrogram(broken, 1)
+    power = spectrogram(broken, seed)
     assert power.shape == (broken.plan.length_s // 2, 400)
     assert power.dtype == np.float32
     gone = np.isnan(power).all(axis=1)
@@ -73,25 +75,26 @@ def test_gaps_are_nan_rows_and_unplugged_rows_are_zero():
 
 
 @pytest.mark.parametrize(("name", "side"), [("lrda", -1), ("lrda", 1), ("grda", -1)])
-def test_eeg_and_spectrogram_show_the_same_pattern(name, side):
-    rng = np.random.default_rng(6)
+def test_eeg_and_spectrogram_show_the_same_pattern(rng, name, side):
+    seed = int(rng.integers(2**32))
     place = Place(side=side, x=0.8 * side, y=0.2, width_deg=35)
     run = draw_run(rng, draw_features(rng, name, place), (285.0, 315.0), 10.0)
-    shown = dataclasses.replace(session(2), patterns=(run,))
-    power = spectrogram(shown, 2).reshape(-1, 4, 100)
+    shown = dataclasses.replace(session(seed), patterns=(run,))
+    power = spectrogram(shown, seed).reshape(-1, 4, 100)
     delta = power[:, :, np.abs(HERTZ - run.features.rates_hz[0]).argmin()]
     inside, outside = delta[146:154].mean(axis=0), delta[170:].mean(axis=0)
     ratio = dict(zip(REGIONS, inside / outside, strict=True))
     mine, other = ("LL", "RL") if side < 0 else ("RL", "LL")
     assert ratio[mine] > 5
     assert ratio[other] < 0.4 * ratio[mine] if name == "lrda" else ratio[other] > 5
-    eeg = render_eeg(shown, shown.plan.eegs[0], 2)
+    eeg = render_eeg(shown, shown.plan.eegs[0], seed)
     bipolar = head.bipolar(eeg[:, :19].T.astype(np.float64))
-    assert bipolar[:, :, 4000:7000].std() > 1.5 * bipolar[:, :, 10_000:].std()
+    assert bipolar[:, :, 4000:7000].std() > 1.3 * bipolar[:, :, 10_000:].std()
 
 
-def test_sessions_without_patterns_differ_only_in_noise_from_one_seed_to_the_next():
-    first, again, other = spectrogram(session(3), 3), spectrogram(session(3), 3), spectrogram(session(3), 4)
+def test_sessions_without_patterns_differ_only_in_noise_from_one_seed_to_the_next(rng):
+    seed, other_seed = rng.choice(2**32, 2, replace=False).tolist()
+    first, again, other = (spectrogram(session(seed), number) for number in (seed, seed, other_seed))
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
     np.testing.assert_allclose(np.median(first), np.median(other), rtol=0.1)
@@ -99,12 +102,13 @@ def test_sessions_without_patterns_differ_only_in_noise_from_one_seed_to_the_nex
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL.exists(), reason="needs the real EEG beside the checkout")
-def test_powers_lie_in_the_range_of_real_ones():
+def test_powers_lie_in_the_range_of_real_ones(rng):
     def quantiles(powers):
         return np.log(np.nanquantile(np.maximum(powers, 1e-4), (0.1, 0.5, 0.9)))
 
     files = sorted((REAL / "train_spectrograms").glob("*.parquet"))
     real = np.array([quantiles(pq.read_table(file).to_pandas().to_numpy()[:, 1:]) for file in files])
-    simulated = np.array([quantiles(spectrogram(session(seed), seed)) for seed in range(6)])
+    seeds = rng.integers(2**32, size=6).tolist()
+    simulated = np.array([quantiles(spectrogram(session(seed), seed)) for seed in seeds])
     assert (np.median(simulated, axis=0) > real.min(axis=0)).all()
     assert (np.median(simulated, axis=0) < real.max(axis=0)).all()

@@ -7,9 +7,9 @@ from scipy.signal import welch
 from hms_dist.recordings.simulator.waves import bumps, coloured_noise, narrow_band, one_over_f, ramp, train
 
 
-def test_noise_has_the_density_asked_for():
+def test_noise_has_the_density_asked_for(rng):
     density = one_over_f(30.0, 2.0)
-    noise = coloured_noise(np.random.default_rng(0), density, num_channels=8, num_samples=40_001, rate_hz=200)
+    noise = coloured_noise(rng, density, num_channels=8, num_samples=40_001, rate_hz=200)
     assert noise.shape == (8, 40_001)
     frequencies, power = welch(noise, 200, nperseg=2000)
     seen = (frequencies > 1) & (frequencies < 80)
@@ -17,21 +17,20 @@ def test_noise_has_the_density_asked_for():
     assert np.abs(np.log(ratio)).mean() < 0.1
 
 
-def test_noise_channels_are_independent():
-    noise = coloured_noise(np.random.default_rng(1), np.ones_like, num_channels=3, num_samples=20_000, rate_hz=50)
+def test_noise_channels_are_independent(rng):
+    noise = coloured_noise(rng, np.ones_like, num_channels=3, num_samples=20_000, rate_hz=50)
     assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.05
 
 
-def test_narrow_band_has_its_power_and_its_frequency():
+def test_narrow_band_has_its_power_and_its_frequency(rng):
     density = narrow_band(7.0, 10.0, 0.5)
-    noise = coloured_noise(np.random.default_rng(2), density, num_channels=20, num_samples=20_000, rate_hz=200)
+    noise = coloured_noise(rng, density, num_channels=20, num_samples=20_000, rate_hz=200)
     assert noise.std() == pytest.approx(7, rel=0.05)
     frequencies, power = welch(noise, 200, nperseg=2000)
     assert frequencies[power.mean(axis=0).argmax()] == pytest.approx(10, abs=0.5)
 
 
-def test_train_of_waves_apart_is_their_sum():
-    rng = np.random.default_rng(3)
+def test_train_of_waves_apart_is_their_sum(rng):
     at_s = np.cumsum(rng.uniform(1.0, 2.0, 12))
     scales = rng.uniform(0.5, 2, 12)
     time_s = np.arange(0, 25, 0.01)
