@@ -2,7 +2,7 @@
 
 A test draws if it uses the fixture `rng` or `torch_rng`, or a shared fixture that draws (`rng_of`), or hypothesis.
 Each runs three times first, which also measures its duration. A test that takes less than 50 ms then runs until it
-has had 200 draws, one that takes less than a second until it has had 30. One pytest process runs all tests of a file
+has had 200 draws, one that takes less than a second until it has had 30. One pytest process runs all tests of a folder
 that need the same number of rounds. Tests of hypothesis, and those that draw in a shared fixture only, need a process
 for each seed, and have ten (three if they take longer than a second).
 
@@ -26,6 +26,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -173,81 +174,91 @@ def run_pytest(arguments: Iterable[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def collect(paths: list[str], marks: str) -> dict[str, dict[str, bool]]:
-    """For each file, its tests that draw, and whether `--rounds` repeats them."""
+def file_of(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def collect(paths: list[str], marks: str) -> dict[str, bool]:
+    """The tests that draw, and whether `--rounds` repeats each."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "tests.json"
         process = run_pytest(["--collect-only", "--fresh-list", str(listed), "-m", marks, *paths])
         if process.returncode not in (0, 5) or not listed.exists():
             sys.exit(process.stdout)
-        files: dict[str, dict[str, bool]] = defaultdict(dict)
-        for result in json.loads(listed.read_text()):
-            files[result["test"].partition("::")[0]][result["test"]] = result["by_rounds"]
-    return files
-
-
-def next_rounds(tests: dict[str, bool], record: dict[str, list[Result]]) -> int:
-    """The `--rounds` of the next process of a file, 0 if nothing is left. Tests not measured yet come first."""
-    missing = {(needed(record.get(test, []), by_rounds), by_rounds) for test, by_rounds in tests.items()}
-    rounds = sorted(number for number, by_rounds in missing if by_rounds and number)
-    return rounds[0] if rounds else int(any(number for number, by_rounds in missing if not by_rounds))
+        return {result["test"]: result["by_rounds"] for result in json.loads(listed.read_text())}
 
 
 class Repetition:
-    """Runs the processes of all files, breadth first: every file is measured before one has its many rounds."""
+    """Runs the processes of all folders, breadth first: every test is measured before one has its many rounds."""
 
-    def __init__(self, files: dict[str, dict[str, bool]], record: Path, marks: str) -> None:
-        self.files, self.record, self.marks = files, record, marks
-        self.errors: dict[str, str] = {}  # output of processes that recorded nothing
+    def __init__(self, tests: dict[str, bool], record: Path, marks: str) -> None:
+        self.tests, self.record, self.marks = tests, record, marks
+        self.folders: dict[str, list[str]] = defaultdict(list)
+        for test in tests:
+            self.folders[str(Path(file_of(test)).parent)].append(test)
+        self.errors: dict[str, str] = {}  # output of processes that ended early
 
-    def left(self, file: str) -> int:
-        """Rounds of the file's next process."""
-        return next_rounds(self.files[file], read_record(self.record))
-
-    def step(self, file: str, rounds: int) -> None:
-        """Run one process."""
-        started, before = time.monotonic(), self.results_of(file)
-        arguments = ["--seed", str(secrets.randbelow(2**32)), "--rounds", str(rounds), "-m", self.marks, file]
-        process = run_pytest(["--fresh-record", str(self.record), *arguments])
-        new = self.results_of(file)[len(before) :]
-        failures = sum(len(result.failures) for result in new)
-        seconds = time.monotonic() - started
-        print(f"{file} --rounds {rounds}: {len(new)} tests, {failures} failures, {seconds:.0f} s", flush=True)
-        if not new or process.returncode not in (0, 1):
-            self.errors[file] = process.stdout[-2000:]
-
-    def results_of(self, file: str) -> list[Result]:
-        """Read all results of a file."""
+    def next_process(self, folder: str) -> tuple[int, list[str]]:
+        """The `--rounds` of a folder's next process (0 if nothing is left) and its files."""
         record = read_record(self.record)
-        return [result for test in self.files[file] for result in record.get(test, [])]
+        missing = {test: needed(record.get(test, []), self.tests[test]) for test in self.folders[folder]}
+        numbers = [number for test, number in missing.items() if number and self.tests[test]]
+        rounds = min(numbers, default=int(any(missing.values())))
+        files = {
+            file_of(test) for test, number in missing.items() if number == rounds or (not self.tests[test] and number)
+        }
+        return rounds, sorted(files)
+
+    def step(self, folder: str, rounds: int, files: list[str]) -> None:
+        """Run one process."""
+        started, (num_results, num_failures) = time.monotonic(), self.counts(folder)
+        arguments = ["--seed", str(secrets.randbelow(2**32)), "--rounds", str(rounds), "-m", self.marks, *files]
+        process = run_pytest(["--fresh-record", str(self.record), *arguments])
+        results, failures = self.counts(folder)
+        new, failures, seconds = results - num_results, failures - num_failures, time.monotonic() - started
+        print(f"{folder} --rounds {rounds}: {new} tests, {failures} failures, {seconds:.0f} s", flush=True)
+        if new == 0 or process.returncode not in (0, 1):
+            self.errors[folder] = process.stdout[-2000:]
+
+    def results_of(self, tests: Iterable[str]) -> list[Result]:
+        """Read all results of these tests."""
+        record = read_record(self.record)
+        return [result for test in tests for result in record.get(test, [])]
+
+    def counts(self, folder: str) -> tuple[int, int]:
+        """The number of results and of failures of a folder."""
+        results = self.results_of(self.folders[folder])
+        return len(results), sum(len(result.failures) for result in results)
 
     def run(self, jobs: int) -> None:
         """Run what the record lacks."""
-        queue, running = deque(self.files), dict[Future[None], str]()
+        queue, running = deque(self.folders), dict[Future[None], str]()
         with ThreadPoolExecutor(jobs) as pool:
             while queue or running:
                 while queue and len(running) < jobs:
-                    file = queue.popleft()
-                    if rounds := self.left(file):
-                        running[pool.submit(self.step, file, rounds)] = file
+                    folder = queue.popleft()
+                    rounds, files = self.next_process(folder)
+                    if rounds:
+                        running[pool.submit(self.step, folder, rounds, files)] = folder
                 for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                    file = running.pop(future)
+                    folder = running.pop(future)
                     future.result()
-                    if file not in self.errors:
-                        queue.append(file)
+                    if folder not in self.errors:
+                        queue.append(folder)
 
     def print_table(self) -> None:
         """Print a line for each file, below it each failure."""
         print(f"\n{'file':<50}{'tests':>7}{'rounds':>8}{'failures':>10}{'skipped':>9}")
-        for file in sorted(self.files):
-            results = self.results_of(file)
-            failures = sum(len(result.failures) for result in results)
+        for file, tests in groupby(sorted(self.tests), file_of):
+            names = list(tests)
+            results = self.results_of(names)
+            failures = [failure for result in results for failure in result.failures]
             rounds, skipped = sum(result.rounds for result in results), sum(result.skipped for result in results)
-            print(f"{file:<50}{len(self.files[file]):>7}{rounds:>8}{failures:>10}{skipped:>9}")
-            for failure in (failure for result in results for failure in result.failures):
+            print(f"{file:<50}{len(names):>7}{rounds:>8}{len(failures):>10}{skipped:>9}")
+            for failure in failures:
                 print(f"    {failure['repeat']}\n        {failure['reason']}")
-            if file in self.errors:
-                print(f"    ended early:\n{self.errors[file]}")
+        for folder, output in self.errors.items():
+            print(f"\n{folder} ended early:\n{output}")
 
 
 def main() -> int:
@@ -262,7 +273,7 @@ def main() -> int:
     repetition = Repetition(collect(options.paths, options.marks), record, options.marks)
     repetition.run(options.jobs)
     repetition.print_table()
-    failed = any(result.failures for file in repetition.files for result in repetition.results_of(file))
+    failed = any(result.failures for result in repetition.results_of(repetition.tests))
     if not repetition.errors and record.exists():
         record.replace(record.with_name(f"{record.name}.done"))
     return int(failed or bool(repetition.errors))
