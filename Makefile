@@ -37,6 +37,7 @@ test-slow: setup
 
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --seed fresh -m long
+	$(BIN)/python scripts/fresh_seeds.py --jobs 2
 
 clean:
 	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,6 +1,5 @@
 """CSV cells as numbers: exactly what the text says, or an error that names the row."""
 
-import numpy as np
 import pytest
 
 from hms_dist.csv_table import MAX_WHOLE, CsvTable, number, whole_number
@@ -12,15 +11,13 @@ def table(tmp_path, text):
     return CsvTable(tmp_path / "t.csv")
 
 
-def test_whole_numbers_are_exact_however_they_are_written():
-    rng = np.random.default_rng()
+def test_whole_numbers_are_exact_however_they_are_written(rng):
     for value in [0, 1, 2**53 + 1, MAX_WHOLE, *map(int, rng.integers(0, MAX_WHOLE, 50))]:
         for text in (f"{value}", f"+{value}", f"00{value}", f"{value}.0", f"{value}.", f"{value}0e-1"):
             assert whole_number(text, MAX_WHOLE) == value
 
 
-def test_numbers_are_the_nearest_float64():
-    rng = np.random.default_rng()
+def test_numbers_are_the_nearest_float64(rng):
     for value in map(float, rng.uniform(0, 1e6, 200)):
         assert number(repr(value), 1e9) == value
         assert number(f"{value:.17e}", 1e9) == value

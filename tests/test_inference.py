@@ -43,7 +43,7 @@ def trained(small_file, shard_set, tmp_path_factory):
 
 
 @pytest.fixture
-def kaggle(recordings, tmp_path):
+def kaggle(recordings, tmp_path, rng):
     """A folder as Kaggle's test data: the first 50 seconds of each EEG, its first 10 minutes, no votes."""
     data = tmp_path / "kaggle"
     for kind, num_rows in (("eeg", 10_000), ("spectrogram", 300)):
@@ -51,7 +51,9 @@ def kaggle(recordings, tmp_path):
         for path in (recordings / f"train_{kind}s").iterdir():
             pd.read_parquet(path).head(num_rows).to_parquet(data / f"test_{kind}s" / path.name)
     table = pd.read_csv(recordings / "train.csv").drop_duplicates("eeg_id")
-    table.sample(frac=1)[["spectrogram_id", "eeg_id", "patient_id"]].to_csv(data / "test.csv", index=False)
+    table.sample(frac=1, random_state=rng)[["spectrogram_id", "eeg_id", "patient_id"]].to_csv(
+        data / "test.csv", index=False
+    )
     return data
 
 

@@ -8,8 +8,7 @@ from hms_dist.errors import UserError
 from hms_dist.labels import VOTE_COLUMNS, num_voters, patient_folds, read_labels, targets_of
 
 
-def table(rows=6):
-    rng = np.random.default_rng()
+def table(rng, rows=6):
     frame = pd.DataFrame(
         {
             "eeg_id": np.arange(rows) // 2 + 100,
@@ -30,16 +29,16 @@ def read(frame, tmp_path):
     return read_labels(tmp_path / "train.csv")
 
 
-def test_a_good_table_is_read_as_it_stands(tmp_path):
-    frame = table()
+def test_a_good_table_is_read_as_it_stands(tmp_path, rng):
+    frame = table(rng)
     labels = read(frame, tmp_path)
     assert labels.labelled
     for name in ("eeg_id", "eeg_sub_id", "patient_id", *VOTE_COLUMNS):
         assert labels.frame[name].tolist() == frame[name].tolist()
 
 
-def test_a_test_table_has_no_votes_sub_ids_or_offsets(tmp_path):
-    labels = read(table()[::2][["spectrogram_id", "eeg_id", "patient_id"]], tmp_path)
+def test_a_test_table_has_no_votes_sub_ids_or_offsets(tmp_path, rng):
+    labels = read(table(rng)[::2][["spectrogram_id", "eeg_id", "patient_id"]], tmp_path)
     assert not labels.labelled
     assert labels.frame["eeg_sub_id"].tolist() == [0, 0, 0]
     assert labels.frame["eeg_label_offset_seconds"].tolist() == [0, 0, 0]
@@ -71,9 +70,9 @@ def spoil(column, value, row=3):
         (lambda f: f.assign(**dict.fromkeys(VOTE_COLUMNS, 0)), "row 2: no votes at all"),
     ],
 )
-def test_what_is_wrong_names_row_and_column(change, message, tmp_path):
+def test_what_is_wrong_names_row_and_column(change, message, tmp_path, rng):
     with pytest.raises(UserError) as caught:
-        read(change(table()), tmp_path)
+        read(change(table(rng)), tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -86,8 +85,8 @@ def test_missing_and_binary_files(tmp_path):
         read_labels(tmp_path / "train.csv")
 
 
-def test_targets_are_shares():
-    votes = np.random.default_rng().integers(0, 9, (40, 6))
+def test_targets_are_shares(rng):
+    votes = rng.integers(0, 9, (40, 6))
     votes[:, 0] += 1
     assert targets_of(votes).sum(axis=1) == pytest.approx(1)
     assert targets_of(votes) * num_voters(votes)[:, None] == pytest.approx(votes)
@@ -95,8 +94,7 @@ def test_targets_are_shares():
         targets_of(np.zeros((2, 6)))
 
 
-def test_folds_part_patients_and_spread_classes():
-    rng = np.random.default_rng()
+def test_folds_part_patients_and_spread_classes(rng):
     patients = np.sort(rng.integers(0, 120, 2000))
     votes = rng.multinomial(5, np.full(6, 1 / 6), 2000)
     folds = patient_folds(votes, patients, 5, seed=3)

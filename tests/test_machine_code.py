@@ -20,10 +20,10 @@ print(int(crc32_by_tables(data.ctypes.data, data.size)))
 
 
 @pytest.mark.parametrize("writable", [True, False])
-def test_they_run_and_where_nothing_is_kept_it_is_said_once(tmp_path, monkeypatch, writable):
+def test_they_run_and_where_nothing_is_kept_it_is_said_once(tmp_path, monkeypatch, writable, rng):
     monkeypatch.setenv("NUMBA_CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept") if writable else "/dev/null/kept")
-    data = np.random.default_rng().integers(0, 256, 4096, np.uint8).tobytes()
+    data = rng.integers(0, 256, 4096, np.uint8).tobytes()
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=data, capture_output=True, check=False)
     text = done.stderr.decode()
     assert done.returncode == 0, text

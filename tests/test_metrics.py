@@ -19,8 +19,7 @@ from hms_dist.metrics import (
 )
 
 
-def random_tables(rows=50, seed=None):
-    rng = np.random.default_rng(seed)
+def random_tables(rng, rows=50):
     return rng.dirichlet(np.full(6, 0.3), rows), rng.dirichlet(np.ones(6), rows)
 
 
@@ -34,8 +33,8 @@ def test_official_examples():
     assert kaggle_kl(truth, guess) == pytest.approx(0.160531, abs=1e-6)
 
 
-def test_scipy_agrees_on_random_tables():
-    truth, guess = random_tables()
+def test_scipy_agrees_on_random_tables(rng):
+    truth, guess = random_tables(rng)
     truth[::3] = np.eye(6)[np.arange(len(truth[::3])) % 6]
     assert row_kl(truth, guess) == pytest.approx(rel_entr(truth, guess).sum(axis=1))
     assert class_kl(truth, guess).sum() == pytest.approx(kaggle_kl(truth, guess))
@@ -56,29 +55,27 @@ def test_a_zero_where_the_truth_is_positive_costs_ln_of_1e15():
         (lambda t: t[0], "expected rows of 6 probabilities"),
     ],
 )
-def test_what_kaggle_refuses_is_refused(spoil, message):
-    truth, guess = random_tables()
+def test_what_kaggle_refuses_is_refused(spoil, message, rng):
+    truth, guess = random_tables(rng)
     with pytest.raises(UserError, match=message):
         kaggle_kl(truth, spoil(guess))
 
 
-def test_the_truth_is_verified_too():
-    truth, guess = random_tables()
+def test_the_truth_is_verified_too(rng):
+    truth, guess = random_tables(rng)
     with pytest.raises(UserError, match="solution: row 0: expected a sum of 1"):
         kaggle_kl(truth * 0.9, guess)
 
 
-def test_constant_prediction_is_the_best_constant():
-    truth, _ = random_tables()
+def test_constant_prediction_is_the_best_constant(rng):
+    truth, _ = random_tables(rng)
     best = kaggle_kl(truth, constant_prediction(truth))
-    rng = np.random.default_rng()
     for _ in range(20):
         other = np.broadcast_to(rng.dirichlet(np.ones(6)), truth.shape)
         assert best <= kaggle_kl(truth, other)
 
 
-def test_score_reports_strata_and_gap():
-    rng = np.random.default_rng()
+def test_score_reports_strata_and_gap(rng):
     true = rng.dirichlet(np.full(6, 0.5), 400)
     voters = rng.choice([3, 14], 400)
     votes = np.stack([rng.multinomial(n, p) for n, p in zip(voters, true, strict=True)])
@@ -91,9 +88,8 @@ def test_score_reports_strata_and_gap():
     assert gap_closed(1.0, 1.0, 0.5) == 0
 
 
-def test_label_ranking_is_scikit_learns():
+def test_label_ranking_is_scikit_learns(rng):
     """Ties in the scores, rows without a label and with all of them included."""
-    rng = np.random.default_rng()
     labels = rng.random((200, 6)) < rng.choice([0.0, 0.2, 0.6, 1.0], (200, 1))
     for scores in (rng.random((200, 6)), rng.integers(0, 3, (200, 6)).astype(float)):
         assert label_ranking(labels, scores) == pytest.approx(label_ranking_average_precision_score(labels, scores))
@@ -104,10 +100,10 @@ def test_label_ranking_of_one_label_is_the_mean_of_one_over_its_rank():
     assert label_ranking(np.eye(3, dtype=bool), scores) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
 
 
-def test_log_losses_against_a_loop():
-    truth, _ = random_tables(40)
+def test_log_losses_against_a_loop(rng):
+    truth, _ = random_tables(rng, 40)
     truth = np.where(truth < 0.15, 0, truth)
-    guess = np.random.default_rng().random(truth.shape)
+    guess = rng.random(truth.shape)
     guess[0] = [0, 1, 0, 1, 0, 1]
     sums, counts = [0.0, 0.0], [0, 0]
     for p, q in zip(truth.ravel(), guess.ravel(), strict=True):
@@ -118,8 +114,8 @@ def test_log_losses_against_a_loop():
     assert log_losses(np.full((2, 6), 1 / 6), np.full((2, 6), 0.5))[1] == 0
 
 
-def test_confusion_agrees_with_scikit_learn():
-    truth, guess = random_tables(200)
+def test_confusion_agrees_with_scikit_learn(rng):
+    truth, guess = random_tables(rng, 200)
     expected = confusion_matrix(truth.argmax(axis=1), guess.argmax(axis=1), labels=range(6))
     np.testing.assert_array_equal(consensus_confusion(truth, guess), expected)
     assert consensus_confusion(truth, guess).sum() == 200

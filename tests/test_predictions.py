@@ -12,16 +12,15 @@ HEADER = "eeg_id,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
 """The first line of the competition's sample_submission.csv."""
 
 
-def table(num_rows=20):
-    rng = np.random.default_rng()
+def table(rng, num_rows=20):
     ids = pd.DataFrame({"eeg_id": rng.choice(10**6, num_rows, replace=False)})
     ids["eeg_sub_id"] = 0
     ids["key"] = [f"{eeg_id}-0" for eeg_id in ids["eeg_id"]]
     return prediction_table(ids, None, rng.dirichlet(np.full(6, 0.1), len(ids)))
 
 
-def test_a_submission_has_the_sample_submissions_columns(tmp_path):
-    made = table()
+def test_a_submission_has_the_sample_submissions_columns(tmp_path, rng):
+    made = table(rng)
     write_predictions(tmp_path / "s.csv", made)
     assert (tmp_path / "s.csv").read_text().splitlines()[0] == HEADER
     again = read_predictions(tmp_path / "s.csv").set_index("eeg_id")
@@ -40,16 +39,16 @@ def test_a_submission_has_the_sample_submissions_columns(tmp_path):
         (lambda values: values * 0.99, "sum of 1, found"),
     ],
 )
-def test_what_kaggle_refuses_is_refused_by_row(tmp_path, name, spoil, found):
-    made = table()
-    row = np.random.default_rng().integers(len(made))
+def test_what_kaggle_refuses_is_refused_by_row(tmp_path, name, spoil, found, rng):
+    made = table(rng)
+    row = rng.integers(len(made))
     made.loc[row, list(CLASSES)] = spoil(made.loc[row, list(CLASSES)].to_numpy(float))
     with pytest.raises(UserError, match=f"{name}: row {made['key'][row]}: expected six probabilities.*{found}"):
         write_predictions(tmp_path / name, made)
     assert not (tmp_path / name).exists()
 
 
-def test_two_rows_of_an_eeg_make_no_submission(tmp_path):
-    made = table()
+def test_two_rows_of_an_eeg_make_no_submission(tmp_path, rng):
+    made = table(rng)
     with pytest.raises(UserError, match=r"a submission takes one row an EEG, found several; write a .parquet"):
         write_predictions(tmp_path / "s.csv", pd.concat([made, made[:1]]))

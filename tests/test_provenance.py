@@ -1,7 +1,5 @@
 """Records of what models have seen: kept in the metadata of tables, and the checks on them."""
 
-import random
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -28,24 +26,24 @@ def record(run, patients, *, fold=0, learnt_from=()):
     )  # fmt: skip
 
 
-def random_tree(depth=3):
-    patients = random.sample(range(100000), 5)
-    below = [random_tree(depth - 1) for _ in range(random.randint(0, 3))] if depth else []
-    return record(f"run{random.random()}", patients, learnt_from=below)
+def random_tree(rng, depth=3):
+    patients = rng.choice(100000, 5, replace=False).tolist()
+    below = [random_tree(rng, depth - 1) for _ in range(rng.integers(4))] if depth else []
+    return record(f"run{rng.random()}", patients, learnt_from=below)
 
 
 def patients_of(tree):
     return set(tree.patients).union(*(patients_of(below) for below in tree.learnt_from))
 
 
-def test_a_model_has_seen_what_its_teachers_saw():
+def test_a_model_has_seen_what_its_teachers_saw(rng):
     for _ in range(20):
-        tree = random_tree()
+        tree = random_tree(rng)
         assert tree.seen == patients_of(tree)
 
 
-def test_sources_live_in_a_tables_metadata_beside_what_was_there(tmp_path):
-    sources = tuple(Source(model=random_tree(), fold=fold) for fold in (None, 0, 4))
+def test_sources_live_in_a_tables_metadata_beside_what_was_there(tmp_path, rng):
+    sources = tuple(Source(model=random_tree(rng), fold=fold) for fold in (None, 0, 4))
     frame = pd.DataFrame({"key": ["a", "b"], "x": [1.5, 2.5]})
     table = with_sources(pa.Table.from_pandas(frame, preserve_index=False), [*sources, *sources])
     pq.write_table(table, tmp_path / "t.parquet")

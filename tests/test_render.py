@@ -75,9 +75,8 @@ def test_the_json_member_tells_how_well_channels_were_recorded(one_eeg):
     assert "T3" not in facts["quality"]["flat"]
 
 
-def test_members_hold_what_the_panels_draw(recordings, shard_set):
+def test_members_hold_what_the_panels_draw(recordings, shard_set, rng):
     manifest, index = read_manifest(shard_set), read_index(shard_set / "index.parquet")
-    rng = np.random.default_rng()
     for row in rng.integers(0, len(index), 3):
         fields = index.frame.iloc[row]
         recording = RecordingReader(data=recordings).read(int(fields["eeg_id"]), int(fields["spectrogram_id"]))

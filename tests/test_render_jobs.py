@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -170,8 +169,7 @@ class TestStop:
         assert hashes(out) == hashes(shard_set)
 
     @pytest.mark.slow
-    def test_killed_at_twenty_random_moments(self, recordings, shard_set, tmp_path):
-        rng = np.random.default_rng()
+    def test_killed_at_twenty_random_moments(self, recordings, shard_set, tmp_path, rng):
         out = tmp_path / "set"
         for _ in range(20):
             if (out / "manifest.json").exists():

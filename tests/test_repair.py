@@ -24,18 +24,17 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def delete(path: Path) -> None:
+def delete(path: Path, _: np.random.Generator) -> None:
     path.unlink()
 
 
-def cut(path: Path) -> None:
+def cut(path: Path, rng: np.random.Generator) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: np.random.default_rng().integers(len(content))])
+    path.write_bytes(content[: rng.integers(len(content))])
 
 
-def flip(path: Path) -> None:
+def flip(path: Path, rng: np.random.Generator) -> None:
     content = bytearray(path.read_bytes())
-    rng = np.random.default_rng()
     for place in rng.integers(0, len(content), 3):
         content[place] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
@@ -86,8 +85,8 @@ def test_the_set_has_every_kind_of_file(whole, data, capsys):
 @pytest.mark.parametrize(
     "name", ["shard-000000.tar", "index.parquet", "manifest.json", "manifest.copy.json", "rejected.parquet"]
 )
-def test_any_file_comes_back_as_it_was(whole, copy, data, name, damage, capsys):
-    damage(copy / name)
+def test_any_file_comes_back_as_it_was(whole, copy, data, name, damage, capsys, rng):
+    damage(copy / name, rng)
     assert verify(copy) == 2
     out = capsys.readouterr()
     assert out.out.startswith(f"{copy / name}: ")
@@ -104,10 +103,10 @@ def test_everything_but_the_manifest_copy_is_lost(whole, copy, data):
     assert hashes(copy) == hashes(whole)
 
 
-def test_what_is_not_of_the_set_is_told_and_left(copy, data, capsys, caplog):
+def test_what_is_not_of_the_set_is_told_and_left(copy, data, capsys, caplog, rng):
     (copy / "notes.txt").write_text("mine")
     (copy / "shard-000099.tar").write_text("mine")
-    flip(copy / "shard-000000.tar")
+    flip(copy / "shard-000000.tar", rng)
     caplog.set_level("WARNING", "hms_dist")
     assert verify(copy, "--repair", "--data", str(data)) == 2
     assert "notes.txt: not of this set; left as it is" in capsys.readouterr().err
@@ -116,16 +115,16 @@ def test_what_is_not_of_the_set_is_told_and_left(copy, data, capsys, caplog):
     assert verify(copy) == 0
 
 
-def test_a_killed_repair_leaves_nothing_in_the_way(whole, copy, data):
+def test_a_killed_repair_leaves_nothing_in_the_way(whole, copy, data, rng):
     (copy / ".repair/.parts").mkdir(parents=True)
     (copy / ".repair/shard-000000.tar").write_text("half")
-    cut(copy / "shard-000000.tar")
+    cut(copy / "shard-000000.tar", rng)
     assert verify(copy, "--repair", "--data", str(data)) == 0
     assert hashes(copy) == hashes(whole)
 
 
-def test_a_second_repair_is_refused(copy, data, capsys):
-    cut(copy / "index.parquet")
+def test_a_second_repair_is_refused(copy, data, capsys, rng):
+    cut(copy / "index.parquet", rng)
     with claim(copy / ".repair.claim"):
         assert verify(copy, "--repair", "--data", str(data)) == 2
     assert "is being repaired already (process" in capsys.readouterr().err

@@ -17,9 +17,8 @@ OFFSET = "spectrogram_label_offset_seconds"
 
 
 @pytest.fixture
-def frame():
+def frame(rng):
     """120 rows of 20 EEGs of 9 spectrograms, few distinct votes an EEG, rows of every class, in random order."""
-    rng = np.random.default_rng()
     eeg = np.sort(np.append(np.arange(20), rng.integers(0, 20, 100)))
     labels = rng.multinomial(rng.choice([3, 8, 9, 15], 40), np.full(6, 1 / 6), 40)
     labels[:12] += 16 * np.repeat(np.eye(6, dtype=int), 2, axis=0)
@@ -36,7 +35,7 @@ def frame():
             "expert_consensus": np.array(list(CONSENSUS_NAMES))[votes.argmax(axis=1)],
         }
     )
-    return table.sample(frac=1, random_state=rng.integers(2**31)).reset_index(drop=True)
+    return table.sample(frac=1, random_state=rng).reset_index(drop=True)
 
 
 def test_balanced_draws_the_same_number_of_each_class(frame):
@@ -98,8 +97,7 @@ def write_eegs(folder, lengths):
         pq.write_table(pa.table({"Fp1": np.zeros(length, np.float32)}), folder / f"train_eegs/{number}.parquet")
 
 
-def test_eeg_sum_is_the_public_baselines_table(frame, tmp_path):
-    rng = np.random.default_rng()
+def test_eeg_sum_is_the_public_baselines_table(frame, tmp_path, rng):
     lengths = {number: int(rng.integers(WINDOW_SAMPLES, 90_000)) for number in frame["eeg_id"].unique()}
     write_eegs(tmp_path, lengths)
     rows = eeg_sum(frame, data=tmp_path)
@@ -119,10 +117,10 @@ def test_eeg_sum_is_the_public_baselines_table(frame, tmp_path):
         assert row["expert_consensus"] == (own if own in best else best[0])
 
 
-def test_the_middle_window_comes_back_to_the_sample(tmp_path):
+def test_the_middle_window_comes_back_to_the_sample(tmp_path, rng):
     """Through CSV text and seconds, odd numbers of samples included."""
     spectrogram = np.zeros((1, 4, 100), np.float32)
-    for length in [10_000, 10_001, 10_002, 10_003, *np.random.default_rng().integers(10_000, 2_000_000, 30)]:
+    for length in [10_000, 10_001, 10_002, 10_003, *rng.integers(10_000, 2_000_000, 30)]:
         start = (int(length) - WINDOW_SAMPLES) // 2
         offset_s = float(repr(start / 200))
         recording = Recording(

@@ -26,8 +26,7 @@ from hms_dist.shards.index import read_index
 from hms_dist.train.folder.record import read_metrics
 
 
-def test_seed001_cv_is_torchs_loss_of_probabilities_taken_for_logits():
-    rng = np.random.default_rng()
+def test_seed001_cv_is_torchs_loss_of_probabilities_taken_for_logits(rng):
     truth = rng.multinomial(rng.integers(1, 20, 50), np.ones(6) / 6) / 1.0
     truth /= truth.sum(axis=1, keepdims=True)
     found = rng.dirichlet(np.ones(6), 50)

@@ -1,7 +1,5 @@
 """Models: shapes, keyed initialisation, and one line for each mistake."""
 
-import random
-
 import pytest
 import torch
 
@@ -22,6 +20,7 @@ from hms_dist.model.tiny_vit import WindowBlock
         pytest.param("tiny_vit_21m_512", 96, 160, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("torch_rng")
 def test_one_channel_in_six_logits_out(name: str, height: int, width: int) -> None:
     model = build(ModelConfig(name=name), seed=1)
     assert model.training
@@ -32,8 +31,9 @@ def test_one_channel_in_six_logits_out(name: str, height: int, width: int) -> No
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_the_seed_alone_decides_the_weights() -> None:
-    seed, config = random.getrandbits(32), ModelConfig(name="resnet18")
+@pytest.mark.usefixtures("torch_rng")
+def test_the_seed_alone_decides_the_weights(rng) -> None:
+    seed, config = int(rng.integers(2**32 - 1)), ModelConfig(name="resnet18")
     first = build(config, seed).state_dict()
     torch.rand(7)
     state = torch.random.get_rng_state()

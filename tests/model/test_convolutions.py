@@ -26,7 +26,7 @@ def gradients(model: nn.Module, images: Tensor, weigh: Tensor | None = None) -> 
     return [out, *torch.autograd.grad(out, list(model.parameters()), grad if weigh is None else weigh)]
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize("kind", [nn.Conv2d, Conv2dSame])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("has_bias", [True, False])
@@ -41,7 +41,7 @@ def test_a_first_convolution_is_a_product_with_patches(kind, channels, has_bias,
     assert fast(images).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_a_convolution_of_single_channels_has_torchs_gradients(size) -> None:
     conv = nn.Conv2d(6, 6, size, padding=size // 2, groups=6, bias=False).double()
@@ -81,7 +81,7 @@ def test_other_convolutions_stay_what_they_are(conv: nn.Conv2d) -> None:
     assert type(fast_convolutions(conv)) is nn.Conv2d
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize(
     ("name", "num_exchanged"), [("tf_efficientnet_b0", 13), ("resnet34d", 1), ("efficientnet_b0", 13)]
 )
@@ -98,13 +98,14 @@ def test_a_whole_net_is_timms(name: str, num_exchanged: int) -> None:
         assert (one - other).norm() < 1e-11 * (other.norm() + 1e-3 * largest)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_on_a_cpu_it_is_timms_own_way() -> None:
     model = timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=6)
     fast, images = fast_convolutions(copy.deepcopy(model)), torch.randn(2, 1, 64, 96)
     assert all(map(torch.equal, gradients(fast, images), gradients(model, images)))
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 def test_under_autocast_it_computes_in_its_type() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 1, 1, groups=4, bias=False))
     fast, images = fast_convolutions(copy.deepcopy(model)), torch.randn(2, 1, 12, 16)
@@ -116,7 +117,7 @@ def test_under_autocast_it_computes_in_its_type() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 def test_the_compiler_makes_the_same_of_it(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     model = nn.Sequential(Conv2dSame(1, 4, 3, 2), nn.SiLU(), nn.Conv2d(4, 4, 5, 1, 2, groups=4, bias=False))
@@ -129,6 +130,7 @@ def test_the_compiler_makes_the_same_of_it(monkeypatch, tmp_path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("torch_rng")
 def test_on_a_gpu_it_is_timms_function(compiled: bool, monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model = timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=6).cuda()

@@ -25,6 +25,7 @@ def stepped(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("torch_rng")
 def test_frozen_layers_are_bit_equal_after_steps_and_the_rest_is_not(name: str) -> None:
     model = build(ModelConfig(name=name), seed=0)
     assert freeze(model, FreezeConfig(num_layers=15), epoch=0)
@@ -42,6 +43,7 @@ def test_frozen_layers_are_bit_equal_after_steps_and_the_rest_is_not(name: str) 
     assert not moved or {key.rpartition(".")[0] for key in moved} == {k.rpartition(".")[0] for k in running} - layers
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_layers_are_counted_from_the_input_in_the_order_of_the_forward_pass() -> None:
     model = build(ModelConfig(name="tf_efficientnet_b0"), seed=0)
     seen: list[str] = []
@@ -53,6 +55,7 @@ def test_layers_are_counted_from_the_input_in_the_order_of_the_forward_pass() ->
     assert {name.rpartition(".")[0] for name in frozen_names(model)} == set(seen[:39])
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_unfreezing_frees_everything_at_its_epoch() -> None:
     model = build(ModelConfig(name="resnet18"), seed=0)
     config = FreezeConfig(num_layers=10, until_epoch=2)

@@ -25,11 +25,9 @@ def make_model(config: ModelConfig = CONFIG) -> nn.Module:
     return build(config, seed=11).double()
 
 
-def make_step() -> tuple[Tensor, Tensor]:
+def make_step(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Images (groups, rows, 1, 64, 64), unlike from group to group, and targets (groups, rows, 6)."""
     scale = torch.linspace(0.5, 3, NUM_GROUPS).view(-1, 1, 1, 1, 1)
-    generator = torch.Generator()
-    generator.seed()  # the global one is set anew for every group
     images = torch.randn(NUM_GROUPS, GROUP_ROWS, 1, 64, 64, dtype=torch.float64, generator=generator)
     targets = torch.rand(NUM_GROUPS, GROUP_ROWS, 6, dtype=torch.float64, generator=generator)
     return scale * images + scale, targets.softmax(-1)
@@ -66,13 +64,13 @@ def descend(model: nn.Module, gradients: Sequence[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("shares", [[[0, 1], [2, 3]], [[3], [0, 1, 2]]])
-def test_ranks_do_not_change_the_run(shares: list[list[int]]) -> None:
+def test_ranks_do_not_change_the_run(shares: list[list[int]], torch_rng: torch.Generator) -> None:
     alone = make_model()
     norms_alone = GroupNorms(alone)
     ranks = [copy.deepcopy(alone) for _ in shares]
     norms = [GroupNorms(model) for model in ranks]
     for step in range(2):
-        batch = make_step()
+        batch = make_step(torch_rng)
         run_groups(alone, norms_alone, step, batch, range(NUM_GROUPS))
         norms_alone.end_step(NUM_GROUPS)
         descend(alone, [parameter.grad for parameter in alone.parameters()])  # type: ignore[misc]
@@ -98,7 +96,7 @@ def inputs_of(norms: Sequence[_BatchNorm]) -> list[list[Tensor]]:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_running_statistics_follow_the_formula(autocast: bool) -> None:
+def test_running_statistics_follow_the_formula(autocast: bool, torch_rng: torch.Generator) -> None:
     model = make_model().float() if autocast else make_model()
     found = batch_norms(model)
     for position, norm in enumerate(found):
@@ -106,7 +104,7 @@ def test_running_statistics_follow_the_formula(autocast: bool) -> None:
         norm.running_mean.normal_()  # type: ignore[union-attr]
     before = [copy.deepcopy(norm.state_dict()) for norm in found]
     seen = inputs_of(found)
-    images, targets = make_step()
+    images, targets = make_step(torch_rng)
     norms = GroupNorms(model)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         run_groups(model, norms, 0, (images.to(next(model.parameters()).dtype), targets), range(NUM_GROUPS))
@@ -121,10 +119,10 @@ def test_running_statistics_follow_the_formula(autocast: bool) -> None:
         assert norm.num_batches_tracked == saved["num_batches_tracked"] + 1
 
 
-def test_computing_a_group_again_changes_nothing() -> None:
+def test_computing_a_group_again_changes_nothing(torch_rng: torch.Generator) -> None:
     plain = make_model()
     config = ModelConfig(name=CONFIG.name, drop_rate=0.3, drop_path_rate=0.3, grad_checkpointing=True)
-    again, batch = make_model(config), make_step()
+    again, batch = make_model(config), make_step(torch_rng)
     for model in (plain, again):
         norms = GroupNorms(model)
         run_groups(model, norms, 0, batch, range(NUM_GROUPS))
@@ -134,14 +132,14 @@ def test_computing_a_group_again_changes_nothing() -> None:
         torch.testing.assert_close(left.grad, right.grad, rtol=1e-10, atol=1e-12)
 
 
-def test_frozen_norms_stay_as_they_are() -> None:
+def test_frozen_norms_stay_as_they_are(torch_rng: torch.Generator) -> None:
     model = make_model()
     frozen = [name for name, module in model.named_modules() if name.startswith("blocks.0") and hasattr(module, "eps")]
     for name in frozen:
         model.get_submodule(name).eval()
     before = copy.deepcopy(model.state_dict())
     norms = GroupNorms(model)
-    run_groups(model, norms, 0, make_step(), range(NUM_GROUPS))
+    run_groups(model, norms, 0, make_step(torch_rng), range(NUM_GROUPS))
     norms.end_step(NUM_GROUPS)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert frozen
@@ -154,11 +152,11 @@ def test_frozen_norms_stay_as_they_are() -> None:
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
-def test_a_cancelled_step_leaves_no_trace() -> None:
+def test_a_cancelled_step_leaves_no_trace(torch_rng: torch.Generator) -> None:
     model = make_model()
     before, momenta = copy.deepcopy(model.state_dict()), [norm.momentum for norm in batch_norms(model)]
     norms = GroupNorms(model)
-    images, targets = make_step()
+    images, targets = make_step(torch_rng)
     images[1] = torch.nan
     run_groups(model, norms, 0, (images, targets), range(NUM_GROUPS))
     norms.cancel_step()
@@ -166,8 +164,8 @@ def test_a_cancelled_step_leaves_no_trace() -> None:
     assert [norm.momentum for norm in batch_norms(model)] == momenta
 
 
-def test_works_under_ddp(tmp_path: Path) -> None:
-    plain, inner, batch = make_model(), make_model(), make_step()
+def test_works_under_ddp(tmp_path: Path, torch_rng: torch.Generator) -> None:
+    plain, inner, batch = make_model(), make_model(), make_step(torch_rng)
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         wrapped = nn.parallel.DistributedDataParallel(inner, broadcast_buffers=False)

@@ -15,8 +15,8 @@ def drawn(rng: np.random.Generator, rows: int) -> tuple[torch.Tensor, torch.Tens
     return torch.tensor(rng.normal(0, 4, (rows, 6))), torch.tensor(votes / 3)
 
 
-def test_kl_equals_relative_entropy_and_its_gradient() -> None:
-    logits, targets = drawn(np.random.default_rng(), 50)
+def test_kl_equals_relative_entropy_and_its_gradient(rng: np.random.Generator) -> None:
+    logits, targets = drawn(rng, 50)
     expected = scipy.special.rel_entr(targets.numpy(), scipy.special.softmax(logits.numpy(), axis=1)).sum(axis=1)
     np.testing.assert_allclose(kl_rows(logits, targets).numpy(), expected, rtol=1e-11, atol=1e-13)
     logits.requires_grad_()
@@ -24,8 +24,8 @@ def test_kl_equals_relative_entropy_and_its_gradient() -> None:
     torch.testing.assert_close(logits.grad, logits.detach().softmax(1) - targets, rtol=1e-10, atol=1e-12)
 
 
-def test_every_loss_equals_torch_in_float64() -> None:
-    logits, targets = drawn(np.random.default_rng(), 50)
+def test_every_loss_equals_torch_in_float64(rng: np.random.Generator) -> None:
+    logits, targets = drawn(rng, 50)
     one_by_one = functional.binary_cross_entropy_with_logits
     expected = {
         "kl": [functional.kl_div(x.log_softmax(0), p, reduction="sum") for x, p in zip(logits, targets, strict=True)],
@@ -41,8 +41,8 @@ def test_every_loss_equals_torch_in_float64() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_computed_in_float32_or_better(name: str, dtype: torch.dtype) -> None:
-    logits, targets = drawn(np.random.default_rng(), 50)
+def test_computed_in_float32_or_better(name: str, dtype: torch.dtype, rng: np.random.Generator) -> None:
+    logits, targets = drawn(rng, 50)
     logits = logits.to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         found = (LOSSES[name].rows(logits, targets), LOSSES[name].probabilities(logits))
@@ -59,9 +59,9 @@ def test_kl_is_zero_at_the_targets_and_finite_far_away() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_net_at_its_optimum_stands_for_the_targets(name: str) -> None:
+def test_a_net_at_its_optimum_stands_for_the_targets(name: str, rng: np.random.Generator) -> None:
     """Where the gradient of the loss vanishes, the probabilities are the labels."""
-    targets = torch.tensor(np.random.default_rng().dirichlet(np.ones(6), 20))
+    targets = torch.tensor(rng.dirichlet(np.ones(6), 20))
     logits = torch.logit(targets) if name == "bce" else targets.log()
     logits.requires_grad_()
     LOSSES[name].rows(logits, targets).sum().backward()

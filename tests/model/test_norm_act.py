@@ -32,6 +32,7 @@ def pictures(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 @pytest.mark.parametrize(("shortcut", "drop", "gelu"), KINDS)
+@pytest.mark.usefixtures("torch_rng")
 def test_values_gradients_and_statistics_are_those_of_torchs_modules(shortcut: bool, drop: bool, gelu: bool) -> None:
     ours, theirs = norms(5, momentum=0.3, eps=1e-3)
     x, added = pictures(3, 5, 4, 6), pictures(3, 5, 4, 6)
@@ -50,12 +51,14 @@ def test_values_gradients_and_statistics_are_those_of_torchs_modules(shortcut: b
         assert torch.allclose(buffer.double(), theirs.get_buffer(name).double(), rtol=1e-14, atol=1e-14), name
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_any_memory_order_gives_the_same() -> None:
     norm, _ = norms(6)
     x = pictures(2, 6, 3, 4)
     assert torch.equal(norm_act(x, norm, gelu=True), norm_act(x.contiguous(), norm, gelu=True))
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_the_operator_keeps_torchs_rules() -> None:
     x, added = (torch.randn(12, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     weight, bias = (torch.randn(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
@@ -72,6 +75,7 @@ def test_the_operator_keeps_torchs_rules() -> None:
 @pytest.mark.parametrize(("shortcut", "drop", "gelu"), KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)])
+@pytest.mark.usefixtures("torch_rng")
 def test_the_kernels_compute_the_plain_arithmetic(
     shape: tuple[int, ...], shortcut: bool, drop: bool, gelu: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
@@ -100,6 +104,7 @@ def test_the_kernels_compute_the_plain_arithmetic(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.usefixtures("torch_rng")
 def test_the_kernels_sum_many_rows_far_from_zero() -> None:
     """Variance of numbers whose mean is a thousand deviations: it must not vanish in the mean's square."""
     from hms_dist.model import norm_act_kernels

@@ -26,6 +26,7 @@ def parts(options: dict[str, int]) -> tuple[nn.BatchNorm2d, nn.Conv2d]:
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS)
+@pytest.mark.usefixtures("torch_rng")
 def test_values_gradients_and_statistics_are_those_of_torchs_modules(options: dict[str, int]) -> None:
     norm, conv = parts(options)
     other = nn.BatchNorm2d(4, momentum=0.3).double()
@@ -42,6 +43,7 @@ def test_values_gradients_and_statistics_are_those_of_torchs_modules(options: di
         assert torch.allclose(buffer.double(), other.get_buffer(name).double(), rtol=1e-14, atol=1e-14), name
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_what_the_convolution_reads_is_not_kept() -> None:
     norm, conv = parts(CONVOLUTIONS[1])
     x = torch.randn(2, 4, 40, 50, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
@@ -59,6 +61,7 @@ def test_what_the_convolution_reads_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS)
+@pytest.mark.usefixtures("torch_rng")
 def test_the_operator_keeps_torchs_rules(options: dict[str, int]) -> None:
     norm, conv = parts(options)
     rows = torch.randn(2 * 5 * 6, 4, dtype=torch.float64, requires_grad=True)

@@ -30,6 +30,7 @@ def net(name: str, **options: object) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.usefixtures("torch_rng")
 def test_the_stride_is_16_and_every_weight_learns(name: str) -> None:
     model = net(name)
     images = torch.rand(2, 1, 48, 112)
@@ -68,6 +69,7 @@ def test_an_option_that_the_model_lacks_keeps_its_own_message() -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.usefixtures("torch_rng")
 def test_one_window_over_everything_is_the_plain_model(name: str) -> None:
     """The head is the model's own: pooling, norm, dropout, classifier."""
     model = net(name, drop_rate=0.5).eval()
@@ -76,6 +78,7 @@ def test_one_window_over_everything_is_the_plain_model(name: str) -> None:
     torch.testing.assert_close(model(images, whole)[:, 0], model.backbone(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_windows_of_rows_and_shared_windows_agree() -> None:
     model = net("resnet10t").double().eval()
     images = torch.rand(4, 1, 32, 160, dtype=torch.float64)
@@ -87,12 +90,12 @@ def test_windows_of_rows_and_shared_windows_agree() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet34", "tf_efficientnet_lite0"])
+@pytest.mark.usefixtures("torch_rng")
 def test_a_window_looks_where_it_lies(name: str) -> None:
     """The gradient of a window's answer by the picture has its middle, along time, in the middle of the window.
 
     To half a stride and what padding on one side adds (TensorFlow's).
     """
-    torch.manual_seed(5)
     model = net(name).double().eval()
     width = 28 * STRIDE
     for left in (10.0 * STRIDE, 13.3 * STRIDE):
@@ -123,9 +126,8 @@ def test_an_impulse_is_answered_most_by_the_window_around_it() -> None:
     assert (answers[(lefts + 80 <= 192) | (lefts >= 224)] == 0).all()
 
 
-def test_window_weights_are_shares_of_pixels() -> None:
+def test_window_weights_are_shares_of_pixels(rng: np.random.Generator) -> None:
     """Against a mean over pixels, one by one."""
-    rng = np.random.default_rng()
     width, length = 16 * 9 + 4, 37
     lefts = rng.integers(0, width - length, 20)
     for left, weights in zip(lefts, window_weights(torch.from_numpy(lefts), length, width), strict=True):
@@ -135,8 +137,7 @@ def test_window_weights_are_shares_of_pixels() -> None:
     assert sliding_windows(100, 100).tolist() == [0]
 
 
-def test_losses_against_a_loop() -> None:
-    rng = np.random.default_rng()
+def test_losses_against_a_loop(rng: np.random.Generator) -> None:
     logits = rng.normal(0, 3, (20, 6))
     votes = rng.multinomial(3, rng.dirichlet(np.full(6, 0.3), 20))
     shares = votes / 3
@@ -153,6 +154,7 @@ def test_losses_against_a_loop() -> None:
     assert half[0].dtype == torch.float32
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_the_loss_is_least_at_the_shares_and_far_from_it_finite() -> None:
     shares = torch.tensor([[0.25, 0.75, 0, 0, 0, 0]], dtype=torch.float64)
     logits = torch.tensor([[0.0, 0, -40, -40, -40, -40]], dtype=torch.float64, requires_grad=True)
@@ -165,6 +167,7 @@ def test_the_loss_is_least_at_the_shares_and_far_from_it_finite() -> None:
     assert all(loss.isfinite().all() for loss in positive_negative_rows(1e4 * torch.randn(5, 6), shares.expand(5, 6)))
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_pooling_against_direct_formulas() -> None:
     logits = torch.randn(7, 9, 6, dtype=torch.float64) * 3
     p = 1 / (1 + np.exp(-logits.numpy()))

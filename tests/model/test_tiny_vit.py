@@ -37,6 +37,7 @@ def results(model: nn.Module, images: Tensor, grad: Tensor) -> dict[str, Tensor]
     return {"logits": logits.detach()} | dict(zip(parameters, gradients, strict=True)) | statistics
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_names_stay_and_other_models_are_left_alone() -> None:
     model, fast = pair()
     assert [(name, tensor.shape) for name, tensor in fast.state_dict().items()] == [
@@ -49,7 +50,7 @@ def test_names_stay_and_other_models_are_left_alone() -> None:
     assert [type(module) for module in fast_blocks(other).modules()] == before
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize("training", [True, False])
 def test_the_whole_model_is_timms(training: bool) -> None:
     model, fast = (each.double().train(training) for each in pair())
@@ -61,7 +62,7 @@ def test_the_whole_model_is_timms(training: bool) -> None:
         assert (found[name] - value).norm() < 1e-12 * value.norm() + 1e-15 * largest, name
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 def test_one_block_to_the_last_digits() -> None:
     model, fast = (each.double().stages[2].blocks[0] for each in pair())
     x = torch.randn(3, 17, 23, model.dim, dtype=torch.float64)
@@ -72,7 +73,7 @@ def test_one_block_to_the_last_digits() -> None:
             assert (found[name] - value).norm() < 1e-13 * value.norm(), name
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize("frozen", ["conv1", "conv2", "conv3"])
 def test_a_norm_that_is_frozen_stays_as_it_was(frozen: str) -> None:
     model = nn.Sequential(MBConv(4, 4, 2.0, nn.GELU, 0.0)).double()
@@ -86,7 +87,7 @@ def test_a_norm_that_is_frozen_stays_as_it_was(frozen: str) -> None:
         assert torch.allclose(found[name], value, rtol=1e-10, atol=1e-12), name
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 def test_weights_may_change_between_evaluations() -> None:
     _, fast = pair()
     fast.eval()
@@ -99,6 +100,7 @@ def test_weights_may_change_between_evaluations() -> None:
         assert not torch.equal(fast(images), before)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_on_a_cpu_it_is_timms_own_path() -> None:
     model, fast = pair()
     images, grad = torch.randn(2, 1, 64, 72), torch.randn(2, 6)
@@ -107,7 +109,7 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize(
     ("parts", "shape", "places"),
     [
@@ -138,7 +140,7 @@ def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("everywhere", "torch_rng")
 def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch, tmp_path) -> None:
     """And no copy of it: the compiler would reorder the memory of whatever it kept of four dimensions."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -170,7 +172,7 @@ def exact_float32(monkeypatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.usefixtures("exact_float32")
+@pytest.mark.usefixtures("exact_float32", "torch_rng")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_on_a_gpu_it_is_timms_function(compiled: bool) -> None:

@@ -35,6 +35,7 @@ def assert_backbone(model: nn.Module, state: dict[str, Tensor], stem: str, head:
     [("resnet18", "conv1.weight", "fc"), ("tiny_vit_5m_224", "patch_embed.conv1.conv.weight", "head.fc")],
 )
 @pytest.mark.parametrize("headless", [False, True])
+@pytest.mark.usefixtures("torch_rng")
 def test_a_published_file_fills_everything_but_the_head(
     tmp_path: Path, name: str, stem: str, head: str, headless: bool
 ) -> None:
@@ -130,6 +131,7 @@ def test_pickled_objects_are_not_run(tmp_path: Path) -> None:
         read_weights(path)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_new_weights_reach_tiny_vit_in_evaluation_mode() -> None:
     model, other = (build(ModelConfig(name="tiny_vit_5m_224"), seed).eval() for seed in (1, 2))
     for name, parameter in other.named_parameters():
@@ -143,6 +145,7 @@ def test_new_weights_reach_tiny_vit_in_evaluation_mode() -> None:
         assert torch.equal(model(image), other(image))
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_frozen_parts_stay_frozen() -> None:
     model, state = build(ModelConfig(name="resnet18"), seed=1), published("resnet18")
     model.get_submodule("layer1").eval()

@@ -1,7 +1,6 @@
 """Window attention without padding against timm's with it, in float64; the kernels against the plain arithmetic."""
 
 import math
-import random
 
 import pytest
 import torch
@@ -54,6 +53,7 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("size", "height", "width"), GRIDS)
+@pytest.mark.usefixtures("torch_rng")
 def test_outputs_and_gradients_are_those_of_padded_windows(size: int, height: int, width: int) -> None:
     leaves = inputs(size, height, width)
     found, wanted = attended(*leaves, size), padded(*leaves, size)
@@ -64,8 +64,8 @@ def test_outputs_and_gradients_are_those_of_padded_windows(size: int, height: in
         assert distance(ours, theirs) < 5e-15, name
 
 
-def test_every_token_lies_in_one_class_of_windows() -> None:
-    size, height, width = random.randint(1, 9), random.randint(1, 40), random.randint(1, 40)
+def test_every_token_lies_in_one_class_of_windows(rng) -> None:
+    size, height, width = rng.integers(1, [10, 41, 41]).tolist()
     seen = torch.zeros(height, width)
     for part in window_classes(height, width, size):
         for window in range(part.num_down * part.num_across):
@@ -75,6 +75,7 @@ def test_every_token_lies_in_one_class_of_windows() -> None:
     assert seen.eq(1).all()
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_a_far_query_keeps_its_padding() -> None:
     """Biases of padding far below all others: float32 would lose them, and with them the gradient."""
     qkv, table, padding = inputs(3, 3, 2, heads=1)
@@ -87,6 +88,7 @@ def test_a_far_query_keeps_its_padding() -> None:
     assert table.grad.isfinite().all()
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_the_operator_keeps_torchs_rules() -> None:
     qkv, table, padding = inputs(4, 5, 6)
     bias = by_rows(table, 4).detach().requires_grad_()
@@ -100,6 +102,7 @@ def test_the_operator_keeps_torchs_rules() -> None:
 @pytest.mark.parametrize(("size", "height", "width"), [(16, 20, 44), (7, 16, 23), (32, 40, 56), (8, 16, 24), (4, 3, 3)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("shift", [0.0, -150.0])
+@pytest.mark.usefixtures("torch_rng")
 def test_the_kernels_compute_the_plain_arithmetic(
     size: int, height: int, width: int, dims: int, dtype: torch.dtype, tolerance: float, shift: float
 ) -> None:

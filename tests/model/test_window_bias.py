@@ -1,7 +1,6 @@
 """Biases of windows against the table written out pair by pair."""
 
 import itertools
-import random
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ def pair_bias(table: Tensor, size: int, one: tuple[int, int], other: tuple[int, 
 
 
 @pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.usefixtures("torch_rng")
 def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
     table = torch.randn(2, size * size, dtype=torch.float64)
     squares = by_rows(table, size).unflatten(2, (size, size))
@@ -26,6 +26,7 @@ def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
 
 @pytest.mark.parametrize("spread", [1.0, 300.0])
 @pytest.mark.parametrize(("size", "height", "width"), [(4, 9, 6), (4, 4, 7), (5, 2, 5), (3, 1, 1)])
+@pytest.mark.usefixtures("torch_rng")
 def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, width: int, spread: float) -> None:
     table = (spread * torch.randn(2, size * size, dtype=torch.float64)).clamp(-350, 350)  # exp(-700) is no zero
     found = of_padding(table, size, height, width)
@@ -40,9 +41,10 @@ def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, widt
         torch.testing.assert_close(found[:, row, column], wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_are_finite_beside_windows_without_padding() -> None:
+@pytest.mark.usefixtures("torch_rng")
+def test_gradients_are_finite_beside_windows_without_padding(rng) -> None:
     table = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
-    grid = of_padding(table, 4, 4 + random.randint(1, 3), 9)
+    grid = of_padding(table, 4, int(rng.integers(5, 8)), 9)
     assert grid.isinf().any()
     grid[grid.isfinite()].sum().backward()
     assert table.grad is not None

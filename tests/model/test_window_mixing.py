@@ -8,8 +8,7 @@ from hms_dist.model.draws import group_uniform
 from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
 
 
-def test_every_crop_holds_the_window_and_all_places_are_used() -> None:
-    rng = np.random.default_rng()
+def test_every_crop_holds_the_window_and_all_places_are_used(rng: np.random.Generator) -> None:
     window, width, crop_width = (33.4, 61.2), 128, 64
     offsets = crop_offsets(rng.random(4000), window, width, crop_width)
     assert set(offsets.tolist()) == set(range(34))
@@ -22,6 +21,7 @@ def test_a_window_wider_than_the_crop_is_refused() -> None:
         offset_range((10.0, 74.5), 128, 64)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_crops_are_columns_of_the_picture() -> None:
     images = torch.rand(5, 1, 7, 40)
     offsets = torch.tensor([0, 3, 10, 24, 11])
@@ -29,8 +29,7 @@ def test_crops_are_columns_of_the_picture() -> None:
     assert torch.equal(cropped(images, offsets, 16), expected)
 
 
-def test_donors_are_other_rows_as_often_as_asked() -> None:
-    rng = np.random.default_rng()
+def test_donors_are_other_rows_as_often_as_asked(rng: np.random.Generator) -> None:
     drawn = torch.stack([donors(rng.random(6), rng.random(6), 0.3) for _ in range(3000)])
     own = drawn == torch.arange(6)
     assert abs(float(own.double().mean()) - 0.7) < 0.02
@@ -40,6 +39,7 @@ def test_donors_are_other_rows_as_often_as_asked() -> None:
     assert donors(np.zeros(1), np.zeros(1), 1.0).tolist() == [0]
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_the_window_comes_from_the_donor_as_it_was_and_the_rest_stays() -> None:
     images = torch.rand(4, 1, 5, 30)
     donor = torch.tensor([1, 2, 2, 0])

@@ -109,13 +109,13 @@ def record(index) -> Callable[..., ModelRecord]:
 
 
 @pytest.fixture
-def write(index, tmp_path) -> Callable[..., Path]:
+def write(index, tmp_path, rng) -> Callable[..., Path]:
     """Write a table of predictions of `rows` (all) with their folds (-1: none) and sources; its path."""
 
     def make(name: str, probabilities: Any, sources: Any, folds: Any = None, rows: Any = None) -> Path:
         rows = np.arange(len(index)) if rows is None else rows
         table = prediction_table(index.frame.iloc[rows], folds, np.asarray(probabilities))
-        write_predictions(tmp_path / name, table.sample(frac=1), sources)
+        write_predictions(tmp_path / name, table.sample(frac=1, random_state=rng), sources)
         return tmp_path / name
 
     return make
@@ -133,12 +133,12 @@ def out_of_fold(index, record, write) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def submission(index, tmp_path) -> Callable[[str], Path]:
+def submission(index, tmp_path, rng) -> Callable[[str], Path]:
     """Write made-up predictions of the first row of every EEG, as Kaggle takes them."""
 
     def make(name: str) -> Path:
         rows = index.frame[~index.frame["eeg_id"].duplicated()]
-        table = prediction_table(rows, None, np.random.default_rng().dirichlet(np.ones(6), len(rows)))
+        table = prediction_table(rows, None, rng.dirichlet(np.ones(6), len(rows)))
         write_predictions(tmp_path / name, table)
         return tmp_path / name
 
@@ -148,15 +148,15 @@ def submission(index, tmp_path) -> Callable[[str], Path]:
 class Desk:
     """A shard set, a trained run of fold 0, tables of made-up predictions, and the verbs."""
 
-    def __init__(self, folder, shard_set, index, small_file, trained, record, submission):
+    def __init__(self, folder, shard_set, index, small_file, trained, record, submission, rng):
         self.folder, self.shards, self.index, self.small_file = folder, shard_set, index, small_file
-        self.trained, self.record, self.submission = trained, record, submission
+        self.trained, self.record, self.submission, self.rng = trained, record, submission, rng
         self.page, self.out = folder / "page.html", folder / "out.parquet"
 
     def predictions(self, name, *folds_of_models, folds=None, rows=None, key=None, **model):
         """A table: of `rows` (all), by models that held out these folds, with the folds that its rows say (none)."""
         rows = np.arange(len(self.index)) if rows is None else rows
-        values = np.random.default_rng().dirichlet(np.ones(6), len(rows))
+        values = self.rng.dirichlet(np.ones(6), len(rows))
         table = prediction_table(self.index.frame.iloc[rows], folds, values)
         if key is not None:
             table.loc[0, ["key", "eeg_id", "eeg_sub_id"]] = [key, *map(int, key.split("-"))]
@@ -286,6 +286,6 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path, shard_set, index, small_file, trained, record, submission) -> Desk:
+def desk(tmp_path, shard_set, index, small_file, trained, record, submission, rng) -> Desk:
     """One for each test."""
-    return Desk(tmp_path, shard_set, index, small_file, trained, record, submission)
+    return Desk(tmp_path, shard_set, index, small_file, trained, record, submission, rng)

@@ -22,8 +22,8 @@ def ensemble(*words):
     run(load(Ensemble, [str(word) for word in words]))
 
 
-def noisy(index, amount):
-    values = np.log(index.targets + 0.05) + np.random.default_rng().normal(0, amount, index.targets.shape)
+def noisy(index, amount, rng):
+    values = np.log(index.targets + 0.05) + rng.normal(0, amount, index.targets.shape)
     return np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
 
 
@@ -33,9 +33,9 @@ def probabilities(path, index):
 
 
 @pytest.fixture
-def three(index, out_of_fold):
+def three(index, out_of_fold, rng):
     """Three honest models: their tables and predictions."""
-    found = np.stack([noisy(index, amount) for amount in (0.3, 1, 2)])
+    found = np.stack([noisy(index, amount, rng) for amount in (0.3, 1, 2)])
     return [out_of_fold(f"m{number}", each) for number, each in enumerate(found)], found
 
 
@@ -64,11 +64,11 @@ def test_a_fit_reports_what_it_is_worth_on_new_patients(three, index, shard_set,
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric"])
-def test_stored_weights_are_applied_to_new_tables(three, index, shard_set, tmp_path, write, method):
+def test_stored_weights_are_applied_to_new_tables(three, index, shard_set, tmp_path, write, method, rng):
     paths, found = three
     fit = ["--out", tmp_path / "p.parquet", "--weights", "fit", "--labels", shard_set, "--method", method]
     ensemble("--predictions", *paths, *fit)
-    new = [noisy(index, 1) for _ in range(3)]
+    new = [noisy(index, 1, rng) for _ in range(3)]
     tables = [write(f"new{number}.parquet", each, read_sources(paths[number])) for number, each in enumerate(new)]
     ensemble("--predictions", *tables, "--out", tmp_path / "n.parquet", "--weights", tmp_path / "p.json")
     expected = fit_pool(method, found, index.targets)(np.stack(new))
@@ -160,10 +160,10 @@ def test_a_silent_table_makes_a_silent_mean(three, index, write, tmp_path, caplo
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric"])
-def test_submissions_are_pooled_by_their_eegs(submission, tmp_path, caplog, method):
+def test_submissions_are_pooled_by_their_eegs(submission, tmp_path, caplog, method, rng):
     ours, theirs = submission("ours.parquet"), submission("theirs.csv")
     both = [read_predictions(path).set_index("eeg_id")[list(CLASSES)] for path in (ours, theirs)]
-    pd.read_csv(theirs).sample(frac=1).assign(remark="by another team").to_csv(theirs, index=False)
+    pd.read_csv(theirs).sample(frac=1, random_state=rng).assign(remark="by another team").to_csv(theirs, index=False)
     ensemble("--predictions", theirs, ours, "--method", method, "--out", tmp_path / "out.csv")
     found = read_predictions(tmp_path / "out.csv").set_index("eeg_id")
     expected = sum(both) / 2 if method == "mean" else np.exp(sum(map(np.log, both)) / 2)

@@ -7,8 +7,8 @@ from hms_dist.predict.parts import MAX_PARTS, Parts
 
 
 @pytest.mark.parametrize("group_size", [1, 3, 8])
-def test_every_row_is_in_one_part_of_whole_groups(tmp_path, group_size):
-    for num_rows in np.random.default_rng().integers(1, 10_000, 20).tolist():
+def test_every_row_is_in_one_part_of_whole_groups(tmp_path, group_size, rng):
+    for num_rows in rng.integers(1, 10_000, 20).tolist():
         parts = Parts(tmp_path / "k", num_rows=num_rows, group_size=group_size, num_answers=6)
         rows = [parts.rows_of(number) for number in parts.numbers]
         assert np.array_equal(np.concatenate(rows), np.arange(num_rows))
@@ -16,9 +16,9 @@ def test_every_row_is_in_one_part_of_whole_groups(tmp_path, group_size):
         assert 1 <= len(parts.numbers) <= MAX_PARTS
 
 
-def test_only_whole_parts_count_as_finished(tmp_path):
+def test_only_whole_parts_count_as_finished(tmp_path, rng):
     parts = Parts(tmp_path / "k", num_rows=10, group_size=2, num_answers=6)
-    answers = np.random.default_rng().random((10, 6))
+    answers = rng.random((10, 6))
     for number in (0, 2, 3):
         parts.write(number, answers[parts.rows_of(number)])
     path = next((tmp_path / "k").glob("*2.npy"))

@@ -11,19 +11,18 @@ from hms_dist.predict.fit import fit_pool, fit_simplex
 from hms_dist.predict.pool import Pool, equal_pool
 
 
-def random_models(num_models=3, num_rows=300, sharpness=1.0):
+def random_models(rng, num_models=3, num_rows=300, sharpness=1.0):
     """Predictions [models, rows, 6] around a common truth, each with noise of its own, and the truth."""
-    generator = np.random.default_rng()
-    truth = generator.dirichlet(np.full(6, 0.4), num_rows)
-    noise = generator.normal(0, 1, (num_models, num_rows, 6)) * generator.uniform(0.3, 1.5, (num_models, 1, 1))
+    truth = rng.dirichlet(np.full(6, 0.4), num_rows)
+    noise = rng.normal(0, 1, (num_models, num_rows, 6)) * rng.uniform(0.3, 1.5, (num_models, 1, 1))
     values = np.log(truth + 0.02) * sharpness + noise
     powers = np.exp(values)
     return powers / powers.sum(axis=-1, keepdims=True), truth
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric", "rank_mean"])
-def test_equal_weights_are_the_plain_means(method):
-    found, _ = random_models(4)
+def test_equal_weights_are_the_plain_means(method, rng):
+    found, _ = random_models(rng, 4)
     plain = {
         "mean": lambda: found.mean(axis=0),
         "geometric": lambda: gmean(found, axis=0),
@@ -36,8 +35,8 @@ def test_equal_weights_are_the_plain_means(method):
     np.testing.assert_allclose(pooled.sum(axis=1), 1, rtol=1e-12)
 
 
-def test_ranks_do_not_care_how_sure_a_model_is():
-    found, _ = random_models(2)
+def test_ranks_do_not_care_how_sure_a_model_is(rng):
+    found, _ = random_models(rng, 2)
     surer = found.copy()
     surer[0] = found[0] ** 3
     np.testing.assert_allclose(equal_pool("rank_mean", 2)(found), equal_pool("rank_mean", 2)(surer), rtol=1e-12)
@@ -49,8 +48,8 @@ def test_a_probability_of_zero_leaves_a_finite_geometric_mean():
     np.testing.assert_allclose(pooled[0, :2], 0.5, atol=1e-6)
 
 
-def test_weights_of_two_models_agree_with_brute_force():
-    found, truth = random_models(2)
+def test_weights_of_two_models_agree_with_brute_force(rng):
+    found, truth = random_models(rng, 2)
     (weight, _) = fit_simplex(found, truth)
     grid = np.linspace(0, 1, 2001)
     losses = [kaggle_kl(truth, w * found[0] + (1 - w) * found[1]) for w in grid]
@@ -58,31 +57,30 @@ def test_weights_of_two_models_agree_with_brute_force():
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric"])
-def test_no_point_near_the_fit_is_better(method):
-    found, truth = random_models(2)
+def test_no_point_near_the_fit_is_better(method, rng):
+    found, truth = random_models(rng, 2)
     pool = fit_pool(method, found, truth)
     best = kaggle_kl(truth, pool(found))
-    generator = np.random.default_rng()
     for _ in range(300):
         if method == "mean":
             weights = pool.weights
         else:
-            weights = tuple(np.maximum(np.array(pool.weights) + generator.normal(0, 0.05, 2), 0))
-        bias = tuple(np.array(pool.bias) + generator.normal(0, 0.05, 6))
+            weights = tuple(np.maximum(np.array(pool.weights) + rng.normal(0, 0.05, 2), 0))
+        bias = tuple(np.array(pool.bias) + rng.normal(0, 0.05, 6))
         assert kaggle_kl(truth, Pool(method=method, weights=weights, bias=bias)(found)) > best - 1e-6
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric"])
 @pytest.mark.parametrize("num_models", [1, 2, 7])
-def test_on_its_own_rows_a_fit_is_never_worse_than_the_plain_mean(method, num_models):
+def test_on_its_own_rows_a_fit_is_never_worse_than_the_plain_mean(method, num_models, rng):
     for sharpness in (0.2, 1, 4):
-        found, truth = random_models(num_models, sharpness=sharpness)
+        found, truth = random_models(rng, num_models, sharpness=sharpness)
         plain = kaggle_kl(truth, equal_pool(method, num_models)(found))
         assert kaggle_kl(truth, fit_pool(method, found, truth)(found)) <= plain + 1e-9
 
 
-def test_the_model_that_is_the_truth_gets_all_the_weight():
-    found, truth = random_models(3, 500)
+def test_the_model_that_is_the_truth_gets_all_the_weight(rng):
+    found, truth = random_models(rng, 3, 500)
     truth = (truth + 0.01) / 1.06
     found[1] = truth
     np.testing.assert_allclose(fit_simplex(found, truth), [0, 1, 0], atol=1e-4)
@@ -91,8 +89,8 @@ def test_the_model_that_is_the_truth_gets_all_the_weight():
     np.testing.assert_allclose(pool.bias, 0, atol=2e-2)
 
 
-def test_a_bias_that_was_put_in_is_found():
-    found, truth = random_models(1, 500)
+def test_a_bias_that_was_put_in_is_found(rng):
+    found, truth = random_models(rng, 1, 500)
     truth = (truth + 0.01) / 1.06
     bias = np.array([0.5, -0.3, 0, 0.2, -0.4, 0])
     found[0] = truth * np.exp(-bias)
@@ -103,8 +101,8 @@ def test_a_bias_that_was_put_in_is_found():
         assert kaggle_kl(truth, pool(found)) < 1e-4
 
 
-def test_a_class_that_nobody_chose_has_a_finite_bias():
-    found, truth = random_models(2)
+def test_a_class_that_nobody_chose_has_a_finite_bias(rng):
+    found, truth = random_models(rng, 2)
     truth[:, 0] = 0
     truth /= truth.sum(axis=1, keepdims=True)
     assert np.isfinite(fit_pool("geometric", found, truth).bias).all()

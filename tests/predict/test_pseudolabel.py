@@ -24,9 +24,9 @@ def pseudolabel(*words):
 
 
 @pytest.fixture
-def models(index, record, write):
+def models(index, record, write, rng):
     """Tables of three models with fold 1, and their predictions."""
-    found = np.random.default_rng().dirichlet(np.ones(6), (3, len(index)))
+    found = rng.dirichlet(np.ones(6), (3, len(index)))
     folds = np.where(index.folds(3) == 1, 1, -1)
     tables = [write(f"{n}.parquet", each, [Source(model=record(f"r{n}", 1))], folds) for n, each in enumerate(found)]
     return tables, found

@@ -16,11 +16,11 @@ from hms_dist.shards.index import read_index
 
 
 @pytest.fixture
-def guessed(shard_set, tmp_path):
+def guessed(shard_set, tmp_path, rng):
     """A table of random predictions for every row of the shard set, and the index's frame."""
     frame = read_index(shard_set / "index.parquet").frame
     path = tmp_path / "p.parquet"
-    write_predictions(path, prediction_table(frame, None, np.random.default_rng().dirichlet(np.ones(6), len(frame))))
+    write_predictions(path, prediction_table(frame, None, rng.dirichlet(np.ones(6), len(frame))))
     return path, frame
 
 
@@ -60,7 +60,7 @@ def test_labels_from_a_shard_set_or_a_table_score_the_same(guessed, shard_set, r
     assert one["strata"] == other["strata"]
 
 
-def test_the_interval_is_that_of_patients_drawn_anew(guessed, shard_set):
+def test_the_interval_is_that_of_patients_drawn_anew(guessed, shard_set, rng):
     """Against numpy's own draws: quantiles of 4,000 agree to a few standard errors."""
     path, frame = guessed
     entry = scored(Score(predictions=path, labels=shard_set, num_draws=4000, level=0.8))["strata"]["all"]
@@ -68,7 +68,6 @@ def test_the_interval_is_that_of_patients_drawn_anew(guessed, shard_set):
     p, q = votes / votes.sum(axis=1, keepdims=True), pd.read_parquet(path)[list(CLASSES)].to_numpy()
     values = pd.Series(np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / q), 0).sum(axis=1))
     by_patient = [group.to_numpy() for _, group in values.groupby(frame["patient_id"].to_numpy())]
-    rng = np.random.default_rng()
     means = [
         np.concatenate([by_patient[i] for i in rng.integers(0, len(by_patient), len(by_patient))]).mean()
         for _ in range(4000)
@@ -131,12 +130,12 @@ def test_it_prints_json_or_writes_it(guessed, recordings, tmp_path, capsys):
     assert json.loads((tmp_path / "score.json").read_text()) == found
 
 
-def test_a_submission_is_scored_by_eeg(guessed, shard_set, recordings, tmp_path):
+def test_a_submission_is_scored_by_eeg(guessed, shard_set, recordings, tmp_path, rng):
     _, frame = guessed
     table = pd.read_csv(recordings / "train.csv").drop_duplicates("eeg_id")
     table.to_csv(tmp_path / "first.csv", index=False)
     first = frame[frame.set_index(["eeg_id", "eeg_sub_id"]).index.isin(table.set_index(["eeg_id", "eeg_sub_id"]).index)]
-    made = prediction_table(first, None, np.random.default_rng().dirichlet(np.ones(6), len(first)))
+    made = prediction_table(first, None, rng.dirichlet(np.ones(6), len(first)))
     for name in ("p.csv", "q.parquet"):
         write_predictions(tmp_path / name, made)
     pd.read_csv(tmp_path / "p.csv").assign(**dict.fromkeys(CLASSES, "x")).to_csv(tmp_path / "p.csv", index=False)

@@ -53,8 +53,8 @@ def nested(config, data):
     return kaggle_kl(data.targets, found)
 
 
-def test_inputs_are_predictions_and_the_five_statistics():
-    found = np.random.default_rng().dirichlet(np.ones(6), (4, 20))
+def test_inputs_are_predictions_and_the_five_statistics(rng):
+    found = rng.dirichlet(np.ones(6), (4, 20))
     row = pd.DataFrame(found[:, 7])
     statistics = np.concatenate([row.min(), row.max(), row.mean(), row.std(ddof=0), row.median()])
     np.testing.assert_allclose(meta_inputs(found, "statistics")[7], statistics, rtol=1e-5, atol=1e-7)
@@ -67,20 +67,20 @@ def test_inputs_are_predictions_and_the_five_statistics():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_loss_is_the_weighted_sum_of_cross_entropy_and_kl(share):
+@pytest.mark.usefixtures("torch_rng")
+def test_the_loss_is_the_weighted_sum_of_cross_entropy_and_kl(share, rng):
     logits = torch.randn(30, 6, dtype=torch.float64)
-    targets = np.random.default_rng().dirichlet(np.ones(6), 30)
+    targets = rng.dirichlet(np.ones(6), 30)
     found = torch.softmax(logits, dim=1).numpy()
     kl = np.mean([entropy(target, row) for target, row in zip(targets, found, strict=True)])
     ce = -np.log(found[np.arange(30), targets.argmax(axis=1)]).mean()
     assert float(meta_loss(logits, torch.from_numpy(targets), share)) == pytest.approx(share * ce + (1 - share) * kl)
 
 
-def test_the_nested_kl_on_noise_is_no_better_than_the_mean():
+def test_the_nested_kl_on_noise_is_no_better_than_the_mean(rng):
     """Labels that nothing predicts: only a leak could gain by them, and on its own rows the same network does."""
-    generator = np.random.default_rng()
-    targets = generator.dirichlet(np.ones(6), 400)
-    found = generator.dirichlet(np.full(6, 200.0), (3, 400))
+    targets = rng.dirichlet(np.ones(6), 400)
+    found = rng.dirichlet(np.full(6, 200.0), (3, 400))
     data, config = labelled(found, targets), MetaConfig(hidden=(64,), lr=0.01, batch_size=64, max_epochs=100)
     plain = kaggle_kl(targets, found.mean(axis=0))
     assert nested(config, data) > plain - 0.01
@@ -91,25 +91,23 @@ def test_the_nested_kl_on_noise_is_no_better_than_the_mean():
     assert kaggle_kl(targets, leaked) < plain - 0.05
 
 
-def test_where_there_is_something_to_learn_it_learns():
+def test_where_there_is_something_to_learn_it_learns(rng):
     """One model is right but for two exchanged classes, the others are noise: the mean cannot know, a network can."""
-    generator = np.random.default_rng()
-    truth = generator.dirichlet(np.full(6, 0.3), 900)
+    truth = rng.dirichlet(np.full(6, 0.3), 900)
     right = (truth + 0.02) / 1.12
-    found = np.stack([right[:, [1, 0, 2, 3, 4, 5]], *generator.dirichlet(np.ones(6), (2, 900))])
+    found = np.stack([right[:, [1, 0, 2, 3, 4, 5]], *rng.dirichlet(np.ones(6), (2, 900))])
     data = labelled(found, truth)
     plain = kaggle_kl(truth, found.mean(axis=0))
     assert nested(MetaConfig(lr=0.01, batch_size=64, max_epochs=60), data) < 0.6 * plain
 
 
-def test_no_network_depends_on_the_votes_of_its_fold():
-    generator = np.random.default_rng()
-    found, targets = generator.dirichlet(np.ones(6), (2, 90)), generator.dirichlet(np.ones(6), 90)
+def test_no_network_depends_on_the_votes_of_its_fold(rng):
+    found, targets = rng.dirichlet(np.ones(6), (2, 90)), rng.dirichlet(np.ones(6), 90)
     config = MetaConfig(max_epochs=3, batch_size=16)
     before = train_networks(config, labelled(found, targets, 3))[1].state_dict()
     for fold, same in ((1, True), (0, False), (2, False)):
         changed = targets.copy()
-        changed[fold::3] = generator.dirichlet(np.ones(6), 30)
+        changed[fold::3] = rng.dirichlet(np.ones(6), 30)
         after = train_networks(config, labelled(found, changed, 3))[1].state_dict()
         equal = all(torch.equal(before[name], after[name]) for name in before)
         if same:
@@ -118,10 +116,10 @@ def test_no_network_depends_on_the_votes_of_its_fold():
             assert not equal
 
 
-def test_training_ends_without_improvement_and_keeps_the_best(monkeypatch):
-    generator = np.random.default_rng()
-    rows = Rows(torch.randn(64, 12), torch.from_numpy(generator.dirichlet(np.ones(6), 64)).float())
-    judge = Rows(torch.randn(64, 12), torch.from_numpy(generator.dirichlet(np.ones(6), 64)).float())
+@pytest.mark.usefixtures("torch_rng")
+def test_training_ends_without_improvement_and_keeps_the_best(monkeypatch, rng):
+    rows = Rows(torch.randn(64, 12), torch.from_numpy(rng.dirichlet(np.ones(6), 64)).float())
+    judge = Rows(torch.randn(64, 12), torch.from_numpy(rng.dirichlet(np.ones(6), 64)).float())
     seen = []
     real = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a, **k: seen.append(1) or real(self, *a, **k))
@@ -137,8 +135,8 @@ def test_training_ends_without_improvement_and_keeps_the_best(monkeypatch):
 
 
 @pytest.fixture
-def tables(index, out_of_fold):
-    found = np.random.default_rng().dirichlet(np.ones(6), (2, len(index)))
+def tables(index, out_of_fold, rng):
+    found = rng.dirichlet(np.ones(6), (2, len(index)))
     return [out_of_fold(f"m{number}", each) for number, each in enumerate(found)], found
 
 

@@ -29,7 +29,7 @@ def index(shard_set):
 
 
 @pytest.fixture
-def make_run(small_file, shard_set, index, tmp_path):
+def make_run(small_file, shard_set, index, tmp_path, rng):
     """A run folder as training leaves it, with made-up predictions of fold 0."""
 
     def make(name: str = "run", seed: int = 0, state: str = "finished", **status: object) -> Path:
@@ -43,7 +43,7 @@ def make_run(small_file, shard_set, index, tmp_path):
         (folder / "environment.json").write_text(json.dumps({"command": command}))
         (folder / "status.json").write_text(json.dumps({"state": state, "time": 1.0, **status}))
         rows = np.flatnonzero(index.folds(3) == 0)
-        found = np.random.default_rng().dirichlet(np.ones(6), len(rows))
+        found = rng.dirichlet(np.ones(6), len(rows))
         truth, counts = index.targets[rows], consensus_confusion(index.targets[rows], found).tolist()
         lines = [
             {"epoch": 0, "step": 1, "loss": 1.5, "lr": 0.001, "images_per_s": 10.0, "data_wait_share": 0.25},

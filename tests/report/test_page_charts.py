@@ -40,8 +40,8 @@ def ticks(chart: str, anchor: str) -> dict[float, float]:
 
 
 @pytest.mark.parametrize("top", [0.00031, 0.9, 1.0, 7.3, 480, 12345])
-def test_a_curve_is_true_to_scale(top: float) -> None:
-    y = np.random.default_rng().uniform(0, top, 20)
+def test_a_curve_is_true_to_scale(top: float, rng: np.random.Generator) -> None:
+    y = rng.uniform(0, top, 20)
     y[3] = top
     chart = line_chart("Loss of a", "step", "loss", [curve("a", y)])
     points = numbers(paths(chart, "curve")[0].get("d"))
@@ -57,8 +57,8 @@ def test_a_curve_is_true_to_scale(top: float) -> None:
     assert (points < [WIDTH, HEIGHT]).all()
 
 
-def test_a_long_curve_is_averaged() -> None:
-    y = np.random.default_rng().uniform(1, 2, 10 * MAX_POINTS)
+def test_a_long_curve_is_averaged(rng: np.random.Generator) -> None:
+    y = rng.uniform(1, 2, 10 * MAX_POINTS)
     chart = line_chart("x", "step", "loss", [curve("a", y)])
     means = line_chart(
         "x", "step", "loss", [Curve("a", 0, *(v.reshape(-1, 10).mean(1) for v in (np.arange(1.0, len(y) + 1), y)))]
@@ -98,8 +98,8 @@ def bars(chart: str) -> np.ndarray:
     return np.array(found).reshape(-1, 6, 2)
 
 
-def test_bars_add_up() -> None:
-    parts = np.random.default_rng().uniform(0, 0.3, (3, 6))
+def test_bars_add_up(rng: np.random.Generator) -> None:
+    parts = rng.uniform(0, 0.3, (3, 6))
     chart = stacked_bars("KL", "KL", ["a", "b", "c<"], parts, CLASSES)
     placed, at = bars(chart), ticks(chart, "middle")
     np.testing.assert_allclose(placed[:, 1:, 0], placed[:, :-1].sum(2), atol=0.2)

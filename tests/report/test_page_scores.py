@@ -25,11 +25,10 @@ def labels(shard_set):
 
 
 @pytest.fixture
-def scored(labels, tmp_path):
+def scored(labels, tmp_path, rng):
     """A table of made-up predictions of all rows, in a random order, that holds out `folds`, as the page reads it."""
 
     def make(name: str, folds: np.ndarray | None, *weights: str):
-        rng = np.random.default_rng()
         frame = labels.index.frame
         table = prediction_table(frame, folds, rng.dirichlet(np.ones(6), len(frame)))
         write_predictions(
@@ -40,8 +39,7 @@ def scored(labels, tmp_path):
     return make
 
 
-def test_reliability_is_that_of_a_loop():
-    rng = np.random.default_rng()
+def test_reliability_is_that_of_a_loop(rng):
     truth, found = rng.dirichlet(np.ones(6), 50), rng.dirichlet(np.ones(6) / 3, 50)
     found[0] = [1, 0, 0, 0, 0, 0]
     bins: dict[int, list[tuple[float, float]]] = {}
@@ -56,8 +54,8 @@ def test_reliability_is_that_of_a_loop():
     assert result.error == pytest.approx(error)
 
 
-def test_perfect_predictions_are_calibrated():
-    truth = np.random.default_rng().dirichlet(np.ones(6), 30)
+def test_perfect_predictions_are_calibrated(rng):
+    truth = rng.dirichlet(np.ones(6), 30)
     assert reliability(truth, truth).error < 1e-12
 
 

@@ -26,17 +26,17 @@ def test_an_empty_range_is_refused() -> None:
         gray(np.zeros((2, 2)), low=1, high=1)
 
 
-def test_bits_are_unpacked() -> None:
-    plane = np.random.default_rng(0).random((6, 16)) < 0.5
+def test_bits_are_unpacked(rng: np.random.Generator) -> None:
+    plane = rng.random((6, 16)) < 0.5
     spec = PanelSpec(shape=(6, 16), dtype="bit", codec="npy", axes=("row", "column"), unit="ink")
     np.testing.assert_array_equal(panel_picture(spec, np.packbits(plane, axis=-1)), plane * 255)
 
 
-def test_high_frequencies_are_on_top() -> None:
+def test_high_frequencies_are_on_top(rng: np.random.Generator) -> None:
     spec = PanelSpec(
         shape=(2, 3, 4), dtype="uint8", codec="npy", axes=AXES, unit="dB", regions=("LL", "RL"), value_range=(-80, 0)
     )
-    stored = np.random.default_rng(1).integers(0, 256, spec.shape, dtype=np.uint8)
+    stored = rng.integers(0, 256, spec.shape, dtype=np.uint8)
     np.testing.assert_array_equal(panel_picture(spec, stored), np.vstack([stored[0, ::-1], stored[1, ::-1]]))
 
 
@@ -46,9 +46,9 @@ def test_log_power_without_contrast_is_drawn(fill: float) -> None:
     assert (panel_picture(spec, np.full(spec.shape, fill, np.float16)) == 0).all()
 
 
-def test_log_power_uses_the_whole_range_and_gaps_are_black() -> None:
+def test_log_power_uses_the_whole_range_and_gaps_are_black(rng: np.random.Generator) -> None:
     spec = PanelSpec(shape=(1, 50, 40), dtype="float16", codec="npy", axes=AXES, unit="ln(power)")
-    stored = np.random.default_rng(2).normal(0, 3, spec.shape).astype(np.float16)
+    stored = rng.normal(0, 3, spec.shape).astype(np.float16)
     stored[:, :, 7] = np.nan
     picture = panel_picture(spec, stored)
     assert (picture[:, 7] == 0).all()
@@ -56,8 +56,7 @@ def test_log_power_uses_the_whole_range_and_gaps_are_black() -> None:
     assert picture.max() == 255
 
 
-def test_a_sheet_holds_every_picture_below_its_name() -> None:
-    rng = np.random.default_rng(3)
+def test_a_sheet_holds_every_picture_below_its_name(rng: np.random.Generator) -> None:
     pictures = {name: rng.integers(0, 256, (h, w), dtype=np.uint8) for name, h, w in (("a", 20, 90), ("b", 31, 70))}
     sheet = contact_sheet(pictures)
     assert sheet.shape == (20 + 31 + 2 * CAPTION_ROWS, 90)

@@ -33,8 +33,7 @@ def test_an_option_that_is_not_there_is_named(name):
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_a_range_narrows_about_the_best_and_stays_within_what_it_was(log):
-    rng = np.random.default_rng()
+def test_a_range_narrows_about_the_best_and_stays_within_what_it_was(log, rng):
     scale = math.log if log else float
     for _ in range(100):
         low, high = np.sort(rng.uniform(0.1, 10, 2)).tolist()

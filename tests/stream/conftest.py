@@ -15,9 +15,9 @@ from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.shards.index import Index, fold_column
 
 
-def random_index(num_rows=503, seed=None, rows_per_shard=37):
+def random_index(num_rows=503, *, seed, rows_per_shard=37):
     """EEGs of about four rows, patients of about three EEGs, in tars whose rows are mixed; up to 19 votes a row."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)  # or a generator
     frame = pd.DataFrame({"eeg_id": np.sort(rng.integers(0, num_rows // 4, num_rows))})
     frame["eeg_sub_id"] = frame.groupby("eeg_id").cumcount()
     frame["patient_id"] = frame["eeg_id"] // 3
@@ -31,9 +31,9 @@ def random_index(num_rows=503, seed=None, rows_per_shard=37):
 
 
 @pytest.fixture
-def index():
+def index(rng):
     """503 rows, others in every test."""
-    return random_index()
+    return random_index(seed=rng)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def shards_of(recordings, tmp_path_factory):
     return make
 
 
-def tables(shards, tmp_path):
+def tables(shards, tmp_path, rng):
     """Pseudo-labels and out-of-fold predictions for every row of a shard set: made up, but whole, and as if by models
     that saw neither fold 0 nor the row's own."""
     index = read_index(shards / "index.parquet")
@@ -84,7 +84,7 @@ def tables(shards, tmp_path):
         )
         for fold in range(3)
     ]  # fmt: skip
-    found = np.random.default_rng().dirichlet(np.ones(6), len(index))
+    found = rng.dirichlet(np.ones(6), len(index))
     path = tmp_path / "table.parquet"
     write_predictions(path, prediction_table(index.frame, folds, found), sources)
     return path
@@ -92,7 +92,7 @@ def tables(shards, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_trains_small(name, shards_of, tmp_path):
+def test_it_trains_small(name, shards_of, tmp_path, rng):
     torch.set_num_threads(1)
     shards = shards_of(RENDERED[name])
     words = ["--config", str(CONFIGS / f"train/{name}.yaml"), "--config", str(CONFIGS / "train/small.yaml")]
@@ -104,9 +104,9 @@ def test_it_trains_small(name, shards_of, tmp_path):
     if name == "seed_003_rebalanced":  # which leaves three rows of these recordings
         words += ["--global_batch", "2"]
     if name == "sixteenth_place_stage_2":
-        words += ["--overlay.file", str(tables(shards, tmp_path))]
+        words += ["--overlay.file", str(tables(shards, tmp_path, rng))]
     if name == "seed_000_model_loss":
-        words += ["--filters.predictions", f"[{tables(shards, tmp_path)}]"]
+        words += ["--filters.predictions", f"[{tables(shards, tmp_path, rng)}]"]
     config = load(TrainConfig, words)
     run(config)
     assert is_finished(config.out)

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -48,7 +47,7 @@ def as_stopped_at(config, whole, name):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ten_random_steps(small, tmp_path, family):
+def test_ten_random_steps(small, tmp_path, family, rng):
     chain = tmp_path / "chain.yaml"
     chain.write_text(CHAIN)
     options = {
@@ -59,7 +58,7 @@ def test_ten_random_steps(small, tmp_path, family):
     run(whole)
     expected, lines = product(whole), [line["loss"] for line in read_metrics(whole.out) if "loss" in line]
     names = sorted(path.name for path in (whole.out / "checkpoints").glob("step-*"))
-    for number, name in enumerate(np.random.default_rng().choice(names[:-1], 10, replace=False)):
+    for number, name in enumerate(rng.choice(names[:-1], 10, replace=False)):
         stopped = small(f"stopped{number}", **options)
         as_stopped_at(stopped, whole, name)
         torch.manual_seed(number)

@@ -35,8 +35,7 @@ def marked(rows: int) -> torch.Tensor:
     return columns + 1000 * torch.arange(rows, dtype=torch.float64)[:, None, None, None]
 
 
-def shares(rows: int) -> torch.Tensor:
-    rng = np.random.default_rng()
+def shares(rng: np.random.Generator, rows: int) -> torch.Tensor:
     return torch.from_numpy(rng.multinomial(3, rng.dirichlet(np.full(6, 0.3), rows)) / 3)
 
 
@@ -49,12 +48,12 @@ class Looking(nn.Module):
         return means[..., None] * torch.arange(1, 7)
 
 
-def test_a_crop_moves_the_window_with_the_picture() -> None:
+def test_a_crop_moves_the_window_with_the_picture(rng: np.random.Generator) -> None:
     """Whatever the offset, the columns that the windows cover are those of the annotated window."""
     one = task(crop_share=0.5)
     seen = set()
     for step in range(40):
-        images, _, offsets = one.mixed(marked(6), shares(6), (0, 0, step, 0))
+        images, _, offsets = one.mixed(marked(6), shares(rng, 6), (0, 0, step, 0))
         assert images.shape == (6, 1, 32, 80)
         assert torch.equal(images[:, 0, 0, 0], 1000.0 * torch.arange(6) + offsets)
         assert ((offsets >= 16) & (offsets <= 64)).all()
@@ -65,11 +64,11 @@ def test_a_crop_moves_the_window_with_the_picture() -> None:
         assert float(image[0, 0, int(place)]) % 1000 == WINDOW[0]
 
 
-def test_the_loss_is_of_the_annotated_window_wherever_it_lies() -> None:
+def test_the_loss_is_of_the_annotated_window_wherever_it_lies(rng: np.random.Generator) -> None:
     """A bump in the annotated columns alone: on the crop the window still sees all of it."""
     images = torch.zeros(6, 1, 32, 160, dtype=torch.float64)
     images[..., 64:96] = 2.0
-    targets = shares(6)
+    targets = shares(rng, 6)
     for share in (1.0, 0.5):
         rows = task(crop_share=share).loss_rows(_Exact(), images, targets, KEY)
         torch.testing.assert_close(rows, bce_rows(torch.full((6, 6), 2.0, dtype=torch.float64), targets))
@@ -88,16 +87,17 @@ class _Exact(nn.Module):
         return torch.stack(answers)[:, None, None].expand(-1, 1, 6)
 
 
-def test_negatives_have_a_weight_of_their_own() -> None:
-    images, targets = torch.randn(6, 1, 32, 160, dtype=torch.float64), shares(6)
+@pytest.mark.usefixtures("torch_rng")
+def test_negatives_have_a_weight_of_their_own(rng: np.random.Generator) -> None:
+    images, targets = torch.randn(6, 1, 32, 160, dtype=torch.float64), shares(rng, 6)
     rows = [task(negative_weight=weight).loss_rows(Looking(), images, targets, KEY) for weight in (0.0, 1.0, 3.0)]
     torch.testing.assert_close(rows[2] - rows[0], 3 * (rows[1] - rows[0]))
     logits = Looking()(images, torch.eye(10, dtype=torch.float64)[4:6].mean(0)[None, None])[:, 0]
     torch.testing.assert_close(rows[1], bce_rows(logits, targets))
 
 
-def test_a_pasted_window_brings_its_label() -> None:
-    one, targets = task(paste_probability=1.0), shares(6)
+def test_a_pasted_window_brings_its_label(rng: np.random.Generator) -> None:
+    one, targets = task(paste_probability=1.0), shares(rng, 6)
     images, labels, _ = one.mixed(marked(6), targets, KEY)
     donors = (images[:, 0, 0, 70] // 1000).long()
     assert (donors != torch.arange(6)).all()
@@ -106,17 +106,17 @@ def test_a_pasted_window_brings_its_label() -> None:
     assert torch.equal(images[..., 96:], marked(6)[..., 96:])
 
 
-def test_draws_depend_on_the_group_alone() -> None:
+@pytest.mark.usefixtures("torch_rng")
+def test_draws_depend_on_the_group_alone(rng: np.random.Generator) -> None:
     one = task(paste_probability=0.5, crop_share=0.5)
-    torch.manual_seed(1)
-    first = one.mixed(marked(6), shares(6), KEY)[0]
+    first = one.mixed(marked(6), shares(rng, 6), KEY)[0]
     torch.rand(5)
-    assert torch.equal(one.mixed(marked(6), shares(6), KEY)[0], first)
-    assert not torch.equal(one.mixed(marked(6), shares(6), (*KEY[:3], 2))[0], first)
+    assert torch.equal(one.mixed(marked(6), shares(rng, 6), KEY)[0], first)
+    assert not torch.equal(one.mixed(marked(6), shares(rng, 6), (*KEY[:3], 2))[0], first)
 
 
-def test_nothing_is_drawn_where_nothing_is_asked() -> None:
-    images, targets = marked(4), shares(4)
+def test_nothing_is_drawn_where_nothing_is_asked(rng: np.random.Generator) -> None:
+    images, targets = marked(4), shares(rng, 4)
     same, labels, offsets = task().mixed(images, targets, KEY)
     assert same is images
     assert labels is targets
@@ -124,6 +124,7 @@ def test_nothing_is_drawn_where_nothing_is_asked() -> None:
 
 
 @pytest.mark.parametrize("pooling", ["max", "noisy_or", "window"])
+@pytest.mark.usefixtures("torch_rng")
 def test_answers_against_direct_formulas(pooling: str) -> None:
     images = torch.randn(5, 1, 32, 160, dtype=torch.float64) * 8
     answers = task(pooling=pooling).answers(Looking(), images)
@@ -135,9 +136,9 @@ def test_answers_against_direct_formulas(pooling: str) -> None:
     np.testing.assert_allclose(answers[:, :6].numpy(), row / row.sum(axis=1, keepdims=True), rtol=1e-9)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_a_net_learns_what_the_windows_show_and_finds_it_elsewhere() -> None:
     """Noise with a mark in the annotated window, its height the class: learned from crops, then found along time."""
-    torch.manual_seed(np.random.default_rng().integers(2**31))
     one = task(crop_share=0.6, negative_weight=2.0)
     model = SlidingWindowNet(_Small())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -188,6 +189,7 @@ def _with_marks(classes: torch.Tensor, left: int) -> torch.Tensor:
     return images
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_answers_of_a_net_are_probabilities() -> None:
     model = build(ModelConfig(name="resnet10t", sliding_window=SlidingWindowConfig()), seed=0).eval()
     images = torch.rand(3, 1, 32, 160)
@@ -199,9 +201,8 @@ def test_answers_of_a_net_are_probabilities() -> None:
         assert ((answers > 0) & (answers < 1)).all()
 
 
-def test_monitors_are_of_the_window_and_of_the_row() -> None:
-    rng = np.random.default_rng()
-    truth, answers = shares(30).numpy(), rng.random((30, 12))
+def test_monitors_are_of_the_window_and_of_the_row(rng: np.random.Generator) -> None:
+    truth, answers = shares(rng, 30).numpy(), rng.random((30, 12))
     found = task().monitors(truth, answers)
     assert tuple(found) == task().monitor_names
     assert [*found.values()][:2] == pytest.approx(log_losses(truth, answers[:, 6:]))
@@ -209,8 +210,9 @@ def test_monitors_are_of_the_window_and_of_the_row() -> None:
     assert found["val_lrap"] == pytest.approx(label_ranking(top, answers[:, :6]))
 
 
-def test_a_whole_picture_is_the_loss_and_its_probabilities() -> None:
-    model, images, targets = nn.Sequential(nn.Flatten(), nn.Linear(8, 6)), torch.rand(4, 1, 2, 4), shares(4)
+@pytest.mark.usefixtures("torch_rng")
+def test_a_whole_picture_is_the_loss_and_its_probabilities(rng: np.random.Generator) -> None:
+    model, images, targets = nn.Sequential(nn.Flatten(), nn.Linear(8, 6)), torch.rand(4, 1, 2, 4), shares(rng, 4)
     for loss in LOSSES.values():
         whole = WholePicture(loss)
         assert torch.equal(whole.loss_rows(model, images, targets, KEY), loss.rows(model(images), targets))

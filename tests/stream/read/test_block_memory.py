@@ -16,8 +16,8 @@ class Bytes:
 
     depth, gap_bytes = 3, 5
 
-    def __init__(self, num_bytes=1000):
-        self.content = np.random.default_rng().bytes(num_bytes)
+    def __init__(self, rng, num_bytes=1000):
+        self.content = rng.bytes(num_bytes)
         self.asked, self.forgotten, self.closed = [], [], 0
         self.broken = False
 
@@ -41,26 +41,25 @@ def memory_over(storage, num_kept=3):
     return BlockMemory(storage, {"a": BOUNDS, "b": BOUNDS}, num_kept)
 
 
-def test_any_range_of_the_blocks_is_what_the_file_holds():
-    storage = Bytes()
+def test_any_range_of_the_blocks_is_what_the_file_holds(rng):
+    storage = Bytes(rng)
     memory = memory_over(storage)
-    rng = np.random.default_rng()
     for _ in range(200):
         start, end = np.sort(rng.choice(np.arange(100, 991), 2, replace=False)).tolist()
         assert memory.read("a", start, end - start) == storage.content[start:end]
     assert sorted(storage.asked) == [("a", 100, 150), ("a", 250, 150), ("a", 400, 590)]
 
 
-def test_files_are_told_apart_and_the_oldest_block_goes():
-    storage = Bytes()
+def test_files_are_told_apart_and_the_oldest_block_goes(rng):
+    storage = Bytes(rng)
     memory = memory_over(storage, num_kept=2)
     for name, start in [("a", 100), ("b", 100), ("a", 120), ("a", 300), ("a", 110), ("b", 100)]:
         memory.read(name, start, 10)
     assert storage.asked == [("a", 100, 150), ("b", 100, 150), ("a", 250, 150), ("b", 100, 150)]
 
 
-def test_threads_that_want_one_block_read_it_once():
-    storage = Bytes()
+def test_threads_that_want_one_block_read_it_once(rng):
+    storage = Bytes(rng)
     inside, go_on = threading.Event(), threading.Event()
     real = storage.read
 
@@ -80,8 +79,8 @@ def test_threads_that_want_one_block_read_it_once():
     assert storage.asked == [("a", 100, 150)]
 
 
-def test_an_error_reaches_the_caller_and_the_next_try_reads_again():
-    storage = Bytes()
+def test_an_error_reaches_the_caller_and_the_next_try_reads_again(rng):
+    storage = Bytes(rng)
     memory = memory_over(storage)
     storage.broken = True
     with pytest.raises(OSError, match="the line is dead"):
@@ -90,8 +89,8 @@ def test_an_error_reaches_the_caller_and_the_next_try_reads_again():
     assert memory.read("a", 100, 10) == storage.content[100:110]
 
 
-def test_a_damaged_range_is_forgotten_all_the_way_down():
-    storage = Bytes()
+def test_a_damaged_range_is_forgotten_all_the_way_down(rng):
+    storage = Bytes(rng)
     memory = memory_over(storage)
     memory.read("a", 200, 100)
     memory.forget("a", 260, 5)
@@ -100,8 +99,8 @@ def test_a_damaged_range_is_forgotten_all_the_way_down():
     assert storage.asked == [("a", 100, 150), ("a", 250, 150), ("a", 250, 150)]
 
 
-def test_closing_lets_go_of_everything():
-    storage = Bytes()
+def test_closing_lets_go_of_everything(rng):
+    storage = Bytes(rng)
     memory = memory_over(storage)
     memory.read("a", 100, 10)
     memory.close()

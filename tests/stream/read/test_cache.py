@@ -9,9 +9,9 @@ from hms_dist.stream.read.cache import BLOCK_BYTES, BlockCache, CacheConfig
 
 
 @pytest.fixture
-def remote():
+def remote(rng):
     """A file of some blocks and a bit, and what was asked of it."""
-    content = np.random.default_rng().integers(0, 256, 6 * BLOCK_BYTES + 1234, dtype=np.uint8).tobytes()
+    content = rng.integers(0, 256, 6 * BLOCK_BYTES + 1234, dtype=np.uint8).tobytes()
     asked = []
 
     def ask(start, end):
@@ -22,10 +22,9 @@ def remote():
     return content, ask, asked
 
 
-def test_ranges_are_those_of_the_file_and_blocks_are_asked_for_once(tmp_path, remote) -> None:
+def test_ranges_are_those_of_the_file_and_blocks_are_asked_for_once(tmp_path, remote, rng) -> None:
     content, ask, asked = remote
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
-    rng = np.random.default_rng()
     for _ in range(60):
         start, end = np.sort(rng.integers(0, len(content) + 1, 2))
         assert cache.read("a.tar", range(start, end), len(content), ask) == content[start:end]
@@ -74,18 +73,18 @@ def test_a_forgotten_range_is_asked_for_anew(tmp_path, remote) -> None:
     assert len(asked) == 2
 
 
-def test_many_readers_of_one_folder_agree(tmp_path, remote) -> None:
+def test_many_readers_of_one_folder_agree(tmp_path, remote, rng) -> None:
     content, ask, _ = remote
     caches = [BlockCache(CacheConfig(folder=tmp_path, limit_gb=BLOCK_BYTES * 2 / 1e9), "set") for _ in range(4)]
     wrong = []
 
-    def read(cache, seed):
-        for start in np.random.default_rng(seed).integers(0, len(content) - 1000, 40):
+    def read(cache, generator):
+        for start in generator.integers(0, len(content) - 1000, 40):
             if cache.read("a.tar", range(start, start + 1000), len(content), ask) != content[start : start + 1000]:
                 wrong.append(start)
 
     with ThreadPoolExecutor(len(caches)) as pool:
-        list(pool.map(read, caches, range(len(caches))))
+        list(pool.map(read, caches, rng.spawn(len(caches))))
     assert not wrong
 
 

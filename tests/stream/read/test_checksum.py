@@ -17,16 +17,15 @@ WAYS = [
 
 
 @pytest.mark.parametrize("crc32", WAYS)
-def test_every_short_length_at_every_alignment(crc32) -> None:
-    content = np.random.default_rng().integers(0, 256, 600, dtype=np.uint8)
+def test_every_short_length_at_every_alignment(crc32, rng) -> None:
+    content = rng.integers(0, 256, 600, dtype=np.uint8)
     for size in range(300):
         start = size % 17
         assert crc32(content[start:].ctypes.data, size) == zlib.crc32(content[start : start + size])
 
 
 @pytest.mark.parametrize("crc32", WAYS)
-def test_long_contents(crc32) -> None:
-    rng = np.random.default_rng()
+def test_long_contents(crc32, rng) -> None:
     for size in rng.integers(1, 500_000, 20):
         content = rng.integers(0, 256, size, dtype=np.uint8)
         assert crc32(content.ctypes.data, int(size)) == zlib.crc32(content)

@@ -1,7 +1,6 @@
 """The loader: whole batches in order at any number of threads, damage named or replaced."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -47,8 +46,8 @@ def damaged(shard_set, tmp_path):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 8])
-def test_batches_are_whole_and_in_order(shard_set, threads):
-    reader, rng = open_reader(shard_set), np.random.default_rng()
+def test_batches_are_whole_and_in_order(shard_set, threads, rng):
+    reader = open_reader(shard_set)
     requests = random_requests(rng, len(open_set(shard_set)[1]), rng.integers(1, 9, 20))
     batches = load(reader, iter(requests), threads=threads)
     for request, batch in zip(requests, batches, strict=True):
@@ -183,8 +182,8 @@ def test_rings_that_cannot_be_are_refused(shard_set, ahead):
         next(load(open_reader(shard_set), [], threads=1, ahead=ahead))
 
 
-def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_in_hand(shard_set):
-    reader, rng = open_reader(shard_set), np.random.default_rng()
+def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_in_hand(shard_set, rng):
+    reader = open_reader(shard_set)
     batches = load(reader, map(Request, np.arange(12).reshape(4, 3)), threads=2)
     kept = next(batches)
     before = {name: tensor.clone() for name, tensor in kept.panels.items()}
@@ -202,7 +201,7 @@ def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_i
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_an_interrupt_reaches_the_caller_wherever_it_waits(shard_set, threads):
+def test_an_interrupt_reaches_the_caller_wherever_it_waits(shard_set, threads, rng):
     """A real SIGINT, to a process of its own."""
     text = f"""
 import itertools, signal, numpy as np
@@ -220,7 +219,7 @@ for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(
     )
     try:
         assert process.stdout.readline() == "reading\n"
-        time.sleep(random.random() / 5)
+        time.sleep(rng.uniform(0, 0.2))
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:

@@ -30,9 +30,9 @@ def test_webdataset_and_the_reader_agree_on_every_byte(shard_set):
             np.testing.assert_array_equal(panels[name][0], spec.decode(sample[f"{name}.{spec.codec}"]))
 
 
-def test_rows_come_in_the_order_asked_for(shard_set):
+def test_rows_come_in_the_order_asked_for(shard_set, rng):
     reader, _, index = open_reader(shard_set)
-    rows = np.random.default_rng().integers(0, len(index), 9)
+    rows = rng.integers(0, len(index), 9)
     together = reader.read(rows)
     for place, row in enumerate(rows):
         for name, stored in reader.read(np.array([row])).items():
@@ -49,10 +49,10 @@ def test_an_unknown_panel_lists_what_there_is(shard_set):
         open_reader(shard_set, ["scalp"])
 
 
-def test_a_flipped_bit_names_shard_key_and_bytes(shard_set, tmp_path):
+def test_a_flipped_bit_names_shard_key_and_bytes(shard_set, tmp_path, rng):
     folder = shutil.copytree(shard_set, tmp_path / "set")
     reader, _, index = open_reader(folder)
-    row = int(np.random.default_rng().integers(len(index)))
+    row = int(rng.integers(len(index)))
     fields = index.frame.iloc[row]
     path = folder / f"shard-{fields['shard']:06d}.tar"
     content = bytearray(path.read_bytes())
@@ -85,11 +85,11 @@ def test_a_missing_tar_is_named(shard_set, tmp_path):
         reader.read(np.array([0]))
 
 
-def test_flipped_rows_get_the_flipped_panel_in_its_place(shard_set):
+def test_flipped_rows_get_the_flipped_panel_in_its_place(shard_set, rng):
     manifest, index = read_manifest(shard_set), read_index(shard_set / "index.parquet")
     reader = ShardReader(shard_set, manifest, index, PANELS, swaps={"traces": "traces_flipped"})
     both = ShardReader(shard_set, manifest, index, ("traces", "traces_flipped"))
-    rows, flips = np.arange(8), np.random.default_rng().random(8) < 0.5
+    rows, flips = np.arange(8), rng.random(8) < 0.5
     found, expected = reader.read(rows, flips)["traces"], both.read(rows)
     for place, flip in enumerate(flips):
         np.testing.assert_array_equal(found[place], expected["traces_flipped" if flip else "traces"][place])

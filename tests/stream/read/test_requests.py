@@ -23,8 +23,7 @@ def random_table(rng, num_rows, num_members=3, largest=4000):
 
 
 @pytest.mark.parametrize("gap_bytes", [0, 512, 5000, 10**6])
-def test_every_member_is_in_its_place_once(gap_bytes) -> None:
-    rng = np.random.default_rng()
+def test_every_member_is_in_its_place_once(gap_bytes, rng) -> None:
     table, shard, offset, size = random_table(rng, 47)
     rows, members = rng.integers(0, 47, 12), rng.integers(0, 3, (2, 12))
     found = table.requests(rows, members, gap_bytes)
@@ -40,8 +39,8 @@ def test_every_member_is_in_its_place_once(gap_bytes) -> None:
         assert (item[SIZE], item[CRC]) == (size[member, row], size[member, row] * 7)
 
 
-def test_close_members_are_one_request() -> None:
-    table, _, offset, size = random_table(np.random.default_rng(), 40)
+def test_close_members_are_one_request(rng: np.random.Generator) -> None:
+    table, _, offset, size = random_table(rng, 40)
     rows, every = np.arange(5, 15)[::-1], np.repeat(np.arange(3)[:, None], 10, axis=1)
     assert len(table.requests(rows, every, 512).table) == 2  # rows 5 to 9 and 10 to 14, in two tars
     assert len(table.requests(rows, every, 511).table) == 30
@@ -50,8 +49,8 @@ def test_close_members_are_one_request() -> None:
     )
 
 
-def test_long_runs_are_cut() -> None:
-    table, *_ = random_table(np.random.default_rng(), 10, largest=2_000_000)
+def test_long_runs_are_cut(rng: np.random.Generator) -> None:
+    table, *_ = random_table(rng, 10, largest=2_000_000)
     found = table.requests(np.arange(10), np.repeat(np.arange(3)[:, None], 10, axis=1), 512)
     assert len(found.table) > 1
     assert found.table[:, LENGTH].max() <= MAX_REQUEST_BYTES + 2_000_000

@@ -49,10 +49,10 @@ def test_a_set_at_a_url_is_the_set_in_the_folder(server, shard_set):
 
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("cached", [False, True])
-def test_batches_over_http_are_those_of_the_folder(server, shard_set, tmp_path, threads, cached):
+def test_batches_over_http_are_those_of_the_folder(server, shard_set, tmp_path, threads, cached, rng):
     cache = CacheConfig(folder=tmp_path / "cache") if cached else None
     reader, num_rows = open_reader(server.url, depth=4, cache=cache)
-    groups = np.random.default_rng().integers(0, num_rows, (6, 5))
+    groups = rng.integers(0, num_rows, (6, 5))
     for _ in range(2):
         assert_same(load(reader, map(Request, groups), threads=threads), shard_set, groups)
         server.asked, before = [], server.asked
@@ -60,17 +60,17 @@ def test_batches_over_http_are_those_of_the_folder(server, shard_set, tmp_path, 
 
 
 @pytest.mark.parametrize("fault", ["500", "short", "hangs", "ignores the range", "flipped"])
-def test_a_server_that_misbehaves_for_a_while_changes_nothing(server, shard_set, fault):
+def test_a_server_that_misbehaves_for_a_while_changes_nothing(server, shard_set, fault, rng):
     reader, num_rows = open_reader(server.url, patience=SOON)
     server.faults = [fault] * (2 if fault == "flipped" else 3)  # what is damaged is read three times in all
-    groups = np.random.default_rng().integers(0, num_rows, (3, 4))
+    groups = rng.integers(0, num_rows, (3, 4))
     assert_same(load(reader, map(Request, groups), threads=1), shard_set, groups)
     assert not server.faults
 
 
-def test_a_damaged_block_of_the_cache_is_asked_for_again(server, shard_set, tmp_path):
+def test_a_damaged_block_of_the_cache_is_asked_for_again(server, shard_set, tmp_path, rng):
     reader, num_rows = open_reader(server.url, cache=CacheConfig(folder=tmp_path / "cache"))
-    groups = np.random.default_rng().integers(0, num_rows, (3, 4))
+    groups = rng.integers(0, num_rows, (3, 4))
     for _ in load(reader, map(Request, groups), threads=1):
         pass
     for block in (tmp_path / "cache").glob("*/*/*"):
@@ -136,12 +136,12 @@ def test_too_many_open_files_are_told_with_what_to_do(shard_set, monkeypatch):
         next(load(reader, [Request(np.array([0]))], threads=1))
 
 
-def test_any_file_system_that_fsspec_knows_will_do(shard_set):
+def test_any_file_system_that_fsspec_knows_will_do(shard_set, rng):
     """One without asynchronous reads, in memory; s3 and gs go by the same code as http."""
     memory = fsspec.filesystem("memory")
     memory.put(str(shard_set), "/set", recursive=True)
     reader, num_rows = open_reader("memory://set", depth=2)
-    groups = np.random.default_rng().integers(0, num_rows, (5, 3))
+    groups = rng.integers(0, num_rows, (5, 3))
     assert_same(load(reader, map(Request, groups), threads=2), shard_set, groups)
     memory.rm("/set", recursive=True)
 
@@ -152,9 +152,9 @@ def test_an_empty_request_is_an_empty_batch(server):
     assert [len(batch.panels["traces"]) for batch in batches] == [1, 0]
 
 
-def test_a_folder_read_at_some_depth_gives_the_same(shard_set):
+def test_a_folder_read_at_some_depth_gives_the_same(shard_set, rng):
     reader, num_rows = open_reader(shard_set, depth=3)
-    groups = np.random.default_rng().integers(0, num_rows, (6, 5))
+    groups = rng.integers(0, num_rows, (6, 5))
     assert_same(load(reader, map(Request, groups), threads=2), shard_set, groups)
 
 

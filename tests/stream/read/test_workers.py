@@ -49,9 +49,8 @@ def test_streams_at_once_have_threads_of_their_own(shard_set):
     reader.close()
 
 
-def test_what_a_stream_left_undone_does_not_reach_the_next(shard_set):
+def test_what_a_stream_left_undone_does_not_reach_the_next(shard_set, rng):
     others, reader = readers(), open_reader(shard_set)
-    rng = np.random.default_rng()
     for _ in range(20):
         batches = load(reader, [Request(rng.integers(0, len(open_set(shard_set)[1]), 3)) for _ in range(9)], threads=2)
         for _ in range(rng.integers(0, 9)):

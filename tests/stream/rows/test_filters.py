@@ -12,19 +12,16 @@ from hms_dist.predictions import prediction_table, read_predictions, write_predi
 from hms_dist.stream.rows.filters import FilterConfig, Filtered, filter_rows, label_peakedness
 
 
-def predictions(index, path, rows, folds, probabilities=None):
-    """Write predictions of `rows`, random ones unless given."""
-    if probabilities is None:
-        probabilities = np.random.default_rng().dirichlet(np.ones(6), len(rows))
-    write_predictions(path, prediction_table(index.frame.iloc[rows], folds, probabilities))
-    return probabilities
+def predictions(index, path, rows, folds, rng):
+    """Write random predictions of `rows`."""
+    write_predictions(path, prediction_table(index.frame.iloc[rows], folds, rng.dirichlet(np.ones(6), len(rows))))
 
 
 class TestLabelPeakedness:
     """The code of seed 000, from raw votes."""
 
-    def test_it_is_the_kl_from_uniform_to_the_votes(self):
-        votes = np.random.default_rng().integers(0, 9, (50, 6))
+    def test_it_is_the_kl_from_uniform_to_the_votes(self, rng):
+        votes = rng.integers(0, 9, (50, 6))
         expected = [entropy(np.full(6, 1 / 6), row + 1e-5) for row in votes]
         np.testing.assert_allclose(label_peakedness(votes), expected, rtol=1e-12)
 
@@ -34,10 +31,10 @@ class TestLabelPeakedness:
         expected = -1.79 + 5 / 6 * (11.51 + np.log(np.arange(1, 41)))
         np.testing.assert_allclose(label_peakedness(votes), expected, atol=0.01)
 
-    def test_nine_drops_the_unanimous_rows_of_five_votes_or_more(self, index):
+    def test_nine_drops_the_unanimous_rows_of_five_votes_or_more(self, index, rng):
         votes = index.votes.copy()
         votes[:100] = 0
-        votes[np.arange(100), np.random.default_rng().integers(0, 6, 100)] = np.arange(100) % 41 + 1
+        votes[np.arange(100), rng.integers(0, 6, 100)] = np.arange(100) % 41 + 1
         index.__dict__["votes"] = votes
         rows, _ = filter_rows(index, np.arange(503), FilterConfig(label_peakedness=9))
         unanimous = (votes.max(axis=1) == votes.sum(axis=1)) & (votes.sum(axis=1) >= 5)
@@ -47,11 +44,11 @@ class TestLabelPeakedness:
 class TestModelLoss:
     """The prose of seed 000: the first stage's out-of-fold loss."""
 
-    def test_rows_below_the_threshold_stay(self, index, tmp_path):
+    def test_rows_below_the_threshold_stay(self, index, tmp_path, rng):
         folds = index.folds(5)
         for fold in range(5):
             rows = np.flatnonzero(folds == fold)
-            predictions(index, tmp_path / f"{fold}.parquet", rows, np.full(len(rows), fold))
+            predictions(index, tmp_path / f"{fold}.parquet", rows, np.full(len(rows), fold), rng)
         paths = tuple(tmp_path / f"{fold}.parquet" for fold in range(5))
         train = np.flatnonzero(folds != 0)
         tables = {key: row for path in paths for key, row in read_predictions(path).set_index("key").iterrows()}
@@ -67,30 +64,30 @@ class TestModelLoss:
         np.testing.assert_array_equal(kept, train[loss < threshold])
         assert (report.num_kept, report.num_rows) == (len(kept), len(train))
 
-    def test_rows_that_the_model_trained_on_are_refused(self, index, tmp_path):
+    def test_rows_that_the_model_trained_on_are_refused(self, index, tmp_path, rng):
         folds = np.where(np.arange(503) < 20, -1, 0)
-        predictions(index, tmp_path / "p.parquet", np.arange(503), folds)
+        predictions(index, tmp_path / "p.parquet", np.arange(503), folds, rng)
         config = FilterConfig(model_loss=1, predictions=(tmp_path / "p.parquet",))
         with pytest.raises(UserError, match=r"p\.parquet: key \S+: no fold, .* \(20 such rows of 503\); give the pred"):
             filter_rows(index, np.arange(503), config)
 
-    def test_training_rows_without_a_prediction_are_refused(self, index, tmp_path):
-        predictions(index, tmp_path / "p.parquet", np.arange(400), np.zeros(400, int))
+    def test_training_rows_without_a_prediction_are_refused(self, index, tmp_path, rng):
+        predictions(index, tmp_path / "p.parquet", np.arange(400), np.zeros(400, int), rng)
         config = FilterConfig(model_loss=1, predictions=(tmp_path / "p.parquet",))
         key = index.frame["key"].iloc[400]
         with pytest.raises(UserError, match=rf"no prediction for 103 of 503 training rows, like {key}; give the tab"):
             filter_rows(index, np.arange(503), config)
 
-    def test_a_row_in_two_tables_is_refused(self, index, tmp_path):
+    def test_a_row_in_two_tables_is_refused(self, index, tmp_path, rng):
         for name in ("a", "b"):
-            predictions(index, tmp_path / f"{name}.parquet", np.arange(503), np.zeros(503, int))
+            predictions(index, tmp_path / f"{name}.parquet", np.arange(503), np.zeros(503, int), rng)
         config = FilterConfig(model_loss=1, predictions=(tmp_path / "a.parquet", tmp_path / "b.parquet"))
         with pytest.raises(UserError, match=r"b\.parquet: key \S+: stands twice \(503 such rows of 1006\)"):
             filter_rows(index, np.arange(503), config)
 
 
-def test_both_filters_see_all_rows_and_both_count(index, tmp_path):
-    predictions(index, tmp_path / "p.parquet", np.arange(503), np.zeros(503, int))
+def test_both_filters_see_all_rows_and_both_count(index, tmp_path, rng):
+    predictions(index, tmp_path / "p.parquet", np.arange(503), np.zeros(503, int), rng)
     one = FilterConfig(label_peakedness=3)
     other = FilterConfig(model_loss=1.0, predictions=(tmp_path / "p.parquet",))
     both = FilterConfig(label_peakedness=3, model_loss=1.0, predictions=(tmp_path / "p.parquet",))

@@ -28,8 +28,8 @@ def test_the_index_stands_in_the_order_of_the_tars(shard_set):
     assert (np.diff(frame["shard"]) >= 0).all()
 
 
-def test_blocks_are_cut_within_each_tar(make_index):
-    index = make_index(100, rows_per_shard=11)
+def test_blocks_are_cut_within_each_tar(make_index, rng):
+    index = make_index(100, seed=rng, rows_per_shard=11)
     blocks = block_numbers(index, 4)
     sizes = np.unique(blocks, return_counts=True)[1]
     assert sizes.tolist() == [4, 4, 3] * 9 + [1]
@@ -44,21 +44,21 @@ def test_the_rows_of_a_block_stay_together_in_their_order(index):
     assert (np.diff(rows)[inside] == 1).all()
 
 
-def test_a_selection_thins_blocks_out(index):
-    rows = np.sort(np.random.default_rng().permutation(503)[:100])
+def test_a_selection_thins_blocks_out(index, rng):
+    rows = np.sort(rng.permutation(503)[:100])
     blocks = block_numbers(index, 8)
     found = order(index, rows=rows, block_rows=8, window_blocks=1, num_lanes=1)
     assert len(runs_of(blocks[found])) == len(set(blocks[rows]))
 
 
-def test_blocks_come_in_another_order_each_epoch_and_evenly(make_index):
-    index = make_index(40, rows_per_shard=40)
+def test_blocks_come_in_another_order_each_epoch_and_evenly(make_index, rng):
+    index = make_index(40, seed=rng, rows_per_shard=40)
     first = [order(index, epoch=epoch, block_rows=10, window_blocks=1)[0] // 10 for epoch in range(2000)]
     assert abs(np.bincount(first, minlength=4) - 500).max() < 5 * np.sqrt(500)
 
 
-def test_windows_mix_their_blocks_and_no_others(make_index):
-    index = make_index(480, rows_per_shard=480)
+def test_windows_mix_their_blocks_and_no_others(make_index, rng):
+    index = make_index(480, seed=rng, rows_per_shard=480)
     rows = order(index, block_rows=10, window_blocks=4)
     windows = (rows // 10).reshape(-1, 40)
     assert all(len(set(window)) == 4 for window in windows)
@@ -66,8 +66,8 @@ def test_windows_mix_their_blocks_and_no_others(make_index):
     assert lengths.mean() < 2  # 1.3 expected; in order it would be 10
 
 
-def test_lanes_take_turns(index):
-    rows = np.random.default_rng().permutation(503)[:480]
+def test_lanes_take_turns(index, rng):
+    rows = rng.permutation(503)[:480]
     found = deal(rows, 4, 24)
     parts = rows.reshape(4, 120)
     for step in range(20):
@@ -77,8 +77,8 @@ def test_lanes_take_turns(index):
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])
-def test_with_a_lane_a_group_ranks_share_only_blocks_at_the_lanes_ends(make_index, num_ranks):
-    index = make_index(4_000, rows_per_shard=100)
+def test_with_a_lane_a_group_ranks_share_only_blocks_at_the_lanes_ends(make_index, num_ranks, rng):
+    index = make_index(4_000, seed=rng, rows_per_shard=100)
     locality = LocalityConfig(block_rows=20, window_blocks=3, num_lanes=4)
     batching = Batching(global_batch=16, group_size=4)
     rows = plan_epoch(index, np.arange(4_000), SelectionConfig(), seed=1, epoch=0, global_batch=16, locality=locality)

@@ -6,14 +6,13 @@ import pytest
 from hms_dist.stream.rows.mixing import design_effect, distinct_per_step, distinct_when_shuffled
 
 
-def test_distinct_ids_are_counted_step_by_step():
-    ids = np.random.default_rng().integers(0, 30, 240)
+def test_distinct_ids_are_counted_step_by_step(rng):
+    ids = rng.integers(0, 30, 240)
     expected = np.mean([len(set(ids[first : first + 12])) for first in range(0, 240, 12)])
     assert distinct_per_step(ids, 12) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_expected_number_is_that_of_many_shuffles():
-    rng = np.random.default_rng()
+def test_the_expected_number_is_that_of_many_shuffles(rng):
     ids = rng.choice(20, 200, p=rng.dirichlet(np.ones(20)))
     drawn = [len(set(rng.permutation(ids)[:16])) for _ in range(4000)]
     error = np.std(drawn) / np.sqrt(4000)
@@ -26,8 +25,7 @@ def test_the_expected_number_at_its_ends():
     assert distinct_when_shuffled(ids, len(ids)) == pytest.approx(7, abs=1e-9)
 
 
-def test_a_shuffle_has_no_design_effect_and_runs_of_a_class_have_one():
-    rng = np.random.default_rng()
+def test_a_shuffle_has_no_design_effect_and_runs_of_a_class_have_one(rng):
     targets = rng.dirichlet(np.ones(6), 24_000)
     shuffled = design_effect(targets, 24)
     assert shuffled == pytest.approx(1, abs=0.15)  # 1,000 steps of 5 free numbers: its deviation is about 0.03

@@ -12,12 +12,12 @@ from hms_dist.stream.rows.overlay import OverlayConfig, overlay_targets
 
 
 @pytest.fixture
-def table(index, tmp_path):
+def table(index, tmp_path, rng):
     """Write a table for some rows, in random order; the probabilities [503, 6] it was made from."""
-    everything = np.random.default_rng().dirichlet(np.ones(6), 503)
+    everything = rng.dirichlet(np.ones(6), 503)
 
     def write(rows, **columns):
-        rows = np.random.default_rng().permutation(rows)
+        rows = rng.permutation(rows)
         frame = pd.DataFrame(everything[rows], columns=list(CLASSES))
         frame.insert(0, "key", index.frame["key"].to_numpy()[rows])
         frame.assign(**columns).to_parquet(tmp_path / "labels.parquet")

@@ -47,8 +47,8 @@ class TestEveryOrder:
         assert (first != plan(index, seed=6, locality=locality)).any()
         assert set(range(503)) - set(first) != set(range(503)) - set(second)
 
-    def test_over_many_epochs_every_row_trains_about_equally_often(self, make_index, locality):
-        index, counts = make_index(100), np.zeros(100)
+    def test_over_many_epochs_every_row_trains_about_equally_often(self, make_index, locality, rng):
+        index, counts = make_index(100, seed=rng), np.zeros(100)
         for epoch in range(400):
             counts[plan(index, epoch=epoch, batch=24, locality=locality)] += 1
         assert counts.sum() == 400 * 96
@@ -68,8 +68,8 @@ class TestEveryOrder:
             assert len({len(share) for share in shares}) == 1
             np.testing.assert_array_equal(np.concatenate(shares), rows[step * 48 : (step + 1) * 48])
 
-    def test_only_the_rows_of_the_run_are_taken_whatever_their_order(self, index, locality):
-        rows = np.random.default_rng().permutation(503)[:200]
+    def test_only_the_rows_of_the_run_are_taken_whatever_their_order(self, index, locality, rng):
+        rows = rng.permutation(503)[:200]
         found = plan(index, rows=rows, locality=locality)
         assert set(found) <= set(rows)
         np.testing.assert_array_equal(found, plan(index, rows=np.sort(rows), locality=locality))

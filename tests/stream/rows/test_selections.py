@@ -17,8 +17,8 @@ def classes(index, rows):
 
 
 @pytest.mark.parametrize("rule", sorted(SELECTIONS))
-def test_selections_do_not_depend_on_the_order_of_rows(index, rule):
-    rows = np.random.default_rng().permutation(503)[:300]
+def test_selections_do_not_depend_on_the_order_of_rows(index, rule, rng):
+    rows = rng.permutation(503)[:300]
     one = chosen(index, epoch=2, rows=rows, rule=rule)
     np.testing.assert_array_equal(one, chosen(index, epoch=2, rows=rows[::-1], rule=rule))
     assert set(one) <= set(rows)
@@ -36,13 +36,13 @@ def test_one_row_of_every_eeg(index, rule):
     assert sorted(ids[chosen(index, rule=rule)]) == sorted(set(ids))
 
 
-def test_the_random_row_is_drawn_anew_and_evenly(make_index):
-    index, counts = make_index(40), np.zeros(40)
+def test_the_random_row_is_drawn_anew_and_evenly(make_index, rng):
+    index, counts = make_index(40, seed=rng), np.zeros(40)
     for epoch in range(600):
         counts[chosen(index, epoch=epoch, rule="one_random_row_per_eeg")] += 1
     sizes = index.frame.groupby("eeg_id")["eeg_id"].transform("size").to_numpy()
     expected = 600 / sizes
-    assert (abs(counts - expected) <= 5 * np.sqrt(expected)).all()
+    assert (abs(counts - expected) <= 6 * np.sqrt(expected)).all()
 
 
 def test_the_centre_row_is_the_middle_sub_id(index):

@@ -23,16 +23,16 @@ def deal(sizes, ranks=1, workers=1, batch=4, resampled=False):
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_every_tar_goes_to_one_stream_in_an_exact_epoch(num_ranks, num_workers):
-    dealt = deal(np.random.default_rng().integers(20, 40, 37), num_ranks, num_workers)
+def test_every_tar_goes_to_one_stream_in_an_exact_epoch(num_ranks, num_workers, rng):
+    dealt = deal(rng.integers(20, 40, 37), num_ranks, num_workers)
     urls = [tar.url for stream in range(dealt.num_streams) for tar in dealt.tars_for(stream, seed=1, epoch=3)]
     assert sorted(urls) == sorted(tar.url for tar in dealt.tars)
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_every_epoch_can_give_the_promised_batches(num_ranks, num_workers):
-    dealt = deal(np.random.default_rng().integers(4, 40, 61), num_ranks, num_workers)
+def test_every_epoch_can_give_the_promised_batches(num_ranks, num_workers, rng):
+    dealt = deal(rng.integers(4, 40, 61), num_ranks, num_workers)
     for epoch in range(40):
         for rank in range(num_ranks):
             streams = range(rank, dealt.num_streams, num_ranks)
@@ -66,9 +66,9 @@ def test_resampled_tars_are_drawn_evenly_and_for_ever():
     assert all(dealt.num_batches_of(stream) * 2 >= dealt.num_batches for stream in range(6))
 
 
-def test_only_tars_with_wanted_rows_are_left(shard_set):
+def test_only_tars_with_wanted_rows_are_left(shard_set, rng):
     manifest = read_manifest(shard_set)
-    rows = np.random.default_rng().permutation(manifest.num_samples)[:5]
+    rows = rng.permutation(manifest.num_samples)[:5]
     found = tars_of("set", manifest, rows)
     assert sum(tar.num_wanted for tar in found) == 5
     for tar in found:

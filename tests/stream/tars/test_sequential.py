@@ -122,9 +122,9 @@ def test_resampled_epochs_feed_any_world(shard_set):
     assert first != rows_of(share.batches(1))
 
 
-def test_chosen_rows_alone_are_read(many_tars):
+def test_chosen_rows_alone_are_read(many_tars, rng):
     total = read_manifest(many_tars).num_samples
-    wanted = np.sort(np.random.default_rng().permutation(total)[: total // 3])
+    wanted = np.sort(rng.permutation(total)[: total // 3])
     found = rows_of(stream(many_tars, rows=wanted).batches(0))
     assert set(found) <= set(wanted)
     assert len(found) == len(wanted) // 2 * 2

@@ -27,9 +27,9 @@ def index(shard_set):
 
 
 @pytest.fixture
-def labels(index, tmp_path):
+def labels(index, tmp_path, rng):
     """A table of random targets for the samples of the set; its probabilities."""
-    probabilities = np.random.default_rng().dirichlet(np.ones(6), len(index))
+    probabilities = rng.dirichlet(np.ones(6), len(index))
     frame = pd.DataFrame(probabilities, columns=list(CLASSES)).assign(key=index.frame["key"])
     frame.to_parquet(tmp_path / "labels.parquet")
     return probabilities

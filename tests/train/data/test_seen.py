@@ -36,11 +36,11 @@ def record_of(small, manifest_index):
 
 
 @pytest.fixture
-def table_of(manifest_index, tmp_path):
+def table_of(manifest_index, tmp_path, rng):
     """Write a table of random predictions of `rows` with the fold of each (-1: none); its path."""
 
     def make(name, rows, folds, *models):
-        found = np.random.default_rng().dirichlet(np.ones(6), len(rows))
+        found = rng.dirichlet(np.ones(6), len(rows))
         table = prediction_table(manifest_index[1].frame.iloc[rows], np.broadcast_to(folds, len(rows)), found)
         write_predictions(tmp_path / name, table, [Source(model=model) for model in models])
         return tmp_path / name

@@ -35,7 +35,7 @@ def groups_read(config, data, steps, groups):
         yield batch.rows, batch.flips, {**panels, "pictures": pictures, "mixed": mixed}
 
 
-def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_world_size(small, repository):
+def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_world_size(small, repository, rng):
     """Augmented pictures included, of a chain with noise and of mixes within the group."""
     chain = yaml.safe_load((repository / "configs/augment/sixteenth_place.yaml").read_text())["steps"]
     mix = {"class_path": "MixUp", "init_args": {"probability": 0.7}}
@@ -43,7 +43,7 @@ def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_worl
     data = open_run_data(config)
     num_steps = data.steps_of[1]
     whole = list(groups_read(config, data, range(num_steps), range(4)))
-    cursor = int(np.random.default_rng().integers(1, num_steps))
+    cursor = int(rng.integers(1, num_steps))
     for num_ranks in (1, 2, 4):
         ranks = [
             groups_read(config, data, range(cursor, num_steps), config.batching.groups_of(rank, num_ranks))

@@ -36,6 +36,7 @@ class Shared(nn.Module):
         self.register_buffer("turned", torch.rand(2, 3).T)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_shared_memory_survives(tmp_path: Path) -> None:
     model = Shared()
     save_weights(tmp_path / "best", model, {})
@@ -45,6 +46,7 @@ def test_shared_memory_survives(tmp_path: Path) -> None:
     assert other.second.weight is other.first.weight
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_weights_replace_each_other_whole(tmp_path: Path) -> None:
     best = tmp_path / "best"
     model = build(ModelConfig(name="tiny_vit_5m_224"), seed=1).to(memory_format=torch.channels_last)
@@ -79,6 +81,7 @@ def test_weights_that_cannot_be_loaded(tmp_path: Path) -> None:
         load_weights(model, best)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_weights_to_use_are_the_average_unless_raw_ones_are_wanted(tmp_path: Path) -> None:
     model, other = (nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
     ema = Ema(EmaConfig(decay=0.5), model)

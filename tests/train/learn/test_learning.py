@@ -232,6 +232,7 @@ def test_labels_that_are_none_are_refused_before_the_run_folder_is_made(small, m
     assert not small().out.exists()
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_channels_last_and_synchronised_norms_have_the_plain_models_names_and_answers(small):
     world = open_world("float32", 60)
     plain = build_network(small(), world).eval()

@@ -1,6 +1,5 @@
 """The moving average against its formula, written out."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -27,8 +26,9 @@ def moved(model: nn.Sequential) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("warmup", [False, True])
-def test_equals_the_weighted_sum_of_all_states(warmup: bool) -> None:
-    model, decay = net(), random.uniform(0.2, 0.99)
+@pytest.mark.usefixtures("torch_rng")
+def test_equals_the_weighted_sum_of_all_states(warmup: bool, rng) -> None:
+    model, decay = net(), rng.uniform(0.2, 0.99)
     states = [{name: tensor.clone() for name, tensor in model.state_dict().items()}]
     ema = Ema(EmaConfig(decay=decay, warmup=warmup), model)
     num_updates = 25
@@ -56,6 +56,7 @@ def test_warmup_of_16_updates_is_that_of_the_16th_place() -> None:
     assert config.effective_decay(10**6) == 0.8
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_float64_stays_float64() -> None:
     model = net().double()
     ema = Ema(EmaConfig(decay=0.5), model)
@@ -64,6 +65,7 @@ def test_float64_stays_float64() -> None:
     torch.testing.assert_close(ema.tensors["3.weight"], (before + after) / 2, rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_the_model_gets_the_average_and_its_own_weights_back() -> None:
     model = net()
     ema = Ema(EmaConfig(decay=0.9), model)
@@ -79,6 +81,7 @@ def test_the_model_gets_the_average_and_its_own_weights_back() -> None:
     torch.testing.assert_close(ema.tensors, average, rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_cached_attention_biases_follow_the_weights() -> None:
     """timm's TinyViT answers from biases that it cached, in evaluation mode, until somebody makes it look again."""
     model = build(ModelConfig(name="tiny_vit_5m_224"), seed=0).eval()
@@ -100,6 +103,7 @@ def test_cached_attention_biases_follow_the_weights() -> None:
     assert not torch.allclose(own, averaged, atol=1e-4)
 
 
+@pytest.mark.usefixtures("torch_rng")
 def test_a_compiled_model_is_averaged_under_its_own_names() -> None:
     model = net()
     names = set(model.state_dict())

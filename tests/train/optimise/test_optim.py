@@ -1,7 +1,5 @@
 """Optimisers and their parameter groups."""
 
-import random
-
 import pytest
 import torch
 from torch import nn
@@ -29,6 +27,7 @@ def test_optimizer_takes_what_is_trainable() -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.usefixtures("torch_rng")
 def test_each_optimizer_steps_as_torchs(name: str) -> None:
     ours, theirs = nn.Parameter(torch.linspace(-1, 1, 5)), nn.Parameter(torch.linspace(-1, 1, 5))
     model = nn.Module()
@@ -79,8 +78,8 @@ def test_layers_learn_more_slowly_the_further_they_are_from_the_head() -> None:
     assert all((scale / 0.5 ** round(-torch.tensor(scale).log2().item())) == pytest.approx(1) for scale in scales)
 
 
-def test_rate_and_momentum_are_set_in_every_group() -> None:
-    rate, momentum = random.uniform(0.01, 1), random.uniform(0.5, 0.99)
+def test_rate_and_momentum_are_set_in_every_group(rng) -> None:
+    rate, momentum = rng.uniform(0.01, 1), rng.uniform(0.5, 0.99)
     model = build(ModelConfig(name="resnet18"), seed=0)
     for name in ("adamw", "sgd"):
         optimizer = build_optimizer(OptimConfig(name=name, head_lr_factor=2.0), model)

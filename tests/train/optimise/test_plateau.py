@@ -1,7 +1,6 @@
 """Plateaus against torch's ReduceLROnPlateau, and when a run ends."""
 
 import json
-import random
 from dataclasses import asdict
 
 import pytest
@@ -16,8 +15,8 @@ from hms_dist.train.optimise.plateau import Plateau, PlateauConfig, check_monito
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("patience", [0, 1, 3])
-def test_drops_the_rate_when_torch_does(mode: str, patience: int) -> None:
-    factor, threshold = random.uniform(0.1, 0.9), random.choice([0.0, 0.05])
+def test_drops_the_rate_when_torch_does(mode: str, patience: int, rng) -> None:
+    factor, threshold = rng.uniform(0.1, 0.9), float(rng.choice([0.0, 0.05]))
     config = PlateauConfig(mode=mode, drop_factor=factor, patience=patience, threshold=threshold)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = ReduceLROnPlateau(
@@ -25,7 +24,7 @@ def test_drops_the_rate_when_torch_does(mode: str, patience: int) -> None:
     )
     plateau, drops = Plateau(), set()
     for _ in range(60):
-        value = random.choice([random.random(), 0.5])
+        value = float(rng.choice([rng.random(), 0.5]))
         reference.step(value)
         state = asdict(observed(config, plateau, {"val_kl": value}))
         plateau = Plateau(**json.loads(json.dumps(state)))  # as checkpoints keep it

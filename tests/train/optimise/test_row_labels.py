@@ -9,13 +9,12 @@ from hms_dist.labels import num_voters, targets_of
 from hms_dist.train.optimise.row_labels import LossConfig, check_targets, confusion, row_weights, training_targets
 
 
-def drawn_votes(rows: int = 200) -> np.ndarray:
-    rng = np.random.default_rng()
+def drawn_votes(rng: np.random.Generator, rows: int = 200) -> np.ndarray:
     return np.array([rng.multinomial(n, rng.dirichlet(np.full(6, 0.5))) for n in rng.integers(1, 25, rows)])
 
 
-def test_weights_are_what_the_options_say() -> None:
-    votes = num_voters(drawn_votes())
+def test_weights_are_what_the_options_say(rng: np.random.Generator) -> None:
+    votes = num_voters(drawn_votes(rng))
     assert row_weights(LossConfig(), votes).tolist() == [1.0] * len(votes)
     np.testing.assert_allclose(row_weights(LossConfig(vote_power=0.5), votes), np.sqrt(votes))
     config = LossConfig(vote_power=1, vote_steps=((1, 0.3), (4, 0.5), (10, 1.0)))
@@ -23,10 +22,10 @@ def test_weights_are_what_the_options_say() -> None:
     np.testing.assert_allclose(row_weights(config, votes), expected)
 
 
-def test_smoothing_spreads_each_vote_as_sure_voters_do() -> None:
-    votes = drawn_votes()
+def test_smoothing_spreads_each_vote_as_sure_voters_do(rng: np.random.Generator) -> None:
+    votes = drawn_votes(rng)
     targets, counts = targets_of(votes), num_voters(votes)
-    train_rows = np.sort(np.random.default_rng().permutation(len(votes))[:150])
+    train_rows = np.sort(rng.permutation(len(votes))[:150])
     found = training_targets(LossConfig(smooth_below=8), targets, counts, train_rows)
     sure = [row for row in train_rows if counts[row] >= 8]
     for row in range(len(votes)):
@@ -41,11 +40,11 @@ def test_smoothing_spreads_each_vote_as_sure_voters_do() -> None:
     assert training_targets(LossConfig(), targets, counts, train_rows) is targets
 
 
-def test_validation_rows_do_not_touch_the_confusion_of_voters() -> None:
-    votes = drawn_votes()
+def test_validation_rows_do_not_touch_the_confusion_of_voters(rng: np.random.Generator) -> None:
+    votes = drawn_votes(rng)
     train_rows, config = np.arange(100), LossConfig(smooth_below=6)
     before = training_targets(config, targets_of(votes), num_voters(votes), train_rows)
-    votes[100:] = drawn_votes(100)
+    votes[100:] = drawn_votes(rng, 100)
     after = training_targets(config, targets_of(votes), num_voters(votes), train_rows)
     np.testing.assert_array_equal(before[:100], after[:100])
 
@@ -57,8 +56,8 @@ def test_classes_that_nobody_is_sure_of_stay_what_they_are() -> None:
     assert matrix[1:].tolist() == np.eye(6)[1:].tolist()
 
 
-def test_a_label_that_is_no_distribution_is_named() -> None:
-    targets = targets_of(drawn_votes(5))
+def test_a_label_that_is_no_distribution_is_named(rng: np.random.Generator) -> None:
+    targets = targets_of(drawn_votes(rng, 5))
     keys = [f"{row}-0" for row in range(5)]
     check_targets(targets, keys)
     for damaged, found in (

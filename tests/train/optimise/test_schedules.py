@@ -1,8 +1,8 @@
 """Schedules against torch's own schedulers, in any order of steps."""
 
-import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,15 +24,15 @@ def torch_curve(make: Callable[[torch.optim.Optimizer], LRScheduler], num_steps:
     return curve
 
 
-def our_curve(schedule: ScheduleConfig, epoch_ends: list[int]) -> list[float]:
+def our_curve(schedule: ScheduleConfig, epoch_ends: list[int], rng: np.random.Generator) -> list[float]:
     """The factors, asked for in random order: they need no history."""
-    steps = random.sample(range(epoch_ends[-1]), epoch_ends[-1])
+    steps = rng.permutation(epoch_ends[-1]).tolist()
     factors = {step: learning_rate_factor(schedule, step, epoch_ends) for step in steps}
     return [factors[step] for step in range(epoch_ends[-1])]
 
 
-def test_warmup_cosine_equals_torch() -> None:
-    num_warmup = random.randint(1, 40)
+def test_warmup_cosine_equals_torch(rng: np.random.Generator) -> None:
+    num_warmup = int(rng.integers(1, 41))
     num_steps = 10 * num_warmup
 
     def reference(optimizer: torch.optim.Optimizer) -> LRScheduler:
@@ -41,12 +41,12 @@ def test_warmup_cosine_equals_torch() -> None:
         return SequentialLR(optimizer, [warmup, cosine], [num_warmup])
 
     expected = torch_curve(reference, num_steps)
-    assert our_curve(ScheduleConfig(), [num_steps]) == pytest.approx(expected, rel=1e-9)
+    assert our_curve(ScheduleConfig(), [num_steps], rng) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("warmup_share", [0.0, 0.05, 0.3, 0.77])
-def test_one_cycle_equals_torch_with_its_momentum(warmup_share: float) -> None:
-    num_steps = random.randint(41, 400)
+def test_one_cycle_equals_torch_with_its_momentum(warmup_share: float, rng: np.random.Generator) -> None:
+    num_steps = int(rng.integers(41, 401))
     schedule = ScheduleConfig(
         name="one_cycle", warmup_share=warmup_share, start_factor=0.04, final_factor=4e-6, momentum_range=(0.85, 0.95)
     )
@@ -63,34 +63,34 @@ def test_one_cycle_equals_torch_with_its_momentum(warmup_share: float) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 1, 2.5])
-def test_cosine_annealing_equals_torch_within_and_beyond_its_period(share: float) -> None:
-    num_steps = random.randint(20, 200)
+def test_cosine_annealing_equals_torch_within_and_beyond_its_period(share: float, rng: np.random.Generator) -> None:
+    num_steps = int(rng.integers(20, 201))
     period = num_steps if share == 1 else max(round(num_steps / share), 2)
     schedule = ScheduleConfig(
         name="cosine_annealing", final_factor=0.02, period_steps=None if share == 1 else period, warmup_share=0.0
     )
     expected = torch_curve(lambda o: CosineAnnealingLR(o, period, eta_min=0.02), num_steps)
-    assert our_curve(schedule, [num_steps]) == pytest.approx(expected, rel=1e-6)  # torch's is a recursion
+    assert our_curve(schedule, [num_steps], rng) == pytest.approx(expected, rel=1e-6)  # torch's is a recursion
 
 
-def test_piecewise_changes_at_the_epochs_it_names() -> None:
-    sizes = [random.randint(1, 9) for _ in range(6)]
+def test_piecewise_changes_at_the_epochs_it_names(rng: np.random.Generator) -> None:
+    sizes = rng.integers(1, 10, 6).tolist()
     ends = [sum(sizes[: epoch + 1]) for epoch in range(6)]
     schedule = ScheduleConfig(name="piecewise", milestones=((2, 0.1), (5, 0.025)))
     by_epoch = [1.0, 1.0, 0.1, 0.1, 0.1, 0.025]
     expected = [factor for factor, size in zip(by_epoch, sizes, strict=True) for _ in range(size)]
-    assert our_curve(schedule, ends) == expected
+    assert our_curve(schedule, ends, rng) == expected
     assert learning_rate_factor(schedule, ends[-1], ends) == 0.025
 
 
-def test_constant_equals_torch() -> None:
+def test_constant_equals_torch(rng: np.random.Generator) -> None:
     expected = torch_curve(lambda o: LambdaLR(o, lambda _: 1.0), 7)
-    assert our_curve(ScheduleConfig(name="constant"), [3, 7]) == expected
+    assert our_curve(ScheduleConfig(name="constant"), [3, 7], rng) == expected
 
 
-def test_warmup_cosine_at_its_ends() -> None:
+def test_warmup_cosine_at_its_ends(rng: np.random.Generator) -> None:
     schedule = ScheduleConfig(warmup_share=0.25, start_factor=0.2, final_factor=0.05)
-    num_steps = random.randint(50, 1000)
+    num_steps = int(rng.integers(50, 1001))
     factors = [learning_rate_factor(schedule, step, [num_steps]) for step in range(num_steps + 1)]
     assert factors[0] == pytest.approx(0.2)
     assert factors[-1] == pytest.approx(0.05)
