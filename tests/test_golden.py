@@ -1,6 +1,6 @@
 """A whole job on simulated recordings, through the commands, against what was recorded in tests/golden/.
 
-simulate, render, train (stopped after its first step of three, then resumed), predict, score. Two kinds of comparison:
+simulate, render, train (stopped after its first step of four, then resumed), predict, score. Two kinds of comparison:
 
 - Bytes: SHA-256 of tars, index and predictions. Only with the package versions and the processor of the record;
   skipped elsewhere, with the difference as the reason.
@@ -186,9 +186,10 @@ def _train(repository: Path, folder: Path) -> int:
     """`python train.py ...`, in this process; its exit code."""
     given = ["--config", str(GOLDEN / "train.yaml"), "--shards", str(folder / "set"), "--out", str(folder / "run")]
     _forget()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *given])
-        runpy.run_path(str(repository / "train.py"), run_name="__main__")
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(repository / "train.py"), run_name="__main__")
     _forget()
     return int(left.value.code or 0)
 
@@ -200,7 +201,9 @@ def _forget() -> None:
 
 def _place() -> dict[str, str]:
     """What decides about bytes besides the code: package versions and the processor's family."""
-    lines = dict(re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    lines = dict(
+        re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    )
     processor = " ".join(f"{name} {value}" for name, value in sorted(lines.items())) or platform.machine()
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"processor": processor, "python": platform.python_version(), **versions}
