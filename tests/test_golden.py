@@ -153,7 +153,7 @@ def assert_close(found: Any, recorded: Any, tolerance: float, where: str = "") -
     elif isinstance(recorded, float):
         assert abs(found - recorded) <= tolerance * max(1, abs(recorded)), f"{where}: {found}, recorded {recorded}"
     else:
-        assert found == recorded, f"{where}: {found}, recorded {recorded}"
+        assert (type(found), found) == (type(recorded), recorded), f"{where}: {found}, recorded {recorded}"
 
 
 class _StopAtFirstStep(logging.Handler):
