@@ -124,7 +124,7 @@ def _first_failure(scratch: Path, room: Room, name: str, limit_s: float) -> tupl
         if code is None:
             return "not finished", marks
         if code in (1, 2):
-            first = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
+            first = re.search(r"^(?:FAILED|ERROR) (\S+\.py.*?)(?: - |$)", output, re.MULTILINE)
             return "caught", first[1] if first else output[-300:]
         if code not in (0, 5):  # 5: no test has these marks
             raise SystemExit(f"mutations.py: pytest ended with {code}\n{output[-2000:]}")
