@@ -3,6 +3,7 @@
 # make test-long: what takes hours: fresh seeds, many kills, benches at their smallest size. Not part of CI.
 PYTHON ?= python3
 BIN := .venv/bin
+TODAY := $(shell date +%Y%m%d)
 EXTRAS := dev,fast,report,search,trackers,weights
 
 .PHONY: help setup demo test test-slow test-long lint clean
@@ -38,6 +39,7 @@ test-slow: setup
 test-long: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --seed fresh -m long
 	$(BIN)/python scripts/fresh_seeds.py --jobs 2
+	$(BIN)/python scripts/mutations.py --seed $(TODAY) --number 40 --out mutations-$(TODAY).jsonl
 
 clean:
 	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

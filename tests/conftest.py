@@ -46,6 +46,9 @@ SMALL = """
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", default="0", help="seed of all random draws: a whole number (default 0), or 'fresh'")
     parser.addoption("--rounds", type=int, default=1, help="run each test that draws this often, each with other draws")
+    parser.addoption(
+        "--record-golden", action="store_true", help="record tests/golden anew instead of comparing with it"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

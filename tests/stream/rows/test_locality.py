@@ -95,6 +95,12 @@ def test_with_a_lane_a_group_ranks_share_only_blocks_at_the_lanes_ends(make_inde
     assert sum(map(len, needed)) <= 200 + (num_ranks - 1) * 3
 
 
+def test_a_rank_keeps_as_many_blocks_as_documented():
+    default = LocalityConfig()
+    assert default.num_kept * default.block_rows == 2_048
+    assert LocalityConfig(block_rows=7, window_blocks=3, num_lanes=5).num_kept == 30
+
+
 @pytest.mark.parametrize("name", ["block_rows", "window_blocks", "num_lanes"])
 def test_options_below_one_are_refused(name):
     with pytest.raises(ValueError, match=rf"locality.{name}: expected at least 1, found 0"):

@@ -54,6 +54,7 @@ def test_warmup_of_16_updates_is_that_of_the_16th_place() -> None:
     found = [round(config.effective_decay(n), 2) for n in range(1, 17)]
     assert found == [0.18, 0.25, 0.31, 0.36, 0.4, 0.44, 0.47, 0.5, 0.53, 0.55, 0.57, 0.59, 0.61, 0.62, 0.64, 0.65]
     assert config.effective_decay(10**6) == 0.8
+    assert Ema(config, net()).effective_decay == 2 / 11  # before the first update, what it will keep
 
 
 @pytest.mark.usefixtures("torch_rng")

@@ -91,6 +91,10 @@ def test_rate_and_momentum_are_set_in_every_group(rng) -> None:
             assert optimizer.param_groups[0]["betas"][1] == 0.999
 
 
+def test_options_at_their_bounds_are_taken() -> None:
+    OptimConfig(momentum=0.0, betas=(0.0, 0.0), weight_decay=0.0, layer_decay=1.0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

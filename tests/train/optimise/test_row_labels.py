@@ -66,7 +66,7 @@ def test_a_label_that_is_no_distribution_is_named(rng: np.random.Generator) -> N
         ([np.nan] * 6, r"nan, .*\(sum nan; 2 such rows"),
     ):
         wrong = targets.copy()
-        wrong[3] = wrong[4] = damaged
+        wrong[3], wrong[4] = damaged, 2
         with pytest.raises(
             UserError, match=f"labels: row 3-0: expected six probabilities with a sum of 1, found {found}"
         ):
