@@ -29,7 +29,7 @@ from hms_dist.images.wavelet_statistics import WaveletStatistics
 from hms_dist.recordings.reader import WINDOW_SAMPLES, RecordingReader, read_eeg
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import render_sample, window_of
+from hms_dist.render_shard import render_sample, window_of
 from hms_dist.shards.writer import Sample
 from hms_dist.signals.haar import haar_statistics
 
