@@ -71,8 +71,9 @@ def main() -> None:
 
 
 def make_recordings(data: Path, num_rows: int) -> None:
-    """Simulate 48 recordings, and give them more names until there are `num_rows` label rows."""
-    watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", 48, "--workers", 2])
+    """Simulate 48 recordings (fewer for few rows), and give them more names until there are `num_rows` label rows."""
+    recordings = min(48, 1 + num_rows // 8)
+    watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", recordings, "--workers", 2])
     table = pd.read_csv(data / "train.csv")
     tables = []
     for copy in range(-(-num_rows // len(table))):

@@ -248,8 +248,8 @@ def timed(work: Callable[[], object], batch: int, setting: Setting) -> Row:
         setting.synchronize()
         taken.append((perf_counter() - begun) / setting.round_steps)
     milliseconds = 1000 * statistics.median(taken)
-    memory_gib = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else nan
-    return {"ms": milliseconds, "images/s": 1000 * batch / milliseconds, "GiB": memory_gib}
+    memory = {"GiB": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else {}
+    return {"ms": milliseconds, "images/s": 1000 * batch / milliseconds, **memory}
 
 
 def gradients(
@@ -283,7 +283,9 @@ def reached(rows: list[Row]) -> Iterator[str]:
         return next((row[name] for row in rows if (row.get("system"), row.get("type")) == (system, dtype)), nan)
 
     own, compiled, eager = "hms_dist + compile", "timm + compile", "timm eager"
-    memory = max((row["GiB"] for row in rows if (row.get("system"), row.get("batch")) == (own, 32)), default=nan)
+    memory = max(
+        (row["GiB"] for row in rows if "GiB" in row and (row.get("system"), row.get("batch")) == (own, 32)), default=nan
+    )
     exact = max(
         (row[name] for row in rows if row.get("type") == "float32" for name in ("logits", "gradients")), default=nan
     )
