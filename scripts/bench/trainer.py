@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--num_recordings", type=int, default=2000)
     words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
     words.add_argument("--device", type=torch.device, default=torch.device("cuda"), help="cuda or cpu")
+    words.add_argument("--epochs", type=int, help="epochs of the trainer's run (default: the task's)")
     words.add_argument("--batch", type=int, help="rows of a step (default: the task's)")
     words.add_argument("--warm_up_steps", type=int, default=15, help="first steps, which are not counted")
     words.add_argument("--rounds", type=int, default=NUM_ROUNDS, help="rounds of eight bare steps")
@@ -77,7 +78,8 @@ def main() -> None:
     print("|---|--:|--:|--:|--:|--:|")
     setting = Setting(given.device, rounds=given.rounds)
     for name in given.tasks:
-        task = replace(TASKS[name], batch=given.batch or TASKS[name].batch)
+        task = TASKS[name]
+        task = replace(task, batch=given.batch or task.batch, epochs=given.epochs or task.epochs)
         shards = made(given, task.render)
         row = found[name] = trained(given, given.out / f"run-{name}", task, shards)
         print(f"{name}, trainer: {row}", file=sys.stderr, flush=True)  # a bare step takes minutes to compile
