@@ -78,7 +78,7 @@ def test_locality():
 
 
 def test_loader(tmp_path):
-    words = ("--out", tmp_path, "--rounds", 1, "--seconds", 0.05, "--num_rows", 32, "--no_install")
+    words = ("--out", tmp_path, "--rounds", 1, "--seconds", 0.05, "--num_rows", 64, "--no_install")
     table = rows(bench("loader", *words))
     for name in ("hms_dist", "hms_dist sequential", "WebDataset raw", "WebDataset PNG", "Dataset of .npy"):
         assert float(table[name][0].split(" / ")[0].replace(",", "")) > 0, name
@@ -126,5 +126,5 @@ def test_trainer(tmp_path):
 
 @pytest.mark.gpu
 def test_loader_to_the_gpu(tmp_path):
-    words = ("--device", "cuda", "--out", tmp_path, "--rounds", 1, "--seconds", 0.05, "--num_rows", 32, "--no_install")
+    words = ("--device", "cuda", "--out", tmp_path, "--rounds", 1, "--seconds", 0.05, "--num_rows", 64, "--no_install")
     assert "hms_dist" in rows(bench("loader", *words))

@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loader_data import make_samples
+from loader_data import SAMPLES_PER_SHARD, make_samples
 from loader_table import lines
 from rounds import machine, write_json
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--device", default="cpu", help="where the finished canvas is wanted; cpu: not at all")
     words.add_argument("--rounds", type=int, default=5, help="times that every loader is measured")
     words.add_argument("--seconds", type=float, default=1, help="shortest time of one measurement, whole epochs")
-    words.add_argument("--num_rows", type=int, default=256, help="samples")
+    words.add_argument("--num_rows", type=int, default=256, help="samples; at least 64, a tar for each of two workers")
     words.add_argument("--out", type=Path, default=Path("build/loader"), help="folder for samples; kept")
     words.add_argument("--loaders", nargs="+", choices=NAMES, default=list(NAMES), help="those that take part")
     words.add_argument("--json", type=Path, help="write every number to this file")
@@ -56,7 +56,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    arguments = parser().parse_args()
+    words = parser()
+    arguments = words.parse_args()
+    if arguments.num_rows < 2 * SAMPLES_PER_SHARD:
+        words.error(f"--num_rows: expected at least {2 * SAMPLES_PER_SHARD}, found {arguments.num_rows}")
     folder: Path = arguments.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     make_samples(folder / f"samples-{arguments.num_rows}", arguments.num_rows)
