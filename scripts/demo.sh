@@ -2,7 +2,13 @@
 # The main job on simulated data, CPU only: recordings -> shards -> two ranks training -> predictions -> score -> report.
 # Writes everything into ./demo (made anew each time) and says at the end what it made and where. One that was stopped
 # goes on by the line that calls hms-dist.
+#   scripts/demo.sh
 set -euo pipefail
+if (($#)); then
+    echo "usage: scripts/demo.sh" >&2
+    [[ $1 == --help ]] && exit
+    exit 2
+fi
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1
 rm -rf demo

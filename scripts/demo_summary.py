@@ -1,13 +1,20 @@
 """The last lines of `make demo`: how good the model is, and where everything lies."""
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 
-def main(demo: Path) -> None:
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("demo", type=Path, help="folder with score.json, run and shards")
+    return words
+
+
+def main() -> None:
+    demo: Path = parser().parse_args().demo
     score = json.loads((demo / "score.json").read_text())
     held_out = pd.read_parquet(demo / "run/predictions.parquet")["key"]
     index = pd.read_parquet(demo / "shards/index.parquet").set_index("key")
@@ -31,4 +38,4 @@ def main(demo: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -6,6 +6,7 @@
 set -euo pipefail
 if [[ $# -lt 1 || $1 == -* ]]; then
     echo "usage: scripts/learning_proof.sh FOLDER [number of EEGs] [workers]" >&2
+    [[ ${1:-} == --help ]] && exit
     exit 2
 fi
 out=$1 num_eegs=${2:-2000} workers=${3:-$(nproc)}

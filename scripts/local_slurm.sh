@@ -149,6 +149,10 @@ stop() {
 
 case ${1:-} in
     start | stop) ;;
+    --help)
+        echo "usage: scripts/local_slurm.sh start|stop [FOLDER]" >&2
+        exit
+        ;;
     *) code=2 fail "usage: scripts/local_slurm.sh start|stop [FOLDER]" ;;
 esac
 folder=$(realpath --canonicalize-missing "${2:-/tmp/hms-slurm}")

@@ -6,6 +6,7 @@ Nothing here uses those operators. Where the import works, this does nothing; wh
 puts a small import hook into the virtual environment that declares them.
 """
 
+import argparse
 import subprocess
 import sys
 import sysconfig
@@ -33,7 +34,12 @@ sys.meta_path.insert(0, _Declare)
 '''
 
 
+def parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(description=__doc__.splitlines()[0])
+
+
 def main() -> int:
+    parser().parse_args()
     attempt = [sys.executable, "-c", "import torchvision"]
     found = subprocess.run(attempt, capture_output=True, text=True, check=False)
     if found.returncode == 0:

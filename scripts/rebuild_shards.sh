@@ -5,6 +5,7 @@
 set -euo pipefail
 if [[ $# -lt 2 || $1 == -* || $2 == -* ]]; then
     echo "usage: scripts/rebuild_shards.sh DATA SHARDS [options of hms-dist render]" >&2
+    [[ ${1:-} == --help ]] && exit
     exit 2
 fi
 data=$1 shards=$2

@@ -17,7 +17,7 @@ from hms_dist.images.panel import Panel, Window
 from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.signals.chains import REGIONS, ChainSignals
-from hms_dist.signals.mel import edges_hz, filter_bank
+from hms_dist.signals.mel import bins_of_rows, edges_hz, filter_bank, mel_rows
 from hms_dist.signals.short_time import short_time_power
 
 FLOOR_DB = -80.0
@@ -138,7 +138,9 @@ class EegSpectrogram(Panel):
             num_bins=bins.stop if weights is None else weights.shape[1],
             centred=self.centred,
         )
-        return power[bins.start :] if weights is None else weights @ power, MIN_POWER / peak**2
+        if weights is None:
+            return power[bins.start :], MIN_POWER / peak**2
+        return mel_rows(weights, self._bins_of_rows, np.ascontiguousarray(power)), MIN_POWER / peak**2
 
     @property
     def _span(self) -> int:
@@ -168,13 +170,22 @@ class EegSpectrogram(Panel):
         """From bins to mel rows; None where rows are bins."""
         if self.num_mels is None:
             return None
-        return _cached_weights(self.fft_samples, self.num_mels, self.min_hz, self.max_hz)
+        return _cached_weights(self.fft_samples, self.num_mels, self.min_hz, self.max_hz)[0]
+
+    @property
+    def _bins_of_rows(self) -> NDArray[np.int64]:
+        """The bins that weigh anything, by mel row."""
+        assert self.num_mels is not None
+        return _cached_weights(self.fft_samples, self.num_mels, self.min_hz, self.max_hz)[1]
 
 
 @lru_cache(maxsize=8)
-def _cached_weights(fft_samples: int, num_mels: int, min_hz: float, max_hz: float) -> NDArray[np.float32]:
+def _cached_weights(
+    fft_samples: int, num_mels: int, min_hz: float, max_hz: float
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The weights, and the bins that weigh anything by row."""
     weights = filter_bank(rate_hz=RATE_HZ, fft_samples=fft_samples, num_mels=num_mels, min_hz=min_hz, max_hz=max_hz)
-    return weights.astype(np.float32)
+    return weights.astype(np.float32), bins_of_rows(weights.astype(np.float32))
 
 
 def relative_log(power: NDArray[np.float32], least: float) -> NDArray[np.float32]:

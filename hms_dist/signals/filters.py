@@ -14,6 +14,9 @@ from hms_dist.recordings.reader import RATE_HZ
 from hms_dist.signals.compiled import compiled_any_order
 from hms_dist.signals.gaps import fill_gaps
 
+LANES = 8
+"""Signals are filtered in multiples of so many, the widest vector of float64: a remainder would go one by one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilterChain:
@@ -47,7 +50,7 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
 
     What is not a finite number becomes 0 before filtering: a recursive filter would spread it over all that
     follows. Zero phase extends the ends by odd reflection and starts from the steady state of the first sample,
-    as scipy's `sosfiltfilt` does. In memory the result has the signals of one sample side by side.
+    as scipy's `sosfiltfilt` does. In memory the result has the signals of one sample side by side, in rows of LANES.
     """
     filled = fill_gaps(np.asarray(signals, np.float64), "zero")
     sections = sections_of(chain)
@@ -55,9 +58,11 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
     if not (len(sections) and signals.size):
         return filled.copy()
     padding = min(3 * (2 * len(sections) + 1), num_samples - 1) if chain.zero_phase else 0
-    # Signals side by side, so that they are filtered at once.
-    lanes = np.empty((num_samples + 2 * padding, num_signals))
-    lanes[padding : padding + num_samples] = filled.T
+    # Signals side by side, so that they are filtered at once; silent ones fill the last vector.
+    num_lanes = -(-num_signals // LANES) * LANES
+    lanes = np.empty((num_samples + 2 * padding, num_lanes))
+    lanes[padding : padding + num_samples, :num_signals] = filled.T
+    lanes[:, num_signals:] = 0
     if chain.zero_phase:
         first, last = lanes[padding], lanes[-1 - padding]
         lanes[:padding] = 2 * first - lanes[2 * padding : padding : -1]
@@ -66,8 +71,8 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
             start = lanes[-1 if backward else 0]
             _filter_in_place(sections, _steady_state(chain) * start, lanes, backward)
     else:
-        _filter_in_place(sections, np.zeros((len(sections), 2, num_signals)), lanes, False)
-    return lanes[padding : padding + num_samples].T
+        _filter_in_place(sections, np.zeros((len(sections), 2, num_lanes)), lanes, False)
+    return lanes[padding : padding + num_samples, :num_signals].T
 
 
 @compiled_any_order

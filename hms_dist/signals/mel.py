@@ -8,6 +8,8 @@ gives every row the same power.
 import numpy as np
 from numpy.typing import NDArray
 
+from hms_dist.signals.compiled import compiled_any_order
+
 _MEL_PER_HZ = 3 / 200
 _BREAK_HZ = 1000.0
 _BREAK_MEL = _BREAK_HZ * _MEL_PER_HZ
@@ -47,3 +49,24 @@ def filter_bank(
     rising = (bins_hz - low) / (centre - low)
     falling = (high - bins_hz) / (high - centre)
     return np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
+
+
+def bins_of_rows(weights: NDArray[np.floating]) -> NDArray[np.int64]:
+    """For each row of `weights` [rows, bins] its first bin of any weight, and the one after its last: [rows, 2]."""
+    weighs = weights != 0
+    return np.stack([weighs.argmax(axis=1), weights.shape[1] - weighs[:, ::-1].argmax(axis=1)], axis=1)
+
+
+@compiled_any_order
+def mel_rows(weights: NDArray[np.float32], bins: NDArray[np.int64], power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`weights` @ `power` [bins, frames], both C-ordered, of the bins that weigh (`bins_of_rows`): [rows, frames].
+
+    Of finite power it is the product to the last bit: terms are added in the order of the bins, each rounded once.
+    """
+    rows = np.zeros((len(weights), power.shape[1]), np.float32)
+    for row in range(len(weights)):
+        for bin_ in range(bins[row, 0], bins[row, 1]):
+            weight = weights[row, bin_]
+            for frame in range(power.shape[1]):
+                rows[row, frame] += weight * power[bin_, frame]
+    return rows

@@ -1,8 +1,8 @@
 """How fast and how big the shard factory is: rows a second, scaling, memory, and what 106,800 rows will take.
 
-python scripts/bench/factory.py [--num_rows 1500] [--repeats 2] [--json FILE]. Simulated recordings are rendered by
-`hms-dist render` with 1 and with 2 workers in turn. Rows a second are the slope of finished rows over time, so that
-the start of Python and numba is told apart. Then a table of the real size, all but two of its shards done
+python scripts/bench/factory.py [--num_rows 1500] [--repeats 2] [--full_rows 106800] [--json FILE]. Simulated recordings
+are rendered by `hms-dist render` with 1 and with 2 workers in turn. Rows a second are the slope of finished rows over
+time, so that the start of Python and numba is told apart. Then a table of the real size, all but two of its shards done
 (full_size.py), goes through the same command: planning, index and manifest.
 """
 
@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from full_size import NUM_ROWS
 from watch import watched
 
 from hms_dist.files import write_json
 from hms_dist.shards.index import read_manifest, tar_names
 
-NUM_ROWS = 106_800
-"""Label rows of Kaggle's train.csv."""
 CORES = (1, 8, 64)
 
 
@@ -48,18 +47,23 @@ class Rendering:
     """The largest worker; with one worker the parent renders, and it is the parent."""
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--num_rows", type=int, default=1500, help="label rows to render in each run")
+    words.add_argument("--repeats", type=int, default=2, help="runs with each number of workers; the fastest counts")
+    words.add_argument("--full_rows", type=int, default=NUM_ROWS, help="rows of the table of the real size")
+    words.add_argument("--json", type=Path, help="write every number to this file")
+    return words
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num_rows", type=int, default=1500, help="label rows to render in each run")
-    parser.add_argument("--repeats", type=int, default=2, help="runs with each number of workers; the fastest counts")
-    parser.add_argument("--json", type=Path, help="write every number to this file")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="factory-") as scratch:
         folder = Path(scratch)
         make_recordings(folder / "data", arguments.num_rows)
         render(folder, "warm", 2)
         runs = [render(folder, f"set-{n}-{w}", w) for n in range(arguments.repeats) for w in (1, 2)]
-        watched([Path(__file__).with_name("full_size.py"), folder / "full"])
+        watched([Path(__file__).with_name("full_size.py"), folder / "full", "--num_rows", arguments.full_rows])
         report = summary(runs, render(folder / "full", "set", 2, samples_per_shard=128))
     print("\n".join(lines(report)))
     if arguments.json:
@@ -67,8 +71,9 @@ def main() -> None:
 
 
 def make_recordings(data: Path, num_rows: int) -> None:
-    """Simulate 48 recordings, and give them more names until there are `num_rows` label rows."""
-    watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", 48, "--workers", 2])
+    """Simulate 48 recordings (fewer for few rows), and give them more names until there are `num_rows` label rows."""
+    recordings = min(48, 1 + num_rows // 8)
+    watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", recordings, "--workers", 2])
     table = pd.read_csv(data / "train.csv")
     tables = []
     for copy in range(-(-num_rows // len(table))):
@@ -146,7 +151,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         ("peak memory of the parent", f"{report['parent_mb']:.0f} MB", "under 500 MB"),
         *((f"{NUM_ROWS:,} rows on {cores} cores", f"{minutes[cores]:.1f} min", "") for cores in minutes),
         (f"{NUM_ROWS:,} rows on disk", f"{report['projected_gb']:.1f} GB", ""),
-        (f"{NUM_ROWS:,} rows, two shards open, to the manifest", f"{full['wall_s']:.1f} s", "under 60 s"),
+        (f"{full['num_rows']:,} rows, two shards open, to the manifest", f"{full['wall_s']:.1f} s", "under 60 s"),
         ("peak memory of its parent", f"{full['parent_mb']:.0f} MB", "under 500 MB"),
         ("peak memory of its workers", f"{full['worker_mb']:.0f} MB", "under 600 MB"),
     ]

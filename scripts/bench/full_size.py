@@ -1,15 +1,15 @@
 """A label table of the real size, and a shard set of it of which all but two shards are done.
 
-python scripts/bench/full_size.py FOLDER makes FOLDER/data and FOLDER/set; `hms-dist render` on them then plans, looks
-at every shard, renders the two, and writes index and manifest. The table has the counts of Kaggle's: 106,800 rows,
-17,089 EEGs of 1 to 700 rows, 11,138 spectrograms, 1,950 patients. Finished shards hold a few bytes in place of
-pictures, and the recordings of the open ones are one simulated recording under many names.
+python scripts/bench/full_size.py FOLDER [--num_rows 106800] makes FOLDER/data and FOLDER/set; `hms-dist render` on them
+then plans, looks at every shard, renders the two, and writes index and manifest. The table has the counts of Kaggle's:
+106,800 rows, 17,089 EEGs of 1 to 700 rows, 11,138 spectrograms, 1,950 patients. Finished shards hold a few bytes in
+place of pictures, and the recordings of the open ones are one simulated recording under many names.
 """
 
+import argparse
 import json
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,26 @@ from hms_dist.shards.sets import Making, begin
 from hms_dist.shards.writer import Sample, write_shard
 
 NUM_ROWS, NUM_EEGS, NUM_SPECTROGRAMS, NUM_PATIENTS = 106_800, 17_089, 11_138, 1_950
+"""Counts of Kaggle's train.csv; a smaller table has as much less of each."""
 NUM_OPEN = 2
 """Shards left to render."""
 
 
-def main(folder: Path) -> None:
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("folder", type=Path, help="folder for data and set; must not hold them yet")
+    words.add_argument("--num_rows", type=int, default=NUM_ROWS, help="label rows; enough for three shards")
+    return words
+
+
+def main() -> None:
     """Make data and set."""
+    given = parser().parse_args()
+    folder = given.folder
     data = folder / "data"
     simulate(Simulate(out=data, num_recordings=1))
     (data / "train.csv").unlink()
-    label_table().to_csv(data / "train.csv", index=False)
+    label_table(given.num_rows).to_csv(data / "train.csv", index=False)
     recipe = RenderConfig()
     frame = read_labels(data / "train.csv").frame
     plans = plan_shards(frame, recipe.samples_per_shard, recipe.seed)
@@ -60,22 +70,25 @@ def main(folder: Path) -> None:
             os.link(parquet, parquet.with_name(f"{number}.parquet"))
 
 
-def label_table() -> pd.DataFrame:
+def label_table(num_rows: int = NUM_ROWS) -> pd.DataFrame:
     """Label rows with the counts of Kaggle's table and its long tail of rows an EEG; votes are drawn evenly."""
     rng = np.random.default_rng(0)
-    extra = rng.multinomial(NUM_ROWS - NUM_EEGS, rng.dirichlet(np.full(NUM_EEGS, 0.3)))
-    eeg = np.repeat(np.arange(NUM_EEGS), 1 + np.minimum(extra, 699))
-    eeg = np.sort(np.append(eeg, rng.integers(0, NUM_EEGS, NUM_ROWS - len(eeg))))
+    num_eegs, num_spectrograms, num_patients = (
+        max(1, round(number * num_rows / NUM_ROWS)) for number in (NUM_EEGS, NUM_SPECTROGRAMS, NUM_PATIENTS)
+    )
+    extra = rng.multinomial(num_rows - num_eegs, rng.dirichlet(np.full(num_eegs, 0.3)))
+    eeg = np.repeat(np.arange(num_eegs), 1 + np.minimum(extra, 699))
+    eeg = np.sort(np.append(eeg, rng.integers(0, num_eegs, num_rows - len(eeg))))
     spectrogram = np.minimum(
-        eeg, np.append(np.arange(NUM_SPECTROGRAMS), rng.integers(0, NUM_SPECTROGRAMS, NUM_EEGS))[eeg]
+        eeg, np.append(np.arange(num_spectrograms), rng.integers(0, num_spectrograms, num_eegs))[eeg]
     )
     frame = pd.DataFrame({"eeg_id": 1_000_000 + 31 * eeg})
     frame["eeg_sub_id"] = frame.groupby("eeg_id").cumcount()
     frame["eeg_label_offset_seconds"] = 0.0
     frame["spectrogram_id"] = 2_000_000 + 17 * spectrogram
     frame["spectrogram_label_offset_seconds"] = 0.0
-    frame["patient_id"] = 1 + spectrogram % NUM_PATIENTS
-    votes = rng.multinomial(3, np.full(len(VOTE_COLUMNS), 1 / len(VOTE_COLUMNS)), NUM_ROWS)
+    frame["patient_id"] = 1 + spectrogram % num_patients
+    votes = rng.multinomial(3, np.full(len(VOTE_COLUMNS), 1 / len(VOTE_COLUMNS)), num_rows)
     frame["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[votes.argmax(axis=1)]
     frame[list(VOTE_COLUMNS)] = votes
     return frame
@@ -87,9 +100,9 @@ def write_tiny_shard(folder: Path, plan: ShardPlan, frame: pd.DataFrame, making:
     write_shard(folder, plan.number, [_sample(values, making.panels) for values in rows], making.note)
 
 
-def _sample(values: Mapping[str, Any], panels: Iterable[str]) -> Sample:
+def _sample(values: Mapping[Hashable, Any], panels: Iterable[str]) -> Sample:
     key = sample_key(values["eeg_id"], values["eeg_sub_id"])
-    fields = {"key": key, **values}
+    fields = {"key": key, **{str(name): value for name, value in values.items()}}
     members = {name: (member_name(key, name), b"") for name in panels}
     members[JSON_MEMBER] = (member_name(key, JSON_MEMBER), json_member(fields))
     prints = {f"{kind}_fingerprint": f"1000000-{values[f'{kind}_id']:08x}" for kind in ("eeg", "spectrogram")}
@@ -97,4 +110,4 @@ def _sample(values: Mapping[str, Any], panels: Iterable[str]) -> Sample:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

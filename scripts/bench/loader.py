@@ -1,13 +1,15 @@
 """How many samples a second each loader delivers: this package against its peers, the same samples, side by side.
 
 python scripts/bench/loader.py [--device cuda] [--rounds 5] [--seconds 1] [--num_rows 256] [--out build/loader]
-[--loaders NAME ...] [--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16, in order, with
-0, 1 and 2 workers (processes; threads in this package and FFCV). Each loader has a process of its own and first proves
-every pixel of every row; then they take turns, and medians of the rounds count. On the host nothing is done with a
-batch but to look at a byte of it: peers deliver the finished u8 canvas there, this package its packed panels, checked
-and decoded. With --device cuda a batch counts when its finished float canvas stands on the GPU, for all of them.
+[--loaders NAME ...] [--no_install] [--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16,
+in order, with 0, 1 and 2 workers (processes; threads in this package and FFCV). Each loader has a process of its own
+and first proves every pixel of every row; then they take turns, and medians of the rounds count. On the host nothing is
+done with a batch but to look at a byte of it: peers deliver the finished u8 canvas there, this package its packed
+panels, checked and decoded. With --device cuda a batch counts when its finished float canvas stands on the GPU, for all
+of them.
 
-The peers whose requirements do not go with ours live in a virtual environment under --out (loader_peers.txt).
+The peers whose requirements do not go with ours live in a virtual environment under --out (loader_peers.txt). With
+--no_install there is none, and those that are not installed are reported so.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loader_data import make_samples
+from loader_data import SAMPLES_PER_SHARD, make_samples
 from loader_table import lines
 from rounds import machine, write_json
 
@@ -40,20 +42,28 @@ PATIENCE_S = 120
 Measured = dict[str, dict[int, list[dict[str, float]]]]
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--device", default="cpu", help="where the finished canvas is wanted; cpu: not at all")
+    words.add_argument("--rounds", type=int, default=5, help="times that every loader is measured")
+    words.add_argument("--seconds", type=float, default=1, help="shortest time of one measurement, whole epochs")
+    words.add_argument("--num_rows", type=int, default=256, help="samples; at least 64, a tar for each of two workers")
+    words.add_argument("--out", type=Path, default=Path("build/loader"), help="folder for samples; kept")
+    words.add_argument("--loaders", nargs="+", choices=NAMES, default=list(NAMES), help="those that take part")
+    words.add_argument("--json", type=Path, help="write every number to this file")
+    words.add_argument("--no_install", action="store_true", help="measure only what is installed beside this package")
+    return words
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="where the finished canvas is wanted; cpu: not at all")
-    parser.add_argument("--rounds", type=int, default=5, help="times that every loader is measured")
-    parser.add_argument("--seconds", type=float, default=1, help="shortest time of one measurement, whole epochs")
-    parser.add_argument("--num_rows", type=int, default=256, help="samples")
-    parser.add_argument("--out", type=Path, default=Path("build/loader"), help="folder for samples; kept")
-    parser.add_argument("--loaders", nargs="+", choices=NAMES, default=list(NAMES), help="those that take part")
-    parser.add_argument("--json", type=Path, help="write every number to this file")
-    arguments = parser.parse_args()
+    words = parser()
+    arguments = words.parse_args()
+    if arguments.num_rows < 2 * SAMPLES_PER_SHARD:
+        words.error(f"--num_rows: expected at least {2 * SAMPLES_PER_SHARD}, found {arguments.num_rows}")
     folder: Path = arguments.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     make_samples(folder / f"samples-{arguments.num_rows}", arguments.num_rows)
-    python = peers_python(folder / "peers")
+    python = sys.executable if arguments.no_install else peers_python(folder / "peers")
     words = [str(folder / f"samples-{arguments.num_rows}"), str(arguments.seconds), arguments.device]
     processes = {name: Process(python, name, words) for name in arguments.loaders}
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
@@ -120,7 +130,8 @@ class Process:
         """Let it prove its pixels; why it cannot take part, or None. A wrong pixel of ours ends the bench."""
         try:
             for workers in NAMES[self.name]:
-                self.ask("check", workers)
+                if why_not := self.ask("check", workers):
+                    return str(why_not)
         except OSError as why:
             if self.name.startswith("hms_dist"):
                 raise

@@ -28,6 +28,8 @@ class Contestant:
     """Store the pictures in a folder, in the loader's own form; None: it reads the shard set."""
     open: Callable[[Path, Samples, int], Epochs]
     """(folder, samples, workers or threads) -> its epochs."""
+    needs: str | None = None
+    """The module that it imports and that not every machine has."""
     workers: tuple[int, ...] = (0, 1, 2)
     """Numbers of workers or threads that it knows."""
     finish: Callable[[Samples, torch.device], Callable[[Any], torch.Tensor]] | None = None

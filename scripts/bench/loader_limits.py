@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from loader_contestants import Again, Epochs, groups
 from loader_data import Samples
 
@@ -19,7 +18,7 @@ def open_panel_bytes(folder: Path, samples: Samples, workers: int) -> Epochs:
     handles = [os.open(folder / name, os.O_RDONLY) for name in tar_names(manifest)]
     shards = index.ids("shard")
     members = [index.member(name) for name in samples.canvas().panels]
-    buffer = np.empty(max(int(places.size.max()) for places in members), np.uint8)
+    buffer = bytearray(max(int(places.size.max()) for places in members))
 
     def epoch() -> Iterator[tuple[Any, Any]]:
         for rows in groups(len(index)):
@@ -36,13 +35,13 @@ def open_picture_bytes(folder: Path, samples: Samples, workers: int) -> Epochs:
     """Whole .npy files of finished canvases."""
     del workers
     paths = sorted(folder.glob("*.npy"))
-    buffer = np.empty(paths[0].stat().st_size, np.uint8)
+    buffer = bytearray(paths[0].stat().st_size)
 
     def epoch() -> Iterator[tuple[Any, Any]]:
         for rows in groups(len(samples.canvases)):
             for row in rows:
                 with paths[row].open("rb", buffering=0) as file:
-                    file.readinto(memoryview(buffer))
+                    file.readinto(buffer)
             yield rows, buffer
 
     return Again(epoch)

@@ -4,6 +4,7 @@ A measurement makes the loader, takes its first batch, finishes an epoch to warm
 the main thread waiting; with the main thread counting in Python; and one after the page cache let go of its files.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ from loader_contestants import (
 from loader_data import Samples, as_u8
 from loader_libraries import open_ffcv, open_litdata, open_mosaic, write_ffcv, write_litdata, write_mosaic
 from loader_limits import open_panel_bytes, open_picture_bytes
+from rounds import not_installed
 from watch import descendants, peak_mb
 
 U8, PANELS, BYTES = "finished u8 canvas", "packed panels, checked", "bytes"
@@ -40,9 +42,11 @@ CONTESTANTS = {
     "hms_dist sequential": Contestant(delivers=PANELS, open=open_sequential, finish=finish_panels),
     "WebDataset PNG": Contestant(delivers=U8, write=write_png_tars, open=open_png_tars, finish=finish_u8),
     "WebDataset raw": Contestant(delivers=U8, write=write_raw_tars, open=open_raw_tars, finish=finish_u8),
-    "MosaicML streaming": Contestant(delivers=U8, write=write_mosaic, open=open_mosaic, finish=finish_u8),
-    "LitData": Contestant(delivers=U8, write=write_litdata, open=open_litdata, finish=finish_u8),
-    "FFCV": Contestant(delivers=U8, write=write_ffcv, open=open_ffcv, finish=finish_u8, workers=(1, 2)),
+    "MosaicML streaming": Contestant(
+        delivers=U8, write=write_mosaic, open=open_mosaic, finish=finish_u8, needs="streaming"
+    ),
+    "LitData": Contestant(delivers=U8, write=write_litdata, open=open_litdata, finish=finish_u8, needs="litdata"),
+    "FFCV": Contestant(delivers=U8, write=write_ffcv, open=open_ffcv, finish=finish_u8, needs="ffcv", workers=(1, 2)),
     "Dataset of .npy": Contestant(delivers=U8, write=write_npy, open=open_npy, finish=finish_u8),
     "read() of our panels": Contestant(delivers=BYTES, open=open_panel_bytes, workers=(0,)),
     "read() of u8 canvases": Contestant(delivers=BYTES, write=write_npy, open=open_picture_bytes, workers=(0,)),
@@ -51,16 +55,31 @@ SPIN = 10_000
 """Additions between two looks at the clock."""
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("name", choices=CONTESTANTS, help="the loader")
+    words.add_argument("folder", type=Path, help="folder of the samples")
+    words.add_argument("seconds", type=float, help="shortest time of one measurement")
+    words.add_argument("device", type=torch.device, help="where the finished canvas is wanted")
+    return words
+
+
 def main() -> None:
-    name, folder, seconds, device = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), torch.device(sys.argv[4])
+    given = parser().parse_args()
+    name, folder, seconds, device = given.name, given.folder, given.seconds, given.device
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
     torch.set_num_threads(1)
     contestant, samples = CONTESTANTS[name], Samples(folder)
+    if contestant.needs and (why := not_installed([contestant.needs])):
+        print(json.dumps(f"not installed ({why})"), file=answers, flush=True)
+        return
     own = prepare(contestant, samples, name)
     for line in sys.stdin:
         job, workers = line.split()
-        result: Any = check(contestant, samples, own, int(workers)) if job == "check" else None
-        if job == "measure":
+        result = None
+        if job == "check":
+            check(contestant, samples, own, int(workers))
+        else:
             result = measure(contestant, samples, own, int(workers), seconds, device)
         print(json.dumps(result), file=answers, flush=True)
 
@@ -102,7 +121,7 @@ def measure(
     epochs = contestant.open(own, samples, workers)
     use = touch if device.type == "cpu" or contestant.finish is None else contestant.finish(samples, device)
     first: list[float] = []
-    drain(epochs, use, device, lambda: first or first.append(perf_counter() - begun))
+    drain(epochs, use, device, lambda: first.append(perf_counter() - begun))
     free, _ = rate(epochs, use, device, seconds)
     busy, counted = beside_python(epochs, use, device, seconds)
     memory = peak_mb(os.getpid()) + sum(map(peak_mb, descendants(os.getpid())))

@@ -43,6 +43,8 @@ def _cells(found: dict[str, Any], key: str, form: str) -> str:
 
 def _ratios(loaders: dict[str, Any]) -> list[str]:
     """This package's rate over each peer's with as many workers, and whether that is enough."""
+    if OURS not in loaders:
+        return []
     ours = loaders[OURS]["workers"]
     rows = ["| over | times faster, 0 / 1 / 2 | beside busy Python | target |", "|---|--:|--:|--:|"]
     for name, found in loaders.items():

@@ -1,10 +1,10 @@
 """What reading by blocks buys on storage that answers slowly, and what it costs in mixing.
 
-python scripts/bench/locality.py [--latency_ms 30] [--json FILE]. Simulated recordings are rendered once; their tars
-are linked under more names until there are some thousand rows. Every order of rows is then read by the real reader
-through a storage that waits before it answers, with one and with sixteen requests on their way at once. The mixing of
-the same orders is computed for a table of the real size (full_size.py), 106,800 rows in tars of 128, whose votes go
-with the EEG.
+python scripts/bench/locality.py [--latency_ms 30] [--seconds 10] [--num_recordings 48] [--json FILE]. Simulated
+recordings are rendered once; their tars are linked under more names until there are some thousand rows. Every order of
+rows is then read by the real reader through a storage that waits before it answers, with one and with sixteen requests
+on their way at once. The mixing of the same orders is computed for a table of the real size (full_size.py), 106,800
+rows in tars of 128, whose votes go with the EEG.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from full_size import label_table
+from full_size import NUM_ROWS, label_table
 from rounds import machine, write_json
 
 from hms_dist.labels import VOTE_COLUMNS
@@ -69,24 +69,30 @@ class SlowFiles(LocalFiles):
         return super().read(name, start, size, given_up)
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--latency_ms", type=float, default=30, help="wait before each answer of the storage")
+    words.add_argument("--rounds", type=int, default=3, help="times that every order is read")
+    words.add_argument("--seconds", type=float, default=10, help="an order is read for this long, or to its end")
+    words.add_argument("--num_recordings", type=int, default=48, help="simulated EEGs whose tars are read")
+    words.add_argument("--num_rows", type=int, default=NUM_ROWS, help="rows of the table whose mixing is computed")
+    words.add_argument("--json", type=Path, help="write every number to this file")
+    return words
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--latency_ms", type=float, default=30, help="wait before each answer of the storage")
-    parser.add_argument("--rounds", type=int, default=3, help="times that every order is read")
-    parser.add_argument("--seconds", type=float, default=10, help="an order is read for this long, or to its end")
-    parser.add_argument("--json", type=Path, help="write every number to this file")
-    arguments = parser.parse_args()
+    arguments = parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="locality-") as scratch:
-        folder, manifest, index = many_rows(Path(scratch))
+        folder, manifest, index = many_rows(Path(scratch), arguments.num_recordings)
         read(folder, manifest, index, None, SlowFiles(folder, 1, 0.0), seconds=1.0)  # compiles
-        found: dict[str, dict[str, Any]] = {name: {} for name in ORDERS}
+        found: dict[str, dict[int, list[dict[str, float]]]] = {name: {} for name in ORDERS}
         for _ in range(arguments.rounds):
             for name, locality in ORDERS.items():
                 for depth in DEPTHS:
                     files = SlowFiles(folder, depth, arguments.latency_ms / 1000)
                     result = read(folder, manifest, index, locality, files, seconds=arguments.seconds)
                     found[name].setdefault(depth, []).append(result)
-    mixed, shuffled = mixing()
+    mixed, shuffled = mixing(arguments.num_rows)
     report = {
         "latency_ms": arguments.latency_ms,
         "rows": len(index),
@@ -99,9 +105,9 @@ def main() -> None:
         write_json(arguments.json, report)
 
 
-def many_rows(scratch: Path) -> tuple[Path, Manifest, Index]:
+def many_rows(scratch: Path, num_recordings: int) -> tuple[Path, Manifest, Index]:
     """Render simulated recordings, and link their tars under more names; a reader takes them for other rows."""
-    simulate(Simulate(out=scratch / "data", num_recordings=48, seed=0))
+    simulate(Simulate(out=scratch / "data", num_recordings=num_recordings, seed=0))
     render(Render(data=scratch / "data", out=scratch / "set", samples_per_shard=64))
     manifest, index = open_set(scratch / "set")
     tars, frames = tar_names(manifest), []
@@ -156,9 +162,9 @@ def plan(index: Index, locality: LocalityConfig | None) -> np.ndarray:
     )  # fmt: skip
 
 
-def mixing() -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+def mixing(num_rows: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """How every order mixes at the real size, and what a full shuffle is expected to give."""
-    table = label_table()
+    table = label_table(num_rows)
     rng = np.random.default_rng(0)
     classes = rng.integers(0, len(VOTE_COLUMNS), table["eeg_id"].nunique())[table["eeg_id"].factorize()[0]]
     shares = 0.85 * np.eye(len(VOTE_COLUMNS))[classes] + 0.15 / len(VOTE_COLUMNS)

@@ -1,9 +1,9 @@
 """What mixing patients over the shards costs in opened files, weighed on a label table of the real size.
 
-python scripts/bench/mixing.py [--json FILE]. Three ways to assign rows to shards: in the table's order (no mixing),
-whole spectrograms shuffled (what plan_shards does), and single rows shuffled (full mixing). A file is opened once for
-each run of rows that need it; its time is measured here, on one simulated recording. Mixing is told by the patients in
-a shard and by the share of neighbours in a tar that show the same EEG.
+python scripts/bench/mixing.py [--num_rows 106800] [--json FILE]. Three ways to assign rows to shards: in the table's
+order (no mixing), whole spectrograms shuffled (what plan_shards does), and single rows shuffled (full mixing). A file
+is opened once for each run of rows that need it; its time is measured here, on one simulated recording. Mixing is told
+by the patients in a shard and by the share of neighbours in a tar that show the same EEG.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from full_size import label_table
+from full_size import NUM_ROWS, label_table
 
 from hms_dist.files import write_json
 from hms_dist.recordings.reader import read_eeg, read_spectrogram
@@ -26,12 +26,17 @@ from hms_dist.render import RenderConfig
 from hms_dist.shards.plan import ShardPlan, plan_shards
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--num_rows", type=int, default=NUM_ROWS, help="label rows of the table")
+    words.add_argument("--json", type=Path, help="also write the figures there")
+    return words
+
+
 def main() -> None:
     """Weigh the three ways and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the figures there")
-    arguments = parser.parse_args()
-    frame, size = label_table(), RenderConfig().samples_per_shard
+    arguments = parser().parse_args()
+    frame, size = label_table(arguments.num_rows), RenderConfig().samples_per_shard
     eeg_ms, spectrogram_ms = file_milliseconds()
     ways = {
         "table order": in_order(np.arange(len(frame)), size),

@@ -3,19 +3,21 @@
 python scripts/bench/model.py --json model.json runs everything; most of the time is torch.compile's.
 --parts chooses: step (training step), equal (outputs, gradients, loss curves), predict (with the mirror image),
 efficientnet (B0 at 512 x 512). Random data, bf16 autocast, AdamW in one kernel, channels_last; medians of rounds of
-steps that follow one another without a pause. At the end: what was wanted beside what was found.
+steps that follow one another without a pause. At the end: what was wanted beside what was found. --device cpu with a
+small --model and --size shows that it runs; its figures mean nothing.
 """
 
 import argparse
 import gc
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from math import isnan, nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -26,7 +28,7 @@ from hms_dist.model.loss import kl_rows
 from hms_dist.model.tiny_vit import fast_blocks
 
 HEIGHT, WIDTH, NUM_CLASSES = 640, 1920, 6
-NUM_WARM, NUM_ROUNDS, ROUND_STEPS = 3, 5, 8
+NUM_WARM, NUM_ROUNDS, ROUND_STEPS, CURVE_STEPS = 3, 5, 8, 50
 SYSTEMS = {
     "timm eager": (False, False),
     "timm + compile": (False, True),
@@ -39,34 +41,74 @@ MEASURED = ("timm eager", "timm + compile", "hms_dist + compile")
 Row = dict[str, Any]
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, and where; the default is the bench of docs/performance.md."""
+
+    device: torch.device
+    model: str = "tiny_vit_21m_512"
+    size: tuple[int, int] = (HEIGHT, WIDTH)
+    rounds: int = NUM_ROUNDS
+    round_steps: int = ROUND_STEPS
+    curve_steps: int = CURVE_STEPS
+
+    @property
+    def device_name(self) -> str:
+        """What the device calls itself."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--batches", nargs="+", type=int, default=[16, 32], help="images of a training step")
     arguments.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(MEASURED))
     arguments.add_argument("--compile_mode", default="default", help="torch.compile's, for all that are compiled")
-    arguments.add_argument("--profile", type=Path, help="write tables of each training step's kernels and calls here")
+    arguments.add_argument(
+        "--profile", type=Path, help="write tables of each training step's kernels and calls here (GPU)"
+    )
     arguments.add_argument("--json", type=Path, help="write all figures here too")
-    options = arguments.parse_args()
+    arguments.add_argument("--device", type=torch.device, default=torch.device("cuda"), help="cuda or cpu")
+    arguments.add_argument("--model", default="tiny_vit_21m_512", help="timm's name of the TinyViT")
+    arguments.add_argument("--size", nargs=2, type=int, default=[HEIGHT, WIDTH], help="height and width of its images")
+    arguments.add_argument("--rounds", type=int, default=NUM_ROUNDS, help="rounds of steps that are timed")
+    arguments.add_argument("--round_steps", type=int, default=ROUND_STEPS, help="steps of a round")
+    arguments.add_argument("--predict_batch", type=int, default=16, help="images of a prediction")
+    arguments.add_argument("--efficientnet_batch", type=int, default=128, help="images of EfficientNet's step")
+    arguments.add_argument("--curve_steps", type=int, default=CURVE_STEPS, help="steps of the loss curves")
+    return arguments
+
+
+def main() -> None:
+    options = parser().parse_args()
+    setting = Setting(
+        options.device, options.model, tuple(options.size), options.rounds, options.round_steps, options.curve_steps
+    )
     rows: list[Row] = []
     for part in options.parts:
-        for row in PARTS[part](options):
+        for row in PARTS[part](options, setting):
             rows.append({"part": part, **row})
             print(" | ".join(f"{name} {_text(value)}" for name, value in rows[-1].items()), flush=True)
             if options.json:  # after each, lest a failure take all of them along
-                facts = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "timm": timm.__version__}
+                facts = {"gpu": setting.device_name, "torch": torch.__version__, "timm": version("timm")}
                 write_json(options.json, {**facts, "rows": rows})
             gc.collect()
-            torch.cuda.empty_cache()
+            if setting.device.type == "cuda":
+                torch.cuda.empty_cache()
     print("\n".join(reached(rows)))
 
 
-def training_steps(options: argparse.Namespace) -> Iterator[Row]:
+def training_steps(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
     """Each system at each batch size."""
     for name in options.systems:
         for batch in options.batches:
-            step = stepper(model_of(name, mode=options.compile_mode), *data(batch))
-            yield {"system": name, "batch": batch, **timed(step, batch)}
+            step = stepper(model_of(name, setting, mode=options.compile_mode), *data(batch, setting))
+            yield {"system": name, "batch": batch, **timed(step, batch, setting)}
             if options.profile:
                 write_profile(step, options.profile / f"{name.replace(' + ', ' ').replace(' ', '-')}-{batch}.txt")
             del step
@@ -85,40 +127,44 @@ def write_profile(step: Callable[[], object], path: Path) -> None:
     path.write_text("\n".join(tables))
 
 
-def predictions(options: argparse.Namespace) -> Iterator[Row]:
+def predictions(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
     """Probabilities, means of an image and its mirror image."""
     for name in options.systems:
-        model = model_of(name, mode=options.compile_mode).eval()
-        images, _ = data(16)
+        model, batch = model_of(name, setting, mode=options.compile_mode).eval(), options.predict_batch
+        images, _ = data(batch, setting)
 
         @torch.no_grad()
         def predict(model: nn.Module = model, images: Tensor = images) -> None:
-            with torch.autocast("cuda", torch.bfloat16):
+            with torch.autocast(images.device.type, torch.bfloat16):
                 torch.stack([model(images), model(images.flip(-1))]).float().softmax(-1).mean(0)
 
-        yield {"system": name, "batch": 16, **timed(predict, 16)}
+        yield {"system": name, "batch": batch, **timed(predict, batch, setting)}
         torch.compiler.reset()
 
 
-def efficientnet(options: argparse.Namespace) -> Iterator[Row]:
+def efficientnet(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
     """EfficientNet-B0's training step, as timm has it."""
+    import timm
+
+    batch, setting = options.efficientnet_batch, replace(setting, size=(512, 512))
     for name in ("eager", "compile"):
-        model = on_gpu(timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=NUM_CLASSES))
+        model = on_device(timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=NUM_CLASSES), setting)
         if name == "compile":
             model.compile(dynamic=False)
-        yield {"system": f"timm {name}", "batch": 128, **timed(stepper(model, *data(128, 512, 512)), 128)}
+        step = stepper(model, *data(batch, setting))
+        yield {"system": f"timm {name}", "batch": batch, **timed(step, batch, setting)}
         torch.compiler.reset()
 
 
-def equalities(options: argparse.Namespace) -> Iterator[Row]:
+def equalities(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
     """Relative distances from timm in float32 proper, without drop-path; then two loss curves with it."""
     torch.backends.cudnn.allow_tf32 = False
-    images, targets = data(2)
-    exact = gradients(model_of("timm eager", drop_path_rate=0.0), images, targets)
+    images, targets = data(2, setting)
+    exact = gradients(model_of("timm eager", setting, drop_path_rate=0.0), images, targets)
     largest = max(float(gradient.norm()) for gradient in exact[1:])
     for name in options.systems:
         for dtype in (torch.float32, torch.bfloat16) if SYSTEMS[name][0] else (torch.bfloat16,):
-            found = gradients(model_of(name, drop_path_rate=0.0), images, targets, dtype)
+            found = gradients(model_of(name, setting, drop_path_rate=0.0), images, targets, dtype)
             whole = [torch.cat([tensor.flatten() for tensor in tensors[1:]]) for tensors in (found, exact)]
             apart = [float((ours - theirs).norm()) for ours, theirs in zip(found[1:], exact[1:], strict=True)]
             yield {
@@ -130,12 +176,12 @@ def equalities(options: argparse.Namespace) -> Iterator[Row]:
             }
             torch.compiler.reset()
     torch.backends.cudnn.allow_tf32 = True
-    curves = [loss_curve(name) for name in ("timm eager", "hms_dist eager")]
-    for step in (0, 9, 24, 49):
+    curves = [loss_curve(name, setting) for name in ("timm eager", "hms_dist eager")]
+    for step in [step for step in (0, 9, 24, 49) if step < setting.curve_steps]:
         yield {"step": step + 1, "timm loss": curves[0][step], "hms_dist loss": curves[1][step]}
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+PARTS: dict[str, Callable[[argparse.Namespace, Setting], Iterator[Row]]] = {
     "step": training_steps,
     "equal": equalities,
     "predict": predictions,
@@ -143,27 +189,30 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
 }
 
 
-def model_of(name: str, mode: str = "default", **options: float) -> nn.Module:
+def model_of(name: str, setting: Setting, mode: str = "default", **options: float) -> nn.Module:
     """The model of a system, with the same weights for all."""
+    import timm
+
     torch.manual_seed(0)
-    model = timm.create_model("tiny_vit_21m_512", in_chans=1, num_classes=NUM_CLASSES, **options)
+    model = timm.create_model(setting.model, in_chans=1, num_classes=NUM_CLASSES, **options)
     is_own, compiled = SYSTEMS[name]
     if is_own:
         fast_convolutions(fast_blocks(model))
     if compiled:
         model.compile(mode=mode, dynamic=False)
-    return on_gpu(model)
+    return on_device(model, setting)
 
 
-def on_gpu(model: nn.Module) -> nn.Module:
-    return model.cuda().to(memory_format=torch.channels_last).train()
+def on_device(model: nn.Module, setting: Setting) -> nn.Module:
+    model.to(setting.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.train()
 
 
-def data(batch: int, height: int = HEIGHT, width: int = WIDTH) -> tuple[Tensor, Tensor]:
+def data(batch: int, setting: Setting) -> tuple[Tensor, Tensor]:
     """Random images and targets, always the same."""
-    generator = torch.Generator("cuda").manual_seed(1)
-    images = torch.rand(batch, 1, height, width, device="cuda", generator=generator)
-    targets = torch.rand(batch, NUM_CLASSES, device="cuda", generator=generator).mul(3).softmax(-1)
+    generator = torch.Generator(setting.device).manual_seed(1)
+    images = torch.rand(batch, 1, *setting.size, device=setting.device, generator=generator)
+    targets = torch.rand(batch, NUM_CLASSES, device=setting.device, generator=generator).mul(3).softmax(-1)
     return images.contiguous(memory_format=torch.channels_last), targets
 
 
@@ -172,10 +221,10 @@ def stepper(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], T
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
 
     def step() -> Tensor:
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16):
             logits = model(images)
         loss = kl_rows(logits, targets).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach()
@@ -183,39 +232,41 @@ def stepper(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], T
     return step
 
 
-def timed(work: Callable[[], object], batch: int) -> Row:
-    """Milliseconds, images a second, and the most memory that tensors took."""
-    torch.cuda.reset_peak_memory_stats()
+def timed(work: Callable[[], object], batch: int, setting: Setting) -> Row:
+    """Milliseconds, images a second, and the most memory that tensors took on a GPU."""
+    on_gpu = setting.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(NUM_WARM):
         work()
     taken = []
-    for _ in range(NUM_ROUNDS):
-        torch.cuda.synchronize()
+    for _ in range(setting.rounds):
+        setting.synchronize()
         begun = perf_counter()
-        for _ in range(ROUND_STEPS):
+        for _ in range(setting.round_steps):
             work()
-        torch.cuda.synchronize()
-        taken.append((perf_counter() - begun) / ROUND_STEPS)
+        setting.synchronize()
+        taken.append((perf_counter() - begun) / setting.round_steps)
     milliseconds = 1000 * statistics.median(taken)
-    memory_gib = torch.cuda.max_memory_allocated() / 2**30
-    return {"ms": milliseconds, "images/s": 1000 * batch / milliseconds, "GiB": memory_gib}
+    memory = {"GiB": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else {}
+    return {"ms": milliseconds, "images/s": 1000 * batch / milliseconds, **memory}
 
 
 def gradients(
     model: nn.Module, images: Tensor, targets: Tensor, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, ...]:
     """Logits, then the gradient of each parameter."""
-    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         logits = model(images)
     return logits.detach(), *torch.autograd.grad(kl_rows(logits, targets).sum(), list(model.parameters()))
 
 
-def loss_curve(name: str) -> list[float]:
-    """Losses of 50 steps on four images."""
-    model = model_of(name)
+def loss_curve(name: str, setting: Setting) -> list[float]:
+    """Losses of some steps on four images."""
+    model = model_of(name, setting)
     torch.manual_seed(2)
-    step = stepper(model, *data(4))
-    return [step().item() for _ in range(50)]
+    step = stepper(model, *data(4, setting))
+    return [step().item() for _ in range(setting.curve_steps)]
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
@@ -232,7 +283,9 @@ def reached(rows: list[Row]) -> Iterator[str]:
         return next((row[name] for row in rows if (row.get("system"), row.get("type")) == (system, dtype)), nan)
 
     own, compiled, eager = "hms_dist + compile", "timm + compile", "timm eager"
-    memory = max((row["GiB"] for row in rows if (row.get("system"), row.get("batch")) == (own, 32)), default=nan)
+    memory = max(
+        (row["GiB"] for row in rows if "GiB" in row and (row.get("system"), row.get("batch")) == (own, 32)), default=nan
+    )
     exact = max(
         (row[name] for row in rows if row.get("type") == "float32" for name in ("logits", "gradients")), default=nan
     )

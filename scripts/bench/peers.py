@@ -1,18 +1,16 @@
 """What others use for the same pictures, written as they would: the libraries' own functions in plain loops.
 
 Where the public 16th place's pipeline leaves a choice, the faster way is taken: one canvas for all traces, pyarrow
-in one thread, Pillow's bilinear resize.
+in one thread, Pillow's bilinear resize. What the `bench` extra brings is imported where it is used.
 """
 
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import pandas as pd
 import pywt
-from justpyplot.justpyplot import vectorized_lines_with_thickness
 from PIL import Image
 from scipy import signal
 
@@ -29,6 +27,8 @@ FORMS = {
 
 def draw_traces(levels: np.ndarray) -> np.ndarray:
     """justpyplot: traces `levels` [20, samples] as lines on one RGBA canvas; its alpha as bool [640, 1600]."""
+    from justpyplot.justpyplot import vectorized_lines_with_thickness
+
     canvas = np.zeros((len(levels) * BAND_ROWS, WIDTH, 4), np.uint16)
     columns = np.arange(levels.shape[1]) * (WIDTH - 1) // levels.shape[1]
     for trace, level in enumerate(levels):
@@ -42,14 +42,17 @@ def draw_traces(levels: np.ndarray) -> np.ndarray:
 def differences(eeg: np.ndarray) -> np.ndarray:
     """The 16 differences of `eeg` [samples, 20], gaps filled with their mean: [16, samples]."""
     result = []
-    for plus, minus in (pair for chain in CHAINS.values() for pair in chain):
-        difference = eeg[:, CHANNELS.index(plus)].astype(np.float64) - eeg[:, CHANNELS.index(minus)]
-        result.append(np.nan_to_num(difference, nan=np.nanmean(difference)))
+    for pair in (pair for chain in CHAINS.values() for pair in chain):
+        plus, minus = (eeg[:, CHANNELS.index(name)] for name in pair)
+        difference = plus.astype(np.float64) - minus
+        result.append(np.nan_to_num(difference, nan=float(np.nanmean(difference))))
     return np.stack(result)
 
 
 def eeg_spectrogram(eeg: np.ndarray, form: str) -> np.ndarray:
     """librosa, difference by difference: mean decibel of the four chains, float [4, 128, frames]."""
+    import librosa
+
     decibel = [
         librosa.power_to_db(
             librosa.feature.melspectrogram(y=difference, sr=200, n_mels=128, fmin=0, fmax=20, **FORMS[form]),

@@ -1,8 +1,9 @@
-"""How fast panels are rendered, beside what others use: `python scripts/bench/render.py [--data DIR] [--json FILE]`.
+"""How fast panels are rendered, beside what others use.
 
-One process, one thread, candidates in turns, medians. Needs the extra `bench` (pip install -e '.[bench]') and, for
-fCWT, Debian's libfftw3-single3; without it fCWT is left out, and that is said. Recordings are simulated unless --data
-names a folder in Kaggle's layout. Exits with 1 if a target is missed.
+python scripts/bench/render.py [--data DIR] [--rounds N] [--cases NAME ...] [--json FILE]. One process, one thread,
+candidates in turns, medians of processor time. The peers come with the extra `bench` (pip install -e '.[bench]'), and
+fCWT needs Debian's libfftw3-single3; those that are not installed are left out and reported so. Recordings are
+simulated unless --data names a folder in Kaggle's layout. Exits with 1 if a target is missed.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ from hms_dist.images.wavelet_statistics import WaveletStatistics
 from hms_dist.recordings.reader import WINDOW_SAMPLES, RecordingReader, read_eeg
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import render_sample, window_of
+from hms_dist.render_shard import render_sample, window_of
 from hms_dist.shards.writer import Sample
 from hms_dist.signals.haar import haar_statistics
 
@@ -40,18 +43,29 @@ FORMS = {
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--data", type=Path, help="folder with train.csv, train_eegs, train_spectrograms")
+    words.add_argument("--num_recordings", type=int, default=8, help="simulated recordings, without --data")
+    words.add_argument("--rounds", type=int, help="times that every candidate is measured (default: 3 to 51)")
+    words.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what is measured")
+    words.add_argument("--json", type=Path, help="file to write what was measured to")
+    return words
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder with train.csv, train_eegs, train_spectrograms")
-    parser.add_argument("--json", type=Path, help="file to write what was measured to")
-    options = parser.parse_args()
+    options = parser().parse_args()
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
-        data = options.data or simulated(Path(folder) / "data")
-        results = [measure(case) for case in cases(data)]
+        data = options.data or simulated(Path(folder) / "data", options.num_recordings)
+        found = material(data)
+        chosen = [case for name in options.cases for case in CASES[name](found)]
+        if options.rounds:
+            chosen = [replace(case, rounds=options.rounds) for case in chosen]
+        results = [measure(case) for case in chosen]
         compiling = first_use(Path(folder))
-    facts = {"machine": machine(PACKAGES), "results": results, "first_use": compiling}
-    print(f"{facts['machine']['processor']}, 1 thread, medians of alternating rounds\n")
+    facts: dict[str, Any] = {"machine": machine(PACKAGES), "results": results, "first_use": compiling}
+    print(f"{facts['machine']['processor']}, 1 thread, medians of alternating rounds, processor time\n")
     print(table(results))
     print(f"\nFirst sample of the default panels: {compiling['compiled_s']:.1f} s with compiling, once a machine;")
     print(f"{compiling['cached_s']:.2f} s in every later process, which loads the compiled code from the disk.")
@@ -60,18 +74,28 @@ def main() -> int:
     return int(missed(results))
 
 
-def simulated(folder: Path) -> Path:
-    """Eight simulated EEGs in Kaggle's layout."""
-    simulate(Simulate(out=folder, num_recordings=8, seed=11))
+def simulated(folder: Path, num_recordings: int) -> Path:
+    """Simulated EEGs in Kaggle's layout."""
+    simulate(Simulate(out=folder, num_recordings=num_recordings, seed=11))
     return folder
 
 
-def cases(data: Path) -> list[Case]:
-    """Everything that is measured: pictures of one label row of `data`, then whole records."""
+@dataclass(frozen=True)
+class Material:
+    """What the work is done on."""
+
+    data: Path
+    rows: list[dict[str, Any]]
+    """Label rows."""
+    eeg: np.ndarray
+    """The window of the first."""
+
+
+def material(data: Path) -> Material:
+    """Label rows of a folder in Kaggle's layout."""
     rows = rows_of(data)
     recording = RecordingReader(data).read(rows[0]["eeg_id"], rows[0]["spectrogram_id"])
-    eeg = recording.eeg[window_of(recording, rows[0]).start :][:WINDOW_SAMPLES]
-    return [traces(eeg), *(eeg_spectrogram(eeg, form) for form in FORMS), *wavelets(eeg), records(data, rows)]
+    return Material(data, rows, recording.eeg[window_of(recording, rows[0]).start :][:WINDOW_SAMPLES])
 
 
 def rows_of(data: Path) -> list[dict[str, Any]]:
@@ -79,24 +103,30 @@ def rows_of(data: Path) -> list[dict[str, Any]]:
     rows = []
     for fields in pd.read_csv(data / "train.csv").drop_duplicates("eeg_id").to_dict("records"):
         if np.isfinite(read_eeg(data / f"train_eegs/{fields['eeg_id']}.parquet")).any(axis=0).all():
-            rows.append({**fields, "key": "row"})
+            rows.append({**{str(name): value for name, value in fields.items()}, "key": "row"})
     if not rows:
         raise SystemExit(f"{data}: every EEG lacks a channel; choose another folder")
     return rows[:8]
 
 
-def traces(eeg: np.ndarray) -> Case:
+def traces(given: Material) -> list[Case]:
     """20 filtered traces as a picture of 640 x 1600; the very same pixels."""
-    levels = peers.trace_levels(eeg[3000:7000])
+    levels = peers.trace_levels(given.eeg[3000:7000])
     ours = partial(draw_traces, levels, peers.BAND_ROWS, peers.WIDTH)
     plotted = partial(peers.draw_traces, levels)
 
     def check() -> None:
         np.testing.assert_array_equal(ours(), plotted())
 
-    return Case(
-        name="trace picture", ours=ours, peers={"justpyplot": plotted}, targets={"justpyplot": 150}, check=check
-    )
+    name, needs = "trace picture", {"justpyplot": ("justpyplot",)}
+    return [
+        Case(name=name, ours=ours, peers={"justpyplot": plotted}, needs=needs, targets={"justpyplot": 150}, check=check)
+    ]
+
+
+def eeg_spectrograms(given: Material) -> list[Case]:
+    """Both published forms."""
+    return [eeg_spectrogram(given.eeg, form) for form in FORMS]
 
 
 def eeg_spectrogram(eeg: np.ndarray, form: str) -> Case:
@@ -107,32 +137,33 @@ def eeg_spectrogram(eeg: np.ndarray, form: str) -> Case:
         np.testing.assert_allclose(ours() / 40, librosa() / 40, atol=1e-4)
 
     name = f"EEG spectrogram, {form}"
-    return Case(name=name, ours=ours, peers={"librosa": librosa}, targets={"librosa": 10}, check=check)
+    targets, needs = {"librosa": 10}, {"librosa": ("librosa",)}
+    return Case(name=name, ours=ours, peers={"librosa": librosa}, needs=needs, targets=targets, check=check)
 
 
-def wavelets(eeg: np.ndarray) -> list[Case]:
-    """Scalogram, and Haar statistics of sliding windows and of the whole 50 seconds."""
-    signals = peers.differences(eeg)
+def wavelet_statistics(given: Material) -> list[Case]:
+    """Haar statistics of sliding windows and of the whole 50 seconds."""
+    signals = peers.differences(given.eeg)
     sliding, whole = WaveletStatistics(), WaveletStatistics(window_samples=WINDOW_SAMPLES, num_windows=1)
     return [
-        scalogram(signals),
         statistics(signals, sliding, "wavelet statistics, 256 windows of 2 s", rounds=3),
         statistics(signals, whole, "wavelet statistics, one window of 50 s", rounds=51),
     ]
 
 
-def scalogram(signals: np.ndarray) -> Case:
+def scalogram(given: Material) -> list[Case]:
     """16 signals, 64 scales, 256 columns. Peers take the columns' middles from their transform at every sample, which
     costs them least; ours are means over the columns. Compared where both are dense, 2 % of the largest value.
     """
-    panel, slow = Scalogram(), Scalogram(max_hz=10.0, num_columns=10_000)
+    signals, panel, slow = peers.differences(given.eeg), Scalogram(), Scalogram(max_hz=10.0, num_columns=10_000)
     rows_hz = np.array(panel.rows_hz)
     columns = np.rint((np.arange(256) + 0.5) * signals.shape[1] / 256 - 0.5).astype(int)
     ours = partial(panel.decibel, signals.reshape(4, 4, -1))
-    pywt = {
+    others = {
         f"pywt.cwt {method}": partial(peers.scalogram_pywt, signals, rows_hz, columns, panel.num_cycles, method)
         for method in ("conv", "fft")
     }
+    others["fCWT"] = partial(peers.scalogram_fcwt, signals, rows_hz, columns)
 
     def check() -> None:
         found = 10 ** (slow.decibel(signals.reshape(4, 4, -1)) / 20)
@@ -140,16 +171,8 @@ def scalogram(signals: np.ndarray) -> Case:
         expected = peers.scalogram_pywt(signals, np.array(slow.rows_hz), every, slow.num_cycles, "fft").clip(0.1, 1000)
         assert np.abs(found - expected)[..., 2500:-2500].max() < 0.02 * expected.max()
 
-    targets = {"pywt.cwt conv": 100, "pywt.cwt fft": 30}
-    try:
-        import fcwt  # noqa: F401
-    except (ImportError, OSError) as error:
-        print(f"fCWT is not measured: it cannot be imported ({error})")
-        others = pywt
-    else:
-        others = {**pywt, "fCWT": partial(peers.scalogram_fcwt, signals, rows_hz, columns)}
-        targets["fCWT"] = 6
-    return Case(name="scalogram", ours=ours, peers=others, targets=targets, check=check, rounds=5)
+    targets, needs = {"pywt.cwt conv": 100, "pywt.cwt fft": 30, "fCWT": 6}, {"fCWT": ("fcwt",)}
+    return [Case(name="scalogram", ours=ours, peers=others, needs=needs, targets=targets, check=check, rounds=5)]
 
 
 def statistics(signals: np.ndarray, panel: WaveletStatistics, name: str, *, rounds: int) -> Case:
@@ -163,29 +186,42 @@ def statistics(signals: np.ndarray, panel: WaveletStatistics, name: str, *, roun
     return Case(name=name, ours=ours, peers={"pywt": pywt}, targets={"pywt": 10}, check=check, rounds=rounds)
 
 
-def records(data: Path, rows: list[dict[str, Any]]) -> Case:
+def records(given: Material) -> list[Case]:
     """Label rows from their parquet files to encoded members: default panels, both flips; the peer one flip."""
 
     def ours() -> list[Sample]:
-        return [rendered(data, fields) for fields in rows]
+        return [rendered(given.data, fields) for fields in given.rows]
 
     def chain() -> list[bytes]:
-        return [peers.record(data, fields) for fields in rows]
+        return [peers.record(given.data, fields) for fields in given.rows]
 
     def check() -> None:
         assert all(set(sample.members) == {"json", *DEFAULT_PANELS} for sample in ours())
         assert all(png.startswith(b"\x89PNG") for png in chain())
 
     peer = "pandas + librosa + justpyplot + Pillow PNG"
-    return Case(
-        name="one record, parquet to encoded",
-        ours=ours,
-        peers={peer: chain},
-        targets={peer: 15},
-        check=check,
-        rounds=5,
-        items=len(rows),
-    )
+    return [
+        Case(
+            name="one record, parquet to encoded",
+            ours=ours,
+            peers={peer: chain},
+            needs={peer: ("librosa", "justpyplot")},
+            targets={peer: 15},
+            check=check,
+            rounds=5,
+            items=len(given.rows),
+        )
+    ]
+
+
+CASES: dict[str, Callable[[Material], list[Case]]] = {
+    "traces": traces,
+    "eeg_spectrograms": eeg_spectrograms,
+    "scalogram": scalogram,
+    "wavelet_statistics": wavelet_statistics,
+    "record": records,
+}
+"""Kinds of work by name."""
 
 
 def rendered(data: Path, fields: dict[str, Any]) -> Sample:

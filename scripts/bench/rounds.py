@@ -1,18 +1,21 @@
 """Measuring side by side: candidates take turns, round by round, so that a disturbed moment disturbs all of them.
 
 A turn is two runs, of which the second counts: each candidate is measured with the memory and caches that it has in a
-long job, not with those that the one before it left.
+long job, not with those that the one before it left. Times are processor time of the process, all its threads, which
+other work on the machine disturbs less than it disturbs the clock.
 """
 
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 
@@ -25,7 +28,9 @@ class Case:
     ours: Callable[[], object]
     """This package's way."""
     peers: Mapping[str, Callable[[], object]]
-    """Each peer's way, by the peer's name."""
+    """Each peer's way, by the peer's name; `check` compares with the first."""
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Modules of the `bench` extra that a peer imports; a peer that lacks one is reported as not installed."""
     targets: Mapping[str, float] = field(default_factory=dict)
     """How many times faster than a peer this package has to be; a peer without a target is shown only."""
     check: Callable[[], None]
@@ -38,26 +43,46 @@ class Case:
 
 def measure(case: Case) -> dict[str, Any]:
     """Median milliseconds of every candidate, and the median over the rounds of each peer's time over ours."""
-    case.check()
-    candidates = {"hms_dist": case.ours, **case.peers}
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    lacking = {name: why for name in case.peers if (why := not_installed(case.needs.get(name, ())))}
+    if next(iter(case.peers)) in lacking:
+        case.ours()
+    else:
+        case.check()
+    candidates = {"hms_dist": case.ours, **{name: run for name, run in case.peers.items() if name not in lacking}}
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    by_the_clock: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(case.rounds):
         for name, run in candidates.items():
             run()
-            start = perf_counter()
+            clock, start = perf_counter(), process_time()
             run()
-            seconds[name].append(perf_counter() - start)
+            taken[name].append(process_time() - start)
+            by_the_clock[name].append(perf_counter() - clock)
     ratios = {
-        name: median(peer / ours for peer, ours in zip(seconds[name], seconds["hms_dist"], strict=True))
-        for name in case.peers
+        name: median(peer / ours for peer, ours in zip(taken[name], taken["hms_dist"], strict=True))
+        for name in candidates
+        if name != "hms_dist"
     }
     return {
         "work": case.name,
-        "milliseconds": {name: 1e3 * median(values) / case.items for name, values in seconds.items()},
+        "milliseconds": {name: 1e3 * median(values) / case.items for name, values in taken.items()},
+        "clock_milliseconds": {name: 1e3 * median(values) / case.items for name, values in by_the_clock.items()},
         "times_faster": ratios,
+        "not_installed": lacking,
         "targets": dict(case.targets),
         "rounds": case.rounds,
     }
+
+
+def not_installed(modules: Iterable[str]) -> str | None:
+    """Why the first of `modules` that cannot be imported cannot be; None if all can."""
+    for name in modules:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                import_module(name)
+        except (ImportError, OSError) as error:  # OSError: a shared library is missing
+            return str(error)
+    return None
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -72,13 +97,15 @@ def table(results: list[dict[str, Any]]) -> str:
                 f"| {result['work']} | {peer} | {milliseconds[peer]:.3g} | {milliseconds['hms_dist']:.3g} "
                 f"| {ratio:.3g} | {goal} |"
             )
+        ours = f"{milliseconds['hms_dist']:.3g}"
+        lines += [f"| {result['work']} | {peer} | not installed | {ours} | | |" for peer in result["not_installed"]]
     return "\n".join(lines)
 
 
 def missed(results: list[dict[str, Any]]) -> bool:
-    """Whether any ratio is below its target."""
+    """Whether any measured ratio is below its target."""
     return any(
-        result["times_faster"][peer] < wanted for result in results for peer, wanted in result["targets"].items()
+        ratio < result["targets"].get(peer, 0) for result in results for peer, ratio in result["times_faster"].items()
     )
 
 
@@ -89,8 +116,15 @@ def machine(packages: tuple[str, ...]) -> dict[str, Any]:
         "processor": names[0].partition(": ")[2] if names else platform.processor(),
         "cores": len(names),
         "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:

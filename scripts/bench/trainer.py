@@ -1,10 +1,11 @@
 """What the whole trainer costs beside a bare step: loader, canvas, augmentation, averages and records, on one GPU.
 
-python scripts/bench/trainer.py OUT [--tasks tiny_vit efficientnet] [--num_recordings 400] [--json FILE]
+python scripts/bench/trainer.py OUT [--tasks tiny_vit efficientnet] [--num_recordings 400] [--device cpu] [--json FILE]
 Trains for real with torch.compile (train.py under torchrun, one rank), augmentation on, reads images a second and the
 share of waiting for data from metrics.jsonl, and compares with steps of the same model on one batch that stays on the
 GPU: this project's blocks for TinyViT, timm + torch.compile for EfficientNet-B0. Shard sets of simulated recordings are
-made in OUT and kept; runs are made anew.
+made in OUT and kept; runs are made anew. --device cpu with few --num_recordings and a small --batch shows that it runs,
+not compiled and in float32.
 """
 
 import argparse
@@ -12,22 +13,21 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import timm
 import torch
-from model import data, model_of, on_gpu, stepper, timed
+from model import NUM_ROUNDS, Setting, data, model_of, on_device, stepper, timed
 
 from hms_dist.files import write_json
 from hms_dist.train.folder.record import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
-WARM_UP_STEPS = 15
-COMMON = ["--model.weights", "none", "--fold", "none", "--compile_mode", "default", "--channels_last", "true"]
-COMMON += ["--precision", "bf16", "--log_every", "10", "--reader_threads", "4"]
+COMMON = ["--model.weights", "none", "--fold", "none", "--channels_last", "true", "--reader_threads", "4"]
+ON_GPU = ["--compile_mode", "default", "--precision", "bf16", "--log_every", "10"]
+ON_CPU = ["--compile_mode", "null", "--precision", "float32", "--log_every", "1"]
 
 
 @dataclass(frozen=True)
@@ -55,28 +55,40 @@ TASKS = {
 }
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
+    words.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    words.add_argument("--num_recordings", type=int, default=2000)
+    words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
+    words.add_argument("--device", type=torch.device, default=torch.device("cuda"), help="cuda or cpu")
+    words.add_argument("--epochs", type=int, help="epochs of the trainer's run (default: the task's)")
+    words.add_argument("--batch", type=int, help="rows of a step (default: the task's)")
+    words.add_argument("--warm_up_steps", type=int, default=15, help="first steps, which are not counted")
+    words.add_argument("--rounds", type=int, default=NUM_ROUNDS, help="rounds of eight bare steps")
+    words.add_argument("--json", type=Path, help="also write the figures there")
+    return words
+
+
 def main() -> None:
     """Measure each task, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--num_recordings", type=int, default=2000)
-    parser.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
-    given = parser.parse_args()
+    given = parser().parse_args()
     found: dict[str, dict[str, float]] = {}
     print("| task | batch | bare step, images/s | trainer, images/s | trainer / bare | waiting for data |")
     print("|---|--:|--:|--:|--:|--:|")
+    setting = Setting(given.device, rounds=given.rounds)
     for name in given.tasks:
-        shards = made(given, TASKS[name].render)
-        row = found[name] = trained(given.out / f"run-{name}", TASKS[name], shards)
+        task = TASKS[name]
+        task = replace(task, batch=given.batch or task.batch, epochs=given.epochs or task.epochs)
+        shards = made(given, task.render)
+        row = found[name] = trained(given, given.out / f"run-{name}", task, shards)
         print(f"{name}, trainer: {row}", file=sys.stderr, flush=True)  # a bare step takes minutes to compile
-        row |= bare(name)
+        row |= bare(name, task.batch, setting)
         row["ratio"] = row["images_per_s"] / row["bare"]
         cells = f"{row['bare']:.1f} | {row['images_per_s']:.1f} | {row['ratio']:.3f} | {row['data_wait_share']:.2%}"
-        print(f"| {name} | {TASKS[name].batch} | {cells} |", flush=True)
+        print(f"| {name} | {task.batch} | {cells} |", flush=True)
     if given.json:
-        write_json(given.json, {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "tasks": found})
+        write_json(given.json, {"gpu": setting.device_name, "torch": torch.__version__, "tasks": found})
 
 
 def made(given: argparse.Namespace, recipe: str) -> Path:
@@ -94,14 +106,15 @@ def verb(*words: object) -> None:
     run([sys.executable, "-m", "hms_dist", *map(str, words)], threads=1)
 
 
-def trained(out: Path, task: Task, shards: Path) -> dict[str, float]:
+def trained(given: argparse.Namespace, out: Path, task: Task, shards: Path) -> dict[str, float]:
     """Medians over the logged stretches of a run, after the first steps."""
     words = ["--config", f"configs/train/{task.train}.yaml", *COMMON, *task.words, "--epochs", str(task.epochs)]
+    words += ON_CPU if given.device.type == "cpu" else ON_GPU
     words += ["--global_batch", str(task.batch), "--group_size", str(task.batch)]
     words += ["--shards", str(shards), "--out", str(out)]
     shutil.rmtree(out, ignore_errors=True)
     run([sys.executable, "-m", "torch.distributed.run", "--standalone", "train.py", *words], threads=4)
-    lines = [line for line in read_metrics(out) if "images_per_s" in line and line["step"] > WARM_UP_STEPS]
+    lines = [line for line in read_metrics(out) if "images_per_s" in line and line["step"] > given.warm_up_steps]
     return {name: median(line[name] for line in lines) for name in ("images_per_s", "data_wait_share")}
 
 
@@ -113,17 +126,21 @@ def run(command: list[str], threads: int) -> None:
         sys.exit(f"{' '.join(command)}: {done.stderr[-3000:]}")
 
 
-def bare(name: str) -> dict[str, float]:
+def bare(name: str, batch: int, setting: Setting) -> dict[str, float]:
     """Images a second of steps on one batch, and GiB of memory."""
-    batch = TASKS[name].batch
+    import timm
+
+    is_compiled = setting.device.type == "cuda"
     if name == "tiny_vit":
-        model, inputs = model_of("hms_dist + compile"), data(batch)
+        model = model_of("hms_dist + compile" if is_compiled else "hms_dist eager", setting)
     else:
-        model = on_gpu(timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=6))
-        model.compile(dynamic=False)
-        inputs = data(batch, 512, 512)
-    row: dict[str, Any] = timed(stepper(model, *inputs), batch)
-    return {"bare": float(row["images/s"]), "bare_gib": float(row["GiB"])}
+        setting = replace(setting, size=(512, 512))
+        model = on_device(timm.create_model("tf_efficientnet_b0", in_chans=1, num_classes=6), setting)
+        if is_compiled:
+            model.compile(dynamic=False)
+    row: dict[str, Any] = timed(stepper(model, *data(batch, setting)), batch, setting)
+    memory = {"bare_gib": float(row["GiB"])} if "GiB" in row else {}
+    return {"bare": float(row["images/s"]), **memory}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,13 @@ def test_equals_scipy(rng: np.random.Generator, num_samples: int) -> None:
     np.testing.assert_allclose(apply(FilterChain(), signals), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("num_signals", [1, 7, 8, 9, 21])
+def test_a_signal_is_filtered_alike_alone_and_among_others(num_signals: int, rng: np.random.Generator) -> None:
+    signals = rng.normal(0, 100, (num_signals, 333))
+    alone = np.concatenate([apply(FilterChain(), one[None]) for one in signals])
+    np.testing.assert_array_equal(apply(FilterChain(), signals), alone)
+
+
 def test_equals_the_published_transfer_functions(rng: np.random.Generator) -> None:
     """The 16th place's two filters in (b, a) form; that form is itself good to about 1e-6."""
     signals = rng.normal(0, 50, (3, 4000))
