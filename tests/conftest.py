@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from hms_dist.config import load
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
@@ -200,6 +201,17 @@ def ranks(forks, tmp_path_factory) -> Callable[..., str]:
         return log.read_text()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def rendered(shared, recordings) -> Callable[[str], Path]:
+    """The shard set of `recordings` by a recipe of configs/render, made when first asked for."""
+
+    def make(recipe: str) -> Path:
+        words = ["--config", str(REPOSITORY / f"configs/render/{recipe}.yaml"), "--data", str(recordings)]
+        return shared(f"rendered-{recipe}", lambda out: render(load(Render, [*words, "--out", str(out)])))
+
+    return make
 
 
 @pytest.fixture(scope="session")
