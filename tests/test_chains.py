@@ -36,15 +36,16 @@ def shards(repository, tmp_path_factory):
 
 
 @pytest.fixture
-def call(repository, monkeypatch, capsys):
+def call(repository, launcher, monkeypatch, capsys):
     """Calls a verb as a process of its own would be; what it printed."""
     monkeypatch.chdir(repository)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(repository))
     torch.set_num_threads(1)
 
-    def verb(*words):
-        assert main([str(word) for word in words]) == 0
+    def verb(name, *words):
+        words = [*words, "--launch.words", launcher] if name == "grid" else words
+        assert main([name, *map(str, words)]) == 0
         torch.use_deterministic_algorithms(False)
         AcceleratorState._reset_state(reset_partial_state=True)
         return capsys.readouterr().out
