@@ -1,5 +1,6 @@
 """What all tests share: the seed of their random draws, and simulated recordings with a shard set of them."""
 
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -7,8 +8,10 @@ import random
 import runpy
 import secrets
 import shutil
+import socket
 import sys
 import textwrap
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -19,6 +22,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from hms_dist.config import load
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
@@ -163,7 +167,42 @@ def forks():
 
 
 @pytest.fixture(scope="session")
-def ranks(forks, tmp_path_factory) -> Callable[..., str]:
+def forked(forks) -> Callable[..., multiprocessing.Process]:
+    """`forked(words, environment, folder, log)`: a process to start that is `python WORDS` there, logged."""
+
+    def make(*request: object) -> multiprocessing.Process:
+        options = {"run_name": "__main__", "init_globals": {"REQUEST": request}}
+        return forks.Process(target=runpy.run_path, args=(str(REPOSITORY / "tests/forked.py"),), kwargs=options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def launcher(forked, tmp_path_factory) -> str:
+    """`--launch.words` of a grid whose runs are forks, for tests of what the runs make and not of how they start."""
+    server = socket.socket(socket.AF_UNIX)
+    address = str(tmp_path_factory.mktemp("launcher") / "socket")
+    server.bind(address)
+    server.listen()
+
+    def serve() -> None:
+        while True:
+            with server.accept()[0] as client:
+                (output,) = socket.recv_fds(client, 1, 1)[1]
+                with client.makefile("rb") as given:
+                    words, environment, folder = json.load(given)
+                process = forked(words, environment, folder, f"/proc/{os.getpid()}/fd/{output}")
+                process.start()
+                process.join()
+                os.close(output)
+                client.sendall(str(process.exitcode).encode())
+
+    threading.Thread(target=serve, daemon=True).start()
+    return json.dumps([sys.executable, "-I", "-S", str(REPOSITORY / "tests/fork_launcher.py"), address])
+
+
+@pytest.fixture(scope="session")
+def ranks(forked, tmp_path_factory) -> Callable[..., str]:
     """`ranks(2, "train.py", ...)`: `python train.py ...` as two gloo ranks without a launcher; what they printed.
 
     Processes of their own, in the environment that torchrun gives. Each must end with the exit code `code`.
@@ -184,10 +223,7 @@ def ranks(forks, tmp_path_factory) -> Callable[..., str]:
         processes = []
         for rank in map(str, range(number)):
             place = {"RANK": rank, "LOCAL_RANK": rank} if number > 1 else {}
-            request = (list(map(str, words)), environment | place, str(REPOSITORY), str(log))
-            options = {"run_name": "__main__", "init_globals": {"REQUEST": request}}
-            body = (str(REPOSITORY / "tests/forked.py"),)
-            processes.append(forks.Process(target=runpy.run_path, args=body, kwargs=options))
+            processes.append(forked([*map(str, words)], environment | place, str(REPOSITORY), str(log)))
         try:
             for process in processes:
                 process.start()
@@ -205,6 +241,17 @@ def ranks(forks, tmp_path_factory) -> Callable[..., str]:
         return log.read_text()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def rendered(shared, recordings) -> Callable[[str], Path]:
+    """The shard set of `recordings` by a recipe of configs/render, made when first asked for."""
+
+    def make(recipe: str) -> Path:
+        words = ["--config", str(REPOSITORY / f"configs/render/{recipe}.yaml"), "--data", str(recordings)]
+        return shared(f"rendered-{recipe}", lambda out: render(load(Render, [*words, "--out", str(out)])))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ export OMP_NUM_THREADS=$threads
 """
 
 _ASK_RUN = r"""
-ask() { # again each second: a run that is still starting clears the file. Not if another job owns the run.
+ask() { # again at each look: a run that is still starting clears the file. Not if another job owns the run.
     ! grep -qs "\"job\": \"$job\".*\"attempt\": $attempt}" "$run/.claim" || touch "$run/stop"
 }
 """

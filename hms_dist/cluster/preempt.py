@@ -25,12 +25,13 @@ PREEMPTION = r"""
 asked=no
 trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
-run() { # the command to its end; it is asked to stop, again each second, once a signal has come
+look_every_s=${look_every_s:-1} # set it before to be told sooner of the command's end
+run() { # the command to its end; it is asked to stop, again at each look, once a signal has come
     "$@" &
     local launcher=$!
     while kill -0 $launcher 2>/dev/null; do
         [[ $asked == no ]] || ask $launcher
-        sleep 1 || true
+        sleep "$look_every_s" || true
     done
     wait $launcher && code=0 || code=$?
 }

@@ -39,7 +39,8 @@ run bash -c '{payload}'
 if ((code)) && [[ $asked == yes ]]; then requeue; fi
 exit "$code"
 """
-        env = {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "TMPDIR": str(tmp_path), **variables}
+        env = {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "77", "TMPDIR": str(tmp_path)}
+        env |= {"look_every_s": "0.1", **variables}
         return subprocess.Popen(
             ["bash", "-c", text], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

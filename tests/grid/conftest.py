@@ -2,10 +2,6 @@
 
 import pytest
 
-from hms_dist.config import load
-from hms_dist.render import Render
-from hms_dist.render import run as render
-
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(repository, monkeypatch):
@@ -16,8 +12,6 @@ def in_the_checkout(repository, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def features(recordings, tmp_path_factory):
+def features(rendered):
     """A shard set with seed 001's three features."""
-    out = tmp_path_factory.mktemp("features") / "set"
-    render(load(Render, ["--config", "configs/render/seed_001.yaml", "--data", str(recordings), "--out", str(out)]))
-    return out
+    return rendered("seed_001")

@@ -74,7 +74,7 @@ def test_the_packaged_ablation_is_seven_combinations_of_two_models_and_three_fol
 
 
 @pytest.mark.slow
-def test_the_ablation_of_seed_001(features, tmp_path, capsys):
+def test_the_ablation_of_seed_001(features, launcher, tmp_path, capsys):
     """Two of its canvases, one model, three folds: a table of what was measured."""
     words = [
         "--config",
@@ -86,7 +86,7 @@ def test_the_ablation_of_seed_001(features, tmp_path, capsys):
     ]
     words += ["--configs", "configs/train/seed_001.yaml", "configs/train/small.yaml", "--models", "[test_efficientnet]"]
     words += ["--canvases", "configs/canvas/seed_001_kaggle.yaml", "configs/canvas/seed_001_eeg_wavelet.yaml"]
-    words += ["--options", "{epochs: 1}"]
+    words += ["--options", "{epochs: 1}", "--launch.words", launcher]
     assert main(["ablation", *words]) == 0
     table = pd.read_csv(tmp_path / "out/ablation.csv")
     panels = {"kaggle_spectrogram", "eeg_spectrogram", "wavelet_statistics"}
@@ -155,11 +155,11 @@ def oof_of_runs(shards, runs, joined, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_two_stages_of_seed_000(features, tmp_path, capsys):
+def test_the_two_stages_of_seed_000(features, launcher, tmp_path, capsys):
     recipes = json.dumps([{"name": "a", "configs": ["configs/train/seed_000.yaml", "configs/train/small.yaml"],
                            "options": {"num_folds": 3, "epochs": 1}}])  # fmt: skip
     words = ["--recipes", recipes, "--shards", str(features), "--out", f"{tmp_path}/{{fold}}", "--seeds", "[20]"]
-    assert main(["grid", *words]) == 0
+    assert main(["grid", *words, "--launch.words", launcher]) == 0
     runs = [tmp_path / str(fold) for fold in range(3)]
     capsys.readouterr()
     assert main(["stages", "--runs", *map(str, runs), "--out", str(tmp_path / "stages")]) == 0

@@ -117,9 +117,8 @@ def test_under_autocast_it_computes_in_its_type() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere", "torch_rng")
-def test_the_compiler_makes_the_same_of_it(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+@pytest.mark.usefixtures("everywhere", "compiled_anew", "torch_rng")
+def test_the_compiler_makes_the_same_of_it() -> None:
     model = nn.Sequential(Conv2dSame(1, 4, 3, 2), nn.SiLU(), nn.Conv2d(4, 4, 5, 1, 2, groups=4, bias=False))
     fast, images = fast_convolutions(copy.deepcopy(model)), torch.randn(2, 1, 14, 18)
     fast.forward = torch.compile(fast.forward, fullgraph=True, dynamic=False)

@@ -109,7 +109,7 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere", "torch_rng")
+@pytest.mark.usefixtures("everywhere", "compiled_anew", "torch_rng")
 @pytest.mark.parametrize(
     ("parts", "shape", "places"),
     [
@@ -118,10 +118,9 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
     ],
 )
 def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
-    parts: list[nn.Module], shape: tuple[int, ...], places: tuple[int, int], monkeypatch, tmp_path
+    parts: list[nn.Module], shape: tuple[int, ...], places: tuple[int, int]
 ) -> None:
     """The compiler chooses the order of tensors between operators, unless told; on a CPU as on a GPU."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # older code would be taken for today's
     model = nn.Sequential(*parts)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -140,10 +139,9 @@ def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere", "torch_rng")
-def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch, tmp_path) -> None:
+@pytest.mark.usefixtures("everywhere", "compiled_anew", "torch_rng")
+def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch) -> None:
     """And no copy of it: the compiler would reorder the memory of whatever it kept of four dimensions."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     read: list[list[int]] = []
 
     def noted(module: Any, name: str, which: slice) -> None:

@@ -28,12 +28,18 @@ class Cluster:
 
     def __init__(self, folder: Path, repository: Path) -> None:
         self.folder, self.repository = folder, repository
+        self.setup = [f"export PATH={BIN}:$PATH PYTHONPATH={repository} TMPDIR={folder} look_every_s=0.2"]
         self.port = _free_ports()
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SLURM")},
             "SLURM_CONF": str(folder / "slurm.conf"),
             "LOCAL_SLURM_PORT": str(self.port),
         }
+
+    def give_compiled(self, code: Path) -> None:
+        """Let every job find this machine code in its cache, which is its own."""
+        cache = "$TMPDIR/hms-$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"
+        self.setup.append(f"[ -z $SLURM_JOB_ID ] || {{ mkdir -p {cache} && cp -r {code} {cache}/numba; }}")
 
     def start(self) -> subprocess.CompletedProcess[str]:
         return self._local_slurm("start")
@@ -58,9 +64,8 @@ class Cluster:
         """Submit the script that configs/slurm/local.yaml gives for this checkout; the job's number."""
         logs.mkdir(exist_ok=True)
         given = ["--config", str(self.repository / "configs/slurm/local.yaml"), "--job", job]
-        setup = [f"export PATH={BIN}:$PATH PYTHONPATH={self.repository} TMPDIR={self.folder}"]
         words_of_options = [f"--{name.replace('__', '.')}={value}" for name, value in options.items()]
-        text = script(load(Sbatch, [*given, f"--setup={setup}", *words_of_options]))
+        text = script(load(Sbatch, [*given, f"--setup={self.setup}", *words_of_options]))
         path = logs / f"{job}.sbatch"
         path.write_text(text)
         array = "%A_%a" if "#SBATCH --array" in text else "%j"
@@ -214,7 +219,24 @@ def _free_ports() -> int:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory, repository):
+def compiled(shared, recordings, shard_set, small_file, repository, tmp_path_factory):
+    """The machine code of rendering and training, so that not every job makes it anew."""
+
+    def make(folder: Path) -> None:
+        out = tmp_path_factory.mktemp("compiled")
+        render = ["-m", "hms_dist", "render", "--data", recordings, "--out", out / "set", "--job", "0/2"]
+        train = ["train.py", "--config", small_file, "--shards", shard_set, "--out", out / "run", "--epochs", 1]
+        for words in (render, train):
+            subprocess.run(
+                [sys.executable, *map(str, words)], cwd=repository, check=True, capture_output=True, timeout=600,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_CACHE_DIR": str(folder)},
+            )  # fmt: skip
+
+    return shared("compiled", make)
+
+
+@pytest.fixture(scope="session")
+def cluster(request, tmp_path_factory, repository):
     """The two-node Slurm; tests skip where it is not installed, and fail where it does not come up."""
     slurm = Cluster(tmp_path_factory.mktemp("slurm") / "cluster", repository)
     try:
@@ -222,6 +244,7 @@ def cluster(tmp_path_factory, repository):
         if started.returncode == 2:
             pytest.skip(started.stderr.strip())
         assert started.returncode == 0, started.stdout + started.stderr + slurm.logs()
+        slurm.give_compiled(request.getfixturevalue("compiled"))
         yield slurm
     finally:
         slurm.stop()

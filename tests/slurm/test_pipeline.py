@@ -24,7 +24,7 @@ def submit(up, tmp_path):
     tools.mkdir()
     (tools / "hms-dist").write_text(f'#!/bin/sh\nexec {BIN}/python -m hms_dist "$@"\n')
     (tools / "hms-dist").chmod(0o755)
-    setup = [f"export PATH={tools}:{BIN}:$PATH PYTHONPATH={up.repository} TMPDIR={up.folder}"]
+    setup = [*up.setup, f"export PATH={tools}:$PATH"]
     given = ["--config", str(up.repository / "configs/slurm/local.yaml"), "--job", "pipeline", f"--setup={setup}"]
     path = tmp_path / "pipeline.sh"
     path.write_text(script(load(Sbatch, [*given, f"--options=['--output={logs}/%x-%A_%a.log']"])))

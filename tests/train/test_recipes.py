@@ -11,8 +11,6 @@ import torch
 from hms_dist.config import load
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import ModelRecord, Source
-from hms_dist.render import Render
-from hms_dist.render import run as render
 from hms_dist.shards.index import read_index
 from hms_dist.train.folder.record import is_finished, read_metrics
 from hms_dist.train.loop import run
@@ -54,21 +52,6 @@ def test_its_header_says_what_it_is(name):
     assert load(TrainConfig, ["--config", str(CONFIGS / f"train/{name}.yaml"), "--shards", "s", "--out", "o"])
 
 
-@pytest.fixture(scope="module")
-def shards_of(recordings, tmp_path_factory):
-    """Shard sets by the name of their recipe, each made when first asked for."""
-    folder = tmp_path_factory.mktemp("recipes")
-
-    def make(recipe):
-        out = folder / recipe
-        if not out.exists():
-            words = ["--config", str(CONFIGS / f"render/{recipe}.yaml"), "--data", str(recordings), "--out", str(out)]
-            render(load(Render, words))
-        return out
-
-    return make
-
-
 def tables(shards, tmp_path, rng):
     """Pseudo-labels and out-of-fold predictions for every row of a shard set: made up, but whole, and as if by models
     that saw neither fold 0 nor the row's own."""
@@ -92,9 +75,9 @@ def tables(shards, tmp_path, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_trains_small(name, shards_of, tmp_path, rng):
+def tables(shards, tmp_path, rng):
     torch.set_num_threads(1)
-    shards = shards_of(RENDERED[name])
+    shards = rendered(RENDERED[name])
     words = ["--config", str(CONFIGS / f"train/{name}.yaml"), "--config", str(CONFIGS / "train/small.yaml")]
     words += ["--shards", str(shards), "--out", str(tmp_path / "run"), "--num_folds", "3", "--epochs", "1"]
     if name == "seed_004":

@@ -193,10 +193,10 @@ def test_a_rank_that_dies_takes_the_job_down(start, tmp_path, ended):
 def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, ranks, words_of, tmp_path, ended):
     process = start(TWO, "run")
     with held_at(tmp_path / "run", 2, process):
-        ranks = ranks_of(process)
+        pids = ranks_of(process)
         process.kill()
         process.wait()
-    wait_for_end(ranks, ended)
+    wait_for_end(pids, ended)
     assert status(tmp_path / "run")["state"] == "stopped", "nothing is lost with the launcher"
     ranks(2, *words_of("run"))
     assert status(tmp_path / "run")["state"] == "finished"
