@@ -56,10 +56,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    words = parser()
-    arguments = words.parse_args()
+    options = parser()
+    arguments = options.parse_args()
     if arguments.num_rows < 2 * SAMPLES_PER_SHARD:
-        words.error(f"--num_rows: expected at least {2 * SAMPLES_PER_SHARD}, found {arguments.num_rows}")
+        options.error(f"--num_rows: expected at least {2 * SAMPLES_PER_SHARD}, found {arguments.num_rows}")
     folder: Path = arguments.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     make_samples(folder / f"samples-{arguments.num_rows}", arguments.num_rows)

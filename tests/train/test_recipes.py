@@ -75,7 +75,7 @@ def tables(shards, tmp_path, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def tables(shards, tmp_path, rng):
+def test_it_trains_small(name, rendered, tmp_path, rng):
     torch.set_num_threads(1)
     shards = rendered(RENDERED[name])
     words = ["--config", str(CONFIGS / f"train/{name}.yaml"), "--config", str(CONFIGS / "train/small.yaml")]
