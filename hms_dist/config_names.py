@@ -38,7 +38,7 @@ class _Strict(yaml.SafeLoader):
 class _Numeric(_Strict):
     """Reads as jsonargparse does: 1e-4 is a number, a date is text."""
 
-    yaml_implicit_resolvers: typing.ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))]
         for first, resolvers in _Strict.yaml_implicit_resolvers.items()
     }
@@ -115,7 +115,7 @@ def checked(node: Any, target: Any, where: str, version: int | None = None) -> A
         return _checked_content(read_yaml(path, _Numeric), target, str(path))
     if inspect.isclass(target) and inspect.isabstract(target):
         return _checked_class(node, target, where, version)
-    if dataclasses.is_dataclass(target):
+    if inspect.isclass(target) and dataclasses.is_dataclass(target):
         hints = typing.get_type_hints(target)
         if node is None:
             return node

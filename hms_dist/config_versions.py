@@ -16,14 +16,14 @@ from typing import Any
 from hms_dist.errors import UserError
 
 FORMAT_VERSION = 2
-"""Of configurations that are written now. 1, of commit 5e6f9d5 and before, had no such key and full paths of classes."""
+"""Of configurations that are written now. 1, up to commit 5e6f9d5: without this key, and with full paths of classes."""
 VERSION_KEY = "format_version"
 CLASS_KEY, OPTIONS_KEY = "class_path", "init_args"
 """Keys of a class that is chosen by its name, and of its options."""
 ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {}
 """Format version -> class -> option (of a part of it: `part.option`) -> the plain value that the option has in files of
 up to this version which lack it."""
-_MODULES_OF_1 = {
+_MODULES_OF_1: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "hms_dist.images": {
         "eeg_spectrogram": ("EegSpectrogram",), "kaggle_spectrogram": ("KaggleSpectrogram",),
         "multitaper": ("Multitaper",), "pcen": ("Pcen",), "scalogram": ("Scalogram",), "traces": ("Traces",),
