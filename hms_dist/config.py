@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from hms_dist.config_names import checked, checked_words, with_values
+from hms_dist.config_names import checked, checked_words, with_values, yaml_text
 from hms_dist.config_versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
 from hms_dist.errors import UserError
 from hms_dist.files import atomic
@@ -76,7 +75,7 @@ def save(config: Any, path: Path) -> None:
 def save_stored(values: Mapping[str, Any], path: Path) -> None:
     """Write what `stored` gave as YAML."""
     with atomic(path, "w") as file:
-        yaml.safe_dump(dict(values), file, sort_keys=False)
+        file.write(yaml_text(dict(values)))
 
 
 def _options(values: Any, where: str) -> Mapping[str, Any]:

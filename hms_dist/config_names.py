@@ -67,6 +67,11 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = _Strict) -> Any:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
 
 
+def yaml_text(value: Any, *, flow: bool = False) -> str:
+    """Plain values as YAML that both readers of configurations, ours and the parser's, read alike; `flow`: one line."""
+    return yaml.dump(value, Dumper=_NumericDumper, default_flow_style=flow, width=float("inf"), sort_keys=False)
+
+
 def checked_words(cls: type, argv: Sequence[str]) -> list[str]:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
 
@@ -151,8 +156,7 @@ def _checked_content(content: Any, target: Any, path: str) -> Any:
 
 def _word(option: str, value: Any, word: str) -> str:
     """The word in place of `word`, which held the value of `option`: `--option=value`, or the value alone."""
-    text = yaml.dump(value, Dumper=_NumericDumper, default_flow_style=True, width=float("inf"), sort_keys=False)
-    text = text.removesuffix("\n").removesuffix("\n...")
+    text = yaml_text(value, flow=True).removesuffix("\n").removesuffix("\n...")
     return f"--{option}={text}" if word.startswith(f"--{option}=") else text
 
 
