@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from hms_dist.config_names import check_names, check_words, with_values
+from hms_dist.config_names import checked, checked_words, with_values, yaml_text
+from hms_dist.config_versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
 from hms_dist.errors import UserError
 from hms_dist.files import atomic
 
@@ -27,18 +27,25 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
     An option that is yes or no may stand alone: `--name` is `--name true`. Raises UserError with one line for an
     unknown name, a wrong type or a refused combination.
     """
-    check_words(cls, argv)
+    words = checked_words(cls, argv)
     parser = _parser(cls, prog)
-    return _build(cls, parser, parser.parse_args, with_values(cls, argv))
+    return _build(cls, parser, parser.parse_args, with_values(cls, words))
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected options, found {values!r}; the file is damaged")
-    check_names(values, cls, where)
     parser = _parser(cls, "hms-dist")
-    return _build(cls, parser, parser.parse_object, dict(values))
+    return _build(cls, parser, parser.parse_object, checked(_options(values, where), cls, where))
+
+
+def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build `cls` from what `stored` gave, now or in an earlier format version (without one: 1); `where` is the file.
+
+    Raises UserError as `load` does, and for a later format version.
+    """
+    options, version = split_version(_options(values, where), where)
+    parser = _parser(cls, "hms-dist")
+    return _build(cls, parser, parser.parse_object, checked(options, cls, where, version))
 
 
 def to_dict(value: Any) -> Any:
@@ -46,7 +53,7 @@ def to_dict(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if any(inspect.isabstract(base) for base in type(value).__mro__[1:]):
-            return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": fields}
+            return {CLASS_KEY: type(value).__name__, OPTIONS_KEY: fields}
         return fields
     if isinstance(value, Mapping):
         return {str(key): to_dict(item) for key, item in value.items()}
@@ -55,10 +62,26 @@ def to_dict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def stored(config: Any) -> dict[str, Any]:
+    """Plain values of a configuration for a file that outlives this program: `to_dict`, and the format version."""
+    return {VERSION_KEY: FORMAT_VERSION, **to_dict(config)}
+
+
 def save(config: Any, path: Path) -> None:
-    """Write a configuration as YAML that `load` reads back to an equal one."""
+    """Write a configuration as YAML that `load` and `from_stored` read back to an equal one."""
+    save_stored(stored(config), path)
+
+
+def save_stored(values: Mapping[str, Any], path: Path) -> None:
+    """Write what `stored` gave as YAML."""
     with atomic(path, "w") as file:
-        yaml.safe_dump(to_dict(config), file, sort_keys=False)
+        file.write(yaml_text(dict(values)))
+
+
+def _options(values: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected options, found {values!r}; the file is damaged")
+    return values
 
 
 def _parser(cls: type, prog: str) -> ArgumentParser:

@@ -1,12 +1,14 @@
 """Check every name in a configuration against the dataclasses it fills, before anything is built.
 
-Two ends: an unknown option or class gets an error that lists the valid ones, and no name outside this
-package is ever imported, because a class must be a known subclass of what its field declares.
+Two ends: an unknown option or class gets an error that lists the valid ones, and no name in a configuration is ever
+imported. A class must be a known subclass of what its field declares, and of a path such as `package.module.Class`,
+which older files hold, only the last part counts.
 """
 
 import dataclasses
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from hms_dist.config_versions import CLASS_KEY, OPTIONS_KEY, VERSION_KEY, bare_name, completed, split_version
 from hms_dist.errors import UserError
 
 _PARSERS_OWN = ("config", "help", "print_config")
@@ -32,29 +35,64 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> Any:
+class _Numeric(_Strict):
+    """Reads as jsonargparse does: 1e-4 is a number, a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))]
+        for first, resolvers in _Strict.yaml_implicit_resolvers.items()
+    }
+
+
+class _NumericDumper(yaml.SafeDumper):
+    """Writes text in quotes where `_Numeric` would read it as a number."""
+
+    yaml_implicit_resolvers = _Numeric.yaml_implicit_resolvers
+
+
+_FLOAT = re.compile(
+    r"[-+]?(\d[\d_]*\.[\d_]*([eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d[\d_]*([eE][-+]\d+)?|\.(inf|Inf|INF))$"
+    r"|\.(nan|NaN|NAN)$"
+)
+_Numeric.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = _Strict) -> Any:
     """Safe-load one YAML file; UserError if it is missing or not YAML."""
     try:
-        return yaml.load(path.read_text(), _Strict)
+        return yaml.load(path.read_text(), loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read this configuration file ({error}); check the path") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
 
 
-def check_words(cls: type, argv: Sequence[str]) -> None:
-    """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`."""
-    given = [option for option, _ in _options(argv)]
-    for option, value in _options(argv):
+def yaml_text(value: Any, *, flow: bool = False) -> str:
+    """Plain values as YAML that both readers of configurations, ours and the parser's, read alike; `flow`: one line."""
+    return yaml.dump(value, Dumper=_NumericDumper, default_flow_style=flow, width=float("inf"), sort_keys=False)
+
+
+def checked_words(cls: type, argv: Sequence[str]) -> list[str]:
+    """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
+
+    Returns them with the content of configuration files in place of their names, as `checked` gives it.
+    """
+    words = list(argv)
+    given = [option for option, _, _ in _options(argv)]
+    for option, value, place in _options(argv):
         if option in _PARSERS_OWN:
             if option == "config" and value is not None:
-                _check_file(cls, value)
+                words[place] = _word(option, _checked_file(cls, value), argv[place])
             continue
         target = _descend(cls, option.split("."), f"--{option}")
         if given.count(option) > 1 and _item_of(target) is not None:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
-            check_names(_parsed(value), target, f"--{option}")
+            node = _parsed(value)
+            found = checked(node, target, f"--{option}")
+            if found != node:
+                words[place] = _word(option, found, argv[place])
+    return words
 
 
 def with_values(cls: type, argv: Sequence[str]) -> list[str]:
@@ -70,40 +108,56 @@ def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
     return list(argv)
 
 
-def check_names(node: Any, target: Any, where: str) -> None:
-    """Check the plain value `node` against the annotation `target`; UserError names what is unknown.
+def checked(node: Any, target: Any, where: str, version: int | None = None) -> Any:
+    """The plain value `node` as the parser takes it, checked against the annotation `target`.
 
-    `where` is the file or option for the message. Wrong types are left to the parser.
+    Names of files give way to their content, and paths of classes to their names; options that a file of an older
+    format `version` lacks are added. None: not a stored configuration. UserError names what is unknown; `where` is the
+    file or option for the message. Wrong types are left to the parser.
     """
     if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _is_config(target):
         path = Path(where).parent / node if not where.startswith("--") else Path(node)
-        check_names(read_yaml(path), target, str(path))
-    elif inspect.isclass(target) and inspect.isabstract(target):
-        _check_class(node, target, where)
-    elif dataclasses.is_dataclass(target):
+        return _checked_content(read_yaml(path, _Numeric), target, str(path))
+    if inspect.isclass(target) and inspect.isabstract(target):
+        return _checked_class(node, target, where, version)
+    if inspect.isclass(target) and dataclasses.is_dataclass(target):
         hints = typing.get_type_hints(target)
         if node is None:
-            return
+            return node
         if not isinstance(node, Mapping):
             raise UserError(
                 f"{where}: expected options or a .yaml file of them, found {node!r}; one of: {', '.join(hints)}"
             )
-        for name, item in node.items():
+        for name in node:
             if name not in hints:
                 raise UserError(f"{where}: unknown option '{name}'; one of: {', '.join(hints)}")
-            check_names(item, hints[name], _join(where, str(name)))
-    else:
-        _check_items(node, target, where)
+        found = {name: checked(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
+        return found if version is None else completed(found, target.__name__, version)
+    return _checked_items(node, target, where, version)
 
 
-def _check_file(cls: type, path: str) -> None:
-    content = read_yaml(Path(path))
+def _checked_file(cls: type, path: str) -> Any:
+    content = read_yaml(Path(path), _Numeric)
     if not isinstance(content, Mapping):
         found = "nothing" if content is None else " ".join(str(content).split())[:40]
         raise UserError(
             f"{path}: expected options, a line each like 'name: value', found '{found}'; is it another file?"
         )
-    check_names(content, cls, path)
+    return _checked_content(content, cls, path)
+
+
+def _checked_content(content: Any, target: Any, path: str) -> Any:
+    """The content of a configuration file; one with a format version is a stored one."""
+    if isinstance(content, Mapping) and VERSION_KEY in content:
+        options, version = split_version(content, path)
+        return checked(options, target, path, version)
+    return checked(content, target, path)
+
+
+def _word(option: str, value: Any, word: str) -> str:
+    """The word in place of `word`, which held the value of `option`: `--option=value`, or the value alone."""
+    text = yaml_text(value, flow=True).removesuffix("\n").removesuffix("\n...")
+    return f"--{option}={text}" if word.startswith(f"--{option}=") else text
 
 
 def _groups(argv: Sequence[str]) -> list[list[str]]:
@@ -150,32 +204,34 @@ def _choices(target: Any) -> tuple[Any, ...]:
     return typing.get_args(target) if either else (target,)
 
 
-def _check_items(node: Any, target: Any, where: str) -> None:
+def _checked_items(node: Any, target: Any, where: str, version: int | None) -> Any:
     arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
     origin = typing.get_origin(target)
     if isinstance(node, Mapping) and origin is dict:
-        for name, item in node.items():
-            check_names(item, arguments[1], _join(where, str(name)))
-    elif isinstance(node, list) and origin in (list, tuple):
-        for item in node:
-            check_names(item, arguments[0], where)
-    elif origin in (typing.Union, types.UnionType):
+        return {name: checked(item, arguments[1], _join(where, str(name)), version) for name, item in node.items()}
+    if isinstance(node, list) and origin in (list, tuple):
+        return [checked(item, arguments[0], where, version) for item in node]
+    if origin in (typing.Union, types.UnionType):
         for argument in arguments:
             if _is_config(argument):
-                check_names(node, argument, where)
+                node = checked(node, argument, where, version)
+    return node
 
 
-def _check_class(node: Any, base: type, where: str) -> None:
-    name = node.get("class_path") if isinstance(node, Mapping) else node
+def _checked_class(node: Any, base: type, where: str, version: int | None) -> Any:
+    name = node.get(CLASS_KEY) if isinstance(node, Mapping) else node
     if name is None:
-        return
+        return node
     known = {c.__name__: c for c in _subclasses(base) if not inspect.isabstract(c)}
-    full = {f"{c.__module__}.{c.__qualname__}": c for c in known.values()}
-    chosen = known.get(name) or full.get(name)
+    chosen = known.get(bare_name(name)) if isinstance(name, str) else None
     if chosen is None:
         raise UserError(f"{where}: unknown {base.__name__.lower()} '{name}'; one of: {', '.join(sorted(known))}")
-    if isinstance(node, Mapping) and node.get("init_args"):
-        check_names(node["init_args"], chosen, where)
+    if not isinstance(node, Mapping):
+        return chosen.__name__
+    found = {**node, CLASS_KEY: chosen.__name__}
+    if node.get(OPTIONS_KEY) or version is not None:
+        found[OPTIONS_KEY] = checked(node.get(OPTIONS_KEY) or {}, chosen, where, version)
+    return found
 
 
 def _subclasses(base: type) -> Iterator[type]:
@@ -205,18 +261,24 @@ def _descend(target: Any, parts: list[str], option: str) -> Any:
     return target
 
 
-def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
+    """Each option with its (first) value, and the place of the word that holds this."""
     words = list(argv)
     for index, word in enumerate(words):
         if word.startswith("--"):
             name, _, value = word[2:].partition("=")
             following = words[index + 1] if index + 1 < len(words) else None
-            yield name, value or (None if following is None or following.startswith("--") else following)
+            if value:
+                yield name, value, index
+            elif following is None or following.startswith("--"):
+                yield name, None, index
+            else:
+                yield name, following, index + 1
 
 
 def _parsed(value: str) -> Any:
     try:
-        return yaml.safe_load(value)
+        return yaml.load(value, _Numeric)
     except yaml.YAMLError:
         return value
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hms_dist.config import from_dict, to_dict
+from hms_dist.config import from_stored, to_dict
+from hms_dist.config_versions import as_version_1
 from hms_dist.errors import UserError
 from hms_dist.files import digest, sha256_of
 from hms_dist.labels import LabelTable, read_labels
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.predict.options import PredictConfig, opened_run
-from hms_dist.predict.parts import parts_folder
+from hms_dist.predict.parts import begun, parts_folder
 from hms_dist.predict.tta import mirrored_canvas
 from hms_dist.predictions import check_rows
 from hms_dist.render import Render, RenderConfig
@@ -79,8 +80,9 @@ def _rendered(command: PredictAny, data: Path) -> Path:
     labels = read_labels(path)
     check_rows(command.out, labels.frame["eeg_id"].to_numpy())
     recipe = _needed(command)
-    key = digest([to_dict(recipe), sha256_of(labels.path), command.split, _states(data, command.split, labels)])
-    folder = parts_folder(command.out) / f"shards-{key}"
+    facts = [to_dict(recipe), sha256_of(labels.path), command.split, _states(data, command.split, labels)]
+    keys = [f"shards-{digest(each)}" for each in (facts, as_version_1(facts))]
+    folder = begun(parts_folder(command.out), *keys)
     if launched_rank() == 0:
         render(
             Render(
@@ -95,7 +97,7 @@ def _rendered(command: PredictAny, data: Path) -> Path:
 
 def _needed(command: PredictAny) -> RenderConfig:
     """The run's recipe, of the panels alone that its canvas shows, flipped ones included if they are asked for."""
-    recipe = from_dict(RenderConfig, read_recipe(command.run), str(command.run / "render.yaml"))
+    recipe = from_stored(RenderConfig, read_recipe(command.run), str(command.run / "render.yaml"))
     specs = {name: panel.spec for name, panel in recipe.panels.items()}
     canvas = mirrored_canvas(read_canvas(command.run), specs, command.tta)
     return dataclasses.replace(recipe, panels={name: recipe.panels[name] for name in canvas.members})

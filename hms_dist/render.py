@@ -14,7 +14,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from hms_dist.claims import Taken, await_death
-from hms_dist.config import to_dict
+from hms_dist.config import from_stored, stored
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of
 from hms_dist.images import DEFAULT_PANELS
@@ -110,10 +110,11 @@ def run(command: Render) -> None:
     plans = plan_shards(labels.frame, command.samples_per_shard, command.seed)
     making = _making(command, labels, len(plans))
     settle(command.out)
-    folder = _prepare(command, making)
-    if folder is None:
+    begun = _prepare(command, making)
+    if begun is None:
         LOG.info("%s is complete already: nothing to do", command.out)
         return
+    folder, making = begun
     number, slices = command.slice
     mine = plans[number::slices]
     skip = command.on_error == "skip"
@@ -142,7 +143,7 @@ def _making(command: Render, labels: LabelTable, num_shards: int) -> Making:
     recipe = RenderConfig(panels=command.panels, samples_per_shard=command.samples_per_shard, seed=command.seed)
     specs = {name: dataclasses.asdict(panel.spec) for name, panel in command.panels.items()}
     return Making(
-        render_config=to_dict(recipe),
+        render_config=stored(recipe),
         panels=json.loads(json.dumps(specs)),
         table=labels.path.name,
         table_sha256=sha256_of(labels.path),
@@ -151,13 +152,13 @@ def _making(command: Render, labels: LabelTable, num_shards: int) -> Making:
     )
 
 
-def _prepare(command: Render, making: Making) -> Path | None:
-    """The folder to render into, begun; None if a complete set of this very making stands.
+def _prepare(command: Render, making: Making) -> tuple[Path, Making] | None:
+    """The folder to render into and the making that it was begun with; None if a complete set of this making stands.
 
     Raises UserError, saying what differs, if something else stands there and `rebuild` was not given.
     """
     standing = making_of(command.out)
-    differences = standing.differences(making) if standing else []
+    differences = _differences(standing, making) if standing else []
     changed: set[int] = set()
     if is_complete(command.out) and not differences:
         for fault in find_size_faults(command.out):
@@ -173,14 +174,23 @@ def _prepare(command: Render, making: Making) -> Path | None:
         )
     folder = command.out / NEXT_FOLDER if is_complete(command.out) else command.out
     begun = making_of(folder)
-    if begun is not None and begun.differences(making):
+    if begun is not None and not _differences(begun, making):
+        return folder, begun
+    if begun is not None:
         discard_making(folder)
-        begun = None
-    if begun is None:
-        begin(folder, making)
-        if changed:
-            keep_unchanged(command.out, folder, making, changed)
-    return folder
+    begin(folder, making)
+    if changed:
+        keep_unchanged(command.out, folder, making, changed)
+    return folder, making
+
+
+def _differences(before: Making, now: Making) -> list[str]:
+    """What `now` would change of the set that was begun as `before`, whichever format version stored that."""
+    try:
+        recipe = from_stored(RenderConfig, before.render_config, "render_config")
+    except UserError:  # of panels that this program does not have: different as it stands
+        return before.differences(now)
+    return dataclasses.replace(before, render_config=stored(recipe)).differences(now)
 
 
 def _announce(tasks: Sequence[Task], command: Render) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from hms_dist.claims import Taken, claim
-from hms_dist.config import from_dict
+from hms_dist.config import from_stored
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of, sync
 from hms_dist.labels import LabelTable
@@ -102,7 +102,7 @@ def _render_again(job: Repair, names: set[str]) -> dict[str, str]:
 
     Returns, by name, why a shard now lacks more rows than it did.
     """
-    recipe = from_dict(RenderConfig, job.manifest.render_config, where=str(job.folder / MANIFEST_NAME))
+    recipe = from_stored(RenderConfig, job.manifest.render_config, str(job.folder / MANIFEST_NAME))
     plans = plan_shards(job.labels.frame, recipe.samples_per_shard, recipe.seed)
     missing = {
         plan.number: len(plan.rows) - job.entries[name]["num_samples"]

@@ -135,6 +135,10 @@ simple(
     "an unknown panel class",
     lambda d: d.render("--config", d.write("bad.yaml", "panels: {a: {class_path: Scalp}}\n")),
 )
+simple(
+    "a configuration that a later program stored",
+    lambda d: d.train("--config", d.write("a.yaml", "format_version: 3\n")),
+)
 simple("a configuration file that is not there", lambda d: d.render("--config", "no/such.yaml"))
 simple("another file in place of a configuration", lambda d: d.render("--config", d.write("a.csv", "key,fold\n1,2\n")))
 simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))

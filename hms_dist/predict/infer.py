@@ -15,12 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from hms_dist.config import to_dict
+from hms_dist.config_versions import as_version_1
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.labels import CLASSES
 from hms_dist.model.build import ModelConfig, build, compile_in_place
 from hms_dist.predict.options import PredictConfig, opened_run
-from hms_dist.predict.parts import Parts, parts_folder
+from hms_dist.predict.parts import Parts, begun, parts_folder
 from hms_dist.predict.tta import mean_answers, mirrored_canvas
 from hms_dist.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.provenance import Source
@@ -67,7 +68,7 @@ def run(command: Predict) -> None:
         world = open_world(config.precision, config.timeout_s)
         with world.left_at_end():
             parts = Parts(
-                folder / _key(command, config, shards, model, world), num_rows=len(shards.index),
+                begun(folder, *_keys(command, config, shards, model, world)), num_rows=len(shards.index),
                 group_size=config.group_size, num_answers=task.num_answers,
             )  # fmt: skip
             answers = _answers(command, config, shards, model, world, task, parts)
@@ -91,30 +92,32 @@ def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module,
     return model, facts
 
 
-def _key(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World) -> str:
-    """Digest of all that the answers depend on. Raises UserError if ranks disagree: somebody changes the run folder."""
+def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World) -> tuple[str, str]:
+    """Digest of all that the answers depend on, and the same as version 1 of stored configurations took it.
+
+    Raises UserError if ranks disagree: somebody changes the run folder.
+    """
     weights = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         weights.update(name.encode() + tensor.numpy().tobytes())
-    key = digest(
-        {
-            "shards": shards.manifest.fingerprint,
-            "weights": weights.hexdigest(),
-            "canvas": to_dict(shards.canvas.config),
-            "model": to_dict(config.model),
-            "loss": config.loss.name,
-            "precision": config.precision,
-            "group_size": config.group_size,
-            "channels_last": config.channels_last,
-            "compile_mode": command.compile_mode,
-            "tta": sorted(command.tta),
-            "torch": torch.__version__,
-            "device": world.device.type,
-        }
-    )
-    if key != world.from_main(key):
+    facts = {
+        "shards": shards.manifest.fingerprint,
+        "weights": weights.hexdigest(),
+        "canvas": to_dict(shards.canvas.config),
+        "model": to_dict(config.model),
+        "loss": config.loss.name,
+        "precision": config.precision,
+        "group_size": config.group_size,
+        "channels_last": config.channels_last,
+        "compile_mode": command.compile_mode,
+        "tta": sorted(command.tta),
+        "torch": torch.__version__,
+        "device": world.device.type,
+    }
+    keys = (digest(facts), digest(as_version_1(facts)))
+    if keys != world.from_main(keys):
         raise UserError(f"{command.run}: changed while it was read; predict again, with --checkpoint step-<8 digits>")
-    return key
+    return keys
 
 
 def _answers(

@@ -24,6 +24,12 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
+def begun(folder: Path, key: str, earlier_key: str) -> Path:
+    """Where in `folder` the parts of a key are kept: under the key of an earlier version if that began them."""
+    earlier = folder / earlier_key
+    return earlier if earlier.is_dir() else folder / key
+
+
 class Parts:
     """The parts of one prediction; which rows a part holds does not depend on the number of ranks."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hms_dist.config import from_dict, to_dict
+from hms_dist.config import from_stored, stored
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of, write_json
 from hms_dist.metrics import kaggle_kl
@@ -89,7 +89,7 @@ def fit(command: Stack, labelled: Labelled) -> str:
     table = comparison(labelled, honest)
     with whole_folder(command.out) as folder:
         save_file(_state(networks), folder / NETWORKS_NAME)
-        content = {"model": to_dict(command.model), "num_networks": len(networks), "kl": table}
+        content = {"model": stored(command.model), "num_networks": len(networks), "kl": table}
         fitted = Fitted.of(labelled, content, run=str(command.out), weights=sha256_of(folder / NETWORKS_NAME))
         write_json(folder / STACK_NAME, fitted.to_json())
         sources = [*joined_sources(members), *cross_fit_sources(labelled, fitted.record)]
@@ -133,7 +133,7 @@ def apply(command: Stack, folder: Path) -> None:
     members = read_members(command.predictions)
     fitted.check_members(folder, members)
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
-    config = from_dict(MetaConfig, fitted.content["model"], str(folder / STACK_NAME))
+    config = from_stored(MetaConfig, fitted.content["model"], str(folder / STACK_NAME))
     inputs = meta_inputs(members.probabilities, config.inputs)
     tensors = load_file(folder / NETWORKS_NAME)
     answers = []

@@ -82,10 +82,10 @@ class Store:
             if _SPACE not in study.user_attrs:
                 now = dict(space)
                 if batch:
-                    before = _parameters(self.batch(batch - 1).user_attrs[_SPACE])
+                    before = parameters(self.batch(batch - 1).user_attrs[_SPACE])
                     now = narrowed(before, self.finished(batch - 1), factor)
                 study.set_user_attr(_SPACE, to_dict(now))
-            return _parameters(study.user_attrs[_SPACE])
+            return parameters(study.user_attrs[_SPACE])
 
     def finished(self, batch: int) -> list[tuple[float, Values]]:
         """(mean best KL, parameters) of each trial of a batch that came to its end, in order."""
@@ -167,5 +167,6 @@ def _mend(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def _parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:
+def parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:
+    """A space from its plain values."""
     return {name: Parameter(**{**part, "choices": tuple(part["choices"])}) for name, part in values.items()}

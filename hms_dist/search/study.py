@@ -2,19 +2,20 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hms_dist.config import from_dict, load, to_dict
+from hms_dist.config import from_stored, load, stored, to_dict
 from hms_dist.errors import JobError, Stopped, UserError
 from hms_dist.files import write_json
 from hms_dist.run import LOG
 from hms_dist.search.config import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
 from hms_dist.search.space import Parameter, with_values
-from hms_dist.search.store import Store, suggested
+from hms_dist.search.store import Store, parameters, suggested
 from hms_dist.search.trial import Behind, TrialRuns, is_behind
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.settings import TrainConfig
@@ -33,7 +34,7 @@ def run(command: Search) -> None:
     fingerprint = _check(command, config)
     store = Store(command.out)
     with store.alone():
-        _check_same(command, {"shards": fingerprint, "config": config, **_identity(command)})
+        _check_same(command, fingerprint, config)
     for batch in range(command.num_batches):
         space = store.space_of(batch, command.space, command.narrowing)
         while _work(command, store, batch, space, config):
@@ -91,9 +92,9 @@ def _report(trial: Any, num_startup: int, step: int, kl: float) -> bool:
 
 
 def _recipe(command: Search, words: list[str]) -> dict[str, Any]:
-    """The options of a training run, without those that each trial gives."""
+    """The options of a training run, without those that each trial gives, as stored."""
     given = ["--shards", command.shards, "--out", str(command.out), "--fold", str(command.folds[0])]
-    options = to_dict(load(TrainConfig, [*words, *given], prog="train.py"))
+    options = stored(load(TrainConfig, [*words, *given], prog="train.py"))
     return {name: value for name, value in options.items() if name not in GIVEN_BY_TRIALS}
 
 
@@ -109,30 +110,39 @@ def _check(command: Search, config: dict[str, Any]) -> str:
     for values in ends:
         for fold in command.folds:
             given = {"shards": command.shards, "out": str(command.out), "fold": fold}
-            found = from_dict(TrainConfig, {**with_values(config, command.space, values), **given}, "space")
+            found = from_stored(TrainConfig, {**with_values(config, command.space, values), **given}, "space")
     data = open_run_data(found)
     data.close()
     return data.shards.manifest.fingerprint
 
 
-def _identity(command: Search) -> dict[str, Any]:
-    """What all jobs of a study share, beside the recipe and the shard set."""
-    space = {name: asdict(part) for name, part in command.space.items()}
-    return {"space": to_dict(space), "folds": list(command.folds), "seed": command.seed}
-
-
-def _check_same(command: Search, identity: dict[str, Any]) -> None:
+def _check_same(command: Search, fingerprint: str, config: dict[str, Any]) -> None:
     """Raises UserError if the folder holds a study of something else; otherwise notes what it is of."""
     path = command.out / IDENTITY_NAME
+    space = {name: asdict(part) for name, part in command.space.items()}
+    identity = {
+        "shards": fingerprint, "config": config, "space": to_dict(space), "folds": list(command.folds),
+        "seed": command.seed,
+    }  # fmt: skip
     if path.exists():
-        before = _identity_before(path)
-        different = [name for name in identity if before.get(name) != identity[name]]
+        before, now = (_meaning(each, command.folds[0]) for each in (_identity_before(path), identity))
+        different = [name for name in now if before.get(name) != now[name]]
         if different:
             raise UserError(
                 f"{command.out}: holds a study whose {' and '.join(different)} differ; choose another --out, or give "
                 "what the study began with"
             )
     write_json(path, identity)
+
+
+def _meaning(identity: dict[str, Any], fold: int) -> dict[str, Any]:
+    """What a study is of, to be compared: the same for every format version that it was noted in."""
+    found = dict(identity)
+    with suppress(UserError, KeyError, TypeError, ValueError):  # not readable: different
+        given = {"shards": "", "out": IDENTITY_NAME, "fold": fold}
+        found["config"] = from_stored(TrainConfig, {**identity["config"], **given}, IDENTITY_NAME)
+        found["space"] = parameters(identity["space"])
+    return found
 
 
 def _identity_before(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from hms_dist.claims import Taken, await_death, claim
+from hms_dist.config_versions import with_bare_names
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.run import LOG, versions
@@ -131,7 +132,7 @@ def _manifest(making: Making, rows: pd.DataFrame, files: list[dict[str, Any]], n
         num_samples=len(rows),
         files=tuple(files),
         panels={name: spec_from_json(spec) for name, spec in making.panels.items()},
-        render_config=making.render_config,
+        render_config=with_bare_names(making.render_config),
         sources=sources,
         versions=versions(),
     )

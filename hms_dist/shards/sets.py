@@ -7,7 +7,7 @@ until everything new is written. Then the old manifest goes, the new files move 
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hms_dist.errors import UserError
 from hms_dist.files import digest, write_json
 from hms_dist.shards.index import read_manifest
 from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import MANIFEST_NAME
+from hms_dist.shards.schema import MANIFEST_NAME, PanelSpec, spec_from_json
 from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note, shard_name
 
 NEXT_FOLDER = ".next"
@@ -29,7 +29,7 @@ class Making:
     """What a set is made of; two sets of equal making hold equal bytes, unless recordings changed."""
 
     render_config: Mapping[str, Any]
-    """The resolved render configuration, as plain values."""
+    """The render configuration as it was stored when the set was begun (`config.stored`)."""
     panels: Mapping[str, Any]
     """Panel specifications, as plain values."""
     table: str
@@ -40,7 +40,9 @@ class Making:
 
     @property
     def note(self) -> Note:
-        """What every finished shard carries, to be told from a shard of another making."""
+        """What every finished shard carries, to be told from a shard of another making. Its hash is that of the
+        configuration as it was stored, so a set that is continued keeps the making that it was begun with.
+        """
         return {
             "render_config_hash": digest(self.render_config),
             "table_sha256": self.table_sha256,
@@ -63,7 +65,7 @@ def making_of(out: Path) -> Making | None:
         manifest = read_manifest(out)
         return Making(
             render_config=manifest.render_config,
-            panels={name: json.loads(json.dumps(asdict(spec))) for name, spec in manifest.panels.items()},
+            panels=_plain_specs(manifest.panels),
             table=manifest.sources["table"]["name"],
             table_sha256=manifest.sources["table"]["sha256"],
             split=manifest.sources["split"],
@@ -73,9 +75,16 @@ def making_of(out: Path) -> Making | None:
     if not path.exists():
         return None
     try:
-        return Making(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        making = Making(**json.loads(path.read_bytes()))
+        specs = {name: spec_from_json(spec) for name, spec in making.panels.items()}
+        return replace(making, panels=_plain_specs(specs))
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not readable ({error}); remove {path.parent} and rerun hms-dist render") from error
+
+
+def _plain_specs(panels: Mapping[str, PanelSpec]) -> dict[str, Any]:
+    """Panel specifications as plain values, with the fields that they have now."""
+    return {name: json.loads(json.dumps(asdict(spec))) for name, spec in panels.items()}
 
 
 def begin(folder: Path, making: Making) -> None:

@@ -1,5 +1,6 @@
 """Checking a shard set against its own manifest and index: every file, byte, name, value and key."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from hms_dist.errors import UserError
-from hms_dist.files import indented_json
+from hms_dist.files import canonical_json, indented_json
 from hms_dist.labels import LabelTable
 from hms_dist.shards.fault import Fault, file_fault, size_fault
 from hms_dist.shards.index import Index, Manifest, read_index, read_manifest, tar_names
@@ -71,7 +72,7 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
         path = folder / name
         try:
             manifest = read_manifest(folder, name)
-            if path.read_bytes() != indented_json(manifest.to_json()):
+            if not _is_as_written(path.read_bytes()):
                 raise UserError(f"{path}: not in the words that this program writes")
             found[name] = manifest
         except UserError as error:
@@ -84,6 +85,12 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
     if found.get(MANIFEST_COPY_NAME, best) != best:
         faults.append(Fault(folder / MANIFEST_COPY_NAME, f"is the copy of another {MANIFEST_NAME}", damaged=True))
     return best, faults
+
+
+def _is_as_written(content: bytes) -> bool:
+    """Whether a manifest is in the form that `Manifest.to_json` gives it, of the fields that its own version had."""
+    value = {name: json.loads(canonical_json(part)) for name, part in json.loads(content).items()}
+    return content == indented_json(value)
 
 
 def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_dist.config import to_dict
+from hms_dist.config import stored
 from hms_dist.errors import UserError
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import Source
@@ -57,7 +57,7 @@ class Keeper:
                 "cursor": {"epoch": self.epoch, "step": self.step},
                 "best": self.best,
                 "plateau": asdict(self.plateau),
-                "config": to_dict(self._config),
+                "config": stored(self._config),
                 **asdict(learner.tally),
                 **self._facts(),
             }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_dist.config import to_dict
+from hms_dist.config import stored
 from hms_dist.files import sha256_of
 from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels, sample_key
 from hms_dist.recordings.simulate import Simulate
@@ -53,7 +53,7 @@ def main() -> None:
     frame = read_labels(data / "train.csv").frame
     plans = plan_shards(frame, recipe.samples_per_shard, recipe.seed)
     making = Making(
-        render_config=to_dict(recipe),
+        render_config=stored(recipe),
         panels=json.loads(json.dumps({name: asdict(panel.spec) for name, panel in recipe.panels.items()})),
         table="train.csv",
         table_sha256=sha256_of(data / "train.csv"),

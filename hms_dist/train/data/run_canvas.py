@@ -15,8 +15,9 @@ import numpy as np
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
-from hms_dist.config import from_dict, save, to_dict
+from hms_dist.config import from_stored, save, save_stored, stored
 from hms_dist.config_names import read_yaml
+from hms_dist.config_versions import with_bare_names
 from hms_dist.errors import UserError
 from hms_dist.files import write_json
 from hms_dist.train.data.run_data import RunData, ShardSet
@@ -31,13 +32,14 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
     canvas = config.canvas
     if needs_statistics(canvas):
         depends_on = _dependencies(config, data)
-        known = world.from_main(_kept(config.out / STATISTICS_NAME, depends_on) if world.is_main else None)
-        canvas = from_dict(CanvasConfig, known) if known else _computed(config, data, world)
+        known = world.from_main(kept_canvas(config.out / STATISTICS_NAME, depends_on) if world.is_main else None)
+        canvas = known or _computed(config, data, world)
         if world.is_main:
-            write_json(config.out / STATISTICS_NAME, {"depends_on": depends_on, "canvas": to_dict(canvas)})
+            plain = {**depends_on, "canvas": stored(config.canvas)}
+            write_json(config.out / STATISTICS_NAME, {"depends_on": plain, "canvas": stored(canvas)})
     if world.is_main:
         save(canvas, config.out / CANVAS_NAME)
-        save(data.plain.manifest.render_config, config.out / RECIPE_NAME)
+        save_stored(with_bare_names(data.plain.manifest.render_config), config.out / RECIPE_NAME)
     return replace(data, shards=_composing(data.shards, canvas), plain=_composing(data.plain, canvas))
 
 
@@ -46,7 +48,7 @@ def read_canvas(run: Path) -> CanvasConfig:
     path = run / CANVAS_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
-    return from_dict(CanvasConfig, read_yaml(path), str(path))
+    return from_stored(CanvasConfig, read_yaml(path), str(path))
 
 
 def read_recipe(run: Path) -> Any:
@@ -63,14 +65,17 @@ def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
     return {
         "shards": data.plain.manifest.fingerprint,
         "rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
-        "canvas": to_dict(config.canvas),
+        "canvas": config.canvas,
     }
 
 
-def _kept(path: Path, depends_on: dict[str, Any]) -> Any:
+def kept_canvas(path: Path, depends_on: dict[str, Any]) -> CanvasConfig | None:
     """The canvas that the run folder holds for these dependencies; None if it holds none."""
     record = json.loads(path.read_bytes()) if path.exists() else {}
-    return record["canvas"] if record.get("depends_on") == depends_on else None
+    if "canvas" not in record:
+        return None
+    before = {**record["depends_on"], "canvas": from_stored(CanvasConfig, record["depends_on"]["canvas"], str(path))}
+    return from_stored(CanvasConfig, record["canvas"], str(path)) if before == depends_on else None
 
 
 def _computed(config: TrainConfig, data: RunData, world: World) -> CanvasConfig:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hms_dist.canvas.augment import draw_flips
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
+from hms_dist.config_versions import as_version_1, comparable_class, split_version
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.shards.index import Index, Manifest, Rows, open_set
@@ -69,13 +71,21 @@ def _for_canvas(
 
 def panel_recipes(shards: ShardSet) -> dict[str, str]:
     """For each panel that the canvas reads, a digest of the options it was rendered with."""
-    recipes = shards.manifest.render_config["panels"]
-    return {name: digest(recipes[name]) for name in shards.canvas.members}
+    return {name: digest(recipe) for name, recipe in _recipes(shards).items()}
+
+
+def _recipes(shards: ShardSet) -> dict[str, dict[str, Any]]:
+    options, version = split_version(shards.manifest.render_config, str(shards.location))
+    return {name: comparable_class(options["panels"][name], version) for name in shards.canvas.members}
 
 
 def check_recipes(folder: str, shards: ShardSet, trained: Mapping[str, str]) -> None:
     """Refuse the set in `folder` if its panels were rendered otherwise than those that a run was `trained` on."""
-    different = [name for name, recipe in panel_recipes(shards).items() if trained.get(name, recipe) != recipe]
+    different = [
+        name
+        for name, recipe in _recipes(shards).items()
+        if trained.get(name) not in (None, digest(recipe), digest(as_version_1(recipe)))
+    ]
     if different:
         raise UserError(
             f"{folder}: its {' and '.join(different)} were rendered with other options than those the run was trained "
