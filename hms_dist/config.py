@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from hms_dist.config_names import check_names, check_words, with_values
 from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.files import atomic, sealed_text
 
 T = TypeVar("T")
 
@@ -56,9 +56,9 @@ def to_dict(value: Any) -> Any:
 
 
 def save(config: Any, path: Path) -> None:
-    """Write a configuration as YAML that `load` reads back to an equal one."""
+    """Write a configuration as YAML that `load` reads back to an equal one, with its digest (`files.check_text`)."""
     with atomic(path, "w") as file:
-        yaml.safe_dump(to_dict(config), file, sort_keys=False)
+        file.write(sealed_text(yaml.safe_dump(to_dict(config), sort_keys=False)))
 
 
 def _parser(cls: type, prog: str) -> ArgumentParser:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from hms_dist.errors import UserError
+from hms_dist.files import check_text
 
 _PARSERS_OWN = ("config", "help", "print_config")
 """Options that every command line has."""
@@ -40,6 +41,13 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: cannot read this configuration file ({error}); check the path") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+
+
+def read_record(path: Path) -> Any:
+    """Read a YAML file that a command wrote for later ones. Raises UserError if it is missing or was changed since."""
+    value = read_yaml(path)
+    check_text(path)
+    return value
 
 
 def check_words(cls: type, argv: Sequence[str]) -> None:

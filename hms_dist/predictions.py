@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.files import atomic, write_table
+from hms_dist.files import read_table as read_parquet
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, sample_key
 from hms_dist.provenance import Source, with_sources
 
@@ -48,8 +48,7 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
         with atomic(path, "w") as file:
             renamed[["eeg_id", *VOTE_COLUMNS]].to_csv(file, index=False)
     else:
-        with atomic(path) as file:
-            pq.write_table(with_sources(pa.Table.from_pandas(table, preserve_index=False), sources), file)
+        write_table(path, with_sources(pa.Table.from_pandas(table, preserve_index=False), sources))
 
 
 def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
@@ -160,10 +159,10 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        table = pd.read_csv(path) if path.suffix == ".csv" else read_parquet(path).to_pandas()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]
     if missing:

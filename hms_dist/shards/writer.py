@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from hms_dist.files import atomic
+from hms_dist.errors import UserError
+from hms_dist.files import atomic, read_table, write_table
 from hms_dist.shards.index import rows_schema
 from hms_dist.shards.manifest import file_entry
 from hms_dist.shards.schema import crc32, member_order
@@ -77,21 +77,18 @@ def write_shard(
 
 
 def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
-    """Index rows and note of a part; None if it is absent or unreadable (then the shard is rendered again)."""
+    """Index rows and note of a part; None if it is absent or damaged (then the shard is rendered again)."""
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         return table.replace_schema_metadata(None), json.loads(table.schema.metadata[b"note"])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (UserError, OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
     """The note of a part, without its rows; None as `read_part`."""
-    try:
-        note: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"note"])
-        return note
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return None
+    part = read_part(path)
+    return None if part is None else part[1]
 
 
 def member_info(name: str, size: int) -> tarfile.TarInfo:
@@ -112,5 +109,4 @@ def write_part(path: Path, rows: list[dict[str, Any]], note: Mapping[str, Any]) 
     """Write index rows and note of a finished shard, atomically."""
     members = [name.removesuffix(".crc32") for name in rows[0] if name.endswith(".crc32")] if rows else []
     schema = rows_schema(members).with_metadata({"note": json.dumps(note)})
-    with atomic(path) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+    write_table(path, pa.Table.from_pylist(rows, schema=schema))

@@ -16,9 +16,10 @@ import numpy as np
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.config import from_dict, save, to_dict
-from hms_dist.config_names import read_yaml
+from hms_dist.config_names import read_record
 from hms_dist.errors import UserError
-from hms_dist.files import write_json
+from hms_dist.files import sealed, unsealed, write_json
+from hms_dist.run import LOG
 from hms_dist.train.data.run_data import RunData, ShardSet
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 from hms_dist.train.folder.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
@@ -34,7 +35,8 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
         known = world.from_main(_kept(config.out / STATISTICS_NAME, depends_on) if world.is_main else None)
         canvas = from_dict(CanvasConfig, known) if known else _computed(config, data, world)
         if world.is_main:
-            write_json(config.out / STATISTICS_NAME, {"depends_on": depends_on, "canvas": to_dict(canvas)})
+            record = sealed({"depends_on": depends_on, "canvas": to_dict(canvas)})
+            write_json(config.out / STATISTICS_NAME, record)
     if world.is_main:
         save(canvas, config.out / CANVAS_NAME)
         save(data.plain.manifest.render_config, config.out / RECIPE_NAME)
@@ -46,7 +48,7 @@ def read_canvas(run: Path) -> CanvasConfig:
     path = run / CANVAS_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
-    return from_dict(CanvasConfig, read_yaml(path), str(path))
+    return from_dict(CanvasConfig, read_record(path), str(path))
 
 
 def read_recipe(run: Path) -> Any:
@@ -54,7 +56,7 @@ def read_recipe(run: Path) -> Any:
     path = run / RECIPE_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
-    return read_yaml(path)
+    return read_record(path)
 
 
 def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
@@ -69,8 +71,12 @@ def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
 
 def _kept(path: Path, depends_on: dict[str, Any]) -> Any:
     """The canvas that the run folder holds for these dependencies; None if it holds none."""
-    record = json.loads(path.read_bytes()) if path.exists() else {}
-    return record["canvas"] if record.get("depends_on") == depends_on else None
+    try:
+        record = unsealed(json.loads(path.read_bytes()), path) if path.exists() else {}
+        return record["canvas"] if record.get("depends_on") == depends_on else None
+    except (UserError, ValueError, AttributeError, KeyError) as error:
+        LOG.warning("%s is damaged (%s); computing the statistics again", path, error)
+        return None
 
 
 def _computed(config: TrainConfig, data: RunData, world: World) -> CanvasConfig:
