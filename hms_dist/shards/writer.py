@@ -15,6 +15,7 @@ from hms_dist.files import atomic, read_table, write_table
 from hms_dist.shards.index import rows_schema
 from hms_dist.shards.manifest import file_entry
 from hms_dist.shards.schema import crc32, member_order
+from hms_dist.shards.suspects import SIGNALS_KEY, signal_facts
 
 PARTS_FOLDER = ".parts"
 """Inside an unfinished set: the index rows of each finished shard, until the index is written."""
@@ -27,6 +28,10 @@ class Sample:
     fields: Mapping[str, Any]
     members: Mapping[str, tuple[str, bytes]]
     """Member (a panel's name, or json) -> name inside the tar, bytes."""
+    num_samples: int = 0
+    """Samples of its EEG's file."""
+    wrong_scale_uv: float | None = None
+    """Its amplitude, if that is no EEG's in microvolts."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,20 @@ def write_shard(
     for leftover in folder.glob(f".{path.name}.*.tmp"):  # of a job that was killed; the shard is ours now
         leftover.unlink()
     rows: list[dict[str, Any]] = []
+    signals: list[tuple[int, int, float | None]] = []
     with atomic(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             row = {**sample.fields, "shard": number}
             for member in member_order(sample.members):
                 row |= _add(tar, member, *sample.members[member])
             rows.append(row)
-    note = {**note, "file": file_entry(path, len(rows)), "rejected": [asdict(row) for row in rejected]}
+            signals.append((row["eeg_id"], sample.num_samples, sample.wrong_scale_uv))
+    note = {
+        **note,
+        SIGNALS_KEY: signal_facts(signals),
+        "file": file_entry(path, len(rows)),
+        "rejected": [asdict(row) for row in rejected],
+    }
     write_part(part_path(folder, number), rows, note)
 
 
