@@ -227,6 +227,20 @@ def _ranks(desk):
         return desk.train()
 
 
+@mistake("training under a variable that asks for DeepSpeed")
+def _engine(desk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+        return desk.train()
+
+
+@mistake("training under a variable that changes the arithmetic")
+def _arithmetic(desk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+        return desk.train()
+
+
 @mistake("norms over several ranks without GPUs")
 def _norms(desk):
     with pytest.MonkeyPatch.context() as patch:
