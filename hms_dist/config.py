@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from hms_dist.config_names import checked, checked_words, with_values, yaml_text
 from hms_dist.config_versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
 from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.files import atomic, sealed_text
 
 T = TypeVar("T")
 
@@ -73,9 +73,9 @@ def save(config: Any, path: Path) -> None:
 
 
 def save_stored(values: Mapping[str, Any], path: Path) -> None:
-    """Write what `stored` gave as YAML."""
+    """Write what `stored` gave as YAML, with its digest (`files.check_text`)."""
     with atomic(path, "w") as file:
-        file.write(yaml_text(dict(values)))
+        file.write(sealed_text(yaml_text(dict(values))))
 
 
 def _options(values: Any, where: str) -> Mapping[str, Any]:

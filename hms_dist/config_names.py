@@ -19,6 +19,7 @@ import yaml
 
 from hms_dist.config_versions import CLASS_KEY, OPTIONS_KEY, VERSION_KEY, bare_name, completed, split_version
 from hms_dist.errors import UserError
+from hms_dist.files import check_text
 
 _PARSERS_OWN = ("config", "help", "print_config")
 """Options that every command line has."""
@@ -65,6 +66,13 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = _Strict) -> Any:
         raise UserError(f"{path}: cannot read this configuration file ({error}); check the path") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+
+
+def read_record(path: Path) -> Any:
+    """Read a YAML file that a command wrote for later ones. Raises UserError if it is missing or was changed since."""
+    value = read_yaml(path)
+    check_text(path)
+    return value
 
 
 def yaml_text(value: Any, *, flow: bool = False) -> str:

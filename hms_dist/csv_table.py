@@ -25,10 +25,10 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 class CsvTable:
     """One CSV file: comma-separated UTF-8 text whose first line names the columns. Blank lines count for nothing."""
 
-    def __init__(self, path: Path) -> None:
-        """Read `path`. Raises UserError if it is missing, unreadable, empty, or no such text."""
+    def __init__(self, path: Path, what: str = "the label table") -> None:
+        """Read `path`, expected to be `what`. Raises UserError if it is missing, unreadable, empty, or no such text."""
         self.path = path
-        cells = _read_text(path)
+        cells = _read_text(path, what)
         self.names: list[str] = [str(name).strip() for name in cells.iloc[0]]
         """Column names, in the order of the file; blanks around them do not count."""
         self._cells = cells.iloc[1:]
@@ -58,6 +58,11 @@ class CsvTable:
     def whole_numbers(self, name: str, largest: int = MAX_WHOLE) -> NDArray[np.int64]:
         """Column `name` as int64 from 0 to `largest`. Raises UserError naming the first row that is not."""
         return self._parsed(name, whole_number, largest).astype(np.int64)
+
+    def whole_or_empty(self, name: str) -> list[int | None]:
+        """Column `name` as `whole_numbers`; None for an empty cell."""
+        parsed = self._parsed(name, lambda cell, largest: whole_number(cell, largest) if cell else -1, MAX_WHOLE)
+        return [None if value < 0 else value for value in parsed.tolist()]
 
     def refusal(self, row: int, column: str, expected: str) -> UserError:
         """The error that names a bad cell; the first row below the column names is row 2, as in an editor."""
@@ -104,16 +109,16 @@ def whole_number(cell: str, largest: int) -> int:
     return int(value)
 
 
-def _read_text(path: Path) -> pd.DataFrame:
+def _read_text(path: Path, what: str) -> pd.DataFrame:
     """Every cell as text, the line of names included. A row shorter than that line ends in empty cells."""
     if not path.exists():
-        raise UserError(f"{path}: no such file; expected the label table")
+        raise UserError(f"{path}: no such file; expected {what}")
     if not path.is_file():
-        raise UserError(f"{path}: not a file; expected the label table; check the path")
+        raise UserError(f"{path}: not a file; expected {what}; check the path")
     try:
         return pd.read_csv(path, dtype=str, header=None, encoding="utf-8-sig", na_filter=False).fillna("")
     except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path}: the file is empty; expected the label table") from error
+        raise UserError(f"{path}: the file is empty; expected {what}") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: cannot read it as CSV (not UTF-8 text: {error.reason} at byte {error.start}); "

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hms_dist.csv_table import MAX_WHOLE, CsvTable
 from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.files import atomic, write_table
+from hms_dist.files import read_table as read_parquet
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, sample_key
 from hms_dist.provenance import Source, with_sources
 
@@ -20,6 +22,10 @@ _OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "
 """Of runs, where one is: the same."""
 
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
+_WHOLE = ("eeg_id", "eeg_sub_id", "fold")
+"""Columns of whole numbers."""
+MAX_EXACT = 2**53
+"""Up to here float64 holds every whole number."""
 
 
 def prediction_table(
@@ -48,8 +54,7 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
         with atomic(path, "w") as file:
             renamed[["eeg_id", *VOTE_COLUMNS]].to_csv(file, index=False)
     else:
-        with atomic(path) as file:
-            pq.write_table(with_sources(pa.Table.from_pandas(table, preserve_index=False), sources), file)
+        write_table(path, with_sources(pa.Table.from_pandas(table, preserve_index=False), sources))
 
 
 def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
@@ -103,9 +108,6 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if path.suffix == ".csv":  # what a submission calls votes are its probabilities; other tables may hold votes beside
         table = table.drop(columns=list(CLASSES), errors="ignore")
         table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
-    for name in ids:
-        if name != "key":
-            _check_whole(path, table[name], null=name == "fold")
     twice = table[ids[0]].duplicated()
     if twice.any():
         raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
@@ -145,32 +147,78 @@ def read_truth(path: Path) -> pd.DataFrame:
     return table[[*keys, *CLASSES]]
 
 
-def _check_whole(path: Path, column: "pd.Series[int]", *, null: bool) -> None:
-    values = column.to_numpy(np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~((values == np.floor(values)) & np.isfinite(values) | (np.isnan(values) & null)))
-    if bad.size:
-        raise UserError(
-            f"{path}: row {bad[0]}, column {column.name}: expected a whole number, found {values[bad[0]]:g}; mend the "
-            "table"
-        )
-
-
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A Parquet or CSV table with these columns, all but `key` numbers. Raises UserError naming what is not so."""
+    """A Parquet or CSV table with these columns: ids int64, `fold` Int64, `key` as it is, all others float64.
+
+    Ids are read exactly, as those of the label table are. Raises UserError naming file, row and column of what is not
+    so, a column that stands twice, and booleans in the place of numbers.
+    """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
+    table = _csv_frame(path, columns) if path.suffix == ".csv" else _parquet_frame(path, columns)
+    if not len(table):
+        raise UserError(f"{path}: no rows; expected at least one")
+    return table
+
+
+def _csv_frame(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the path")
+    cells = CsvTable(path, "a table of predictions")
+    cells.check_names(columns, columns)
+    frame: dict[str, Any] = {name: cells.words(name) for name in cells.names if name not in columns}
+    for name in columns:
+        if name == "key":
+            frame[name] = cells.words(name)
+        elif name == "fold":
+            frame[name] = pd.array(cells.whole_or_empty(name), "Int64")
+        elif name in _WHOLE:
+            frame[name] = cells.whole_numbers(name)
+        else:
+            frame[name] = cells.numbers(name, np.inf)
+    return pd.DataFrame(frame)
+
+
+def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        stored = read_parquet(path)
+        twice = [name for name in columns if stored.column_names.count(name) > 1]
+        if twice:
+            raise UserError(f"{path}: column {twice[0]} stands more than once; expected once; remove the others")
+        table = stored.to_pandas()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(columns)}")
-    if not len(table):
-        raise UserError(f"{path}: no rows; expected at least one")
     for name in columns:
-        if name != "key" and not pd.api.types.is_numeric_dtype(table[name]):
-            raise UserError(f"{path}: column {name}: expected numbers, found {table[name].dtype}; mend the table")
+        if name == "key":
+            continue
+        kind = table[name].dtype
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
+            raise UserError(f"{path}: column {name}: expected numbers, found {kind}; mend the table")
+        if name in _WHOLE:
+            table[name] = _whole(path, table[name], null=name == "fold")
     return table
+
+
+def _whole(path: Path, column: "pd.Series[Any]", *, null: bool) -> "pd.Series[Any]":
+    """A column of numbers as int64, or Int64 where it may be `null`, exactly. Raises UserError naming the first row."""
+    values = column.astype(object).where(column.notna(), None)
+    for row, value in enumerate(values):
+        if value is None and null:
+            continue
+        if value is None or value != value // 1 or abs(value) > MAX_WHOLE:
+            found = "nan" if value is None else f"{value:g}"
+            raise UserError(
+                f"{path}: row {row}, column {column.name}: expected a whole number, found {found}; mend the table"
+            )
+        if isinstance(value, float) and abs(value) > MAX_EXACT:
+            raise UserError(
+                f"{path}: row {row}, column {column.name}: {value:.0f} is stored as a float, which cannot hold every "
+                "whole number of that size; store the column as int64"
+            )
+    whole = pd.array([None if value is None else int(value) for value in values], "Int64")
+    return pd.Series(whole, column.index).astype("Int64" if null else "int64")

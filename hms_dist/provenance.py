@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import canonical_json
+from hms_dist.files import canonical_json, read_table
 
 _PLAIN_FIELDS = ("run", "weights", "shards", "fold", "num_folds", "seed", "unknown_teacher")
 METADATA_KEY = b"hms_dist.sources"
@@ -105,7 +104,7 @@ def read_sources(path: Path) -> tuple[Source, ...]:
     if path.suffix == ".csv":
         return ()
     try:
-        content = (pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"[]")
+        content = (read_table(path).schema.metadata or {}).get(METADATA_KEY, b"[]")
         return tuple(
             Source(model=ModelRecord.from_json(value["model"]), fold=value["fold"]) for value in json.loads(content)
         )

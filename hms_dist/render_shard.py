@@ -20,7 +20,7 @@ from hms_dist.shards.plan import ShardPlan
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name
 from hms_dist.shards.sets import Note
 from hms_dist.shards.writer import Rejected, Sample, claim_path, shard_name, write_shard
-from hms_dist.signals.quality import channel_quality
+from hms_dist.signals.quality import channel_quality, wrong_scale_uv
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,15 @@ def render_sample(
     """One label row: every panel drawn and encoded, and the json member (shards/README.md describes it)."""
     key = fields["key"]
     facts = {name: value for name, value in fields.items() if not name.endswith("fingerprint")}
-    facts["quality"] = channel_quality(window.recording.eeg[window.start : window.start + WINDOW_SAMPLES])
+    eeg = window.recording.eeg
+    seen = eeg[window.start : window.start + WINDOW_SAMPLES]
+    quality = channel_quality(seen)
+    facts["quality"] = quality
     members = {JSON_MEMBER: (member_name(key, JSON_MEMBER), json_member(facts))}
     for name, panel in panels.items():
         spec = _spec(panel)
         members[name] = (member_name(key, name, spec), spec.encode(panel.draw(prepared[name], window)))
-    return Sample(fields, members)
+    return Sample(fields, members, num_samples=len(eeg), wrong_scale_uv=wrong_scale_uv(seen, quality))
 
 
 @cache

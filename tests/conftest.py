@@ -268,6 +268,18 @@ def ended() -> Callable[[int | str], bool]:
 
 
 @pytest.fixture(scope="session")
+def edited() -> Callable[[Path, str, str], None]:
+    """Changes a word in a YAML file that a command wrote, and takes its digest away, as a person may."""
+
+    def change(path: Path, old: str, new: str) -> None:
+        text, _, _ = path.read_text().rpartition("# sha256: ")
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout."""
     return REPOSITORY

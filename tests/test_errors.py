@@ -16,7 +16,8 @@ from accelerate.state import AcceleratorState
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
+from hms_dist.files import sealed_text
+from hms_dist.labels import CLASSES, VOTE_COLUMNS
 from hms_dist.shards.index import read_index
 from hms_dist.train.loop import run as train
 from hms_dist.train.settings import TrainConfig
@@ -24,6 +25,7 @@ from hms_dist.verbs import VERBS
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[1] / "docs/errors.md").read_text()
+SUBMISSION = ",".join(["eeg_id", *VOTE_COLUMNS])
 TABLE = dict(ROW.findall(TEXT[: TEXT.index("## From one run to many")]))
 
 
@@ -78,6 +80,10 @@ class Desk:
     def copy_of_shards(self):
         self.shards = Path(shutil.copytree(self.shards, self.folder / "copy"))
         return self.shards
+
+    def submission(self, text):
+        words = ["--predictions", self.write("s.csv", text), "--labels", str(self.shards)]
+        return main(["score", *words])
 
     def predictions(self, change, *words):
         frame = read_index(self.shards / "index.parquet").frame[["key", "eeg_id", "eeg_sub_id"]].head(5).copy()
@@ -189,6 +195,13 @@ simple(
 simple(
     "predictions whose keys are others' ids", lambda d: d.predictions(lambda f: f.assign(key=f["key"].to_numpy()[::-1]))
 )
+simple(
+    "a submission with an id that is no whole number",
+    lambda d: d.submission(f"{SUBMISSION}\n8.5,1,0,0,0,0,0\n"),
+)
+simple("a submission with a column twice", lambda d: d.submission(f"{SUBMISSION},lpd_vote\n8,1,0,0,0,0,0,0\n"))
+simple("yes and no in the place of probabilities", lambda d: d.predictions(lambda f: f.assign(lpd=True)))
+simple("an id stored as a float that cannot hold it", lambda d: d.predictions(lambda f: f.assign(eeg_id=2.0**54)))
 simple("scores over what they score", lambda d: d.predictions(lambda f: f, "--out", d.folder / "p.parquet"))
 simple("scores into no folder", lambda d: d.predictions(lambda f: f, "--out", d.folder / "no/score.json"))
 simple(
@@ -204,10 +217,31 @@ def _truth(desk):
     return desk.predictions(lambda f: f, "--truth", desk.folder / "t.parquet")
 
 
+@mistake("a run whose stored configuration was changed")
+def _record(desk):
+    (desk.folder / "run").mkdir()
+    (desk.folder / "run/config.yaml").write_text(sealed_text("epochs: 1\n").replace("1", "2", 1))
+    return desk.train()
+
+
 @mistake("more ranks than groups")
 def _ranks(desk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", "3")
+        return desk.train()
+
+
+@mistake("training under a variable that asks for DeepSpeed")
+def _engine(desk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+        return desk.train()
+
+
+@mistake("training under a variable that changes the arithmetic")
+def _arithmetic(desk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
         return desk.train()
 
 

@@ -4,9 +4,26 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.files import atomic, canonical_json, digest, sha256_of, write_json
+from hms_dist.config_names import read_record
+from hms_dist.errors import UserError
+from hms_dist.files import (
+    atomic,
+    canonical_json,
+    check_text,
+    digest,
+    read_table,
+    sealed,
+    sealed_text,
+    sha256_of,
+    unsealed,
+    write_json,
+    write_table,
+)
 
 
 def test_a_failed_write_changes_nothing(tmp_path):
@@ -50,3 +67,88 @@ def test_digests_ignore_the_order_of_keys_only():
     assert digest([1, 2]) != digest([2, 1])
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(float("nan"))
+
+
+TEXT = "epochs: 3\nmodel:\n  name: resnet18 # of timm\n"
+VALUE = {"b": [1.5, None, "x"], "a": {"0": 0.1}}
+FRAME = pd.DataFrame(
+    {
+        "key": ["1-0", "22-1"],
+        "eeg_id": [2**53 + 1, 22],
+        "fold": pd.array([0, pd.NA], "Int64"),
+        "lpd": [0.25, float("nan")],
+    }
+)
+
+
+def read_value(path):
+    return unsealed(json.loads(path.read_bytes()), path)
+
+
+def read_frame(path):
+    return read_table(path).to_pandas()
+
+
+def write_frame(path):
+    write_table(path, pa.Table.from_pandas(FRAME, preserve_index=False))
+
+
+KINDS = {
+    "text": (
+        lambda path: path.write_text(sealed_text(TEXT)),
+        read_record,
+        {"epochs": 3, "model": {"name": "resnet18"}}.__eq__,
+    ),
+    "json": (lambda path: write_json(path, sealed(VALUE)), read_value, lambda found: found == VALUE),
+    "parquet": (write_frame, read_frame, FRAME.equals),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_refused_or_changes_nothing(kind, tmp_path, rng):
+    write, read, is_same = KINDS[kind]
+    path = tmp_path / "file"
+    write(path)
+    content = path.read_bytes()
+    assert is_same(read(path))
+    num_refused = 0
+    for place in rng.integers(len(content), size=300):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            # A flip in the mark or the key of the digest leaves a file without one, whose content is whole.
+            found = read(path)
+            found = {name: found[name] for name in VALUE} if kind == "json" else found
+            assert is_same(found), place
+        except (UserError, OSError, pa.ArrowException, ValueError):
+            num_refused += 1
+    assert num_refused > 100
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_without_a_digest_is_taken_as_it_is(kind, tmp_path):
+    """As earlier versions wrote it, or as a person leaves it who changed it."""
+    path = tmp_path / "file"
+    if kind == "text":
+        path.write_text("epochs: 4\n")
+        check_text(path)
+    elif kind == "json":
+        assert unsealed({"a": 1}, path) == {"a": 1}
+    else:
+        FRAME.to_parquet(path)
+        assert FRAME.equals(read_frame(path))
+
+
+def test_what_a_changed_file_says(tmp_path):
+    text, table = tmp_path / "config.yaml", tmp_path / "t.parquet"
+    text.write_text(sealed_text(TEXT).replace("3", "4", 1))
+    with pytest.raises(UserError, match=r"config.yaml: its digest does not match, .* or remove its last line if you"):
+        check_text(text)
+    with pytest.raises(UserError, match=r"x.json: its digest does not match, .* or remove its key 'digest' if you"):
+        unsealed({**sealed(VALUE), "a": 2}, tmp_path / "x.json")
+    write_frame(table)
+    stored = pq.read_table(table)
+    pq.write_table(stored.set_column(3, "lpd", pa.array([0.5, 0.5])), table)
+    with pytest.raises(UserError, match=r"t.parquet: its digest does not match"):
+        read_table(table)

@@ -31,14 +31,13 @@ def forget():
 
 
 @pytest.fixture(scope="module")
-def trained(small_file, shard_set, tmp_path_factory):
+def trained(small_file, shard_set, tmp_path_factory, edited):
     """A run folder, and no shard set beside it that prediction could peep at."""
     out = tmp_path_factory.mktemp("trained") / "run"
     words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), "--epochs", "1"]
     train(load(TrainConfig, words, prog="train.py"))
     forget()
-    text = (out / "config.yaml").read_text()
-    (out / "config.yaml").write_text(text.replace(str(shard_set), "gone"))
+    edited(out / "config.yaml", str(shard_set), "gone")
     return out
 
 
@@ -148,13 +147,12 @@ def test_a_kill_between_rendering_and_the_table_costs_neither(trained, kaggle, t
     assert out.read_bytes() == first
 
 
-def test_other_mistakes_are_told_before_anything_is_rendered(trained, kaggle, recordings, tmp_path, capsys):
+def test_other_mistakes_are_told_before_anything_is_rendered(trained, kaggle, recordings, tmp_path, capsys, edited):
     given = ["--run", trained, "--data", kaggle, "--out", tmp_path / "s.csv"]
     run_without = shutil.copytree(trained, tmp_path / "bare")
     (run_without / "render.yaml").unlink()
     flipless = shutil.copytree(trained, tmp_path / "flipless")
-    text = (flipless / "canvas.yaml").read_text()
-    (flipless / "canvas.yaml").write_text(text.replace("flipped_panel: traces_flipped", "flipped_panel: null"))
+    edited(flipless / "canvas.yaml", "flipped_panel: traces_flipped", "flipped_panel: null")
     for words, message in (
         (given[:2] + given[4:], "shards: expected --shards or --data, one of the two, found neither"),
         ([*given, "--shards", "s"], "shards: expected --shards or --data, one of the two, found both"),

@@ -16,7 +16,7 @@ from hms_dist.claims import Claim, Taken, await_death, claim
 from hms_dist.cluster.chain import Task
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.files import digest, sha256_of, write_json
+from hms_dist.files import digest, sealed, sha256_of, unsealed, write_json
 
 RECORDS = "steps"
 """Folder of the records in that of the chain."""
@@ -38,8 +38,9 @@ def open_tasks(tasks: dict[str, list[Task]], out: Path) -> dict[str, list[Task]]
 def is_done(task: Task, out: Path) -> bool:
     """Whether the task has nothing left to do; what is before it is taken as it stands."""
     try:
-        record = json.loads(_record(task, out).read_bytes())
-    except (OSError, ValueError):
+        path = _record(task, out)
+        record = unsealed(json.loads(path.read_bytes()), path)
+    except (UserError, OSError, ValueError):
         return False
     return isinstance(record, dict) and record == {**record, **content(task, made_from(task))}
 
@@ -62,7 +63,7 @@ def note(task: Task, out: Path, origin: str | None) -> None:
     """Record a task as done."""
     path = _record(task, out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"words": task.words, **content(task, origin)})
+    write_json(path, sealed({"words": task.words, **content(task, origin)}))
 
 
 @contextmanager

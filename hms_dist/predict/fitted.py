@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hms_dist.errors import UserError
+from hms_dist.files import sealed, unsealed
 from hms_dist.predict.members import Labelled, Members
 from hms_dist.provenance import ModelRecord, Source
 
@@ -41,15 +42,15 @@ class Fitted:
         return Source(model=self.record)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value."""
+        """The JSON value, with its digest."""
         members = [{"table": table, "weights": list(weights)} for table, weights in self.members]
-        return {**self.content, "members": members, "seen": self.record.to_json()}
+        return sealed({**self.content, "members": members, "seen": self.record.to_json()})
 
     @staticmethod
     def read(path: Path) -> "Fitted":
         """Inverse of `to_json`, from a file. Raises UserError if it is missing or something else."""
         try:
-            value: Mapping[str, Any] = json.loads(path.read_bytes())
+            value: Mapping[str, Any] = unsealed(json.loads(path.read_bytes()), path)
             members = tuple((each["table"], tuple(each["weights"])) for each in value["members"])
             content = {name: part for name, part in value.items() if name not in ("members", "seen")}
             return Fitted(content=content, members=members, record=ModelRecord.from_json(value["seen"]))

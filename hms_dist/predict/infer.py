@@ -35,6 +35,7 @@ from hms_dist.train.folder.owner import owned
 from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.folder.stop import die_with_launcher
 from hms_dist.train.learn.evaluate import evaluating, groups_of, in_order, padded
+from hms_dist.train.ranks.variables import check_variables
 from hms_dist.train.ranks.world import World, launched_rank, open_world
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import Task, open_task
@@ -55,6 +56,7 @@ def run(command: Predict) -> None:
     """
     die_with_launcher()
     config = opened_run(command)
+    check_variables(config.precision)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False, storage=command.storage)
     check_rows(command.out, shards.index.ids("eeg_id"))
     shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))

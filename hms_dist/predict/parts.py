@@ -7,12 +7,13 @@ A key is a digest of all that the content depends on, so a part of other weights
 of these. The folder goes when the output stands.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.files import atomic
+from hms_dist.files import atomic, sealed_bytes, unsealed_bytes
 from hms_dist.shards.index import Rows
 
 MAX_PARTS = 256
@@ -53,14 +54,19 @@ class Parts:
 
     def write(self, number: int, answers: NDArray[np.float64]) -> None:
         """Keep the answers [rows of the part, num_answers] of a part, whole or not at all."""
+        content = io.BytesIO()
+        np.save(content, answers)
         with atomic(self._path(number)) as file:
-            np.save(file, answers)
+            file.write(sealed_bytes(content.getvalue()))
 
     def _read(self, number: int) -> NDArray[np.float64] | None:
         try:
-            answers: NDArray[np.float64] = np.load(self._path(number))
-        except (OSError, ValueError, EOFError):
+            content = unsealed_bytes(self._path(number).read_bytes())
+        except OSError:
             return None
+        if content is None:  # damaged, or kept by a version that wrote no digest: computed again
+            return None
+        answers: NDArray[np.float64] = np.load(io.BytesIO(content))
         return answers if answers.shape == (len(self.rows_of(number)), self._num_answers) else None
 
     def _path(self, number: int) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.claims import age_s, is_held, job_of, read_owner
-from hms_dist.config_names import read_yaml
+from hms_dist.config_names import read_record
 from hms_dist.errors import UserError
 from hms_dist.files import read_object
 from hms_dist.run import LOG
@@ -157,7 +157,7 @@ def _stage_of(folder: Path) -> tuple[Path, str]:
     if not path.is_file():
         return folder, ""
     try:
-        *earlier, last = [stage["name"] for stage in read_yaml(path)["stages"]]
+        *earlier, last = [stage["name"] for stage in read_record(path)["stages"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a run with stages; the file is damaged") from error
     folders = {name: folder / STAGES / name for name in earlier} | {last: folder}
@@ -170,7 +170,7 @@ def _epochs(path: Path) -> int | None:
     """Epochs of a run's configuration; None if there is none yet. Raises UserError if it cannot be read."""
     if not path.is_file():
         return None
-    found = read_yaml(path)
+    found = read_record(path)
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected options, found {found!r}; the file is damaged")
     return found.get("epochs")

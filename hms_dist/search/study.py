@@ -10,7 +10,7 @@ from typing import Any
 
 from hms_dist.config import from_stored, load, stored, to_dict
 from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import write_json
+from hms_dist.files import sealed, unsealed, write_json
 from hms_dist.run import LOG
 from hms_dist.search.config import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
@@ -132,7 +132,7 @@ def _check_same(command: Search, fingerprint: str, config: dict[str, Any]) -> No
                 f"{command.out}: holds a study whose {' and '.join(different)} differ; choose another --out, or give "
                 "what the study began with"
             )
-    write_json(path, identity)
+    write_json(path, sealed(identity))
 
 
 def _meaning(identity: dict[str, Any], fold: int) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _meaning(identity: dict[str, Any], fold: int) -> dict[str, Any]:
 
 def _identity_before(path: Path) -> dict[str, Any]:
     try:
-        before = json.loads(path.read_bytes())
+        before = unsealed(json.loads(path.read_bytes()), path)
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); restore it, or choose another --out") from error
     return before if isinstance(before, dict) else {}

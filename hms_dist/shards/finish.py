@@ -19,6 +19,7 @@ from hms_dist.shards.index import Manifest, as_frame
 from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
 from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, is_complete, making_of, move_in
+from hms_dist.shards.suspects import suspicions
 from hms_dist.shards.writer import PARTS_FOLDER, Rejected, part_path, read_note, read_part
 
 CLAIM_NAME = ".finish.claim"
@@ -116,6 +117,8 @@ def _write(folder: Path, making: Making) -> None:
         write_rejected(folder / REJECTED_NAME, rejected)
         files.append(file_entry(folder / REJECTED_NAME, len(rejected)))
     write_manifest(folder, _manifest(making, rows, files, len(rejected)))
+    if found := suspicions(rows, notes):
+        LOG.warning("%s: %s", folder, "; ".join(found))
     _say(folder, rows, files, len(rejected))
 
 

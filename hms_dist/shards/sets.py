@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.errors import UserError
-from hms_dist.files import digest, write_json
+from hms_dist.files import digest, sealed, unsealed, write_json
 from hms_dist.shards.index import read_manifest
 from hms_dist.shards.plan import ShardPlan
 from hms_dist.shards.schema import MANIFEST_NAME, PanelSpec, spec_from_json
@@ -75,7 +75,7 @@ def making_of(out: Path) -> Making | None:
     if not path.exists():
         return None
     try:
-        making = Making(**json.loads(path.read_bytes()))
+        making = Making(**unsealed(json.loads(path.read_bytes()), path))
         specs = {name: spec_from_json(spec) for name, spec in making.panels.items()}
         return replace(making, panels=_plain_specs(specs))
     except (ValueError, TypeError, AttributeError) as error:
@@ -90,7 +90,7 @@ def _plain_specs(panels: Mapping[str, PanelSpec]) -> dict[str, Any]:
 def begin(folder: Path, making: Making) -> None:
     """Make the folder of a set and say in it what it is made of."""
     (folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
-    write_json(folder / PARTS_FOLDER / WORK_NAME, asdict(making))
+    write_json(folder / PARTS_FOLDER / WORK_NAME, sealed(asdict(making)))
 
 
 def is_done(folder: Path, plan: ShardPlan, making: Making, *, allow_rejected: bool) -> bool:

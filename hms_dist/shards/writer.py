@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from hms_dist.files import atomic
+from hms_dist.errors import UserError
+from hms_dist.files import atomic, read_table, write_table
 from hms_dist.shards.index import rows_schema
 from hms_dist.shards.manifest import file_entry
 from hms_dist.shards.schema import crc32, member_order
+from hms_dist.shards.suspects import SIGNALS_KEY, signal_facts
 
 PARTS_FOLDER = ".parts"
 """Inside an unfinished set: the index rows of each finished shard, until the index is written."""
@@ -27,6 +28,10 @@ class Sample:
     fields: Mapping[str, Any]
     members: Mapping[str, tuple[str, bytes]]
     """Member (a panel's name, or json) -> name inside the tar, bytes."""
+    num_samples: int = 0
+    """Samples of its EEG's file."""
+    wrong_scale_uv: float | None = None
+    """Its amplitude, if that is no EEG's in microvolts."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +71,36 @@ def write_shard(
     for leftover in folder.glob(f".{path.name}.*.tmp"):  # of a job that was killed; the shard is ours now
         leftover.unlink()
     rows: list[dict[str, Any]] = []
+    signals: list[tuple[int, int, float | None]] = []
     with atomic(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             row = {**sample.fields, "shard": number}
             for member in member_order(sample.members):
                 row |= _add(tar, member, *sample.members[member])
             rows.append(row)
-    note = {**note, "file": file_entry(path, len(rows)), "rejected": [asdict(row) for row in rejected]}
+            signals.append((row["eeg_id"], sample.num_samples, sample.wrong_scale_uv))
+    note = {
+        **note,
+        SIGNALS_KEY: signal_facts(signals),
+        "file": file_entry(path, len(rows)),
+        "rejected": [asdict(row) for row in rejected],
+    }
     write_part(part_path(folder, number), rows, note)
 
 
 def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
-    """Index rows and note of a part; None if it is absent or unreadable (then the shard is rendered again)."""
+    """Index rows and note of a part; None if it is absent or damaged (then the shard is rendered again)."""
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         return table.replace_schema_metadata(None), json.loads(table.schema.metadata[b"note"])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (UserError, OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
     """The note of a part, without its rows; None as `read_part`."""
-    try:
-        note: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"note"])
-        return note
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return None
+    part = read_part(path)
+    return None if part is None else part[1]
 
 
 def member_info(name: str, size: int) -> tarfile.TarInfo:
@@ -112,5 +121,4 @@ def write_part(path: Path, rows: list[dict[str, Any]], note: Mapping[str, Any]) 
     """Write index rows and note of a finished shard, atomically."""
     members = [name.removesuffix(".crc32") for name in rows[0] if name.endswith(".crc32")] if rows else []
     schema = rows_schema(members).with_metadata({"note": json.dumps(note)})
-    with atomic(path) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+    write_table(path, pa.Table.from_pylist(rows, schema=schema))

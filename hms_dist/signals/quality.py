@@ -15,6 +15,7 @@ CLIP_UV = 1024.0
 """A sample this many microvolts or more from the mean of its channel is clipped: beyond what brains give, where
 amplifiers saturate and the 3rd place cuts. (Of EKG, a tall heartbeat may be.)"""
 
+_FAULTS = ("gap", "flat", "clipped")
 Quality = dict[str, dict[str, float]]
 """Fault (gap, flat, clipped) -> channel -> share of the window, 0 to 1; only shares above 0."""
 
@@ -27,8 +28,22 @@ def channel_quality(eeg: NDArray[np.floating]) -> Quality:
     shares = _counts(np.ascontiguousarray(eeg.T, np.float64), RATE_HZ) / len(eeg)
     return {
         fault: {name: float(share) for name, share in zip(CHANNELS, row, strict=True) if share > 0}
-        for fault, row in zip(("gap", "flat", "clipped"), shares, strict=True)
+        for fault, row in zip(_FAULTS, shares, strict=True)
     }
+
+
+def wrong_scale_uv(eeg: NDArray[np.floating], quality: Quality) -> float | None:
+    """Amplitude of `eeg` [samples, 20] (median over channels of the standard deviation, microvolt) if nearly all of its
+    channels are flat or clipped, given its `quality`; else None.
+
+    In microvolts hardly any recording is so; in volts or millivolts all are flat, in nanovolts all are clipped.
+    """
+    gap, flat, clipped = (np.array([quality[fault].get(name, 0.0) for name in CHANNELS]) for fault in _FAULTS)
+    recorded = gap < 1
+    bad = (flat + clipped) > 0.5 * (1 - gap)
+    if not recorded.any() or (bad & recorded).sum() < 0.9 * recorded.sum():
+        return None
+    return float(np.median(np.nanstd(eeg[:, recorded].astype(np.float64), axis=0)))
 
 
 @compiled

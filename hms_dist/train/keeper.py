@@ -85,8 +85,8 @@ class Keeper:
                 f"{self._config.out}: the tables of filters.predictions or overlay.file changed since it began; "
                 "restore them, or choose another --out"
             )
-        for name in ("torch", "threads", "num_ranks"):
-            if state[name] != facts[name]:
+        for name in ("torch", "threads", "num_ranks", "arithmetic"):
+            if name in state and state[name] != facts[name]:
                 LOG.warning("resuming with %s %s, was %s: not bit for bit", name, facts[name], state[name])
         learner = self._learner
         checkpoint.restore(learner.raw_model, learner.optimizer, self._world.accelerator.scaler, learner.ema)
@@ -123,4 +123,5 @@ class Keeper:
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
             "num_ranks": self._world.num_ranks,
+            "arithmetic": self._world.arithmetic,
         }

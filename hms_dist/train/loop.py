@@ -41,6 +41,7 @@ from hms_dist.train.learn.step import Step
 from hms_dist.train.optimise.plateau import check_monitor, observed
 from hms_dist.train.ranks.outcome import Judge, Outcome
 from hms_dist.train.ranks.place import say_places
+from hms_dist.train.ranks.variables import check_variables
 from hms_dist.train.ranks.world import World, launched_rank, launched_ranks, open_world
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stages import check_folders, check_networks, open_stages
@@ -55,6 +56,7 @@ def run(config: TrainConfig) -> None:
     stop_with_launcher(stop)
     is_main = launched_rank() == 0
     config.batching.check_world(launched_ranks())
+    check_variables(config.precision)
     check_trackers(config.trackers)
     check_folders(config)
     check_networks(config)
@@ -276,7 +278,7 @@ class Trainer:
             "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s, norms over "
             "%d rows%s",
             world.num_ranks, world.device, len(data.train_rows), len(data.validation_rows),
-            config.global_batch, config.batching.num_groups, config.group_size, sum(data.steps_of), config.precision,
+            config.global_batch, config.batching.num_groups, config.group_size, sum(data.steps_of), world.arithmetic,
             self.learner.norm_batch,
             f", resumed at epoch {keeper.epoch} step {keeper.step}" if keeper.steps_done else "",
         )  # fmt: skip

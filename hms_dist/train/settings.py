@@ -89,7 +89,7 @@ class TrainConfig:
     """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 whose products keep 10
-    bits of 23 (on a GPU that has it). float64 is for proofs."""
+    bits of 23. Where the device has no fp16 (a CPU) or TF32, float32 is computed, and said. float64 is for proofs."""
     batch_norm: Literal["group", "sync"] = "group"
     """Rows that a batch norm normalises by. group: those of one group, the same on any number of GPUs; sync: those of
     one group of every rank at once (SyncBatchNorm), so the run depends on the number of ranks."""

@@ -74,7 +74,7 @@ def test_the_packaged_ablation_is_seven_combinations_of_two_models_and_three_fol
 
 
 @pytest.mark.slow
-def test_the_ablation_of_seed_001(features, launcher, tmp_path, capsys):
+def test_the_ablation_of_seed_001(features, launcher, tmp_path, capsys, edited):
     """Two of its canvases, one model, three folds: a table of what was measured."""
     words = [
         "--config",
@@ -105,10 +105,10 @@ def test_the_ablation_of_seed_001(features, launcher, tmp_path, capsys):
         speeds = [[line["images_per_s"] for line in read_metrics(run) if "loss" in line] for run in runs]
         assert by_canvas.loc[canvas, "images_per_s"] == pytest.approx(np.mean([np.median(s) for s in speeds]))
     assert capsys.readouterr().out == (tmp_path / "out/ablation.md").read_text()
-    oof_of_runs(features, runs, joined, tmp_path)
+    oof_of_runs(features, runs, joined, tmp_path, edited)
 
 
-def oof_of_runs(shards, runs, joined, tmp_path):
+def oof_of_runs(shards, runs, joined, tmp_path, edited):
     """The out-of-fold table of those runs, and every way in which it can be refused."""
     out = tmp_path / "oof.parquet"
     assert main(["oof", "--runs", *map(str, runs), "--out", str(out)]) == 0
@@ -123,15 +123,19 @@ def oof_of_runs(shards, runs, joined, tmp_path):
     with pytest.raises(UserError, match=f"{runs[0]}: holds out fold 0, as {runs[0]} does"):
         assembled([*runs, runs[0]])
     config = (runs[1] / "config.yaml").read_text()
-    (runs[1] / "config.yaml").write_text(config.replace("num_folds: 3", "num_folds: 4"))
+    edited(runs[1] / "config.yaml", "num_folds: 3", "num_folds: 4")
     with pytest.raises(UserError, match="holds out a fold of 4, the first run one of 3"):
         assembled(runs)
-    (runs[1] / "config.yaml").write_text(config.replace("fold: 1", "fold: none"))
+    (runs[1] / "config.yaml").write_text(config)
+    edited(runs[1] / "config.yaml", "fold: 1", "fold: none")
     with pytest.raises(UserError, match="trained on all rows"):
         assembled(runs)
     (runs[1] / "config.yaml").write_text(config)
     meta = (runs[1] / "best/meta.json").read_text()
     (runs[1] / "best/meta.json").write_text(json.dumps({**json.loads(meta), "shards": "x"}))
+    with pytest.raises(UserError, match=r"best/meta.json: its SHA-256 is not the one in hashes.json; restore it"):
+        assembled(runs)
+    (runs[1] / "best/hashes.json").unlink()
     with pytest.raises(UserError, match="was trained on another shard set"):
         assembled(runs)
     (runs[1] / "best/meta.json").write_text(meta[:-9])

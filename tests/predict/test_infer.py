@@ -175,6 +175,9 @@ def test_a_killed_prediction_goes_on_and_comes_out_the_same(predict, forget, mon
     parts = sorted(parts_folder(tmp_path / "cut.parquet").glob("*/part-*.npy"))
     assert len(parts) == 7
     parts[2].write_bytes(parts[2].read_bytes()[:-8])
+    flipped = bytearray(parts[4].read_bytes())
+    flipped[134] ^= 0x10  # an answer
+    parts[4].write_bytes(flipped)
     with monkeypatch.context() as patch:
         after = killed_after(patch, 1000)
         predict("cut.parquet", tta=tta)
@@ -273,11 +276,10 @@ def test_a_submission_of_several_rows_an_eeg_is_refused_before_any_work(predict,
     assert not parts_folder(tmp_path / "p.csv").exists()
 
 
-def test_a_flip_that_the_canvas_cannot_draw_is_refused(predict, trained, tmp_path):
+def test_a_flip_that_the_canvas_cannot_draw_is_refused(predict, trained, tmp_path, edited):
     """As after a training without flips, on a canvas that names no flipped traces."""
     copy = shutil.copytree(trained, tmp_path / "run")
-    text = (copy / "canvas.yaml").read_text()
-    (copy / "canvas.yaml").write_text(text.replace("flipped_panel: traces_flipped", "flipped_panel: null"))
+    edited(copy / "canvas.yaml", "flipped_panel: traces_flipped", "flipped_panel: null")
     predict(run=copy)
     with pytest.raises(UserError, match=r"tta: no flip of what this run was trained on .*'traces' cannot be flipped"):
         predict(run=copy, tta=("flip",))

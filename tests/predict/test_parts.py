@@ -27,3 +27,22 @@ def test_only_whole_parts_count_as_finished(tmp_path, rng):
     finished = parts.finished()
     assert list(finished) == [0]
     assert np.array_equal(finished[0], answers[:2])
+
+
+def test_a_flipped_bit_anywhere_in_a_part_makes_it_unfinished(tmp_path, rng):
+    parts = Parts(tmp_path / "k", num_rows=4, group_size=2, num_answers=6)
+    parts.write(0, rng.random((2, 6)))
+    path = next((tmp_path / "k").glob("*.npy"))
+    content = path.read_bytes()
+    for place in rng.integers(len(content), size=50):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        assert parts.finished() == {}, place
+
+
+def test_a_part_without_a_digest_is_computed_again(tmp_path, rng):
+    """As earlier versions kept them."""
+    parts = Parts(tmp_path / "k", num_rows=4, group_size=2, num_answers=6)
+    np.save(tmp_path / "k/part-000000.npy", rng.random((2, 6)))
+    assert parts.finished() == {}

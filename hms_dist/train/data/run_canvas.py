@@ -16,10 +16,11 @@ import numpy as np
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.config import from_stored, save, save_stored, stored
-from hms_dist.config_names import read_yaml
+from hms_dist.config_names import read_record
 from hms_dist.config_versions import with_bare_names
 from hms_dist.errors import UserError
-from hms_dist.files import write_json
+from hms_dist.files import sealed, unsealed, write_json
+from hms_dist.run import LOG
 from hms_dist.train.data.run_data import RunData, ShardSet
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 from hms_dist.train.folder.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
@@ -36,7 +37,7 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
         canvas = known or _computed(config, data, world)
         if world.is_main:
             plain = {**depends_on, "canvas": stored(config.canvas)}
-            write_json(config.out / STATISTICS_NAME, {"depends_on": plain, "canvas": stored(canvas)})
+            write_json(config.out / STATISTICS_NAME, sealed({"depends_on": plain, "canvas": stored(canvas)}))
     if world.is_main:
         save(canvas, config.out / CANVAS_NAME)
         save_stored(with_bare_names(data.plain.manifest.render_config), config.out / RECIPE_NAME)
@@ -48,7 +49,7 @@ def read_canvas(run: Path) -> CanvasConfig:
     path = run / CANVAS_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
-    return from_stored(CanvasConfig, read_yaml(path), str(path))
+    return from_stored(CanvasConfig, read_record(path), str(path))
 
 
 def read_recipe(run: Path) -> Any:
@@ -56,7 +57,7 @@ def read_recipe(run: Path) -> Any:
     path = run / RECIPE_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
-    return read_yaml(path)
+    return read_record(path)
 
 
 def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
@@ -71,11 +72,17 @@ def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
 
 def kept_canvas(path: Path, depends_on: dict[str, Any]) -> CanvasConfig | None:
     """The canvas that the run folder holds for these dependencies; None if it holds none."""
-    record = json.loads(path.read_bytes()) if path.exists() else {}
-    if "canvas" not in record:
+    try:
+        record = unsealed(json.loads(path.read_bytes()), path) if path.exists() else {}
+        if "canvas" not in record:
+            return None
+        asked = from_stored(CanvasConfig, record["depends_on"]["canvas"], str(path))
+        if {**record["depends_on"], "canvas": asked} != depends_on:
+            return None
+        return from_stored(CanvasConfig, record["canvas"], str(path))
+    except (UserError, ValueError, TypeError, KeyError) as error:
+        LOG.warning("%s is damaged (%s); computing the statistics again", path, error)
         return None
-    before = {**record["depends_on"], "canvas": from_stored(CanvasConfig, record["depends_on"]["canvas"], str(path))}
-    return from_stored(CanvasConfig, record["canvas"], str(path)) if before == depends_on else None
 
 
 def _computed(config: TrainConfig, data: RunData, world: World) -> CanvasConfig:

@@ -24,9 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from hms_dist.errors import UserError, first_line
-from hms_dist.files import atomic, write_json
+from hms_dist.files import atomic, sha256_of, write_json
 from hms_dist.model.weights import fit_weights, read_weights
-from hms_dist.train.folder.whole_folder import damage, discard, present, put_back, whole_folder
+from hms_dist.train.folder.whole_folder import (
+    HASHES_NAME,
+    damage,
+    discard,
+    present,
+    put_back,
+    recorded_hash,
+    whole_folder,
+)
 from hms_dist.train.optimise.ema import Ema
 
 logger = logging.getLogger(__name__)
@@ -187,7 +195,10 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
-    return _read_json(folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME))
+    path = folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME)
+    if (folder / HASHES_NAME).is_file() and recorded_hash(folder, path.name) != sha256_of(path):
+        raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; restore it from a copy, or train again")
+    return _read_json(path)
 
 
 def product_file(folder: Path, *, averaged: bool) -> Path:

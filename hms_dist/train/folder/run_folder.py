@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.config import from_stored, save, to_dict
-from hms_dist.config_names import read_yaml
+from hms_dist.config_names import read_record
 from hms_dist.errors import UserError
 from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, has_any, load_latest
 from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES, STAGES_CONFIG_NAME
@@ -136,4 +136,4 @@ def stage_names(run: Path) -> list[str]:
 
 
 def _read(path: Path) -> TrainConfig:
-    return from_stored(TrainConfig, read_yaml(path), str(path))
+    return from_stored(TrainConfig, read_record(path), str(path))

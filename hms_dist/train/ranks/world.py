@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_dist.errors import Stopped, UserError
+from hms_dist.run import LOG
 from hms_dist.train.folder.trackers import TRACKERS_NAME
-
-MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "tf32": "no", "float32": "no", "float64": "no"}
-"""Our names of precisions -> accelerate's."""
+from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, overruled
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class World:
     rank: int
     num_ranks: int
     device: torch.device
+    arithmetic: str
+    """The precision that is computed in, which is the configured one where the device has it."""
 
     @property
     def is_main(self) -> bool:
@@ -114,6 +116,10 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
     """Join the process group; `trackers` will write into the run folder `out`.
 
     Raises UserError if the launcher and accelerate disagree about the ranks."""
+    check_variables(precision)
+    if launched_rank() == 0:
+        for line in overruled(precision):
+            LOG.warning("%s", line)
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate has no other name yet
     torch.backends.cudnn.allow_tf32 = precision == "tf32"  # float32 means float32
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
@@ -122,6 +128,10 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
         device_placement=False,  # `prepare` would move, on CPU ranks copy, tensors that others already hold
         cpu=on_cpu,
         mixed_precision=MIXED_PRECISION[precision],
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_plugin=TorchDynamoPlugin(
+            backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False
+        ),
         log_with=list(trackers) or None,
         project_dir=out and out / TRACKERS_NAME,
         kwargs_handlers=[
@@ -134,4 +144,17 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
             f"the launcher started {launched_ranks()} ranks but accelerate sees {accelerator.num_processes}; on a CPU "
             "use configs/accelerate/cpu2.yaml, or set ACCELERATE_USE_CPU=1 for torchrun"
         )
-    return World(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device)
+    arithmetic = computed_precision(precision, accelerator.device)
+    if arithmetic != precision and accelerator.is_main_process:
+        LOG.warning(
+            "precision %s: computing in %s, this device (%s) has none", precision, arithmetic, accelerator.device
+        )
+    return World(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device, arithmetic)
+
+
+def computed_precision(precision: str, device: torch.device) -> str:
+    """What a device computes in for a precision: CPUs have neither accelerate's fp16 nor TF32, old GPUs no TF32."""
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if (precision == "fp16" and device.type == "cpu") or (precision == "tf32" and not has_tf32):
+        return "float32"
+    return precision

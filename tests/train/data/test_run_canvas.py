@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.files import sealed, unsealed
 from hms_dist.labels import CLASSES
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
@@ -90,12 +91,14 @@ def test_a_resume_reads_what_a_changed_fold_computes_anew(data_wide, monkeypatch
     AcceleratorState._reset_state(reset_partial_state=True)
     run(config)
     assert read_canvas(config.out) == before
-    record = json.loads((config.out / "statistics.json").read_text())
+    path = config.out / "statistics.json"
+    record = unsealed(json.loads(path.read_text()), path)
     record["depends_on"]["rows_sha256"] = "of other rows"
-    (config.out / "statistics.json").write_text(json.dumps(record))
-    AcceleratorState._reset_state(reset_partial_state=True)
-    with pytest.raises(pytest.fail.Exception, match="computed again"):
-        run(config)
+    for changed in (sealed(record), {**sealed(record), "canvas": {}}):
+        path.write_text(json.dumps(changed))
+        AcceleratorState._reset_state(reset_partial_state=True)
+        with pytest.raises(pytest.fail.Exception, match="computed again"):
+            run(config)
 
 
 def test_predict_sees_the_canvas_of_the_run(data_wide, shard_set, tmp_path):

@@ -14,7 +14,7 @@ def world():
     said = []
     tracker = SimpleNamespace(finish=lambda: said.append("tracker closed"))
     accelerator = SimpleNamespace(trackers=[tracker], end_training=lambda: said.append("group left"))
-    return World(accelerator, 0, 1, torch.device("cpu")), said
+    return World(accelerator, 0, 1, torch.device("cpu"), "float32"), said
 
 
 def test_ranks_leave_the_group_together_at_the_end_and_when_stopped(world):
