@@ -5,6 +5,7 @@ package is ever imported, because a class must be a known subclass of what its f
 """
 
 import dataclasses
+import difflib
 import inspect
 import json
 import types
@@ -50,7 +51,9 @@ def check_words(cls: type, argv: Sequence[str]) -> None:
             if option == "config" and value is not None:
                 _check_file(cls, value)
             continue
-        target = _descend(cls, option.split("."), f"--{option}")
+        target = _descend(
+            cls, option.split("."), f"--{option}", meant(f"--{option}", [f"--{name}" for name in _dotted(cls)])
+        )
         if given.count(option) > 1 and _item_of(target) is not None:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
@@ -90,7 +93,8 @@ def check_names(node: Any, target: Any, where: str) -> None:
             )
         for name, item in node.items():
             if name not in hints:
-                raise UserError(f"{where}: unknown option '{name}'; one of: {', '.join(hints)}")
+                hint = meant(str(name), list(hints))
+                raise UserError(f"{where}: unknown option '{name}'; {hint}one of: {', '.join(hints)}")
             check_names(item, hints[name], _join(where, str(name)))
     else:
         _check_items(node, target, where)
@@ -185,15 +189,35 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(child)
 
 
-def _descend(target: Any, parts: list[str], option: str) -> Any:
-    """The annotation that a dotted option name leads to; UserError if a part is unknown."""
+def meant(given: str, valid: Sequence[str]) -> str:
+    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+    last = given.removeprefix("--")
+    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
+    return f"did you mean {' or '.join(near[:3])}? " if near else ""
+
+
+def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
+    """Names of all options of a dataclass and of the dataclasses in it: --epochs, --optim, --optim.lr ..."""
+    for name, hint in typing.get_type_hints(target).items():
+        yield f"{prefix}{name}"
+        for choice in _choices(hint):
+            if dataclasses.is_dataclass(choice) and choice not in (target, *above):
+                yield from _dotted(choice, f"{prefix}{name}.", (target, *above))
+
+
+def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
+    """The annotation that a dotted option name leads to; UserError if a part is unknown.
+
+    `root`: the class whose options the message may suggest.
+    """
     for part in parts:
         if typing.get_origin(target) in (typing.Union, types.UnionType):
             target = next((choice for choice in typing.get_args(target) if _is_config(choice)), target)
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
-                raise UserError(f"{option}: unknown option '{part}'; one of: {', '.join(hints)}")
+                hint = "" if root is None else meant(option, list(_dotted(root)))
+                raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
         elif typing.get_origin(target) is dict:
             target = typing.get_args(target)[1]
