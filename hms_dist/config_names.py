@@ -51,9 +51,7 @@ def check_words(cls: type, argv: Sequence[str]) -> None:
             if option == "config" and value is not None:
                 _check_file(cls, value)
             continue
-        target = _descend(
-            cls, option.split("."), f"--{option}", meant(f"--{option}", [f"--{name}" for name in _dotted(cls)])
-        )
+        target = _descend(cls, option.split("."), f"--{option}", root=cls)
         if given.count(option) > 1 and _item_of(target) is not None:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
