@@ -23,7 +23,7 @@ _PARSERS_OWN = ("config", "help", "print_config")
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a name that stands twice in one mapping, where YAML's readers keep the last without a word."""
+    """Refuses what YAML's readers take without a word: a name twice in one mapping, and 12:00:00 for 43200."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -31,6 +31,17 @@ class _Strict(yaml.SafeLoader):
             if name.value in [earlier.value for earlier in names[:number]]:
                 raise yaml.constructor.ConstructorError(None, None, f"'{name.value}' stands twice", name.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        if ":" in node.value:
+            text = f"{node.value} is a number to base 60 in YAML; put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+        kind = node.tag.rpartition(":")[2]
+        return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+
+for _tag in ("int", "float"):
+    _Strict.add_constructor(f"tag:yaml.org,2002:{_tag}", _Strict.construct_number)
 
 
 def read_yaml(path: Path) -> Any:
