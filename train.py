@@ -4,12 +4,14 @@ import os
 import sys
 
 from hms_dist.config import load
-from hms_dist.errors import verdict
+from hms_dist.errors import UserError, verdict
 
 
 def main() -> int:
     """Parse, train, close. Exit code 2 for the user's mistakes, 1 for a failed run; one line for both."""
     try:
+        if len(sys.argv) == 1:
+            raise UserError("no recipe; give one, such as --config configs/train/demo.yaml, with --shards and --out")
         from hms_dist.train.loop import run
         from hms_dist.train.settings import TrainConfig
 

@@ -50,7 +50,8 @@ class Owner:
 
 def myself() -> Owner:
     """This process as an owner, with a fresh nonce."""
-    attempt = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    given = os.environ.get("SLURM_RESTART_COUNT", "0")
+    attempt = int(given) if given.isdecimal() else 0  # Slurm writes a number; anything else is no restart of its
     return Owner(socket.gethostname(), _machine(), os.getpid(), job_of(os.environ), uuid.uuid4().hex, attempt)
 
 
@@ -124,7 +125,8 @@ class Claim:
 
 
 def await_death(path: Path) -> None:
-    """Wait until a claim is free or dead. Raises Taken as soon as its heart beats."""
+    """Wait until a claim is free or dead. Raises Taken as soon as its owner touches it."""
+    _date_back(path)
     holder, age = read_owner(path), age_s(path)
     while age is not None and age < DEAD_AFTER_S and not (holder and _is_over(holder)):
         time.sleep(HEARTBEAT_S / 10)
@@ -176,12 +178,24 @@ def _acquire(path: Path, owner: Owner) -> None:
         holder = read_owner(path)
         if holder is None:
             continue
+        _date_back(path)
         age = age_s(path)
         if age is None:
             continue
         if age < DEAD_AFTER_S and not _is_over(holder):
             raise Taken(f"{holder} holds it (last sign of life {max(age, 0):.0f} s ago)")
         _remove(path, holder)
+
+
+def _date_back(path: Path) -> None:
+    """Give a claim that was touched in the future the present time: the file server's clock was set back.
+
+    A living owner touches it again within seconds; a dead one's claim expires from now on, not in that future.
+    """
+    age = age_s(path)
+    if age is not None and age < -HEARTBEAT_S:
+        with suppress(OSError):  # another user's claim, which only they can touch
+            os.utime(path)
 
 
 def _create(path: Path, owner: Owner) -> bool:

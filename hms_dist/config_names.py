@@ -6,6 +6,7 @@ which older files hold, only the last part counts.
 """
 
 import dataclasses
+import difflib
 import inspect
 import json
 import re
@@ -26,7 +27,7 @@ _PARSERS_OWN = ("config", "help", "print_config")
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a name that stands twice in one mapping, where YAML's readers keep the last without a word."""
+    """Refuses what YAML's readers take without a word: a name twice in one mapping, and 12:00:00 for 43200."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -34,6 +35,17 @@ class _Strict(yaml.SafeLoader):
             if name.value in [earlier.value for earlier in names[:number]]:
                 raise yaml.constructor.ConstructorError(None, None, f"'{name.value}' stands twice", name.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        if ":" in node.value:
+            text = f"{node.value} is a number to base 60 in YAML; put it in quotes"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+        kind = node.tag.rpartition(":")[2]
+        return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+
+for _tag in ("int", "float"):
+    _Strict.add_constructor(f"tag:yaml.org,2002:{_tag}", _Strict.construct_number)
 
 
 class _Numeric(_Strict):
@@ -92,7 +104,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> list[str]:
             if option == "config" and value is not None:
                 words[place] = _word(option, _checked_file(cls, value), argv[place])
             continue
-        target = _descend(cls, option.split("."), f"--{option}")
+        target = _descend(cls, option.split("."), f"--{option}", root=cls)
         if given.count(option) > 1 and _item_of(target) is not None:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
@@ -138,7 +150,8 @@ def checked(node: Any, target: Any, where: str, version: int | None = None) -> A
             )
         for name in node:
             if name not in hints:
-                raise UserError(f"{where}: unknown option '{name}'; one of: {', '.join(hints)}")
+                hint = meant(str(name), list(hints))
+                raise UserError(f"{where}: unknown option '{name}'; {hint}one of: {', '.join(hints)}")
         found = {name: checked(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
         return found if version is None else completed(found, target.__name__, version)
     return _checked_items(node, target, where, version)
@@ -249,15 +262,35 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(child)
 
 
-def _descend(target: Any, parts: list[str], option: str) -> Any:
-    """The annotation that a dotted option name leads to; UserError if a part is unknown."""
+def meant(given: str, valid: Sequence[str]) -> str:
+    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+    last = given.removeprefix("--")
+    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
+    return f"did you mean {' or '.join(near[:3])}? " if near else ""
+
+
+def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
+    """Names of all options of a dataclass and of the dataclasses in it: --epochs, --optim, --optim.lr ..."""
+    for name, hint in typing.get_type_hints(target).items():
+        yield f"{prefix}{name}"
+        for choice in _choices(hint):
+            if dataclasses.is_dataclass(choice) and choice not in (target, *above):
+                yield from _dotted(choice, f"{prefix}{name}.", (target, *above))
+
+
+def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
+    """The annotation that a dotted option name leads to; UserError if a part is unknown.
+
+    `root`: the class whose options the message may suggest.
+    """
     for part in parts:
         if typing.get_origin(target) in (typing.Union, types.UnionType):
             target = next((choice for choice in typing.get_args(target) if _is_config(choice)), target)
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
-                raise UserError(f"{option}: unknown option '{part}'; one of: {', '.join(hints)}")
+                hint = "" if root is None else meant(option, list(_dotted(root)))
+                raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
         elif typing.get_origin(target) is dict:
             target = typing.get_args(target)[1]

@@ -1,6 +1,8 @@
 """Exceptions that end in one line instead of a traceback."""
 
 import errno
+import shutil
+from contextlib import suppress
 
 
 class UserError(Exception):
@@ -27,11 +29,36 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 1, "interrupted; rerun the same command to go on"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return 1, f"{error.filename or 'writing'}: no space left on the disk; free some and rerun the same command"
-    if isinstance(error, OSError) and error.filename is not None:
-        return 2, f"{error.filename}: {error.strerror}; check the path and its rights"
-    return None
+    if _is_out_of_memory(error):
+        return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"
+    return _verdict_of_system(error) if isinstance(error, OSError) else None
+
+
+def _verdict_of_system(error: OSError) -> tuple[int, str] | None:
+    """The same for an error of the operating system."""
+    where = error.filename or ("/dev/shm" if _is_full("/dev/shm") else "writing")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 1, f"{where}: no space left on the disk; free some and rerun the same command"
+    if error.errno == errno.EFBIG:
+        return 1, f"{where}: larger than the limit on the size of files; raise it (ulimit -f)"
+    return None if error.filename is None else (2, f"{where}: {error.strerror}; check the path and its rights")
+
+
+def _is_full(folder: str) -> bool:
+    """Whether a folder's file system has no room; locks between processes live in /dev/shm, and fail without a name."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free == 0
+    return False
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether the system gave no memory: Python, its threads, processes and libraries each say it differently."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return "can't start new thread" in text or "not enough memory" in text
+    return isinstance(error, ImportError) and ("failed to map segment" in text or "Cannot allocate memory" in text)
 
 
 def first_line(error: BaseException) -> str:

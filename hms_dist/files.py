@@ -5,10 +5,12 @@ key of JSON, the metadata of Parquet, the last bytes of an array. A file without
 taken as it is; so is one whose digest a person removed after changing it.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,17 +45,30 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):  # no one else knows that name
+        if isinstance(error, OSError) and _is_about(error, temporary):
             error.filename = str(path)
         raise
     sync(path.parent)
 
 
+def _is_about(error: OSError, temporary: Path) -> bool:
+    """Whether an error is of writing the temporary file; a full disk and the like come without a name."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.filename == str(temporary) or (error.filename is None and error.errno in full)
+
+
 def sync(path: Path) -> None:
-    """Make a file's bytes durable, or the renames inside a folder."""
+    """Make a file's bytes durable, or the renames inside a folder where its file system can sync folders.
+
+    Some cannot (CIFS, VirtualBox's shared folders, some of FUSE): they answer EINVAL or ENOTSUP.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        if not is_folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 

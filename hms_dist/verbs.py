@@ -41,7 +41,9 @@ VERBS = {
 def command_of(verb: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
     """The module of a verb, and its options as the words say. Raises UserError for what they cannot say."""
     if verb not in VERBS:
-        raise UserError(f"unknown verb; one of: {', '.join(VERBS)}")
+        from hms_dist.config_names import meant
+
+        raise UserError(f"unknown verb; {meant(verb, list(VERBS))}one of: {', '.join(VERBS)}")
     module_name, class_name, _ = VERBS[verb]
     from hms_dist.config import load
     from hms_dist.config_names import with_subject

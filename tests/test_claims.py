@@ -238,3 +238,21 @@ def test_of_many_contenders_one_wins(path, dead):
     wins.get()
     time.sleep(0.1)
     assert wins.empty()
+
+
+def test_a_claim_from_the_future_expires_from_now_on(path, monkeypatch):
+    """The file server's clock was set back by an hour since its owner, who is dead, touched it."""
+    monkeypatch.setattr(claims, "DEAD_AFTER_S", 0.5)
+    write(path, elsewhere(), age_s=-3600)
+    with pytest.raises(Taken, match="far-away"), claim(path):
+        pass
+    assert abs(claims.age_s(path)) < 60
+    claims.await_death(path)
+    with claim(path) as held:
+        assert held.is_mine()
+
+
+@pytest.mark.parametrize("given", ["abc", "-1", "", "1.5"])
+def test_a_restart_count_that_is_no_number_is_none(given, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", given)
+    assert myself().attempt == 0

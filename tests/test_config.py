@@ -175,12 +175,15 @@ def test_save_and_load_give_an_equal_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("paint: {coat: 2}", "unknown option 'coat'; one of: coats"),
-        ("pant: 3", "unknown option 'pant'; one of: out, shapes, paint, floor"),
+        ("paint: {coat: 2}", "unknown option 'coat'; did you mean coats? one of: coats"),
+        ("pant: 3", "unknown option 'pant'; did you mean paint? one of: out, shapes, paint, floor"),
         ("paint: {coats: many}", "paint.coats: Expected a int. Got value: many"),
         ("shapes: {a: {class_path: Circle}}", "unknown shape 'Circle'; one of: Square"),
         ("shapes: {a: {class_path: os.path.join}}", "unknown shape 'os.path.join'"),
-        ("shapes: {a: {class_path: Square, init_args: {side: 1}}}", "unknown option 'side'; one of: side_m"),
+        (
+            "shapes: {a: {class_path: Square, init_args: {side: 1}}}",
+            "unknown option 'side'; did you mean side_m? one of: side_m",
+        ),
         ("shapes: {a: {class_path: Square, init_args: {side_m: -1}}}", "side_m: expected more than 0, found -1"),
         ("- just\n- a list", "expected options"),
         ("a: [", "not valid YAML"),
@@ -198,7 +201,10 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "x", "--paint.coat", "2"], "--paint.coat: unknown option 'coat'; one of: coats"),
+        (
+            ["--out", "x", "--paint.coat", "2"],
+            "--paint.coat: unknown option 'coat'; did you mean --paint.coats? one of: coats",
+        ),
         (["--out", "x", "--paint.coats", "x"], "paint.coats: Expected a int"),
         (["--out", "x", "--shapes.a.class_path", "subprocess.Popen"], "unknown shape 'subprocess.Popen'"),
         (["--out", "x", "--shapes.a", "subprocess.Popen"], "unknown shape 'subprocess.Popen'"),

@@ -1,7 +1,13 @@
 """Atomic writes: a failure leaves what was there, and no temporary file behind."""
 
+import errno
 import hashlib
 import json
+import os
+import re
+import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
@@ -10,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hms_dist.config_names import read_record
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, verdict
 from hms_dist.files import (
     atomic,
     canonical_json,
@@ -152,3 +158,68 @@ def test_what_a_changed_file_says(tmp_path):
     pq.write_table(stored.set_column(3, "lpd", pa.array([0.5, 0.5])), table)
     with pytest.raises(UserError, match=r"t.parquet: its digest does not match"):
         read_table(table)
+
+
+def test_a_file_system_that_cannot_sync_folders_will_do(tmp_path, monkeypatch):
+    """Older CIFS, VirtualBox's shared folders and some of FUSE answer EINVAL for a folder."""
+    real = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "a.json", 1)
+    assert json.loads((tmp_path / "a.json").read_bytes()) == 1
+
+
+def test_a_file_that_cannot_be_synced_is_an_error(tmp_path, monkeypatch):
+    def fsync(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output"):
+        write_json(tmp_path / "a.json", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from hms_dist.errors import verdict
+from hms_dist.files import atomic
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with atomic(Path(sys.argv[1])) as file:
+        file.write(bytes(2000))
+except OSError as error:
+    print(verdict(error))
+"""
+
+
+def test_a_limit_on_the_size_of_files_names_the_file(tmp_path, repository):
+    words = [sys.executable, "-c", LIMITED, str(tmp_path / "a.bin")]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=True)
+    line = f"{tmp_path / 'a.bin'}: larger than the limit on the size of files; raise it (ulimit -f)"
+    assert done.stdout.strip() == str((1, line))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, atomic(tmp_path / "a.bin"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert verdict(caught.value)[1].startswith(f"{tmp_path / 'a.bin'}: no space left on the disk")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8 GiB"), OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"), ImportError("libx.so: failed to map segment from shared object"),
+    ],
+)  # fmt: skip
+def test_out_of_memory_is_one_line(error):
+    code, line = verdict(error)
+    assert code == 1
+    assert re.fullmatch(r"out of memory \(.+\); ask for more, .*", line)

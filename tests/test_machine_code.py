@@ -30,3 +30,39 @@ def test_they_run_and_where_nothing_is_kept_it_is_said_once(tmp_path, monkeypatc
     assert int(done.stdout) == zlib.crc32(data)
     assert any(tmp_path.glob("kept/*/*.nbc")) == writable
     assert text.count("set NUMBA_CACHE_DIR to one that can") == (not writable)
+
+
+CHECKSUM = """
+import sys
+import numpy as np
+from hms_dist.stream.read.checksum import crc32_by_tables
+
+data = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
+print(int(crc32_by_tables(data.ctypes.data, data.size)))
+"""
+
+
+def test_damaged_code_is_compiled_again_and_that_is_said(rng, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    data = rng.integers(0, 256, 100, np.uint8).tobytes()
+
+    def checksum():
+        done = subprocess.run([sys.executable, "-c", CHECKSUM], input=data, capture_output=True, check=True)
+        assert int(done.stdout) == zlib.crc32(data)
+        return done.stderr.decode().count("compiled code there is damaged")
+
+    def damage(path):
+        content = bytearray(path.read_bytes())
+        place = int(rng.integers(len(content)))
+        if rng.random() < 0.5:
+            content[place] ^= 1 << int(rng.integers(8))
+        else:
+            del content[place:]
+        path.write_bytes(content)
+
+    assert checksum() == 0
+    for kind in ("nbi", "nbc"):
+        for path in tmp_path.glob(f"*/*.{kind}"):
+            damage(path)
+        assert checksum() == 1, kind
+    assert checksum() == 0

@@ -27,8 +27,8 @@ class Resources:
     """CPUs of each node; ranks share them out."""
     memory_gb: int = 16
     """Memory of each node, GiB."""
-    time: str = "1-00:00:00"
-    """Longest time in one go, as Slurm writes it: minutes, HH:MM:SS or D-HH:MM:SS. What is left is done in the next."""
+    time: str | int = "1-00:00:00"
+    """Longest time in one go, as Slurm writes it: minutes, "HH:MM:SS" or "D-HH:MM:SS". The rest is done in the next."""
     partition: str | None = None
     """Partition of this job; None: the cluster's `partition`."""
     options: tuple[str, ...] = ()
@@ -46,14 +46,14 @@ class Resources:
             raise ValueError(f"ranks: one a GPU, found {self.ranks} ranks and {self.gpus} GPUs; leave ranks out")
         if self.ranks_per_node > self.cpus:
             raise ValueError(f"cpus: {self.ranks_per_node} ranks on a node need as many, found {self.cpus}")
-        if not _TIME.fullmatch(self.time):
+        if not _TIME.fullmatch(str(self.time)):
             raise ValueError(f"time: expected minutes, HH:MM:SS or D-HH:MM:SS, found '{self.time}'")
         _check_options(self.options)
 
     @property
     def time_s(self) -> int:
         """`time` in seconds."""
-        days, dash, clock = self.time.rpartition("-")
+        days, dash, clock = str(self.time).rpartition("-")
         parts = [int(part) for part in clock.split(":")]
         if dash:  # hours first
             hours, minutes, seconds = (*parts, 0, 0)[:3]

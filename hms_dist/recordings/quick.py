@@ -24,6 +24,8 @@ def quick_frame(content: bytes) -> "DataFrame | None":
         frame = polars.read_parquet(content, use_statistics=False, parallel="none")
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
         return None
+    except NameError:  # polars imports without its compiled part, where that cannot be loaded (no memory for it)
+        return None
     return frame if len(frame) else None
 
 

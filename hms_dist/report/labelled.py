@@ -1,5 +1,6 @@
 """A canvas for people: every placement with its regions or channels, frequencies and times, drawn by matplotlib."""
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
     `flip`: whether it shows left and right exchanged. Raises UserError if matplotlib is not installed.
     """
     try:
+        _import_without_backend()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
@@ -69,6 +71,17 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
     bar.set_title("pixel", fontsize=8)
     with atomic(path) as file:
         figure.savefig(file, format="png", dpi=DPI)
+
+
+def _import_without_backend() -> None:
+    """Import matplotlib also where MPLBACKEND names a backend that is not there, by dropping the variable.
+
+    Notebooks pass theirs on to `!hms-dist ...`, whose environment may lack it. Figures here are drawn by Agg.
+    """
+    try:
+        pass
+    except ValueError:
+        os.environ.pop("MPLBACKEND", None)
 
 
 def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:

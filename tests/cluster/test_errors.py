@@ -57,6 +57,11 @@ class Desk:
         finally:
             done.set()
 
+    def clock(self):
+        """A cluster file with a time as YAML reads it to base 60."""
+        self.write("cluster.yaml", "train: {time: 12:00:00}\n")
+        return str(self.folder / "cluster.yaml")
+
     def write(self, name, text):
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +97,7 @@ MISTAKES = {
     "more ranks than cores": lambda d: sbatch("train", "--train.gpus", "8", "--train.cpus", "4"),
     "ranks that share a GPU": lambda d: sbatch("train", "--train.gpus", "2", "--train.ranks", "4"),
     "a time in words": lambda d: sbatch("train", "--train.time", "a day"),
+    "a time without quotation marks": lambda d: sbatch("train", "--config", d.clock()),
     "a warning longer than the job": lambda d: sbatch("train", "--train.time", "4"),
     "an option of sbatch without its dashes": lambda d: sbatch("train", "--options", "qos=long"),
     "a variable with a space in its name": lambda d: sbatch("train", "--environment", '{"A B": "x"}'),

@@ -192,7 +192,7 @@ def test_shares_sum_to_one_even_of_nothing() -> None:
         ({"crop_share": 0.0}, r"crop_share: expected a share in \(0, 1\], found 0.0"),
         ({"paste_probability": 1.5}, "paste_probability: expected 0 to 1, found 1.5"),
         ({"pooling": "mean"}, "pooling"),
-        ({"pool": "max"}, "unknown option 'pool'; one of: pooling"),
+        ({"pool": "max"}, "unknown option 'pool'; did you mean pooling\\? one of: pooling"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:

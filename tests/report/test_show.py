@@ -1,5 +1,7 @@
 """`hms-dist show`: the plain picture is the canvas pixel for pixel; the labelled one holds it, with room around."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -132,3 +134,14 @@ def test_axes_without_matplotlib(shard_set, repository, tmp_path, monkeypatch) -
     canvas = open_shards(shard_set, config, flips=False).canvas
     with pytest.raises(UserError, match=r"pip install 'hms-dist\[report\]', or leave out --axes"):
         save_labelled(tmp_path / "p.png", canvas, np.zeros((128, 320)), title="x", flip=False)
+
+
+def test_a_notebooks_backend_that_is_not_there(shard_set, repository, tmp_path) -> None:
+    """Cells hand MPLBACKEND to `!hms-dist ...`; the environment of the command may lack the module."""
+    words = ["show", "--shards", str(shard_set), "--canvas", canvas_file(repository, "demo"), "--axes"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hms_dist", *words, "--out", str(tmp_path / "p.png")], capture_output=True, text=True,
+        env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p.png").stat().st_size > 1000

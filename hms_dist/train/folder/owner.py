@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hms_dist.claims import Claim, Taken, await_death, claim, is_superseded
+from hms_dist.claims import DEAD_AFTER_S, Claim, Taken, await_death, claim, is_held, is_superseded, read_owner
 from hms_dist.errors import JobError, UserError
+from hms_dist.run import LOG
 
 CLAIM_NAME = ".claim"
 
@@ -56,6 +57,8 @@ def owned(folder: Path, *, is_main: bool) -> Iterator[Ownership]:
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CLAIM_NAME
+    if is_held(path):
+        LOG.warning("%s: held by %s; waiting up to %.0f s for a sign of life", folder, read_owner(path), DEAD_AFTER_S)
     try:
         await_death(path)
         with claim(path) as held:

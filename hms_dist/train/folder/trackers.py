@@ -27,7 +27,7 @@ def start_trackers(accelerator: "Accelerator", names: Sequence[str], out: Path, 
     """Begin to track the run in folder `out`; `options` is its resolved configuration, nested.
 
     Weights & Biases keeps its files in the run folder and stays off the network unless WANDB_MODE says otherwise;
-    `wandb sync` sends them later.
+    `wandb sync` sends them later. Raises UserError if one cannot start.
     """
     if not names:
         return
@@ -35,7 +35,14 @@ def start_trackers(accelerator: "Accelerator", names: Sequence[str], out: Path, 
     folder = out / TRACKERS_NAME
     folder.mkdir(parents=True, exist_ok=True)
     own = {"wandb": {"name": out.name, "dir": str(folder)}}
-    accelerator.init_trackers(PROJECT, config=flat(options), init_kwargs=own)
+    try:
+        accelerator.init_trackers(PROJECT, config=flat(options), init_kwargs=own)
+    except Exception as error:  # each tracker has its own
+        accelerator.trackers.clear()  # none that is half started is ended at the end of the run
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"trackers: {' or '.join(names)} cannot start ({reason}); set WANDB_MODE=offline or log in, or leave it out"
+        ) from error
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

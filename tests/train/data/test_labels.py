@@ -103,7 +103,7 @@ def test_a_run_by_blocks_reads_the_same_panels_and_ends(small, index):
         ({"locality__num_lanes": 3}, r"locality.num_lanes: expected a divisor of global_batch \(4\), found 3"),
         (
             {"locality__blocks": 4},
-            r"--locality.blocks: unknown option 'blocks'; one of: block_rows, window_blocks, num",
+            r"--locality.blocks: unknown option 'blocks'; did you mean --locality.block_rows\? one of: block_rows,",
         ),
         ({"locality__block_rows": 0}, r"locality.block_rows: expected at least 1, found 0"),
         ({"selection__rule": "best"}, r"selection.rule: unknown 'best'; one of: all, "),

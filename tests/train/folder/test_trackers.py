@@ -33,6 +33,13 @@ def test_wandb_stays_on_this_machine(small, monkeypatch):
     assert list((config.out / "trackers/wandb").glob("offline-run-*/run-*.wandb"))
 
 
+def test_a_tracker_that_cannot_start_says_why(small, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    with pytest.raises(UserError, match=r"^trackers: wandb cannot start \(.*mode.*\); set WANDB_MODE=offline"):
+        run(small(epochs=1, trackers='["wandb"]'))
+
+
 def test_a_tracker_that_is_not_installed(monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"trackers: wandb is not installed; pip install 'hms-dist\[trackers\]'"):
