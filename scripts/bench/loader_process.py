@@ -71,7 +71,8 @@ def main() -> None:
     torch.set_num_threads(1)
     contestant, samples = CONTESTANTS[name], Samples(folder)
     if contestant.needs and (why := not_installed([contestant.needs])):
-        print(json.dumps(f"not installed ({why})"), file=answers, flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(f"not installed ({why})"), file=answers, flush=True)
         return
     own = prepare(contestant, samples, name)
     for line in sys.stdin:
