@@ -1,9 +1,22 @@
 """Exceptions that end in one line instead of a traceback."""
 
 import errno
+import re
+
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""What would break a line, or steer a terminal, in a message that quotes a file or a library."""
+
+_MOST = 4000
+"""Characters of a message, so that a damaged file's long text does not fill the screen."""
 
 
-class UserError(Exception):
+class _OneLineError(Exception):
+    def __init__(self, message: str = "") -> None:
+        line = _BREAKS.sub(" ", message)
+        super().__init__(line if len(line) <= _MOST else f"{line[:_MOST]}...")
+
+
+class UserError(_OneLineError):
     """Bad input or configuration.
 
     The message is one line: where (file, row or option), what was expected, what was found and what
@@ -11,7 +24,7 @@ class UserError(Exception):
     """
 
 
-class JobError(Exception):
+class JobError(_OneLineError):
     """A job that failed for no mistake of the user's; one line, exit code 1. What was finished stands."""
 
 
@@ -30,7 +43,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{error.filename or 'writing'}: no space left on the disk; free some and rerun the same command"
     if isinstance(error, OSError) and error.filename is not None:
-        return 2, f"{error.filename}: {error.strerror}; check the path and its rights"
+        return 2, _BREAKS.sub(" ", f"{error.filename}: {error.strerror}; check the path and its rights")
     return None
 
 

@@ -1,5 +1,6 @@
 """Tables of predictions: key, ids, fold and six probabilities, as Parquet or as Kaggle's submission."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hms_dist import limits
 from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.files import atomic, read_bytes
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, sample_key
+from hms_dist.parquet import read_parquet
 from hms_dist.provenance import Source, with_sources
 
 _INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
@@ -160,10 +163,10 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        table = _frame(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
-    except (OSError, ValueError) as error:
+    except Exception as error:  # pandas raises what the metadata that it once wrote makes it raise
         raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]
     if missing:
@@ -174,3 +177,9 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         if name != "key" and not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"{path}: column {name}: expected numbers, found {table[name].dtype}; mend the table")
     return table
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    if path.suffix == ".csv":
+        return pd.read_csv(io.BytesIO(read_bytes(path, limits.CSV_BYTES)))
+    return read_parquet(path).to_pandas()

@@ -4,7 +4,6 @@ A task is done while its record says what would be recorded now: the same words,
 files that they name and that those name in turn, the same files read, and the file it made as it was left.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from hms_dist.claims import Claim, Taken, await_death, claim
 from hms_dist.cluster.chain import Task
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.files import digest, sha256_of, write_json
+from hms_dist.files import digest, read_json, sha256_of, write_json
 
 RECORDS = "steps"
 """Folder of the records in that of the chain."""
@@ -38,7 +37,7 @@ def open_tasks(tasks: dict[str, list[Task]], out: Path) -> dict[str, list[Task]]
 def is_done(task: Task, out: Path) -> bool:
     """Whether the task has nothing left to do; what is before it is taken as it stands."""
     try:
-        record = json.loads(_record(task, out).read_bytes())
+        record = read_json(_record(task, out))
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and record == {**record, **content(task, made_from(task))}

@@ -1,6 +1,5 @@
 """`hms-dist search`: batches of trials on one study, by as many jobs as run this command (seed 003)."""
 
-import json
 import time
 from dataclasses import asdict
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 
 from hms_dist.config import from_dict, load, to_dict
 from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import write_json
+from hms_dist.files import read_json, write_json
 from hms_dist.run import LOG
 from hms_dist.search.config import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
@@ -137,7 +136,7 @@ def _check_same(command: Search, identity: dict[str, Any]) -> None:
 
 def _identity_before(path: Path) -> dict[str, Any]:
     try:
-        before = json.loads(path.read_bytes())
+        before = read_json(path)
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); restore it, or choose another --out") from error
     return before if isinstance(before, dict) else {}

@@ -6,7 +6,6 @@ statistics were computed from, so that a resume computes them again only if that
 """
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from hms_dist.canvas.config import CanvasConfig
 from hms_dist.config import from_dict, save, to_dict
 from hms_dist.config_names import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.files import write_json
+from hms_dist.files import read_json, write_json
 from hms_dist.train.data.run_data import RunData, ShardSet
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 from hms_dist.train.folder.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
@@ -69,7 +68,7 @@ def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
 
 def _kept(path: Path, depends_on: dict[str, Any]) -> Any:
     """The canvas that the run folder holds for these dependencies; None if it holds none."""
-    record = json.loads(path.read_bytes()) if path.exists() else {}
+    record = read_json(path) if path.exists() else {}
     return record["canvas"] if record.get("depends_on") == depends_on else None
 
 
