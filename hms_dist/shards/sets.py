@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.errors import UserError
-from hms_dist.files import digest, write_json
+from hms_dist.files import digest, read_json, write_json
 from hms_dist.shards.index import read_manifest
 from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import MANIFEST_NAME
-from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note, shard_name
+from hms_dist.shards.schema import MANIFEST_NAME, REJECTED_NAME, shard_name
+from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note
 
 NEXT_FOLDER = ".next"
 WORK_NAME = "work.json"
-REJECTED_NAME = "rejected.parquet"
 Note = Mapping[str, str]
 
 
@@ -73,7 +72,7 @@ def making_of(out: Path) -> Making | None:
     if not path.exists():
         return None
     try:
-        return Making(**json.loads(path.read_bytes()))
+        return Making(**read_json(path))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not readable ({error}); remove {path.parent} and rerun hms-dist render") from error
 

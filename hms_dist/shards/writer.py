@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hms_dist.files import atomic
+from hms_dist.files import atomic, parse_json
+from hms_dist.parquet import read_parquet, read_schema
 from hms_dist.shards.index import rows_schema
 from hms_dist.shards.manifest import file_entry
-from hms_dist.shards.schema import crc32, member_order
+from hms_dist.shards.schema import crc32, member_order, shard_name
 
 PARTS_FOLDER = ".parts"
 """Inside an unfinished set: the index rows of each finished shard, until the index is written."""
@@ -37,11 +38,6 @@ class Rejected:
     row: int
     """In the label table, from 0."""
     reason: str
-
-
-def shard_name(number: int) -> str:
-    """File name of shard `number`."""
-    return f"shard-{number:06d}.tar"
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -79,18 +75,18 @@ def write_shard(
 def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
     """Index rows and note of a part; None if it is absent or unreadable (then the shard is rendered again)."""
     try:
-        table = pq.read_table(path)
-        return table.replace_schema_metadata(None), json.loads(table.schema.metadata[b"note"])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        table = read_parquet(path)
+        return table.replace_schema_metadata(None), parse_json(table.schema.metadata[b"note"])
+    except (OSError, KeyError, TypeError, ValueError):
         return None
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
     """The note of a part, without its rows; None as `read_part`."""
     try:
-        note: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"note"])
+        note: dict[str, Any] = parse_json(read_schema(path).metadata[b"note"])
         return note
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         return None
 
 

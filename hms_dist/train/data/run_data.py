@@ -69,8 +69,8 @@ def _for_canvas(
 
 def panel_recipes(shards: ShardSet) -> dict[str, str]:
     """For each panel that the canvas reads, a digest of the options it was rendered with."""
-    recipes = shards.manifest.render_config["panels"]
-    return {name: digest(recipes[name]) for name in shards.canvas.members}
+    recipes = shards.manifest.render_config.get("panels", {})
+    return {name: digest(recipes.get(name)) for name in shards.canvas.members}
 
 
 def check_recipes(folder: str, shards: ShardSet, trained: Mapping[str, str]) -> None:
