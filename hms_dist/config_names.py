@@ -5,6 +5,7 @@ package is ever imported, because a class must be a known subclass of what its f
 """
 
 import dataclasses
+import datetime
 import inspect
 import json
 import types
@@ -15,7 +16,9 @@ from typing import Any
 
 import yaml
 
-from hms_dist.errors import UserError
+from hms_dist import limits
+from hms_dist.errors import UserError, first_line
+from hms_dist.files import read_bytes
 
 _PARSERS_OWN = ("config", "help", "print_config")
 """Options that every command line has."""
@@ -25,36 +28,109 @@ class _Strict(yaml.SafeLoader):
     """Refuses a name that stands twice in one mapping, where YAML's readers keep the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for number, name in enumerate(names):
-            if name.value in [earlier.value for earlier in names[:number]]:
-                raise yaml.constructor.ConstructorError(None, None, f"'{name.value}' stands twice", name.start_mark)
+        names: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in names:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+                names.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes a value again wherever it stands, not as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def read_yaml(path: Path) -> Any:
-    """Safe-load one YAML file; UserError if it is missing or not YAML."""
+    """Safe-load one YAML file; UserError if it is missing, not YAML, or too large (`limits`)."""
     try:
-        return yaml.load(path.read_text(), _Strict)
+        return parse_yaml(read_bytes(path, limits.YAML_BYTES).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read this configuration file ({error}); check the path") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
 
 
-def check_words(cls: type, argv: Sequence[str]) -> None:
-    """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`."""
+def parse_yaml(text: str) -> Any:
+    """The value of YAML text. Raises yaml.YAMLError for anything else, and for more than `limits` allows."""
+    try:
+        value = yaml.load(text, _Strict)
+        if too_many := _too_many(value):
+            raise yaml.YAMLError(too_many)
+    except yaml.YAMLError:
+        raise
+    except RecursionError as error:
+        raise yaml.YAMLError("lists or mappings lie too deep in one another") from error
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+    ) as error:  # a date that is none, and the like
+        raise yaml.YAMLError(first_line(error)) from error
+    return value
+
+
+def yaml_text(value: Any) -> str:
+    """Plain values as YAML text."""
+    text: str = yaml.dump(value, Dumper=_Plain, sort_keys=False)
+    return text
+
+
+def _too_many(value: Any) -> str:
+    """Why a value takes more than it may once its aliases are replaced by what they stand for; empty if it does not."""
+    level, total = [value], 0
+    for _ in range(limits.YAML_DEPTH):
+        total += len(level)
+        if total > limits.YAML_VALUES:
+            return f"more than {limits.YAML_VALUES} values"
+        nested: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                nested += one.values()
+            elif isinstance(one, list):
+                nested += one
+            elif not isinstance(one, str | int | float | None | datetime.date):
+                return f"expected numbers, texts, lists and mappings, found {type(one).__name__}"
+            if len(nested) > limits.YAML_VALUES:
+                return f"more than {limits.YAML_VALUES} values"
+        level = nested
+        if not level:
+            return ""
+    return f"more than {limits.YAML_DEPTH} lists or mappings within one another"
+
+
+def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Command-line words (`--config file`, `--a.b value`, `--a.b=value`) checked against `cls`, and the classes that
+    they name. What files hold stands in place of their names, so that nothing else reads a file."""
+    check, words = _Check(), []
     given = [option for option, _ in _options(argv)]
-    for option, value in _options(argv):
-        if option in _PARSERS_OWN:
-            if option == "config" and value is not None:
-                _check_file(cls, value)
+    for group in _groups(argv):
+        values = dict(_options(group))
+        if not values:
+            words += group
             continue
-        target = _descend(cls, option.split("."), f"--{option}")
-        if given.count(option) > 1 and _item_of(target) is not None:
-            raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
-        if value is not None:
-            check_names(_parsed(value), target, f"--{option}")
+        ((option, value),) = values.items()
+        text = None
+        if option == "config" and value is not None:
+            text = yaml_text(check.file(cls, value))
+        elif option not in _PARSERS_OWN:
+            target = _descend(cls, option.split("."), f"--{option}")
+            if given.count(option) > 1 and _item_of(target) is not None:
+                raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
+            if value is not None:
+                parsed = _parsed(value, f"--{option}")
+                resolved = check.names(parsed, target, f"--{option}")
+                text = yaml_text(resolved) if resolved != parsed else None
+        if text is None:
+            words += group
+        else:
+            words += [f"--{option}={text}", *group[1 if "=" in group[0] else 2 :]]
+    return words, check.classes
 
 
 def with_values(cls: type, argv: Sequence[str]) -> list[str]:
@@ -70,40 +146,124 @@ def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
     return list(argv)
 
 
-def check_names(node: Any, target: Any, where: str) -> None:
-    """Check the plain value `node` against the annotation `target`; UserError names what is unknown.
+def checked_names(node: Any, target: Any, where: str) -> tuple[Any, set[str]]:
+    """The plain value `node` checked against the annotation `target`, and the classes that it names. What files hold
+    stands in place of their names.
 
-    `where` is the file or option for the message. Wrong types are left to the parser.
+    `where` is the file or option for the message. Raises UserError naming what is unknown; wrong types are left to the
+    parser.
     """
-    if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _is_config(target):
-        path = Path(where).parent / node if not where.startswith("--") else Path(node)
-        check_names(read_yaml(path), target, str(path))
-    elif inspect.isclass(target) and inspect.isabstract(target):
-        _check_class(node, target, where)
-    elif dataclasses.is_dataclass(target):
+    check = _Check()
+    return check.names(node, target, where), check.classes
+
+
+class _Check:
+    """One configuration, with all files that it names."""
+
+    def __init__(self) -> None:
+        self.classes: set[str] = set()
+        """Full names of the classes that it names."""
+        self._files: list[Path] = []
+
+    def file(self, cls: type, path: str) -> Any:
+        """A file of options."""
+        content = read_yaml(Path(path))
+        if not isinstance(content, Mapping):
+            found = "nothing" if content is None else " ".join(str(content).split())[:40]
+            raise UserError(
+                f"{path}: expected options, a line each like 'name: value', found '{found}'; is it another file?"
+            )
+        return self.names(content, cls, path)
+
+    def names(self, node: Any, target: Any, where: str) -> Any:
+        """As `checked_names`."""
+        if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _takes_file(target):
+            return self._nested(node, target, where)
+        if inspect.isclass(target) and inspect.isabstract(target):
+            return self._class(node, target, where)
+        if not dataclasses.is_dataclass(target):
+            return self._items(node, target, where)
         hints = typing.get_type_hints(target)
         if node is None:
-            return
+            return None
         if not isinstance(node, Mapping):
             raise UserError(
-                f"{where}: expected options or a .yaml file of them, found {node!r}; one of: {', '.join(hints)}"
+                f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: {', '.join(hints)}"
             )
-        for name, item in node.items():
+        for name in node:
             if name not in hints:
-                raise UserError(f"{where}: unknown option '{name}'; one of: {', '.join(hints)}")
-            check_names(item, hints[name], _join(where, str(name)))
-    else:
-        _check_items(node, target, where)
+                raise UserError(f"{where}: unknown option '{_brief(name)}'; one of: {', '.join(hints)}")
+        return {name: self.names(item, hints[name], _join(where, str(name))) for name, item in node.items()}
+
+    def _nested(self, name: str, target: Any, where: str) -> Any:
+        path = Path(where).parent / name if not where.startswith("--") else Path(name)
+        if path in self._files or len(self._files) >= limits.YAML_FILES:
+            raise UserError(f"{path}: names itself, or one of more than {limits.YAML_FILES} files; name each file once")
+        self._files.append(path)
+        found = self.names(read_yaml(path), target, str(path))
+        self._files.remove(path)
+        return found
+
+    def _items(self, node: Any, target: Any, where: str) -> Any:
+        arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
+        origin = typing.get_origin(target)
+        if isinstance(node, Mapping) and _is_mapping(origin):
+            return {name: self.names(item, arguments[1], _join(where, str(name))) for name, item in node.items()}
+        if isinstance(node, list) and origin in (list, tuple):
+            return [self.names(item, arguments[0], where) for item in node]
+        if origin in (typing.Union, types.UnionType) and node is not None and node not in _words_of(target):
+            for argument in arguments:
+                node = self.names(node, argument, where)
+        return node
+
+    def _class(self, node: Any, base: type, where: str) -> Any:
+        name = node.get("class_path") if isinstance(node, Mapping) else node
+        if name is None and (node is None or not node):
+            return node
+        known = {c.__name__: c for c in _subclasses(base) if not inspect.isabstract(c)}
+        full = {_full_name(c): c for c in known.values()}
+        chosen = known.get(name) or full.get(name) if isinstance(name, str) else None
+        if chosen is None:
+            raise UserError(
+                f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}"
+            )
+        self.classes.add(_full_name(chosen))
+        if not isinstance(node, Mapping):
+            return node
+        other = [key for key in node if key not in ("class_path", "init_args")]
+        if other:
+            raise UserError(f"{where}: unknown option '{_brief(other[0])}'; one of: class_path, init_args")
+        if not node.get("init_args"):
+            return node
+        return {**node, "init_args": self.names(node["init_args"], chosen, where)}
 
 
-def _check_file(cls: type, path: str) -> None:
-    content = read_yaml(Path(path))
-    if not isinstance(content, Mapping):
-        found = "nothing" if content is None else " ".join(str(content).split())[:40]
-        raise UserError(
-            f"{path}: expected options, a line each like 'name: value', found '{found}'; is it another file?"
-        )
-    check_names(content, cls, path)
+def _takes_file(target: Any) -> bool:
+    """Whether a file of YAML may stand for a value: options, or a list or mapping of such."""
+    choices = _choices(target)
+    if any(choice in (str, Path) for choice in choices):
+        return False
+    for choice in choices:
+        items = [a for a in typing.get_args(choice) if a is not Ellipsis]
+        origin = typing.get_origin(choice)
+        if _is_config(choice) or (_is_mapping(origin) and items[1] not in (str, Path)):
+            return True
+        if origin in (list, tuple) and items and _takes_file(items[0]):
+            return True
+    return False
+
+
+def _is_mapping(origin: Any) -> bool:
+    return inspect.isclass(origin) and issubclass(origin, Mapping)
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _groups(argv: Sequence[str]) -> list[list[str]]:
@@ -150,34 +310,6 @@ def _choices(target: Any) -> tuple[Any, ...]:
     return typing.get_args(target) if either else (target,)
 
 
-def _check_items(node: Any, target: Any, where: str) -> None:
-    arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
-    origin = typing.get_origin(target)
-    if isinstance(node, Mapping) and origin is dict:
-        for name, item in node.items():
-            check_names(item, arguments[1], _join(where, str(name)))
-    elif isinstance(node, list) and origin in (list, tuple):
-        for item in node:
-            check_names(item, arguments[0], where)
-    elif origin in (typing.Union, types.UnionType):
-        for argument in arguments:
-            if _is_config(argument):
-                check_names(node, argument, where)
-
-
-def _check_class(node: Any, base: type, where: str) -> None:
-    name = node.get("class_path") if isinstance(node, Mapping) else node
-    if name is None:
-        return
-    known = {c.__name__: c for c in _subclasses(base) if not inspect.isabstract(c)}
-    full = {f"{c.__module__}.{c.__qualname__}": c for c in known.values()}
-    chosen = known.get(name) or full.get(name)
-    if chosen is None:
-        raise UserError(f"{where}: unknown {base.__name__.lower()} '{name}'; one of: {', '.join(sorted(known))}")
-    if isinstance(node, Mapping) and node.get("init_args"):
-        check_names(node["init_args"], chosen, where)
-
-
 def _subclasses(base: type) -> Iterator[type]:
     children: list[type] = base.__subclasses__()
     for child in children:
@@ -214,10 +346,14 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield name, value or (None if following is None or following.startswith("--") else following)
 
 
-def _parsed(value: str) -> Any:
+def _parsed(value: str, option: str) -> Any:
+    if len(value) > limits.YAML_BYTES:
+        raise UserError(f"{option}: expected at most {limits.YAML_BYTES} characters, found {len(value)}")
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return parse_yaml(value)
+    except yaml.YAMLError as error:
+        if "more than" in str(error) or "too deep" in str(error):
+            raise UserError(f"{option}: {error}") from error
         return value
 
 
