@@ -188,7 +188,8 @@ class _Check:
             return None
         if not isinstance(node, Mapping):
             raise UserError(
-                f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: {', '.join(hints)}"
+                f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: "
+                + ", ".join(hints)
             )
         for name in node:
             if name not in hints:

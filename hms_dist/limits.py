@@ -7,8 +7,8 @@ JSON_BYTES = 64 << 20
 """A JSON file. A manifest takes some 170 bytes a shard."""
 JSON_DEPTH = 64
 """Lists and objects within one another."""
-YAML_BYTES = 1 << 20
-"""A YAML file, or YAML text on the command line."""
+YAML_BYTES = 512 << 10
+"""A YAML file, or YAML text on the command line; its reader takes some seconds for so much."""
 YAML_DEPTH = 64
 """Lists and mappings within one another."""
 YAML_VALUES = 100_000

@@ -3,6 +3,7 @@
 Nothing here touches a network unless the user gave a URL.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,18 +49,22 @@ class Patience:
     def retried(self, attempt: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
         """What `attempt` returns, tried again after an OSError; the last error passes on.
 
-        A file that does not exist and a refusal of rights are final at once, and any error once `pause` says, by
-        something true, that it was cut short: nobody waits for the answer any more.
+        A file that does not exist, a refusal of rights and an answer that will not change are final at once, and any
+        error once `pause` says, by something true, that it was cut short: nobody waits for the answer any more.
         """
         for number in range(self.num_retries):
             try:
                 return attempt()
-            except (FileNotFoundError, PermissionError):
+            except (FileNotFoundError, PermissionError, FinalAnswerError):
                 raise
             except OSError:
                 if pause(min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S)):
                     raise
         return attempt()
+
+
+class FinalAnswerError(OSError):
+    """An answer that no further try would change: larger than what is read, or compressed."""
 
 
 class RemoteFile:
@@ -79,12 +84,14 @@ class RemoteFile:
         """All bytes. Raises OSError, also for more than `limit`; no retries."""
         content = self._asked(None, limit)
         if len(content) > limit:
-            raise OSError(f"larger than {limit} bytes, the most that is read of such a file")
+            raise FinalAnswerError(f"larger than {limit} bytes, the most that is read of such a file")
         return content
 
     def _asked(self, start: int | None, end: int) -> bytes:
         try:
             return self._ask(start, end)
+        except TimeoutError as error:
+            raise OSError(f"no answer within {self._patience.timeout_s:g} s") from error
         except (OSError, UserError):
             raise
         except Exception as error:  # each of fsspec's implementations has its own
@@ -93,7 +100,9 @@ class RemoteFile:
     def _ask(self, start: int | None, end: int) -> bytes:
         """`start` None: all, but no more than a byte beyond `end`."""
         system, path = self._place
-        first, last = start or 0, end + (start is None)
+        first, last = start or 0, end + (start is None)  # a byte more tells a file that is too large
+        if "file" in system.protocol:
+            return _local_bytes(Path(path), first, last)
         if not system.async_impl:
             found: bytes = system.cat_file(path, start=first, end=last)
             return found
@@ -120,6 +129,17 @@ class RemoteFile:
             ) from error
 
 
+def _local_bytes(path: Path, start: int, end: int) -> bytes:
+    try:
+        with files.open_file(path) as file:
+            file.seek(start)
+            return file.read(max(min(end, os.fstat(file.fileno()).st_size) - start, 0))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FinalAnswerError(error.strerror) from error
+
+
 async def _http_body(system: Any, url: str, start: int | None, end: int) -> bytes:
     """The body of one answer: the bytes asked for or (`start` None) all, but no more than a byte beyond `end`.
 
@@ -135,7 +155,7 @@ async def _http_body(system: Any, url: str, start: int | None, end: int) -> byte
         system._raise_not_found_for_status(answer, url)
         encoding = answer.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            raise OSError(f"the server sent it encoded ({encoding[:20]}), which was not asked for")
+            raise FinalAnswerError(f"the server sent it encoded ({encoding[:20]}), which was not asked for")
         most = end - (start or 0)
         if start is not None:
             sent = answer.headers.get("Content-Range", "")
@@ -144,12 +164,12 @@ async def _http_body(system: Any, url: str, start: int | None, end: int) -> byte
             if answer.status != 206 and (start or answer.content_length != most):
                 raise OSError("the server does not answer requests for a range of bytes; it sent the whole file")
         if (answer.content_length or 0) > most:
-            raise OSError(f"expected at most {most} bytes, the server announces {answer.content_length}")
+            raise FinalAnswerError(f"expected at most {most} bytes, the server announces {answer.content_length}")
         body = bytearray()
         async for piece in answer.content.iter_any():
             body += piece
             if len(body) > most:
-                raise OSError(f"expected at most {most} bytes, the server sends more")
+                raise FinalAnswerError(f"expected at most {most} bytes, the server sends more")
         return bytes(body)
 
 

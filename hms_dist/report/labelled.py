@@ -26,7 +26,7 @@ DPI = 100
 PLAIN: dict[str, Any] = {"parse_math": False}
 """Names come from a shard set; matplotlib would read what stands between dollar signs as a formula."""
 UNIT: dict[str, Any] = {
-    "xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7, "parse_math": False
+    "xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7, **PLAIN
 }  # fmt: skip
 """How a unit is written beside the corner where its numbers begin."""
 

@@ -22,7 +22,7 @@ from hms_dist.stream.read.loader import load
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.tars.sequential import SequentialConfig, SequentialStream
 
-SLOW, LONG = int(__import__("os").environ.get("FZ", 20)), 500
+SLOW, LONG = 20, 500
 amounts = pytest.mark.parametrize(
     "amount", [pytest.param(SLOW, marks=pytest.mark.slow), pytest.param(LONG, marks=pytest.mark.long)]
 )
