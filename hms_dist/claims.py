@@ -16,8 +16,10 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from hms_dist.files import read_json
 
 HEARTBEAT_S = 5.0
 """Seconds between two touches of a claim."""
@@ -138,13 +140,16 @@ def await_death(path: Path) -> None:
 def read_owner(path: Path) -> Owner | None:
     """Who holds a claim; None if nobody does. A claim cut short while it was written is held by nobody known."""
     try:
-        content = path.read_bytes()
+        values = read_json(path)
     except FileNotFoundError:
         return None
-    try:
-        return Owner(**json.loads(content))
-    except (ValueError, TypeError):
+    except ValueError:
+        values = None
+    values = {"attempt": 0, **values} if isinstance(values, dict) else {}
+    kinds = {field.name: field.type for field in fields(Owner)}
+    if any(type(values.get(name)) is not kind for name, kind in kinds.items()) or not 0 <= values["pid"] < 2**31:
         return Owner("an unknown host", "", 0, "", "")
+    return Owner(**{name: values[name] for name in kinds})
 
 
 def age_s(path: Path) -> float | None:

@@ -1,20 +1,22 @@
 """Configuration: frozen dataclasses filled from YAML files and the command line.
 
-The one place that touches jsonargparse. Names are checked before it sees them (`config_names`), so a
+The one place that touches jsonargparse. Names are checked and files are read before it sees them (`config_names`), so a
 configuration can never import code from outside this package, and an unknown name lists the valid ones.
 """
 
 import dataclasses
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from hms_dist.config_names import checked, checked_words, with_values, yaml_text
+from hms_dist.config_names import checked
 from hms_dist.config_versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
+from hms_dist.config_words import checked_words, with_values
+from hms_dist.config_yaml import yaml_text
 from hms_dist.errors import UserError
 from hms_dist.files import atomic, sealed_text
 
@@ -27,15 +29,14 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
     An option that is yes or no may stand alone: `--name` is `--name true`. Raises UserError with one line for an
     unknown name, a wrong type or a refused combination.
     """
-    words = checked_words(cls, argv)
-    parser = _parser(cls, prog)
+    words, classes = checked_words(cls, argv)
+    parser = _parser(cls, prog, classes)
     return _build(cls, parser, parser.parse_args, with_values(cls, words))
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
-    parser = _parser(cls, "hms-dist")
-    return _build(cls, parser, parser.parse_object, checked(_options(values, where), cls, where))
+    return _from_checked(cls, *checked(_options(values, where), cls, where))
 
 
 def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -44,8 +45,7 @@ def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     Raises UserError as `load` does, and for a later format version.
     """
     options, version = split_version(_options(values, where), where)
-    parser = _parser(cls, "hms-dist")
-    return _build(cls, parser, parser.parse_object, checked(options, cls, where, version))
+    return _from_checked(cls, *checked(options, cls, where, version))
 
 
 def to_dict(value: Any) -> Any:
@@ -84,11 +84,22 @@ def _options(values: Any, where: str) -> Mapping[str, Any]:
     return values
 
 
-def _parser(cls: type, prog: str) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+def _from_checked(cls: type[T], values: Any, classes: Iterable[str]) -> T:
+    parser = _parser(cls, "hms-dist", classes)
+    return _build(cls, parser, parser.parse_object, values)
+
+
+def _parser(cls: type, prog: str, classes: Iterable[str]) -> ArgumentParser:
+    """`classes`: full names of those that the configuration names; no other may be imported, no file is read."""
+    set_parsing_settings(
+        docstring_parse_attribute_docstrings=True,
+        instantiate_subclass_spec_in_any=False,
+        import_path_denylist=["*"],
+        import_path_allowlist=["hms_dist", cls.__module__, *classes],
+    )
     parser = ArgumentParser(prog=prog, description=inspect.getdoc(cls), exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
-    parser.add_class_arguments(cls, sub_configs=True)
+    parser.add_class_arguments(cls, sub_configs=False)
     return parser
 
 

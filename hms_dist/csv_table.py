@@ -4,6 +4,7 @@ Cells are parsed one by one instead of by a CSV library, which turns ids beyond 
 as one cell of the column has a decimal point, renames columns that stand twice, and cannot say which row is bad.
 """
 
+import io
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,7 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hms_dist import limits
 from hms_dist.errors import UserError
+from hms_dist.files import read_bytes
 
 Value = TypeVar("Value", int, float)
 MAX_WHOLE = 2**63 - 1
@@ -116,7 +119,10 @@ def _read_text(path: Path, what: str) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: not a file; expected {what}; check the path")
     try:
-        return pd.read_csv(path, dtype=str, header=None, encoding="utf-8-sig", na_filter=False).fillna("")
+        content = read_bytes(path, limits.CSV_BYTES)
+        # From memory: a name that ends in .gz would be decompressed, whatever its size then.
+        cells = pd.read_csv(io.BytesIO(content), dtype=str, header=None, encoding="utf-8-sig", na_filter=False)
+        return cells.fillna("")
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path}: the file is empty; expected {what}") from error
     except UnicodeDecodeError as error:

@@ -1,11 +1,25 @@
 """Exceptions that end in one line instead of a traceback."""
 
 import errno
+import os
+import re
 import shutil
 from contextlib import suppress
 
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""What would break a line, or steer a terminal, in a message that quotes a file or a library."""
 
-class UserError(Exception):
+_MOST = 4000
+"""Characters of a message, so that a damaged file's long text does not fill the screen."""
+
+
+class _OneLineError(Exception):
+    def __init__(self, message: str = "") -> None:
+        line = _BREAKS.sub(" ", message)
+        super().__init__(line if len(line) <= _MOST else f"{line[:_MOST]}...")
+
+
+class UserError(_OneLineError):
     """Bad input or configuration.
 
     The message is one line: where (file, row or option), what was expected, what was found and what
@@ -13,7 +27,7 @@ class UserError(Exception):
     """
 
 
-class JobError(Exception):
+class JobError(_OneLineError):
     """A job that failed for no mistake of the user's; one line, exit code 1. What was finished stands."""
 
 
@@ -39,9 +53,11 @@ def _verdict_of_system(error: OSError) -> tuple[int, str] | None:
     where = error.filename or ("/dev/shm" if _is_full("/dev/shm") else "writing")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{where}: no space left on the disk; free some and rerun the same command"
-    if error.errno == errno.EFBIG:
+    if error.errno == errno.EFBIG and error.strerror == os.strerror(errno.EFBIG):
         return 1, f"{where}: larger than the limit on the size of files; raise it (ulimit -f)"
-    return None if error.filename is None else (2, f"{where}: {error.strerror}; check the path and its rights")
+    if error.filename is None:
+        return None
+    return 2, _BREAKS.sub(" ", f"{where}: {error.strerror}; check the path and its rights")
 
 
 def _is_full(folder: str) -> bool:

@@ -1,8 +1,8 @@
-"""Writing files so that nothing half-written looks whole, and digests by which a later reader tells a changed one.
+"""Files: written so that nothing half-written looks whole, read without waiting or reading too much, and digests.
 
 A file that a later command relies on carries a digest of its content in the form that suits it: a last line of YAML, a
-key of JSON, the metadata of Parquet, the last bytes of an array. A file without one, as older versions wrote it, is
-taken as it is; so is one whose digest a person removed after changing it.
+key of JSON, the metadata of Parquet (`parquet`), the last bytes of an array. A file without one, as older versions
+wrote it, is taken as it is; so is one whose digest a person removed after changing it.
 """
 
 import errno
@@ -14,19 +14,22 @@ import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+from hms_dist import limits
 from hms_dist.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 DIGEST_KEY = "digest"
 """Of a JSON object: the digest of the other keys."""
-TABLE_DIGEST_KEY = b"hms_dist.digest"
-"""The same in the metadata of a Parquet table."""
-_CHANGED = "its digest does not match, so it was changed or damaged since it was written; restore it from a copy"
+CHANGED = "its digest does not match, so it was changed or damaged since it was written; restore it from a copy"
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextmanager
@@ -73,6 +76,70 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def open_file(path: Path) -> BufferedReader:
+    """Open a regular file for reading. Raises OSError, also for anything else: a pipe would wait for its writer."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise _not_regular(path, os.stat(path).st_mode) if error.errno == errno.ENXIO else error from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise _not_regular(path, mode)
+    return os.fdopen(handle, "rb")
+
+
+def _not_regular(path: Path, mode: int) -> OSError:
+    if stat.S_ISDIR(mode):
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return OSError(errno.EINVAL, f"is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, expected a file", str(path))
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file. Raises OSError as `open_file`, and for more than `limit` bytes."""
+    with open_file(path) as file:
+        too_large = os.fstat(file.fileno()).st_size > limit
+        content = b"" if too_large else file.read()
+    if too_large:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes, the most that is read of such a file", str(path))
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises OSError as `read_bytes`, ValueError as `parse_json`."""
+    return parse_json(read_bytes(path, limits.JSON_BYTES))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value of JSON text. Raises ValueError for anything else, NaN, infinities and deep nesting included."""
+    try:
+        value = json.loads(content, parse_constant=_refuse_constant)
+        deep = depth_exceeds(value, limits.JSON_DEPTH)
+    except RecursionError:
+        deep = True
+    if deep:
+        raise ValueError(f"more than {limits.JSON_DEPTH} lists or objects within one another")
+    return value
+
+
+def depth_exceeds(value: Any, most: int) -> bool:
+    """Whether plain values lie more than `most` lists or mappings deep."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [item for one in level if isinstance(one, dict | list) for item in _items(one)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: dict[Any, Any] | list[Any]) -> Iterator[Any]:
+    return iter(value.values() if isinstance(value, dict) else value)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic(path) as file:
@@ -82,7 +149,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none that can be read."""
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -104,8 +171,8 @@ def digest(value: Any) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file's bytes, in hex. Raises OSError as `open_file`."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -117,10 +184,10 @@ def sealed_text(text: str) -> str:
 
 def check_text(path: Path) -> None:
     """Raises UserError if the text of a file is not what its last line has the digest of."""
-    content = path.read_bytes()
+    content = read_bytes(path, limits.YAML_BYTES)
     last_line = re.search(rb"sha256: ([0-9a-f]{64})\s*\Z", content)
     if last_line and last_line[1].decode() != hashlib.sha256(content[: last_line.start(1)]).hexdigest():
-        raise UserError(f"{path}: {_CHANGED}, or remove its last line if you changed it on purpose")
+        raise UserError(f"{path}: {CHANGED}, or remove its last line if you changed it on purpose")
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,32 +201,8 @@ def unsealed(value: Any, where: Path) -> Any:
         return value
     rest = {name: part for name, part in value.items() if name != DIGEST_KEY}
     if value[DIGEST_KEY] != digest(rest):
-        raise UserError(f"{where}: {_CHANGED}, or remove its key '{DIGEST_KEY}' if you changed it on purpose")
+        raise UserError(f"{where}: {CHANGED}, or remove its key '{DIGEST_KEY}' if you changed it on purpose")
     return rest
-
-
-def write_table(path: Path, table: "pa.Table") -> None:
-    """Write a table as Parquet with its digest, atomically."""
-    import pyarrow.parquet as pq
-
-    metadata = {**(table.schema.metadata or {}), TABLE_DIGEST_KEY: _table_digest(table)}
-    with atomic(path) as file:
-        pq.write_table(table.replace_schema_metadata(metadata), file)
-
-
-def read_table(path: Path) -> "pa.Table":
-    """A Parquet table. Raises UserError if its digest does not match, OSError or ArrowException if it is none."""
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path).read()
-        found = (table.schema.metadata or {}).get(TABLE_DIGEST_KEY)
-        is_changed = found is not None and found != _table_digest(table)
-    except (UnicodeDecodeError, TypeError):  # texts that are none
-        is_changed = True
-    if is_changed:
-        raise UserError(f"{path}: {_CHANGED}, or write it again")
-    return table
 
 
 def sealed_bytes(content: bytes) -> bytes:
@@ -171,23 +214,3 @@ def unsealed_bytes(content: bytes) -> bytes | None:
     """Bytes without the digest behind them; None if it is not theirs."""
     size = hashlib.sha256().digest_size
     return content[:-size] if hashlib.sha256(content[:-size]).digest() == content[-size:] else None
-
-
-def _table_digest(table: "pa.Table") -> bytes:
-    """Of names, values and metadata, however they are encoded in the file."""
-    own = {TABLE_DIGEST_KEY, b"ARROW:schema"}
-    notes = {key.hex(): value.hex() for key, value in (table.schema.metadata or {}).items() if key not in own}
-    types = [str(column.type).removeprefix("large_") for column in table.columns]  # a file may widen texts
-    content = hashlib.sha256(canonical_json([table.column_names, types, notes]))
-    for column in table.columns:
-        content.update(column.is_null().to_numpy().tobytes())
-        values = column.drop_null()
-        try:
-            content.update(values.to_numpy().tobytes() if values.type.bit_width >= 8 else _as_json(values))
-        except ValueError:  # no fixed width: texts
-            content.update(_as_json(values))
-    return content.hexdigest().encode()
-
-
-def _as_json(values: "pa.ChunkedArray") -> bytes:
-    return canonical_json(values.to_pylist())

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from hms_dist.csv_table import MAX_WHOLE, CsvTable
 from hms_dist.errors import UserError
-from hms_dist.files import atomic, write_table
-from hms_dist.files import read_table as read_parquet
+from hms_dist.files import atomic
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, sample_key
+from hms_dist.parquet import read_schema, write_table
+from hms_dist.parquet import read_table as read_stored
 from hms_dist.provenance import Source, with_sources
 
 _INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
@@ -181,14 +182,16 @@ def _csv_frame(path: Path, columns: list[str]) -> pd.DataFrame:
 
 def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        stored = read_parquet(path)
-        twice = [name for name in columns if stored.column_names.count(name) > 1]
+        names = read_schema(path).names
+        twice = [name for name in columns if names.count(name) > 1]
         if twice:
             raise UserError(f"{path}: column {twice[0]} stands more than once; expected once; remove the others")
-        table = stored.to_pandas()
+        table = read_stored(path).to_pandas()
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:  # pandas raises what the metadata that it once wrote makes it raise
         raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]
     if missing:

@@ -5,7 +5,6 @@ the models that made them into the Parquet file's own metadata. A record names t
 and the records of what it learnt from (pseudo-labels, filters, first weights), so a leak shows through any chain.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
-from hms_dist.files import canonical_json, read_table
+from hms_dist.files import canonical_json, parse_json
+from hms_dist.parquet import ParquetError, read_table
 
 _PLAIN_FIELDS = ("run", "weights", "shards", "fold", "num_folds", "seed", "unknown_teacher")
 METADATA_KEY = b"hms_dist.sources"
@@ -76,7 +76,13 @@ class ModelRecord:
         """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
         patients = frozenset(int(patient) for patient in value["patients"].split())
         learnt_from = tuple(ModelRecord.from_json(model) for model in value["learnt_from"])
-        return ModelRecord(**{**value, "patients": patients, "learnt_from": learnt_from})
+        found = ModelRecord(**{**value, "patients": patients, "learnt_from": learnt_from})
+        texts = (found.run, found.weights, found.shards, found.unknown_teacher)
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("expected texts for run, weights and shards")
+        for number in (_whole(found.fold, null=True), found.num_folds, found.seed):
+            _whole(number, null=number is None)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +112,13 @@ def read_sources(path: Path) -> tuple[Source, ...]:
     try:
         content = (read_table(path).schema.metadata or {}).get(METADATA_KEY, b"[]")
         return tuple(
-            Source(model=ModelRecord.from_json(value["model"]), fold=value["fold"]) for value in json.loads(content)
+            Source(model=ModelRecord.from_json(value["model"]), fold=_whole(value["fold"], null=True))
+            for value in parse_json(content)
         )
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
+    except (OSError, ParquetError) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: what it says of its models is damaged ({error}); predict again") from error
 
@@ -165,6 +172,13 @@ def check_out_of_fold(
         if not models:
             raise UserError(f"{path}: does not say which model made the rows of fold {fold}; predict them again")
         check_unseen(str(path), models, patients[mine], f"that it predicts as fold {fold}")
+
+
+def _whole(value: Any, *, null: bool) -> Any:
+    """`value` if it is a whole number of at least 0, or None where that may be. Raises ValueError otherwise."""
+    if not (value is None and null) and not (type(value) is int and value >= 0):
+        raise ValueError(f"expected a whole number, found {str(value)[:40]}")
+    return value
 
 
 def _chain(model: ModelRecord, wanted: frozenset[int]) -> list[ModelRecord]:

@@ -3,6 +3,7 @@
 Nothing here touches a network unless the user gave a URL.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hms_dist.errors import UserError
+from hms_dist import files, limits
+from hms_dist.errors import UserError, first_line
 
 T = TypeVar("T")
 FIRST_PAUSE_S = 0.1
@@ -47,18 +49,22 @@ class Patience:
     def retried(self, attempt: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
         """What `attempt` returns, tried again after an OSError; the last error passes on.
 
-        A file that does not exist and a refusal of rights are final at once, and any error once `pause` says, by
-        something true, that it was cut short: nobody waits for the answer any more.
+        A file that does not exist, a refusal of rights and an answer that will not change are final at once, and any
+        error once `pause` says, by something true, that it was cut short: nobody waits for the answer any more.
         """
         for number in range(self.num_retries):
             try:
                 return attempt()
-            except (FileNotFoundError, PermissionError):
+            except (FileNotFoundError, PermissionError, FinalAnswerError):
                 raise
             except OSError:
                 if pause(min(FIRST_PAUSE_S * 2**number, LONGEST_PAUSE_S)):
                     raise
         return attempt()
+
+
+class FinalAnswerError(OSError):
+    """An answer that no further try would change: larger than what is read, or compressed."""
 
 
 class RemoteFile:
@@ -67,26 +73,47 @@ class RemoteFile:
     def __init__(self, url: str, patience: Patience) -> None:
         self._url, self._patience = url, patience
 
-    def read(self, start: int | None = None, end: int | None = None) -> bytes:
-        """Bytes from `start` to `end`, or all. Raises OSError, also for an answer of another length; no retries."""
-        try:
-            content = self._ask(start, end)
-        except (OSError, UserError):
-            raise
-        except Exception as error:  # each of fsspec's implementations has its own
-            raise OSError(f"{type(error).__name__}: {error}") from error
-        if start is not None and end is not None and len(content) != end - start:
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes from `start` to `end`. Raises OSError, also for an answer of another length; no retries."""
+        content = self._asked(start, end) if end > start else b""
+        if len(content) != end - start:
             raise OSError(f"expected {end - start} bytes, the server sent {len(content)}")
         return content
 
-    def _ask(self, start: int | None, end: int | None) -> bytes:
+    def read_all(self, limit: int) -> bytes:
+        """All bytes. Raises OSError, also for more than `limit`; no retries."""
+        content = self._asked(None, limit)
+        if len(content) > limit:
+            raise FinalAnswerError(f"larger than {limit} bytes, the most that is read of such a file")
+        return content
+
+    def _asked(self, start: int | None, end: int) -> bytes:
+        try:
+            return self._ask(start, end)
+        except TimeoutError as error:
+            raise OSError(f"no answer within {self._patience.timeout_s:g} s") from error
+        except (OSError, UserError):
+            raise
+        except Exception as error:  # each of fsspec's implementations has its own
+            raise OSError(first_line(error)) from error
+
+    def _ask(self, start: int | None, end: int) -> bytes:
+        """`start` None: all, but no more than a byte beyond `end`."""
         system, path = self._place
+        first, last = start or 0, end + (start is None)  # a byte more tells a file that is too large
+        if "file" in system.protocol:
+            return _local_bytes(Path(path), first, last)
         if not system.async_impl:
-            found: bytes = system.cat_file(path, start=start, end=end)
+            found: bytes = system.cat_file(path, start=first, end=last)
             return found
         from fsspec.asyn import sync
+        from fsspec.implementations.http import HTTPFileSystem
 
-        asked: bytes = sync(system.loop, system._cat_file, path, start=start, end=end, timeout=self._patience.timeout_s)
+        timeout = self._patience.timeout_s
+        if isinstance(system, HTTPFileSystem):
+            asked: bytes = sync(system.loop, _http_body, system, path, start, end, timeout=timeout)
+        else:
+            asked = sync(system.loop, system._cat_file, path, start=first, end=last, timeout=timeout)
         return asked
 
     @cached_property
@@ -102,9 +129,53 @@ class RemoteFile:
             ) from error
 
 
-def read_bytes(location: str | Path) -> bytes:
-    """All bytes of a local file or of a URL, with retries. Raises OSError."""
+def _local_bytes(path: Path, start: int, end: int) -> bytes:
+    try:
+        with files.open_file(path) as file:
+            file.seek(start)
+            return file.read(max(min(end, os.fstat(file.fileno()).st_size) - start, 0))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FinalAnswerError(error.strerror) from error
+
+
+async def _http_body(system: Any, url: str, start: int | None, end: int) -> bytes:
+    """The body of one answer: the bytes asked for or (`start` None) all, but no more than a byte beyond `end`.
+
+    fsspec itself takes whatever a server sends, decompressed. Raises OSError for another range, for a compressed body,
+    and for a body that goes on, before it is read.
+    """
+    headers = {"Accept-Encoding": "identity"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-{end - 1}"
+    session = await system.set_session()
+    options = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), **headers}, "auto_decompress": False}
+    async with session.get(system.encode_url(url), **options) as answer:
+        system._raise_not_found_for_status(answer, url)
+        encoding = answer.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise FinalAnswerError(f"the server sent it encoded ({encoding[:20]}), which was not asked for")
+        most = end - (start or 0)
+        if start is not None:
+            sent = answer.headers.get("Content-Range", "")
+            if answer.status == 206 and sent and not sent.startswith(f"bytes {start}-{end - 1}/"):
+                raise OSError(f"expected bytes {start} to {end}, the server sent the range '{sent[:60]}'")
+            if answer.status != 206 and (start or answer.content_length != most):
+                raise OSError("the server does not answer requests for a range of bytes; it sent the whole file")
+        if (answer.content_length or 0) > most:
+            raise FinalAnswerError(f"expected at most {most} bytes, the server announces {answer.content_length}")
+        body = bytearray()
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > most:
+                raise FinalAnswerError(f"expected at most {most} bytes, the server sends more")
+        return bytes(body)
+
+
+def read_bytes(location: str | Path, limit: int = limits.PARQUET_BYTES) -> bytes:
+    """All bytes, at most `limit`, of a local file or of a URL, with retries. Raises OSError."""
     if isinstance(location, Path):
-        return location.read_bytes()
+        return files.read_bytes(location, limit)
     patience = Patience()
-    return patience.retried(RemoteFile(location, patience).read)
+    return patience.retried(lambda: RemoteFile(location, patience).read_all(limit))

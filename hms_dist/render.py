@@ -26,7 +26,7 @@ from hms_dist.run import LOG, check_seed
 from hms_dist.shards.finish import complete, num_open, rejected_rows, settle
 from hms_dist.shards.jobs import run_apart, run_jobs
 from hms_dist.shards.plan import plan_shards
-from hms_dist.shards.schema import JSON_MEMBER
+from hms_dist.shards.schema import is_member_name
 from hms_dist.shards.sets import NEXT_FOLDER, Making, begin, discard_making, is_complete, is_done, making_of
 from hms_dist.shards.verify import find_size_faults
 from hms_dist.shards.writer import Rejected, claim_path
@@ -47,7 +47,7 @@ class RenderConfig:
         if not self.panels:
             raise ValueError("panels: at least one panel is needed")
         for name in self.panels:
-            if not name.isidentifier() or name == JSON_MEMBER:
+            if not is_member_name(name):
                 raise ValueError(f"panels: '{name}' cannot name a member; use letters, digits and _ (not 'json')")
         if self.samples_per_shard < 1:
             raise ValueError(f"samples_per_shard: expected at least 1, found {self.samples_per_shard}")

@@ -17,9 +17,9 @@ from hms_dist.labels import VOTE_COLUMNS, sample_key
 from hms_dist.recordings.reader import RATE_HZ, WINDOW_SAMPLES, Recording, RecordingReader
 from hms_dist.shards.jobs import check_stop
 from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name
+from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, json_member, member_name, shard_name
 from hms_dist.shards.sets import Note
-from hms_dist.shards.writer import Rejected, Sample, claim_path, shard_name, write_shard
+from hms_dist.shards.writer import Rejected, Sample, claim_path, write_shard
 from hms_dist.signals.quality import channel_quality, wrong_scale_uv
 
 

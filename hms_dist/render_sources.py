@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hms_dist.shards.index import Index, read_index, read_manifest
-from hms_dist.shards.schema import INDEX_NAME, MANIFEST_NAME
+from hms_dist import limits
+from hms_dist.files import read_bytes
+from hms_dist.shards.index import Index, open_set
+from hms_dist.shards.schema import MANIFEST_NAME
 from hms_dist.shards.sets import Making
 from hms_dist.shards.writer import part_path, write_part
 
@@ -16,7 +18,7 @@ def changed_shards(out: Path, data: Path, split: str) -> set[int]:
 
     A file of another size has changed; one touched since the set was written is read and compared by CRC-32.
     """
-    index = read_index(out / INDEX_NAME)
+    _, index = open_set(out)
     written = (out / MANIFEST_NAME).stat().st_mtime
     shards = index.ids("shard")
     changed: set[int] = set()
@@ -32,7 +34,7 @@ def changed_shards(out: Path, data: Path, split: str) -> set[int]:
 
 def keep_unchanged(out: Path, folder: Path, making: Making, changed: set[int]) -> None:
     """Write parts into `folder` for the shards of the complete set `out` that need no rendering."""
-    manifest, index = read_manifest(out), read_index(out / INDEX_NAME)
+    manifest, index = open_set(out)
     for number, entry in enumerate(manifest.files[: making.num_shards]):
         if number not in changed:
             rows = _rows_of(index, number)
@@ -52,4 +54,4 @@ def _is_same(path: Path, fingerprint: str, written: float) -> bool:
         return False
     if state.st_size != int(size):
         return False
-    return state.st_mtime < written or f"{zlib.crc32(path.read_bytes()):08x}" == crc
+    return state.st_mtime < written or f"{zlib.crc32(read_bytes(path, limits.PARQUET_BYTES)):08x}" == crc

@@ -27,10 +27,9 @@ from hms_dist.shards.jobs import check_stop, run_jobs
 from hms_dist.shards.manifest import write_index, write_manifest, write_rejected
 from hms_dist.shards.plan import plan_shards
 from hms_dist.shards.recover import rows_of_tar
-from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME
-from hms_dist.shards.sets import REJECTED_NAME
+from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME, REJECTED_NAME, shard_name
 from hms_dist.shards.verify import MANIFEST_NAMES, read_either_manifest
-from hms_dist.shards.writer import PARTS_FOLDER, Rejected, shard_name
+from hms_dist.shards.writer import PARTS_FOLDER, Rejected
 
 SCRATCH_NAME = ".repair"
 """Folder inside the set where files are made again, until they are known to be right."""

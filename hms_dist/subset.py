@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from hms_dist import limits
 from hms_dist.errors import UserError, one_of
-from hms_dist.files import atomic
+from hms_dist.files import atomic, read_bytes
 from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
 from hms_dist.run import check_seed
 from hms_dist.subset_rules import RULES, classes_of
@@ -99,7 +100,7 @@ def _write(path: Path, rows: pd.DataFrame) -> None:
     content = text.getvalue().encode()
     try:
         if path.exists():
-            if path.read_bytes() != content:
+            if read_bytes(path, limits.CSV_BYTES) != content:
                 raise UserError(f"{path}: another file is there already; choose another --out or remove it")
             return
         with atomic(path) as file:

@@ -46,7 +46,7 @@ def command_of(verb: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
         raise UserError(f"unknown verb; {meant(verb, list(VERBS))}one of: {', '.join(VERBS)}")
     module_name, class_name, _ = VERBS[verb]
     from hms_dist.config import load
-    from hms_dist.config_names import with_subject
+    from hms_dist.config_words import with_subject
 
     module = importlib.import_module(module_name)
     options = getattr(module, class_name)

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from hms_dist.config import from_dict, load, save, to_dict
-from hms_dist.config_names import with_subject
+from hms_dist.config_words import with_subject
 from hms_dist.errors import UserError
 
 

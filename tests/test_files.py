@@ -15,21 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.config_names import read_record
+from hms_dist.config_yaml import read_record
 from hms_dist.errors import UserError, verdict
 from hms_dist.files import (
     atomic,
     canonical_json,
     check_text,
     digest,
-    read_table,
     sealed,
     sealed_text,
     sha256_of,
     unsealed,
     write_json,
-    write_table,
 )
+from hms_dist.parquet import read_table, write_table
 
 
 def test_a_failed_write_changes_nothing(tmp_path):

@@ -12,7 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-_NAME = re.compile(r"[A-Za-z]\w*")
+from hms_dist import limits
+
+_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _PLACES = ("data", "out", "cpus")
 """What every command may name, besides the lists."""
 
@@ -174,5 +176,7 @@ def _named(text: str) -> list[str]:
     """The places that a text names. Raises ValueError for braces that do not match and forms that text cannot have."""
     places = [(name, form) for _, name, form, _ in string.Formatter().parse(text) if name is not None]
     for _, form in places:
+        if len(form or "") > limits.FORM_CHARACTERS:
+            raise ValueError(f"a form of more than {limits.FORM_CHARACTERS} characters")
         format("", form or "")
     return [name for name, _ in places]

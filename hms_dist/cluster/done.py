@@ -4,7 +4,6 @@ A task is done while its record says what would be recorded now: the same words,
 files that they name and that those name in turn, the same files read, and the file it made as it was left.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,9 @@ import yaml
 
 from hms_dist.claims import Claim, Taken, await_death, claim
 from hms_dist.cluster.chain import Task
-from hms_dist.config_names import read_yaml
+from hms_dist.config_yaml import read_yaml
 from hms_dist.errors import UserError
-from hms_dist.files import digest, sealed, sha256_of, unsealed, write_json
+from hms_dist.files import digest, read_json, sealed, sha256_of, unsealed, write_json
 
 RECORDS = "steps"
 """Folder of the records in that of the chain."""
@@ -39,7 +38,7 @@ def is_done(task: Task, out: Path) -> bool:
     """Whether the task has nothing left to do; what is before it is taken as it stands."""
     try:
         path = _record(task, out)
-        record = unsealed(json.loads(path.read_bytes()), path)
+        record = unsealed(read_json(path), path)
     except (UserError, OSError, ValueError):
         return False
     return isinstance(record, dict) and record == {**record, **content(task, made_from(task))}

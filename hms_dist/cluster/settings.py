@@ -7,10 +7,12 @@ from typing import Literal
 
 from hms_dist.run import check_seed
 
-_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}")
+_TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}", re.ASCII)
 _MOST_WARN_S = 65536
 """Slurm takes no longer warnings."""
-_NAME = re.compile(r"[A-Za-z_]\w*")
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_PLACE = re.compile(r"[\w.,@+-]+")
+"""An account or partition: a word of an #SBATCH line, where nothing can be quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Resources:
         if not _TIME.fullmatch(str(self.time)):
             raise ValueError(f"time: expected minutes, HH:MM:SS or D-HH:MM:SS, found '{self.time}'")
         _check_options(self.options)
+        _check_place("partition", self.partition)
 
     @property
     def time_s(self) -> int:
@@ -147,6 +150,14 @@ class ClusterConfig:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"environment: '{name}' cannot name a variable")
         _check_options(self.options)
+        _check_place("account", self.account)
+        _check_place("partition", self.partition)
+        for name, texts in {
+            "environment": self.environment.values(), "container": self.container, "setup": self.setup
+        }.items():  # fmt: skip
+            for text in texts:
+                if "\n" in text or "\r" in text or "\0" in text:  # the scripts of a pipeline end at a line of their own
+                    raise ValueError(f"{name}: expected one line, found {text!r}; give each line by itself")
 
 
 def _check_one_node(job: Resources) -> None:
@@ -154,7 +165,12 @@ def _check_one_node(job: Resources) -> None:
         raise ValueError(f"nodes: each task of an array runs on one node, found {job.nodes}; use the train job")
 
 
+def _check_place(name: str, place: str | None) -> None:
+    if place is not None and not _PLACE.fullmatch(place):
+        raise ValueError(f"{name}: expected letters, digits and . , @ + - _, found {place!r}")
+
+
 def _check_options(options: tuple[str, ...]) -> None:
     for option in options:
-        if not option.startswith("-") or "\n" in option:
+        if not option.startswith("-") or any(sign in option for sign in "\n\r\0"):
             raise ValueError(f"options: expected options of sbatch such as --qos=long, found '{option}'")

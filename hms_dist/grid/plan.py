@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
+from hms_dist import limits
 from hms_dist.config import load
 from hms_dist.errors import UserError
 from hms_dist.files import read_object
@@ -66,10 +67,14 @@ def check_seeds(seeds: Sequence[int]) -> None:
 def check_pattern(pattern: str) -> None:
     """Raises ValueError if a pattern of run folders names anything but PLACES."""
     try:
-        named = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
+        places = [(name, form or "") for _, name, form, _ in string.Formatter().parse(pattern) if name is not None]
     except ValueError as error:
         raise ValueError(f"out: '{pattern}' is no pattern ({error})") from error
-    for name in named:
+    for name, form in places:
+        if len(form) > limits.FORM_CHARACTERS:
+            raise ValueError(
+                f"out: '{pattern}' is no pattern (a form of more than {limits.FORM_CHARACTERS} characters)"
+            )
         if name not in PLACES:
             raise ValueError(f"out: unknown place {{{name}}}; one of: {', '.join(f'{{{p}}}' for p in PLACES)}")
 

@@ -1,6 +1,7 @@
 """What a grid is made of: recipes, and how one of their runs is started."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ class Recipe:
     """Further options by their dotted names, such as {model.name: efficientnet_b4}."""
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name:
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise ValueError(f"recipes.name: expected a name that can be part of a folder's, found '{self.name}'")
         if not self.configs:
             raise ValueError(f"recipes.configs: recipe '{self.name}' names no configuration file; name at least one")

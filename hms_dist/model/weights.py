@@ -4,17 +4,16 @@ Files are safetensors, or torch files read with `weights_only=True`. The tensors
 """
 
 import logging
-import pickle
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hms_dist.errors import UserError, first_line
+from hms_dist.files import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +29,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     check_there(path)
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        with open_file(path) as file:
+            if path.suffix == ".safetensors":
+                return dict(load_file(path))
+            values = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # each damage of a file has its own in torch
         raise UserError(
             f"{path}: cannot be read as weights, expected tensors in safetensors or torch's format, found: "
             f"{first_line(error)}; get the file again or convert it to .safetensors"

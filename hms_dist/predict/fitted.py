@@ -1,6 +1,5 @@
 """What stands with a fit to out-of-fold predictions: which models it is for, in which order, whom it has seen."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hms_dist.errors import UserError
-from hms_dist.files import sealed, unsealed
+from hms_dist.files import read_json, sealed, unsealed
 from hms_dist.predict.members import Labelled, Members
 from hms_dist.provenance import ModelRecord, Source
 
@@ -50,7 +49,7 @@ class Fitted:
     def read(path: Path) -> "Fitted":
         """Inverse of `to_json`, from a file. Raises UserError if it is missing or something else."""
         try:
-            value: Mapping[str, Any] = unsealed(json.loads(path.read_bytes()), path)
+            value: Mapping[str, Any] = unsealed(read_json(path), path)
             members = tuple((each["table"], tuple(each["weights"])) for each in value["members"])
             content = {name: part for name, part in value.items() if name not in ("members", "seen")}
             return Fitted(content=content, members=members, record=ModelRecord.from_json(value["seen"]))

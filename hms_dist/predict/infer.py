@@ -30,7 +30,7 @@ from hms_dist.shards.index import Rows
 from hms_dist.train.data.run_canvas import read_canvas
 from hms_dist.train.data.run_data import ShardSet, check_recipes, composed_by, open_shards, split_rows
 from hms_dist.train.data.seen import stored_record
-from hms_dist.train.folder.checkpoint import load_weights
+from hms_dist.train.folder.checkpoint import load_weights, noted
 from hms_dist.train.folder.owner import owned
 from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.folder.stop import die_with_launcher
@@ -63,7 +63,8 @@ def run(command: Predict) -> None:
     task = open_task(config, shards.canvas)
     model, facts = _load_model(command, config)
     source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
-    check_recipes(command.shards, shards, facts["panels"])
+    weights = stored_weights(command.run, command.checkpoint)
+    check_recipes(command.shards, shards, noted(facts, "panels", dict, weights))
     folder = parts_folder(command.out)
     is_main = launched_rank() == 0
     with owned(folder, is_main=is_main), closing(shards.reader):
@@ -75,7 +76,7 @@ def run(command: Predict) -> None:
             )  # fmt: skip
             answers = _answers(command, config, shards, model, world, task, parts)
             if world.is_main:
-                folds = held_out_folds(config, shards, str(facts["shards"]))
+                folds = held_out_folds(config, shards, noted(facts, "shards", str, weights))
                 found = answers[:, : len(CLASSES)]
                 write_predictions(command.out, prediction_table(shards.index.frame, folds, found), [source])
                 LOG.info("%d rows predicted: %s", len(shards.index), command.out)

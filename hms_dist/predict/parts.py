@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.files import atomic, sealed_bytes, unsealed_bytes
+from hms_dist.files import atomic, read_bytes, sealed_bytes, unsealed_bytes
 from hms_dist.shards.index import Rows
 
 MAX_PARTS = 256
@@ -61,7 +61,8 @@ class Parts:
 
     def _read(self, number: int) -> NDArray[np.float64] | None:
         try:
-            content = unsealed_bytes(self._path(number).read_bytes())
+            most = len(self.rows_of(number)) * self._num_answers * 8 + 1024
+            content = unsealed_bytes(read_bytes(self._path(number), most))
         except OSError:
             return None
         if content is None:  # damaged, or kept by a version that wrote no digest: computed again

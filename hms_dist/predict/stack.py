@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hms_dist.config import from_stored, stored
 from hms_dist.errors import UserError
 from hms_dist.files import sha256_of, write_json
 from hms_dist.metrics import kaggle_kl
+from hms_dist.model.weights import read_weights
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
 from hms_dist.predict.meta_model import MetaConfig, Rows, meta_inputs, meta_network, predicted, train_network
@@ -135,7 +136,7 @@ def apply(command: Stack, folder: Path) -> None:
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
     config = from_stored(MetaConfig, fitted.content["model"], str(folder / STACK_NAME))
     inputs = meta_inputs(members.probabilities, config.inputs)
-    tensors = load_file(folder / NETWORKS_NAME)
+    tensors = read_weights(folder / NETWORKS_NAME)
     answers = []
     for number in range(fitted.content["num_networks"]):
         network = meta_network(config, len(members.paths))

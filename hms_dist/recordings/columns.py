@@ -18,13 +18,16 @@ class Columns:
 
     def __init__(self, content: bytes, path: Path) -> None:
         """Open `content`, the bytes of `path`. Raises UserError if it is no parquet or has no rows."""
-        from pyarrow import ArrowException, BufferReader
+        from pyarrow import BufferReader
         from pyarrow.parquet import ParquetFile
+
+        from hms_dist.parquet import check_footer
 
         self.path = path
         try:
             self._file = ParquetFile(BufferReader(content))
-        except (ArrowException, OSError) as error:
+            check_footer(self._file.metadata, len(content), self._file.schema_arrow.names)
+        except Exception as error:  # Arrow raises what its decoders raise
             raise UserError(f"{path}: not a readable parquet file ({_one_line(error)}); download it again") from error
         self._schema = self._file.schema_arrow
         self.names: list[str] = self._schema.names
@@ -36,7 +39,7 @@ class Columns:
 
         Raises UserError naming those that are missing, stand twice or hold no numbers, and for damaged data.
         """
-        from pyarrow import ArrowException, types
+        from pyarrow import types
 
         kinds = dict(zip(self.names, self._schema.types, strict=True))
         missing = [name for name in names if name not in kinds]
@@ -52,7 +55,7 @@ class Columns:
                 raise UserError(f"{self.path}: column {name}: expected numbers, found {kinds[name]}; convert it")
         try:
             return self._file.read(columns=list(names), use_threads=False)
-        except (ArrowException, OSError) as error:
+        except Exception as error:
             raise UserError(f"{self.path}: damaged parquet data ({_one_line(error)}); download it again") from error
 
 

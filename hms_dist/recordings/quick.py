@@ -10,23 +10,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hms_dist import limits
+
 if TYPE_CHECKING:
     from polars import DataFrame
 
 
-def quick_frame(content: bytes) -> "DataFrame | None":
-    """All columns of a parquet file's bytes. None where polars is not installed, cannot read it or finds no rows."""
+def quick_frame(content: bytes, names: Sequence[str] | None = None) -> "DataFrame | None":
+    """The named columns (None: all) of a parquet file's bytes.
+
+    None where polars is not installed, cannot read it, lacks a column, finds no rows, or more than so small a file may
+    hold.
+    """
+    allowed = limits.PARQUET_FREE_BYTES + limits.PARQUET_RATIO * len(content)
+    most_rows = allowed // (limits.PARQUET_VALUE_BYTES * max(len(names or ()), 1))
     try:
         import polars
     except ImportError:
         return None
     try:
-        frame = polars.read_parquet(content, use_statistics=False, parallel="none")
+        frame = polars.read_parquet(
+            content, columns=names and list(names), n_rows=most_rows, use_statistics=False, parallel="none"
+        )
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
         return None
     except NameError:  # polars imports without its compiled part, where that cannot be loaded (no memory for it)
         return None
-    return frame if len(frame) else None
+    return frame if 0 < len(frame) < most_rows else None
 
 
 def quick_matrix(frame: "DataFrame | None", names: Sequence[str]) -> NDArray[np.float32] | None:

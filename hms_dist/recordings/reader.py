@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hms_dist import files, limits
 from hms_dist.errors import UserError
 from hms_dist.recordings.columns import Columns, matrix, some
 from hms_dist.recordings.quick import quick_frame, quick_matrix
@@ -113,14 +114,13 @@ def read_spectrogram(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float3
 
 def num_samples(path: Path) -> int:
     """Samples of an EEG file, from its footer alone. Raises UserError if it is missing or no parquet."""
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_metadata
+    from hms_dist.parquet import ParquetError, num_rows  # Arrow takes its time to import
 
     try:
-        return int(read_metadata(path).num_rows)
+        return num_rows(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
-    except (ArrowException, OSError) as error:
+    except (ParquetError, OSError) as error:
         raise UserError(f"{path}: not a readable parquet file; download it again") from error
 
 
@@ -129,7 +129,7 @@ def read_bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a file; expected parquet; put the file in its place")
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path, limits.PARQUET_BYTES)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
     except OSError as error:
@@ -141,7 +141,7 @@ def read_bytes(path: Path) -> bytes:
 
 def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
     """`read_eeg` of bytes already read from `path`."""
-    eeg = quick_matrix(quick_frame(content), CHANNELS)
+    eeg = quick_matrix(quick_frame(content, CHANNELS), CHANNELS)
     if eeg is None:
         columns = Columns(content, path)
         if _power_columns(columns.names) and "EKG" not in columns.names:
@@ -161,7 +161,7 @@ def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
 
 def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """`read_spectrogram` of bytes already read from `path`."""
-    frame = quick_frame(content)
+    frame = quick_frame(content, ("time", *KAGGLE_COLUMNS))
     quick = quick_matrix(frame, KAGGLE_COLUMNS)
     if frame is not None and quick is not None and "time" in frame.columns and frame["time"].dtype.is_numeric():
         return _rising(frame["time"].to_numpy().astype(np.float64), path), _by_region(quick)

@@ -24,8 +24,10 @@ TITLE_ROWS, NAME_ROWS, TIME_ROWS, GAP = 32, 24, 42, 6
 LEFT, BAR = 76, 96
 """Picture pixels left of each column of placements, and for the gray scale at the right."""
 DPI = 100
+PLAIN: dict[str, Any] = {"parse_math": False}
+"""Names come from a shard set; matplotlib would read what stands between dollar signs as a formula."""
 UNIT: dict[str, Any] = {
-    "xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7
+    "xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7, **PLAIN
 }  # fmt: skip
 """How a unit is written beside the corner where its numbers begin."""
 
@@ -50,7 +52,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
     layout = Layout([placed.placement for placed in canvas.placed], enlarged)
     figure = Figure(figsize=(layout.width / DPI, layout.height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.text(GAP / layout.width, 1 - 16 / layout.height, title, va="center", fontsize=11, weight="bold")
+    figure.text(GAP / layout.width, 1 - 16 / layout.height, title, va="center", fontsize=11, weight="bold", **PLAIN)
     levels = Normalize(min(0.0, float(image.min())), max(1.0, float(image.max())))
     for number, placed in enumerate(canvas.placed):
         place = placed.placement
@@ -61,7 +63,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
         _label(axes.yaxis, tile.left, axes.axhline, pad=24)
         _label(axes.xaxis, tile.bottom if layout.is_last(number) else Edge(), axes.axvline, pad=16)
         if layout.is_first(number):
-            axes.set_title(place.panel, fontsize=9, loc="left", pad=4)
+            axes.set_title(place.panel, fontsize=9, loc="left", pad=4, **PLAIN)
             axes.annotate(tile.left.unit, (0, 1), (-6, 6), **UNIT)
         if layout.is_last(number):
             axes.annotate(tile.bottom.unit, (0, 0), (-6, -9), **UNIT)
@@ -87,7 +89,7 @@ def _import_without_backend() -> None:
 def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:
     """Numbers as minor ticks next to the picture, names as major ones beyond them, thin lines between parts."""
     axis.remove_overlapping_locs = False
-    axis.set_ticks([place for place, _ in edge.names], labels=[name for _, name in edge.names])
+    axis.set_ticks([place for place, _ in edge.names], labels=[name for _, name in edge.names], **PLAIN)
     axis.set_ticks([place for place, _ in edge.numbers], labels=[text for _, text in edge.numbers], minor=True)
     axis.set_tick_params(which="major", length=0, labelsize=8, pad=pad if edge.numbers else 3)
     axis.set_tick_params(which="minor", length=3, labelsize=7)

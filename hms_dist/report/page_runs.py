@@ -1,6 +1,5 @@
 """What run folders say of their runs, read for the page."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.errors import UserError
+from hms_dist.files import read_json
+from hms_dist.labels import CLASSES
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
@@ -19,6 +20,9 @@ from hms_dist.train.folder.record import (
 )
 from hms_dist.train.folder.run_folder import read_config, stage_names
 from hms_dist.train.settings import TrainConfig
+
+_EVALUATION = {"val_kl", "val_confusion", *(f"val_kl_{name}" for name in CLASSES)}
+"""What a line of metrics.jsonl has after an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +87,10 @@ def _read(folder: Path, name: str) -> RunFacts:
         folder=folder,
         config=read_config(folder),
         recipe=_recipe(_json_of(folder / ENVIRONMENT_NAME).get("command", [])),
-        state=status.get("state", "unknown"),
-        message=status.get("message"),
+        state=str(status.get("state", "unknown")),
+        message=None if status.get("message") is None else str(status["message"]),
         steps=tuple(line for line in lines if "loss" in line),
-        evaluations=tuple(line for line in lines if "val_kl" in line),
+        evaluations=tuple(line for line in lines if line.keys() >= _EVALUATION),
     )
 
 
@@ -95,7 +99,7 @@ def _json_of(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); the file is damaged") from error
     if not isinstance(value, dict):
@@ -103,8 +107,10 @@ def _json_of(path: Path) -> dict[str, Any]:
     return value
 
 
-def _recipe(command: Sequence[str]) -> str | None:
+def _recipe(command: Any) -> str | None:
     """The names of the files that stand behind --config in a command."""
+    if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
+        return None
     words = [part for word in command for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     files = [file for option, file in pairwise(words) if option == "--config"]
     return " + ".join(Path(file).stem for file in files) or None

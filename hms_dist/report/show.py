@@ -15,8 +15,7 @@ from hms_dist.labels import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
 from hms_dist.run import LOG, check_seed
-from hms_dist.shards.index import Index, read_index, read_manifest
-from hms_dist.shards.schema import INDEX_NAME
+from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_data import open_shards
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
@@ -72,8 +71,7 @@ def run(command: Show) -> None:
 
 def _draw_panels(command: Show) -> str:
     """The key of the sample that was drawn, as for `_draw_canvas`."""
-    manifest = read_manifest(command.shards)
-    index = read_index(command.shards / INDEX_NAME)
+    manifest, index = open_set(command.shards)
     row = _row_of(command, index)
     panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(np.array([row]))
     pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}

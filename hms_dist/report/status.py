@@ -5,6 +5,7 @@ Reads what runs leave behind, so it works while they run, from any node, for the
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.claims import age_s, is_held, job_of, read_owner
-from hms_dist.config_names import read_record
+from hms_dist.config_yaml import read_record
 from hms_dist.errors import UserError
 from hms_dist.files import read_object
 from hms_dist.run import LOG
@@ -86,15 +87,30 @@ def run(command: Status) -> None:
 
 def find_runs(folder: Path) -> Iterator[Path]:
     """Run folders at and below `folder`, sorted."""
-    for here, below, files in os.walk(folder):
+    for here, below, files in os.walk(folder, onerror=_say_hidden):
         below.sort()
         if LOG_NAME in files or (CONFIG_NAME in files and {STATUS_NAME, CLAIM_NAME} & set(files)):
             below.clear()
             yield Path(here)
 
 
+def _say_hidden(error: OSError) -> None:
+    LOG.warning("%s: cannot be listed (%s); runs below it are not shown", error.filename, error.strerror)
+
+
 def look(folder: Path) -> RunState:
     """What a run folder tells; one that is damaged does not hide the others."""
+    try:
+        return _look(folder)
+    except OSError as error:  # a pipe, a folder or a file without rights in place of one of its files
+        damage = f"{error.filename or folder}: {error.strerror or error}; the run folder is damaged"
+    return RunState(
+        run=str(folder), state=DAMAGED, stage="", epoch=None, epochs=None, step=None, best_kl=None, silent_s=None,
+        job="", message=damage,
+    )  # fmt: skip
+
+
+def _look(folder: Path) -> RunState:
     status, variables = read_object(folder / STATUS_NAME), read_object(folder / ENVIRONMENT_NAME).get("slurm")
     variables = variables if isinstance(variables, dict) else {}
     at, stage, damage = folder, "", ""
@@ -158,7 +174,9 @@ def _stage_of(folder: Path) -> tuple[Path, str]:
         return folder, ""
     try:
         *earlier, last = [stage["name"] for stage in read_record(path)["stages"]]
-    except (KeyError, TypeError, ValueError) as error:
+        if not all(re.fullmatch(r"[\w-]+", name) for name in (*earlier, last)):
+            raise ValueError("a stage whose name cannot name a folder")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a run with stages; the file is damaged") from error
     folders = {name: folder / STAGES / name for name in earlier} | {last: folder}
     begun = [name for name, out in folders.items() if (out / CONFIG_NAME).is_file()]
@@ -172,8 +190,9 @@ def _epochs(path: Path) -> int | None:
         return None
     found = read_record(path)
     if not isinstance(found, dict):
-        raise UserError(f"{path}: expected options, found {found!r}; the file is damaged")
-    return found.get("epochs")
+        raise UserError(f"{path}: expected options, found {str(found)[:60]!r}; the file is damaged")
+    epochs = found.get("epochs")
+    return epochs if isinstance(epochs, int) else None
 
 
 def _state(said: str | None, *, is_held: bool) -> str:

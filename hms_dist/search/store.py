@@ -4,7 +4,6 @@ Each batch is a study of its own, for Optuna's choices cannot change within one.
 the claim in its folder; a trial whose job died is taken over, with the parameters that it has.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from hms_dist import limits
 from hms_dist.claims import Taken, claim
 from hms_dist.config import to_dict
 from hms_dist.errors import UserError
+from hms_dist.files import parse_json, read_bytes
 from hms_dist.keyed import keyed_hash
 from hms_dist.run import LOG
 from hms_dist.search.space import Parameter, Values, narrowed
@@ -153,11 +154,11 @@ def _mend(path: Path) -> None:
 
     Raises UserError naming another line that is damaged.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, limits.LOG_BYTES)
     whole = content.rfind(b"\n") + 1
     for number, line in enumerate(content[:whole].splitlines(), start=1):
         try:
-            json.loads(line)
+            parse_json(line)
         except ValueError as error:
             raise UserError(
                 f"{path}: line {number} is damaged ({error}); restore the journal from a copy, or choose another --out"

@@ -1,6 +1,5 @@
 """`hms-dist search`: batches of trials on one study, by as many jobs as run this command (seed 003)."""
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 from hms_dist.config import from_stored, load, stored, to_dict
 from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import sealed, unsealed, write_json
+from hms_dist.files import read_json, sealed, unsealed, write_json
 from hms_dist.run import LOG
 from hms_dist.search.config import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
@@ -147,7 +146,7 @@ def _meaning(identity: dict[str, Any], fold: int) -> dict[str, Any]:
 
 def _identity_before(path: Path) -> dict[str, Any]:
     try:
-        before = unsealed(json.loads(path.read_bytes()), path)
+        before = unsealed(read_json(path), path)
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); restore it, or choose another --out") from error
     return before if isinstance(before, dict) else {}

@@ -17,8 +17,8 @@ from hms_dist.files import digest
 from hms_dist.run import LOG, versions
 from hms_dist.shards.index import Manifest, as_frame
 from hms_dist.shards.manifest import file_entry, write_index, write_manifest, write_rejected
-from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, spec_from_json
-from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME, Making, is_complete, making_of, move_in
+from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, REJECTED_NAME, spec_from_json
+from hms_dist.shards.sets import NEXT_FOLDER, Making, is_complete, making_of, move_in
 from hms_dist.shards.suspects import suspicions
 from hms_dist.shards.writer import PARTS_FOLDER, Rejected, part_path, read_note, read_part
 

@@ -4,7 +4,6 @@ The index is at once the label table and the map for random access.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,16 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hms_dist import limits
 from hms_dist.errors import UserError
-from hms_dist.files import canonical_json, digest
+from hms_dist.files import canonical_json, digest, parse_json
 from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
+from hms_dist.parquet import ParquetError, read_parquet
 from hms_dist.remote import is_url, join, read_bytes
+from hms_dist.shards.index_values import column_fault, member_fault, row_fault
+from hms_dist.shards.manifest_values import manifest_fault
 from hms_dist.shards.schema import (
     FORMAT_VERSION,
     INDEX_NAME,
+    JSON_MEMBER,
     MANIFEST_NAME,
     PanelSpec,
     member_order,
@@ -190,40 +193,51 @@ def open_set(location: Path | str) -> tuple[Manifest, Index]:
     Raises UserError if one is missing, damaged or of another set.
     """
     manifest = read_manifest(location)
-    path = join(location, INDEX_NAME)
-    content = _index_bytes(path)
-    index = _parsed_index(path, content)
-    known = next(entry["sha256"] for entry in manifest.files if entry["name"] == INDEX_NAME)
-    if hashlib.sha256(content).hexdigest() != known:
+    path, tars = join(location, INDEX_NAME), manifest.files[: len(tar_names(manifest))]
+    entry = manifest.files[len(tars)]
+    content = _index_bytes(path, entry["num_bytes"])
+    if len(content) != entry["num_bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise UserError(
             f"{path}: not the index that the manifest names; damaged, or of another set; run hms-dist verify"
         )
-    return manifest, index
+    table = _parsed_index(path, content, index_schema([JSON_MEMBER, *manifest.panels]))
+    samples = [tar["num_samples"] for tar in tars]
+    fault = member_fault(table, [tar["num_bytes"] for tar in tars], manifest.panels) or row_fault(table, samples)
+    if fault:
+        raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
+    return manifest, Index(as_frame(table), str(path))
 
 
 def read_index(path: Path) -> Index:
-    """Read an index. Raises UserError if it is missing, not Parquet or lacks a column."""
-    return _parsed_index(path, _index_bytes(path))
+    """Read an index. Raises UserError as `index_table`."""
+    return Index(as_frame(index_table(path)), str(path))
 
 
-def _index_bytes(path: Path | str) -> bytes:
+def index_table(path: Path) -> pa.Table:
+    """The rows of an index, their members unchecked. Raises UserError if it is missing, not Parquet or lacks a
+    column that every index has."""
+    content = _index_bytes(path, limits.PARQUET_BYTES)
+    return _parsed_index(path, content, pa.schema([*SAMPLE_FIELDS, *FOLD_FIELDS]))
+
+
+def _index_bytes(path: Path | str, limit: int) -> bytes:
     try:
-        return read_bytes(path)
+        return read_bytes(path, limit)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; is this a complete shard set? run hms-dist render") from error
     except OSError as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
 
 
-def _parsed_index(path: Path | str, content: bytes) -> Index:
+def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(io.BytesIO(content))
-    except (OSError, pa.ArrowException) as error:
+        table = read_parquet(content)
+    except ParquetError as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
-    missing = [name for name, _ in (*SAMPLE_FIELDS, *FOLD_FIELDS) if name not in table.column_names]
-    if missing:
-        raise UserError(f"{path}: column {missing[0]} is missing; not an index of a shard set")
-    return Index(as_frame(table), str(path))
+    fault = column_fault(table, expected)
+    if fault:
+        raise UserError(f"{path}: {fault}")
+    return table
 
 
 def as_frame(table: pa.Table) -> pd.DataFrame:
@@ -235,7 +249,7 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
     path = join(location, name)
     try:
-        value = json.loads(read_bytes(path))
+        value = parse_json(read_bytes(path, limits.JSON_BYTES))
     except FileNotFoundError as error:
         unfinished = is_url(location) or Path(location).is_dir()
         state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
@@ -248,8 +262,15 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
         found = value.get("format_version") if isinstance(value, dict) else type(value).__name__
         raise UserError(f"{path}: expected format version {FORMAT_VERSION}, found {found}; render the set again")
     own = value.pop("digest", None)
-    if own != digest(value):
+    try:
+        known = digest(value)
+    except ValueError:  # a number beyond float64
+        known = ""
+    if own != known:
         raise UserError(f"{path}: its own digest does not match; the file was changed or damaged; run hms-dist verify")
+    fault = manifest_fault(value)
+    if fault:
+        raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
     return Manifest(
         num_samples=value["num_samples"],
         files=tuple(value["files"]),

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from hms_dist.labels import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS, sample_key
+from hms_dist.parquet import read_schema
 from hms_dist.shards.fault import Fault
 from hms_dist.shards.index import Index, Manifest, index_schema, tar_names
 from hms_dist.shards.schema import JSON_MEMBER
@@ -17,7 +17,7 @@ from hms_dist.shards.schema import JSON_MEMBER
 def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault]:
     """Columns, counts, order of the shards, and keys: each made of its ids and there once."""
     expected = index_schema([JSON_MEMBER, *manifest.panels])
-    found = pq.read_schema(path)
+    found = read_schema(path).remove_metadata()
     if not found.equals(expected):
         different = [field.name for field in (*expected, *found) if field not in expected or field not in found]
         yield Fault(path, f"columns differ from those of such a set: {', '.join(dict.fromkeys(different)) or 'order'}")

@@ -5,6 +5,7 @@ Both halves import this file and nothing else of each other.
 
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from hms_dist import limits
 from hms_dist.errors import UserError
 
 FORMAT_VERSION = 1
@@ -22,6 +24,8 @@ INDEX_NAME = "index.parquet"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_COPY_NAME = "manifest.copy.json"
 """The same bytes again, so that a damaged or lost manifest can be mended: nothing else knows the recipe."""
+REJECTED_NAME = "rejected.parquet"
+"""Rows of the label table that could not be rendered; absent if there are none."""
 JSON_MEMBER = "json"
 ZSTD_LEVEL = -1
 """Faster to decode than level 1 (0.16 against 0.27 ms a row of the default panels), tars 6 % larger."""
@@ -29,6 +33,7 @@ SIDES = {"LL": "RL", "RL": "LL", "LP": "RP", "RP": "LP"}
 """The region that takes each region's place when left and right are exchanged."""
 
 Array = NDArray[Any]
+_MEMBER_NAME = re.compile(r"[^\W\d]\w{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +63,27 @@ class PanelSpec:
     minutes, for their spectrogram); the others lie evenly between. None: not stated."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.dtype == "bit" and self.shape[-1] % 8:
             raise ValueError(f"shape: the last axis of packed bits must be a multiple of 8, found {self.shape[-1]}")
         if (self.dtype == "uint8") != (self.value_range is not None):
             raise ValueError("value_range: uint8 panels need one, others have none")
+
+    def _check_types(self) -> None:
+        """Raises ValueError for what no writer makes: a manifest may come from elsewhere."""
+        if not self.shape or not all(type(size) is int and size >= 1 for size in self.shape):
+            raise ValueError(f"shape: expected whole numbers of at least 1, found {list(self.shape)}")
+        if self.dtype not in ("bit", "uint8", "float16") or self.codec not in ("npy", "npy.zst"):
+            raise ValueError(f"dtype, codec: unknown '{self.dtype}' or '{self.codec}'")
+        if math.prod(self.shape) > 8 * limits.PANEL_BYTES or self.num_bytes > limits.PANEL_BYTES:
+            raise ValueError(f"shape: {list(self.shape)} takes more than {limits.PANEL_BYTES} bytes a sample")
+        texts = (self.unit, *self.axes, *self.regions, *self.traces)
+        if len(self.axes) != len(self.shape) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("axes, unit, regions, traces: expected texts, and an axis for each number of the shape")
+        pairs = [pair for pair in (self.value_range, self.columns_s) if pair is not None]
+        numbers = [*self.rows_hz, *(number for pair in pairs for number in pair)]
+        if any(len(pair) != 2 for pair in pairs) or not all(_is_finite(number) for number in numbers):
+            raise ValueError("value_range, rows_hz, columns_s: expected finite numbers, two of them for a range")
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -76,7 +98,13 @@ class PanelSpec:
     @property
     def num_bytes(self) -> int:
         """Bytes of the stored array."""
-        return int(np.prod(self.stored_shape)) * self.stored_dtype.itemsize
+        return math.prod(self.stored_shape) * self.stored_dtype.itemsize
+
+    @property
+    def most_member_bytes(self) -> int:
+        """Most bytes of a member: its array, header and, if it is compressed, what zstd may add."""
+        size = len(self.npy_header) + self.num_bytes
+        return limits.of_zstd(size) if self.codec == "npy.zst" else size
 
     @property
     def npy_header(self) -> bytes:
@@ -106,6 +134,9 @@ class PanelSpec:
         size = len(self.npy_header) + self.num_bytes
         if self.codec == "npy.zst":
             try:
+                announced = zstandard.frame_content_size(member)
+                if announced != size:  # before any memory is taken for it
+                    raise ValueError(f"not a zstd frame of {size} bytes (it announces {announced})")
                 payload = zstandard.decompress(member, max_output_size=size)
             except zstandard.ZstdError as error:
                 raise ValueError(f"not a zstd frame of {size} bytes ({error})") from error
@@ -117,12 +148,26 @@ class PanelSpec:
         return array.reshape(self.stored_shape)
 
 
+def shard_name(number: int) -> str:
+    """File name of shard `number`."""
+    return f"shard-{number:06d}.tar"
+
+
+def is_member_name(name: str) -> bool:
+    """Whether a panel may have this name: its members are files of a tar, `<key>.<name>.<codec>`."""
+    return name != JSON_MEMBER and _MEMBER_NAME.fullmatch(name) is not None
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
 def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
     """A panel specification from the manifest's JSON. Raises UserError if it is not one."""
-    tuples: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
     try:
+        tuples: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
         return PanelSpec(**tuples)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{MANIFEST_NAME}: bad panel specification ({error}); written by another version?") from error
 
 

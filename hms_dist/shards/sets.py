@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.errors import UserError
-from hms_dist.files import digest, sealed, unsealed, write_json
+from hms_dist.files import digest, read_json, sealed, unsealed, write_json
 from hms_dist.shards.index import read_manifest
 from hms_dist.shards.plan import ShardPlan
-from hms_dist.shards.schema import MANIFEST_NAME, PanelSpec, spec_from_json
-from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note, shard_name
+from hms_dist.shards.schema import MANIFEST_NAME, REJECTED_NAME, PanelSpec, shard_name, spec_from_json
+from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note
 
 NEXT_FOLDER = ".next"
 WORK_NAME = "work.json"
-REJECTED_NAME = "rejected.parquet"
 Note = Mapping[str, str]
 
 
@@ -75,7 +74,7 @@ def making_of(out: Path) -> Making | None:
     if not path.exists():
         return None
     try:
-        making = Making(**unsealed(json.loads(path.read_bytes()), path))
+        making = Making(**unsealed(read_json(path), path))
         specs = {name: spec_from_json(spec) for name, spec in making.panels.items()}
         return replace(making, panels=_plain_specs(specs))
     except (ValueError, TypeError, AttributeError) as error:

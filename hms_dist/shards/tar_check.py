@@ -1,6 +1,5 @@
 """Checking one tar: the file, its layout byte for byte, and every member's name, place, checksum and values."""
 
-import json
 import mmap
 import tarfile
 from collections.abc import Hashable, Iterator, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hms_dist.files import open_file, parse_json
 from hms_dist.labels import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS
 from hms_dist.shards.fault import Fault, file_fault
 from hms_dist.shards.jobs import check_stop
@@ -42,7 +42,7 @@ def tar_faults(task: TarTask) -> list[Fault]:
         return []
     path = task.folder / task.entry["name"]
     with (
-        path.open("rb") as file,
+        open_file(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as content,
     ):
@@ -93,7 +93,7 @@ def _member_fault(block: memoryview, values: Mapping[Hashable, Any], member: str
 
 def json_fault(block: bytes, values: Mapping[Hashable, Any]) -> str | None:
     """What is wrong with a json member beside its index row. Raises ValueError if it is not JSON."""
-    facts = json.loads(block)
+    facts = parse_json(block)
     if not isinstance(facts, dict) or json_member(facts) != block:
         return "is not written as this program writes it"
     for name in ("key", *ID_COLUMNS, *OFFSET_COLUMNS, *VOTE_COLUMNS):

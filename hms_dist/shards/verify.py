@@ -4,20 +4,29 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from hms_dist import limits
 from hms_dist.errors import UserError
-from hms_dist.files import canonical_json, indented_json
+from hms_dist.files import canonical_json, indented_json, read_bytes
 from hms_dist.labels import LabelTable
+from hms_dist.parquet import ParquetError, read_parquet
+from hms_dist.parquet import num_rows as rows_of_footer
 from hms_dist.shards.fault import Fault, file_fault, size_fault
-from hms_dist.shards.index import Index, Manifest, read_index, read_manifest, tar_names
+from hms_dist.shards.index import (
+    Index,
+    Manifest,
+    as_frame,
+    index_schema,
+    index_table,
+    read_manifest,
+    tar_names,
+)
 from hms_dist.shards.index_check import index_faults, label_faults
+from hms_dist.shards.index_values import column_fault, member_fault
 from hms_dist.shards.jobs import run_jobs
-from hms_dist.shards.schema import INDEX_NAME, MANIFEST_COPY_NAME, MANIFEST_NAME
-from hms_dist.shards.sets import NEXT_FOLDER, REJECTED_NAME
+from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_COPY_NAME, MANIFEST_NAME, REJECTED_NAME
+from hms_dist.shards.sets import NEXT_FOLDER
 from hms_dist.shards.tar_check import TarTask, tar_faults
 from hms_dist.shards.writer import PARTS_FOLDER
 
@@ -39,7 +48,9 @@ def find_faults(folder: Path, *, labels: LabelTable | None = None, workers: int 
     yield from damaged
     index = None
     if folder / INDEX_NAME not in [fault.path for fault in damaged]:
-        index = read_index(folder / INDEX_NAME)
+        index, senseless = _index_of(folder / INDEX_NAME, manifest)
+        yield from senseless
+    if index is not None:
         yield from index_faults(folder / INDEX_NAME, index, manifest)
         if labels is not None and not damaged:
             rejected = _rejected_keys(folder, manifest)
@@ -50,7 +61,7 @@ def find_faults(folder: Path, *, labels: LabelTable | None = None, workers: int 
 
 
 def find_size_faults(folder: Path) -> Iterator[Fault]:
-    """The quick look: files that are absent or of another size, and counts that differ. Raises as `find_faults`."""
+    """The quick look: files that are absent, of another size or with other counts. Raises as `find_faults`."""
     manifest, faults = read_either_manifest(folder)
     yield from faults
     for entry in manifest.files:
@@ -59,9 +70,6 @@ def find_size_faults(folder: Path) -> Iterator[Fault]:
             yield fault
         elif entry["name"].endswith(".parquet"):
             yield from _row_fault(folder / entry["name"], entry["num_samples"])
-    counted = sum(entry["num_samples"] for entry in manifest.files if entry["name"].endswith(".tar"))
-    if counted != manifest.num_samples:
-        yield Fault(folder / MANIFEST_NAME, f"expected {manifest.num_samples} samples, its shards have {counted}")
 
 
 def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
@@ -72,7 +80,7 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
         path = folder / name
         try:
             manifest = read_manifest(folder, name)
-            if not _is_as_written(path.read_bytes()):
+            if not _is_as_written(read_bytes(path, limits.JSON_BYTES)):
                 raise UserError(f"{path}: not in the words that this program writes")
             found[name] = manifest
         except UserError as error:
@@ -99,11 +107,24 @@ def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
 
 
+def _index_of(path: Path, manifest: Manifest) -> tuple[Index | None, list[Fault]]:
+    """The index, if its members can lie where it has them, else why they cannot."""
+    try:
+        table = index_table(path)
+    except UserError as error:
+        return None, [Fault(path, str(error).removeprefix(f"{path}: "))]
+    tars = manifest.files[: len(tar_names(manifest))]
+    fault = column_fault(table, index_schema([JSON_MEMBER, *manifest.panels])) or member_fault(
+        table, [entry["num_bytes"] for entry in tars], manifest.panels
+    )
+    return (None, [Fault(path, fault)]) if fault else (Index(as_frame(table), str(path)), [])
+
+
 def _row_fault(path: Path, num_rows: int) -> Iterator[Fault]:
     try:
-        found = pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException) as error:
-        yield Fault(path, f"not a readable Parquet file ({' '.join(str(error).split())})", damaged=True)
+        found = rows_of_footer(path)
+    except (OSError, ParquetError) as error:
+        yield Fault(path, f"not a readable Parquet file ({error})", damaged=True)
         return
     if found != num_rows:
         yield Fault(path, f"expected {num_rows} rows, found {found}", damaged=True)
@@ -112,7 +133,7 @@ def _row_fault(path: Path, num_rows: int) -> Iterator[Fault]:
 def _rejected_keys(folder: Path, manifest: Manifest) -> set[str]:
     if REJECTED_NAME not in [entry["name"] for entry in manifest.files]:
         return set()
-    return set(pd.read_parquet(folder / REJECTED_NAME, columns=["key"])["key"])
+    return set(read_parquet(folder / REJECTED_NAME, ["key"])["key"].to_pylist())
 
 
 def _tar_tasks(folder: Path, manifest: Manifest, index: Index | None) -> list[TarTask]:

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from hms_dist.errors import UserError
-from hms_dist.files import atomic, read_table, write_table
+from hms_dist.files import atomic, parse_json
+from hms_dist.parquet import read_table, write_table
 from hms_dist.shards.index import rows_schema
 from hms_dist.shards.manifest import file_entry
-from hms_dist.shards.schema import crc32, member_order
+from hms_dist.shards.schema import crc32, member_order, shard_name
 from hms_dist.shards.suspects import SIGNALS_KEY, signal_facts
 
 PARTS_FOLDER = ".parts"
@@ -42,11 +43,6 @@ class Rejected:
     row: int
     """In the label table, from 0."""
     reason: str
-
-
-def shard_name(number: int) -> str:
-    """File name of shard `number`."""
-    return f"shard-{number:06d}.tar"
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -92,8 +88,8 @@ def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
     """Index rows and note of a part; None if it is absent or damaged (then the shard is rendered again)."""
     try:
         table = read_table(path)
-        return table.replace_schema_metadata(None), json.loads(table.schema.metadata[b"note"])
-    except (UserError, OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return table.replace_schema_metadata(None), parse_json(table.schema.metadata[b"note"])
+    except (UserError, OSError, KeyError, TypeError, ValueError):
         return None
 
 

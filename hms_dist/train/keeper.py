@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from hms_dist.config import stored
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, first_line
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import Source
 from hms_dist.run import LOG
 from hms_dist.train.data.run_data import RunData, check_recipes, panel_recipes
 from hms_dist.train.data.seen import SEEN_KEY, continued, run_record, stored_record
-from hms_dist.train.folder.checkpoint import save_checkpoint, save_weights
+from hms_dist.train.folder.checkpoint import Checkpoint, save_checkpoint, save_weights
 from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 from hms_dist.train.folder.run_folder import BEST, CHECKPOINTS, FINAL, find_checkpoint
@@ -73,6 +73,15 @@ class Keeper:
         checkpoint = find_checkpoint(self._config)
         if checkpoint is None:
             return
+        try:
+            self._go_on(checkpoint)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{checkpoint.folder}: not the state of such a run ({first_line(error)}); restore it from a copy, or "
+                "remove this checkpoint"
+            ) from error
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
         state, facts = checkpoint.state, self._facts()
         if state["shards"] != facts["shards"] and not self._config.other_shards:
             raise UserError(
@@ -90,7 +99,10 @@ class Keeper:
                 LOG.warning("resuming with %s %s, was %s: not bit for bit", name, facts[name], state[name])
         learner = self._learner
         checkpoint.restore(learner.raw_model, learner.optimizer, self._world.accelerator.scaler, learner.ema)
-        self.epoch, self.step, self.best = state["cursor"]["epoch"], state["cursor"]["step"], state["best"]
+        self.epoch, self.step, self.best = state["cursor"]["epoch"], state["cursor"]["step"], dict(state["best"])
+        if not all(type(number) is int and number >= 0 for number in (self.epoch, self.step, state["num_skipped"])):
+            raise ValueError(f"cursor {state['cursor']}")
+        float(self.best["val_kl"] or 0)
         self.plateau = Plateau(**state["plateau"])
         learner.tally.num_skipped = state["num_skipped"]
         self._seen = continued(self._seen, state)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from hms_dist.files import read_bytes
 from hms_dist.run import LOG
 
 BLOCK_BYTES = 1 << 18
@@ -74,7 +75,7 @@ class BlockCache:
         """A block that is there, whole."""
         path = self._path(name, number)
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, BLOCK_BYTES)
             os.utime(path)
         except OSError:
             return None

@@ -9,6 +9,7 @@ from threading import Event, Lock
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from hms_dist.files import open_file
 from hms_dist.remote import Patience, RemoteFile, is_url, join
 from hms_dist.shards.index import Manifest
 from hms_dist.stream.read.cache import BlockCache, CacheConfig
@@ -62,7 +63,8 @@ class OpenFile:
     """A file handle that closes with its last user, so that dropping it cannot pull it from under a read."""
 
     def __init__(self, path: Path) -> None:
-        self.handle = os.open(path, os.O_RDONLY)
+        with open_file(path) as file:
+            self.handle = os.dup(file.fileno())
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):

@@ -1,5 +1,6 @@
 """Whole tars dealt out to the workers of all ranks: a pure function, and how many batches every rank can take of it."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,7 @@ class Tar:
 
 def file_url(url: str, name: str) -> str:
     """Where a file of the set lies: `url` with {name} replaced, or continued with the name."""
-    return url.replace(NAME, name) if NAME in url else f"{url.rstrip('/')}/{name}"
+    return url.replace(NAME, shlex.quote(name)) if NAME in url else f"{url.rstrip('/')}/{name}"
 
 
 def tars_of(url: str, manifest: Manifest, rows: Rows | None = None) -> list[Tar]:
@@ -41,8 +42,9 @@ def tars_of(url: str, manifest: Manifest, rows: Rows | None = None) -> list[Tar]
     names = set(tar_names(manifest))
     entries = [entry for entry in manifest.files if entry["name"] in names]
     ends = np.cumsum([entry["num_samples"] for entry in entries])
-    wanted = np.arange(manifest.num_samples) if rows is None else np.unique(rows)
-    below = np.searchsorted(wanted, [0, *ends])
+    below = np.array([0, *ends])
+    if rows is not None:
+        below = np.searchsorted(np.unique(rows), below)
     tars = [
         Tar(
             url=file_url(url, entry["name"]),

@@ -7,7 +7,6 @@ before its first sample is let through; all of it is a function of (seed, epoch,
 again at its start.
 """
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,9 @@ import webdataset
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
+from hms_dist import limits
 from hms_dist.errors import UserError
+from hms_dist.files import parse_json
 from hms_dist.keyed import keyed_hash
 from hms_dist.labels import VOTE_COLUMNS
 from hms_dist.remote import Patience
@@ -128,7 +129,8 @@ class SequentialStream:
             partial(self._tars, epoch),
             partial(
                 read_samples,
-                members=[JSON_MEMBER, *map(_suffix, self._specs.items())],
+                members={JSON_MEMBER: limits.JSON_MEMBER_BYTES}
+                | {_suffix((name, spec)): spec.most_member_bytes for name, spec in self._specs.items()},
                 wanted=self._wanted,
                 patience=config.patience,
             ),
@@ -164,7 +166,7 @@ def _suffix(panel: tuple[str, PanelSpec]) -> str:
 
 
 def _decoded(batches: Iterator[list[Sample]], specs: Mapping[str, PanelSpec]) -> Iterator[SequentialBatch]:
-    """Undecoded samples -> batches. Their bytes are those of the manifest, so they decode."""
+    """Undecoded samples -> batches. Raises UserError for one that is not as the manifest describes its panels."""
     for samples in batches:
         yield SequentialBatch(
             rows=np.array([sample["row"] for sample in samples], np.int64),
@@ -177,15 +179,34 @@ def _decoded(batches: Iterator[list[Sample]], specs: Mapping[str, PanelSpec]) ->
 def _panel(samples: list[Sample], suffix: str, spec: PanelSpec) -> torch.Tensor:
     stored = np.empty((len(samples), *spec.stored_shape), spec.stored_dtype)
     for place, sample in enumerate(samples):
-        stored[place] = spec.decode(sample[suffix])
+        try:
+            stored[place] = spec.decode(sample[suffix])
+        except ValueError as error:
+            raise _senseless(sample, suffix, str(error)) from error
     return torch.from_numpy(stored)
 
 
 def _votes(samples: list[Sample]) -> NDArray[np.int64] | None:
-    labels = [json.loads(sample[JSON_MEMBER]) for sample in samples]
-    if any(label[VOTE_COLUMNS[0]] is None for label in labels):
+    votes = [_votes_of(sample) for sample in samples]
+    if any(counts[0] is None for counts in votes):
         return None
-    return np.array([[label[name] for name in VOTE_COLUMNS] for label in labels], np.int64)
+    return np.array(votes, np.int64)
+
+
+def _votes_of(sample: Sample) -> list[int | None]:
+    """Votes of a sample, or six times None. Raises UserError for anything else."""
+    try:
+        label = parse_json(sample[JSON_MEMBER])
+        votes = [label[name] for name in VOTE_COLUMNS]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _senseless(sample, JSON_MEMBER, "not the JSON of a sample") from error
+    if votes != [None] * len(votes) and not all(type(count) is int and 0 <= count < 2**31 for count in votes):
+        raise _senseless(sample, JSON_MEMBER, f"expected votes, found {votes}")
+    return votes
+
+
+def _senseless(sample: Sample, member: str, fault: str) -> UserError:
+    return UserError(f"{sample['__url__']}: {member} of {sample['__key__'][:60]}: {fault[:200]}; render the set again")
 
 
 def _errors_as_values(batches: Iterator[SequentialBatch]) -> Iterator[SequentialBatch | UserError]:

@@ -6,14 +6,19 @@ from a short one. Reading it whole (some 50 MB) also lets a failed transfer be r
 
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Iterator
+import tarfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from webdataset.gopen import gopen
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import group_by_keys
 
+from hms_dist import limits
 from hms_dist.errors import UserError
+from hms_dist.files import open_file
 from hms_dist.remote import Patience
 from hms_dist.stream.tars.deal import Tar
 
@@ -22,30 +27,65 @@ Sample = dict[str, Any]
 
 
 def read_samples(
-    tars: Iterable[Tar], *, members: Collection[str], wanted: Collection[int] | None, patience: Patience
+    tars: Iterable[Tar], *, members: Mapping[str, int], wanted: Collection[int] | None, patience: Patience
 ) -> Iterator[Sample]:
-    """The wanted samples (by row; None: all) of the tars, with their `members` (`json`, `traces.npy.zst`).
+    """The wanted samples (by row; None: all) of the tars, with their `members` (`json`, `traces.npy.zst`) and the most
+    bytes of each.
 
-    Raises UserError naming a tar that cannot be read, or is not the one that the manifest describes.
+    Raises UserError naming a tar that cannot be read, is not the one that the manifest describes, or holds other
+    samples than its manifest counts.
     """
     for tar in tars:
-        source = {"url": tar.url, "stream": io.BytesIO(read_tar(tar, patience))}
-        files = tar_file_expander([source])
-        for place, sample in enumerate(group_by_keys(files, lcase=False, suffixes=set(members))):
+        place = -1
+        for place, sample in enumerate(group_by_keys(_files(tar, patience, members), lcase=False)):
+            missing = [member for member in members if member not in sample]
+            if missing or place >= tar.num_samples:
+                lacks = f"lacks {missing[0]}" if missing else f"is one more than the {tar.num_samples} of the manifest"
+                raise UserError(f"{tar.url}: sample {sample['__key__'][:60]} {lacks}; render the set again")
             row = tar.first_row + place
             if wanted is None or row in wanted:
                 yield {**sample, "row": row}
+        if place + 1 != tar.num_samples:
+            raise UserError(f"{tar.url}: expected {tar.num_samples} samples, found {place + 1}; render the set again")
+
+
+def _files(tar: Tar, patience: Patience, members: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """The wanted members of a tar, as webdataset's stages pass them on.
+
+    webdataset's own reader decompresses what is compressed and fills up what is sparse, whatever its size then.
+    """
+    content = io.BytesIO(read_tar(tar, patience))
+    try:
+        with tarfile.open(fileobj=content, mode="r:") as opened:
+            for info in opened:
+                most = members.get(info.name.partition(".")[2])
+                if most is None:
+                    continue
+                if not info.isreg() or info.issparse() or info.size > most or "/" in info.name:
+                    raise UserError(
+                        f"{tar.url}: member {info.name[:100]!r} of {info.size} bytes is none of this set; render again"
+                    )
+                file = opened.extractfile(info)
+                yield {"fname": info.name, "data": file.read() if file else b"", "__url__": tar.url}
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise UserError(f"{tar.url}: not a tar of samples ({error}); render the set again") from error
 
 
 def read_tar(tar: Tar, patience: Patience) -> bytes:
     """All bytes of a tar, exactly those that the manifest describes. Raises UserError naming it otherwise."""
+    if tar.num_bytes > limits.WHOLE_TAR_BYTES:
+        raise UserError(
+            f"{tar.url}: {tar.num_bytes} bytes are more than the {limits.WHOLE_TAR_BYTES} that are read at once; "
+            "render with a smaller samples_per_shard"
+        )
     try:
-        content = patience.retried(lambda: _fetch(tar.url))
+        content = patience.retried(lambda: _fetch(tar.url, tar.num_bytes))
     except (OSError, ValueError) as error:
         raise UserError(f"{tar.url}: cannot be read ({error}); check the URL and its rights") from error
     if len(content) != tar.num_bytes:
+        found = len(content) if len(content) < tar.num_bytes else "more"
         raise UserError(
-            f"{tar.url}: expected {tar.num_bytes} bytes, found {len(content)}; cut off, or of another set than the "
+            f"{tar.url}: expected {tar.num_bytes} bytes, found {found}; cut off, or of another set than the "
             "manifest; copy it again, or run hms-dist verify"
         )
     if hashlib.sha256(content).hexdigest() != tar.sha256:
@@ -56,8 +96,17 @@ def read_tar(tar: Tar, patience: Patience) -> bytes:
     return content
 
 
-def _fetch(url: str) -> bytes:
-    """What webdataset opens at a URL; a command that fails is an OSError."""
-    with closing(gopen(url)) as stream:
-        content: bytes = stream.read()
-    return content
+def _opened(url: str) -> Any:
+    """A stream of the bytes at a URL, or of a file; the command behind `pipe:` is the user's own."""
+    if urlparse(url).scheme == "":
+        return open_file(Path(url))
+    return gopen(url)
+
+
+def _fetch(url: str, num_bytes: int) -> bytes:
+    """The bytes at a URL, and no more than a byte beyond `num_bytes`; a command that fails is an OSError."""
+    content = bytearray()
+    with closing(_opened(url)) as stream:
+        while len(content) <= num_bytes and (piece := stream.read(min(1 << 20, num_bytes + 1 - len(content)))):
+            content += piece
+    return bytes(content)

@@ -6,7 +6,6 @@ statistics were computed from, so that a resume computes them again only if that
 """
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ import numpy as np
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.config import CanvasConfig
 from hms_dist.config import from_stored, save, save_stored, stored
-from hms_dist.config_names import read_record
 from hms_dist.config_versions import with_bare_names
+from hms_dist.config_yaml import read_record
 from hms_dist.errors import UserError
-from hms_dist.files import sealed, unsealed, write_json
+from hms_dist.files import read_json, sealed, unsealed, write_json
 from hms_dist.run import LOG
 from hms_dist.train.data.run_data import RunData, ShardSet
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
@@ -73,14 +72,14 @@ def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
 def kept_canvas(path: Path, depends_on: dict[str, Any]) -> CanvasConfig | None:
     """The canvas that the run folder holds for these dependencies; None if it holds none."""
     try:
-        record = unsealed(json.loads(path.read_bytes()), path) if path.exists() else {}
+        record = unsealed(read_json(path), path) if path.exists() else {}
         if "canvas" not in record:
             return None
         asked = from_stored(CanvasConfig, record["depends_on"]["canvas"], str(path))
         if {**record["depends_on"], "canvas": asked} != depends_on:
             return None
         return from_stored(CanvasConfig, record["canvas"], str(path))
-    except (UserError, ValueError, TypeError, KeyError) as error:
+    except (UserError, OSError, ValueError, TypeError, KeyError) as error:
         LOG.warning("%s is damaged (%s); computing the statistics again", path, error)
         return None
 

@@ -74,9 +74,10 @@ def panel_recipes(shards: ShardSet) -> dict[str, str]:
     return {name: digest(recipe) for name, recipe in _recipes(shards).items()}
 
 
-def _recipes(shards: ShardSet) -> dict[str, dict[str, Any]]:
+def _recipes(shards: ShardSet) -> dict[str, Any]:
     options, version = split_version(shards.manifest.render_config, str(shards.location))
-    return {name: comparable_class(options["panels"][name], version) for name in shards.canvas.members}
+    panels = options.get("panels") or {}
+    return {name: comparable_class(panels[name], version) if name in panels else None for name in shards.canvas.members}
 
 
 def check_recipes(folder: str, shards: ShardSet, trained: Mapping[str, str]) -> None:

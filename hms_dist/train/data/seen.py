@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, first_line
 from hms_dist.provenance import ModelRecord, check_out_of_fold, check_unseen, named_sources, read_sources
 from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.rows.row_tables import read_row_table
@@ -55,7 +55,12 @@ def stored_record(folder: Path, weights: Literal["ema", "raw"] | None = None) ->
     if value is None:
         raise UserError(f"{folder}: does not say what its model has seen; train the run again")
     averaged = weights != "raw" and product_file(found, averaged=True).is_file()
-    return replace(ModelRecord.from_json(value), weights=recorded_hash(found, product_name(averaged=averaged)))
+    try:
+        return replace(ModelRecord.from_json(value), weights=recorded_hash(found, product_name(averaged=averaged)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder}: what it says of its model is damaged ({first_line(error)}); train it again"
+        ) from error
 
 
 def check_leaks(config: TrainConfig, index: Index, validation_rows: Rows) -> None:

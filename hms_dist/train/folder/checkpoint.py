@@ -10,21 +10,19 @@ Every folder appears whole (`train.folder.whole_folder`). Nothing is unpickled: 
 """
 
 import io
-import json
 import logging
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from hms_dist.errors import UserError, first_line
-from hms_dist.files import atomic, sha256_of, write_json
+from hms_dist.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
 from hms_dist.model.weights import fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import (
     HASHES_NAME,
@@ -38,6 +36,7 @@ from hms_dist.train.folder.whole_folder import (
 from hms_dist.train.optimise.ema import Ema
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LATEST_NAME = "latest"
 MODEL_NAME = "model.safetensors"
@@ -72,9 +71,11 @@ class Checkpoint:
         fit_weights(model, read_weights(self.folder / MODEL_NAME), str(self.folder / MODEL_NAME))
         path = self.folder / OPTIMIZER_NAME
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            with open_file(path) as file:
+                saved = torch.load(file, map_location="cpu", weights_only=True)
             optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            _ = saved[_SCALER_KEY], saved[_UPDATES_KEY]
+        except Exception as error:  # each kind of senseless content has its own in torch
             raise UserError(
                 f"{path}: does not fit this run's optimiser ({first_line(error)}); resume with the configuration "
                 "that the run began with"
@@ -146,7 +147,7 @@ def load_latest(folder: Path) -> Checkpoint:
     """
     names = _checkpoints(folder)
     latest = folder / LATEST_NAME
-    pointed = latest.read_text(errors="replace").strip() if latest.is_file() else ""
+    pointed = read_bytes(latest, 100).decode(errors="replace").strip() if latest.is_file() else ""
     names = [name for name in names if name <= pointed] or names
     faults = []
     for name in names:
@@ -201,6 +202,14 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return _read_json(path)
 
 
+def noted(values: Mapping[str, Any], name: str, kind: type[T], folder: Path) -> T:
+    """What was noted beside weights under a name. Raises UserError if it is not there, or of another kind."""
+    value = values.get(name)
+    if not isinstance(value, kind):
+        raise UserError(f"{folder}: its {META_NAME} says no {name}; restore it from a copy, or train the run again")
+    return value
+
+
 def product_file(folder: Path, *, averaged: bool) -> Path:
     """The file of `save_weights` that holds what the run evaluated: the average if it keeps one (`averaged`)."""
     return folder / product_name(averaged=averaged)
@@ -238,7 +247,9 @@ def _checkpoints(folder: Path) -> list[str]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
+        values: dict[str, Any] = read_json(path)
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); restore it from a copy, or train again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object; restore it from a copy, or train again")
     return values

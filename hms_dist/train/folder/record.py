@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hms_dist import limits
 from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import atomic, read_object, write_json
+from hms_dist.files import atomic, parse_json, read_bytes, read_json, read_object, write_json
 from hms_dist.run import LOG
 from hms_dist.train.folder.owner import Ownership, Superseded
 from hms_dist.train.folder.trackers import scalars
@@ -47,7 +48,7 @@ def write_status(folder: Path, state: str, *, exit_code: int | None = None, **fa
     write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
     if state == "running":  # if a rank failed meanwhile, that was written over its words, or they come now
         with suppress(OSError, ValueError):
-            write_json(folder / STATUS_NAME, json.loads((folder / FAULT_NAME).read_bytes()))
+            write_json(folder / STATUS_NAME, read_json(folder / FAULT_NAME))
 
 
 def is_finished(folder: Path) -> bool:
@@ -157,14 +158,27 @@ class MetricsLog:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Lines of a run's metrics.jsonl up to the first that is none: a last line cut short by a kill is left out."""
     path = folder / METRICS_NAME
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    lines = read_bytes(path, limits.LOG_BYTES).splitlines() if path.exists() else []
     found: list[dict[str, Any]] = []
     for line in lines:
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except ValueError:
             break
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not _is_line(values):
             break
         found.append(values)
     return found
+
+
+def _is_line(values: dict[str, Any]) -> bool:
+    """Whether an object of metrics.jsonl is one that a run writes."""
+    numbers = [value for name, value in values.items() if name in ("loss", "lr") or name.startswith("val_kl")]
+    table = values.get("val_confusion", [])
+    rows: list[Any] = table if isinstance(table, list) else [0]
+    return (
+        all(type(values.get(name)) is int and values[name] >= 0 for name in ("epoch", "step"))
+        and all(isinstance(value, int | float) for value in numbers)
+        and all(isinstance(row, list) and len(row) == len(rows) for row in rows)
+        and all(type(count) is int for row in rows for count in row)
+    )

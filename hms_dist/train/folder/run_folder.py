@@ -1,13 +1,15 @@
 """The run folder: whose it is, and what a stopped run left in it."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hms_dist.config import from_stored, save, to_dict
-from hms_dist.config_names import read_record
+from hms_dist.config_yaml import read_record
 from hms_dist.errors import UserError
+from hms_dist.files import read_bytes
 from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, has_any, load_latest
 from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES, STAGES_CONFIG_NAME
 from hms_dist.train.folder.stop import STOP_NAME
@@ -105,7 +107,9 @@ def stored_weights(run: Path, checkpoint: str | None = None) -> Path:
 
 def _named_weights(run: Path, name: str) -> Path:
     latest = run / CHECKPOINTS / LATEST_NAME
-    step = latest.read_text().strip() if name == "latest" and latest.is_file() else name
+    step = read_bytes(latest, 100).decode(errors="replace").strip() if name == "latest" and latest.is_file() else name
+    if not re.fullmatch(r"[\w-]+", step):  # neither what was asked for nor `latest` may lead out of the folder
+        raise UserError(f"{run}: no weights '{step}'; expected best, final, latest or step-<8 digits>")
     folder = run / name if name in (BEST, FINAL) else run / CHECKPOINTS / step
     if present(folder) is None:
         there = [path.name for path in (run / BEST, run / FINAL) if present(path) is not None]

@@ -4,16 +4,18 @@
 folder from one that lost bytes later on.
 """
 
-import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hms_dist.files import sha256_of, sync, write_json
+from hms_dist.files import read_json, sha256_of, sync, write_json
 
 HASHES_NAME = "hashes.json"
+_NAME = re.compile(r"\w[\w.-]{0,99}")
+"""Files in such a folder: none leads out of it."""
 
 
 @contextmanager
@@ -60,10 +62,10 @@ def present(target: Path) -> Path | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a folder that `whole_folder` wrote, naming the file; None if every byte is there."""
     try:
-        hashes = json.loads((folder / HASHES_NAME).read_bytes())
+        hashes = read_json(folder / HASHES_NAME)
     except (OSError, ValueError) as error:
         return f"{folder / HASHES_NAME}: {error.strerror if isinstance(error, OSError) else 'not JSON'}"
-    if not isinstance(hashes, dict):
+    if not isinstance(hashes, dict) or not hashes or not all(_NAME.fullmatch(name) for name in hashes):
         return f"{folder / HASHES_NAME}: not a table of hashes"
     for name, expected in hashes.items():
         path = folder / name
@@ -76,7 +78,7 @@ def damage(folder: Path) -> str | None:
 
 def recorded_hash(folder: Path, name: str) -> str:
     """SHA-256 of one file of a folder, as its hashes.json has it. Raises OSError, KeyError or ValueError without."""
-    return str(json.loads((folder / HASHES_NAME).read_bytes())[name])
+    return str(read_json(folder / HASHES_NAME)[name])
 
 
 def discard(folder: Path) -> None:
