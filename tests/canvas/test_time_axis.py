@@ -76,18 +76,24 @@ def test_a_canvas_without_one_time_axis_is_refused(placements: tuple[Placement, 
         found(*placements)
 
 
-@pytest.mark.parametrize("name", ["multitaper", "pcen", "scalogram", "seed_004", "seed_004_kaggle"])
-def test_a_change_in_those_seconds_changes_those_columns(rng: np.random.Generator, name: str, canvas_named) -> None:
+@pytest.mark.parametrize(
+    ("name", "share_off"),
+    [("multitaper", 0.15), ("pcen", 0.15), ("scalogram", 0.15), ("seed_004", 0.15), ("seed_004_kaggle", 0.25)],
+)
+def test_a_change_in_those_seconds_changes_those_columns(
+    rng: np.random.Generator, name: str, share_off: float, canvas_named
+) -> None:
     """Two recordings that differ in the annotated seconds alone: there the pictures differ, and about their middle.
 
-    Each panel smears time by its frames, or, where it divides by the past, forwards.
+    Each panel smears time by its frames, or, where it divides by the past, forwards; of the 10-minute spectrogram, five
+    noisy rows are the window. The bounds are 5 or more deviations of 14 draws.
     """
     project = canvas_named(name)
     eeg = rng.normal(0, 20, (10_000, 20)).astype(np.float32)
     power = np.exp(rng.normal(0, 1, (300, 4, 100))).astype(np.float32)
     louder, stronger = eeg.copy(), power.copy()
     louder[4000:6000] += (300 * np.sin(2 * np.pi * 6 * np.arange(2000) / 200))[:, None] * rng.uniform(-1, 1, 20)
-    stronger[148:153] *= 50
+    stronger[147:153] *= 50  # rows at 295 to 305 s
     pictures = [
         project.canvas(project.drawn(Recording(
             eeg_id=1, eeg=one, spectrogram_id=2, spectrogram=other, spectrogram_time_s=2.0 * np.arange(300) + 1
@@ -98,7 +104,7 @@ def test_a_change_in_those_seconds_changes_those_columns(rng: np.random.Generato
     change = (change - change.median()).clamp(min=0)
     middle = float((change * torch.arange(len(change))).sum() / change.sum())
     left, right = annotated_columns(project.canvas, tolerance=16)
-    assert middle == pytest.approx((left + right) / 2, abs=0.15 * (right - left))
+    assert middle == pytest.approx((left + right) / 2, abs=share_off * (right - left))
     assert float(change[int(left) : int(right) + 1].sum() / change.sum()) > 0.5
 
 
