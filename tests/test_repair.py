@@ -144,8 +144,8 @@ class TestWhatCannotBeMadeAgain:
     def other(self, data, tmp_path):
         return Path(shutil.copytree(data, tmp_path / "data"))
 
-    def reason(self, folder, other, capsys):
-        cut(folder / "shard-000000.tar")
+    def reason(self, folder, other, capsys, rng):
+        cut(folder / "shard-000000.tar", rng)
         before = hashes(folder)
         assert verify(folder, "--repair", "--data", str(other)) == 2
         assert hashes(folder) == before
@@ -153,27 +153,27 @@ class TestWhatCannotBeMadeAgain:
         (line,) = [line for line in lines if "made again" in line]
         return line.removeprefix(f"{folder / 'shard-000000.tar'}: made again, but not as it was; ")
 
-    def test_another_table(self, copy, other, capsys):
+    def test_another_table(self, copy, other, capsys, rng):
         table = pd.read_csv(other / "train.csv")
         table["other_vote"] += 1
         table.to_csv(other / "train.csv", index=False)
-        assert self.reason(copy, other, capsys) == f"{other / 'train.csv'} is not the table of this set"
+        assert self.reason(copy, other, capsys, rng) == f"{other / 'train.csv'} is not the table of this set"
 
-    def test_a_lost_recording(self, copy, other, capsys):
+    def test_a_lost_recording(self, copy, other, capsys, rng):
         for path in (other / "train_eegs").iterdir():
             path.unlink()
-        assert "no such file; the label table names it" in self.reason(copy, other, capsys)
+        assert "no such file; the label table names it" in self.reason(copy, other, capsys, rng)
 
-    def test_other_software(self, copy, other, capsys):
+    def test_other_software(self, copy, other, capsys, rng):
         self.change_first_eeg(other)
         manifest = read_manifest(copy)
         write_manifest(copy, dataclasses.replace(manifest, versions={**manifest.versions, "numpy": "1.0"}))
-        reason = self.reason(copy, other, capsys)
+        reason = self.reason(copy, other, capsys, rng)
         assert reason == f"software differs: numpy is {np.__version__}, was 1.0"
 
-    def test_other_recordings(self, copy, other, capsys):
+    def test_other_recordings(self, copy, other, capsys, rng):
         self.change_first_eeg(other)
-        assert self.reason(copy, other, capsys).startswith(f"recordings in {other} have changed")
+        assert self.reason(copy, other, capsys, rng).startswith(f"recordings in {other} have changed")
 
     @staticmethod
     def change_first_eeg(other):

@@ -90,12 +90,12 @@ def test_windows_of_rows_and_shared_windows_agree() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet34", "tf_efficientnet_lite0"])
-@pytest.mark.usefixtures("torch_rng")
 def test_a_window_looks_where_it_lies(name: str) -> None:
     """The gradient of a window's answer by the picture has its middle, along time, in the middle of the window.
 
     To half a stride and what padding on one side adds (TensorFlow's).
     """
+    torch.manual_seed(5)  # recorded: the middle for two pictures scatters by 4 columns, a quarter of the bound
     model = net(name).double().eval()
     width = 28 * STRIDE
     for left in (10.0 * STRIDE, 13.3 * STRIDE):
