@@ -167,6 +167,26 @@ def check_out_of_fold(
         check_unseen(str(path), models, patients[mine], f"that it predicts as fold {fold}")
 
 
+def held_out_rows(
+    sources: Iterable[Source], folds: NDArray[np.int64], patients: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Mask [rows] of the rows of a table whose patient no model behind them has seen.
+
+    By the records of its `sources`; by its `folds` [rows] (negative: none) where it names no models, or one that may
+    have seen anybody. `patients` [rows].
+    """
+    sources = tuple(sources)
+    if not sources or any(source.model.unknown for source in sources):
+        return folds >= 0
+    unseen = np.zeros(len(folds), bool)
+    for fold in np.unique(folds).tolist():
+        models = [source.model for source in sources if fold < 0 or source.fold in (None, fold)]
+        seen = list(frozenset().union(*(model.seen for model in models)))
+        mine = folds == fold
+        unseen[mine] = bool(models) & ~np.isin(patients[mine], seen)
+    return unseen
+
+
 def _chain(model: ModelRecord, wanted: frozenset[int]) -> list[ModelRecord]:
     """From a model that has not trained on `wanted` itself, the way down to one that has."""
     if wanted & model.patients:
