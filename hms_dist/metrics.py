@@ -12,6 +12,8 @@ from hms_dist.labels import CLASSES
 Floats = NDArray[np.float64]
 SMALLEST = 1e-15
 """Predictions are clipped to [SMALLEST, 1 - SMALLEST] and not renormalised, as Kaggle does."""
+FEW_ROWS = 30
+"""A KL of fewer rows is worth a warning."""
 VOTE_STRATA = ((1, 7), (8, None))
 """Low- and high-vote rows: inclusive bounds of the number of voters, None for no upper bound."""
 
@@ -125,6 +127,33 @@ def score(
             entry["gap_closed"] = gap_closed(entry["kl"], entry["constant_kl"], entry["oracle_kl"])
         result.setdefault("strata", {})[name] = entry
     return result
+
+
+def doubts(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
+    """Lines, each a reason why the KL of these rows says little; none if there is none.
+
+    `folds` [rows]: the fold of each row; None: the rows are of one.
+    """
+    lines = []
+    counts = [len(truth)] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
+    if min(counts) < FEW_ROWS:
+        where = "" if len(counts) == 1 else f" in a fold of {len(counts)}"
+        lines.append(f"{min(counts)} rows{where}: fewer than {FEW_ROWS} say little about other patients")
+    if len(np.unique(truth.argmax(axis=1))) == 1:
+        name = CLASSES[int(truth[0].argmax())]
+        lines.append(f"all rows have most votes for {name}: nothing tells whether the classes are told apart")
+    model, constant = kaggle_kl(truth, prediction), kaggle_kl(truth, constant_prediction(truth))
+    if not is_useful(model, constant):
+        lines.append(
+            f"KL {model:.4f} is no better than {constant:.4f} of a constant predictor, the mean of these rows' votes "
+            "for each: the model has learnt nothing that helps here"
+        )
+    return lines
+
+
+def is_useful(model_kl: float, constant_kl: float) -> bool:
+    """Whether a model is better than the constant predictor by more than a hundredth."""
+    return model_kl < 0.99 * constant_kl
 
 
 def bootstrap_interval(

@@ -174,6 +174,26 @@ def check_out_of_fold(
         check_unseen(str(path), models, patients[mine], f"that it predicts as fold {fold}")
 
 
+def held_out_rows(
+    sources: Iterable[Source], folds: NDArray[np.int64], patients: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Mask [rows] of the rows of a table whose patient no model behind them has seen.
+
+    By the records of its `sources`; by its `folds` [rows] (negative: none) where it names no models, or one that may
+    have seen anybody. `patients` [rows].
+    """
+    sources = tuple(sources)
+    if not sources or any(source.model.unknown for source in sources):
+        return folds >= 0
+    unseen = np.zeros(len(folds), bool)
+    for fold in np.unique(folds).tolist():
+        models = [source.model for source in sources if fold < 0 or source.fold in (None, fold)]
+        seen = list(frozenset().union(*(model.seen for model in models)))
+        mine = folds == fold
+        unseen[mine] = bool(models) & ~np.isin(patients[mine], seen)
+    return unseen
+
+
 def _whole(value: Any, *, null: bool) -> Any:
     """`value` if it is a whole number of at least 0, or None where that may be. Raises ValueError otherwise."""
     if not (value is None and null) and not (type(value) is int and value >= 0):

@@ -33,7 +33,8 @@ class Ensemble:
     fit on the other folds makes of it."""
     method: Literal["mean", "geometric", "rank_mean"] | None = None
     """mean: of the probabilities; geometric: of their logarithms; rank_mean: of the places of rows in each model's
-    order. None: mean, or that of the file of weights."""
+    order, which is for metrics of ranks such as AUC: its KL is about twice the mean's. None: mean, or that of the file
+    of weights."""
     weights: str | None = None
     """fit, or a JSON file that a fit wrote. None: equal weights."""
     labels: str | None = None
@@ -78,6 +79,8 @@ def apply(command: Ensemble) -> None:
         fitted.check_members(path, members)
         pool = _stored_pool(path, fitted, command.method)
         sources = (*sources, fitted.source) if sources else ()
+    if pool.method == "rank_mean":
+        LOG.warning("rank_mean is for metrics of ranks: its KL is about twice that of the mean; for KL take mean")
     table = prediction_table(members.ids, members.folds, pool(members.probabilities))
     write_predictions(command.out, table, sources)
     LOG.info("%d rows of %d models by %s: %s", len(table), len(command.predictions), pool.method, command.out)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from hms_dist.errors import UserError
 from hms_dist.files import write_json
 from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
-from hms_dist.metrics import bootstrap_interval, row_kl, score, strata
+from hms_dist.metrics import bootstrap_interval, doubts, row_kl, score, strata
 from hms_dist.predictions import check_no_input, check_place, read_predictions, read_truth
-from hms_dist.run import check_seed
+from hms_dist.provenance import held_out_rows, read_sources
+from hms_dist.run import LOG, check_seed
 from hms_dist.shards.index import open_set
 
 
@@ -21,14 +23,17 @@ from hms_dist.shards.index import open_set
 class Score:
     """Score predictions with Kaggle's KL metric, as JSON. Rows without a prediction are left out.
 
-    num_rows_held_out says how many of the rows the table's models held out; they may have trained on the others. A
-    submission does not say it.
+    Rows that the table's models have not seen are scored, where the table tells them; `not_held_out` has the rest.
+    `warnings` has what makes the score worth little; the log says it too.
     """
 
     predictions: Path
     """Table of predictions, .parquet or .csv."""
     labels: Path
     """A shard set's folder, or a table like train.csv."""
+    rows: Literal["held_out", "all"] = "held_out"
+    """held_out: the rows of patients that no model behind the table has seen; all rows, with a warning, if it does not
+    tell them, as no submission does. all: every row."""
     out: Path | None = None
     """File to write the JSON to. None: it is printed."""
     truth: Path | None = None
@@ -58,7 +63,7 @@ def run(command: Score) -> None:
     write_json(command.out, scored(command))
 
 
-def scored(command: Score) -> dict[str, object]:
+def scored(command: Score) -> dict[str, Any]:
     """The scores that `run` gives."""
     predictions = read_predictions(command.predictions)
     labels = _labels(command.labels)
@@ -67,21 +72,70 @@ def scored(command: Score) -> dict[str, object]:
         raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
     said = [*keys, *CLASSES, *(["fold"] if "fold" in predictions else [])]  # votes of a table's own do not count
     joined = _join(predictions[said], labels, keys, command.labels)
-    votes = joined[list(VOTE_COLUMNS)].to_numpy(np.int64)
+    held_out = _held_out(command.predictions, joined)
+    is_all = command.rows == "all" or held_out is None or not held_out.any()
+    mask = np.ones(len(joined), bool) if is_all or held_out is None else held_out
+    chosen, rest = joined.loc[mask].reset_index(drop=True), joined.loc[~mask]
+    result: dict[str, Any] = {"rows": "all" if is_all else "held_out", **_scores(command, chosen)}
+    if len(rest):
+        result["not_held_out"] = _rest(command, rest)
+    result["num_rows_held_out"] = None if held_out is None else int(held_out.sum())
+    result["num_rows_without_prediction"] = len(labels) - len(joined)
+    result["warnings"] = [*_unseen_doubts(joined, held_out, is_all=is_all), *_doubts(chosen)]
+    for line in result["warnings"]:
+        LOG.warning("%s: %s", command.predictions, line)
+    return result
+
+
+def _scores(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
+    votes, patients = joined[list(VOTE_COLUMNS)].to_numpy(np.int64), joined["patient_id"].to_numpy(np.int64)
     truth = None if command.truth is None else _truth(command.truth, joined)
     targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
     values = row_kl(targets, found, str(command.predictions))
     if truth is not None:
         row_kl(targets, truth, str(command.truth))  # for its checks
     result = score(targets, found, num_voters(votes), truth)
-    patients = joined["patient_id"].to_numpy(np.int64)
     for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
         result["strata"][name]["kl_interval"] = bootstrap_interval(
             values[mask], patients[mask], num_draws=command.num_draws, level=command.level, seed=command.seed
         )
-    num_held_out = int(joined["fold"].notna().sum()) if "fold" in joined else None
-    counts = {"num_rows_held_out": num_held_out, "num_rows_without_prediction": len(labels) - len(joined)}
-    return {**result, **counts}
+    return result
+
+
+def _rest(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
+    """Number and KL of the rows that are not held out."""
+    targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
+    values = row_kl(targets, joined[list(CLASSES)].to_numpy(np.float64), str(command.predictions))
+    return {"num_rows": len(values), "kl": float(values.mean())}
+
+
+def _held_out(path: Path, joined: pd.DataFrame) -> NDArray[np.bool_] | None:
+    """Mask of the rows that the table's models have not seen; None if it does not tell them."""
+    if "fold" not in joined:
+        return None
+    folds = joined["fold"].to_numpy(np.int64, na_value=-1)
+    return held_out_rows(read_sources(path), folds, joined["patient_id"].to_numpy(np.int64))
+
+
+def _unseen_doubts(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, is_all: bool) -> list[str]:
+    """Whether models may have trained on what is scored, or on what is left out."""
+    if held_out is None:
+        return ["the table does not tell which rows its models have seen: they may have trained on all of them"]
+    num_seen, num_rows = int((~held_out).sum()), len(joined)
+    if num_seen == 0:
+        return []
+    if is_all:
+        return [
+            f"{num_seen} of {num_rows} rows are not known to be held out: models may have trained on their patients, "
+            "and the KL is no estimate for new ones"
+        ]
+    return [f"{num_seen} of {num_rows} rows are not scored, since models may have trained on their patients"]
+
+
+def _doubts(joined: pd.DataFrame) -> list[str]:
+    targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
+    folds = joined["fold"].to_numpy(np.int64, na_value=-1) if "fold" in joined else None
+    return doubts(targets, joined[list(CLASSES)].to_numpy(np.float64), folds)
 
 
 def _labels(path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from hms_dist.files import atomic
 from hms_dist.grid.oof import check_held_out, shards_of
 from hms_dist.predictions import check_place
 from hms_dist.report.page_gallery import check_gallery, gallery_section
-from hms_dist.report.page_html import page, paragraph
+from hms_dist.report.page_html import Html, page, paragraph
 from hms_dist.report.page_quality import (
     calibration_section,
     class_section,
@@ -128,16 +128,18 @@ def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels)
     return [read_scored(path, name, labels) for path, name in zip(more, short_names(called), strict=True)]
 
 
-def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> str:
+def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> Html:
     """The first sentence: what is reported and what is best, among the tables with most rows."""
     text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
-        most = max(len(item.rows) for item in tables)
-        best = min((item for item in tables if len(item.rows) == most), key=lambda item: item.scores["kl"])
+        known = [item for item in tables if item.held_out] or tables
+        most = max(len(item.rows) for item in known)
+        best = min((item for item in known if len(item.rows) == most), key=lambda item: item.scores["kl"])
         scores = best.scores["strata"]["all"]
         text += f" Lowest KL: {scores['kl']:.4f} by {best.name} on {scores['num_rows']} rows"
         text += f", where a constant predictor has {scores['constant_kl']:.4f}"
         if best.oracle is not None:
             text += f" and the oracle {scores['oracle_kl']:.4f}"
         text += "."
-    return paragraph(text)
+    lines = [f"Warning: {item.name}: {line}." for item in tables for line in item.doubts]
+    return Html("".join(map(paragraph, [text, *lines])))

@@ -92,6 +92,8 @@ def calibration_section(tables: Sequence[ScoredTable]) -> Html:
     for number, item in enumerate(tables):
         found = reliability(item.truth, item.prediction)
         caption = f"{item.name}: calibration error {found.error:.4f}"
+        if not item.is_useful:  # a constant is right on average
+            caption = f"{item.name}: no better than a constant predictor, so that its calibration says nothing"
         points = found.predicted, found.observed, found.counts
         charts.append(figure(caption, reliability_chart(f"Reliability of {caption}", *points, number)))
     return section("Calibration", explained, side_by_side(charts))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
-from hms_dist.metrics import class_kl, consensus_confusion, kaggle_kl, row_kl, score
+from hms_dist.metrics import class_kl, consensus_confusion, doubts, is_useful, kaggle_kl, row_kl, score
 from hms_dist.predictions import read_predictions, read_truth
-from hms_dist.provenance import read_sources
+from hms_dist.provenance import held_out_rows, read_sources
 from hms_dist.shards.index import Index, Rows
 
 Floats = NDArray[np.float64]
@@ -49,6 +49,8 @@ class ScoredTable:
     """Predicted probabilities [rows, 6]."""
     num_voters: NDArray[np.int64]
     oracle: Floats | None
+    folds: NDArray[np.int64]
+    """Fold of each row [rows]; negative: none."""
     weights: frozenset[str] = frozenset()
     """SHA-256 of the weights of the models behind the table; empty if it does not name them."""
 
@@ -61,6 +63,18 @@ class ScoredTable:
     def row_kl(self) -> Floats:
         """KL of each row [rows]."""
         return row_kl(self.truth, self.prediction)
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether it is better than a constant predictor."""
+        overall = self.scores["strata"]["all"]
+        return is_useful(overall["kl"], overall["constant_kl"])
+
+    @property
+    def doubts(self) -> list[str]:
+        """Reasons why its scores say little."""
+        unknown = [] if self.held_out else ["does not tell which rows its models have seen: they may have seen all"]
+        return [*unknown, *doubts(self.truth, self.prediction, self.folds)]
 
     @property
     def class_kl(self) -> Floats:
@@ -94,13 +108,16 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
 
     Raises UserError for a damaged table and for rows that the shard set lacks.
     """
-    table = read_predictions(path)
-    held_out = bool(table["fold"].notna().any())
-    table = table[table["fold"].notna()] if held_out else table
+    table, sources = read_predictions(path), read_sources(path)
     places = pd.Index(labels.index.frame["key"].astype(str)).get_indexer(pd.Index(table["key"].astype(str)))
     if (places < 0).any():
         key = table["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: row {key} is not in {labels.location}; check --shards")
+    folds, patients = table["fold"].to_numpy(np.int64, na_value=-1), labels.index.ids("patient_id")[places]
+    unseen = held_out_rows(sources, folds, patients)
+    held_out = bool(unseen.any())
+    if held_out:
+        table, places, folds = table[unseen], places[unseen], folds[unseen]
     prediction = table[list(CLASSES)].to_numpy(np.float64)
     row_kl(labels.index.targets[places], prediction, str(path))  # for its checks
     order = np.argsort(places)
@@ -113,7 +130,8 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
         prediction=prediction[order],
         num_voters=labels.index.num_voters[rows],
         oracle=None if labels.oracle is None else labels.oracle[rows],
-        weights=frozenset(source.model.weights for source in read_sources(path)),
+        folds=folds[order],
+        weights=frozenset(source.model.weights for source in sources),
     )
 
 

@@ -271,13 +271,13 @@ class Trainer:
         say_places(world)
         for report in data.labels.reports:
             report.log()
-        for name, rows in (("training part", data.train_rows), ("first epoch", epoch_rows(config, data, 0))):
+        for name, rows in (("training part", data.labels.rows), ("first epoch", epoch_rows(config, data, 0))):
             counts = class_counts(data.index, rows)
             LOG.info("%s: %s rows", name, ", ".join(f"{number} {label}" for label, number in counts.items()))
         LOG.info(
             "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s, norms over "
             "%d rows%s",
-            world.num_ranks, world.device, len(data.train_rows), len(data.validation_rows),
+            world.num_ranks, world.device, len(data.labels.rows), len(data.validation_rows),
             config.global_batch, config.batching.num_groups, config.group_size, sum(data.steps_of), world.arithmetic,
             self.learner.norm_batch,
             f", resumed at epoch {keeper.epoch} step {keeper.step}" if keeper.steps_done else "",

@@ -213,3 +213,12 @@ def test_what_cannot_work_is_one_line(three, tmp_path, capsys, words, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_mean_of_ranks_says_that_it_is_not_for_kl(submission, tmp_path, caplog):
+    tables = submission("a.csv"), submission("b.csv")
+    ensemble("--predictions", *tables, "--method", "rank_mean", "--out", tmp_path / "ranks.csv")
+    assert "rank_mean is for metrics of ranks: its KL is about twice that of the mean" in caplog.text
+    caplog.clear()
+    ensemble("--predictions", *tables, "--out", tmp_path / "mean.csv")
+    assert "rank_mean" not in caplog.text

@@ -1,6 +1,7 @@
 """A run with filters, an overlay and locality: what it trains on, and what it refuses before any rank is joined."""
 
 import json
+import re
 from contextlib import closing
 
 import numpy as np
@@ -127,3 +128,20 @@ def test_what_was_done_to_the_rows_stands_in_the_log(small, labels, tmp_path):
     assert "it does nothing" in log
     assert "targets of" in log
     assert "training part:" in log
+
+
+def test_the_log_counts_the_rows_that_filters_and_overlay_leave(small, labels, index, tmp_path):
+    overlay = {"overlay__file": tmp_path / "labels.parquet", "overlay__made_by_models": False}
+    options = {
+        "filters__label_peakedness": float(np.median(label_peakedness(index.votes))),
+        **overlay,
+        "overlay__missing": "drop",
+    }
+    config = small(epochs=1, model__name="test_efficientnet", **options)
+    data = open_run_data(config)
+    assert len(data.labels.rows) < len(data.train_rows)
+    run(config)
+    log = (config.out / "train.log").read_text()
+    counts = re.search(r"training part: (.*) rows", log)[1]
+    assert sum(int(count.split()[0]) for count in counts.split(", ")) == len(data.labels.rows)
+    assert f": {len(data.labels.rows)} training and {len(data.validation_rows)} validation rows" in log
