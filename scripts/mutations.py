@@ -112,11 +112,11 @@ def try_out(scratch: Path, room: Room, mutation: Mutation, limit_s: float) -> di
 
 
 def _first_failure(scratch: Path, room: Room, name: str, limit_s: float) -> tuple[str, str]:
-    tests = [scratch / test for test in (*room.tests, *room.users)]
-    files = [path for test in tests for path in ([test] if test.is_file() else sorted(test.rglob("test_*.py")))]
+    own, users = ([scratch / test for test in tests] for tests in (room.tests, room.users))
+    files = [path for test in own for path in ([test] if test.is_file() else sorted(test.rglob("test_*.py")))]
     named = [path for path in files if path.stem == name]
     quick, slow = (f"{word} and not ({ELSEWHERE})" for word in ("not slow", "slow"))
-    for paths, marks in ((named, quick), (tests, quick), (tests, slow)):
+    for paths, marks in ((named, quick), (own, quick), (users, quick), ([*own, *users], slow)):
         words = list(dict.fromkeys(str(path.relative_to(scratch)) for path in paths))
         if not words:
             continue
