@@ -145,11 +145,11 @@ def test_two_render_workers_write_the_same_bytes(data, shards):
 def assert_close(found: Any, recorded: Any, tolerance: float, where: str = "") -> None:
     """Every number of the record within `tolerance` (of 1, or of its size where that is larger), all else equal."""
     if isinstance(recorded, dict):
-        assert not recorded.keys() - found.keys(), where
+        assert not recorded.keys() - found.keys(), f"{where}: lacks {recorded.keys() - found.keys()}"
         for name in recorded:
             assert_close(found[name], recorded[name], tolerance, f"{where}.{name}")
     elif isinstance(recorded, list):
-        assert len(found) == len(recorded), where
+        assert len(found) == len(recorded), f"{where}: {len(found)} values, recorded {len(recorded)}"
         for number, value in enumerate(recorded):
             assert_close(found[number], value, tolerance, f"{where}[{number}]")
     elif isinstance(recorded, float):
