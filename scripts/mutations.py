@@ -137,6 +137,7 @@ def _pytest(scratch: Path, words: Sequence[str], limit_s: float) -> tuple[int | 
         pid = os.fork()
         if not pid:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for stream in (1, 2):
                 os.dup2(log.fileno(), stream)
             os.chdir(scratch)
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--limit_s", type=float, default=1800, help="longest run of the tests of one mutation, seconds")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the tests that run, too
     for name in PRELOADED:
         importlib.import_module(name)
     print(f"seed {given.seed}, {given.number} mutations")
