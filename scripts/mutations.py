@@ -112,11 +112,11 @@ def try_out(scratch: Path, room: Room, mutation: Mutation, limit_s: float) -> di
 
 
 def _first_failure(scratch: Path, room: Room, name: str, limit_s: float) -> tuple[str, str]:
-    tests = [scratch / test for test in (*room.tests, *room.users)]
-    files = [path for test in tests for path in ([test] if test.is_file() else sorted(test.rglob("test_*.py")))]
+    own, users = ([scratch / test for test in tests] for tests in (room.tests, room.users))
+    files = [path for test in own for path in ([test] if test.is_file() else sorted(test.rglob("test_*.py")))]
     named = [path for path in files if path.stem == name]
     quick, slow = (f"{word} and not ({ELSEWHERE})" for word in ("not slow", "slow"))
-    for paths, marks in ((named, quick), (tests, quick), (tests, slow)):
+    for paths, marks in ((named, quick), (own, quick), (users, quick), ([*own, *users], slow)):
         words = list(dict.fromkeys(str(path.relative_to(scratch)) for path in paths))
         if not words:
             continue
@@ -137,6 +137,7 @@ def _pytest(scratch: Path, words: Sequence[str], limit_s: float) -> tuple[int | 
         pid = os.fork()
         if not pid:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             for stream in (1, 2):
                 os.dup2(log.fileno(), stream)
             os.chdir(scratch)
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--limit_s", type=float, default=1800, help="longest run of the tests of one mutation, seconds")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the tests that run, too
     for name in PRELOADED:
         importlib.import_module(name)
     print(f"seed {given.seed}, {given.number} mutations")

@@ -4,8 +4,8 @@ simulate, render, train (stopped after its first step of four, then resumed), pr
 
 - Bytes: SHA-256 of tars, index and predictions. Only with the package versions and the processor of the record;
   skipped elsewhere, with the difference as the reason.
-- Values, everywhere: the manifest, `PICKS` values of each panel of each row, losses and metrics without their times,
-  predictions and scores, within the tolerances below. What the record lacks (a new column, option or metric) passes.
+- Values, everywhere: the manifest, the index, `PICKS` values of each panel of each row, losses and metrics without
+  times, predictions and scores, within the tolerances below. A column, option or metric that the record lacks passes.
 
 `pytest tests/test_golden.py --record-golden` records it anew; CONTRIBUTING.md says when that is right.
 """
@@ -91,8 +91,9 @@ def record(job, pytestconfig) -> dict[str, Any]:
     """The record; with --record-golden, of this very job."""
     if pytestconfig.option.record_golden:
         facts = {
-            "place": _place(), "bytes": _bytes(job), "manifest": _manifest(job), "metrics": _metrics(job),
-            "predictions": {name: _predictions(job / name) for name in TABLES}, "scores": _scores(job),
+            "place": _place(), "bytes": _bytes(job), "manifest": _manifest(job), "index": _index(job),
+            "metrics": _metrics(job), "scores": _scores(job),
+            "predictions": {name: _predictions(job / name) for name in TABLES},
         }  # fmt: skip
         (GOLDEN / "record.json").write_text(json.dumps(facts, indent=1) + "\n")
         np.savez_compressed(GOLDEN / "panels.npz", **_panels(job))
@@ -107,8 +108,9 @@ def test_bytes_are_as_recorded(job, record):
     assert _bytes(job) == record["bytes"]
 
 
-def test_manifest_is_as_recorded(job, record):
+def test_manifest_and_index_are_as_recorded(job, record):
     assert_close(_manifest(job), record["manifest"], EXACT)
+    assert_close(_index(job), record["index"], EXACT)
 
 
 def test_panels_are_as_recorded(job, record):
@@ -143,11 +145,11 @@ def test_two_render_workers_write_the_same_bytes(data, shards):
 def assert_close(found: Any, recorded: Any, tolerance: float, where: str = "") -> None:
     """Every number of the record within `tolerance` (of 1, or of its size where that is larger), all else equal."""
     if isinstance(recorded, dict):
-        assert not recorded.keys() - found.keys(), where
+        assert not recorded.keys() - found.keys(), f"{where}: lacks {recorded.keys() - found.keys()}"
         for name in recorded:
             assert_close(found[name], recorded[name], tolerance, f"{where}.{name}")
     elif isinstance(recorded, list):
-        assert len(found) == len(recorded), where
+        assert len(found) == len(recorded), f"{where}: {len(found)} values, recorded {len(recorded)}"
         for number, value in enumerate(recorded):
             assert_close(found[number], value, tolerance, f"{where}[{number}]")
     elif isinstance(recorded, float):
@@ -235,6 +237,12 @@ def _manifest(job: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _index(job: Path) -> dict[str, list[Any]]:
+    """Ids, offsets in the recordings, votes and folds of each row; not where its members lie, nor fingerprints."""
+    frame = pd.read_parquet(job / "set" / "index.parquet")
+    return {name: _values(frame[name]) for name in frame if "." not in name and "fingerprint" not in name}
+
+
 def _bare(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
@@ -267,8 +275,12 @@ def _metrics(job: Path) -> list[dict[str, Any]]:
 
 def _predictions(path: Path) -> list[list[Any]]:
     table = pd.read_parquet(path)
-    folds = table["fold"].astype(object).where(table["fold"].notna(), None)
-    return [list(row) for row in zip(table["key"], folds, *(table[name].tolist() for name in CLASSES), strict=True)]
+    return [list(row) for row in zip(*(_values(table[name]) for name in ("key", "fold", *CLASSES)), strict=True)]
+
+
+def _values(column: pd.Series) -> list[Any]:
+    """As JSON holds them, None for what is missing."""
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def _scores(job: Path) -> dict[str, Any]:
