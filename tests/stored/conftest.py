@@ -25,7 +25,8 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-    torch.use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():  # else this imports torch's compiler for nothing
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")
