@@ -53,6 +53,11 @@ class Check:
         """As `checked`."""
         if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _takes_file(target):
             return self._nested(node, target, where)
+        if isinstance(node, str) and "://" in node and Path in choices(target) and str not in choices(target):
+            raise UserError(
+                f"{where}: expected a file or folder here, found the URL '{_brief(node)}'; copy it to this machine "
+                "first"
+            )
         if inspect.isclass(target) and inspect.isabstract(target):
             return self._class(node, target, where, version)
         if not (inspect.isclass(target) and dataclasses.is_dataclass(target)):

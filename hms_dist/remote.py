@@ -3,6 +3,7 @@
 Nothing here touches a network unless the user gave a URL.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -26,8 +27,22 @@ def is_url(location: str | Path) -> bool:
 
 
 def join(location: str | Path, name: str) -> str | Path:
-    """A file of a folder, or of a URL."""
-    return f"{str(location).rstrip('/')}/{name}" if is_url(location) else Path(location) / name
+    """A file of a folder, or of a URL; a query (a signature, a token) stays behind the path of an http URL."""
+    if not is_url(location):
+        return Path(location) / name
+    base, mark, query = str(location).partition("?") if str(location).startswith("http") else (str(location), "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
+def advice(location: str | Path, error: BaseException | None = None, content: bytes = b"") -> str:
+    """What to do about a file of a shard set that cannot be read, with the `content` that came instead, if any."""
+    if not is_url(location):
+        return "run hms-dist verify"
+    if isinstance(error, PermissionError):
+        return "the server refuses access: check the token or the credentials, and whether they expired"
+    if content.lstrip()[:1] == b"<":
+        return "the server sent a web page (of a login, perhaps): check the URL and the access to it"
+    return "check the URL and the server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +167,8 @@ async def _http_body(system: Any, url: str, start: int | None, end: int) -> byte
     session = await system.set_session()
     options = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), **headers}, "auto_decompress": False}
     async with session.get(system.encode_url(url), **options) as answer:
+        if answer.status in (401, 403):
+            raise PermissionError(errno.EACCES, f"HTTP {answer.status} {answer.reason}")
         system._raise_not_found_for_status(answer, url)
         encoding = answer.headers.get("Content-Encoding", "identity")
         if encoding != "identity":

@@ -21,7 +21,7 @@ from hms_dist.errors import UserError
 from hms_dist.files import canonical_json, digest, parse_json
 from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
 from hms_dist.parquet import ParquetError, read_parquet
-from hms_dist.remote import is_url, join, read_bytes
+from hms_dist.remote import advice, is_url, join, read_bytes
 from hms_dist.shards.index_values import column_fault, member_fault, row_fault
 from hms_dist.shards.manifest_values import manifest_fault
 from hms_dist.shards.schema import (
@@ -198,7 +198,7 @@ def open_set(location: Path | str) -> tuple[Manifest, Index]:
     content = _index_bytes(path, entry["num_bytes"])
     if len(content) != entry["num_bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise UserError(
-            f"{path}: not the index that the manifest names; damaged, or of another set; run hms-dist verify"
+            f"{path}: not the index that the manifest names; damaged, or of another set; {advice(location)}"
         )
     table = _parsed_index(path, content, index_schema([JSON_MEMBER, *manifest.panels]))
     samples = [tar["num_samples"] for tar in tars]
@@ -226,14 +226,14 @@ def _index_bytes(path: Path | str, limit: int) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; is this a complete shard set? run hms-dist render") from error
     except OSError as error:
-        raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
+        raise UserError(f"{path}: not a readable Parquet file ({error}); {advice(path, error)}") from error
 
 
 def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.Table:
     try:
         table = read_parquet(content)
     except ParquetError as error:
-        raise UserError(f"{path}: not a readable Parquet file ({error}); run hms-dist verify") from error
+        raise UserError(f"{path}: not a readable Parquet file ({error}); {advice(path, error, content)}") from error
     fault = column_fault(table, expected)
     if fault:
         raise UserError(f"{path}: {fault}")
@@ -247,9 +247,10 @@ def as_frame(table: pa.Table) -> pd.DataFrame:
 
 def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
-    path = join(location, name)
+    path, content = join(location, name), b""
     try:
-        value = parse_json(read_bytes(path, limits.JSON_BYTES))
+        content = read_bytes(path, limits.JSON_BYTES)
+        value = parse_json(content)
     except FileNotFoundError as error:
         unfinished = is_url(location) or Path(location).is_dir()
         state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
@@ -257,7 +258,7 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     except NotADirectoryError as error:
         raise UserError(f"{location}: is a file, expected the folder of a shard set; check the path") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); run hms-dist verify") from error
+        raise UserError(f"{path}: not readable as JSON ({error}); {advice(location, error, content)}") from error
     if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
         found = value.get("format_version") if isinstance(value, dict) else type(value).__name__
         raise UserError(f"{path}: expected format version {FORMAT_VERSION}, found {found}; render the set again")
@@ -267,7 +268,7 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     except ValueError:  # a number beyond float64
         known = ""
     if own != known:
-        raise UserError(f"{path}: its own digest does not match; the file was changed or damaged; run hms-dist verify")
+        raise UserError(f"{path}: its own digest does not match; the file was changed or damaged; {advice(location)}")
     fault = manifest_fault(value)
     if fault:
         raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
