@@ -158,7 +158,11 @@ def recordings(shared) -> Path:
 @pytest.fixture(scope="session")
 def shard_set(shared, recordings) -> Path:
     """The shard set of `recordings` with the default panels, in several shards."""
-    return shared("shard_set", lambda folder: render(Render(data=recordings, out=folder, samples_per_shard=16)))
+
+    def make(folder: Path) -> None:
+        render(Render(data=recordings, out=folder / "set", samples_per_shard=16))
+
+    return shared("shards", make) / "set"
 
 
 @pytest.fixture(scope="session")

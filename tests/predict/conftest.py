@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
+from hms_dist.files import unsealed
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import ModelRecord, Source
 from hms_dist.shards.index import Index, read_index
@@ -68,7 +69,7 @@ def trained(small_file, shard_set, shared) -> Path:
     """Run folder of the small net after two epochs, averaged; its weights are far from where it began."""
     words = ["--config", str(small_file), "--shards", str(shard_set)]
     words += ["--ema.decay", "0.9", "--ema.warmup", "false", "--optim.lr", "0.01"]
-    return shared("trained", lambda out: _trained(*words, "--out", str(out)))
+    return shared("trained", lambda folder: _trained(*words, "--out", str(folder / "run"))) / "run"
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +191,7 @@ class Desk:
 
     def shortened(self, path):
         """A fit whose weights lack the last."""
-        value = json.loads(path.read_text())
+        value = unsealed(json.loads(path.read_text()), path)
         return self.write("out.json", json.dumps({**value, "weights": value["weights"][:-1]}))
 
     def write(self, name, text):
