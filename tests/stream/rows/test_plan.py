@@ -75,6 +75,19 @@ class TestEveryOrder:
         np.testing.assert_array_equal(found, plan(index, rows=np.sort(rows), locality=locality))
 
 
+@pytest.mark.parametrize(
+    ("locality", "first"),
+    [
+        (None, [33, 30, 28, 18, 29, 24, 14, 26, 19, 11, 9, 10, 2, 32, 20, 35]),
+        (LocalityConfig(block_rows=4, window_blocks=2, num_lanes=2), [7, 35, 6, 33, 4, 32, 26, 38, 36, 27, 37, 25]),
+    ],
+)
+def test_a_plan_stays_what_it_was_in_earlier_versions(make_index, locality, first):
+    """A run that an earlier version began goes on with the rows that it has not seen yet."""
+    rows = plan(make_index(40, rows_per_shard=16), epoch=3, batch=12, locality=locality)
+    assert rows[: len(first)].tolist() == first
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     num_rows=st.integers(8, 300),

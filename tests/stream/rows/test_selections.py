@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from hms_dist.errors import UserError
+from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.shards.index import Index
 from hms_dist.stream.rows.selections import SELECTIONS, SelectionConfig, VoteWeights, class_counts, select
 
 
@@ -103,6 +105,13 @@ def test_rebalancing_keeps_rows_in_inverse_proportion_to_the_share_of_the_votes(
     expected = 400 * (votes.min() / votes)[classes(index, np.arange(503))]
     assert (abs(counts - expected) <= 5 * np.sqrt(expected)).all()
     assert (counts[expected == 400] == 400).all()
+
+
+def test_rebalancing_keeps_the_only_row_of_a_class_with_a_single_vote(make_index):
+    frame = make_index(40).frame
+    frame[list(VOTE_COLUMNS)] = [3, 0, 0, 0, 0, 0]
+    frame.loc[7, list(VOTE_COLUMNS)] = [0, 0, 1, 0, 0, 0]
+    assert all(7 in chosen(Index(frame), epoch=epoch, rule="class_rebalanced") for epoch in range(12))
 
 
 class TestVoteWeighted:

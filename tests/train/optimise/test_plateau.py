@@ -44,6 +44,13 @@ def test_ends_the_run_after_so_many_evaluations_without_improvement() -> None:
     assert plateau.factor == 1
 
 
+def test_the_smallest_patience_ends_the_run_at_the_first_evaluation_without_improvement() -> None:
+    config, plateau = PlateauConfig(stop_patience=1, patience=0), Plateau()
+    for value, stopped in ((2.0, False), (1.0, False), (1.0, True)):
+        plateau = observed(config, plateau, {"val_kl": value})
+        assert plateau.stopped == stopped
+
+
 def test_without_consequences_nothing_is_looked_at_and_any_monitor_will_do() -> None:
     config, plateau = PlateauConfig(monitor="anything"), Plateau()
     assert not config.active
