@@ -17,7 +17,6 @@ from accelerate.state import AcceleratorState
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
-from hms_dist.files import unsealed
 from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.provenance import ModelRecord, Source
 from hms_dist.shards.index import Index, read_index
@@ -191,7 +190,8 @@ class Desk:
 
     def shortened(self, path):
         """A fit whose weights lack the last."""
-        value = unsealed(json.loads(path.read_text()), path)
+        value = json.loads(path.read_text())
+        del value["digest"]  # as a person does who changes it
         return self.write("out.json", json.dumps({**value, "weights": value["weights"][:-1]}))
 
     def write(self, name, text):

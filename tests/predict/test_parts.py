@@ -34,7 +34,7 @@ def test_a_flipped_bit_anywhere_in_a_part_makes_it_unfinished(tmp_path, rng):
     parts.write(0, rng.random((2, 6)))
     path = next((tmp_path / "k").glob("*.npy"))
     content = path.read_bytes()
-    for place in rng.integers(len(content), size=50):
+    for place in rng.integers(len(content), size=20):
         flipped = bytearray(content)
         flipped[place] ^= 1 << rng.integers(8)
         path.write_bytes(flipped)
