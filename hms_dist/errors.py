@@ -38,8 +38,9 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
         return 2, str(error)
     if isinstance(error, JobError):
         return 1, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return 1, "interrupted; rerun the same command to go on"
+    if isinstance(error, KeyboardInterrupt | MemoryError):
+        short = f"out of memory ({first_line(error)}); ask for less, or use a machine with more"
+        return 1, "interrupted; rerun the same command to go on" if isinstance(error, KeyboardInterrupt) else short
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{error.filename or 'writing'}: no space left on the disk; free some and rerun the same command"
     if isinstance(error, OSError) and error.filename is not None:

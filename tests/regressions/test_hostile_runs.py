@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from hms_dist import limits
@@ -262,6 +263,18 @@ def test_json_that_no_writer_gives_is_a_value_error(text):
     with pytest.raises(ValueError):  # noqa: PT011  # of several kinds
         parse_json(text)
     assert parse_json('{"a":' * 64 + "1" + "}" * 64)
+
+
+def test_compressed_parts_of_weights_are_not_expanded(tmp_path):
+    import zipfile
+
+    torch.save({"a": torch.zeros(10)}, tmp_path / "a.pth")
+    assert read_weights(tmp_path / "a.pth")["a"].shape == (10,)
+    with zipfile.ZipFile(tmp_path / "a.pth") as source, zipfile.ZipFile(tmp_path / "b.pth", "w") as target:
+        for part in source.infolist():
+            target.writestr(part.filename, source.read(part), zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="compressed parts"):
+        read_weights(tmp_path / "b.pth")
 
 
 def test_a_compressed_table_is_not_expanded(tmp_path):
