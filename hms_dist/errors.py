@@ -10,10 +10,15 @@ _MOST = 4000
 """Characters of a message, so that a damaged file's long text does not fill the screen."""
 
 
+def one_line(text: str) -> str:
+    """`text` as one line that any stream can write."""
+    line = _BREAKS.sub(" ", text).encode(errors="backslashreplace").decode()
+    return line if len(line) <= _MOST else f"{line[:_MOST]}..."
+
+
 class _OneLineError(Exception):
     def __init__(self, message: str = "") -> None:
-        line = _BREAKS.sub(" ", message)
-        super().__init__(line if len(line) <= _MOST else f"{line[:_MOST]}...")
+        super().__init__(one_line(message))
 
 
 class UserError(_OneLineError):
@@ -44,7 +49,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{error.filename or 'writing'}: no space left on the disk; free some and rerun the same command"
     if isinstance(error, OSError) and error.filename is not None:
-        return 2, _BREAKS.sub(" ", f"{error.filename}: {error.strerror}; check the path and its rights")
+        return 2, one_line(f"{error.filename}: {error.strerror}; check the path and its rights")
     return None
 
 
