@@ -3,6 +3,7 @@
 Nothing here touches a network unless the user gave a URL.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -84,7 +85,7 @@ class RemoteFile:
         """All bytes. Raises OSError, also for more than `limit`; no retries."""
         content = self._asked(None, limit)
         if len(content) > limit:
-            raise FinalAnswerError(f"larger than {limit} bytes, the most that is read of such a file")
+            raise FinalAnswerError(errno.EFBIG, f"larger than {limit} bytes, the most that is read of such a file")
         return content
 
     def _asked(self, start: int | None, end: int) -> bytes:
