@@ -1,5 +1,6 @@
 """`hms-dist <verb>`: the command line. `verbs` is the table of verbs; each verb lives beside what it does."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from hms_dist.verbs import VERBS, command_of
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Exit code 0; 2 for the user's mistakes (one line on standard error); 1 for a failed job."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a file may hold what no encoding can write
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0

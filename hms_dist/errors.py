@@ -13,10 +13,15 @@ _MOST = 4000
 """Characters of a message, so that a damaged file's long text does not fill the screen."""
 
 
+def one_line(text: str) -> str:
+    """`text` as one line that any stream can write."""
+    line = _BREAKS.sub(" ", text).encode(errors="backslashreplace").decode()
+    return line if len(line) <= _MOST else f"{line[:_MOST]}..."
+
+
 class _OneLineError(Exception):
     def __init__(self, message: str = "") -> None:
-        line = _BREAKS.sub(" ", message)
-        super().__init__(line if len(line) <= _MOST else f"{line[:_MOST]}...")
+        super().__init__(one_line(message))
 
 
 class UserError(_OneLineError):
@@ -57,7 +62,7 @@ def _verdict_of_system(error: OSError) -> tuple[int, str] | None:
         return 1, f"{where}: larger than the limit on the size of files; raise it (ulimit -f)"
     if error.filename is None:
         return None
-    return 2, _BREAKS.sub(" ", f"{where}: {error.strerror}; check the path and its rights")
+    return 2, one_line(f"{where}: {error.strerror}; check the path and its rights")
 
 
 def _is_full(folder: str) -> bool:

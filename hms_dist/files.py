@@ -41,7 +41,7 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open(mode) as file:
+        with temporary.open(mode, errors=None if "b" in mode else "backslashreplace") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

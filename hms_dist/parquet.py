@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from hms_dist import limits
 from hms_dist.errors import UserError
 from hms_dist.files import CHANGED, atomic, canonical_json, open_file
+from hms_dist.parquet_pages import largest_page
 
 TABLE_DIGEST_KEY = b"hms_dist.digest"
 """Of the metadata of a table: the digest of its names, values and other metadata."""
@@ -65,6 +66,16 @@ def check_footer(footer: pq.FileMetaData, file_bytes: int, names: Sequence[str])
         )
 
 
+def _check_pages(file: IO[bytes], footer: pq.FileMetaData, names: Sequence[str], allowed: int) -> None:
+    """Raises ParquetError if a page of the named columns announces more bytes than are allowed."""
+    for group in range(footer.num_row_groups):
+        for number in range(footer.num_columns):
+            column = footer.row_group(group).column(number)
+            if column.path_in_schema in names and largest_page(file, column) > allowed:
+                raise ParquetError(f"column {column.path_in_schema}: a page of more than {allowed} bytes")
+    file.seek(0)
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet with its digest, atomically."""
     metadata = {**(table.schema.metadata or {}), TABLE_DIGEST_KEY: _table_digest(table)}
@@ -102,6 +113,7 @@ def _read(file: IO[bytes], columns: Sequence[str] | None) -> pa.Table:
     # Texts as their dictionaries first: one long text that every row repeats takes a few bytes of a file.
     reader = pq.ParquetFile(file, read_dictionary=texts)
     check_footer(reader.metadata, file_bytes, names)
+    _check_pages(file, reader.metadata, names, allowed_bytes(file_bytes))
     table = reader.read(columns=names, use_threads=False)
     if len(set(names)) < len(names):
         raise ParquetError("two columns of one name")

@@ -99,7 +99,7 @@ class RemoteFile:
         """All bytes. Raises OSError, also for more than `limit`; no retries."""
         content = self._asked(None, limit)
         if len(content) > limit:
-            raise FinalAnswerError(f"larger than {limit} bytes, the most that is read of such a file")
+            raise FinalAnswerError(errno.EFBIG, f"larger than {limit} bytes, the most that is read of such a file")
         return content
 
     def _asked(self, start: int | None, end: int) -> bytes:

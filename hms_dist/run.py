@@ -24,7 +24,7 @@ def start_log(rank: int = 0, file: Path | None = None) -> None:
     screen.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     handlers: list[logging.Handler] = [screen]
     if file is not None:
-        handlers.append(logging.FileHandler(file))
+        handlers.append(logging.FileHandler(file, errors="backslashreplace"))
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
         handler.close()

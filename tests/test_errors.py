@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from accelerate.state import AcceleratorState
 from hms_dist.cli import main
 from hms_dist.config import load
 from hms_dist.errors import UserError
-from hms_dist.files import sealed_text
+from hms_dist.files import digest, indented_json, sealed_text
 from hms_dist.labels import CLASSES, VOTE_COLUMNS
 from hms_dist.shards.index import read_index
 from hms_dist.train.loop import run as train
@@ -271,6 +273,42 @@ def _no_manifest(desk):
     for path in desk.copy_of_shards().glob("manifest*.json"):
         path.unlink()
     return main(["verify", "--shards", str(desk.shards)])
+
+
+@mistake("a manifest that names a file outside of its folder")
+def _outside(desk):
+    path = desk.copy_of_shards() / "manifest.json"
+    value = json.loads(path.read_bytes())
+    value["files"][0]["name"] = "../x.tar"
+    value.pop("digest")
+    path.write_bytes(indented_json({**value, "digest": digest(value)}))
+    return desk.train()
+
+
+@mistake("a manifest that is a pipe")
+def _pipe(desk):
+    path = desk.copy_of_shards() / "manifest.json"
+    path.unlink()
+    os.mkfifo(path)
+    return desk.train()
+
+
+@mistake("a configuration that is a pipe")
+def _configuration_pipe(desk):
+    os.mkfifo(desk.folder / "a.yaml")
+    return desk.train("--config", str(desk.folder / "a.yaml"))
+
+
+@mistake("a configuration whose aliases stand for too much")
+def _aliases(desk):
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else '1'] * 9)}]\n" for n in range(9)]
+    return desk.train("--config", desk.write("a.yaml", "".join(lines)))
+
+
+@mistake("a class of other code in a nested file")
+def _foreign_class(desk):
+    desk.write("sub.yaml", "{x: {class_path: evilmod.Evil}}")
+    return desk.render("--config", desk.write("a.yaml", "panels: sub.yaml"))
 
 
 @mistake("a damaged shard")

@@ -5,8 +5,10 @@ Files are safetensors, or torch files read with `weights_only=True`. The tensors
 
 import logging
 import sys
+import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
 from safetensors.torch import load_file
@@ -32,6 +34,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with open_file(path) as file:
             if path.suffix == ".safetensors":
                 return dict(load_file(path))
+            check_stored(file)
             values = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # each damage of a file has its own in torch
         raise UserError(
@@ -45,6 +48,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from timm.models import clean_state_dict  # timm takes seconds to import
 
     return dict(clean_state_dict(values))
+
+
+def check_stored(file: IO[bytes]) -> None:
+    """Raises ValueError for a torch file with compressed parts: torch writes none, and would expand them."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+                raise ValueError("compressed parts, which torch does not write")
+    file.seek(0)
 
 
 def check_there(path: Path) -> None:

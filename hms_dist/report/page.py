@@ -70,7 +70,7 @@ def run(command: Report) -> None:
         check_gallery()
     content = report_page(command)
     with atomic(command.out) as file:
-        file.write(content.encode())
+        file.write(content.encode(errors="backslashreplace"))
     LOG.info("report written: %s", command.out)
 
 

@@ -190,7 +190,7 @@ def _epochs(path: Path) -> int | None:
         return None
     found = read_record(path)
     if not isinstance(found, dict):
-        raise UserError(f"{path}: expected options, found {str(found)[:60]!r}; the file is damaged")
+        raise UserError(f"{path}: expected options, found {repr(found)[:60]}; the file is damaged")
     epochs = found.get("epochs")
     return epochs if isinstance(epochs, int) else None
 

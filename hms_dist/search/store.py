@@ -14,7 +14,7 @@ from typing import Any
 from hms_dist import limits
 from hms_dist.claims import Taken, claim
 from hms_dist.config import to_dict
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, first_line
 from hms_dist.files import parse_json, read_bytes
 from hms_dist.keyed import keyed_hash
 from hms_dist.run import LOG
@@ -48,7 +48,13 @@ class Store:
                 _mend(path)
             finally:
                 lock.release()
-        self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        try:
+            self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        except Exception as error:  # Optuna takes the journal's lines as its own
+            raise UserError(
+                f"{path}: not the journal of a search ({first_line(error)}); restore it from a copy, or choose another "
+                "--out"
+            ) from error
 
     def batch(self, number: int) -> Any:
         """The study of a batch, made if there is none yet."""
@@ -170,4 +176,7 @@ def _mend(path: Path) -> None:
 
 def parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:
     """A space from its plain values."""
-    return {name: Parameter(**{**part, "choices": tuple(part["choices"])}) for name, part in values.items()}
+    try:
+        return {name: Parameter(**{**part, "choices": tuple(part["choices"])}) for name, part in values.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{JOURNAL_NAME}: not the space of a search ({first_line(error)}); restore it") from error

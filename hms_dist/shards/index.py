@@ -3,6 +3,7 @@
 The index is at once the label table and the map for random access.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -197,9 +198,7 @@ def open_set(location: Path | str) -> tuple[Manifest, Index]:
     entry = manifest.files[len(tars)]
     content = _index_bytes(path, entry["num_bytes"])
     if len(content) != entry["num_bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise UserError(
-            f"{path}: not the index that the manifest names; damaged, or of another set; {advice(location)}"
-        )
+        raise _other_index(path)
     table = _parsed_index(path, content, index_schema([JSON_MEMBER, *manifest.panels]))
     samples = [tar["num_samples"] for tar in tars]
     fault = member_fault(table, [tar["num_bytes"] for tar in tars], manifest.panels) or row_fault(table, samples)
@@ -226,7 +225,13 @@ def _index_bytes(path: Path | str, limit: int) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; is this a complete shard set? run hms-dist render") from error
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _other_index(path) from error
         raise UserError(f"{path}: not a readable Parquet file ({error}); {advice(path, error)}") from error
+
+
+def _other_index(path: Path | str) -> UserError:
+    return UserError(f"{path}: not the index that the manifest names; damaged, or of another set; {advice(path)}")
 
 
 def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.Table:

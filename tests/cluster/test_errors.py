@@ -101,6 +101,9 @@ MISTAKES = {
     "a warning longer than the job": lambda d: sbatch("train", "--train.time", "4"),
     "an option of sbatch without its dashes": lambda d: sbatch("train", "--options", "qos=long"),
     "a variable with a space in its name": lambda d: sbatch("train", "--environment", '{"A B": "x"}'),
+    "a variable of several lines": lambda d: sbatch("pipeline", "--environment", '{"A": "a\\nEND"}'),
+    "an account of two words": lambda d: sbatch("train", "--account", "a b"),
+    "a place filled up to a great width": lambda d: d.alone(makes="{out:>9999999}"),
     "a job script that is not there": lambda d: sbatch("trian"),
 }
 

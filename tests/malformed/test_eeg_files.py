@@ -1,6 +1,7 @@
 """Every line of docs/malformed_inputs.md on EEG files: the input is made, rendered, and what comes compared."""
 
 import os
+import stat
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 INPUTS = {}
+MANY_ZEROS = np.zeros(2_000_000, np.float32)
 
 
 def spoils(name, spoil, check=None):
@@ -86,6 +88,8 @@ parquet(
     lambda t: pa.table({n: np.full(len(t), np.nan, np.float32) for n in t.column_names}),
     lambda d, clean: (d.panels()["eeg_spectrogram"] == 255).all(),
 )  # fmt: skip
+parquet("an EEG of few bytes and many hours", lambda t: pa.table(dict.fromkeys(t.column_names, MANY_ZEROS)))
+spoils("a socket in place of an EEG", lambda d: d.eeg.unlink() or os.mknod(d.eeg, stat.S_IFSOCK | 0o600))
 parquet(
     "one channel not recorded", lambda t: with_column(t, "Fp1", np.full(len(t), np.nan, np.float32)),
     lambda d, clean: all(

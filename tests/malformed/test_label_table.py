@@ -1,5 +1,6 @@
 """Every line of docs/malformed_inputs.md on the label table: the input is made, rendered, and what comes compared."""
 
+import gzip
 import os
 import re
 from decimal import Decimal
@@ -52,6 +53,7 @@ def cell(name, column, value):
 spoils("no table", lambda d: d.csv.unlink())
 spoils("a folder in place of the table", lambda d: d.csv.unlink() or d.csv.mkdir())
 spoils("a pipe in place of the table", lambda d: d.csv.unlink() or os.mkfifo(d.csv))
+spoils("a compressed table", lambda d: d.csv.write_bytes(gzip.compress(d.csv.read_bytes())))
 spoils("a table without permission", lambda d: d.csv.chmod(0))
 spoils("a parquet file named train.csv", lambda d: d.frame.to_parquet(d.csv))
 text("a zero-byte table", lambda t: "")

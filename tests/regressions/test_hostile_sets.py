@@ -210,6 +210,19 @@ class TestSizes:
             with pytest.raises(ParquetError, match="so small a file may"):
                 read_parquet(file.getvalue())
 
+    def test_a_parquet_page_that_announces_more_than_the_footer_is_not_decompressed(self, monkeypatch):
+        monkeypatch.setattr(limits, "PARQUET_FREE_BYTES", 1 << 19)
+        monkeypatch.setattr(limits, "PARQUET_RATIO", 0)
+        file = io.BytesIO()
+        pq.write_table(pa.table({"a": np.zeros(20_000, np.int64)}), file, compression="zstd", use_dictionary=False)
+        content = bytearray(file.getvalue())
+        read_parquet(bytes(content))
+        start = pq.read_metadata(file).row_group(0).column(0).data_page_offset
+        assert content[start : start + 3] == b"\x15\x00\x15"
+        content[start + 3 : start + 6] = b"\xfe\xff\x7f"
+        with pytest.raises(ParquetError, match="column a: a page of more than 524288 bytes"):
+            read_parquet(bytes(content))
+
     def test_a_tar_that_is_compressed_or_sparse_is_not_expanded(self, folder):
         for mode in ("w:gz", "w"):
             made = io.BytesIO()

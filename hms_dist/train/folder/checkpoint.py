@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from hms_dist.errors import UserError, first_line
 from hms_dist.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
-from hms_dist.model.weights import fit_weights, read_weights
+from hms_dist.model.weights import check_stored, fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import (
     HASHES_NAME,
     damage,
@@ -72,6 +72,7 @@ class Checkpoint:
         path = self.folder / OPTIMIZER_NAME
         try:
             with open_file(path) as file:
+                check_stored(file)
                 saved = torch.load(file, map_location="cpu", weights_only=True)
             optimizer.load_state_dict(saved["optimizer"])
             _ = saved[_SCALER_KEY], saved[_UPDATES_KEY]
