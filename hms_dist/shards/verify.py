@@ -80,7 +80,7 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
         path = folder / name
         try:
             manifest = read_manifest(folder, name)
-            if not _is_as_written(read_bytes(path, limits.JSON_BYTES)):
+            if not _is_as_written(read_bytes(path, limits.JSON_BYTES), manifest):
                 raise UserError(f"{path}: not in the words that this program writes")
             found[name] = manifest
         except UserError as error:
@@ -95,10 +95,11 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
     return best, faults
 
 
-def _is_as_written(content: bytes) -> bool:
+def _is_as_written(content: bytes, manifest: Manifest) -> bool:
     """Whether a manifest is in the form that `Manifest.to_json` gives it, of the fields that its own version had."""
-    value = {name: json.loads(canonical_json(part)) for name, part in json.loads(content).items()}
-    return content == indented_json(value)
+    value = json.loads(content)
+    ordered = {name: json.loads(canonical_json(value[name])) for name in manifest.to_json() if name in value}
+    return content == indented_json(ordered)
 
 
 def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:
