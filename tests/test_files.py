@@ -91,7 +91,7 @@ def read_value(path):
 
 
 def read_frame(path):
-    return read_table(path).to_pandas()
+    return read_table(path).to_pandas().astype(FRAME.dtypes)  # without metadata, nulls make a column float
 
 
 def write_frame(path):
