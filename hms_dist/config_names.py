@@ -191,9 +191,11 @@ class _Check:
                 f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: "
                 + ", ".join(hints)
             )
-        for name in node:
+        for name, item in node.items():
             if name not in hints:
                 raise UserError(f"{where}: unknown option '{_brief(name)}'; one of: {', '.join(hints)}")
+            if item is None and not _allows_null(hints[name]):  # the parser lets it pass within lists
+                raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
         return {name: self.names(item, hints[name], _join(where, str(name))) for name, item in node.items()}
 
     def _nested(self, name: str, target: Any, where: str) -> Any:
@@ -252,6 +254,10 @@ def _takes_file(target: Any) -> bool:
         if origin in (list, tuple) and items and _takes_file(items[0]):
             return True
     return False
+
+
+def _allows_null(target: Any) -> bool:
+    return any(choice in (Any, type(None)) or _is_config(choice) for choice in _choices(target))
 
 
 def _is_mapping(origin: Any) -> bool:
