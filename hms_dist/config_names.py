@@ -70,10 +70,12 @@ class Check:
                 f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: "
                 + ", ".join(hints)
             )
-        for name in node:
+        for name, item in node.items():
             if name not in hints:
                 hint = meant(str(name), list(hints))
                 raise UserError(f"{where}: unknown option '{_brief(name)}'; {hint}one of: {', '.join(hints)}")
+            if item is None and not _allows_null(hints[name]):  # the parser lets it pass within lists
+                raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
         found = {name: self.names(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
         return found if version is None else completed(found, target.__name__, version)
 
@@ -141,6 +143,10 @@ def _takes_file(target: Any) -> bool:
         if origin in (list, tuple) and items and _takes_file(items[0]):
             return True
     return False
+
+
+def _allows_null(target: Any) -> bool:
+    return any(choice in (Any, type(None)) or _is_config(choice) for choice in _choices(target))
 
 
 def _is_mapping(origin: Any) -> bool:

@@ -166,6 +166,14 @@ def test_a_large_file_of_options_is_not_read(tmp_path, monkeypatch):
         load(Render, ["--data", "x" * 1001])
 
 
+def test_null_is_no_value_of_an_option_that_needs_one():
+    canvas = {"height": 8, "width": 8, "placements": [{"panel": "a", "top": 0, "left": 0, "height": 8, "width": 8}]}
+    assert from_dict(CanvasConfig, canvas).placements[0].normalise is None
+    canvas["placements"][0]["arrangement"] = None
+    with pytest.raises(UserError, match="arrangement: expected a value, found null"):
+        from_dict(CanvasConfig, canvas)
+
+
 def test_files_that_name_each_other_end(tmp_path):
     (tmp_path / "a.yaml").write_text("canvas: a.yaml\n")
     with pytest.raises(UserError, match="unknown option 'canvas'"):
