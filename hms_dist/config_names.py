@@ -146,7 +146,7 @@ def _takes_file(target: Any) -> bool:
 
 
 def _allows_null(target: Any) -> bool:
-    return any(choice in (Any, type(None)) or _is_config(choice) for choice in _choices(target))
+    return any(choice in (Any, type(None)) or is_config(choice) for choice in choices(target))
 
 
 def _is_mapping(origin: Any) -> bool:
