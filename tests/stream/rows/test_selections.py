@@ -107,8 +107,8 @@ def test_rebalancing_keeps_rows_in_inverse_proportion_to_the_share_of_the_votes(
     assert (counts[expected == 400] == 400).all()
 
 
-def test_rebalancing_keeps_the_only_row_of_a_class_with_a_single_vote(make_index):
-    frame = make_index(40).frame
+def test_rebalancing_keeps_the_only_row_of_a_class_with_a_single_vote(make_index, rng):
+    frame = make_index(40, seed=rng).frame
     frame[list(VOTE_COLUMNS)] = [3, 0, 0, 0, 0, 0]
     frame.loc[7, list(VOTE_COLUMNS)] = [0, 0, 1, 0, 0, 0]
     assert all(7 in chosen(Index(frame), epoch=epoch, rule="class_rebalanced") for epoch in range(12))
