@@ -13,6 +13,8 @@ _TRUE, _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 6,
 def largest_page(file: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
     """Bytes of the largest page of a column chunk once it is decompressed, by its headers. Raises ValueError for a
     chunk whose headers cannot be read or lead out of it."""
+    if not column.num_values:
+        return 0
     starts = [column.data_page_offset]
     if column.has_dictionary_page and column.dictionary_page_offset:
         starts.append(column.dictionary_page_offset)
