@@ -18,7 +18,7 @@ def largest_page(file: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
     starts = [column.data_page_offset]
     if column.has_dictionary_page and column.dictionary_page_offset:
         starts.append(column.dictionary_page_offset)
-    place = min([start for start in starts if start > 0], default=0)  # 0: a chunk without rows has no such page
+    place = min(starts)
     end, largest = place + column.total_compressed_size, 0
     while place < end:
         file.seek(place)
