@@ -261,13 +261,17 @@ class Repetition:
             print(f"\n{folder} ended early:\n{output}")
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("paths", nargs="*", default=["tests"], help="files or folders of tests (default: tests)")
+    words.add_argument("--record", type=Path, default=Path("build/fresh_seeds.jsonl"), help="where results are kept")
+    words.add_argument("--jobs", type=int, default=2, help="pytest processes at a time (default: 2)")
+    words.add_argument("-m", "--marks", default=QUICK, help="pytest's -m (default: the tests of `make test`)")
+    return words
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", default=["tests"], help="files or folders of tests (default: tests)")
-    parser.add_argument("--record", type=Path, default=Path("build/fresh_seeds.jsonl"), help="where results are kept")
-    parser.add_argument("--jobs", type=int, default=2, help="pytest processes at a time (default: 2)")
-    parser.add_argument("-m", "--marks", default=QUICK, help="pytest's -m (default: the tests of `make test`)")
-    options = parser.parse_args()
+    options = parser().parse_args()
     record = options.record.absolute()
     record.parent.mkdir(parents=True, exist_ok=True)
     repetition = Repetition(collect(options.paths, options.marks), record, options.marks)

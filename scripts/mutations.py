@@ -188,13 +188,17 @@ def run(repository: Path, rooms: dict[str, Room], seed: int, number: int, out: P
     return table(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--seed", type=int, default=0, help="which lines and mutations are drawn")
+    words.add_argument("--number", type=int, default=40, help="mutations")
+    words.add_argument("--out", type=Path, required=True, help="file of finished mutations, a JSON object a line")
+    words.add_argument("--limit_s", type=float, default=1800, help="longest run of the tests of one mutation, seconds")
+    return words
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="which lines and mutations are drawn")
-    parser.add_argument("--number", type=int, default=40, help="mutations")
-    parser.add_argument("--out", type=Path, required=True, help="file of finished mutations, a JSON object a line")
-    parser.add_argument("--limit_s", type=float, default=1800, help="longest run of the tests of one mutation, seconds")
-    given = parser.parse_args()
+    given = parser().parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the tests that run, too
     for name in PRELOADED:

@@ -1,5 +1,6 @@
 """A canvas for people: every placement with its regions or channels, frequencies and times, drawn by matplotlib."""
 
+import importlib
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -81,9 +82,10 @@ def _import_without_backend() -> None:
     Notebooks pass theirs on to `!hms-dist ...`, whose environment may lack it. Figures here are drawn by Agg.
     """
     try:
-        pass
+        importlib.import_module("matplotlib")
     except ValueError:
         os.environ.pop("MPLBACKEND", None)
+        importlib.import_module("matplotlib")
 
 
 def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:
