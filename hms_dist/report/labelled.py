@@ -1,6 +1,6 @@
 """A canvas for people: every placement with its regions or channels, frequencies and times, drawn by matplotlib."""
 
-import importlib
+import importlib.util
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -39,7 +39,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
     `flip`: whether it shows left and right exchanged. Raises UserError if matplotlib is not installed.
     """
     try:
-        _import_without_backend()
+        _drop_absent_backend()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
@@ -76,16 +76,14 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
         figure.savefig(file, format="png", dpi=DPI)
 
 
-def _import_without_backend() -> None:
-    """Import matplotlib also where MPLBACKEND names a backend that is not there, by dropping the variable.
+def _drop_absent_backend() -> None:
+    """Drop MPLBACKEND where it names a module that is not installed: matplotlib could not be imported.
 
     Notebooks pass theirs on to `!hms-dist ...`, whose environment may lack it. Figures here are drawn by Agg.
     """
-    try:
-        importlib.import_module("matplotlib")
-    except ValueError:
-        os.environ.pop("MPLBACKEND", None)
-        importlib.import_module("matplotlib")
+    module = os.environ.get("MPLBACKEND", "").partition("module://")[2].partition(".")[0]
+    if module and importlib.util.find_spec(module) is None:
+        del os.environ["MPLBACKEND"]
 
 
 def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:
