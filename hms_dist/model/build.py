@@ -39,9 +39,10 @@ class ModelConfig:
     """timm's model name, with or without the tag of its weights (tiny_vit_21m_512.dist_in22k_ft_in1k); or
     hf-hub:OWNER/MODEL, whose files timm downloads from the Hugging Face hub; or local-dir:FOLDER with such files."""
     weights: str = "none"
-    """Where weights come from. none: random, keyed by the seed. hub: timm's pretrained ones (needs the network
-    the first time; for local-dir: names those of the folder). package: ImageNet weights of the `weights` extra, for tf_efficientnet_lite0. Else a path to
-    a .safetensors or .pth file; its classifier is kept if it has as many classes."""
+    """Where weights come from. none: random, keyed by the seed. hub: timm's pretrained ones (needs the network the
+    first time), of a local-dir: name those of the folder. package: ImageNet weights of the `weights` extra, for
+    tf_efficientnet_lite0. Else a path to a .safetensors or .pth file; its classifier is kept if it has as many
+    classes."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Further arguments of timm's constructor, by name. `img_size: canvas` gives the canvas's height and width to
     models of a fixed input size, such as ViT and Swin."""
@@ -152,30 +153,29 @@ def check_weights(config: ModelConfig) -> None:
 
 def _explained(error: Exception, config: ModelConfig) -> UserError | None:
     """The user's error behind `error`; None if it is not the user's."""
+    text, source, message = first_line(error), source_of(config.name), ""
+    said = f"({type(error).__name__}: {text})"
+    rates = [option for option in ("drop_path_rate", "drop_rate") if f"'{option}'" in text]
     if isinstance(error, UserError):
-        return None  # it explains itself
-    text = first_line(error)
-    if isinstance(error, TypeError):
-        for option in ("drop_path_rate", "drop_rate"):
-            if f"'{option}'" in text:
-                return UserError(f"model.{option}: {config.name} has no such option; leave it out (null)")
-    if config.kwargs and (isinstance(error, TypeError) or config.weights != "hub") and not isinstance(error, OSError):
-        return UserError(
-            f"model.kwargs: {config.name} cannot be built with {_some(config.kwargs)} ({type(error).__name__}: {text}); "
-            "give arguments of timm's constructor of this model"
+        pass  # it explains itself
+    elif isinstance(error, TypeError) and rates:
+        message = f"model.{rates[0]}: {config.name} has no such option; leave it out (null)"
+    elif config.kwargs and not isinstance(error, OSError) and (config.weights != "hub" or isinstance(error, TypeError)):
+        message = (
+            f"model.kwargs: {config.name} cannot be built with {_some(config.kwargs)} {said}; give arguments of timm's "
+            "constructor of this model"
         )
-    if config.grad_checkpointing and isinstance(error, AssertionError | AttributeError):
-        return UserError(f"model.grad_checkpointing: {config.name} cannot recompute activations; set it to false")
-    source = source_of(config.name)
-    if source is not None:
+    elif config.grad_checkpointing and isinstance(error, AssertionError | AttributeError):
+        message = f"model.grad_checkpointing: {config.name} cannot recompute activations; set it to false"
+    elif source is not None:
         hint = "expected timm's config.json and weights there" if source == FOLDER else "check the name and the network"
-        return UserError(f"model.name: no model of '{config.name}' ({type(error).__name__}: {text}); {hint}")
-    if config.weights == "hub":
-        return UserError(
-            f"model.weights: no weights of {config.name} from the hub ({type(error).__name__}: {text}); "
-            "check the network, or give a .safetensors file, package or none"
+        message = f"model.name: no model of '{config.name}' {said}; {hint}"
+    elif config.weights == "hub":
+        message = (
+            f"model.weights: no weights of {config.name} from the hub {said}; check the network, or give a "
+            ".safetensors file, package or none"
         )
-    return None
+    return UserError(message) if message else None
 
 
 def _some(kwargs: Mapping[str, Any]) -> str:
