@@ -30,14 +30,18 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
     """Raises ValueError for arguments that other options decide, and for values that are not plain."""
     for name, value in kwargs.items():
         if name in _REFUSED:
-            raise ValueError(f"kwargs: '{name}' cannot be set here: {_REFUSED[name]}; leave it out")
+            raise ValueError(f"model.kwargs: '{name}' cannot be set here: {_REFUSED[name]}; leave it out")
         if not name.isidentifier():
-            raise ValueError(f"kwargs: expected names of arguments of timm's constructor, found '{name}'")
+            raise ValueError(f"model.kwargs: expected names of arguments of timm's constructor, found '{name}'")
         if not _is_plain(value):
-            raise ValueError(f"kwargs.{name}: expected a number, a word, or lists or mappings of them, found {value!r}")
+            raise ValueError(
+                f"model.kwargs.{name}: expected a number, a word, or lists or mappings of them, found {value!r}"
+            )
     size = kwargs.get("img_size")
     if size not in (None, CANVAS) and not (_is_size(size) or (_is_list(size, 2) and all(map(_is_size, size)))):
-        raise ValueError(f"kwargs.img_size: expected {CANVAS}, a number of pixels or [height, width], found {size!r}")
+        raise ValueError(
+            f"model.kwargs.img_size: expected {CANVAS}, a number of pixels or [height, width], found {size!r}"
+        )
 
 
 def constructor_arguments(kwargs: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
