@@ -20,7 +20,9 @@ FORMAT_VERSION = 2
 VERSION_KEY = "format_version"
 CLASS_KEY, OPTIONS_KEY = "class_path", "init_args"
 """Keys of a class that is chosen by its name, and of its options."""
-ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {1: {"Pcen": {"start": "first_frame"}}}
+ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    1: {"Pcen": {"start": "first_frame"}, "ModelConfig": {"kwargs": {}}}
+}
 """Format version -> class -> option (of a part of it: `part.option`) -> the plain value that the option has in files of
 up to this version which lack it."""
 _MODULES_OF_1: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -176,6 +176,14 @@ simple(
     "a run folder of another configuration", lambda d: d.train("--epochs", "1") or d.train("--epochs=1", "--optim.lr=1")
 )
 simple("an unknown model", lambda d: d.train("--model.name", "efficientnet_x9"))
+simple("a model of a fixed size on another canvas", lambda d: d.train("--model.name", "vit_tiny_patch16_224"))
+simple(
+    "a group of one where a batch norm sees single pixels",
+    lambda d: d.train("--model.name", "resnest14d", "--group_size", "1"),
+)
+simple("an argument that a model lacks", lambda d: d.train("--model.name", "resnet18", "--model.kwargs", "{depht: 2}"))
+simple("an argument that another option decides", lambda d: d.train("--model.kwargs", "{num_classes: 3}"))
+simple("a folder without a model", lambda d: d.train("--model.name", f"local-dir:{d.folder}"))
 simple(
     "packaged weights of another model",
     lambda d: d.train("--model.name", "resnet34d", "--model.weights", "package"),

@@ -1,15 +1,17 @@
 """A timm model with a new head, from a configuration: the same weights for the same seed, wherever built."""
 
-import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from hms_dist.errors import UserError
+from hms_dist.errors import UserError, first_line
+from hms_dist.model.arguments import check_kwargs, constructor_arguments
+from hms_dist.model.names import FOLDER, check_name, source_of
 from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet, at_stride_16, of_backbone
 from hms_dist.model.weights import (
     PACKAGE_MODEL,
@@ -34,11 +36,16 @@ class ModelConfig:
     """An image model of timm: its name, where its weights come from, how it is regularised."""
 
     name: str = "tf_efficientnet_b0"
-    """timm's model name, with or without the tag of its weights (tiny_vit_21m_512.dist_in22k_ft_in1k)."""
+    """timm's model name, with or without the tag of its weights (tiny_vit_21m_512.dist_in22k_ft_in1k); or
+    hf-hub:OWNER/MODEL, whose files timm downloads from the Hugging Face hub; or local-dir:FOLDER with such files."""
     weights: str = "none"
-    """Where weights come from. none: random, keyed by the seed. hub: timm's pretrained ones (needs the network
-    the first time). package: ImageNet weights of the `weights` extra, for tf_efficientnet_lite0. Else a path to
-    a .safetensors or .pth file; its classifier is kept if it has as many classes."""
+    """Where weights come from. none: random, keyed by the seed. hub: timm's pretrained ones (needs the network the
+    first time), of a local-dir: name those of the folder. package: ImageNet weights of the `weights` extra, for
+    tf_efficientnet_lite0. Else a path to a .safetensors or .pth file; its classifier is kept if it has as many
+    classes."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of timm's constructor, by name. `img_size: canvas` gives the canvas's height and width to
+    models of a fixed input size, such as ViT and Swin."""
     drop_rate: float | None = None
     """Dropout before the classifier, a probability. None: the model's own default; 0: none."""
     drop_path_rate: float | None = None
@@ -60,22 +67,26 @@ class ModelConfig:
                 f"weights: 'package' (the `weights` extra) holds weights of {PACKAGE_MODEL} only, name is "
                 f"'{self.name}'; set name: {PACKAGE_MODEL}, or weights: hub, a path or none"
             )
+        check_kwargs(self.kwargs)
         for option in ("drop_rate", "drop_path_rate"):
             rate = getattr(self, option)
             if rate is not None and not 0 <= rate < 1:
                 raise ValueError(f"{option}: expected a probability in [0, 1), found {rate}")
 
 
-def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1) -> nn.Module:
+def build(
+    config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1, *, size: tuple[int, int] | None = None
+) -> nn.Module:
     """The model, float32 on the CPU in training mode: images (batch, in_chans, height, width) -> logits
-    (batch, num_classes). With `sliding_window`, a `SlidingWindowNet`.
+    (batch, num_classes). With `sliding_window`, a `SlidingWindowNet`. `size`: height and width of the canvas, which
+    `img_size: canvas` needs.
 
     Whatever weights are not loaded are drawn from `seed` alone, and the global generators stay as they were.
     Raises UserError for an unknown name, an option that the model lacks, or weights that cannot be had.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = _create(config, num_classes, in_chans)
+        model = _create(config, num_classes, in_chans, size)
     if config.weights not in ("none", "hub"):
         if config.weights == "package":
             state, source = package_weights(model.state_dict()), "weights extra"
@@ -85,7 +96,20 @@ def build(config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 
     return model if config.sliding_window is None else SlidingWindowNet(model)
 
 
-def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
+def outline(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
+    """The model without its numbers, on torch's meta device: shapes alone, no weights. Raises as `build` does."""
+    config = replace(config, weights="none")
+    try:
+        with torch.device("meta"):
+            return build(config, seed=0, size=size)
+    except Exception as error:
+        if isinstance(error.__cause__, OSError):  # the network's
+            raise
+        # The model's fault, or the meta device's: a constructor that computes with its numbers.
+        return build(config, seed=0, size=size).to("meta")
+
+
+def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[int, int] | None) -> nn.Module:
     import timm  # takes seconds
 
     from hms_dist.model.convolutions import fast_convolutions
@@ -93,7 +117,8 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int) -> nn.Module:
 
     check_name(config.name)
     rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}
-    options = {name: rate for name, rate in rates.items() if rate is not None}
+    options: dict[str, Any] = {name: rate for name, rate in rates.items() if rate is not None}
+    options |= constructor_arguments(config.kwargs, size)
     hub = config.weights == "hub"
     try:
         create = partial(
@@ -126,35 +151,33 @@ def check_weights(config: ModelConfig) -> None:
         check_there(Path(config.weights))
 
 
-def check_name(name: str) -> None:
-    """Raises UserError if timm has no model of this name."""
-    import timm  # takes seconds
-
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.4)
-        raise UserError(f"model.name: timm has no model '{name}'; close to it: {', '.join(close) or 'none'}")
-    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise UserError(
-            f"model.name: timm has no weights '{tag}' of {architecture}; it has: {', '.join(tags) or 'none'}"
-        )
-
-
 def _explained(error: Exception, config: ModelConfig) -> UserError | None:
     """The user's error behind `error`; None if it is not the user's."""
+    text, source, message = first_line(error), source_of(config.name), ""
+    said = f"({type(error).__name__}: {text})"
+    rates = [option for option in ("drop_path_rate", "drop_rate") if f"'{option}'" in text]
     if isinstance(error, UserError):
-        return None  # it explains itself
-    text = str(error).strip().partition("\n")[0]
-    if isinstance(error, TypeError):
-        for option in ("drop_path_rate", "drop_rate"):
-            if f"'{option}'" in text:
-                return UserError(f"model.{option}: {config.name} has no such option; leave it out (null)")
-    if config.grad_checkpointing and isinstance(error, AssertionError | AttributeError):
-        return UserError(f"model.grad_checkpointing: {config.name} cannot recompute activations; set it to false")
-    if config.weights == "hub":
-        return UserError(
-            f"model.weights: no weights of {config.name} from the hub ({type(error).__name__}: {text}); "
-            "check the network, or give a .safetensors file, package or none"
+        pass  # it explains itself
+    elif isinstance(error, TypeError) and rates:
+        message = f"model.{rates[0]}: {config.name} has no such option; leave it out (null)"
+    elif config.kwargs and not isinstance(error, OSError) and (config.weights != "hub" or isinstance(error, TypeError)):
+        message = (
+            f"model.kwargs: {config.name} cannot be built with {_some(config.kwargs)} {said}; give arguments of timm's "
+            "constructor of this model"
         )
-    return None
+    elif config.grad_checkpointing and isinstance(error, AssertionError | AttributeError):
+        message = f"model.grad_checkpointing: {config.name} cannot recompute activations; set it to false"
+    elif source is not None:
+        hint = "expected timm's config.json and weights there" if source == FOLDER else "check the name and the network"
+        message = f"model.name: no model of '{config.name}' {said}; {hint}"
+    elif config.weights == "hub":
+        message = (
+            f"model.weights: no weights of {config.name} from the hub {said}; check the network, or give a "
+            ".safetensors file, package or none"
+        )
+    return UserError(message) if message else None
+
+
+def _some(kwargs: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{name}: {value}" for name, value in kwargs.items())
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from hms_dist.config import to_dict
-from hms_dist.config_versions import as_version_1
+from hms_dist.config_versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, as_version_1, comparable_class
 from hms_dist.errors import UserError
 from hms_dist.files import digest
 from hms_dist.labels import CLASSES
@@ -86,7 +86,9 @@ def run(command: Predict) -> None:
 
 def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module, Mapping[str, Any]]:
     """The network with the weights asked for, on the CPU, and what was noted beside them."""
-    model = build(ModelConfig(name=config.model.name, sliding_window=config.model.sliding_window), seed=0)
+    kept = config.model
+    kept = ModelConfig(name=kept.name, kwargs=kept.kwargs, sliding_window=kept.sliding_window)
+    model = build(kept, seed=0, size=(config.canvas.height, config.canvas.width))
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(command.run, command.checkpoint), command.weights)
@@ -107,7 +109,7 @@ def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Mod
         "shards": shards.manifest.fingerprint,
         "weights": weights.hexdigest(),
         "canvas": to_dict(shards.canvas.config),
-        "model": to_dict(config.model),
+        "model": _comparable(config.model),
         "loss": config.loss.name,
         "precision": config.precision,
         "group_size": config.group_size,
@@ -121,6 +123,11 @@ def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Mod
     if keys != world.from_main(keys):
         raise UserError(f"{command.run}: changed while it was read; predict again, with --checkpoint step-<8 digits>")
     return keys
+
+
+def _comparable(model: ModelConfig) -> Any:
+    """Options of a model, without those that were added later and have the value of runs from before."""
+    return comparable_class({CLASS_KEY: "ModelConfig", OPTIONS_KEY: to_dict(model)}, FORMAT_VERSION)[OPTIONS_KEY]
 
 
 def _answers(

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from hms_dist.errors import UserError
-from hms_dist.model.build import check_name, check_weights
+from hms_dist.model.build import check_weights
+from hms_dist.model.fit import check_fit
+from hms_dist.model.names import check_name
 from hms_dist.shards.index import read_manifest
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.checkpoint import product_file, read_meta
@@ -98,8 +100,11 @@ def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
 
 
 def check_networks(config: TrainConfig) -> None:
-    """Raises UserError for a network that cannot be: what needs no building of it, before anything is written."""
+    """Raises UserError for a network that cannot be built, or not trained on the canvas: before anything is written."""
     check_name(config.model.name)
     if any(run.model.weights == config.model.weights for run in open_stages(config)):
         check_weights(config.model)
-    check_norms(config, launched_ranks(), on_gpu=torch.cuda.is_available())
+    num_ranks = launched_ranks()
+    check_norms(config, num_ranks, on_gpu=torch.cuda.is_available())
+    num_rows = config.group_size * (num_ranks if config.batch_norm == "sync" else 1)
+    check_fit(config.model, num_rows, (config.canvas.height, config.canvas.width), num_ranks)

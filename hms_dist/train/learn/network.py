@@ -15,7 +15,7 @@ def build_network(config: TrainConfig, world: World) -> nn.Module:
     Raises UserError for what the model or the machine cannot do.
     """
     check_norms(config, world.num_ranks, on_gpu=world.device.type == "cuda")
-    model = build(config.model, config.seed)
+    model = build(config.model, config.seed, size=(config.canvas.height, config.canvas.width))
     if config.batch_norm == "sync":
         model = _synchronised(model)
     if config.precision == "float64":

@@ -1,0 +1,40 @@
+"""Names of timm's models: those of its registry, of the Hugging Face hub, and folders with a model."""
+
+import difflib
+from pathlib import Path
+
+from hms_dist.errors import UserError
+
+HUB, FOLDER = "hf-hub", "local-dir"
+"""What begins the name of a model of the Hugging Face hub (hf-hub:OWNER/MODEL), or a folder with its files."""
+CONFIG = "config.json"
+"""The file in such a folder that names the architecture and its arguments."""
+
+
+def source_of(name: str) -> str | None:
+    """HUB or FOLDER for a name that begins with it and a colon; None for one of timm's registry."""
+    source = name.partition(":")[0].lower().replace("_", "-")
+    return source if ":" in name and source in (HUB, FOLDER) else None
+
+
+def check_name(name: str) -> None:
+    """Raises UserError if timm has no model of this name, or if its folder has none. Never uses the network."""
+    import timm  # takes seconds
+
+    source = source_of(name)
+    if source == FOLDER and not (folder := Path(name.partition(":")[2])).joinpath(CONFIG).is_file():
+        raise UserError(
+            f"model.name: {folder / CONFIG}: no such file; expected a folder that timm.models.save_for_hf wrote"
+        )
+    if source is not None:
+        return
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.4)
+        hint = f"; a model of the hub is {HUB}:OWNER/MODEL, a folder {FOLDER}:FOLDER" if {*":/"} & {*name} else ""
+        raise UserError(f"model.name: timm has no model '{name}'; close to it: {', '.join(close) or 'none'}{hint}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UserError(
+            f"model.name: timm has no weights '{tag}' of {architecture}; it has: {', '.join(tags) or 'none'}"
+        )
