@@ -9,6 +9,7 @@ from hms_dist.images.multitaper import Multitaper  # noqa: F401  (named in confi
 from hms_dist.images.panel import Panel
 from hms_dist.images.pcen import Pcen  # noqa: F401
 from hms_dist.images.scalogram import Scalogram  # noqa: F401
+from hms_dist.images.segment_spectrogram import SegmentSpectrogram  # noqa: F401
 from hms_dist.images.traces import Traces
 from hms_dist.images.wavelet_statistics import WaveletStatistics  # noqa: F401
 

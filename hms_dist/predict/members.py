@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES
+from hms_dist.predict.submissions import read_row_submission
 from hms_dist.predictions import ID_FIELDS, read_predictions
 from hms_dist.provenance import Source, check_out_of_fold, named_sources, read_sources
 from hms_dist.run import LOG
-from hms_dist.shards.index import open_set
+from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.rows.row_tables import read_row_table
 
 Floats = NDArray[np.float64]
@@ -63,10 +64,11 @@ class Labelled:
         return self.members.folds == fold
 
 
-def read_members(paths: Sequence[Path], *, submissions: bool = False) -> Members:
+def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Index | None = None) -> Members:
     """Read Parquet tables of the same rows, in any order.
 
     `submissions`: Kaggle's .csv may stand among them. It names no more than the EEG, so then that is what tells rows.
+    `index`: .csv may stand among them as predictions of rows of this shard set (`read_row_submission`).
     Raises UserError naming the table if it is given twice, and how many rows, if its keys are not those of the first,
     if a row is no probability distribution, and as `read_predictions`.
     """
@@ -75,7 +77,7 @@ def read_members(paths: Sequence[Path], *, submissions: bool = False) -> Members
     if twice:
         raise UserError(f"--predictions: {twice[0]} stands twice, and would count twice; name each table once")
     by_eeg = submissions and any(path.suffix == ".csv" for path in paths)
-    tables = [_read(path, by_eeg=by_eeg) for path in paths]
+    tables = [_read(path, by_eeg=by_eeg, index=index) for path in paths]
     first = tables[0]
     folds = first["fold"].to_numpy(np.int64, na_value=-1)
     probabilities = []
@@ -125,11 +127,13 @@ def joined_sources(members: Members) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(source for sources in members.sources for source in sources))
 
 
-def _read(path: Path, *, by_eeg: bool) -> pd.DataFrame:
-    """One table. `by_eeg`: a submission too; the EEG is the key of its rows, the only row of that EEG."""
-    if path.suffix != ".parquet" and not (by_eeg and path.suffix == ".csv"):
+def _read(path: Path, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
+    """One table. `by_eeg`: a submission too; the EEG is the key of its rows, the only row of that EEG. `index`: a
+    submission too, of its rows."""
+    if path.suffix != ".parquet" and not (path.suffix == ".csv" and (by_eeg or index is not None)):
         raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")
-    table = read_predictions(path)
+    by_row = path.suffix == ".csv" and index is not None
+    table = read_row_submission(path, index) if by_row else read_predictions(path)
     if by_eeg:
         twice = table["eeg_id"].duplicated()
         if twice.any():

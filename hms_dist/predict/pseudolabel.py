@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import UserError
 from hms_dist.labels import CLASSES, FOLD_COUNTS
-from hms_dist.predict.members import joined_sources, read_members
+from hms_dist.predict.members import Members, joined_sources, read_members
+from hms_dist.predict.submissions import StatedModels
 from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.provenance import ModelRecord
 from hms_dist.shards.index import Index, Rows, fold_column, open_set
@@ -28,7 +29,8 @@ class PseudoLabel:
     """
 
     predictions: tuple[Path, ...]
-    """Tables of the models, .parquet, of the same rows: at least all those with few votes."""
+    """Tables of the models, .parquet, of the same rows: at least all those with few votes. Submissions (.csv) too, if
+    `submissions` states which models made them: with a column eeg_sub_id, unless each EEG has one row."""
     shards: str
     """Folder of the shard set whose rows are labelled, or its URL."""
     out: Path
@@ -40,10 +42,20 @@ class PseudoLabel:
     None: none is."""
     vote_share: float = 0.0
     """Share of a row's own votes in its label, 0 to 1; the rest is the models'."""
+    submissions: StatedModels | None = None
+    """Models behind the .csv tables, which name none. None: there are no such tables."""
 
     def __post_init__(self) -> None:
         if not self.predictions:
             raise ValueError("predictions: name at least one table")
+        tables = [path for path in self.predictions if path.suffix == ".csv"]
+        if tables and self.submissions is None:
+            raise ValueError(
+                f"predictions: {tables[0]} does not say which models made it; state them with --submissions.name and, "
+                "if they held out a fold, --submissions.fold"
+            )
+        if self.submissions is not None and not tables:
+            raise ValueError("submissions: states what .csv tables are, and predictions names none; leave it out")
         if self.out.suffix != ".parquet":
             raise ValueError(f"out: expected a name ending in .parquet, found {self.out.name}")
         if self.max_votes < 1:
@@ -66,8 +78,10 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
     left.
     """
     check_no_input(command.out, command.predictions)
-    members = read_members(command.predictions)
-    _, index = open_set(command.shards)
+    manifest, index = open_set(command.shards)
+    members = read_members(command.predictions, index=index)
+    if command.submissions is not None:
+        members = _with_stated(members, command.submissions, index, manifest.fingerprint)
     low = np.flatnonzero(index.num_voters <= command.max_votes)
     means = members.probabilities.mean(axis=0)[_places(members.ids["key"].tolist(), index, low, command)]
     dropped = unsure_eegs(index.ids("eeg_id")[low], means, command.max_other)
@@ -111,6 +125,15 @@ def unseen_folds(index: Index, models: Iterable[ModelRecord]) -> dict[str, list[
     for num_folds in sorted(count for count in counts if not index.frame[fold_column(count)].isna().any()):
         found[str(num_folds)] = sorted({*range(num_folds)} - {*index.folds(num_folds)[seen].tolist()})
     return found
+
+
+def _with_stated(members: Members, stated: StatedModels, index: Index, shards: str) -> Members:
+    """`members` with the stated models behind the tables that are submissions."""
+    sources = [
+        (stated.source(path, index, shards),) if path.suffix == ".csv" else known
+        for path, known in zip(members.paths, members.sources, strict=True)
+    ]
+    return replace(members, sources=tuple(sources))
 
 
 def _places(keys: list[str], index: Index, low: Rows, command: PseudoLabel) -> NDArray[np.int64]:

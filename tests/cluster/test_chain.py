@@ -53,9 +53,10 @@ def test_the_packaged_chains_are_whole(name, repository):
         Pipeline, ["--config", str(repository / f"configs/pipeline/{name}.yaml"), "--data", "D", "--out", "O"]
     )
     tasks = tasks_of(config)
-    assert list(tasks)[-10:] == [
-        "render", "finish", "verify", "stage_1", "predict_1",
-        "pseudolabel", "stage_2", "predict_2", "ensemble", "report",
+    steps = [step for step in tasks if step not in ("simulate", "one_row")]
+    assert steps == [
+        "render", "finish", "verify", "test", "stage_1", "predict_1",
+        "pseudolabel", "stage_2", "predict_2", "ensemble", "predict_test", "submission", "report",
     ]  # fmt: skip
     slices = [shlex.join(task.words) for task in tasks["render"]]
     assert all(f"--job {number}/{len(slices)}" in text for number, text in enumerate(slices))
@@ -69,6 +70,10 @@ def test_the_packaged_chains_are_whole(name, repository):
     assert all(labels in " ".join(task.words) for task in tasks["stage_2"])
     assert {task.makes.name for task in tasks["report"]} == {"report.html"}
     assert {str(task.makes) for task in tasks["predict_2"]} <= set(tasks["ensemble"][0].words)
+    assert {str(task.makes) for task in tasks["predict_test"]} <= set(tasks["submission"][0].words)
+    assert str(tasks["submission"][0].makes) == "O/submission.csv"
+    predicted = [task for step in ("predict_1", "predict_2", "predict_test") for task in tasks[step]]
+    assert all("--tta flip" in shlex.join(task.words) for task in predicted), "as the seed predicts"
 
 
 def test_the_demos_chain_names_what_is_there_and_says_what_it_does(repository):
@@ -90,6 +95,8 @@ def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
     grid = (repository / "configs/grid/sixteenth_place.yaml").read_text()
     seeds = re.search(r"^seeds: (\[.*\])", grid, re.MULTILINE)
     assert list(pipeline.lists["seed"]) == json.loads(seeds.group(1))
+    assert len(pipeline.lists["final"]) == 6
+    assert set(pipeline.lists["final"]) <= set(pipeline.lists["seed"])
 
 
 @pytest.mark.parametrize(

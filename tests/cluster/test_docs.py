@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from hms_dist.cluster.sbatch import Sbatch, script
+from hms_dist.cluster.settings import ClusterConfig
 from hms_dist.config import load
 from hms_dist.train.settings import TrainConfig
 
@@ -44,3 +45,55 @@ def test_the_job_of_kubernetes_starts_training_as_train_py_takes_it(page, reposi
     config = load(TrainConfig, words[words.index("train.py") + 1 :])
     assert (config.shards, str(config.out)) == ("/data/shards/hms", "/data/runs/b0")
     assert f"{job['metadata']['name']}-0.{job['spec']['template']['spec']['subdomain']}:29500" in words
+
+
+TRAINING = re.compile(r"^.*(?:accelerate launch|torchrun|train\.sbatch|seeds\.sbatch|\btrain\.py) .*--config .*$", re.M)
+"""A printed command that trains, its continued lines joined."""
+
+
+def printed(repository):
+    """Commands of README and docs that start training: (page, line)."""
+    for path in [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]:
+        code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
+        code = re.sub(r"(?m)^ *- >-\n((?: {14}.*\n)+)", lambda block: " ".join(block[1].split()) + "\n", code)
+        for line in TRAINING.findall(re.sub(r"\\\n *", "", code)):
+            if "configs/train/" in line:
+                yield path.name, line
+
+
+def number(line, option):
+    found = re.search(rf"{option} (\d+)", line)
+    return int(found[1]) if found else 1
+
+
+def ranks_of(line, clusters, repository):
+    """Ranks that a printed command starts, by its launcher's options or by the cluster that the script is for."""
+    if "train.sbatch" in line:
+        return {cluster.train.nodes * max(cluster.train.gpus, 1) for cluster in clusters}
+    if "seeds.sbatch" in line:
+        return {max(cluster.seeds.gpus, 1) for cluster in clusters}
+    if file := re.search(r"--config_file (\S+)", line):
+        return {yaml.safe_load((repository / file[1]).read_text())["num_processes"]}
+    if "torchrun" in line:
+        return {number(line, "--nnodes") * number(line, "--nproc_per_node")}
+    return {number(line, "--num_processes")}
+
+
+def test_the_ranks_of_every_printed_training_can_share_its_groups(page, repository, tmp_path, monkeypatch):
+    """The scripts of README and docs are those of the cluster that the page writes down, or of the local Slurm; the
+    checked-in ones are those of gpu_cluster.yaml."""
+    monkeypatch.chdir(repository)
+    (tmp_path / "mine.yaml").write_text(blocks(page, "yaml")[0])
+    local = repository / "configs/slurm/local.yaml"
+    files = [tmp_path / "mine.yaml", repository / "configs/slurm/gpu_cluster.yaml"]
+    commands = list(printed(repository))
+    assert len(commands) >= 7
+    for where, line in commands:
+        is_local = "configs/train/demo.yaml" in line
+        clusters = [load(ClusterConfig, ["--config", str(file)]) for file in ([local] if is_local else files)]
+        words = line[line.index("--config configs/train/") :].partition(" #")[0].rstrip('"& ').rstrip('"')
+        given = shlex.split(words)
+        places = [] if "--shards" in given else ["--shards", "s", "--out", "o"]
+        config = load(TrainConfig, [*given, *places], prog="train.py")
+        for ranks in ranks_of(line, clusters, repository):
+            assert config.batching.num_groups % ranks == 0, f"{where}: {ranks} ranks: {line}"

@@ -49,6 +49,7 @@ def test_warned_on_its_way_it_goes_to_the_report_and_nothing_is_left_the_second_
     up.wait(lambda: up.show(warned).get("Restarts") == "1", tmp_path)
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
     up.end(jobs["report"], tmp_path)
+    up.end(jobs["submission"], tmp_path)
     assert up.show(f"{jobs['stage_1']}_0")["Restarts"] == "0"
     log = tmp_path / f"logs/hms-stage_1-{warned}.log"
     assert f"{warned}: back into the queue after attempt 0" in log.read_text()

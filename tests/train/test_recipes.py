@@ -28,6 +28,7 @@ RENDERED = {
     "seed_000_stage_1": "seed_001",
     "seed_001": "seed_001",
     "seed_003": "default",
+    "seed_003_generated": "seed_003",
     "seed_003_rebalanced": "default",
     "seed_003_tuned": "default",
     "seed_004": "seed_004",

@@ -1,6 +1,7 @@
 """Schedules against torch's own schedulers, in any order of steps."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
-from hms_dist.config import from_dict
+from hms_dist.config import from_dict, load
 from hms_dist.errors import UserError
 from hms_dist.train.optimise.schedules import ScheduleConfig, cycled_momentum, learning_rate_factor
+from hms_dist.train.settings import TrainConfig
 
 
 def torch_curve(make: Callable[[torch.optim.Optimizer], LRScheduler], num_steps: int) -> list[float]:
@@ -57,6 +59,32 @@ def test_one_cycle_equals_torch_with_its_momentum(warmup_share: float, rng: np.r
         (group,) = optimizer.param_groups
         assert learning_rate_factor(schedule, step, [num_steps]) == pytest.approx(group["lr"], rel=1e-9, abs=1e-12)
         assert cycled_momentum(schedule, step, [num_steps]) == pytest.approx(group["momentum"], rel=1e-9)
+        optimizer.step()
+        if step < num_steps - 1:
+            scheduler.step()
+
+
+RECIPES = ("seed_000", "seed_000_stage_1", "seed_000_model_loss", "seed_001")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_cycle_of_the_seeds_is_that_of_the_public_notebook(
+    name: str, repository: Path, rng: np.random.Generator
+) -> None:
+    """The notebook that both seeds build on: `OneCycleLR(optimizer, max_lr=1e-3, epochs=..., steps_per_epoch=...,
+    pct_start=0.1, anneal_strategy="cos", final_div_factor=100)` on AdamW, torch's defaults for the rest."""
+    recipe = str(repository / f"configs/train/{name}.yaml")
+    config = load(TrainConfig, ["--config", recipe, "--shards", "s", "--out", "o"])
+    num_steps = int(rng.integers(41, 401))
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = OneCycleLR(
+        optimizer, max_lr=1e-3, total_steps=num_steps, pct_start=0.1, anneal_strategy="cos", final_div_factor=100
+    )
+    for step in range(num_steps):
+        (group,) = optimizer.param_groups
+        rate = config.optim.lr * learning_rate_factor(config.schedule, step, [num_steps])
+        assert rate == pytest.approx(group["lr"], rel=1e-9)
+        assert cycled_momentum(config.schedule, step, [num_steps]) == pytest.approx(group["betas"][0], rel=1e-9)
         optimizer.step()
         if step < num_steps - 1:
             scheduler.step()
