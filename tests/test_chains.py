@@ -166,7 +166,7 @@ def test_seed_002(fold, seeds, shards, tmp_path, call, refused):
     mean = tmp_path / "mean.parquet"
     call("ensemble", "--predictions", *tables, "--out", mean)
     expected = chain.mean_of(tables)
-    scores = json.loads(call("score", "--predictions", mean, "--labels", shards, "--num_draws", "0"))
+    scores = json.loads(call("score", "--predictions", mean, "--labels", shards, "--rows", "all", "--num_draws", "0"))
     assert scores["kl"] == pytest.approx(kaggle_kl(chain.index.targets, expected), abs=1e-9)
     assert scores["num_rows_without_prediction"] == 0
     assert scores["kl"] <= np.mean([kaggle_kl(chain.index.targets, chain.mean_of([table])) for table in tables]) + 1e-12
