@@ -132,10 +132,8 @@ def _read(path: Path, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
     submission too, of its rows."""
     if path.suffix != ".parquet" and not (path.suffix == ".csv" and (by_eeg or index is not None)):
         raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")
-    if path.suffix == ".csv" and index is not None:
-        table = read_row_submission(path, index)
-    else:
-        table = read_predictions(path)
+    in_rows = index if path.suffix == ".csv" else None
+    table = read_predictions(path) if in_rows is None else read_row_submission(path, in_rows)
     if by_eeg:
         twice = table["eeg_id"].duplicated()
         if twice.any():
