@@ -105,8 +105,8 @@ def outline(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
     except Exception as error:
         if isinstance(error.__cause__, OSError):  # the network's
             raise
-        # The model's fault, or the meta device's: a constructor that computes with its numbers.
-        return build(config, seed=0, size=size).to("meta")
+    # The model's fault, or the meta device's: a constructor that computes with its numbers.
+    return build(config, seed=0, size=size).to("meta")
 
 
 def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[int, int] | None) -> nn.Module:

@@ -117,3 +117,8 @@ def test_arguments_reach_the_model():
     model = build(ModelConfig(name="vit_tiny_patch16_224", kwargs=TINY | {"img_size": "canvas"}), 0, size=(64, 96))
     assert len(model.blocks) == 1
     assert model.patch_embed.grid_size == (4, 6)
+
+
+def test_arguments_that_timm_fixes_are_refused():
+    with pytest.raises(UserError, match=r"built with depths: \[1\] \(TypeError: .*multiple values for .*'depths'\)"):
+        check_fit(ModelConfig(name="poolformer_s12", kwargs={"depths": [1]}), 2, (64, 64))
