@@ -100,6 +100,18 @@ def num_voters(votes: NDArray[np.integer] | Floats) -> Ints:
     return np.asarray(votes).sum(axis=1).astype(np.int64)
 
 
+def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
+    """Probability [rows] with which each row stays for classes to be rebalanced (seed 003), from `votes` [rows, 6].
+
+    In inverse proportion to the share of the row's class (most votes, of equal ones the first) in all votes; the class
+    with the smallest share above 0 keeps all its rows.
+    """
+    votes = np.asarray(votes)
+    totals = votes.sum(axis=0)
+    rarest = totals[totals > 0].min(initial=int(totals.sum()))
+    return np.asarray(np.minimum(rarest / np.maximum(totals, 1), 1.0)[votes.argmax(axis=1)], np.float64)
+
+
 def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_folds: int, seed: int) -> Ints:
     """Fold of each row [rows], int64: no patient in two folds, classes (most votes) spread evenly.
 

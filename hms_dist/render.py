@@ -204,8 +204,7 @@ def _announce(tasks: Sequence[Task], command: Render) -> None:
         "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",
         num_rows * num_bytes / 1e6, free / 1e6, num_rows * seconds / command.workers / 60, command.workers,
     )  # fmt: skip
-    num_cores = len(os.sched_getaffinity(0))
-    if command.workers > num_cores:
+    if command.workers > (num_cores := len(os.sched_getaffinity(0))):
         LOG.warning("%d workers share %d cores; more workers than cores make it slower", command.workers, num_cores)
     if num_rows * num_bytes > free:
         LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", command.out)
@@ -280,6 +279,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+        LOG.info("%d of %d rows rendered in %.1f s", self._done, self._num_rows, time.monotonic() - self._started)
 
     def add(self, num_rows: int) -> None:
         """Count rows as done."""

@@ -14,6 +14,7 @@ from hms_dist.files import atomic, read_bytes
 from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
 from hms_dist.run import check_seed
 from hms_dist.subset_rules import RULES, classes_of
+from hms_dist.vote_shares import save_vote_shares, vote_shares
 
 COLUMNS = (
     "eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "spectrogram_id", "spectrogram_label_offset_seconds",
@@ -44,6 +45,9 @@ class Subset:
     """Rules high_vote and golden: rows with fewer votes are left out. None: 8 for high_vote, 9 for golden."""
     seed: int | None = None
     """Rule balanced: seed of the draw. None: 0."""
+    vote_shares: Path | None = None
+    """Bar chart (.png) to write of each class's share of the votes: before, after, and after with rows rebalanced as
+    selection rule class_rebalanced does on average (seed 003's figures); beside it a table (.csv). None: none."""
 
     def __post_init__(self) -> None:
         one_of("rule", self.rule, list(RULES))
@@ -54,6 +58,10 @@ class Subset:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, found {value}")
         check_seed("seed", self.seed or 0)
+        if self.vote_shares is not None and self.vote_shares.suffix != ".png":
+            raise ValueError(f"vote_shares: expected a name ending in .png, found {self.vote_shares.name}")
+        if self.vote_shares is not None and self.vote_shares.with_suffix(".csv").resolve() == self.out.resolve():
+            raise ValueError("vote_shares: its table beside it would have the name of --out; choose another name")
 
 
 def run(command: Subset) -> None:
@@ -65,6 +73,8 @@ def run(command: Subset) -> None:
     if derived.empty:
         raise UserError(f"{labels.path}: rule {command.rule} leaves none of {len(labels.frame)} rows; lower min_votes")
     _write(command.out, derived)
+    if command.vote_shares is not None:
+        _save_shares(command.vote_shares, labels.frame, derived)
     print(counts(labels.frame, derived))
 
 
@@ -87,6 +97,13 @@ def counts(before: pd.DataFrame, after: pd.DataFrame) -> str:
         numbers = [frame[f"{name}_id"].nunique() for frame in (before, after)]
         lines.append(f"{name + 's':<14}{numbers[0]:>8}{numbers[1]:>8}")
     return "\n".join(lines)
+
+
+def _save_shares(path: Path, before: pd.DataFrame, after: pd.DataFrame) -> None:
+    try:
+        save_vote_shares(path, vote_shares(before, after))
+    except OSError as error:
+        raise UserError(f"{path}: cannot write this file ({error.strerror}); choose another --vote_shares") from error
 
 
 def _options(rule: str) -> list[str]:

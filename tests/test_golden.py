@@ -46,7 +46,7 @@ FLOAT16_STEP = 2**-9
 """Two neighbours of float16 differ by at most 2^-10 of their size; twice that."""
 LOSS, PREDICTION, EXACT = 1e-6, 1e-5, 1e-9
 """Differences of losses and metrics, of predictions and scores, and of numbers that nothing rounds."""
-TIMES = {"images_per_s", "data_wait_share"}
+TIMES = {"images_per_s", "data_wait_share", "epoch_s", "evaluation_s", "checkpoint_s"}
 
 
 @pytest.fixture(scope="module")

@@ -130,10 +130,10 @@ def joined_sources(members: Members) -> tuple[Source, ...]:
 def _read(path: Path, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
     """One table. `by_eeg`: a submission too; the EEG is the key of its rows, the only row of that EEG. `index`: a
     submission too, of its rows."""
-    if path.suffix != ".parquet" and not (path.suffix == ".csv" and (by_eeg or index is not None)):
+    is_csv = path.suffix == ".csv"
+    if path.suffix != ".parquet" and not (is_csv and (by_eeg or index is not None)):
         raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")
-    in_rows = index if path.suffix == ".csv" else None
-    table = read_predictions(path) if in_rows is None else read_row_submission(path, in_rows)
+    table = read_row_submission(path, index) if is_csv and index is not None else read_predictions(path)
     if by_eeg:
         twice = table["eeg_id"].duplicated()
         if twice.any():

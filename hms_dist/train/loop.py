@@ -34,9 +34,9 @@ from hms_dist.train.folder.run_folder import begin_folder, clear_folder
 from hms_dist.train.folder.stop import StopRequest, stop_with_launcher
 from hms_dist.train.folder.trackers import check_trackers, start_trackers
 from hms_dist.train.keeper import Keeper
-from hms_dist.train.learn.evaluate import KL_MONITORS, kl_monitors, predict_rows
+from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows
 from hms_dist.train.learn.learner import Learner
-from hms_dist.train.learn.meter import Meter
+from hms_dist.train.learn.meter import Durations, Meter
 from hms_dist.train.learn.step import Step
 from hms_dist.train.optimise.plateau import check_monitor, observed
 from hms_dist.train.ranks.outcome import Judge, Outcome
@@ -111,6 +111,7 @@ class Trainer:
         if world.device.type == "cpu":
             torch.use_deterministic_algorithms(True)
         self.config, self.data, self.world, self.stop = config, data, world, stop
+        self.durations = Durations()
         self.judge = Judge(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.learner = Learner(config, data, world)
         raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
@@ -133,7 +134,7 @@ class Trainer:
         try:
             self._fit()
         except Stopped:  # on all ranks at the same point
-            self.keeper.save()
+            self._save()
             raise
 
     def _fit(self) -> None:
@@ -143,19 +144,20 @@ class Trainer:
                 self._train_epoch(keeper.epoch)
             self._evaluate(keeper.epoch)
             keeper.epoch, keeper.step = keeper.epoch + 1, 0
-            keeper.save()
+            self._save()
         keeper.check_owner()
         if self.world.is_main:
             keeper.keep_final()
             write_status(
                 self.config.out, "finished", exit_code=0, best=keeper.best, steps=keeper.steps_done,
-                stopped_early=keeper.plateau.stopped,
+                stopped_early=keeper.plateau.stopped, **self.durations.taken(),
             )  # fmt: skip
             LOG.info("finished: %s", self.config.out)
         self.world.wait()
 
     def _train_epoch(self, epoch: int) -> None:
         config, world, steps_of = self.config, self.world, self.data.steps_of
+        self.durations.begin("epoch")
         self.learner.begin_epoch(epoch)
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
         steps = range(self.keeper.step, steps_of[epoch])
@@ -173,8 +175,7 @@ class Trainer:
             for number in bar:
                 step = Step(
                     epoch=epoch, number=number, overall=self.keeper.steps_done, epoch_ends=tuple(accumulate(steps_of)),
-                    rows=rows[number * size : (number + 1) * size],
-                    lr_factor=self.keeper.plateau.factor,
+                    rows=rows[number * size : (number + 1) * size], lr_factor=self.keeper.plateau.factor,
                 )  # fmt: skip
                 self._step(step, meter, last=number == steps[-1])
         self.judge.settle()
@@ -187,7 +188,7 @@ class Trainer:
         self.keeper.step = step.number + 1
         self.judge.add(outcome)
         if (step.number + 1) % config.log_every == 0 or last:
-            self._log_step(step, outcome, meter)
+            self._log_step(step, outcome, meter, last=last)
         if last:
             return
         due = config.checkpoint_every and done % config.checkpoint_every == 0
@@ -195,7 +196,14 @@ class Trainer:
             self.judge.settle()
         self._stop_if(self.judge.stop_asked)
         if due:
-            self.keeper.save()
+            self._save()
+
+    def _save(self) -> None:
+        """Write a checkpoint; every rank calls it. Its duration goes into the next line of metrics.jsonl."""
+        self.durations.begin("checkpoint")
+        self.keeper.save()
+        if self.world.is_main:
+            LOG.info("step %d: checkpoint in %.2f s", self.keeper.steps_done, self.durations.end("checkpoint"))
 
     def _stop_if_any_asked(self) -> None:
         """Between steps: ask all ranks. The judge's word is from the last steps, and the same on all."""
@@ -207,18 +215,19 @@ class Trainer:
             return
         raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to go on")
 
-    def _log_step(self, step: Step, outcome: Outcome, meter: Meter) -> None:
+    def _log_step(self, step: Step, outcome: Outcome, meter: Meter, *, last: bool) -> None:
         self.judge.settle()
         replaced = self._num_replaced()
         if self.metrics is None:
             return
         self.keeper.check_owner()
-        loss = outcome.loss
         images_per_s, data_wait_share = meter.read()
+        if last:
+            LOG.info("epoch %d: trained in %.1f s", step.epoch + 1, self.durations.end("epoch"))
         self.metrics.write(
-            epoch=step.epoch, step=step.overall + 1, loss=loss, **self.learner.figures(),
+            epoch=step.epoch, step=step.overall + 1, loss=outcome.loss, **self.learner.figures(),
             images_per_s=round(images_per_s * self.world.num_ranks, 3), data_wait_share=round(data_wait_share, 4),
-            **replaced,
+            **replaced, **self.durations.taken(),
         )  # fmt: skip
         write_status(
             self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.keeper.best, **replaced
@@ -239,6 +248,7 @@ class Trainer:
         config, rows = self.config, self.data.validation_rows
         if not len(rows):
             return
+        self.durations.begin("evaluation")
         with self.learner.averaged():
             answers = self._predict(rows)
         truth, found = self.data.index.targets[rows], answers[:, : len(CLASSES)]
@@ -249,9 +259,14 @@ class Trainer:
         self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
         if self.metrics is None:
             return
-        counts = consensus_confusion(truth, found).tolist()
-        self.metrics.write(epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors, val_confusion=counts)
-        LOG.info("epoch %d: validation KL %.4f on %d rows", epoch + 1, monitors["val_kl"], len(rows))
+        seconds, batches = self.durations.end("evaluation"), batch_kl(truth, found, config.group_size)
+        for number in range(config.log_every, len(batches) + 1, config.log_every):
+            LOG.info("validation batch %d of %d: KL %.4f", number, len(batches), batches[number - 1])
+        self.metrics.write(
+            epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors, val_batch_kl=batches,
+            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.taken(),
+        )  # fmt: skip
+        LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
         self.keeper.keep_if_best(epoch, monitors["val_kl"], found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:

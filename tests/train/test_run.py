@@ -60,6 +60,7 @@ def test_what_a_run_leaves_behind(small, shard_set):
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
     assert all(np.isfinite(line["loss"]) and 0 <= line["data_wait_share"] <= 1 for line in steps)
+    check_phases(config, lines, len(rows))
     best = min(line["val_kl"] for line in lines if "val_kl" in line)
     table = pd.read_parquet(config.out / "predictions.parquet")
     assert table["key"].tolist() == index.frame["key"].iloc[rows].tolist()
@@ -67,6 +68,23 @@ def test_what_a_run_leaves_behind(small, shard_set):
     probabilities = table[list(CLASSES)].to_numpy()
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-12)
     assert kaggle_kl(index.targets[rows], probabilities) == pytest.approx(best, abs=1e-6)
+
+
+def check_phases(config, lines, num_rows):
+    """Every epoch, evaluation and checkpoint has its seconds in metrics.jsonl and in the log; every evaluated batch its
+    KL, whose mean over rows is the evaluation's."""
+    log = (config.out / "train.log").read_text()
+    epochs = [line["epoch_s"] for line in lines if "epoch_s" in line]
+    assert len(epochs) == config.epochs == log.count(": trained in ")
+    assert min(epochs) > 0
+    sizes = [min(config.group_size, num_rows - first) for first in range(0, num_rows, config.group_size)]
+    for line in (line for line in lines if "val_kl" in line):
+        assert line["evaluation_s"] > 0
+        assert np.average(line["val_batch_kl"], weights=sizes) == pytest.approx(line["val_kl"], rel=1e-9)
+        assert f"validation batch {len(sizes)} of {len(sizes)}: KL {line['val_batch_kl'][-1]:.4f}" in log
+    assert sum("checkpoint_s" in line for line in lines) == config.epochs - 1, "each in the first line after it"
+    assert json.loads((config.out / "status.json").read_text())["checkpoint_s"] >= 0, "the last one"
+    assert log.count(": checkpoint in ") == config.epochs
 
 
 def test_no_patient_stands_on_both_sides(small):

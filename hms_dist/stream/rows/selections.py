@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hms_dist.errors import one_of
 from hms_dist.keyed import keyed_hash, keyed_uniform
-from hms_dist.labels import CLASSES
+from hms_dist.labels import CLASSES, rebalancing_probabilities
 from hms_dist.shards.index import Index, Rows
 
 _CHOICE, _BALANCE, _KEEP = 2, 3, 4
@@ -159,10 +159,7 @@ def _class_rebalanced(candidates: Candidates) -> Rows:
     Drawn anew each epoch. Where rows of a class also hold votes for others, the outcome is nearer to balance
     than the data, not balanced: that is `class_balanced`.
     """
-    votes = candidates.index.votes[candidates.rows].sum(axis=0)
-    rarest = votes[votes > 0].min(initial=int(votes.sum()))
-    probability = np.minimum(rarest / np.maximum(votes, 1), 1.0)[candidates.classes()]
-    return _kept(candidates, probability)
+    return _kept(candidates, rebalancing_probabilities(candidates.index.votes[candidates.rows]))
 
 
 def _vote_weighted(candidates: Candidates) -> Rows:

@@ -27,6 +27,12 @@ def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> 
     return dict(zip(KL_MONITORS, [kaggle_kl(truth, prediction), *parts], strict=True))
 
 
+def batch_kl(truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int) -> list[float]:
+    """The KL of each evaluated batch of `batch_size` rows, in their order, the last one perhaps smaller."""
+    starts = range(0, len(truth), batch_size)
+    return [kaggle_kl(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
+
+
 @torch.no_grad()
 def predict_rows(
     model: nn.Module,
