@@ -77,7 +77,8 @@ def job(data, shards, repository) -> Path:
         out = ["--out", str(folder / "predictions.parquet")]
         assert main(["predict", "--run", f"{folder}/run", "--shards", f"{folder}/set", *out, "--tta", "[flip]"]) == 0
         given = ["--predictions", str(folder / "predictions.parquet"), "--labels", str(folder / "set")]
-        also = ["--truth", str(data / "truth.parquet"), "--num_draws", "50", "--out", str(folder / "scores.json")]
+        also = ["--truth", str(data / "truth.parquet"), "--rows", "all", "--num_draws", "50"]
+        also += ["--out", str(folder / "scores.json")]
         assert main(["score", *given, *also]) == 0
     finally:
         torch.set_num_threads(threads)
