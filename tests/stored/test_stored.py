@@ -114,7 +114,7 @@ class TestSets:
         assert list(find_faults(folder / "unfinished_set")) == []
 
 
-@pytest.mark.parametrize("number", range(len(Panel.__subclasses__())))
+@pytest.mark.parametrize("number", range(7))  # those that commit had; later ones have no earlier form
 def test_a_panel_compares_equal_to_what_it_was(folder, number):
     """An option that a panel has gained since needs an entry in `config_versions.ABSENT`, to be added there."""
     before = json.loads((folder / "panels.json").read_text())[number]
