@@ -52,7 +52,10 @@ def test_the_whole_job(tmp_path):
     held_out = json.loads(verb("score", predictions=run / "predictions.parquet", labels=shards))
     best = json.loads((run / "status.json").read_text())["best"]["val_kl"]
     assert held_out["kl"] == pytest.approx(best, abs=1e-6)
-    assert json.loads(verb("score", predictions=tmp_path / "p.parquet", labels=DATA / "train.csv"))["num_rows"] == 24
+    assert (
+        json.loads(verb("score", predictions=tmp_path / "p.parquet", labels=DATA / "train.csv", rows="all"))["num_rows"]
+        == 24
+    )
 
 
 @pytest.mark.parametrize("recipe", ["sixteenth_place", "public_baseline"])
