@@ -16,9 +16,11 @@ from hms_dist.images.multitaper import Multitaper
 from hms_dist.images.panel import Panel, Window
 from hms_dist.images.pcen import Pcen
 from hms_dist.images.scalogram import Scalogram
+from hms_dist.images.segment_spectrogram import SegmentSpectrogram
 from hms_dist.images.traces import Traces
 from hms_dist.images.wavelet_statistics import WaveletStatistics
 from hms_dist.recordings.reader import Recording
+from hms_dist.render import RenderConfig
 from hms_dist.shards.schema import PanelSpec, mirrored
 from hms_dist.train.data.statistics import filled
 
@@ -35,6 +37,11 @@ PANELS: dict[str, Panel] = {
     "pcen": Pcen(),
     "traces": Traces(),
     "traces_flipped": Traces(flipped=True),
+    **{
+        name: panel
+        for name, panel in load(RenderConfig, ["--config", str(CONFIGS.parent / "render/seed_003.yaml")]).panels.items()
+        if isinstance(panel, SegmentSpectrogram)
+    },
 }
 
 
