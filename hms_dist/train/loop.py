@@ -74,7 +74,9 @@ def run(config: TrainConfig) -> None:
             with world.left_at_end(), reported(config.out, world.rank), ownership.guard():
                 if is_main:
                     start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
+                first_scale = world.scaler_state()
                 for stage, its_data in zip(stages, data, strict=True):
+                    world.reset_scaler(first_scale)  # a stage does not depend on the one before
                     _run_stage(config, stage, its_data, world, ownership, stop)
         finally:
             for its_data in data:

@@ -52,8 +52,8 @@ def test_a_stage_goes_on_with_the_weights_of_an_earlier_one(sliding):
     folders = (config.out / "stages/one", config.out)
     before, after = (load_file(folder / "final/model.safetensors") for folder in folders)
     assert all(name.startswith("backbone.") for name in before)
-    learned = [name for name in before if name.endswith(("conv_pw.weight", "classifier.weight"))]
-    assert len(learned) > 5
+    learned = [name for name, tensor in before.items() if tensor.ndim > 1]
+    assert len(learned) > 10
     for name in learned:
         torch.testing.assert_close(after[name], before[name])
 

@@ -25,7 +25,6 @@ class Learner:
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
         """Build them as a run begins. A checkpoint may be restored before the first `begin_epoch`."""
         self._config, self._data, self._world = config, data, world
-        world.reset_scaler()
         self.raw_model = build_network(config, world)
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None

@@ -77,11 +77,15 @@ class World:
         """Wait for all ranks."""
         self.accelerator.wait_for_everyone()
 
-    def reset_scaler(self) -> None:
-        """Give fp16's gradient scaler its first scale again: a stage does not depend on the one before."""
+    def scaler_state(self) -> dict[str, Any]:
+        """State of fp16's gradient scaler; empty without one."""
         scaler = self.accelerator.scaler
-        if scaler is not None:
-            scaler.load_state_dict(type(scaler)().state_dict())
+        return {} if scaler is None else scaler.state_dict()
+
+    def reset_scaler(self, state: dict[str, Any]) -> None:
+        """Give fp16's gradient scaler a state that it had, if there is one."""
+        if state:
+            self.accelerator.scaler.load_state_dict(state)
 
     @contextmanager
     def left_at_end(self) -> Iterator[None]:
