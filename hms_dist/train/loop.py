@@ -103,9 +103,8 @@ class Trainer:
     """One run in one process of its world."""
 
     def __init__(
-        self, config: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest,
-        name: str = "",
-    ) -> None:  # fmt: skip
+        self, config: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest, name: str = ""
+    ) -> None:
         """Build model and optimiser and, if the run folder holds a checkpoint, continue from it.
 
         `name`: of the stage, if the run has stages.
