@@ -10,8 +10,8 @@ import pytest
 
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 
 pytestmark = pytest.mark.long
 BENCHES = Path(__file__).parents[1] / "scripts/bench"

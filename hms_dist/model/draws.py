@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_dist.keyed import keyed_hash, keyed_uniform
+from hms_dist.core.keyed import keyed_hash, keyed_uniform
 
 GroupKey = tuple[int, int, int, int]
 """A group's place in the run: seed, epoch, step within the epoch, group within the step."""

@@ -6,7 +6,7 @@ from itertools import takewhile
 
 from torch import nn
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 
 class GroupNorms:

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hms_dist.errors import UserError, first_line
-from hms_dist.files import open_file
+from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.files import open_file
 
 logger = logging.getLogger(__name__)
 

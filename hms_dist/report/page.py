@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import atomic
+from hms_dist.core.logging import LOG
 from hms_dist.grid.oof import check_held_out, shards_of
-from hms_dist.predictions import check_place
 from hms_dist.report.page_gallery import check_gallery, gallery_section
 from hms_dist.report.page_html import Html, page, paragraph
 from hms_dist.report.page_quality import (
@@ -20,7 +20,7 @@ from hms_dist.report.page_quality import (
 from hms_dist.report.page_runs import RunFacts, read_runs, short_names
 from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, truth_of
 from hms_dist.report.page_training import curve_section, run_section
-from hms_dist.run import LOG
+from hms_dist.results.predictions import check_place
 from hms_dist.shards.index import open_set
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.page_html import Html, barred, escaped, missing, paragraph, section, table
 from hms_dist.report.page_runs import RunFacts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.labels import CLASSES
+from hms_dist.labels.table import CLASSES
 from hms_dist.report.page_charts import legend, reliability_chart, stacked_bars
 from hms_dist.report.page_html import Html, figure, folded, missing, section, shaded, side_by_side, table
 from hms_dist.report.page_runs import RunFacts

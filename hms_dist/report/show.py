@@ -10,11 +10,12 @@ from torch import Tensor
 
 from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.labels import CLASSES
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.core.keyed import check_seed
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
-from hms_dist.run import LOG, check_seed
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_data import open_shards

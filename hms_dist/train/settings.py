@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.canvas.augment import AugmentConfig
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.labels import FOLD_COUNTS
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.core.keyed import check_seed
+from hms_dist.labels.table import FOLD_COUNTS
 from hms_dist.model.build import CompileMode, ModelConfig
 from hms_dist.model.freeze import FreezeConfig
-from hms_dist.run import check_seed
 from hms_dist.stream.read.storage import StorageConfig
+from hms_dist.stream.rows.epoch_plan import Batching
 from hms_dist.stream.rows.filters import FilterConfig
 from hms_dist.stream.rows.locality import LocalityConfig
 from hms_dist.stream.rows.overlay import OverlayConfig
-from hms_dist.stream.rows.plan import Batching
 from hms_dist.stream.rows.selections import SelectionConfig
 from hms_dist.train.optimise.ema import EmaConfig
+from hms_dist.train.optimise.loss_config import LossConfig
 from hms_dist.train.optimise.optim import OptimConfig
 from hms_dist.train.optimise.plateau import PlateauConfig
-from hms_dist.train.optimise.row_labels import LossConfig
 from hms_dist.train.optimise.schedules import ScheduleConfig
 from hms_dist.train.stage_config import StageConfig, check_stages
 

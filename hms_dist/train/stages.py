@@ -1,7 +1,7 @@
 """Stages within one run: train on all rows, then on some; on the votes, then on pseudo-labels; one config, one command.
 
 Each stage is a run with a folder of its own, RUN/stages/<name>/; the last one is RUN itself, so what comes after a run
-(predict, score, report) need not know of stages. They share the launch, the process group and the claim.
+(predict, score, report) need not know of stages. They share the launch, the process group and the lease.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import check_weights
 from hms_dist.model.fit import check_fit
 from hms_dist.model.names import check_name
-from hms_dist.shards.index import read_manifest
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.checkpoint import product_file, read_meta
 from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.time_axis import annotated_columns
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import label_ranking, log_losses
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.model.draws import GroupKey, group_uniform
 from hms_dist.model.loss import LOSSES, Loss
 from hms_dist.model.sliding_window import (
@@ -28,6 +27,7 @@ from hms_dist.model.sliding_window import (
     window_weights,
 )
 from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
+from hms_dist.results.metrics import label_ranking, log_losses
 from hms_dist.train.settings import TrainConfig
 
 _PASTE, _DONOR, _CROP = 1, 2, 3

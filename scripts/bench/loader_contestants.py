@@ -87,7 +87,7 @@ def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
 def open_sequential(folder: Path, samples: Samples, workers: int) -> Epochs:
     """This package front to back, tars and samples in their order of the epoch."""
     del folder
-    from hms_dist.shards.index import read_manifest
+    from hms_dist.shards.manifest import read_manifest
     from hms_dist.stream.tars.sequential import SequentialConfig, SequentialStream
 
     config = SequentialConfig(batch_size=BATCH_SIZE, workers=workers, shuffle_samples=1)

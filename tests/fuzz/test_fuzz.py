@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from hms_dist.shards.index import open_set, tar_names
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import tar_names
 from hms_dist.shards.schema import crc32
 from hms_dist.stream.read.batch import Request
 from hms_dist.stream.read.loader import load

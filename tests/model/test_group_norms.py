@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms, batch_norms

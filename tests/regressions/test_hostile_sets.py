@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from hms_dist import limits
 from hms_dist.cli import main
-from hms_dist.errors import UserError
-from hms_dist.files import digest, indented_json
-from hms_dist.parquet import ParquetError, read_parquet
-from hms_dist.remote import Patience, RemoteFile
-from hms_dist.shards.index import open_set, read_manifest
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import digest, indented_json
+from hms_dist.core.parquet import ParquetError, read_parquet
+from hms_dist.core.remote import Patience, RemoteFile
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.schema import PanelSpec, is_member_name
 from hms_dist.stream.read.cache import CacheConfig
 from hms_dist.stream.read.reader import ShardReader

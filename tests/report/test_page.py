@@ -13,11 +13,11 @@ from scipy.special import rel_entr
 
 from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
-from hms_dist.config import load, save
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import consensus_confusion
-from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.config.load import load, save
+from hms_dist.labels.table import CLASSES
 from hms_dist.report.page_gallery import best_and_worst
+from hms_dist.results.metrics import consensus_confusion
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 from hms_dist.train.learn.evaluate import kl_monitors
 from hms_dist.train.settings import TrainConfig

@@ -7,13 +7,13 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from hms_dist.canvas.compose import Canvas
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
-from hms_dist.images.pcen import Pcen
-from hms_dist.labels import CLASSES
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.sliding_window import STRIDE, SlidingWindowConfig
+from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
+from hms_dist.panels.pcen import Pcen
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import read_index

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment.augmentation import Augmentation, Change, Mix, Step
+from hms_dist.canvas.augment.augmentation import Augmentation, Change, Mix, Part, SingleAugmentation
 from hms_dist.canvas.augment.draws import Floats, RowDraws, draws_of, whole_below
 from hms_dist.canvas.augment.layout import layout_of
 from hms_dist.canvas.compose import Canvas
@@ -82,7 +82,7 @@ class Augmenter:
             images.index_copy_(0, positions, changed)
         return images, targets
 
-    def _plan(self, rows: NDArray[np.int64], seed: int, epoch: int) -> list[tuple[Step, NDArray[np.bool_], RowDraws]]:
+    def _plan(self, rows: NDArray[np.int64], seed: int, epoch: int) -> list[Part]:
         """Steps with the rows [m] that they change and the draws of all rows, without those that change none."""
         draws = draws_of(rows, seed=seed, epoch=epoch)
         every = [part for place, step in enumerate(self._steps) for part in step.parts(draws.within(place))]
@@ -92,7 +92,7 @@ class Augmenter:
             if chosen.any() and not (isinstance(step, Mix) and len(rows) == 1)
         ]
 
-    def _table(self, step: Step, draws: RowDraws, chosen: NDArray[np.bool_]) -> Floats:
+    def _table(self, step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_]) -> Floats:
         """What a step needs on the device [n, columns]: places in the group, partners' places for a mix, parameters."""
         drawn = draws.only(chosen)
         columns = [np.flatnonzero(chosen)[:, None].astype(np.float64)]

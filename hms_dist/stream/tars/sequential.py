@@ -20,16 +20,16 @@ import webdataset
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
-from hms_dist import limits
-from hms_dist.errors import UserError
-from hms_dist.files import parse_json
-from hms_dist.keyed import keyed_hash
-from hms_dist.labels import VOTE_COLUMNS
-from hms_dist.remote import Patience
-from hms_dist.run import check_seed
-from hms_dist.shards.index import Manifest, Rows
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import parse_json
+from hms_dist.core.keyed import check_seed, keyed_hash
+from hms_dist.core.remote import Patience
+from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.shards.index import Rows
+from hms_dist.shards.manifest import Manifest
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, member_name
-from hms_dist.stream.tars.deal import Deal, Tar, tars_of
+from hms_dist.stream.tars.assignment import ShardAssignment, Tar, tars_of
 from hms_dist.stream.tars.tar_samples import Sample, read_samples
 
 _BUFFER = 13
@@ -100,7 +100,7 @@ class SequentialStream:
         self._config, self._rank, self._num_ranks = config, rank, num_ranks
         self._specs = {name: manifest.panels[name] for name in panels}
         tars = tars_of(url, manifest, rows)
-        self._deal = Deal(
+        self._deal = ShardAssignment(
             tars, batch_size=config.batch_size, num_ranks=num_ranks, num_workers=max(config.workers, 1),
             resampled=config.epochs == "resampled",
         )  # fmt: skip

@@ -16,11 +16,11 @@ from urllib.parse import urlparse
 from webdataset.gopen import gopen
 from webdataset.tariterators import group_by_keys
 
-from hms_dist import limits
-from hms_dist.errors import UserError
-from hms_dist.files import open_file
-from hms_dist.remote import Patience
-from hms_dist.stream.tars.deal import Tar
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import open_file
+from hms_dist.core.remote import Patience
+from hms_dist.stream.tars.assignment import Tar
 
 Sample = dict[str, Any]
 """One sample of a tar: member -> bytes, `__key__`, `__url__`, and `row`, its number in the shard set."""

@@ -10,20 +10,21 @@ import numpy as np
 
 from hms_dist.canvas.augment import draw_flips
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.config_versions import as_version_1, comparable_class, split_version
-from hms_dist.errors import UserError
-from hms_dist.files import digest
-from hms_dist.shards.index import Index, Manifest, Rows, open_set
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.config.versions import as_version_1, comparable_class, split_version
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import digest
+from hms_dist.shards.index import Index, Rows, open_set
+from hms_dist.shards.manifest import Manifest
 from hms_dist.stream.read.batch import Request
 from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.read.storage import StorageConfig
+from hms_dist.stream.rows.epoch_plan import count_steps, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig
-from hms_dist.stream.rows.plan import count_steps, plan_epoch
-from hms_dist.train.data.labels import TrainingLabels, training_labels
-from hms_dist.train.data.seen import check_leaks
-from hms_dist.train.optimise.row_labels import check_targets
+from hms_dist.train.data.leakage import check_leaks
+from hms_dist.train.data.training_rows import TrainingLabels, training_labels
+from hms_dist.train.optimise.loss_config import check_targets
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import open_task
 

@@ -21,8 +21,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from hms_dist.errors import UserError, first_line
-from hms_dist.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
+from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
 from hms_dist.model.weights import check_stored, fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import (
     HASHES_NAME,

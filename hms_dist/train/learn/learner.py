@@ -12,8 +12,8 @@ from hms_dist.train.data.run_data import RunData
 from hms_dist.train.learn.network import build_network
 from hms_dist.train.learn.step import Stepper, Tally
 from hms_dist.train.optimise.ema import Ema
+from hms_dist.train.optimise.loss_config import row_weights, training_targets
 from hms_dist.train.optimise.optim import build_optimizer
-from hms_dist.train.optimise.row_labels import row_weights, training_targets
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import open_task

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import build, compile_in_place
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig

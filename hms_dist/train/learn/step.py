@@ -19,14 +19,14 @@ from hms_dist.stream.read.loader import Batch
 from hms_dist.train.optimise.ema import Ema
 from hms_dist.train.optimise.optim import set_learning_rate
 from hms_dist.train.optimise.schedules import cycled_momentum, learning_rate_factor
-from hms_dist.train.ranks.outcome import OnItsWay, Outcome
+from hms_dist.train.ranks.step_result import AsyncScalars, StepResult
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class OptimizerStep:
     """Where a step stands in the run."""
 
     epoch: int
@@ -71,7 +71,7 @@ class Stepper:
     """Average of the weights; None: there is none."""
     tally: Tally
 
-    def take(self, batches: Iterator[Batch], step: Step, *, stop: bool = False) -> Outcome:
+    def take(self, batches: Iterator[Batch], step: OptimizerStep, *, stop: bool = False) -> StepResult:
         """Train on one global batch, of which `batches` gives this rank's groups. `stop`: this rank was asked to.
 
         The loss is the exact weighted mean over the B rows on all ranks: DDP averages gradients over ranks, so each
@@ -96,9 +96,9 @@ class Stepper:
         group_losses = torch.stack(losses)
         sums = torch.stack([group_losses.sum() / weight_sum, torch.full_like(losses[0], float(stop))])
         world.sum_(sums)
-        return Outcome(step.overall, OnItsWay(sums), group_losses, np.stack(rows))
+        return StepResult(step.overall, AsyncScalars(sums), group_losses, np.stack(rows))
 
-    def _loss(self, batch: Batch, step: Step, group: int) -> Tensor:
+    def _loss(self, batch: Batch, step: OptimizerStep, group: int) -> Tensor:
         """Weighted sum of the losses of a group's rows, a scalar."""
         key = (self.config.seed, step.epoch, step.number, group)
         seed_group(*key)
@@ -122,16 +122,16 @@ class Stepper:
         if self.ema is not None and config.ema.every == "step":
             self.ema.update()
 
-    def rate(self, step: Step) -> float:
+    def rate(self, step: OptimizerStep) -> float:
         """Learning rate of a step, before the factors of parameter groups."""
         config = self.config
         factor = learning_rate_factor(config.schedule, self._updates_before(step), step.epoch_ends)
         return config.optim.lr * factor * step.lr_factor
 
-    def _momentum(self, step: Step) -> float | None:
+    def _momentum(self, step: OptimizerStep) -> float | None:
         return cycled_momentum(self.config.schedule, self._updates_before(step), step.epoch_ends)
 
-    def _updates_before(self, step: Step) -> int:
+    def _updates_before(self, step: OptimizerStep) -> int:
         return step.overall - self.tally.num_skipped
 
     @cached_property

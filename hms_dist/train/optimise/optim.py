@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hms_dist.errors import one_of
+from hms_dist.core.errors import one_of
 from hms_dist.model.sliding_window import SlidingWindowNet
 from hms_dist.model.weights import head_names
 

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hms_dist.errors import one_of
+from hms_dist.core.errors import one_of
 
 
 @dataclass(frozen=True, kw_only=True)

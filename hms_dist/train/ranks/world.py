@@ -16,8 +16,8 @@ from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.errors import Stopped, UserError
-from hms_dist.run import LOG
+from hms_dist.core.errors import Stopped, UserError
+from hms_dist.core.logging import LOG
 from hms_dist.train.folder.trackers import TRACKERS_NAME
 from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, overruled
 
@@ -60,14 +60,14 @@ class World:
             torch.distributed.all_gather_object(values, value)
         return values
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The main rank's plain value, on every rank."""
         values = [value]
         if self.num_ranks > 1:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether the flag is up on some rank, on every rank; a GPU's work is waited for."""
         raised = torch.tensor(float(flag))
         self.sum_(raised)
@@ -88,7 +88,7 @@ class World:
             self.accelerator.scaler.load_state_dict(state)
 
     @contextmanager
-    def left_at_end(self) -> Iterator[None]:
+    def shutdown(self) -> Iterator[None]:
         """Close the trackers at the end and leave the process group, if all ranks come to the end or stop together.
 
         A rank that fails may be alone in that, and NCCL may wait for its peers' kernels, which wait for this rank's. So

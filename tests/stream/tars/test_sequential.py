@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from hms_dist.errors import UserError
-from hms_dist.remote import Patience
-from hms_dist.shards.index import open_set, read_manifest
+from hms_dist.core.errors import UserError
+from hms_dist.core.remote import Patience
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.stream.tars.sequential import SequentialConfig, SequentialStream
 
 PANELS = ("traces", "kaggle_spectrogram")
@@ -40,8 +41,8 @@ def server(shard_set):
 @pytest.fixture(scope="module")
 def many_tars(recordings, tmp_path_factory):
     """A set of many small tars."""
-    from hms_dist.render import Render
-    from hms_dist.render import run as render
+    from hms_dist.rendering.render import Render
+    from hms_dist.rendering.render import run as render
 
     folder = tmp_path_factory.mktemp("many") / "set"
     render(Render(data=recordings, out=folder, samples_per_shard=3))

@@ -11,8 +11,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.train import loop

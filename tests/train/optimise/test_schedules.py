@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
-from hms_dist.config import from_dict, load
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict, load
+from hms_dist.core.errors import UserError
 from hms_dist.train.optimise.schedules import ScheduleConfig, cycled_momentum, learning_rate_factor
 from hms_dist.train.settings import TrainConfig
 

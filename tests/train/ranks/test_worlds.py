@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.labels import CLASSES
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.config.load import load
+from hms_dist.labels.table import CLASSES
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 from hms_dist.shards.index import read_index
-from hms_dist.stream.rows.plan import plan_epoch
+from hms_dist.stream.rows.epoch_plan import plan_epoch
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.settings import TrainConfig

@@ -33,7 +33,7 @@ OPTIONS = [
 ]  # fmt: skip
 WATCHED = """
 import hashlib, sys
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train import loop
 from hms_dist.train.settings import TrainConfig
 
