@@ -25,7 +25,9 @@ class Learner:
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
         """Build them as a run begins. A checkpoint may be restored before the first `begin_epoch`."""
         self._config, self._data, self._world = config, data, world
-        self.raw_model = build_network(config, world)
+        self.raw_model, self._pass_rows = build_network(config, world)
+        self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, config.pass_rows))
+        """What this rank computes of every step."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
         self.task = open_task(config, data.shards.canvas)
@@ -67,7 +69,6 @@ class Learner:
     def figures(self) -> dict[str, Any]:
         """What metrics.jsonl tells of a step besides the loss; `lr` is the highest of all parameter groups."""
         figures: dict[str, Any] = {"lr": max(group["lr"] for group in self.optimizer.param_groups)}
-        figures["norm_batch"] = self.norm_batch
         if self._world.device.type == "cuda":
             figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self._world.device) / 1e6)
         if self.ema is not None:
@@ -75,12 +76,6 @@ class Learner:
         if self._config.precision == "fp16":
             figures["num_skipped"] = self.tally.num_skipped
         return figures
-
-    @property
-    def norm_batch(self) -> int:
-        """Rows that a batch norm normalises by."""
-        ranks = self._world.num_ranks if self._config.batch_norm == "sync" else 1
-        return self._config.group_size * ranks
 
     def _wrap(self) -> None:
         # accelerate keeps what it prepared: an optimiser of the stage before that skipped its last step in fp16 would
@@ -91,7 +86,7 @@ class Learner:
         targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)
         self._stepper = Stepper(
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
-            norms=GroupNorms(model), task=self.task,
+            norms=GroupNorms(model, self._pass_rows), pass_rows=self._pass_rows, passes=self.passes, task=self.task,
             targets=torch.from_numpy(targets), weights=torch.from_numpy(self._weights),
             ema=self.ema, tally=self.tally,
         )  # fmt: skip

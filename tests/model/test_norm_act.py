@@ -4,10 +4,9 @@ from itertools import product
 
 import pytest
 import torch
+from hms_dist.model.tiny_vit.norm_act import norm_act, plain_apply, plain_backward
 from torch import Tensor, nn
 from torch.nn import functional
-
-from hms_dist.model.tiny_vit.norm_act import norm_act, plain_apply, plain_backward
 
 SHAPES = [(3, 48, 6, 8), (2, 96, 5, 7), (4, 384, 4, 6), (2, 7, 3, 5), (3, 192, 6, 4), (2, 576, 4, 4)]
 """Pictures: rows that are read several at once, alone, and with columns that do not fill a block."""
