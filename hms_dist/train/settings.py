@@ -94,10 +94,9 @@ class TrainConfig:
     pass_rows: int | None = None
     """Rows that a rank computes at once, at most; less memory, the same result. None: all of a rank's rows if they fit
     into the memory of its GPU, which is found out at the start."""
-    channels_last: bool = False
-    """Keep the network's pictures with channels innermost, which suits convolutions in bf16 and fp16 on GPUs."""
-    compile_mode: CompileMode | None = None
-    """torch.compile's mode; None: no compilation. The first steps then take minutes."""
+    compile_mode: CompileMode | Literal["auto"] | None = "auto"
+    """torch.compile's mode. auto: its default on a GPU if the run has at least 2,000 steps, which pay for the minute or
+    two that compiling takes; None: no compilation."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -152,6 +151,8 @@ class TrainConfig:
     def _check_numbers(self) -> None:
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
+        if self.pass_rows is not None and self.pass_rows < 1:
+            raise ValueError(f"pass_rows: expected at least 1 or null, found {self.pass_rows}")
         for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")

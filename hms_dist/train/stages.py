@@ -102,4 +102,6 @@ def check_networks(config: TrainConfig) -> None:
     if any(run.model.weights == config.model.weights for run in open_stages(config)):
         check_weights(config.model)
     num_ranks = launched_ranks()
+    if config.pass_rows is not None:
+        config.batching.check_pass_rows(config.pass_rows, num_ranks)
     check_fit(config.model, config.group_size, (config.canvas.height, config.canvas.width), num_ranks)

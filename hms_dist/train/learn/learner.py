@@ -4,12 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
+from hms_dist.canvas.augment import GroupedRows
+from hms_dist.labels.table import CLASSES
+from hms_dist.model.build import compile_in_place
 from hms_dist.model.freeze import freeze
 from hms_dist.model.group_norms import GroupNorms
+from hms_dist.model.pass_rows import draw_words, whole_groups
+from hms_dist.stream.rows.epoch_plan import Pass
 from hms_dist.train.data.run_data import RunData
-from hms_dist.train.learn.network import build_network
+from hms_dist.train.learn.network import build_network, compile_mode
+from hms_dist.train.learn.passes import fitting_pass_rows
 from hms_dist.train.learn.step import Stepper, Tally
 from hms_dist.train.optimise.ema import Ema
 from hms_dist.train.optimise.loss_config import row_weights, training_targets
@@ -26,13 +33,17 @@ class Learner:
         """Build them as a run begins. A checkpoint may be restored before the first `begin_epoch`."""
         self._config, self._data, self._world = config, data, world
         self.raw_model, self._pass_rows = build_network(config, world)
-        self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, config.pass_rows))
-        """What this rank computes of every step."""
+        self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
+        compile_in_place(self.raw_model, self.compile_mode)
+        self.passes: tuple[Pass, ...] = ()
+        """What this rank computes of every step; `choose_passes` says."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
         self.task = open_task(config, data.shards.canvas)
         self.tally = Tally()
         self._weights = row_weights(config.loss, data.index.num_voters)
+        self.pass_rows = 0
+        """Rows of a pass, at most."""
         self._stepper: Stepper | None = None
 
     @property
@@ -51,6 +62,36 @@ class Learner:
             self._world.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
             self._stepper = None  # DDP's hooks live as long as DDP: two at once would both sum the gradients
             self._wrap()
+
+    def choose_passes(self, before: int | None) -> None:
+        """Settle how many rows a pass has: as configured, as `before` a resume, or as many as the memory takes."""
+        config, world = self._config, self._world
+        pass_rows = config.pass_rows
+        if pass_rows is None:
+            pass_rows = fitting_pass_rows(
+                config.batching, world, self._rehearse, most=before,
+                num_parameters=sum(parameter.numel() for parameter in self.raw_model.parameters()),
+            )  # fmt: skip
+        self.pass_rows = pass_rows
+        self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, pass_rows))
+
+    def _rehearse(self, num_rows: int) -> None:
+        """A forward and a backward pass of blank pictures, which leave no trace."""
+        config, world, canvas = self._config, self._world, self._config.canvas
+        dtype = next(self.raw_model.parameters()).dtype
+        size = config.group_size if num_rows % config.group_size == 0 else num_rows
+        norms, key = GroupNorms(self.raw_model, self._pass_rows), (config.seed, 0, 0)
+        self._pass_rows.begin(whole_groups(num_rows // size, size), draw_words(*key, range(num_rows)))
+        norms.begin_step()
+        norms.begin_pass()
+        images = torch.zeros(num_rows, 1, canvas.height, canvas.width, device=world.device, dtype=dtype)
+        targets = torch.full((num_rows, len(CLASSES)), 1 / len(CLASSES), device=world.device, dtype=torch.float64)
+        rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
+        with world.accelerator.autocast():
+            losses = self.task.loss_rows(self.raw_model, images, targets, rows, key)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad()
+        norms.cancel_step()
 
     def end_epoch(self) -> None:
         """Average the weights, if that is done once an epoch."""

@@ -3,12 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from hms_dist.model.build import build, compile_in_place
+from hms_dist.model import gpus
+from hms_dist.model.build import CompileMode, build
 from hms_dist.model.by_rows import check_rows, convert
 from hms_dist.model.pass_rows import PassRows
 from hms_dist.model.sliding_window import num_columns
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
+
+MIN_COMPILED_STEPS = 2000
+"""Steps of a run from which on `compile_mode: auto` compiles."""
 
 
 def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRows]:
@@ -23,7 +27,7 @@ def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRow
     if config.precision == "float64":
         model.double()
     model.to(world.device)
-    if config.channels_last:
+    if world.device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def call(model: nn.Module, pictures: Tensor) -> Tensor:
@@ -37,5 +41,11 @@ def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRow
 
     pictures = torch.zeros(1, 1, *size, device=world.device, dtype=next(model.parameters()).dtype)
     check_rows(config.model.name, model, rows, call, pictures)
-    compile_in_place(model, config.compile_mode)
     return model, rows
+
+
+def compile_mode(config: TrainConfig, num_steps: int, device: torch.device) -> CompileMode | None:
+    """How a run of so many steps is compiled."""
+    if config.compile_mode != "auto":
+        return config.compile_mode
+    return "default" if device.type == "cuda" and gpus.are_recent() and num_steps >= MIN_COMPILED_STEPS else None
