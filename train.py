@@ -3,8 +3,8 @@
 import os
 import sys
 
-from hms_dist.config import load
-from hms_dist.errors import UserError, verdict
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError, verdict
 
 
 def main() -> int:

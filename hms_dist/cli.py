@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hms_dist.errors import verdict
-from hms_dist.verbs import VERBS, command_of
+from hms_dist.commands.table import COMMANDS, command_of
+from hms_dist.core.errors import verdict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(verb: str, words: list[str]) -> int:
     module, command = command_of(verb, words)
-    from hms_dist.run import start_log
+    from hms_dist.core.logging import start_log
 
     start_log(int(os.environ.get("RANK", "0")))
     module.run(command)
@@ -46,7 +46,7 @@ def _call(verb: str, words: list[str]) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in VERBS.items()]
+    lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: hms-dist <verb> [--config FILE.yaml] [--option value ...]",

@@ -51,7 +51,7 @@ class Room:
     """Tests of the rooms that use it, the cheapest first."""
 
 
-_SHARDS, _GOLDEN = "hms_dist/shards", "tests/test_golden.py"
+_SHARDS, _TINY_VIT, _GOLDEN = "hms_dist/shards", "hms_dist/model/tiny_vit", "tests/test_golden.py"
 ROOMS = {
     "plan": Room(
         ("hms_dist/stream/rows/*.py",),
@@ -64,15 +64,15 @@ ROOMS = {
         (_GOLDEN, "tests/train/test_run.py", "tests/train/test_sliding_run.py", "tests/train/ranks"),
     ),
     "norms": Room(
-        ("hms_dist/model/group_norms.py", "hms_dist/model/norm_act.py", "hms_dist/model/norm_conv.py"),
-        ("tests/model/test_group_norms.py", "tests/model/test_norm_act.py", "tests/model/test_norm_conv.py"),
+        ("hms_dist/model/group_norms.py", "hms_dist/model/norm_act.py", f"{_TINY_VIT}/norm_conv.py"),
+        ("tests/model/test_group_norms.py", "tests/model/tiny_vit"),
         (_GOLDEN, "tests/model", "tests/train/learn", "tests/train/ranks"),
     ),
     "digests": Room(
-        ("hms_dist/files.py", f"{_SHARDS}/index*.py", f"{_SHARDS}/writer.py", f"{_SHARDS}/manifest.py",
-         f"{_SHARDS}/tar_check.py", f"{_SHARDS}/verify.py"),
-        ("tests/test_files.py", "tests/shards"),
-        (_GOLDEN, "tests/test_render.py", "tests/test_render_again.py", "tests/test_repair.py", "tests/stream"),
+        ("hms_dist/core/files.py", f"{_SHARDS}/index*.py", f"{_SHARDS}/*writer.py", f"{_SHARDS}/manifest*.py",
+         f"{_SHARDS}/tar_check.py", "hms_dist/rendering/find_faults.py"),
+        ("tests/core/test_files.py", "tests/shards"),
+        (_GOLDEN, "tests/rendering", "tests/stream"),
     ),
     "checkpoints": Room(
         ("hms_dist/train/folder/checkpoint.py", "hms_dist/train/folder/whole_folder.py"),

@@ -22,12 +22,12 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from hms_dist.config import load
-from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.config.load import load
+from hms_dist.labels.table import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = """

@@ -10,8 +10,8 @@ import pytest
 
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 
 pytestmark = pytest.mark.long
 BENCHES = Path(__file__).parents[1] / "scripts/bench"
@@ -80,7 +80,7 @@ def test_locality():
 def test_loader(tmp_path):
     words = ("--out", tmp_path, "--rounds", 1, "--seconds", 0.05, "--num_rows", 64, "--no_install")
     table = rows(bench("loader", *words))
-    for name in ("hms_dist", "hms_dist sequential", "WebDataset raw", "WebDataset PNG", "Dataset of .npy"):
+    for name in ("hms_dist", "WebDataset raw", "WebDataset PNG", "Dataset of .npy"):
         assert float(table[name][0].split(" / ")[0].replace(",", "")) > 0, name
     for name in ("FFCV", "LitData", "MosaicML streaming"):
         assert table[name][0].startswith("not installed") or " / " in table[name][0]

@@ -12,10 +12,10 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import read_sources
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.lineage import read_sources
+from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.predictions import read_predictions
 from hms_dist.shards.index import read_index
 from hms_dist.train.folder.run_folder import read_config
 

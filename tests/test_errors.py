@@ -16,14 +16,14 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.files import digest, indented_json, sealed_text
-from hms_dist.labels import CLASSES, VOTE_COLUMNS
+from hms_dist.commands.table import COMMANDS
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import digest, indented_json, sealed_text
+from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
 from hms_dist.shards.index import read_index
 from hms_dist.train.loop import run as train
 from hms_dist.train.settings import TrainConfig
-from hms_dist.verbs import VERBS
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[1] / "docs/errors.md").read_text()
@@ -31,7 +31,7 @@ SUBMISSION = ",".join(["eeg_id", *VOTE_COLUMNS])
 TABLE = dict(ROW.findall(TEXT[: TEXT.index("## From one run to many")]))
 
 
-class Desk:
+class Sandbox:
     """A folder with one EEG to spoil, a good shard set, and the verbs."""
 
     def __init__(self, folder, recordings, shard_set, small_file):
@@ -341,7 +341,7 @@ def test_the_table_and_the_tests_name_the_same_mistakes():
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
 def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set, small_file, capsys):
-    assert MISTAKES[name](Desk(tmp_path, recordings, shard_set, small_file)) == 2
+    assert MISTAKES[name](Sandbox(tmp_path, recordings, shard_set, small_file)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"(hms-dist \w+|train.py): ", line)]
     assert len(lines) == 1
     expected = ".*".join(map(re.escape, TABLE[name].split("…")))
@@ -350,7 +350,7 @@ def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set,
 
 def test_help_of_every_verb_explains_every_option(capsys):
     """Every option of a verb is listed with the text under its field."""
-    for verb, (module, name, _) in VERBS.items():
+    for verb, (module, name, _) in COMMANDS.items():
         with pytest.raises(SystemExit) as ended:
             main([verb, "--help"])
         assert ended.value.code == 0

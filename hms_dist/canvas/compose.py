@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hms_dist.canvas.config import CanvasConfig
+from hms_dist.canvas.options import CanvasConfig
 from hms_dist.canvas.placed import PlacedPanel
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.shards.schema import PanelSpec
 
 __all__ = ["Canvas", "CanvasConfig"]

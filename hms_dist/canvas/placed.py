@@ -16,8 +16,8 @@ from hms_dist.canvas.arrange import (
     time_down,
     unpack_bits,
 )
-from hms_dist.canvas.config import Placement
-from hms_dist.errors import UserError
+from hms_dist.canvas.options import Placement
+from hms_dist.core.errors import UserError
 from hms_dist.shards.schema import PanelSpec, mirrored
 
 

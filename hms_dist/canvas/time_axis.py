@@ -6,7 +6,7 @@ around it. A canvas whose panels all show time along x over its whole width has 
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.placed import PlacedPanel
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.shards.schema import PanelSpec
 
 ANNOTATED_S = 10.0

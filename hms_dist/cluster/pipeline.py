@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hms_dist.cluster.chain import Chain, Task, tasks_of
-from hms_dist.cluster.done import claimed, is_done, made_from, note, open_tasks
-from hms_dist.errors import JobError, UserError
-from hms_dist.processes import launched
-from hms_dist.run import LOG
-from hms_dist.verbs import check
+from hms_dist.cluster.pipeline_spec import Chain, PipelineTask, tasks_of
+from hms_dist.cluster.task_cache import is_done, leased, made_from, note, open_tasks
+from hms_dist.commands.table import check
+from hms_dist.core.errors import JobError, UserError
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.processes import launched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def run(command: Pipeline) -> None:
         run_task(task, command)
 
 
-def listing(command: Chain, tasks: dict[str, list[Task]]) -> str:
+def listing(command: Chain, tasks: dict[str, list[PipelineTask]]) -> str:
     """The lines that `list` prints."""
     left = open_tasks(tasks, command.out)
     lines = []
@@ -68,9 +68,9 @@ def listing(command: Chain, tasks: dict[str, list[Task]]) -> str:
     return "".join(lines)
 
 
-def run_task(task: Task, chain: Chain) -> None:
+def run_task(task: PipelineTask, chain: Chain) -> None:
     """Run the command of a task, unless it is done, and record it. Raises as `run`."""
-    with claimed(task, chain.out) as held:
+    with leased(task, chain.out) as held:
         if is_done(task, chain.out):
             LOG.info("done already")
             return
@@ -85,7 +85,7 @@ def run_task(task: Task, chain: Chain) -> None:
         note(task, chain.out, origin)
 
 
-def _call(task: Task) -> None:
+def _call(task: PipelineTask) -> None:
     task.makes.parent.mkdir(parents=True, exist_ok=True)
     words = _filled(task)
     LOG.info("hms-dist %s", shlex.join(words))
@@ -102,7 +102,7 @@ def num_cpus() -> int:
     return int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
 
 
-def _chosen(command: Pipeline, tasks: dict[str, list[Task]]) -> Sequence[Task]:
+def _chosen(command: Pipeline, tasks: dict[str, list[PipelineTask]]) -> Sequence[PipelineTask]:
     if command.step is None:
         return [task for every in tasks.values() for task in every]
     every = tasks[command.step]
@@ -113,7 +113,7 @@ def _chosen(command: Pipeline, tasks: dict[str, list[Task]]) -> Sequence[Task]:
     return [every[command.task]]
 
 
-def _check_reads(tasks: Sequence[Task]) -> None:
+def _check_reads(tasks: Sequence[PipelineTask]) -> None:
     """Raises UserError for a file from outside the chain that is not there, long before its step."""
     for task in tasks:
         for path in task.reads:
@@ -121,7 +121,7 @@ def _check_reads(tasks: Sequence[Task]) -> None:
                 raise UserError(f"step {task.title}: no file {path}; check --data")
 
 
-def _check_words(chain: Chain, tasks: dict[str, list[Task]]) -> None:
+def _check_words(chain: Chain, tasks: dict[str, list[PipelineTask]]) -> None:
     """Raises UserError for words that a step's verb would refuse, long before it runs.
 
     Steps that read a configuration which the chain is yet to make are left out.
@@ -136,5 +136,5 @@ def _check_words(chain: Chain, tasks: dict[str, list[Task]]) -> None:
                 raise UserError(f"step {task.title}: {words[0]}: {error}") from error
 
 
-def _filled(task: Task) -> list[str]:
+def _filled(task: PipelineTask) -> list[str]:
     return [word.replace("{cpus}", str(num_cpus())) for word in task.words]

@@ -4,10 +4,10 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from hms_dist.cluster.bodies import FINISH, RENDER, SEEDS, TRAIN_MANY_NODES, TRAIN_ONE_NODE
 from hms_dist.cluster.options import place_options, preparations, shell_words, size_options
 from hms_dist.cluster.settings import ClusterConfig, Resources
 from hms_dist.cluster.submission import submission
+from hms_dist.cluster.templates import FINISH, RENDER, SEEDS, TRAIN_MANY_NODES, TRAIN_ONE_NODE
 
 _ARGUMENTS = {
     "render": ("DATA", "SHARDS", "hms-dist render"),

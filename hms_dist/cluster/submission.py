@@ -1,8 +1,8 @@
 """The script that submits a chain of steps: a job or an array a step, each waiting for the steps that it needs."""
 
-from hms_dist.cluster.bodies import STEP
 from hms_dist.cluster.options import place_options, preparations, shell_words, size_options
 from hms_dist.cluster.settings import ClusterConfig, Resources
+from hms_dist.cluster.templates import STEP
 
 _JOBS = ("render", "finish", "seeds")
 """What a step may ask for (`job` of a step)."""

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_dist.errors import JobError
+from hms_dist.core.errors import JobError
+from hms_dist.core.logging import LOG
 from hms_dist.grid.grid import Grid, planned
 from hms_dist.grid.launch import run_all
 from hms_dist.grid.oof import assembled
-from hms_dist.grid.plan import PlannedRun
 from hms_dist.grid.recipe import LaunchConfig, Recipe
+from hms_dist.grid.run_plan import PlannedRun
 from hms_dist.grid.tables import as_markdown, images_per_s, scores, write_table
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import constant_prediction
-from hms_dist.run import LOG
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.metrics import constant_prediction
 from hms_dist.shards.index import Index
 from hms_dist.train.folder.run_folder import read_config
 

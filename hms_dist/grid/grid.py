@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict, dataclass, field
 
-from hms_dist.errors import JobError, UserError
+from hms_dist.core.errors import JobError, UserError
 from hms_dist.grid.launch import run_all
-from hms_dist.grid.plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan
 from hms_dist.grid.recipe import LaunchConfig, Recipe
-from hms_dist.train.ranks.place import ranges
+from hms_dist.grid.run_plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan
+from hms_dist.train.ranks.placement import ranges
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hms_dist.claims import DEAD_AFTER_S, Taken, await_death
-from hms_dist.errors import Stopped
-from hms_dist.grid.plan import PlannedRun, check_data, check_finished
+from hms_dist.core.errors import Stopped
+from hms_dist.core.logging import LOG
 from hms_dist.grid.recipe import LaunchConfig
-from hms_dist.processes import launched
-from hms_dist.run import LOG
-from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.grid.run_plan import PlannedRun, check_data, check_finished
+from hms_dist.jobs.lease import DEAD_AFTER_S, LeaseHeld, await_expiry
+from hms_dist.jobs.processes import launched
+from hms_dist.train.folder.owner import LEASE_NAME
 
 
 def await_free(folder: Path) -> None:
@@ -21,9 +21,9 @@ def await_free(folder: Path) -> None:
     ends = time.monotonic() + DEAD_AFTER_S
     while True:
         try:
-            await_death(folder / CLAIM_NAME)
+            await_expiry(folder / LEASE_NAME)
             return
-        except Taken as error:
+        except LeaseHeld as error:
             if time.monotonic() >= ends:
                 raise Stopped(f"{folder}: {error}; rerun the same command once it has ended") from error
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from hms_dist.errors import UserError
-from hms_dist.labels import Ints
-from hms_dist.predictions import check_no_input, check_rows, read_predictions, write_predictions
-from hms_dist.provenance import Source, check_out_of_fold, named_sources
-from hms_dist.run import LOG
+from hms_dist.core.errors import UserError
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import Ints
+from hms_dist.results.lineage import Source, check_out_of_fold, named_sources
+from hms_dist.results.predictions import check_no_input, check_rows, read_predictions, write_predictions
 from hms_dist.shards.index import Index, open_set
 from hms_dist.train.folder.checkpoint import read_meta
 from hms_dist.train.folder.record import PREDICTIONS_NAME, is_finished

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
 """Options of a run that its place in the grid decides."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, scores, write_table
 from hms_dist.train.folder.record import STAGES

@@ -6,9 +6,9 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from hms_dist.files import atomic
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl, seed001_cv
+from hms_dist.core.files import atomic
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.metrics import kaggle_kl, seed001_cv
 from hms_dist.shards.index import Index
 from hms_dist.train.folder.record import read_metrics
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from hms_dist.errors import UserError, first_line
+from hms_dist.core.errors import UserError, first_line
 from hms_dist.model.arguments import check_kwargs, constructor_arguments
 from hms_dist.model.names import FOLDER, check_name, source_of
 from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet, at_stride_16, of_backbone
@@ -113,7 +113,7 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[in
     import timm  # takes seconds
 
     from hms_dist.model.convolutions import fast_convolutions
-    from hms_dist.model.tiny_vit import fast_blocks
+    from hms_dist.model.tiny_vit.blocks import fast_blocks
 
     check_name(config.name)
     rates = {"drop_rate": config.drop_rate, "drop_path_rate": config.drop_path_rate}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model import gpus
-from hms_dist.model.rows import pictures_of, rows_of
+from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
 
 MAX_CHANNELS = 3
 """Of a picture that a first convolution reads."""
@@ -79,9 +79,9 @@ def patch_product(conv: nn.Conv2d, framed: Tensor) -> Tensor:
     places = [framed[:, :, i : i + bottom : down, j : j + end : right] for i in range(tall) for j in range(wide)]
     patches = torch.stack(places, dim=2).flatten(1, 2)  # channel, then place in the patch, as the weights
     filling = (0, -patches.shape[1] % PATCH_NUMBERS)
-    rows = functional.pad(rows_of(patches), filling)
+    rows = functional.pad(nchw_to_rows(patches), filling)
     out = functional.linear(rows, functional.pad(conv.weight.flatten(1), filling), conv.bias)
-    return pictures_of(out, *patches.shape[2:])
+    return rows_to_nchw(out, *patches.shape[2:])
 
 
 class _ChannelConv(torch.autograd.Function):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from hms_dist.errors import UserError, first_line
-from hms_dist.labels import CLASSES
+from hms_dist.core.errors import UserError, first_line
+from hms_dist.labels.table import CLASSES
 from hms_dist.model.arguments import CANVAS
 from hms_dist.model.build import ModelConfig, build, outline
 from hms_dist.model.group_norms import batch_norms

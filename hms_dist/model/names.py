@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 HUB, FOLDER = "hf-hub", "local-dir"
 """What begins the name of a model of the Hugging Face hub (hf-hub:OWNER/MODEL), or a folder with its files."""

@@ -1,8 +1,9 @@
 """The operators of `norm_act` on a GPU: Triton kernels, none of which writes what another can compute again.
 
-Rows of few channels are read several at once as one wide row, so that neighbouring threads read neighbouring bytes.
-A program takes a stripe of rows in a block of columns and keeps the channels' parameters in registers. Sums over rows
-are taken by stripe in float32, about a first guess of the mean, and then over stripes in float64.
+Places of few channels are read several at once as one wide row, so that neighbouring threads read neighbouring bytes.
+A program takes a stripe of the wide rows of one row of the batch in a block of columns, and keeps the channels'
+parameters in registers. Sums are taken by stripe in float32, about the row's first value, and then over stripes and
+rows of a group in float64.
 """
 
 import torch
@@ -13,107 +14,143 @@ from torch import Tensor
 BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
 """Tile of all kernels."""
 ROWS_A_PROGRAM = 128
-"""Rows of an elementwise program."""
+"""Wide rows of an elementwise program."""
 NUM_STRIPES = 512
 """Programs that share a column block's sums."""
 MOST_FOLDED = 8
-"""Rows that are read as one, at most."""
+"""Places that are read as one wide row, at most."""
 BLOCK_CHANNELS = 16
 """Channels whose stripes a program sums up."""
 
 
-def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / standard deviation of each channel, float32."""
-    x = x.contiguous()
-    fold, rows, columns = _wide(x)
-    stripe = _stripe(rows)
-    sums = x.new_empty(2, triton.cdiv(rows, stripe), columns, dtype=torch.float32)
-    grid = (triton.cdiv(rows, stripe), triton.cdiv(columns, BLOCK_COLUMNS))
-    _sums_kernel[grid](x, sums, rows, columns, CHANNELS=x.shape[1], STRIPE=stripe, **_tile())
-    mean, rstd = (x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
-    _over_stripes(sums, x, mean, rstd, eps, fold, is_moments=True)
-    return mean, rstd
+def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
+    """Mean, 1 / standard deviation and variance over n - 1 of each whole group, float32 [3, groups, channels]."""
+    found = x.new_empty(3, len(starts) - 1, x.shape[1], dtype=torch.float32)
+    _over_rows(_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
+    return found
+
+
+def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
+    """Sums over the rows of each piece of mean and of variance + mean^2, float64 [pieces, 2, channels]."""
+    found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float64)
+    _over_rows(_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
+    return found
 
 
 def apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
-    places: int, gelu: bool,
+    piece: Tensor, places: int, act: int,
 ) -> Tensor:  # fmt: skip
     """The output."""
     x, shortcut = x.contiguous(), None if shortcut is None else shortcut.contiguous()
-    fold, rows, columns = _wide(x, places if keep is not None else None)
+    wide, columns = _wide(x, places)
+    chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
     out = torch.empty_like(x)
-    grid = (triton.cdiv(rows, ROWS_A_PROGRAM), triton.cdiv(columns, BLOCK_COLUMNS))
-    _apply_kernel[grid](
-        *(x, weight, bias, mean, rstd, _or(shortcut, x), _or(keep, mean), out, rows, columns, places // fold),
-        CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, gelu), **_tile(),
+    _apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
+        *(x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece, out),
+        *(wide, columns, chunks), CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **_tile(),
     )  # fmt: skip
     return out
 
 
-def backward(
+def backward_sums(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
-    keep: Tensor | None, places: int, gelu: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, weight, bias and shortcut, in their types."""
+    keep: Tensor | None, starts: Tensor, piece: Tensor, places: int, act: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Sums over each piece of the norm's gradient, and of it times the normalised x: float32 [pieces, 2, channels].
+
+    Then the gradient from which `backward_apply` starts, and that of the shortcut (without one: of no rows).
+    """
     grad, x, shortcut = grad.contiguous(), x.contiguous(), None if shortcut is None else shortcut.contiguous()
-    fold, rows, columns = _wide(x, places if keep is not None else None)
-    stripe = _stripe(rows)
-    sums = x.new_empty(2, triton.cdiv(rows, stripe), columns, dtype=torch.float32)
+    wide, columns = _wide(x, places)
+    num_stripes, stripe = _stripes(len(x) // places, wide)
+    sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
     d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
-    kind = {"CHANNELS": x.shape[1], **_kind(shortcut, keep, gelu), **_tile()}
-    norm = (weight, bias, mean, rstd, _or(shortcut, x), _or(keep, mean))
-    grid = (triton.cdiv(rows, stripe), triton.cdiv(columns, BLOCK_COLUMNS))
-    _backward_sums_kernel[grid](
-        *(grad, x, *norm, d_shortcut, sums, rows, columns, places // fold), STRIPE=stripe, **kind
-    )
-    d_bias, d_weight = (x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
-    _over_stripes(sums, x, d_bias, d_weight, 0.0, fold, is_moments=False)
+    _backward_sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
+        *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
+        *(d_shortcut, sums, wide, columns, num_stripes),
+        CHANNELS=x.shape[1], STRIPE=stripe, **_kind(shortcut, keep, act), **_tile(),
+    )  # fmt: skip
+    found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float32)
+    _over_rows(sums, x, found, starts, places, 1, 0.0, kind=SUMS)
+    return found, grad if shortcut is None else d_shortcut, d_shortcut
+
+
+def backward_apply(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, sums: Tensor, share: float, piece: Tensor, places: int, act: int,
+) -> Tensor:  # fmt: skip
+    """Gradient of x. `sums` [pieces, 2, channels] are those of whole groups; `share` is 1 / values of a channel there.
+
+    `grad`: behind the activation, or behind nothing (`act` 0).
+    """
+    grad, x = grad.contiguous(), x.contiguous()
+    wide, columns = _wide(x, places)
+    chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
     d_x = torch.empty_like(x)
-    grid = (triton.cdiv(rows, ROWS_A_PROGRAM), grid[1])
-    done = shortcut is not None  # the slope of GELU is in the gradient of the shortcut already
-    _backward_apply_kernel[grid](
-        *(d_shortcut if done else grad, x, *norm, d_weight, d_bias, d_x, rows, columns, places // fold, 1 / len(x)),
-        STRIPE=ROWS_A_PROGRAM, **{**kind, "GELU": gelu and not done},
+    _backward_apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
+        *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
+        *(sums.contiguous(), d_x, wide, columns, chunks, share),
+        CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **_tile(),
     )  # fmt: skip
-    return d_x, d_weight.to(weight.dtype), d_bias.to(bias.dtype), d_shortcut
+    return d_x
 
 
-def _wide(x: Tensor, places: int | None = None) -> tuple[int, int, int]:
-    """How many rows are read as one, rows and columns then: until they fill whole blocks, within one picture's rows."""
-    most = len(x) if places is None else places
+SUMS, PARTS, MOMENTS = 0, 1, 2
+"""What `_over_rows` gives: sums; sums over rows of mean and variance + mean^2; moments of whole groups."""
+
+
+def _row_sums(x: Tensor, places: int) -> Tensor:
+    """Sums of x less its row's first value, and of the square of that: [2, rows * stripes, columns]."""
+    x = x.contiguous()
+    wide, columns = _wide(x, places)
+    num_stripes, stripe = _stripes(len(x) // places, wide)
+    sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
+    _sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
+        x, sums, wide, columns, num_stripes, CHANNELS=x.shape[1], STRIPE=stripe, **_tile()
+    )
+    return sums
+
+
+def _wide(x: Tensor, places: int) -> tuple[int, int]:
+    """Wide rows of one row of the batch, and their columns: places are folded until they fill whole blocks."""
     fold = 1
-    while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and most % (2 * fold) == 0:
+    while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and places % (2 * fold) == 0:
         fold *= 2
-    return fold, len(x) // fold, x.shape[1] * fold
+    return places // fold, x.shape[1] * fold
 
 
-def _over_stripes(
-    sums: Tensor, x: Tensor, first: Tensor, second: Tensor, eps: float, fold: int, *, is_moments: bool
+def _over_rows(
+    sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
 ) -> None:
-    """Both sums of each channel, or the moments that they give, into `first` and `second`."""
-    channels, parts = x.shape[1], sums.shape[1] * fold
-    _over_stripes_kernel[(triton.cdiv(channels, BLOCK_CHANNELS),)](
-        *(sums, x, first, second, parts, channels, 1 / len(x), eps),
-        MOMENTS=is_moments, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS, NUM=triton.cdiv(parts, 64) * 64,
+    """Sum stripes and the rows of each piece, into `found`."""
+    channels, count = x.shape[1], group_size * places
+    parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
+    grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
+    _over_rows_kernel[grid](
+        *(sums, x, found, starts, sums[0].numel(), parts, channels, places, 1 / places, 1 / group_size),
+        *(count / max(count - 1, 1), eps), KIND=kind, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS,
     )  # fmt: skip
 
 
-def _stripe(rows: int) -> int:
-    return max(BLOCK_ROWS, triton.cdiv(triton.cdiv(rows, NUM_STRIPES), BLOCK_ROWS) * BLOCK_ROWS)
+def _stripes(num_rows: int, wide: int) -> tuple[int, int]:
+    """Stripes of each row of the batch, and the wide rows of a stripe."""
+    wanted = max(NUM_STRIPES // num_rows, 1)
+    stripe = triton.cdiv(triton.cdiv(wide, wanted), BLOCK_ROWS) * BLOCK_ROWS
+    return triton.cdiv(wide, stripe), stripe
 
 
-def _kind(shortcut: Tensor | None, keep: Tensor | None, gelu: bool) -> dict[str, bool]:
-    return {"SHORTCUT": shortcut is not None, "KEEP": keep is not None, "GELU": gelu}
+def _kind(shortcut: Tensor | None, keep: Tensor | None, act: int) -> dict[str, int]:
+    return {"SHORTCUT": shortcut is not None, "KEEP": keep is not None, "ACT": act}
 
 
 def _tile() -> dict[str, int]:
     return {"BLOCK_R": BLOCK_ROWS, "BLOCK_C": BLOCK_COLUMNS, "num_warps": NUM_WARPS}
 
 
-def _or(tensor: Tensor | None, stand_in: Tensor) -> Tensor:
-    """A pointer for an argument that the kernel will not look at."""
-    return stand_in if tensor is None else tensor
+def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
+    """A pointer for an argument that the kernel does not read."""
+    return unused if tensor is None else tensor
 
 
 @triton.jit
@@ -127,148 +164,207 @@ def _phi(z):
 
 
 @triton.jit
+def _sigmoid(z):
+    return 1.0 / (1.0 + tl.exp2(z * -1.4426950408889634))
+
+
+@triton.jit
+def _activated(z, ACT: tl.constexpr):
+    """The activation of `norm_act.ACTIVATIONS` by its number."""
+    if ACT == 1:
+        z = z * _phi(z)[0]
+    if ACT == 2:
+        z = z * _sigmoid(z)
+    if ACT == 3:
+        z = tl.maximum(z, 0.0)
+    if ACT == 4:
+        z = z * tl.minimum(tl.maximum(z + 3.0, 0.0), 6.0) * 0.16666666666666666
+    return z
+
+
+@triton.jit
+def _slope(z, ACT: tl.constexpr):
+    """Its derivative."""
+    if ACT == 1:
+        below, density = _phi(z)
+        slope = below + z * density
+    if ACT == 2:
+        share = _sigmoid(z)
+        slope = share * (1.0 + z * (1.0 - share))
+    if ACT == 3:
+        slope = tl.where(z > 0, 1.0, 0.0)
+    if ACT == 4:
+        slope = tl.where(z < -3.0, 0.0, tl.where(z <= 3.0, z * 0.3333333333333333 + 0.5, 1.0))
+    return slope
+
+
+@triton.jit
 def _sums_kernel(
-    x, sums, rows, columns,
+    x, sums, wide, columns, num_stripes,
     CHANNELS: tl.constexpr, STRIPE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sums of x - x[0] and of its square, for each stripe of rows and column."""
+    """Sums of x less its row's first value, and of the square of that, for each stripe and column."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
-    guess = tl.load(x + column % CHANNELS).to(tl.float32)
+    first_row = (tl.program_id(0) // num_stripes) * wide
+    begin = (tl.program_id(0) % num_stripes) * STRIPE
+    guess = tl.load(x + first_row.to(tl.int64) * columns + column % CHANNELS).to(tl.float32)
     first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    begin = tl.program_id(0) * STRIPE
     for start in range(0, STRIPE, BLOCK_R):
         row = begin + start + tl.arange(0, BLOCK_R)
-        here = (row < rows)[:, None] & inside[None, :]
-        place = row.to(tl.int64)[:, None] * columns + column[None, :]
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
         value = tl.load(x + place, mask=here, other=0.0).to(tl.float32)
         value = tl.where(here, value - guess[None, :], 0.0)
         first += value
         second += value * value
-    at = sums + tl.program_id(0) * columns + column
+    at = sums + tl.program_id(0).to(tl.int64) * columns + column
     tl.store(at, tl.sum(first, axis=0), mask=inside)
-    tl.store(at + tl.num_programs(0) * columns, tl.sum(second, axis=0), mask=inside)
+    tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
 
 
 @triton.jit
-def _over_stripes_kernel(
-    sums, x, first, second, parts, channels, share, eps,
-    MOMENTS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, NUM: tl.constexpr,
+def _over_rows_kernel(
+    sums, x, found, starts, apart, parts, channels, places, of_places, of_group, unbiased, eps,
+    KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    """`parts`: stripes of a row times places in a wide row; `apart`: from the first sums to the second ones."""
+    piece = tl.program_id(0)
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = channel < channels
-    one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
-    other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
-    for start in range(0, NUM, BLOCK_P):
-        part = start + tl.arange(0, BLOCK_P)
-        here = (part < parts)[:, None] & inside[None, :]
-        at = sums + part[:, None] * channels + channel[None, :]
-        one += tl.load(at, mask=here, other=0.0).to(tl.float64)
-        other += tl.load(at + parts * channels, mask=here, other=0.0).to(tl.float64)
-    one_sum, other_sum = tl.sum(one, axis=0), tl.sum(other, axis=0)
-    if MOMENTS:  # sums of x - x[0] and of its square
-        apart = one_sum * share
-        variance = tl.maximum(other_sum * share - apart * apart, 0.0)
-        one_sum = tl.load(x + channel, mask=inside, other=0.0).to(tl.float64) + apart
-        other_sum = 1.0 / tl.sqrt(variance + eps)
-    tl.store(first + channel, one_sum.to(tl.float32), mask=inside)
-    tl.store(second + channel, other_sum.to(tl.float32), mask=inside)
+    one_sum = tl.zeros([BLOCK_C], tl.float64)
+    other_sum = tl.zeros([BLOCK_C], tl.float64)
+    for row in range(tl.load(starts + piece), tl.load(starts + piece + 1)):
+        one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+        other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+        for start in range(0, parts, BLOCK_P):
+            part = start + tl.arange(0, BLOCK_P)
+            here = (part < parts)[:, None] & inside[None, :]
+            at = sums + (row * parts + part)[:, None].to(tl.int64) * channels + channel[None, :]
+            one += tl.load(at, mask=here, other=0.0).to(tl.float64)
+            other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
+        first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
+        if KIND != 0:  # sums of x less the row's first value, and of the square of that
+            mean = first * of_places
+            variance = tl.maximum(second * of_places - mean * mean, 0.0)
+            guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
+            mean += guess.to(tl.float64)
+            first, second = mean, variance + mean * mean
+        one_sum += first
+        other_sum += second
+    if KIND == 2:
+        mean = one_sum * of_group
+        variance = tl.maximum(other_sum * of_group - mean * mean, 0.0)
+        at = found + piece * channels + channel
+        step = tl.num_programs(0) * channels
+        tl.store(at, mean.to(tl.float32), mask=inside)
+        tl.store(at + step, (1.0 / tl.sqrt(variance + eps)).to(tl.float32), mask=inside)
+        tl.store(at + 2 * step, (variance * unbiased).to(tl.float32), mask=inside)
+    else:
+        at = found + 2 * piece * channels + channel
+        tl.store(at, one_sum.to(found.dtype.element_ty), mask=inside)
+        tl.store(at + channels, other_sum.to(found.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _apply_kernel(
-    x, weight, bias, mean, rstd, shortcut, keep, out, rows, columns, places,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, GELU: tl.constexpr,
+    x, weight, bias, mean, rstd, shortcut, keep, piece, out, wide, columns, chunks,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     channel = column % CHANNELS
-    factor = tl.load(weight + channel).to(tl.float32) * tl.load(rstd + channel)
-    offset = tl.load(bias + channel).to(tl.float32) - tl.load(mean + channel) * factor
-    begin = tl.program_id(0) * STRIPE
+    number = tl.program_id(0) // chunks
+    first_row, begin = number * wide, (tl.program_id(0) % chunks) * STRIPE
+    group = tl.load(piece + number) * CHANNELS + channel
+    factor = tl.load(weight + channel).to(tl.float32) * tl.load(rstd + group)
+    offset = tl.load(bias + channel).to(tl.float32) - tl.load(mean + group) * factor
     for start in range(0, STRIPE, BLOCK_R):
         row = begin + start + tl.arange(0, BLOCK_R)
-        here = (row < rows)[:, None] & inside[None, :]
-        place = row.to(tl.int64)[:, None] * columns + column[None, :]
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
         z = tl.load(x + place, mask=here, other=0.0).to(tl.float32) * factor[None, :] + offset[None, :]
         if KEEP:
-            z = z * tl.load(keep + row // places, mask=row < rows, other=0.0)[:, None]
+            z = z * tl.load(keep + number)
         if SHORTCUT:
             z += tl.load(shortcut + place, mask=here, other=0.0).to(tl.float32)
-        if GELU:
-            z = z * _phi(z)[0]
+        z = _activated(z, ACT)
         tl.store(out + place, z.to(out.dtype.element_ty), mask=here)
 
 
 @triton.jit
 def _backward_sums_kernel(
-    grad, x, weight, bias, mean, rstd, shortcut, keep, d_shortcut, sums, rows, columns, places,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, GELU: tl.constexpr,
+    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, d_shortcut, sums, wide, columns, num_stripes,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Sums of the norm's gradient, and of it times the normalised x; the gradient of the shortcut, if there is one."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     channel = column % CHANNELS
-    centre, inverse = tl.load(mean + channel), tl.load(rstd + channel)
+    number = tl.program_id(0) // num_stripes
+    first_row, begin = number * wide, (tl.program_id(0) % num_stripes) * STRIPE
+    group = tl.load(piece + number) * CHANNELS + channel
+    centre, inverse = tl.load(mean + group), tl.load(rstd + group)
     slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
     first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    begin = tl.program_id(0) * STRIPE
     for start in range(0, STRIPE, BLOCK_R):
         row = begin + start + tl.arange(0, BLOCK_R)
-        here = (row < rows)[:, None] & inside[None, :]
-        place = row.to(tl.int64)[:, None] * columns + column[None, :]
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
         d = tl.load(grad + place, mask=here, other=0.0).to(tl.float32)
         unit = (tl.load(x + place, mask=here, other=0.0).to(tl.float32) - centre[None, :]) * inverse[None, :]
-        if GELU:
+        if ACT != 0:
             z = unit * slope[None, :] + offset[None, :]
             if KEEP:
-                z = z * tl.load(keep + row // places, mask=row < rows, other=0.0)[:, None]
+                z = z * tl.load(keep + number)
             if SHORTCUT:
                 z += tl.load(shortcut + place, mask=here, other=0.0).to(tl.float32)
-            below, density = _phi(z)
-            d = d * (below + z * density)
+            d = d * _slope(z, ACT)
         if SHORTCUT:
             tl.store(d_shortcut + place, d.to(d_shortcut.dtype.element_ty), mask=here)
         if KEEP:
-            d = d * tl.load(keep + row // places, mask=row < rows, other=0.0)[:, None]
+            d = d * tl.load(keep + number)
         first += d
         second += d * unit
-    at = sums + tl.program_id(0) * columns + column
+    at = sums + tl.program_id(0).to(tl.int64) * columns + column
     tl.store(at, tl.sum(first, axis=0), mask=inside)
-    tl.store(at + tl.num_programs(0) * columns, tl.sum(second, axis=0), mask=inside)
+    tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
 
 
 @triton.jit
 def _backward_apply_kernel(
-    grad, x, weight, bias, mean, rstd, shortcut, keep, d_weight, d_bias, d_x, rows, columns, places, share,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, GELU: tl.constexpr,
+    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, group_sums, d_x, wide, columns, chunks, share,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """`share` is 1 / rows of a channel."""
+    """`share` is 1 / values of a channel in a group. With a shortcut, `grad` is behind nothing and ACT is 0."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     channel = column % CHANNELS
-    centre, inverse = tl.load(mean + channel), tl.load(rstd + channel)
+    number = tl.program_id(0) // chunks
+    first_row, begin = number * wide, (tl.program_id(0) % chunks) * STRIPE
+    which = tl.load(piece + number)
+    group = which * CHANNELS + channel
+    centre, inverse = tl.load(mean + group), tl.load(rstd + group)
     slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
-    of_unit, of_all = tl.load(d_weight + channel) * share, tl.load(d_bias + channel) * share
-    begin = tl.program_id(0) * STRIPE
+    of_all = tl.load(group_sums + 2 * which * CHANNELS + channel) * share
+    of_unit = tl.load(group_sums + (2 * which + 1) * CHANNELS + channel) * share
     for start in range(0, STRIPE, BLOCK_R):
         row = begin + start + tl.arange(0, BLOCK_R)
-        here = (row < rows)[:, None] & inside[None, :]
-        place = row.to(tl.int64)[:, None] * columns + column[None, :]
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
         d = tl.load(grad + place, mask=here, other=0.0).to(tl.float32)
         unit = (tl.load(x + place, mask=here, other=0.0).to(tl.float32) - centre[None, :]) * inverse[None, :]
-        if GELU:
+        if ACT != 0:
             z = unit * slope[None, :] + offset[None, :]
             if KEEP:
-                z = z * tl.load(keep + row // places, mask=row < rows, other=0.0)[:, None]
-            below, density = _phi(z)
-            d = d * (below + z * density)
+                z = z * tl.load(keep + number)
+            d = d * _slope(z, ACT)
         if KEEP:
-            d = d * tl.load(keep + row // places, mask=row < rows, other=0.0)[:, None]
+            d = d * tl.load(keep + number)
         d = (slope * inverse)[None, :] * (d - of_all[None, :] - unit * of_unit[None, :])
         tl.store(d_x + place, d.to(d_x.dtype.element_ty), mask=here)

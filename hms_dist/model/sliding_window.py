@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 STRIDE = 16
 """Pixels of the picture from one column of features to the next; plain networks have 32."""

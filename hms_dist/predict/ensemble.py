@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hms_dist.errors import UserError
-from hms_dist.files import digest, write_json
-from hms_dist.metrics import kaggle_kl
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import digest, write_json
+from hms_dist.core.logging import LOG
 from hms_dist.predict.fit import METHODS_FITTED, cross_fitted, fit_pool
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
 from hms_dist.predict.pool import Pool, equal_pool
-from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
-from hms_dist.run import LOG
+from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.predictions import check_no_input, check_rows, prediction_table, write_predictions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hms_dist.errors import UserError
-from hms_dist.files import read_json, sealed, unsealed
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import read_json, sealed, unsealed
 from hms_dist.predict.members import Labelled, Members
-from hms_dist.provenance import ModelRecord, Source
+from hms_dist.results.lineage import ModelRecord, Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from hms_dist.config import to_dict
-from hms_dist.config_versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, as_version_1, comparable_class
-from hms_dist.errors import UserError
-from hms_dist.files import digest
-from hms_dist.labels import CLASSES
+from hms_dist.config.load import to_dict
+from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, as_version_1, comparable_class
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import digest
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import CLASSES
 from hms_dist.model.build import ModelConfig, build, compile_in_place
 from hms_dist.predict.options import PredictConfig, opened_run
-from hms_dist.predict.parts import Parts, begun, parts_folder
+from hms_dist.predict.partial_results import Parts, begun, parts_folder
 from hms_dist.predict.tta import mean_answers, mirrored_canvas
-from hms_dist.predictions import check_rows, prediction_table, write_predictions
-from hms_dist.provenance import Source
-from hms_dist.run import LOG
+from hms_dist.results.lineage import Source
+from hms_dist.results.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.shards.index import Rows
+from hms_dist.train.data.leakage import stored_record
 from hms_dist.train.data.run_canvas import read_canvas
 from hms_dist.train.data.run_data import ShardSet, check_recipes, composed_by, open_shards, split_rows
-from hms_dist.train.data.seen import stored_record
 from hms_dist.train.folder.checkpoint import load_weights, noted
 from hms_dist.train.folder.owner import owned
 from hms_dist.train.folder.run_folder import stored_weights
@@ -69,7 +69,7 @@ def run(command: Predict) -> None:
     is_main = launched_rank() == 0
     with owned(folder, is_main=is_main), closing(shards.reader):
         world = open_world(config.precision, config.timeout_s)
-        with world.left_at_end():
+        with world.shutdown():
             parts = Parts(
                 begun(folder, *_keys(command, config, shards, model, world)), num_rows=len(shards.index),
                 group_size=config.group_size, num_answers=task.num_answers,
@@ -92,8 +92,6 @@ def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module,
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(command.run, command.checkpoint), command.weights)
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, facts
 
 
@@ -113,14 +111,14 @@ def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Mod
         "loss": config.loss.name,
         "precision": config.precision,
         "group_size": config.group_size,
-        "channels_last": config.channels_last,
+        "channels_last": world.device.type == "cuda",
         "compile_mode": command.compile_mode,
         "tta": sorted(command.tta),
         "torch": torch.__version__,
         "device": world.device.type,
     }
     keys = (digest(facts), digest(as_version_1(facts)))
-    if keys != world.from_main(keys):
+    if keys != world.broadcast(keys):
         raise UserError(f"{command.run}: changed while it was read; predict again, with --checkpoint step-<8 digits>")
     return keys
 
@@ -135,10 +133,12 @@ def _answers(
 ) -> NDArray[np.float64]:
     """Answers [rows, num_answers] of all rows on the main rank: those of finished parts, and the others computed."""
     kept = parts.finished() if world.is_main else {}
-    todo = world.from_main([number for number in parts.numbers if number not in kept])
+    todo = world.broadcast([number for number in parts.numbers if number not in kept])
     if kept:
         LOG.info("%d of %d parts stand from before", len(kept), len(parts.numbers))
     mine: Sequence[int] = todo[world.rank :: world.num_ranks]
+    if world.device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compile_in_place(model, command.compile_mode)
     prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
     groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), config.group_size)]

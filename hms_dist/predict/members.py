@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
+from hms_dist.core.errors import UserError
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.submissions import read_row_submission
-from hms_dist.predictions import ID_FIELDS, read_predictions
-from hms_dist.provenance import Source, check_out_of_fold, named_sources, read_sources
-from hms_dist.run import LOG
+from hms_dist.results.lineage import Source, check_out_of_fold, named_sources, read_sources
+from hms_dist.results.predictions import ID_FIELDS, read_predictions
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.rows.row_tables import read_row_table
 

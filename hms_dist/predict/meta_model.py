@@ -9,10 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hms_dist.errors import one_of
-from hms_dist.keyed import keyed_hash
-from hms_dist.labels import CLASSES
-from hms_dist.run import check_seed
+from hms_dist.core.errors import one_of
+from hms_dist.core.keyed import check_seed, keyed_hash
+from hms_dist.labels.table import CLASSES
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +34,7 @@ class MetaConfig:
     lr: float = 0.001
     """Learning rate of Adam."""
     batch_size: int = 256
-    """Rows of one step."""
+    """StackRows of one step."""
     max_epochs: int = 500
     """Passes over the rows at most."""
     patience: int = 20
@@ -57,7 +56,7 @@ class MetaConfig:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StackRows:
     """What a network learns from, or is judged by."""
 
     inputs: Tensor
@@ -106,7 +105,7 @@ def predicted(network: nn.Module, inputs: Tensor) -> Floats:
         return torch.softmax(network(inputs).double(), dim=1).numpy()
 
 
-def train_network(config: MetaConfig, num_models: int, key: int, train: Rows, judge: Rows) -> nn.Sequential:
+def train_network(config: MetaConfig, num_models: int, key: int, train: StackRows, judge: StackRows) -> nn.Sequential:
     """A network trained on `train` whose weights are those of the epoch with the least KL on `judge`.
 
     `key` tells the networks of one seed from each other.

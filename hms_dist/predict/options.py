@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import CompileMode
 from hms_dist.predict.tta import Mirror, check_mirrors
-from hms_dist.predictions import check_no_input
+from hms_dist.results.predictions import check_no_input
 from hms_dist.stream.read.storage import StorageConfig
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 from hms_dist.train.folder.run_folder import read_config, stored_weights

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import one_of
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import SMALLEST
+from hms_dist.core.errors import one_of
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.metrics import SMALLEST
 
 Floats = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES, FOLD_COUNTS
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES, FOLD_COUNTS
 from hms_dist.predict.members import Members, joined_sources, read_members
 from hms_dist.predict.submissions import StatedModels
-from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
-from hms_dist.provenance import ModelRecord
+from hms_dist.results.lineage import ModelRecord
+from hms_dist.results.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.shards.index import Index, Rows, fold_column, open_set
 
 OTHER = CLASSES.index("other")

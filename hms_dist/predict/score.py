@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.files import write_json
-from hms_dist.labels import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
-from hms_dist.metrics import bootstrap_interval, doubts, row_kl, score, strata
-from hms_dist.predictions import check_no_input, check_place, read_predictions, read_truth
-from hms_dist.provenance import held_out_rows, read_sources
-from hms_dist.run import LOG, check_seed
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import write_json
+from hms_dist.core.keyed import check_seed
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
+from hms_dist.results.lineage import held_out_rows, read_sources
+from hms_dist.results.metrics import bootstrap_interval, doubts, row_kl, score, strata
+from hms_dist.results.predictions import check_no_input, check_place, read_predictions, read_truth
 from hms_dist.shards.index import open_set
 
 

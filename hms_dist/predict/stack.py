@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hms_dist.config import from_stored, stored
-from hms_dist.errors import UserError
-from hms_dist.files import sha256_of, write_json
-from hms_dist.metrics import kaggle_kl
+from hms_dist.config.load import from_stored, stored
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of, write_json
+from hms_dist.core.logging import LOG
 from hms_dist.model.weights import read_weights
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
-from hms_dist.predict.meta_model import MetaConfig, Rows, meta_inputs, meta_network, predicted, train_network
-from hms_dist.predictions import check_no_input, check_rows, prediction_table, write_predictions
-from hms_dist.run import LOG
+from hms_dist.predict.meta_model import MetaConfig, StackRows, meta_inputs, meta_network, predicted, train_network
+from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 from hms_dist.train.folder.whole_folder import HASHES_NAME, damage, whole_folder
 
@@ -118,7 +118,7 @@ def train_networks(config: MetaConfig, labelled: Labelled) -> list[nn.Sequential
         networks.append(
             train_network(
                 config, len(labelled.members.paths), fold,
-                Rows(inputs[train], targets[train]), Rows(inputs[judge], targets[judge]),
+                StackRows(inputs[train], targets[train]), StackRows(inputs[judge], targets[judge]),
             )
         )  # fmt: skip
     return networks
@@ -149,7 +149,7 @@ def apply(command: Stack, folder: Path) -> None:
 
 
 def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
-    """Rows of a table: each model, their plain mean and the stack, with the KL of each fold and of all rows."""
+    """StackRows of a table: each model, their plain mean and the stack, with the KL of each fold and of all rows."""
     members = labelled.members
     named = [*zip(map(str, members.paths), members.probabilities, strict=True)]
     named += [("plain mean", members.probabilities.mean(axis=0)), ("stack, nested", honest)]

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hms_dist.csv_table import CsvTable
-from hms_dist.errors import UserError
-from hms_dist.files import sha256_of
-from hms_dist.labels import CLASSES, FOLD_COUNTS, VOTE_COLUMNS, sample_key
-from hms_dist.predictions import read_table
-from hms_dist.provenance import ModelRecord, Source
+from hms_dist.core.csv_table import CsvTable
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of
+from hms_dist.labels.table import CLASSES, FOLD_COUNTS, VOTE_COLUMNS, sample_key
+from hms_dist.results.lineage import ModelRecord, Source
+from hms_dist.results.predictions import read_table
 from hms_dist.shards.index import Index
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.errors import UserError
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.core.errors import UserError
 from hms_dist.shards.index import Rows
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read.loader import Request, load

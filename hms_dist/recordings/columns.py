@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -21,7 +21,7 @@ class Columns:
         from pyarrow import BufferReader
         from pyarrow.parquet import ParquetFile
 
-        from hms_dist.parquet import check_footer
+        from hms_dist.core.parquet import check_footer
 
         self.path = path
         try:

@@ -8,32 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist import files, limits
-from hms_dist.errors import UserError
+from hms_dist.core import files, limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.signal_format import CHANNELS, FREQUENCIES_HZ, KAGGLE_COLUMNS, NUM_FREQUENCIES, REGIONS, ROW_S
 from hms_dist.recordings.columns import Columns, matrix, some
-from hms_dist.recordings.quick import quick_frame, quick_matrix
+from hms_dist.recordings.polars_reader import quick_frame, quick_matrix
 
-RATE_HZ = 200
-"""Sampling rate of every EEG."""
-WINDOW_SAMPLES = 50 * RATE_HZ
-"""Samples of a label row's window: 50 seconds."""
-CHANNELS = (
-    "Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1", "Fz", "Cz",
-    "Pz", "Fp2", "F4", "C4", "P4", "F8", "T4", "T6", "O2", "EKG",
-)  # fmt: skip
-"""Channels in the order of Kaggle's files, which is the order of `Recording.eeg`."""
 MAX_MICROVOLTS = 1e9
 """Larger values are damage or a wrong unit: this is a kilovolt, and its square still fits float32."""
-REGIONS = ("LL", "RL", "LP", "RP")
-"""Regions of the 10-minute spectrogram in the order of Kaggle's files: left/right lateral/parasagittal."""
-NUM_FREQUENCIES = 100
-"""Frequencies a region: 0.59 to 19.92 Hz."""
-ROW_S = 2.0
-"""Seconds between spectrogram rows."""
-FREQUENCIES_HZ = tuple(int(bin_ * 100 * RATE_HZ / 1024 + 0.5) / 100 for bin_ in range(3, 3 + NUM_FREQUENCIES))
-"""Those frequencies as Kaggle's column names have them: bins 3 to 102 of a 1024-point transform, two decimals."""
-KAGGLE_COLUMNS = tuple(f"{region}_{hertz:g}" for region in REGIONS for hertz in FREQUENCIES_HZ)
-"""Kaggle's names of the 400 power columns, in the order of `Recording.spectrogram`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,18 +92,6 @@ def read_spectrogram(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float3
     `read_eeg` does for columns, and when the time does not rise or its rows are not ROW_S apart.
     """
     return parse_spectrogram(read_bytes(path), path)
-
-
-def num_samples(path: Path) -> int:
-    """Samples of an EEG file, from its footer alone. Raises UserError if it is missing or no parquet."""
-    from hms_dist.parquet import ParquetError, num_rows  # Arrow takes its time to import
-
-    try:
-        return num_rows(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
-    except (ParquetError, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file; download it again") from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from hms_dist.errors import UserError
-from hms_dist.shards.jobs import run_jobs
+from hms_dist.core.errors import UserError
+from hms_dist.jobs.worker_processes import run_jobs
 
 if TYPE_CHECKING:
     from hms_dist.recordings.simulator.cohort import SessionPlan

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import Placement
-from hms_dist.errors import UserError
-from hms_dist.files import atomic
+from hms_dist.canvas.options import Placement
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import atomic
 from hms_dist.report.tiles import Edge, tile_of
 
 LONG_SIDE = 900

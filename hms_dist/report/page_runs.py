@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hms_dist.errors import UserError
-from hms_dist.files import read_json
-from hms_dist.labels import CLASSES
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import read_json
+from hms_dist.labels.table import CLASSES
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,

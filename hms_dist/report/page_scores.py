@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import class_kl, consensus_confusion, doubts, is_useful, kaggle_kl, row_kl, score
-from hms_dist.predictions import read_predictions, read_truth
-from hms_dist.provenance import held_out_rows, read_sources
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.lineage import held_out_rows, read_sources
+from hms_dist.results.metrics import class_kl, consensus_confusion, doubts, is_useful, kaggle_kl, row_kl, score
+from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import Index, Rows
 
 Floats = NDArray[np.float64]

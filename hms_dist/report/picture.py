@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hms_dist.files import atomic
+from hms_dist.core.files import atomic
 from hms_dist.shards.schema import PanelSpec
 
 Picture = NDArray[np.uint8]

@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.labels import CLASSES
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.core.keyed import check_seed
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
-from hms_dist.run import LOG, check_seed
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_data import open_shards
@@ -114,7 +115,7 @@ def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
         return canvas(panels, flip)[0, 0].numpy()
     when, probability = {"seed": command.seed, "epoch": command.epoch}, command.augment.reverse_probability
     images = canvas(panels, flip, draw_reversals(rows, **when, probability=probability))
-    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), rows, **when)[0][0, 0].numpy()
+    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
 
 
 def _title(command: Show, index: Index, row: int) -> str:

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hms_dist.claims import age_s, is_held, job_of, read_owner
-from hms_dist.config_yaml import read_record
-from hms_dist.errors import UserError
-from hms_dist.files import read_object
-from hms_dist.run import LOG
-from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.config.safe_yaml import read_record
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import read_object
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.lease import age_s, is_held, job_of, read_owner
+from hms_dist.train.folder.owner import LEASE_NAME
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
@@ -89,7 +89,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
     """Run folders at and below `folder`, sorted."""
     for here, below, files in os.walk(folder, onerror=_say_hidden):
         below.sort()
-        if LOG_NAME in files or (CONFIG_NAME in files and {STATUS_NAME, CLAIM_NAME} & set(files)):
+        if LOG_NAME in files or (CONFIG_NAME in files and {STATUS_NAME, LEASE_NAME} & set(files)):
             below.clear()
             yield Path(here)
 
@@ -124,13 +124,13 @@ def _look(folder: Path) -> RunState:
         damage = damage or str(error)
     lines = read_metrics(at)
     last: dict[str, Any] = lines[-1] if lines else {}
-    owner = read_owner(folder / CLAIM_NAME)
-    signs = [*(folder / name for name in (CLAIM_NAME, STATUS_NAME, CONFIG_NAME)), at / STATUS_NAME]
+    owner = read_owner(folder / LEASE_NAME)
+    signs = [*(folder / name for name in (LEASE_NAME, STATUS_NAME, CONFIG_NAME)), at / STATUS_NAME]
     ages = [age for sign in signs if (age := age_s(sign)) is not None]
     job, attempt = (owner.job, owner.attempt) if owner else (job_of(variables), variables.get("SLURM_RESTART_COUNT", 0))
     return RunState(
         run=str(folder),
-        state=DAMAGED if damage else _state(status.get("state"), is_held=is_held(folder / CLAIM_NAME)),
+        state=DAMAGED if damage else _state(status.get("state"), is_held=is_held(folder / LEASE_NAME)),
         stage=stage,
         epoch=last["epoch"] + 1 if last else None,
         epochs=epochs,

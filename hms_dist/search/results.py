@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from hms_dist.files import atomic
+from hms_dist.core.files import atomic
 from hms_dist.search.space import Parameter, with_values
 
 BEST_NAME = "best.yaml"

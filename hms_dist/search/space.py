@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 Values = Mapping[str, Any]
 """A value for each parameter, by name."""

@@ -1,7 +1,7 @@
 """Studies in a journal file that many jobs share, and whose turn it is.
 
 Each batch is a study of its own, for Optuna's choices cannot change within one. A trial belongs to the job that holds
-the claim in its folder; a trial whose job died is taken over, with the parameters that it has.
+the lease in its folder; a trial whose job died is taken over, with the parameters that it has.
 """
 
 import os
@@ -11,18 +11,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hms_dist import limits
-from hms_dist.claims import Taken, claim
-from hms_dist.config import to_dict
-from hms_dist.errors import UserError, first_line
-from hms_dist.files import parse_json, read_bytes
-from hms_dist.keyed import keyed_hash
-from hms_dist.run import LOG
+from hms_dist.config.load import to_dict
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.files import parse_json, read_bytes
+from hms_dist.core.keyed import keyed_hash
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.lease import LeaseHeld, acquire
 from hms_dist.search.space import Parameter, Values, narrowed
 
 JOURNAL_NAME = "journal.log"
 TRIALS = "trials"
-CLAIM_NAME = ".claim"
+LEASE_NAME = ".claim"
 _SPACE = "space"
 
 
@@ -76,9 +76,9 @@ class Store:
         with ExitStack() as stack:
             while True:
                 try:
-                    stack.enter_context(claim(self._folder / CLAIM_NAME))
+                    stack.enter_context(acquire(self._folder / LEASE_NAME))
                     break
-                except Taken:
+                except LeaseHeld:
                     time.sleep(0.1)
             yield
 
@@ -105,7 +105,7 @@ class Store:
 
     @contextmanager
     def next_trial(self, batch: int, num_trials: int, num_startup: int, seed: int) -> Iterator[Any]:
-        """A trial of a batch to work on, claimed for this process: one whose job died, or a new one.
+        """A trial of a batch to work on, leased for this process: one whose job died, or a new one.
 
         None if there are `num_trials` and those not done are in others' hands. What the sampler draws depends on
         `seed`, the batch, the trial's number and the trials before it alone.
@@ -123,8 +123,8 @@ class Store:
         for frozen in study.get_trials(states=(running,)):
             with ExitStack() as held:
                 try:
-                    self._claim(batch, frozen.number, held)
-                except Taken:
+                    self._lease(batch, frozen.number, held)
+                except LeaseHeld:
                     continue
                 if study.get_trials()[frozen.number].state == running:  # it may have ended in the meantime
                     stack.push(held.pop_all())
@@ -136,13 +136,13 @@ class Store:
         if len(study.get_trials(deepcopy=False)) >= num_trials:
             return None
         trial = study.ask()
-        self._claim(batch, trial.number, stack)
+        self._lease(batch, trial.number, stack)
         return trial
 
-    def _claim(self, batch: int, number: int, stack: ExitStack) -> None:
+    def _lease(self, batch: int, number: int, stack: ExitStack) -> None:
         folder = self.folder_of(batch, number)
         folder.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(claim(folder / CLAIM_NAME))
+        stack.enter_context(acquire(folder / LEASE_NAME))
 
 
 def suggested(trial: Any, space: Mapping[str, Parameter]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hms_dist.config import from_stored, load, stored, to_dict
-from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import read_json, sealed, unsealed, write_json
-from hms_dist.run import LOG
-from hms_dist.search.config import Search
+from hms_dist.config.load import from_stored, load, stored, to_dict
+from hms_dist.core.errors import JobError, Stopped, UserError
+from hms_dist.core.files import read_json, sealed, unsealed, write_json
+from hms_dist.core.logging import LOG
+from hms_dist.search.options import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
 from hms_dist.search.space import Parameter, with_values
 from hms_dist.search.store import Store, parameters, suggested

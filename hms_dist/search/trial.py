@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from hms_dist.errors import JobError, UserError
-from hms_dist.files import atomic
+from hms_dist.core.errors import JobError, UserError
+from hms_dist.core.files import atomic
 from hms_dist.grid.launch import await_free
-from hms_dist.grid.plan import PlannedRun
 from hms_dist.grid.recipe import LaunchConfig
-from hms_dist.processes import launched
+from hms_dist.grid.run_plan import PlannedRun
+from hms_dist.jobs.processes import launched
 from hms_dist.train.folder.record import read_metrics
 
 CONFIG_NAME = "config.yaml"

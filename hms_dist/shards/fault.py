@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hms_dist.files import sha256_of
+from hms_dist.core.files import sha256_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ because which number of folds a run wants is not known when the set is rendered,
 import numpy as np
 import pandas as pd
 
-from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS, patient_folds
+from hms_dist.labels.table import FOLD_COUNTS, VOTE_COLUMNS, patient_folds
 from hms_dist.shards.index import fold_column
 
 

@@ -1,38 +1,28 @@
-"""Reading a shard set: manifest.json (what it is made of) and index.parquet (a row a sample).
-
-The index is at once the label table and the map for random access.
-"""
+"""The index of a shard set, a row a sample: at once the label table and the map for random access."""
 
 import errno
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hms_dist import limits
-from hms_dist.errors import UserError
-from hms_dist.files import canonical_json, digest, parse_json
-from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
-from hms_dist.parquet import ParquetError, read_parquet
-from hms_dist.remote import advice, is_url, join, read_bytes
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.parquet import ParquetError, read_parquet
+from hms_dist.core.remote import advice, join, read_bytes
+from hms_dist.labels.table import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
 from hms_dist.shards.index_values import column_fault, member_fault, row_fault
-from hms_dist.shards.manifest_values import manifest_fault
+from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
 from hms_dist.shards.schema import (
-    FORMAT_VERSION,
     INDEX_NAME,
     JSON_MEMBER,
-    MANIFEST_NAME,
-    PanelSpec,
     member_order,
-    spec_from_json,
 )
 
 Rows = NDArray[np.int64]
@@ -57,45 +47,6 @@ FOLD_FIELDS = [(fold_column(num_folds), pa.int8()) for num_folds in FOLD_COUNTS]
 """Fold of each row, from 0, in splits by patient; null without votes, or with fewer patients than folds."""
 MEMBER_FIELDS = (("offset", pa.int64()), ("size", pa.int32()), ("crc32", pa.uint32()))
 """Columns `<member>.<field>` of each member: bytes from the start of the tar, bytes, CRC-32 of those bytes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a shard set says of itself."""
-
-    num_samples: int
-    """Samples in all shards."""
-    files: tuple[dict[str, Any], ...]
-    """Each tar, then the index: name, num_samples, num_bytes, sha256."""
-    panels: Mapping[str, PanelSpec]
-    """Panels of every sample, by member name."""
-    render_config: Mapping[str, Any]
-    """The resolved render configuration."""
-    sources: Mapping[str, Any]
-    """Fingerprint of the label table and digest over those of the recordings."""
-    versions: Mapping[str, str]
-    """Software that made the set."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON value, its own digest included. Keys within each part are sorted: equal sets give equal text."""
-        value: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "num_samples": self.num_samples,
-            "num_shards": len(tar_names(self)),
-            "files": list(self.files),
-            "panels": {name: asdict(spec) for name, spec in self.panels.items()},
-            "render_config": self.render_config,
-            "render_config_hash": digest(self.render_config),
-            "sources": self.sources,
-            "versions": self.versions,
-        }
-        value = {name: json.loads(canonical_json(part)) for name, part in value.items()}
-        return {**value, "digest": digest(value)}
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest that names this shard set: over its data files, not over when or with what it was made."""
-        return digest([dict(entry) for entry in self.files])
 
 
 @dataclass(frozen=True)
@@ -248,45 +199,3 @@ def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.T
 def as_frame(table: pa.Table) -> pd.DataFrame:
     """Index rows as a frame; whole numbers stay whole where some are null."""
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-
-
-def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
-    """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
-    path, content = join(location, name), b""
-    try:
-        content = read_bytes(path, limits.JSON_BYTES)
-        value = parse_json(content)
-    except FileNotFoundError as error:
-        unfinished = is_url(location) or Path(location).is_dir()
-        state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
-        raise UserError(f"{path}: no such file; {state}") from error
-    except NotADirectoryError as error:
-        raise UserError(f"{location}: is a file, expected the folder of a shard set; check the path") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); {advice(location, error, content)}") from error
-    if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
-        found = value.get("format_version") if isinstance(value, dict) else type(value).__name__
-        raise UserError(f"{path}: expected format version {FORMAT_VERSION}, found {found}; render the set again")
-    own = value.pop("digest", None)
-    try:
-        known = digest(value)
-    except ValueError:  # a number beyond float64
-        known = ""
-    if own != known:
-        raise UserError(f"{path}: its own digest does not match; the file was changed or damaged; {advice(location)}")
-    fault = manifest_fault(value)
-    if fault:
-        raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
-    return Manifest(
-        num_samples=value["num_samples"],
-        files=tuple(value["files"]),
-        panels={name: spec_from_json(spec) for name, spec in value["panels"].items()},
-        render_config=value["render_config"],
-        sources=value["sources"],
-        versions=value["versions"],
-    )
-
-
-def tar_names(manifest: Manifest) -> list[str]:
-    """Names of the tars, in shard order."""
-    return [entry["name"] for entry in manifest.files if entry["name"].endswith(".tar")]

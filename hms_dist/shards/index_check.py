@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_dist.labels import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS, sample_key
-from hms_dist.parquet import read_schema
+from hms_dist.core.parquet import read_schema
+from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS, sample_key
 from hms_dist.shards.fault import Fault
-from hms_dist.shards.index import Index, Manifest, index_schema, tar_names
+from hms_dist.shards.index import Index, index_schema
+from hms_dist.shards.manifest import Manifest, tar_names
 from hms_dist.shards.schema import JSON_MEMBER
 
 

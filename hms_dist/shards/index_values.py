@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hms_dist import limits
-from hms_dist.labels import FOLD_COUNTS, OFFSET_COLUMNS, VOTE_COLUMNS
+from hms_dist.core import limits
+from hms_dist.labels.table import FOLD_COUNTS, OFFSET_COLUMNS, VOTE_COLUMNS
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec
 
 _IDS = ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")

@@ -1,44 +1,95 @@
-"""Writing what describes a shard set: the index, then the manifest, whose existence means that the set is complete."""
+"""The manifest of a shard set: what the set is made of. It is written last, so its existence means a complete set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from hms_dist.files import atomic, sha256_of, write_json
-from hms_dist.shards.folds import with_folds
-from hms_dist.shards.index import Manifest, index_schema
-from hms_dist.shards.schema import MANIFEST_COPY_NAME, MANIFEST_NAME
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import canonical_json, digest, parse_json
+from hms_dist.core.remote import advice, is_url, join, read_bytes
+from hms_dist.shards.manifest_values import manifest_fault
+from hms_dist.shards.schema import FORMAT_VERSION, MANIFEST_NAME, PanelSpec, spec_from_json
 
 
-def write_index(path: Path, rows: pd.DataFrame, members: Sequence[str], *, fold_seed: int) -> None:
-    """Write index rows (columns of `rows_schema`) and their folds as Parquet, atomically; equal rows, equal bytes."""
-    table = pa.Table.from_pandas(with_folds(rows, fold_seed), schema=index_schema(members), preserve_index=False)
-    with atomic(path) as file:
-        pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a shard set says of itself."""
+
+    num_samples: int
+    """Samples in all shards."""
+    files: tuple[dict[str, Any], ...]
+    """Each tar, then the index: name, num_samples, num_bytes, sha256."""
+    panels: Mapping[str, PanelSpec]
+    """Panels of every sample, by member name."""
+    render_config: Mapping[str, Any]
+    """The resolved render configuration."""
+    sources: Mapping[str, Any]
+    """Fingerprint of the label table and digest over those of the recordings."""
+    versions: Mapping[str, str]
+    """Software that made the set."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON value, its own digest included. Keys within each part are sorted: equal sets give equal text."""
+        value: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "num_samples": self.num_samples,
+            "num_shards": len(tar_names(self)),
+            "files": list(self.files),
+            "panels": {name: asdict(spec) for name, spec in self.panels.items()},
+            "render_config": self.render_config,
+            "render_config_hash": digest(self.render_config),
+            "sources": self.sources,
+            "versions": self.versions,
+        }
+        value = {name: json.loads(canonical_json(part)) for name, part in value.items()}
+        return {**value, "digest": digest(value)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest that names this shard set: over its data files, not over when or with what it was made."""
+        return digest([dict(entry) for entry in self.files])
 
 
-def write_rejected(path: Path, rejected: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows that could not be rendered (key, row in the label table from 0, reason) as Parquet, atomically."""
-    frame = pd.DataFrame(list(rejected), columns=["key", "row", "reason"])
-    with atomic(path) as file:
-        frame.to_parquet(file, index=False)
+def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
+    """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
+    path, content = join(location, name), b""
+    try:
+        content = read_bytes(path, limits.JSON_BYTES)
+        value = parse_json(content)
+    except FileNotFoundError as error:
+        unfinished = is_url(location) or Path(location).is_dir()
+        state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
+        raise UserError(f"{path}: no such file; {state}") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{location}: is a file, expected the folder of a shard set; check the path") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); {advice(location, error, content)}") from error
+    if not isinstance(value, dict) or value.get("format_version") != FORMAT_VERSION:
+        found = value.get("format_version") if isinstance(value, dict) else type(value).__name__
+        raise UserError(f"{path}: expected format version {FORMAT_VERSION}, found {found}; render the set again")
+    own = value.pop("digest", None)
+    try:
+        known = digest(value)
+    except ValueError:  # a number beyond float64
+        known = ""
+    if own != known:
+        raise UserError(f"{path}: its own digest does not match; the file was changed or damaged; {advice(location)}")
+    fault = manifest_fault(value)
+    if fault:
+        raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
+    return Manifest(
+        num_samples=value["num_samples"],
+        files=tuple(value["files"]),
+        panels={name: spec_from_json(spec) for name, spec in value["panels"].items()},
+        render_config=value["render_config"],
+        sources=value["sources"],
+        versions=value["versions"],
+    )
 
 
-def file_entry(path: Path, num_samples: int) -> dict[str, Any]:
-    """The manifest's entry of one file."""
-    return {
-        "name": path.name,
-        "num_samples": num_samples,
-        "num_bytes": path.stat().st_size,
-        "sha256": sha256_of(path),
-    }
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the copy of the manifest, then the manifest of a finished shard set, each atomically."""
-    for name in (MANIFEST_COPY_NAME, MANIFEST_NAME):
-        write_json(folder / name, manifest.to_json())
+def tar_names(manifest: Manifest) -> list[str]:
+    """Names of the tars, in shard order."""
+    return [entry["name"] for entry in manifest.files if entry["name"].endswith(".tar")]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hms_dist import limits
+from hms_dist.core import limits
 from hms_dist.shards.schema import INDEX_NAME, REJECTED_NAME, is_member_name, shard_name
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -16,8 +16,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from hms_dist import limits
-from hms_dist.errors import UserError
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
 
 FORMAT_VERSION = 1
 INDEX_NAME = "index.parquet"

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_dist.files import open_file, parse_json
-from hms_dist.labels import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS
+from hms_dist.core.files import open_file, parse_json
+from hms_dist.jobs.worker_processes import check_stop
+from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS
 from hms_dist.shards.fault import Fault, file_fault
-from hms_dist.shards.jobs import check_stop
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, crc32, json_member, member_name, member_order
 from hms_dist.shards.writer import member_info
 

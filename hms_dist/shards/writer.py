@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from hms_dist.errors import UserError
-from hms_dist.files import atomic, parse_json
-from hms_dist.parquet import read_table, write_table
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import atomic, parse_json
+from hms_dist.core.parquet import read_table, write_table
 from hms_dist.shards.index import rows_schema
-from hms_dist.shards.manifest import file_entry
+from hms_dist.shards.metadata_writer import file_entry
 from hms_dist.shards.schema import crc32, member_order, shard_name
-from hms_dist.shards.suspects import SIGNALS_KEY, signal_facts
+from hms_dist.shards.unit_warnings import SIGNALS_KEY, signal_facts
 
 PARTS_FOLDER = ".parts"
 """Inside an unfinished set: the index rows of each finished shard, until the index is written."""
@@ -50,7 +50,7 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / PARTS_FOLDER / f"shard-{number:06d}.parquet"
 
 
-def claim_path(folder: Path, number: int) -> Path:
+def lease_path(folder: Path, number: int) -> Path:
     """The claim of whoever is making shard `number`."""
     return folder / PARTS_FOLDER / f"shard-{number:06d}.claim"
 

@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import RATE_HZ
-from hms_dist.signals.compiled import compiled_any_order
+from hms_dist.core.jit import jit_any_order
+from hms_dist.core.signal_format import RATE_HZ
 from hms_dist.signals.gaps import fill_gaps
 
 LANES = 8
@@ -75,7 +75,7 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
     return lanes[padding : padding + num_samples, :num_signals].T
 
 
-@compiled_any_order
+@jit_any_order
 def _filter_in_place(
     sections: NDArray[np.float64], state: NDArray[np.float64], lanes: NDArray[np.float64], backward: bool
 ) -> None:

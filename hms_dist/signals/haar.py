@@ -7,7 +7,7 @@ neighbours, over the square root of 2. Each window goes through it once, and no 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.signals.compiled import compiled_any_order
+from hms_dist.core.jit import jit_any_order
 
 BANDS = ("cA5", "cD5", "cD4", "cD3", "cD2", "cD1")
 """The approximation and the details, slow to fast, in the order of the statistics."""
@@ -24,7 +24,7 @@ def haar_statistics(
     return _statistics(signals, starts, window_samples, np.sqrt(0.5))
 
 
-@compiled_any_order
+@jit_any_order
 def _statistics(
     signals: NDArray[np.float64], starts: NDArray[np.int64], window_samples: int, gain: float
 ) -> NDArray[np.float64]:

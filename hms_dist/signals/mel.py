@@ -8,7 +8,7 @@ gives every row the same power.
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.signals.compiled import compiled_any_order
+from hms_dist.core.jit import jit_any_order
 
 _MEL_PER_HZ = 3 / 200
 _BREAK_HZ = 1000.0
@@ -57,7 +57,7 @@ def bins_of_rows(weights: NDArray[np.floating]) -> NDArray[np.int64]:
     return np.stack([weighs.argmax(axis=1), weights.shape[1] - weighs[:, ::-1].argmax(axis=1)], axis=1)
 
 
-@compiled_any_order
+@jit_any_order
 def mel_rows(weights: NDArray[np.float32], bins: NDArray[np.int64], power: NDArray[np.float32]) -> NDArray[np.float32]:
     """`weights` @ `power` [bins, frames], both C-ordered, of the bins that weigh (`bins_of_rows`): [rows, frames].
 

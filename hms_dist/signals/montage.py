@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.core.signal_format import CHANNELS
 
 Pair = tuple[str] | tuple[str, str]
 """(electrode, what is subtracted from it: another or AVERAGE), or a single electrode as it was recorded."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.signals.compiled import compiled
+from hms_dist.core.jit import jit
 
 NEGLIGIBLE = 1e-6
 """Where a wavelet's Gaussian is below this share of its peak, it is cut."""
@@ -81,7 +81,7 @@ def _bank(num_samples: int, rate_hz: float, rows_hz: tuple[float, ...], num_cycl
     return Bank(first, np.concatenate(([0], np.cumsum(last - first + 1))), gains.astype(np.float32))
 
 
-@compiled
+@jit
 def _fold(
     spectrum: Floats, first_bin: NDArray[np.int64], starts: NDArray[np.int64], gains: Floats, num_instants: int
 ) -> tuple[Floats, Floats]:

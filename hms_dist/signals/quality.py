@@ -6,8 +6,8 @@ Facts for the `json` member of a sample, so that bad rows can be found, left out
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import CHANNELS, RATE_HZ
-from hms_dist.signals.compiled import compiled
+from hms_dist.core.jit import jit
+from hms_dist.core.signal_format import CHANNELS, RATE_HZ
 
 FLAT_UV = 1.0
 """A second whose samples, at least two, lie within this many microvolts is flat: no living scalp is so quiet."""
@@ -46,7 +46,7 @@ def wrong_scale_uv(eeg: NDArray[np.floating], quality: Quality) -> float | None:
     return float(np.median(np.nanstd(eeg[:, recorded].astype(np.float64), axis=0)))
 
 
-@compiled
+@jit
 def _counts(channels: NDArray[np.float64], second: int) -> NDArray[np.int64]:
     """Samples of `channels` [channels, samples] that are gap, flat, clipped: int64 [3, channels]."""
     counts = np.zeros((3, len(channels)), np.int64)

@@ -9,7 +9,7 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.signals.compiled import compiled
+from hms_dist.core.jit import jit
 
 LEAST = 1e-3
 """Magnitudes below this count as 0."""
@@ -45,7 +45,7 @@ class QuantileCounter:
         return np.where(self.totals() > 0, np.sign(places) * magnitudes, np.nan)
 
 
-@compiled
+@jit
 def _count(
     signals: NDArray[np.float64],
     counted: NDArray[np.bool_],

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.signals.compiled import compiled
+from hms_dist.core.jit import jit
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def _basis(window_samples: int, hop_samples: int, num_bins: int) -> tuple[Array,
     return np.cos(angles), np.sin(angles), np.stack([np.cos(turn), np.sin(turn)])
 
 
-@compiled
+@jit
 def _slide(real: Array, imag: Array, turn: Array, per_frame: int, cosine: float, sine: float) -> Array:
     """Windowed power [frames, bins] from the blocks' transforms `real`, `imag` [blocks, bins + 1].
 

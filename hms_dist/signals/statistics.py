@@ -13,12 +13,12 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hms_dist.config import to_dict
-from hms_dist.errors import UserError
-from hms_dist.files import atomic
-from hms_dist.labels import read_labels
+from hms_dist.config.load import to_dict
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import atomic
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import read_labels
 from hms_dist.recordings.reader import read_eeg
-from hms_dist.run import LOG
 from hms_dist.signals.filters import FilterChain, apply
 from hms_dist.signals.gaps import GapPolicy, fill_gaps
 from hms_dist.signals.montage import TRACE_MONTAGES, Montage, differences

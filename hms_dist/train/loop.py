@@ -9,16 +9,18 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hms_dist.config import to_dict
-from hms_dist.errors import Stopped
-from hms_dist.files import write_json
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import consensus_confusion, kaggle_kl
-from hms_dist.run import LOG, environment, start_log
+from hms_dist.config.load import to_dict
+from hms_dist.core.environment import environment
+from hms_dist.core.errors import Stopped
+from hms_dist.core.files import write_json
+from hms_dist.core.logging import LOG, start_log
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.metrics import consensus_confusion, kaggle_kl
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import load
-from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.read.replacements import Replacements
 from hms_dist.stream.rows.selections import class_counts
+from hms_dist.train.checkpointing import RunState
 from hms_dist.train.data.run_canvas import with_statistics
 from hms_dist.train.data.run_data import RunData, epoch_rows, open_run_data, requests_of
 from hms_dist.train.folder.owner import Ownership, owned
@@ -33,14 +35,13 @@ from hms_dist.train.folder.record import (
 from hms_dist.train.folder.run_folder import begin_folder, clear_folder
 from hms_dist.train.folder.stop import StopRequest, stop_with_launcher
 from hms_dist.train.folder.trackers import check_trackers, start_trackers
-from hms_dist.train.keeper import Keeper
 from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows
 from hms_dist.train.learn.learner import Learner
 from hms_dist.train.learn.meter import Durations, Meter
-from hms_dist.train.learn.step import Step
+from hms_dist.train.learn.step import OptimizerStep
 from hms_dist.train.optimise.plateau import check_monitor, observed
-from hms_dist.train.ranks.outcome import Judge, Outcome
-from hms_dist.train.ranks.place import say_places
+from hms_dist.train.ranks.placement import log_placement
+from hms_dist.train.ranks.step_result import NonFiniteLossGuard, StepResult
 from hms_dist.train.ranks.variables import check_variables
 from hms_dist.train.ranks.world import World, launched_rank, launched_ranks, open_world
 from hms_dist.train.settings import TrainConfig
@@ -71,7 +72,7 @@ def run(config: TrainConfig) -> None:
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
         try:
             # Reported before the group is left, which makes the other ranks fail.
-            with world.left_at_end(), reported(config.out, world.rank), ownership.guard():
+            with world.shutdown(), reported(config.out, world.rank), ownership.guard():
                 if is_main:
                     start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
                 first_scale = world.scaler_state()
@@ -113,16 +114,16 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
         self.config, self.data, self.world, self.stop = config, data, world, stop
         self.durations = Durations()
-        self.judge = Judge(world, lambda row: str(data.index.frame["key"].iloc[row]))
+        self.judge = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.learner = Learner(config, data, world)
         raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
         check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
-        self.keeper = Keeper(config, data, world, self.learner, ownership)
-        self.keeper.resume()
+        self.keeper = RunState(config, data, world, self.learner, ownership)
+        self.learner.choose_passes(self.keeper.resume())
         self.learner.begin_epoch(self.keeper.epoch)
         if world.is_main:
             begin_folder(config)  # not before nothing can be refused any more
-        self.stand_ins = StandIns(config.max_replaced) if config.on_error == "replace" else None
+        self.replacements = Replacements(config.max_replaced) if config.on_error == "replace" else None
         self.metrics: MetricsLog | None = None
         if world.is_main:
             prefix = f"{name}/" if name else ""
@@ -162,11 +163,10 @@ class Trainer:
         self.learner.begin_epoch(epoch)
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
         steps = range(self.keeper.step, steps_of[epoch])
-        groups = config.batching.groups_of(world.rank, world.num_ranks)
-        requests = requests_of(config, self.data, epoch, rows, steps, groups)
+        requests = requests_of(config, self.data, self.learner.task, epoch, rows, steps, self.learner.passes)
         batches = load(
             self.data.shards.reader, requests, threads=config.reader_threads, pin=world.device.type == "cuda",
-            stand_ins=self.stand_ins,
+            replacements=self.replacements,
         )  # fmt: skip
         bar = tqdm(
             steps, desc=f"epoch {epoch + 1}/{config.epochs}", unit="step", disable=None if world.is_main else True
@@ -174,7 +174,7 @@ class Trainer:
         with closing(batches):
             meter = Meter(batches)
             for number in bar:
-                step = Step(
+                step = OptimizerStep(
                     epoch=epoch, number=number, overall=self.keeper.steps_done, epoch_ends=tuple(accumulate(steps_of)),
                     rows=rows[number * size : (number + 1) * size], lr_factor=self.keeper.plateau.factor,
                 )  # fmt: skip
@@ -182,7 +182,7 @@ class Trainer:
         self.judge.settle()
         self.learner.end_epoch()
 
-    def _step(self, step: Step, meter: Meter, *, last: bool) -> None:
+    def _step(self, step: OptimizerStep, meter: Meter, *, last: bool) -> None:
         """Take a step; log and save when it is time. `last`: of its epoch."""
         config, done = self.config, step.overall + 1
         outcome = self.learner.stepper.take(meter, step, stop=self.stop.asked())
@@ -208,7 +208,7 @@ class Trainer:
 
     def _stop_if_any_asked(self) -> None:
         """Between steps: ask all ranks. The judge's word is from the last steps, and the same on all."""
-        self._stop_if(self.world.any(self.judge.stop_asked or self.stop.asked()))
+        self._stop_if(self.world.any_rank(self.judge.stop_asked or self.stop.asked()))
 
     def _stop_if(self, asked: bool) -> None:
         """Raises Stopped, which `fit` saves."""
@@ -216,7 +216,7 @@ class Trainer:
             return
         raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to go on")
 
-    def _log_step(self, step: Step, outcome: Outcome, meter: Meter, *, last: bool) -> None:
+    def _log_step(self, step: OptimizerStep, outcome: StepResult, meter: Meter, *, last: bool) -> None:
         self.judge.settle()
         replaced = self._num_replaced()
         if self.metrics is None:
@@ -236,9 +236,9 @@ class Trainer:
 
     def _num_replaced(self) -> dict[str, int]:
         """Damaged rows replaced so far on all ranks since the start or the resume; nothing if the run replaces none."""
-        if self.stand_ins is None:
+        if self.replacements is None:
             return {}
-        total = torch.tensor(float(self.stand_ins.num_replaced), device=self.world.device)
+        total = torch.tensor(float(self.replacements.num_replaced), device=self.world.device)
         self.world.sum_(total)
         return {"num_replaced": int(total)}
 
@@ -256,7 +256,7 @@ class Trainer:
         monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, answers)}
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
-        monitors = self.world.from_main(monitors)
+        monitors = self.world.broadcast(monitors)
         self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
         if self.metrics is None:
             return
@@ -284,17 +284,18 @@ class Trainer:
         if world.is_main:
             write_status(config.out, "running", best=keeper.best)
         world.wait()  # or a rank that fails at once would be overwritten
-        say_places(world)
+        log_placement(world)
         for report in data.labels.reports:
             report.log()
         for name, rows in (("training part", data.labels.rows), ("first epoch", epoch_rows(config, data, 0))):
             counts = class_counts(data.index, rows)
             LOG.info("%s: %s rows", name, ", ".join(f"{number} {label}" for label, number in counts.items()))
         LOG.info(
-            "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s, norms over "
-            "%d rows%s",
+            "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, passes of %s rows a rank, "
+            "%d steps, %s, compiled: %s%s",
             world.num_ranks, world.device, len(data.labels.rows), len(data.validation_rows),
-            config.global_batch, config.batching.num_groups, config.group_size, sum(data.steps_of), world.arithmetic,
-            self.learner.norm_batch,
+            config.global_batch, config.batching.num_groups, config.group_size,
+            " + ".join(str(len(one)) for one in self.learner.passes), sum(data.steps_of), world.arithmetic,
+            self.learner.compile_mode or "no",
             f", resumed at epoch {keeper.epoch} step {keeper.step}" if keeper.steps_done else "",
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Stages within one run: train on all rows, then on some; on the votes, then on pseudo-labels; one config, one command.
 
 Each stage is a run with a folder of its own, RUN/stages/<name>/; the last one is RUN itself, so what comes after a run
-(predict, score, report) need not know of stages. They share the launch, the process group and the claim.
+(predict, score, report) need not know of stages. They share the launch, the process group and the lease.
 """
 
 from collections.abc import Mapping
@@ -10,19 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import check_weights
 from hms_dist.model.fit import check_fit
 from hms_dist.model.names import check_name
-from hms_dist.shards.index import read_manifest
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.checkpoint import product_file, read_meta
 from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished
 from hms_dist.train.folder.run_folder import BEST, FINAL, check_folder, holds_another
 from hms_dist.train.folder.whole_folder import present
-from hms_dist.train.learn.network import check_norms
 from hms_dist.train.ranks.world import launched_ranks
 from hms_dist.train.settings import TrainConfig
 
@@ -105,6 +102,6 @@ def check_networks(config: TrainConfig) -> None:
     if any(run.model.weights == config.model.weights for run in open_stages(config)):
         check_weights(config.model)
     num_ranks = launched_ranks()
-    check_norms(config, num_ranks, on_gpu=torch.cuda.is_available())
-    num_rows = config.group_size * (num_ranks if config.batch_norm == "sync" else 1)
-    check_fit(config.model, num_rows, (config.canvas.height, config.canvas.width), num_ranks)
+    if config.pass_rows is not None:
+        config.batching.check_pass_rows(config.pass_rows, num_ranks)
+    check_fit(config.model, config.group_size, (config.canvas.height, config.canvas.width), num_ranks)

@@ -21,8 +21,8 @@ import pandas as pd
 from full_size import NUM_ROWS
 from watch import watched
 
-from hms_dist.files import write_json
-from hms_dist.shards.index import read_manifest, tar_names
+from hms_dist.core.files import write_json
+from hms_dist.shards.manifest import read_manifest, tar_names
 
 CORES = (1, 8, 64)
 

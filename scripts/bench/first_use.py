@@ -8,9 +8,10 @@ from time import perf_counter
 
 import numpy as np
 
-from hms_dist.images import DEFAULT_PANELS
-from hms_dist.images.panel import Window
-from hms_dist.recordings.reader import WINDOW_SAMPLES, Recording
+from hms_dist.core.signal_format import WINDOW_SAMPLES
+from hms_dist.panels import DEFAULT_PANELS
+from hms_dist.panels.panel import Window
+from hms_dist.recordings.reader import Recording
 
 
 def parser() -> argparse.ArgumentParser:

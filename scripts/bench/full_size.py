@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hms_dist.config import stored
-from hms_dist.files import sha256_of
-from hms_dist.labels import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels, sample_key
+from hms_dist.config.load import stored
+from hms_dist.core.files import sha256_of
+from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels, sample_key
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import RenderConfig
-from hms_dist.shards.plan import ShardPlan, plan_shards
+from hms_dist.rendering.build_spec import BuildSpec, begin
+from hms_dist.rendering.render import RenderConfig
+from hms_dist.rendering.shard_plan import ShardPlan, plan_shards
 from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name
-from hms_dist.shards.sets import Making, begin
 from hms_dist.shards.writer import Sample, write_shard
 
 NUM_ROWS, NUM_EEGS, NUM_SPECTROGRAMS, NUM_PATIENTS = 106_800, 17_089, 11_138, 1_950
@@ -52,7 +52,7 @@ def main() -> None:
     recipe = RenderConfig()
     frame = read_labels(data / "train.csv").frame
     plans = plan_shards(frame, recipe.samples_per_shard, recipe.seed)
-    making = Making(
+    making = BuildSpec(
         render_config=stored(recipe),
         panels=json.loads(json.dumps({name: asdict(panel.spec) for name, panel in recipe.panels.items()})),
         table="train.csv",
@@ -94,7 +94,7 @@ def label_table(num_rows: int = NUM_ROWS) -> pd.DataFrame:
     return frame
 
 
-def write_tiny_shard(folder: Path, plan: ShardPlan, frame: pd.DataFrame, making: Making) -> None:
+def write_tiny_shard(folder: Path, plan: ShardPlan, frame: pd.DataFrame, making: BuildSpec) -> None:
     """A shard whose panels are empty."""
     rows = frame.iloc[list(plan.tar_order)].astype(object).to_dict("records")
     write_shard(folder, plan.number, [_sample(values, making.panels) for values in rows], making.note)

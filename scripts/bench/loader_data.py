@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from watch import watched
 
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.config import load
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.config.load import load
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read.reader import ShardReader
 

@@ -8,7 +8,8 @@ from typing import Any
 from loader_contestants import Again, Epochs, groups
 from loader_data import Samples
 
-from hms_dist.shards.index import open_set, tar_names
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import tar_names
 
 
 def open_panel_bytes(folder: Path, samples: Samples, workers: int) -> Epochs:

@@ -21,22 +21,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from full_size import NUM_ROWS, label_table
+from order_mixing import design_effect, distinct_per_step, distinct_when_shuffled
 from rounds import machine, write_json
 
-from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.labels.table import VOTE_COLUMNS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import Render
-from hms_dist.render import run as render
-from hms_dist.shards.index import Index, Manifest, open_set, tar_names
-from hms_dist.shards.plan import plan_shards
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
+from hms_dist.rendering.shard_plan import plan_shards
+from hms_dist.shards.index import Index, open_set
+from hms_dist.shards.manifest import Manifest, tar_names
 from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.read.storage import LocalFiles
+from hms_dist.stream.rows.epoch_plan import Batching, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig
-from hms_dist.stream.rows.mixing import design_effect, distinct_per_step, distinct_when_shuffled
-from hms_dist.stream.rows.plan import Batching, plan_epoch
 from hms_dist.stream.rows.selections import SelectionConfig
 
 PANELS = ["traces", "kaggle_spectrogram", "eeg_spectrogram"]
@@ -149,9 +150,8 @@ def read(
 def groups(index: Index, locality: LocalityConfig | None) -> Iterator[Request]:
     """The groups of an epoch, as one rank asks for them."""
     rows = plan(index, locality)
-    for step in range(len(rows) // BATCHING.global_batch):
-        for group in range(BATCHING.num_groups):
-            yield Request(BATCHING.rows_of(rows, step, group))
+    for group in rows.reshape(-1, BATCHING.group_size):
+        yield Request(group)
 
 
 def plan(index: Index, locality: LocalityConfig | None) -> np.ndarray:

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from full_size import NUM_ROWS, label_table
 
-from hms_dist.files import write_json
+from hms_dist.core.files import write_json
 from hms_dist.recordings.reader import read_eeg, read_spectrogram
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import RenderConfig
-from hms_dist.shards.plan import ShardPlan, plan_shards
+from hms_dist.rendering.render import RenderConfig
+from hms_dist.rendering.shard_plan import ShardPlan, plan_shards
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from hms_dist.files import write_json
+from hms_dist.core.files import write_json
 from hms_dist.model.convolutions import fast_convolutions
 from hms_dist.model.loss import kl_rows
-from hms_dist.model.tiny_vit import fast_blocks
+from hms_dist.model.tiny_vit.blocks import fast_blocks
 
 HEIGHT, WIDTH, NUM_CLASSES = 640, 1920, 6
 NUM_WARM, NUM_ROUNDS, ROUND_STEPS, CURVE_STEPS = 3, 5, 8, 50

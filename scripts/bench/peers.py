@@ -14,7 +14,7 @@ import pywt
 from PIL import Image
 from scipy import signal
 
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.core.signal_format import CHANNELS
 from hms_dist.signals.montage import CHAINS, TRACE_PAIRS, TRACE_SCALES_UV
 
 BAND_ROWS, WIDTH = 32, 1600

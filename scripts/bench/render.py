@@ -24,15 +24,16 @@ import pyarrow as pa
 from rounds import Case, machine, measure, missed, table, write_json
 from threadpoolctl import threadpool_limits
 
-from hms_dist.images import DEFAULT_PANELS
-from hms_dist.images.eeg_spectrogram import EegSpectrogram
-from hms_dist.images.rasteriser import draw_traces
-from hms_dist.images.scalogram import Scalogram
-from hms_dist.images.wavelet_statistics import WaveletStatistics
-from hms_dist.recordings.reader import WINDOW_SAMPLES, RecordingReader, read_eeg
+from hms_dist.core.signal_format import WINDOW_SAMPLES
+from hms_dist.panels import DEFAULT_PANELS
+from hms_dist.panels.eeg_spectrogram import EegSpectrogram
+from hms_dist.panels.rasteriser import draw_traces
+from hms_dist.panels.scalogram import Scalogram
+from hms_dist.panels.wavelet_statistics import WaveletStatistics
+from hms_dist.recordings.reader import RecordingReader, read_eeg
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render_shard import render_sample, window_of
+from hms_dist.rendering.render_shard import render_sample, window_of
 from hms_dist.shards.writer import Sample
 from hms_dist.signals.haar import haar_statistics
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from hms_dist.files import write_json
+from hms_dist.core.files import write_json
 from hms_dist.train.folder.record import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]

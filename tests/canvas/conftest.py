@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from hms_dist.canvas.compose import Canvas, CanvasConfig
-from hms_dist.config import load
-from hms_dist.images.eeg_spectrogram import EegSpectrogram
-from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
-from hms_dist.images.multitaper import Multitaper
-from hms_dist.images.panel import Panel, Window
-from hms_dist.images.pcen import Pcen
-from hms_dist.images.scalogram import Scalogram
-from hms_dist.images.segment_spectrogram import SegmentSpectrogram
-from hms_dist.images.traces import Traces
-from hms_dist.images.wavelet_statistics import WaveletStatistics
+from hms_dist.config.load import load
+from hms_dist.panels.eeg_spectrogram import EegSpectrogram
+from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
+from hms_dist.panels.multitaper import Multitaper
+from hms_dist.panels.panel import Panel, Window
+from hms_dist.panels.pcen import Pcen
+from hms_dist.panels.scalogram import Scalogram
+from hms_dist.panels.segment_spectrogram import SegmentSpectrogram
+from hms_dist.panels.traces import Traces
+from hms_dist.panels.wavelet_statistics import WaveletStatistics
 from hms_dist.recordings.reader import Recording
-from hms_dist.render import RenderConfig
+from hms_dist.rendering.render import RenderConfig
 from hms_dist.shards.schema import PanelSpec, mirrored
 from hms_dist.train.data.statistics import filled
 

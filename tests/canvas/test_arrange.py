@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from hms_dist.canvas.arrange import natural_order, resized, unpack_bits
-from hms_dist.images.kaggle_spectrogram import KaggleSpectrogram
+from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
 
 
 def test_resizing_against_numpy(rng: np.random.Generator) -> None:

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms_dist.canvas.compose import Canvas, CanvasConfig
-from hms_dist.canvas.config import Placement
 from hms_dist.canvas.normalise import Affine, DataWide
-from hms_dist.config import from_dict, load, to_dict
-from hms_dist.images.kaggle_spectrogram import log_power
+from hms_dist.canvas.options import Placement
+from hms_dist.config.load import from_dict, load, to_dict
+from hms_dist.panels.kaggle_spectrogram import log_power
 from hms_dist.recordings.reader import Recording, read_eeg, read_spectrogram
-from hms_dist.render import RenderConfig
+from hms_dist.rendering.render import RenderConfig
 from hms_dist.shards.schema import PanelSpec
 
 ROOT = Path(__file__).parents[2]

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from hms_dist.canvas.compose import Canvas, CanvasConfig
-from hms_dist.canvas.config import Placement
 from hms_dist.canvas.normalise import QuantileLog10, Standardise
-from hms_dist.config import from_dict
-from hms_dist.errors import UserError
+from hms_dist.canvas.options import Placement
+from hms_dist.config.load import from_dict
+from hms_dist.core.errors import UserError
 from hms_dist.shards.schema import PanelSpec
 
 

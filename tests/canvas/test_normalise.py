@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hms_dist.canvas.normalise import Affine, DataWide, Normaliser, QuantileLog10, Standardise, WaveletLog
 from hms_dist.canvas.normalise.quantile import ascending, quantile
-from hms_dist.config import from_dict
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict
+from hms_dist.core.errors import UserError
 
 ALL: list[Normaliser] = [
     QuantileLog10(),

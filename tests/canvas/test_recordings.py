@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.recordings.reader import CHANNELS, REGIONS, Recording
+from hms_dist.core.signal_format import CHANNELS, REGIONS
+from hms_dist.recordings.reader import Recording
 from hms_dist.shards.schema import mirrored
 from hms_dist.signals.montage import swap_sides
 

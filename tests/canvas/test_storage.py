@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hms_dist.canvas.normalise import DataWide, Normaliser, QuantileLog10, Standardise
-from hms_dist.images.kaggle_spectrogram import log_power
+from hms_dist.panels.kaggle_spectrogram import log_power
 from hms_dist.recordings.reader import read_spectrogram
 
 DATA = Path(__file__).parents[3] / "shared/data"

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig, Placement
+from hms_dist.canvas.options import CanvasConfig, Placement
 from hms_dist.canvas.time_axis import annotated_columns
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.recordings.reader import Recording
 from hms_dist.shards.schema import PanelSpec
 

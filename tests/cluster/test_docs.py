@@ -9,7 +9,7 @@ import yaml
 
 from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.cluster.settings import ClusterConfig
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.settings import TrainConfig
 
 JOBS = ("render", "finish", "train", "seeds", "pipeline")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hms_dist.claims import Owner
 from hms_dist.cli import main
+from hms_dist.jobs.lease import Owner
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[2] / "docs/errors.md").read_text()
@@ -19,7 +19,7 @@ FIRST = {"name": "a", "command": "verify --shards s", "makes": "{out}/a{n}", "ea
 SECOND = {"name": "b", "command": "verify --shards s", "makes": "{out}/b", "after": ["a"]}
 
 
-class Desk:
+class Sandbox:
     """An empty folder, a chain of two steps that nothing is there for, and the verbs."""
 
     def __init__(self, folder):
@@ -40,7 +40,7 @@ class Desk:
         return f"grid --shards s --recipes '{text}'"
 
     def taken(self):
-        """The second step, which is to wait for a claim to die that another job takes meanwhile."""
+        """The second step, which is to wait for a lease to die that another job takes meanwhile."""
         for number in (0, 1):
             self.write(f"out/a{number}", "")
         owner = Owner("elsewhere", "another machine", 1, "17", "n")
@@ -115,7 +115,7 @@ def test_the_table_and_the_tests_name_the_same_mistakes():
 @pytest.mark.parametrize("name", sorted(MISTAKES))
 def test_the_line_is_the_one_in_the_table(name, repository, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(repository)
-    assert MISTAKES[name](Desk(tmp_path)) == 2
+    assert MISTAKES[name](Sandbox(tmp_path)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"hms-dist \w+: ", line)]
     assert len(lines) == 1
     expected = ".*".join(map(re.escape, TABLE[name].split("…")))

@@ -9,14 +9,14 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from hms_dist.claims import Owner
 from hms_dist.cli import main
-from hms_dist.cluster.chain import Chain, Step, tasks_of
-from hms_dist.cluster.done import configurations, made_from, note, open_tasks
 from hms_dist.cluster.pipeline import Pipeline, run
-from hms_dist.config import load
-from hms_dist.errors import JobError, UserError
-from hms_dist.predictions import read_predictions
+from hms_dist.cluster.pipeline_spec import Chain, PipelineStep, tasks_of
+from hms_dist.cluster.task_cache import configurations, made_from, note, open_tasks
+from hms_dist.config.load import load
+from hms_dist.core.errors import JobError, UserError
+from hms_dist.jobs.lease import Owner
+from hms_dist.results.predictions import read_predictions
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def made(tmp_path):
     (tmp_path / "c.yaml").write_text("canvas: inner.yaml")
     (tmp_path / "table").write_text("rows")
     steps = (
-        Step(name="a", command=f"a --config {tmp_path}/c.yaml", makes="{out}/a", reads=("{data}/table",)),
-        Step(name="b", command="b {n} --workers {cpus}", makes="{out}/b{n}", each="n", after=("a",)),
-        Step(name="c", command="c {n}", makes="{out}/c{n}", each="n", after=("b",)),
-        Step(name="d", command="d", makes="{out}/d", after=("c",)),
+        PipelineStep(name="a", command=f"a --config {tmp_path}/c.yaml", makes="{out}/a", reads=("{data}/table",)),
+        PipelineStep(name="b", command="b {n} --workers {cpus}", makes="{out}/b{n}", each="n", after=("a",)),
+        PipelineStep(name="c", command="c {n}", makes="{out}/c{n}", each="n", after=("b",)),
+        PipelineStep(name="d", command="d", makes="{out}/d", after=("c",)),
     )
     chain = Chain(data=str(tmp_path), out=tmp_path, lists={"n": (0, 1)}, steps=steps)
     for every in tasks_of(chain).values():

@@ -9,8 +9,8 @@ import pytest
 from hms_dist.cli import main
 from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.cluster.settings import ClusterConfig, RenderJob, Resources, SeedsJob
-from hms_dist.config import load
-from hms_dist.errors import UserError
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
 
 JOBS = ("render", "finish", "train", "seeds")
 CLUSTERS = ("gpu_cluster", "container_cluster", "local")

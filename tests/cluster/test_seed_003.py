@@ -6,11 +6,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.cluster.chain import tasks_of
 from hms_dist.cluster.pipeline import Pipeline, run
-from hms_dist.config import load
-from hms_dist.labels import CLASSES
-from hms_dist.predictions import read_predictions
+from hms_dist.cluster.pipeline_spec import tasks_of
+from hms_dist.config.load import load
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.predictions import read_predictions
 
 MODELS = ("b0", "b1_tuned", "generated")
 

@@ -21,14 +21,14 @@ import torch
 import yaml
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.files import digest, indented_json
+from hms_dist.config.load import load
+from hms_dist.core.files import digest, indented_json
 from hms_dist.model.build import build
-from hms_dist.predictions import prediction_table, write_predictions
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import open_set
 from hms_dist.train.folder.checkpoint import save_weights
 from hms_dist.train.folder.record import write_status
@@ -195,7 +195,7 @@ def _speakable(value: Any) -> Any:
     return json.loads(json.dumps(value).replace("\\ud800", "?"))
 
 
-class Judge:
+class NonFiniteLossGuard:
     """Runs one command in this process; what it may do is answer, or refuse in one line."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -219,7 +219,7 @@ class Judge:
 
     def call(self, function: Callable[[], Any]) -> Any:
         """The result of a call, or None where it refuses in one line."""
-        from hms_dist.errors import verdict
+        from hms_dist.core.errors import verdict
 
         with self._watched():
             try:
@@ -258,8 +258,8 @@ def mutations(rng) -> Mutations:
 
 
 @pytest.fixture
-def judge(capsys, tmp_path) -> Judge:
-    return Judge(capsys, tmp_path)
+def judge(capsys, tmp_path) -> NonFiniteLossGuard:
+    return NonFiniteLossGuard(capsys, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -297,7 +297,7 @@ def run_folder(small, tmp_path_factory) -> Path:
     out = folder / "run"
     config = load(TrainConfig, ["--config", str(folder / "t.yaml"), "--shards", str(small), "--out", str(out)])
     begin_folder(config)
-    from hms_dist.config import save
+    from hms_dist.config.load import save
 
     save(config.canvas, out / "canvas.yaml")
     manifest, index = open_set(small)

@@ -12,18 +12,18 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from hms_dist.claims import claim
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import JobError, UserError
-from hms_dist.files import write_json
+from hms_dist.config.load import load
+from hms_dist.core.errors import JobError, UserError
+from hms_dist.core.files import write_json
 from hms_dist.grid.grid import Grid, check, planned, run
-from hms_dist.grid.plan import check_seeds
 from hms_dist.grid.recipe import Recipe
-from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.grid.run_plan import check_seeds
+from hms_dist.jobs.lease import acquire
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import open_set
 from hms_dist.train.data.run_data import open_run_data
-from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.train.folder.owner import LEASE_NAME
 from hms_dist.train.folder.record import is_finished, read_metrics
 from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.settings import TrainConfig
@@ -200,13 +200,13 @@ def test_runs_what_is_open_and_names_what_failed(features, tmp_path, capfd):
 
 
 def test_a_run_in_others_hands_is_named_with_its_owner_and_left_alone(features, tmp_path, monkeypatch):
-    monkeypatch.setattr("hms_dist.claims.HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("hms_dist.jobs.lease.HEARTBEAT_S", 0.1)
     monkeypatch.setattr("hms_dist.grid.launch.DEAD_AFTER_S", 0.5)
     command = grid(features, tmp_path, "--folds", "[0]")
     (one,) = planned(command)
     one.out.mkdir(parents=True)
     owner = rf"1 of 1 runs did not finish: {one.out}: process {os.getpid()} on .* is at work on it; rerun the same"
-    with claim(one.out / CLAIM_NAME), pytest.raises(JobError, match=owner):
+    with acquire(one.out / LEASE_NAME), pytest.raises(JobError, match=owner):
         run(command)
     assert list(one.out.iterdir()) == []
 

@@ -12,16 +12,16 @@ import torch
 import yaml
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
 from hms_dist.grid.ablation import Ablation
 from hms_dist.grid.grid import planned
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, write_table
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl, seed001_cv
-from hms_dist.predictions import read_predictions, write_predictions
-from hms_dist.provenance import Source, read_sources
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.lineage import Source, read_sources
+from hms_dist.results.metrics import kaggle_kl, seed001_cv
+from hms_dist.results.predictions import read_predictions, write_predictions
 from hms_dist.shards.index import read_index
 from hms_dist.train.folder.record import read_metrics
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from hms_dist.predictions import read_predictions
+from hms_dist.results.predictions import read_predictions
 
 pytestmark = pytest.mark.long
 

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.shards.index import read_index, read_manifest
-from hms_dist.shards.verify import find_faults
+from hms_dist.rendering.find_faults import find_faults
+from hms_dist.shards.index import read_index
+from hms_dist.shards.manifest import read_manifest
 
 ROW = re.compile(r"^\| ([^|]+?) \| (`.+`|as the clean input|rendered: [^|`]+) \|$", re.MULTILINE)
 SECTIONS = (Path(__file__).parents[2] / "docs/malformed_inputs.md").read_text().split("\n## ")[1:]
@@ -33,7 +34,7 @@ def two_rows(folder, recordings):
     return folder
 
 
-class Desk:
+class Sandbox:
     """A copy of those two rows to spoil: the second row's files are `eeg` and `spectrogram`."""
 
     def __init__(self, folder, source):
@@ -89,7 +90,7 @@ def told():
 def clean(recordings, tmp_path_factory):
     """The folder as it should be, rendered."""
     folder = tmp_path_factory.mktemp("clean")
-    desk = Desk(folder, two_rows(folder / "source", recordings))
+    desk = Sandbox(folder, two_rows(folder / "source", recordings))
     assert desk.render() == 0
     return desk
 
@@ -99,7 +100,7 @@ def compare(clean, tmp_path, capfd):
     """Spoil a folder, render it and compare what comes with the document; `check` is for rendered ones."""
 
     def compared(section, name, spoil, check):
-        desk, outcome = Desk(tmp_path, clean.data), TOLD[section][name]
+        desk, outcome = Sandbox(tmp_path, clean.data), TOLD[section][name]
         spoil(desk)
         with without_root_rights():
             code = desk.render()

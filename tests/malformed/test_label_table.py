@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.labels.table import VOTE_COLUMNS
 from hms_dist.shards.index import read_index
 
 INPUTS = {}

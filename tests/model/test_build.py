@@ -4,11 +4,11 @@ import pytest
 import timm
 import torch
 
-from hms_dist.config import from_dict
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.names import check_name
-from hms_dist.model.tiny_vit import WindowBlock
+from hms_dist.model.tiny_vit.blocks import WindowBlock
 
 
 @pytest.mark.parametrize(

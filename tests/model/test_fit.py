@@ -6,7 +6,7 @@ import torch
 from timm.models import _registry
 from torch import nn
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.fit import check_fit
 from hms_dist.model.sliding_window import SlidingWindowConfig

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from hms_dist.config import from_dict
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.loss import bce_rows
 from hms_dist.model.sliding_window import (

@@ -15,10 +15,10 @@ import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.predictions import prediction_table, write_predictions
-from hms_dist.provenance import ModelRecord, Source
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.results.lineage import ModelRecord, Source
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import Index, read_index
 from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.loop import run
@@ -145,7 +145,7 @@ def submission(index, tmp_path, rng) -> Callable[[str], Path]:
     return make
 
 
-class Desk:
+class Sandbox:
     """A shard set, a trained run of fold 0, tables of made-up predictions, and the verbs."""
 
     def __init__(self, folder, shard_set, index, small_file, trained, record, submission, rng):
@@ -287,6 +287,6 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path, shard_set, index, small_file, trained, record, submission, rng) -> Desk:
+def desk(tmp_path, shard_set, index, small_file, trained, record, submission, rng) -> Sandbox:
     """One for each test."""
-    return Desk(tmp_path, shard_set, index, small_file, trained, record, submission, rng)
+    return Sandbox(tmp_path, shard_set, index, small_file, trained, record, submission, rng)

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.ensemble import Ensemble, run
 from hms_dist.predict.fit import fit_pool
-from hms_dist.predictions import read_predictions, write_predictions
-from hms_dist.provenance import Source, read_sources
+from hms_dist.results.lineage import Source, read_sources
+from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.predictions import read_predictions, write_predictions
 
 
 def ensemble(*words):

@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from hms_dist.claims import claim
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.images import DEFAULT_PANELS
-from hms_dist.labels import CLASSES
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.signal_format import REGIONS
+from hms_dist.jobs.lease import acquire
+from hms_dist.labels.table import CLASSES
 from hms_dist.model.build import ModelConfig, build
+from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.predict import infer
 from hms_dist.predict.infer import Predict, run
-from hms_dist.predict.parts import Parts, parts_folder
-from hms_dist.recordings.reader import REGIONS
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.predict.partial_results import Parts, parts_folder
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 from hms_dist.shards.index import read_index
 from hms_dist.shards.schema import mirrored
 from hms_dist.train.data.run_canvas import read_canvas
@@ -201,7 +201,7 @@ def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path):
     folder = parts_folder(tmp_path / "p.parquet")
     folder.mkdir()
     with (
-        claim(folder / ".claim"),
+        acquire(folder / ".claim"),
         pytest.raises(UserError, match=r"p.parquet.parts: process \d+ on .* is at work on it; wait for"),
     ):
         predict()
@@ -249,7 +249,7 @@ class _Alone(infer.World):
     def gather_rows(self, rows, values):
         return rows, values
 
-    def from_main(self, value):
+    def broadcast(self, value):
         return value
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import gmean, rankdata
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.fit import fit_pool, fit_simplex
 from hms_dist.predict.pool import Pool, equal_pool
+from hms_dist.results.metrics import kaggle_kl
 
 
 def random_models(rng, num_models=3, num_rows=300, sharpness=1.0):

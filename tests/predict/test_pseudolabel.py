@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.files import sha256_of
-from hms_dist.labels import CLASSES
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.pseudolabel import PseudoLabel, run, unsure_eegs
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import Source, read_sources
+from hms_dist.results.lineage import Source, read_sources
+from hms_dist.results.predictions import read_predictions
 from hms_dist.stream.rows.overlay import OverlayConfig, overlay_targets
+from hms_dist.train.data.leakage import stored_record
 from hms_dist.train.data.run_data import open_run_data
-from hms_dist.train.data.seen import stored_record
 from hms_dist.train.settings import TrainConfig
 
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES, VOTE_COLUMNS
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
 from hms_dist.predict.score import Score, scored
-from hms_dist.predictions import prediction_table, write_predictions
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 
 

@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import load_file
 from scipy.stats import entropy
 
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.members import Labelled, Members
 from hms_dist.predict.meta_model import (
     MetaConfig,
@@ -27,8 +26,9 @@ from hms_dist.predict.meta_model import (
     train_network,
 )
 from hms_dist.predict.stack import Stack, run, train_networks
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import Source, read_sources
+from hms_dist.results.lineage import Source, read_sources
+from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.predictions import read_predictions
 
 
 def stack(*words):
@@ -189,16 +189,16 @@ def test_same_seed_same_networks(tables, shard_set, tmp_path):
 def test_a_meta_model_is_not_judged_on_rows_that_base_models_trained_on(
     tables, index, record, write, shard_set, tmp_path
 ):
-    """Seed 003's leak, in both its forms: predictions of all rows by one model, and their fold claimed."""
+    """Seed 003's leak, in both its forms: predictions of all rows by one model, and their fold leased."""
     to = ["--labels", shard_set, "--out", tmp_path / "x"]
     everything = write("all.parquet", tables[1][0], [Source(model=record("all", None))])
     with pytest.raises(UserError, match=r"all.parquet: \d+ of \d+ rows have no fold, so a model may have trained on"):
         stack("--predictions", tables[0][0], everything, *to)
-    claimed = write("claimed.parquet", tables[1][0], [Source(model=record("all", None))], index.folds(3))
+    leased = write("leased.parquet", tables[1][0], [Source(model=record("all", None))], index.folds(3))
     with pytest.raises(
-        UserError, match=r"claimed.parquet: its model all \(no validation fold\) has seen (\d+) of the \1"
+        UserError, match=r"leased.parquet: its model all \(no validation fold\) has seen (\d+) of the \1"
     ):
-        stack("--predictions", tables[0][0], claimed, *to)
+        stack("--predictions", tables[0][0], leased, *to)
     assert not (tmp_path / "x").exists()
 
 

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.files import sha256_of
-from hms_dist.labels import CLASSES, VOTE_COLUMNS
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of
+from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
 from hms_dist.predict.pseudolabel import PseudoLabel, run
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import Source, check_unseen, read_sources
+from hms_dist.results.lineage import Source, check_unseen, read_sources
+from hms_dist.results.predictions import read_predictions
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.recordings.quick import quick_frame, quick_matrix
-from hms_dist.recordings.reader import CHANNELS, KAGGLE_COLUMNS, read_eeg, read_spectrogram
+from hms_dist.core.signal_format import CHANNELS, KAGGLE_COLUMNS
+from hms_dist.recordings.polars_reader import quick_frame, quick_matrix
+from hms_dist.recordings.reader import read_eeg, read_spectrogram
 
 pytest.importorskip("polars")
 

@@ -10,16 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.recordings.reader import (
-    CHANNELS,
-    FREQUENCIES_HZ,
-    REGIONS,
-    RecordingReader,
-    num_samples,
-    read_eeg,
-    read_spectrogram,
-)
+from hms_dist.core.errors import UserError
+from hms_dist.core.signal_format import CHANNELS, FREQUENCIES_HZ, REGIONS
+from hms_dist.recordings.reader import RecordingReader, num_samples, read_eeg, read_spectrogram
 
 REAL = Path(__file__).parents[2].parent / "shared/data/iiic"
 POWERS = [f"{region}_{hertz:g}" for region in REGIONS for hertz in FREQUENCIES_HZ]

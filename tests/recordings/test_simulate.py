@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.signal_format import CHANNELS
+from hms_dist.labels.table import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
 from hms_dist.recordings.simulate import Simulate, run
 from hms_dist.recordings.simulator.artifacts import inside
 from hms_dist.recordings.simulator.cohort import identifier, plan_cohort

@@ -4,16 +4,16 @@ import shutil
 
 import pytest
 
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import read_sources
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 from hms_dist.report.status import look
+from hms_dist.results.lineage import read_sources
+from hms_dist.results.predictions import read_predictions
 from hms_dist.shards.writer import read_part
+from hms_dist.train.data.leakage import stored_record
 from hms_dist.train.data.run_canvas import read_canvas, read_recipe
-from hms_dist.train.data.seen import stored_record
 from hms_dist.train.folder.run_folder import read_config, stage_names
 from hms_dist.train.loop import run as train
 from hms_dist.train.settings import TrainConfig

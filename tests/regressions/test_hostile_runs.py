@@ -13,19 +13,19 @@ import pytest
 import torch
 import yaml
 
-from hms_dist import limits
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.claims import Owner, is_held, read_owner
+from hms_dist.canvas.options import CanvasConfig
 from hms_dist.cli import main
-from hms_dist.config import from_dict, load
-from hms_dist.errors import UserError
-from hms_dist.files import open_file, parse_json, read_bytes
+from hms_dist.config.load import from_dict, load
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import open_file, parse_json, read_bytes
 from hms_dist.grid.grid import Grid
+from hms_dist.jobs.lease import Owner, is_held, read_owner
 from hms_dist.model.weights import read_weights
 from hms_dist.predict.stack import Stack
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import read_sources
-from hms_dist.render import Render
+from hms_dist.rendering.render import Render
+from hms_dist.results.lineage import read_sources
+from hms_dist.results.predictions import read_predictions
 from hms_dist.search.study import Search
 from hms_dist.train.settings import TrainConfig
 
@@ -73,7 +73,7 @@ def test_status_shows_the_other_runs(runs, name, kind, capsys):
 
 
 @pytest.mark.parametrize("content", ['{"pid": "1x"}', "[" * 9999, "7", '{"pid": -1}', "\xff", '{"host": NaN}'])
-def test_a_damaged_claim_is_held_by_nobody_known(runs, content, capsys):
+def test_a_damaged_lease_is_held_by_nobody_known(runs, content, capsys):
     whole = {"host": "h", "machine": "m", "pid": 3, "job": "", "nonce": "n", "attempt": 0}
     path = runs / "spoilt/.claim"
     try:
@@ -296,7 +296,7 @@ def test_a_compressed_table_is_not_expanded(tmp_path):
 
 
 def load_labels(path):
-    from hms_dist.labels import read_labels
+    from hms_dist.labels.table import read_labels
 
     return read_labels(path)
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES, VOTE_COLUMNS
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
 from hms_dist.predict.score import Score, scored
-from hms_dist.predictions import read_predictions, read_truth
+from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.row_tables import read_row_table
 

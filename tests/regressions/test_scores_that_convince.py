@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import constant_prediction, doubts, kaggle_kl
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.score import Score, scored
-from hms_dist.predictions import prediction_table, write_predictions
-from hms_dist.provenance import ModelRecord, Source, held_out_rows
 from hms_dist.report.page_quality import calibration_section
 from hms_dist.report.page_scores import Labels, read_scored
+from hms_dist.results.lineage import ModelRecord, Source, held_out_rows
+from hms_dist.results.metrics import constant_prediction, doubts, kaggle_kl
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.images import DEFAULT_PANELS
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.panels import DEFAULT_PANELS
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 from hms_dist.signals.quality import channel_quality, wrong_scale_uv
 
 NUM_EEGS = 5

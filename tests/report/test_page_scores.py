@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from hms_dist.metrics import kaggle_kl
-from hms_dist.predictions import prediction_table, write_predictions
-from hms_dist.provenance import ModelRecord, Source
 from hms_dist.report.page_gallery import best_and_worst
 from hms_dist.report.page_runs import short_names
 from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored, reliability
+from hms_dist.results.lineage import ModelRecord, Source
+from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 
 

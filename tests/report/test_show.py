@@ -13,8 +13,8 @@ from PIL import Image
 from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
 from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import gray
 from hms_dist.report.show import Show

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from hms_dist.claims import DEAD_AFTER_S, claim
 from hms_dist.cli import main
+from hms_dist.jobs.lease import DEAD_AFTER_S, acquire
 from hms_dist.report.status import DAMAGED, DEAD, Status, find_runs, look, run
-from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.train.folder.owner import LEASE_NAME
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ STEPS = (
 
 def test_a_running_run(make):
     folder = make("a", "running", STEPS)
-    with claim(folder / CLAIM_NAME):
+    with acquire(folder / LEASE_NAME):
         found = look(folder)
     assert (found.state, found.epoch, found.epochs, found.step, found.best_kl) == ("running", 3, 4, 15, 0.4)
     assert found.silent_s < DEAD_AFTER_S
@@ -51,7 +51,7 @@ def test_a_running_run(make):
 def test_a_run_without_a_living_owner_is_dead(make, state):
     folder = make("a", state)
     assert look(folder).state == DEAD
-    (folder / CLAIM_NAME).write_text(
+    (folder / LEASE_NAME).write_text(
         '{"host": "n7", "machine": "x", "pid": 1, "job": "88_2", "nonce": "n", "attempt": 3}'
     )
     assert look(folder).state == ("running" if state else "starting")
@@ -68,12 +68,12 @@ def test_a_run_killed_on_this_machine_is_dead_at_once(make):
     code = f"""
 import os
 from pathlib import Path
-from hms_dist.claims import claim
-with claim(Path({str(folder / CLAIM_NAME)!r})):
+from hms_dist.jobs.lease import acquire
+with acquire(Path({str(folder / LEASE_NAME)!r})):
     os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert (folder / CLAIM_NAME).exists()
+    assert (folder / LEASE_NAME).exists()
     assert look(folder).state == DEAD
 
 
@@ -84,7 +84,7 @@ def test_an_ended_run_is_what_it_says_until_somebody_takes_it_up(make, state):
     )
     found = look(folder)
     assert (found.state, found.job, found.message) == (state, "9_4.0", "so")
-    with claim(folder / CLAIM_NAME):
+    with acquire(folder / LEASE_NAME):
         assert look(folder).state == ("finished" if state == "finished" else "starting")
 
 
@@ -104,7 +104,7 @@ def test_a_run_in_an_earlier_stage_is_one_run(make, tmp_path, capsys):
     assert (look(run_folder).state, look(run_folder).stage) == (DEAD, "first")
     make("a/stages/second", "running", STEPS)
     assert list(find_runs(tmp_path)) == [run_folder]
-    with claim(run_folder / CLAIM_NAME):
+    with acquire(run_folder / LEASE_NAME):
         found = look(run_folder)
         assert main(["status", str(tmp_path)]) == 0
     assert (found.state, found.stage, found.epoch, found.epochs, found.step) == ("running", "second", 3, 4, 15)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.canvas.config import Placement
+from hms_dist.canvas.options import Placement
 from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.report.tiles import parts_edge, round_numbers, tile_of, time_edge
 from hms_dist.shards.schema import PanelSpec

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hms_dist.config import load
-from hms_dist.render import Render
-from hms_dist.render import run as render
-from hms_dist.search.config import Search
+from hms_dist.config.load import load
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
+from hms_dist.search.options import Search
 
 
 @pytest.fixture(autouse=True)

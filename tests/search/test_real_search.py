@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load, to_dict
-from hms_dist.errors import JobError
+from hms_dist.config.load import load, to_dict
+from hms_dist.core.errors import JobError
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.search.trial import Behind, TrialRuns
 from hms_dist.train.folder.record import read_metrics

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.search.space import Parameter, narrowed, with_values
 
 CONFIG = {"optim": {"lr": 1e-3, "betas": [0.9, 0.999]}, "canvas": {"placements": [{"low": 1}, {"low": 2}]}}

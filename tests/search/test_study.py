@@ -1,4 +1,4 @@
-"""The study: batches, claims, what is taken over and what is written; trials are a formula here."""
+"""The study: batches, lease, what is taken over and what is written; trials are a formula here."""
 
 import json
 import math
@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import JobError, Stopped, UserError
+from hms_dist.config.load import load
+from hms_dist.core.errors import JobError, Stopped, UserError
 from hms_dist.search.store import Store
 from hms_dist.search.study import run
 from hms_dist.search.trial import Behind, TrialRuns, is_behind

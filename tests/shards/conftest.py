@@ -9,11 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from hms_dist.labels import VOTE_COLUMNS, sample_key
-from hms_dist.run import versions
-from hms_dist.shards.index import Manifest, as_frame, read_index, read_manifest, tar_names
-from hms_dist.shards.manifest import file_entry, write_index, write_manifest
-from hms_dist.shards.plan import plan_shards
+from hms_dist.core.environment import versions
+from hms_dist.labels.table import VOTE_COLUMNS, sample_key
+from hms_dist.rendering.shard_plan import plan_shards
+from hms_dist.shards.index import as_frame, read_index
+from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
+from hms_dist.shards.metadata_writer import file_entry, write_index, write_manifest
 from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, PanelSpec, json_member, member_name
 from hms_dist.shards.writer import PARTS_FOLDER, Sample, part_path, read_part, write_shard
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.labels import FOLD_COUNTS, VOTE_COLUMNS
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import FOLD_COUNTS, VOTE_COLUMNS
 from hms_dist.shards.folds import with_folds
 from hms_dist.shards.index import Index, fold_column, read_index
 

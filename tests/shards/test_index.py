@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.core.errors import UserError
+from hms_dist.shards.index import read_index
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.schema import FORMAT_VERSION, INDEX_NAME, MANIFEST_NAME
 
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.rendering.find_faults import find_faults
+from hms_dist.shards.index import read_index
 from hms_dist.shards.index_check import index_faults, label_faults
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.schema import INDEX_NAME
-from hms_dist.shards.verify import find_faults
 
 TABLE = Path("train.csv")
 

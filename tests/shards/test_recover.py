@@ -3,8 +3,9 @@
 import pandas as pd
 import pyarrow as pa
 
-from hms_dist.shards.index import as_frame, read_index, read_manifest, rows_schema, tar_names
-from hms_dist.shards.recover import rows_of_tar
+from hms_dist.rendering.recover import rows_of_tar
+from hms_dist.shards.index import as_frame, read_index, rows_schema
+from hms_dist.shards.manifest import read_manifest, tar_names
 from hms_dist.shards.schema import INDEX_NAME
 
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.labels import sample_key
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import sample_key
 from hms_dist.shards.schema import PanelSpec, crc32, member_name, mirrored, spec_from_json
 from hms_dist.signals import montage
 

@@ -7,10 +7,11 @@ import struct
 import numpy as np
 import pytest
 
-from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.rendering.find_faults import find_faults
+from hms_dist.shards.index import read_index
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.schema import INDEX_NAME, PanelSpec, json_member
 from hms_dist.shards.tar_check import content_faults, value_fault
-from hms_dist.shards.verify import find_faults
 
 POWER = PanelSpec(shape=(2, 3), dtype="float16", codec="npy", axes=("a", "b"), unit="ln(power)")
 RATIO = dataclasses.replace(POWER, unit="1")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.core.signal_format import CHANNELS
 from hms_dist.signals.chains import REGIONS, ChainSignals
 from hms_dist.signals.denoise import WaveletDenoise, denoise
 from hms_dist.signals.filters import FilterChain, apply

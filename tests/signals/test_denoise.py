@@ -6,8 +6,8 @@ import pywt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hms_dist.config import from_dict
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict
+from hms_dist.core.errors import UserError
 from hms_dist.signals.denoise import WaveletDenoise, denoise
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.core.signal_format import CHANNELS
 from hms_dist.signals.montage import (
     AVERAGE,
     CHAIN_MONTAGES,

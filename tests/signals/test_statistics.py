@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.images.traces import Traces
-from hms_dist.recordings.reader import CHANNELS, read_eeg
-from hms_dist.render import RenderConfig
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.signal_format import CHANNELS
+from hms_dist.panels.traces import Traces
+from hms_dist.recordings.reader import read_eeg
+from hms_dist.rendering.render import RenderConfig
 from hms_dist.signals.filters import FilterChain, apply
 from hms_dist.signals.montage import TRACE_MONTAGES, TRACE_SCALES_UV, differences
 from hms_dist.signals.quantiles import RATIO

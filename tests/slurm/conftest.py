@@ -15,7 +15,7 @@ from random import SystemRandom
 import pytest
 
 from hms_dist.cluster.sbatch import Sbatch, script
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.folder.stop import LOOK_EVERY_S
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE")

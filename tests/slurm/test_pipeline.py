@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hms_dist.cluster.sbatch import Sbatch, script
-from hms_dist.config import load
-from hms_dist.predictions import read_predictions
+from hms_dist.config.load import load
+from hms_dist.results.predictions import read_predictions
 from hms_dist.train.folder.record import read_metrics
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from hms_dist.render import Render, run
+from hms_dist.rendering.render import Render, run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hms_dist.claims import read_owner
+from hms_dist.jobs.lease import read_owner
 from hms_dist.report.status import look
-from hms_dist.train.folder.owner import CLAIM_NAME
+from hms_dist.train.folder.owner import LEASE_NAME
 from hms_dist.train.folder.record import read_metrics
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
@@ -28,7 +28,7 @@ def status(run):
 
 
 def owner(run):
-    return read_owner(run / CLAIM_NAME)
+    return read_owner(run / LEASE_NAME)
 
 
 def reached(run, step):

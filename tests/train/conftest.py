@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.settings import TrainConfig
 
 SLIDING = """

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from hms_dist.config import load
-from hms_dist.predictions import prediction_table, write_predictions
-from hms_dist.provenance import ModelRecord, Source
+from hms_dist.config.load import load
+from hms_dist.results.lineage import ModelRecord, Source
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 from hms_dist.train.folder.record import is_finished, read_metrics
 from hms_dist.train.loop import run

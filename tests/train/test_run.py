@@ -10,15 +10,15 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from hms_dist.errors import JobError, UserError
-from hms_dist.images import DEFAULT_PANELS
-from hms_dist.images.eeg_spectrogram import EegSpectrogram
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import kaggle_kl
+from hms_dist.core.errors import JobError, UserError
+from hms_dist.labels.table import CLASSES
+from hms_dist.panels import DEFAULT_PANELS
+from hms_dist.panels.eeg_spectrogram import EegSpectrogram
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
+from hms_dist.results.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
 from hms_dist.train import loop
 from hms_dist.train.data.run_data import open_run_data

@@ -11,8 +11,8 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from hms_dist.config import load
-from hms_dist.errors import UserError
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
 from hms_dist.report.status import find_runs, look
 from hms_dist.train import loop
 from hms_dist.train.folder.record import is_finished, read_metrics

@@ -7,8 +7,9 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from hms_dist.errors import Stopped
-from hms_dist.train import keeper, loop
+from hms_dist.core.errors import Stopped
+from hms_dist.train import checkpointing as keeper
+from hms_dist.train import loop
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.folder.stop import STOP_NAME
 from hms_dist.train.learn.step import Stepper

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hms_dist.errors import UserError
-from hms_dist.metrics import label_ranking, log_losses
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.loss import LOSSES, bce_rows
 from hms_dist.model.sliding_window import (
@@ -18,6 +17,7 @@ from hms_dist.model.sliding_window import (
     sliding_windows,
     window_weights,
 )
+from hms_dist.results.metrics import label_ranking, log_losses
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.task import AnnotatedWindow, WholePicture
 

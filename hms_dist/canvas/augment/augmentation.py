@@ -7,6 +7,7 @@ them on pictures, batched. Only rows that get an augmentation reach either.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Augmentation(ABC):
         return type(self).__name__
 
     @abstractmethod
-    def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator[tuple["Step", Chosen, RowDraws]]:
+    def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
         """What is done to which rows [m], with the draws of all m rows. `chosen`: decided already, for OneOf."""
 
     def fault(self, height: int, width: int) -> str | None:
@@ -54,10 +55,10 @@ class Augmentation(ABC):
         return False
 
 
-class Step(Augmentation):
+class SingleAugmentation(Augmentation):
     """An augmentation that is one thing, unlike a choice."""
 
-    def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator[tuple["Step", Chosen, RowDraws]]:
+    def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
         """Itself, for the share of rows that `probability` says."""
         yield self, draws.uniform(1)[:, 0] < self.probability if chosen is None else chosen, draws.within(0)
 
@@ -66,7 +67,11 @@ class Step(Augmentation):
         """Parameters of the n rows of `draws`: [n, parameters], as many as options and layout need."""
 
 
-class Change(Step):
+Part: TypeAlias = tuple[SingleAugmentation, Chosen, RowDraws]
+"""An augmentation, which rows it changes, and the draws of all rows."""
+
+
+class Change(SingleAugmentation):
     """An augmentation of each row by itself."""
 
     @abstractmethod
@@ -74,7 +79,7 @@ class Change(Step):
         """`images` [n, 1, height, width] changed by float64 `parameters` [n, parameters]; a new tensor."""
 
 
-class Mix(Step):
+class Mix(SingleAugmentation):
     """An augmentation of each row by another row of its group, picture and label alike.
 
     The first of its parameters is the share of the row that is kept, and so of its label.
@@ -102,7 +107,7 @@ class OneOf(Augmentation):
         if not sum(choice.probability for choice in self.choices) > 0:
             raise ValueError("choices: OneOf expects at least one augmentation with a probability above 0")
 
-    def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator[tuple[Step, Chosen, RowDraws]]:
+    def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
         """Those of every choice, each for the rows that it fell to."""
         uniform = draws.uniform(2)
         chosen = uniform[:, 0] < self.probability if chosen is None else chosen

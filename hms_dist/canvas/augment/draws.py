@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.keyed import keyed_hash, keyed_uniform
+from hms_dist.core.keyed import keyed_hash, keyed_uniform
 
 Floats = NDArray[np.float64]
 

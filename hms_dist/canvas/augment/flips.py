@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.keyed import keyed_uniform
+from hms_dist.core.keyed import keyed_uniform
 
 _FLIP, _REVERSE = 101, 102
 """Streams of keyed draws: whether a row is flipped, and whether its time runs backwards."""

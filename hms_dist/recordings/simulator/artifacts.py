@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.core.signal_format import CHANNELS
 from hms_dist.recordings.simulator import head
 from hms_dist.recordings.simulator.waves import bumps, coloured_noise, one_over_f, ramp, train
 

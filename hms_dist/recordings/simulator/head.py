@@ -7,7 +7,7 @@ right ear at x = 1; a point's distance from the middle is its angle from the ver
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import CHANNELS
+from hms_dist.core.signal_format import CHANNELS
 
 Floats = NDArray[np.float64]
 

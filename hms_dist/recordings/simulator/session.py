@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import CHANNELS, RATE_HZ
+from hms_dist.core.signal_format import CHANNELS, RATE_HZ
 from hms_dist.recordings.simulator import artifacts as artifact
 from hms_dist.recordings.simulator import background as brain
 from hms_dist.recordings.simulator import patterns as pattern

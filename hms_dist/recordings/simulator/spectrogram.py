@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from hms_dist.recordings.reader import FREQUENCIES_HZ, NUM_FREQUENCIES, REGIONS
+from hms_dist.core.signal_format import FREQUENCIES_HZ, NUM_FREQUENCIES, REGIONS
 from hms_dist.recordings.simulator import head
 from hms_dist.recordings.simulator.artifacts import inside
 from hms_dist.recordings.simulator.session import Session, render, spectrogram_rng

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.files import atomic
-from hms_dist.labels import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS
-from hms_dist.recordings.reader import CHANNELS
-from hms_dist.recordings.simulator import labels
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import atomic
+from hms_dist.core.signal_format import CHANNELS
+from hms_dist.labels.table import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS
+from hms_dist.recordings.simulator import votes as labels
 from hms_dist.recordings.simulator.cohort import BEFORE_S, SessionPlan, identifier
 from hms_dist.recordings.simulator.session import draw_session, render_eeg, votes_rng
 from hms_dist.recordings.simulator.spectrogram import COLUMNS, STEP_S, spectrogram

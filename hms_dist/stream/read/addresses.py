@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from hms_dist.machine_code import machine_code
+from hms_dist.core.jit import compile_function
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -32,13 +32,13 @@ def _cast(num_bits: int) -> Callable[..., Any]:
     return code
 
 
-@machine_code
+@compile_function
 def bytes_at(address: int, size: int) -> Any:
     """The `size` bytes at `address`, as an array uint8."""
     return carray(_bytes_pointer(address), size)
 
 
-@machine_code
+@compile_function
 def words_at(address: int, size: int) -> Any:
     """The `size` words at `address`, as an array int64."""
     return carray(_words_pointer(address), size)

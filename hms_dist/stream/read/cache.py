@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from hms_dist.files import read_bytes
-from hms_dist.run import LOG
+from hms_dist.core.files import read_bytes
+from hms_dist.core.logging import LOG
 
 BLOCK_BYTES = 1 << 18
 _STALE_S = 3600.0

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from hms_dist.machine_code import machine_code
+from hms_dist.core.jit import compile_function
 from hms_dist.stream.read.addresses import bytes_at
 
 _POLYNOMIAL = 0x104C11DB7
@@ -100,7 +100,7 @@ def _folding_code(context: Any, builder: ir.IRBuilder, signature: Any, arguments
     return context.get_dummy_value()
 
 
-@machine_code
+@compile_function
 def _by_tables(crc: np.uint64, address: int, size: int) -> np.uint64:
     """Continue a CRC: sixteen bytes at a time, then one by one."""
     content = bytes_at(address, size)
@@ -117,7 +117,7 @@ def _by_tables(crc: np.uint64, address: int, size: int) -> np.uint64:
     return crc
 
 
-@machine_code
+@compile_function
 def _by_folding(crc: np.uint64, address: int, size: int) -> np.uint64:
     """Continue a CRC: 64 bytes at a time, then the rest by tables."""
     num_rounds = size // FOLDED_BYTES
@@ -129,13 +129,13 @@ def _by_folding(crc: np.uint64, address: int, size: int) -> np.uint64:
     return _by_tables(crc, address + done, size - done)
 
 
-@machine_code
+@compile_function
 def crc32_by_tables(address: int, size: int) -> np.uint64:
     """CRC-32 of `size` bytes at `address`, on any processor."""
     return _by_tables(_ALL_ONES, address, size) ^ _ALL_ONES
 
 
-@machine_code
+@compile_function
 def crc32_by_folding(address: int, size: int) -> np.uint64:
     """CRC-32 of `size` bytes at `address`; needs HAS_CARRYLESS_MULTIPLICATION."""
     return _by_folding(_ALL_ONES, address, size) ^ _ALL_ONES
@@ -146,7 +146,7 @@ crc32_at = crc32_by_folding if HAS_CARRYLESS_MULTIPLICATION else crc32_by_tables
 _continue = _by_folding if HAS_CARRYLESS_MULTIPLICATION else _by_tables
 
 
-@machine_code
+@compile_function
 def crc32_of_two(address: int, size: int, next_address: int, next_size: int) -> np.uint64:
     """CRC-32 of bytes that lie in two places, one after the other."""
     return _continue(_continue(_ALL_ONES, address, size), next_address, next_size) ^ _ALL_ONES

@@ -13,7 +13,7 @@ from numba import types
 from numpy.typing import NDArray
 from zstandard.backend_cffi import ffi, lib
 
-from hms_dist.machine_code import machine_code
+from hms_dist.core.jit import compile_function
 from hms_dist.stream.read.addresses import words_at
 from hms_dist.stream.read.checksum import crc32_at, crc32_of_two
 
@@ -55,7 +55,7 @@ class Decompressor:
         return int(ffi.cast("uintptr_t", self._context))
 
 
-@machine_code
+@compile_function
 def work(
     jobs_end: int, done_end: int, jobs: NDArray[np.int64], panels: NDArray[np.int64], stopped: Any, context: int
 ) -> None:
@@ -77,7 +77,7 @@ def work(
             pass
 
 
-@machine_code
+@compile_function
 def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
     """All requests of a job; returns the scratch memory, made larger where it was too small."""
     requests = words_at(job[REQUESTS], job[NUM_REQUESTS] * NUM_REQUEST_COLUMNS).reshape(-1, NUM_REQUEST_COLUMNS)
@@ -103,13 +103,13 @@ def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
     return scratch
 
 
-@machine_code
+@compile_function
 def _is_plain(item: Any, panel: Any) -> bool:
     """Whether a member is its array as it is, after a header: its bytes go from the file to where they belong."""
     return not panel[COMPRESSED] and item[SIZE] == panel[HEADER_SIZE] + panel[NUM_BYTES]
 
 
-@machine_code
+@compile_function
 def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
     """Read a request's bytes, arrays of plain members into the batch and all else to `scratch`; how many are there.
 
@@ -129,7 +129,7 @@ def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
     return done + _read_range(file, scratch + done, start + done, request[LENGTH] - done)
 
 
-@machine_code
+@compile_function
 def _read_range(file: int, address: int, start: int, length: int) -> int:
     """Bytes read: fewer than `length` at the end of the file or after an error."""
     num_read = 0
@@ -141,7 +141,7 @@ def _read_range(file: int, address: int, start: int, length: int) -> int:
     return num_read
 
 
-@machine_code
+@compile_function
 def _check(member: int, item: Any, panel: Any) -> bool:
     """Whether a plain member is sound: its header at `member`, its array already where it belongs."""
     header, num_bytes = panel[HEADER_SIZE], panel[NUM_BYTES]
@@ -150,7 +150,7 @@ def _check(member: int, item: Any, panel: Any) -> bool:
     return _memcmp(member, panel[HEADER], header) == 0
 
 
-@machine_code
+@compile_function
 def _decode(member: int, item: Any, panel: Any, plain: Any, context: int) -> bool:
     """Check a member's bytes and put its array where it belongs; False if anything about them is wrong."""
     if crc32_at(member, item[SIZE]) != np.uint64(item[CRC]):

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from hms_dist.stream.read import decode
 from hms_dist.stream.read.batch import Batch, Request
 from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
+from hms_dist.stream.read.replacements import Replacements
 from hms_dist.stream.read.slots import Slot
-from hms_dist.stream.read.stand_ins import StandIns
 from hms_dist.stream.read.storage import LocalFiles, OpenFile
 
 
@@ -49,21 +49,21 @@ class Job:
         self.requests[number, decode.ADDRESS] = kept.ctypes.data
         self.requests[number, decode.LENGTH] = len(kept)
 
-    def batch(self, stand_ins: StandIns | None) -> Batch:
+    def batch(self, replacements: Replacements | None) -> Batch:
         """The batch, once the threads are done. Raises UserError for what cannot be read."""
         rows, flips = self.request.rows, self.request.flips
-        damaged = self._read_again(replaceable=stand_ins is not None)
-        if damaged and stand_ins is not None:
+        damaged = self._read_again(replaceable=replacements is not None)
+        if damaged and replacements is not None:
             rows, flips = rows.copy(), None if flips is None else flips.copy()
-            for place, other in stand_ins.choose(len(rows), damaged).items():
-                stand_ins.say(damaged[place], self._reader.key(int(rows[other])))
+            for place, other in replacements.choose(self.request, damaged).items():
+                replacements.log(damaged[place], self._reader.key(int(rows[other])))
                 rows[place] = rows[other]
                 if flips is not None:
                     flips[place] = flips[other]
                 for tensor in self.tensors:
                     tensor[place] = tensor[other]
         panels = dict(zip(self._reader.specs, self.tensors, strict=True))
-        return Batch(rows, flips, panels, self.slot)
+        return Batch(self.request, rows, flips, panels, self.slot)
 
     def _read_again(self, *, replaceable: bool) -> dict[int, DamagedMemberError]:
         """Read with care what the threads could not: places of rows that stay damaged, if they may be replaced."""

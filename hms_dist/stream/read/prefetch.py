@@ -7,7 +7,7 @@ from hms_dist.stream.read.batch import Batch, Request
 from hms_dist.stream.read.fetch import Fetcher
 from hms_dist.stream.read.job import Job
 from hms_dist.stream.read.reader import ShardReader
-from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.read.replacements import Replacements
 from hms_dist.stream.read.storage import LocalFiles
 from hms_dist.stream.read.workers import MAX_SLOTS
 
@@ -15,10 +15,12 @@ from hms_dist.stream.read.workers import MAX_SLOTS
 class Prefetch:
     """A ring of `ahead` batches under way, one in the caller's hands and one that a GPU may still copy."""
 
-    def __init__(self, reader: ShardReader, *, threads: int, ahead: int, pin: bool, stand_ins: StandIns | None) -> None:
+    def __init__(
+        self, reader: ShardReader, *, threads: int, ahead: int, pin: bool, replacements: Replacements | None
+    ) -> None:
         if not 1 <= ahead <= MAX_SLOTS - 2:
             raise ValueError(f"ahead: expected 1 to {MAX_SLOTS - 2}, found {ahead}")
-        self._reader, self._stand_ins, self._ahead = reader, stand_ins, ahead
+        self._reader, self._replacements, self._ahead = reader, replacements, ahead
         self._slots = reader.slots.take(ahead + 2, pin=pin)
         self._pin = pin
         self._free: deque[int] = deque()
@@ -82,4 +84,4 @@ class Prefetch:
         while number not in self._done:
             self._done.update(self._workers.finished())
         self._done.remove(number)
-        return job.batch(self._stand_ins)
+        return job.batch(self._replacements)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.remote import is_url, join
-from hms_dist.shards.index import Index, Manifest, tar_names
+from hms_dist.core.errors import UserError
+from hms_dist.core.remote import is_url, join
+from hms_dist.shards.index import Index
+from hms_dist.shards.manifest import Manifest, tar_names
 from hms_dist.shards.schema import Array, PanelSpec, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
 from hms_dist.stream.read.slots import Slots

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.machine_code import machine_code
+from hms_dist.core.jit import compile_function
 from hms_dist.shards.index import MemberMap
 from hms_dist.stream.read import decode
 
@@ -49,7 +49,7 @@ class MemberTable:
         return Requests(*_plan(self._where, self._size, self._crc32, np.array(rows, np.int64), members, gap_bytes))
 
 
-@partial(machine_code, nogil=False)
+@partial(compile_function, nogil=False)
 def _plan(
     where: Words, sizes: Words, checksums: Words, rows: Words, members: Words, gap_bytes: int
 ) -> tuple[Any, Any, Any, Any]:

@@ -9,9 +9,9 @@ from threading import Event, Lock
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from hms_dist.files import open_file
-from hms_dist.remote import Patience, RemoteFile, is_url, join
-from hms_dist.shards.index import Manifest
+from hms_dist.core.files import open_file
+from hms_dist.core.remote import Patience, RemoteFile, is_url, join
+from hms_dist.shards.manifest import Manifest
 from hms_dist.stream.read.cache import BlockCache, CacheConfig
 
 MAX_OPEN_FILES = 64

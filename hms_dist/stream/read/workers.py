@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import JobError
+from hms_dist.core.errors import JobError
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read import decode
 

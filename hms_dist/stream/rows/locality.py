@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.keyed import keyed_hash
+from hms_dist.core.keyed import keyed_hash
 from hms_dist.shards.index import Index, Rows
 
 _BLOCKS, _WITHIN = 5, 6

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.run import LOG
+from hms_dist.core.errors import UserError
+from hms_dist.core.logging import LOG
 from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.rows.row_tables import read_row_table
 

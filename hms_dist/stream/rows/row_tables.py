@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.predictions import read_table
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.predictions import read_table
 from hms_dist.shards.index import Index, Rows
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.errors import one_of
-from hms_dist.keyed import keyed_hash, keyed_uniform
-from hms_dist.labels import CLASSES, rebalancing_probabilities
+from hms_dist.core.errors import one_of
+from hms_dist.core.keyed import keyed_hash, keyed_uniform
+from hms_dist.labels.table import CLASSES, rebalancing_probabilities
 from hms_dist.shards.index import Index, Rows
 
 _CHOICE, _BALANCE, _KEEP = 2, 3, 4

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.config import from_stored, save, save_stored, stored
-from hms_dist.config_versions import with_bare_names
-from hms_dist.config_yaml import read_record
-from hms_dist.errors import UserError
-from hms_dist.files import read_json, sealed, unsealed, write_json
-from hms_dist.run import LOG
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.config.load import from_stored, save, save_stored, stored
+from hms_dist.config.safe_yaml import read_record
+from hms_dist.config.versions import with_bare_names
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import read_json, sealed, unsealed, write_json
+from hms_dist.core.logging import LOG
 from hms_dist.train.data.run_data import RunData, ShardSet
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 from hms_dist.train.folder.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
@@ -32,7 +32,7 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
     canvas = config.canvas
     if needs_statistics(canvas):
         depends_on = _dependencies(config, data)
-        known = world.from_main(kept_canvas(config.out / STATISTICS_NAME, depends_on) if world.is_main else None)
+        known = world.broadcast(kept_canvas(config.out / STATISTICS_NAME, depends_on) if world.is_main else None)
         canvas = known or _computed(config, data, world)
         if world.is_main:
             plain = {**depends_on, "canvas": stored(config.canvas)}

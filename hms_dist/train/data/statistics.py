@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hms_dist.canvas.config import CanvasConfig, Placement
 from hms_dist.canvas.normalise import DataWide
+from hms_dist.canvas.options import CanvasConfig, Placement
 from hms_dist.canvas.placed import PlacedPanel
-from hms_dist.run import LOG
+from hms_dist.core.logging import LOG
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Batch, Request, load
 from hms_dist.train.data.run_data import ShardSet

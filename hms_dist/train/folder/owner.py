@@ -4,11 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hms_dist.claims import DEAD_AFTER_S, Claim, Taken, await_death, claim, is_held, is_superseded, read_owner
-from hms_dist.errors import JobError, UserError
-from hms_dist.run import LOG
+from hms_dist.core.errors import JobError, UserError
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.lease import (
+    DEAD_AFTER_S,
+    Lease,
+    LeaseHeld,
+    acquire,
+    await_expiry,
+    is_held,
+    is_superseded,
+    read_owner,
+)
 
-CLAIM_NAME = ".claim"
+LEASE_NAME = ".claim"
 
 
 class Superseded(JobError):
@@ -18,14 +27,14 @@ class Superseded(JobError):
 class Ownership:
     """The right to write into a run folder; a rank other than the main one has none and needs none."""
 
-    def __init__(self, folder: Path, held: Claim | None) -> None:
+    def __init__(self, folder: Path, held: Lease | None) -> None:
         self._folder, self._held = folder, held
 
     def is_lost(self) -> bool:
         """Whether another job, or a later attempt of this one, owns the folder now."""
         if self._held is not None:
             return not self._held.is_mine()
-        return is_superseded(self._folder / CLAIM_NAME)
+        return is_superseded(self._folder / LEASE_NAME)
 
     def check(self) -> None:
         """Call before every write. Raises Superseded if the folder has another owner now."""
@@ -50,18 +59,18 @@ class Ownership:
 def owned(folder: Path, *, is_main: bool) -> Iterator[Ownership]:
     """Hold the claim of the run folder `folder`, made if need be, on the main rank.
 
-    A dead owner's claim is waited out and taken over. Raises UserError naming an owner that is alive.
+    A dead owner's lease is waited out and taken over. Raises UserError naming an owner that is alive.
     """
     if not is_main:
         yield Ownership(folder, None)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CLAIM_NAME
+    path = folder / LEASE_NAME
     if is_held(path):
         LOG.warning("%s: held by %s; waiting up to %.0f s for a sign of life", folder, read_owner(path), DEAD_AFTER_S)
     try:
-        await_death(path)
-        with claim(path) as held:
+        await_expiry(path)
+        with acquire(path) as held:
             yield Ownership(folder, held)
-    except Taken as error:
+    except LeaseHeld as error:
         raise UserError(f"{folder}: {error}; wait for that run to end, or choose another --out") from error

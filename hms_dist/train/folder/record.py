@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms_dist import limits
-from hms_dist.errors import JobError, Stopped, UserError
-from hms_dist.files import atomic, parse_json, read_bytes, read_json, read_object, write_json
-from hms_dist.run import LOG
+from hms_dist.core import limits
+from hms_dist.core.errors import JobError, Stopped, UserError
+from hms_dist.core.files import atomic, parse_json, read_bytes, read_json, read_object, write_json
+from hms_dist.core.logging import LOG
 from hms_dist.train.folder.owner import Ownership, Superseded
 from hms_dist.train.folder.trackers import scalars
 

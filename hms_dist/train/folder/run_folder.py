@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hms_dist.config import from_stored, save, to_dict
-from hms_dist.config_yaml import read_record
-from hms_dist.errors import UserError
-from hms_dist.files import read_bytes
+from hms_dist.config.load import from_stored, save, to_dict
+from hms_dist.config.safe_yaml import read_record
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import read_bytes
 from hms_dist.train.folder.checkpoint import LATEST_NAME, Checkpoint, has_any, load_latest
 from hms_dist.train.folder.record import CONFIG_NAME, FAULT_NAME, STAGES, STAGES_CONFIG_NAME
 from hms_dist.train.folder.stop import STOP_NAME
@@ -24,6 +24,7 @@ NEUTRAL = (
     "resume",
     "other_shards",
     "trackers",
+    "pass_rows",
     "reader_threads",
     "storage",
     "on_error",

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 from hms_dist import BEGAN_AS
-from hms_dist.flag import Flag, raised_by
-from hms_dist.run import LOG
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.stop_flag import Flag, raised_by
 
 STOP_NAME = "stop"
 """`touch RUN/stop` ends a run at its next step, saved."""

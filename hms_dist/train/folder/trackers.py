@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 if TYPE_CHECKING:  # reading a run's record takes no accelerate
     from accelerate import Accelerator

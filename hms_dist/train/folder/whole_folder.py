@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hms_dist.errors import UserError, first_line
-from hms_dist.files import read_json, sha256_of, sync, write_json
+from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.files import read_json, sha256_of, sync, write_json
 
 HASHES_NAME = "hashes.json"
 _NAME = re.compile(r"\w[\w.-]{0,99}")

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.metrics import class_kl, kaggle_kl
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.metrics import class_kl, kaggle_kl
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data.run_data import ShardSet

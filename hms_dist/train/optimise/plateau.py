@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

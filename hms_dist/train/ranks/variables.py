@@ -7,7 +7,7 @@ and oneDNN's change the arithmetic below torch.
 import os
 from collections.abc import Mapping
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 
 MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "tf32": "no", "float32": "no", "float64": "no"}
 """Our names of precisions -> accelerate's."""

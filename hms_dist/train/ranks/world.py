@@ -16,8 +16,9 @@ from accelerate.utils import GradientAccumulationPlugin, TorchDynamoPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.errors import Stopped, UserError
-from hms_dist.run import LOG
+from hms_dist.core.errors import Stopped, UserError
+from hms_dist.core.logging import LOG
+from hms_dist.model.norm_act import set_process_group
 from hms_dist.train.folder.trackers import TRACKERS_NAME
 from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, overruled
 
@@ -60,14 +61,14 @@ class World:
             torch.distributed.all_gather_object(values, value)
         return values
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The main rank's plain value, on every rank."""
         values = [value]
         if self.num_ranks > 1:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
-    def any(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether the flag is up on some rank, on every rank; a GPU's work is waited for."""
         raised = torch.tensor(float(flag))
         self.sum_(raised)
@@ -88,7 +89,7 @@ class World:
             self.accelerator.scaler.load_state_dict(state)
 
     @contextmanager
-    def left_at_end(self) -> Iterator[None]:
+    def shutdown(self) -> Iterator[None]:
         """Close the trackers at the end and leave the process group, if all ranks come to the end or stop together.
 
         A rank that fails may be alone in that, and NCCL may wait for its peers' kernels, which wait for this rank's. So
@@ -148,6 +149,8 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
             f"the launcher started {launched_ranks()} ranks but accelerate sees {accelerator.num_processes}; on a CPU "
             "use configs/accelerate/cpu2.yaml, or set ACCELERATE_USE_CPU=1 for torchrun"
         )
+    # Norms sum the statistics of groups on several ranks beside DDP, whose reductions come in an order of their own.
+    set_process_group(torch.distributed.new_group() if accelerator.num_processes > 1 else None)
     arithmetic = computed_precision(precision, accelerator.device)
     if arithmetic != precision and accelerator.is_main_process:
         LOG.warning(

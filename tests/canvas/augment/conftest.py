@@ -11,8 +11,8 @@ from hms_dist.canvas.augment.augmentation import Mix
 from hms_dist.canvas.augment.draws import RowDraws, draws_of
 from hms_dist.canvas.augment.layout import Layout, layout_of
 from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.config import CanvasConfig, Placement
 from hms_dist.canvas.normalise import Affine
+from hms_dist.canvas.options import CanvasConfig, Placement
 from hms_dist.shards.schema import PanelSpec
 
 PICTURE = PanelSpec(

@@ -14,8 +14,8 @@ from hms_dist.canvas.augment.erase import CoarseDropout, XYMasking
 from hms_dist.canvas.augment.light import BrightnessContrast, GaussNoise
 from hms_dist.canvas.augment.mix import MixUp
 from hms_dist.canvas.augment.shift import TimeShift
-from hms_dist.config import from_dict, load, to_dict
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict, load, to_dict
+from hms_dist.core.errors import UserError
 
 CHAIN = (
     TimeShift(probability=0.7),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from hms_dist.labels import CLASSES
-from hms_dist.recordings.simulator import labels
+from hms_dist.labels.table import CLASSES
+from hms_dist.recordings.simulator import votes as labels
 from hms_dist.recordings.simulator.cohort import plan_cohort
 from hms_dist.recordings.simulator.patterns import strength_at
 from hms_dist.recordings.simulator.session import draw_session, votes_rng

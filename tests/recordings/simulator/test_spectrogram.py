@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from hms_dist.recordings.reader import FREQUENCIES_HZ, REGIONS
+from hms_dist.core.signal_format import FREQUENCIES_HZ, REGIONS
 from hms_dist.recordings.simulator import head
 from hms_dist.recordings.simulator.cohort import EegPlan, SessionPlan
 from hms_dist.recordings.simulator.pattern_draws import Place, draw_features, draw_run

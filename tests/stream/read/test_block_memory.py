@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hms_dist.shards.index import open_set, tar_names
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import tar_names
 from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
 from hms_dist.stream.rows.locality import block_numbers
 

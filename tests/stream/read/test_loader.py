@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
-from hms_dist.stream.read.stand_ins import StandIns
+from hms_dist.stream.read.replacements import Replacements
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
 
@@ -133,31 +133,31 @@ class TestStandIns:
         folder, damage = damaged
         keys = [damage(row) for row in (3, 4, 7)]
         request = Request(np.array([2, 3, 4, 6, 7]), np.array([True, False, False, True, False]))
-        stand_ins = StandIns(10)
+        replacements = Replacements(10)
         reader = open_reader(folder)
-        (batch,) = load(reader, [request], threads=threads, stand_ins=stand_ins)
+        (batch,) = load(reader, [request], threads=threads, replacements=replacements)
         expected = np.array([2, 6, 6, 6, 2])
         np.testing.assert_array_equal(batch.rows, expected)
         np.testing.assert_array_equal(batch.flips, [True] * 5)
         np.testing.assert_array_equal(request.rows, [2, 3, 4, 6, 7])
         for name, stored in reader.read(expected, batch.flips).items():
             np.testing.assert_array_equal(batch.panels[name].numpy(), stored)
-        assert stand_ins.num_replaced == 3
+        assert replacements.num_replaced == 3
         assert all(key in caplog.text for key in keys)
 
     def test_only_what_is_read_counts(self, damaged):
         folder, damage = damaged
         damage(3)
-        stand_ins = StandIns(0)
+        replacements = Replacements(0)
         request = Request(np.array([3, 2]), np.array([True, True]))  # the flipped panel is whole
-        (batch,) = load(open_reader(folder), [request], threads=1, stand_ins=stand_ins)
+        (batch,) = load(open_reader(folder), [request], threads=1, replacements=replacements)
         np.testing.assert_array_equal(batch.rows, [3, 2])
 
     def test_the_limit_stops_the_stream(self, damaged):
         folder, damage = damaged
         damage(3)
         requests = [Request(np.array([2, 3]))] * 3
-        batches = load(open_reader(folder), requests, threads=1, stand_ins=StandIns(2))
+        batches = load(open_reader(folder), requests, threads=1, replacements=Replacements(2))
         next(batches), next(batches)
         with pytest.raises(UserError, match=r"traces of .*max_replaced: 2 rows were replaced already"):
             next(batches)
@@ -166,14 +166,14 @@ class TestStandIns:
         folder, damage = damaged
         damage(3), damage(4)
         with pytest.raises(UserError, match="no other row of its group of 2 can stand in"):
-            next(load(open_reader(folder), [Request(np.array([3, 4]))], threads=1, stand_ins=StandIns(9)))
+            next(load(open_reader(folder), [Request(np.array([3, 4]))], threads=1, replacements=Replacements(9)))
 
     def test_what_cannot_be_read_at_all_is_not_replaced(self, damaged):
         folder, _ = damaged
         reader = open_reader(folder)
         sorted(folder.glob("*.tar"))[0].unlink()
         with pytest.raises(UserError, match="cannot be read"):
-            next(load(reader, [Request(np.array([0, 30]))], threads=1, stand_ins=StandIns(9)))
+            next(load(reader, [Request(np.array([0, 30]))], threads=1, replacements=Replacements(9)))
 
 
 @pytest.mark.parametrize("ahead", [-1, 254])

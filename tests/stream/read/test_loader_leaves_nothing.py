@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms_dist.errors import JobError
+from hms_dist.core.errors import JobError
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read import decode
 from hms_dist.stream.read.loader import Request, load

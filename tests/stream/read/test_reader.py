@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from hms_dist.errors import UserError
-from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.core.errors import UserError
+from hms_dist.shards.index import read_index
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.stream.read.reader import ShardReader
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")

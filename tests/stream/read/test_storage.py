@@ -8,8 +8,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.remote import Patience
+from hms_dist.core.errors import UserError
+from hms_dist.core.remote import Patience
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read.cache import CacheConfig
 from hms_dist.stream.read.loader import Request, load

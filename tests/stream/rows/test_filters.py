@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
-from hms_dist.predictions import prediction_table, read_predictions, write_predictions
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
+from hms_dist.results.predictions import prediction_table, read_predictions, write_predictions
 from hms_dist.stream.rows.filters import FilterConfig, Filtered, filter_rows, label_peakedness
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hms_dist.shards.index import read_index
+from hms_dist.stream.rows.epoch_plan import Batching, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig, block_numbers, deal, local_order
-from hms_dist.stream.rows.plan import Batching, plan_epoch
 from hms_dist.stream.rows.selections import SelectionConfig
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.labels import CLASSES
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import CLASSES
 from hms_dist.stream.rows.overlay import OverlayConfig, overlay_targets
 
 

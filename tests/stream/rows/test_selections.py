@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hms_dist.errors import UserError
-from hms_dist.labels import VOTE_COLUMNS
+from hms_dist.core.errors import UserError
+from hms_dist.labels.table import VOTE_COLUMNS
 from hms_dist.shards.index import Index
 from hms_dist.stream.rows.selections import SELECTIONS, SelectionConfig, VoteWeights, class_counts, select
 

@@ -5,23 +5,23 @@ import json
 import numpy as np
 import pytest
 
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.data.run_data import epoch_rows, open_run_data
 from hms_dist.train.settings import TrainConfig
 
 AUDITED = """
 import json, os, sys
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.loop import run
-from hms_dist.train.ranks.outcome import Judge
+from hms_dist.train.ranks.step_result import NonFiniteLossGuard
 from hms_dist.train.settings import TrainConfig
 
-real = Judge.add
+real = NonFiniteLossGuard.add
 def add(self, outcome):
     with open(f"{sys.argv[1]}/rank{os.environ.get('RANK', '0')}.jsonl", "a") as file:
         file.write(json.dumps({"step": outcome.overall, "rows": outcome.rows.tolist()}) + "\\n")
     real(self, outcome)
-Judge.add = add
+NonFiniteLossGuard.add = add
 run(load(TrainConfig, sys.argv[2:], prog="train.py"))
 """
 

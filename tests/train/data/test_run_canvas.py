@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from accelerate.state import AcceleratorState
 
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.config import load
-from hms_dist.errors import UserError
-from hms_dist.files import sealed, unsealed
-from hms_dist.labels import CLASSES
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.config.load import load
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sealed, unsealed
+from hms_dist.labels.table import CLASSES
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
-from hms_dist.shards.index import read_index, read_manifest
+from hms_dist.shards.index import read_index
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data import run_canvas
 from hms_dist.train.data.run_canvas import read_canvas

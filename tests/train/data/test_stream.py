@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from hms_dist.canvas.augment import Augmenter
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import open_set

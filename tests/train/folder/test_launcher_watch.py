@@ -13,7 +13,7 @@ import sys, time
 from functools import partial
 from pathlib import Path
 
-from hms_dist.run import start_log
+from hms_dist.core.logging import start_log
 from hms_dist.train.folder import stop
 from hms_dist.train.folder.owner import owned
 from hms_dist.train.folder.record import write_last_words, write_status

@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 
-from hms_dist.errors import JobError, UserError
+from hms_dist.core.errors import JobError, UserError
 from hms_dist.train.folder import record
-from hms_dist.train.folder.owner import CLAIM_NAME, owned
+from hms_dist.train.folder.owner import LEASE_NAME, owned
 from hms_dist.train.folder.record import FAULT_NAME, is_lost_peer, reported, write_last_words, write_status
 
 CLOSED = RuntimeError(
@@ -87,7 +87,7 @@ def test_what_all_ranks_find_is_said_without_a_number(tmp_path, kind, state, cod
 def test_who_lost_the_folder_has_no_last_words(tmp_path):
     with owned(tmp_path, is_main=True) as ownership:
         write_status(tmp_path, "running")
-        path = tmp_path / CLAIM_NAME
+        path = tmp_path / LEASE_NAME
         path.write_text(json.dumps({**json.loads(path.read_text()), "nonce": "another"}))
         write_last_words(tmp_path, ownership, "the launcher is gone")
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "running"

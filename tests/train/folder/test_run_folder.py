@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.report.status import look
 from hms_dist.train.folder.checkpoint import save_checkpoint
 from hms_dist.train.folder.record import is_finished

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.train.folder.checkpoint import load_weights, read_meta, save_weights
 from hms_dist.train.optimise.ema import Ema, EmaConfig

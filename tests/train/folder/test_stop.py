@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hms_dist.claims import claim
-from hms_dist.errors import UserError
-from hms_dist.train.folder.owner import CLAIM_NAME, Superseded, owned
+from hms_dist.core.errors import UserError
+from hms_dist.jobs.lease import acquire
+from hms_dist.train.folder.owner import LEASE_NAME, Superseded, owned
 from hms_dist.train.folder.record import read_metrics, reported
 from hms_dist.train.folder.stop import LOOK_EVERY_S, STOP_NAME, StopRequest
 from hms_dist.train.loop import run
@@ -214,11 +214,11 @@ def test_ranks_end_with_a_launcher_that_was_killed_while_they_started(start, tmp
 
 
 def test_a_living_owner_is_named_and_nothing_of_his_touched(small, monkeypatch):
-    monkeypatch.setattr("hms_dist.claims.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("hms_dist.jobs.lease.HEARTBEAT_S", 0.2)
     config = small()
     config.out.mkdir()
     with (
-        claim(config.out / CLAIM_NAME),
+        acquire(config.out / LEASE_NAME),
         pytest.raises(UserError, match=rf"run: process {os.getpid()} .*; wait for that run to end, or choose another"),
     ):
         run(config)
@@ -228,7 +228,7 @@ def test_a_living_owner_is_named_and_nothing_of_his_touched(small, monkeypatch):
 def test_who_was_taken_for_dead_writes_nothing_more(tmp_path):
     with owned(tmp_path / "run", is_main=True) as ownership:
         ownership.check()
-        path = tmp_path / "run" / CLAIM_NAME
+        path = tmp_path / "run" / LEASE_NAME
         values = json.loads(path.read_text())
         path.write_text(json.dumps({**values, "host": "elsewhere", "nonce": "another"}))
         with pytest.raises(Superseded, match="another job took this run over; this one stops and writes nothing more"):
@@ -243,15 +243,15 @@ def test_what_a_superseded_rank_dies_of_is_not_written_into_the_run(tmp_path, mo
     with owned(folder, is_main=True) as main, owned(folder, is_main=False) as other:
         with pytest.raises(ZeroDivisionError), other.guard():
             _ = 1 / 0
-        values = json.loads((folder / CLAIM_NAME).read_text())
-        (folder / CLAIM_NAME).write_text(json.dumps({**values, "attempt": 1, "nonce": "another"}))
+        values = json.loads((folder / LEASE_NAME).read_text())
+        (folder / LEASE_NAME).write_text(json.dumps({**values, "attempt": 1, "nonce": "another"}))
         for ownership in (main, other):
             with pytest.raises(Superseded), reported(folder, 0), ownership.guard():
                 raise ConnectionError("peer lost")
-    assert [path.name for path in folder.iterdir()] == [CLAIM_NAME]
+    assert [path.name for path in folder.iterdir()] == [LEASE_NAME]
 
 
-def test_other_ranks_need_no_claim(tmp_path):
+def test_other_ranks_need_no_lease(tmp_path):
     with owned(tmp_path / "run", is_main=False) as ownership:
         ownership.check()
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hms_dist.canvas.augment import Augmenter
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.learn import step
 from hms_dist.train.loop import run

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from hms_dist.config import from_dict
-from hms_dist.errors import UserError
+from hms_dist.config.load import from_dict
+from hms_dist.core.errors import UserError
 from hms_dist.train.optimise.plateau import Plateau, PlateauConfig, check_monitor, observed
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hms_dist.errors import UserError
+from hms_dist.core.errors import UserError
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.loop import run
 from hms_dist.train.ranks.variables import ENGINES, check_variables, overruled

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hms_dist.errors import JobError, Stopped
+from hms_dist.core.errors import JobError, Stopped
 from hms_dist.train.ranks.world import World
 
 
@@ -19,9 +19,9 @@ def world():
 
 def test_ranks_leave_the_group_together_at_the_end_and_when_stopped(world):
     world, said = world
-    with world.left_at_end():
+    with world.shutdown():
         pass
-    with pytest.raises(Stopped), world.left_at_end():
+    with pytest.raises(Stopped), world.shutdown():
         raise Stopped("as asked")
     assert said == ["group left", "group left"]
 
@@ -29,12 +29,12 @@ def test_ranks_leave_the_group_together_at_the_end_and_when_stopped(world):
 @pytest.mark.parametrize("error", [JobError, RuntimeError, KeyboardInterrupt])
 def test_a_rank_that_fails_waits_for_nobody(world, error):
     world, said = world
-    with pytest.raises(error), world.left_at_end():
+    with pytest.raises(error), world.shutdown():
         raise error("alone")
     assert said == ["tracker closed"]
 
 
 def test_a_flag_of_the_only_rank_is_the_flag_of_all(world):
     world, _ = world
-    assert world.any(True)
-    assert not world.any(False)
+    assert world.any_rank(True)
+    assert not world.any_rank(False)

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
-from hms_dist.config import load
-from hms_dist.labels import CLASSES
-from hms_dist.render import Render
-from hms_dist.render import run as render
+from hms_dist.config.load import load
+from hms_dist.labels.table import CLASSES
+from hms_dist.rendering.render import Render
+from hms_dist.rendering.render import run as render
 from hms_dist.shards.index import read_index
-from hms_dist.stream.rows.plan import plan_epoch
+from hms_dist.stream.rows.epoch_plan import plan_epoch
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.settings import TrainConfig
@@ -63,24 +63,6 @@ def losses(run):
 
 def scores(run):
     return [line["val_kl"] for line in read_metrics(run) if "val_kl" in line]
-
-
-@pytest.fixture
-def augment_file(tmp_path):
-    """Every kind of augmentation, mixup for half of the rows."""
-    path = tmp_path / "augment.yaml"
-    path.write_text(
-        """
-        reverse_probability: 0.5
-        steps:
-          - {class_path: TimeShift}
-          - {class_path: OneOf, init_args: {choices: [{class_path: GaussNoise}, {class_path: MotionBlur}]}}
-          - {class_path: MixUp, init_args: {alpha: 1.0}}
-          - {class_path: CutMix, init_args: {probability: 0.3}}
-          - {class_path: CoarseDropout, init_args: {height: 8, width: 8}}
-        """
-    )
-    return path
 
 
 def test_worlds_agree_in_float64_over_20_steps(train, augment_file):

@@ -1,0 +1,110 @@
+"""What a canvas is, as configuration: which panel goes where, and how it gets there."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from hms_dist.canvas.normalise import Normaliser
+from hms_dist.core import limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """One panel's rectangle on the canvas. Steps run in the order of the fields."""
+
+    panel: str
+    """Name of the panel in the shard set."""
+    flipped_panel: str | None = None
+    """Panel read in its place for rows that are flipped; None: flip by exchanging left and right regions."""
+    regions: tuple[str, ...] = ()
+    """Regions or channels to show, in order; empty: all, in the panel's order."""
+    normalise: Normaliser | None = None
+    """From the panel's unit to pixel values, over all shown regions together; None: values as they are."""
+    frequency_order: Literal["rising", "natural_sort"] = "rising"
+    """natural_sort: as the 16th place's column names sort, 12.11 after 12.7 (for parity only)."""
+    time_crop: tuple[int, int] | None = None
+    """First time column kept, and the first not kept any more; None: all."""
+    arrangement: Literal["as_is", "time_down", "stacked"] = "as_is"
+    """as_is: a picture without regions. time_down: a row a time, regions side by side, low frequencies left.
+    stacked: time along x, regions one under the other, low frequencies (or a channel's first row) on top."""
+    resize: Literal["bilinear", "area", "exact"] = "bilinear"
+    """How a picture of another size is brought to `height` x `width`: bilinear without smoothing (OpenCV's
+    INTER_LINEAR), or the mean of the area that each pixel covers (for pictures made much smaller); exact: a
+    panel of another size, from another render recipe perhaps, is refused."""
+    scale: float = 1.0
+    """Multiplies the pixel values at the end."""
+    top: int
+    """First row on the canvas, pixels."""
+    left: int
+    """First column on the canvas, pixels."""
+    height: int
+    """Rows on the canvas, pixels."""
+    width: int
+    """Columns on the canvas, pixels."""
+
+    def __post_init__(self) -> None:
+        for name in ("top", "left"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: '{self.panel}' must start at 0 or later, found {getattr(self, name)}")
+        for name in ("height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: '{self.panel}' must be at least 1, found {getattr(self, name)}")
+        if self.time_crop is not None and not 0 <= self.time_crop[0] < self.time_crop[1]:
+            raise ValueError(f"time_crop: must be [first, end] with 0 <= first < end, found {list(self.time_crop)}")
+        if self.arrangement == "as_is" and (self.regions or self.time_crop or self.frequency_order != "rising"):
+            raise ValueError(
+                f"arrangement: '{self.panel}' as_is has no regions, frequency_order or time_crop; "
+                "choose time_down or stacked"
+            )
+
+    @property
+    def bottom(self) -> int:
+        """First row below the rectangle."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """First column right of the rectangle."""
+        return self.left + self.width
+
+    def overlaps(self, other: "Placement") -> bool:
+        """Whether the two rectangles share a pixel."""
+        rows = self.top < other.bottom and other.top < self.bottom
+        return rows and self.left < other.right and other.left < self.right
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasConfig:
+    """A one-channel picture of `height` x `width` pixels that holds several panels; what no panel covers is 0."""
+
+    height: int
+    """Rows, pixels."""
+    width: int
+    """Columns, pixels."""
+    placements: tuple[Placement, ...]
+    """The panels' rectangles, which must not overlap."""
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"height: a canvas needs at least 1 x 1 pixels, found {self.height} x {self.width}")
+        if self.height * self.width > limits.CANVAS_PIXELS:
+            raise ValueError(
+                f"height: a canvas has at most {limits.CANVAS_PIXELS} pixels, found {self.height} x {self.width}"
+            )
+        if not self.placements:
+            raise ValueError("placements: a canvas needs at least one")
+        for number, item in enumerate(self.placements):
+            if item.bottom > self.height:
+                raise ValueError(_outside(number, item, "top + height", item.bottom, self.height))
+            if item.right > self.width:
+                raise ValueError(_outside(number, item, "left + width", item.right, self.width))
+        for (one, first), (two, second) in combinations(enumerate(self.placements), 2):
+            if first.overlaps(second):
+                raise ValueError(
+                    f"placements: {one} ('{first.panel}') and {two} ('{second.panel}') overlap; "
+                    "change top, left, height or width of one"
+                )
+
+
+def _outside(number: int, item: Placement, option: str, found: int, size: int) -> str:
+    return f"placements: {option} of {number} ('{item.panel}') is {found}, beyond the canvas of {size} pixels"

@@ -1,0 +1,1 @@
+"""Configuration: frozen dataclasses filled from YAML and the command line. The only room that imports jsonargparse."""

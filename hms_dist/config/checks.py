@@ -1,0 +1,211 @@
+"""Check every name in a configuration against the dataclasses it fills, before anything is built.
+
+Two ends: an unknown option or class gets an error that lists the valid ones, and no name outside this package is ever
+imported, because a class must be a known subclass of what its field declares; of a full path, which older files hold,
+only the last part counts.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hms_dist.config.safe_yaml import read_yaml
+from hms_dist.config.versions import (
+    CLASS_KEY,
+    OPTIONS_KEY,
+    VERSION_KEY,
+    bare_name,
+    completed,
+    split_version,
+    without_removed,
+)
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+
+
+def checked(node: Any, target: Any, where: str, version: int | None = None) -> tuple[Any, set[str]]:
+    """The plain value `node` as the parser takes it, checked against the annotation `target`, and the classes it names.
+
+    Names of files give way to their content, and paths of classes to their names; options that a file of an older
+    format `version` lacks are added. None: not a stored configuration. UserError names what is unknown; `where` is the
+    file or option for the message. Wrong types are left to the parser.
+    """
+    check = Check()
+    return check.names(node, target, where, version), check.classes
+
+
+class Check:
+    """One configuration, with all files that it names."""
+
+    def __init__(self) -> None:
+        self.classes: set[str] = set()
+        """Full names of the classes that it names."""
+        self._files: list[Path] = []
+
+    def file(self, cls: type, path: str) -> Any:
+        """The content of a file of options."""
+        content = read_yaml(Path(path))
+        if not isinstance(content, Mapping):
+            found = "nothing" if content is None else " ".join(str(content).split())[:40]
+            raise UserError(
+                f"{path}: expected options, a line each like 'name: value', found '{found}'; is it another file?"
+            )
+        return self._content(content, cls, path)
+
+    def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
+        """As `checked`."""
+        if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _takes_file(target):
+            return self._nested(node, target, where)
+        if isinstance(node, str) and "://" in node and Path in choices(target) and str not in choices(target):
+            raise UserError(
+                f"{where}: expected a file or folder here, found the URL '{_brief(node)}'; copy it to this machine "
+                "first"
+            )
+        if inspect.isclass(target) and inspect.isabstract(target):
+            return self._class(node, target, where, version)
+        if not (inspect.isclass(target) and dataclasses.is_dataclass(target)):
+            return self._items(node, target, where, version)
+        hints = typing.get_type_hints(target)
+        if node is None:
+            return None
+        if not isinstance(node, Mapping):
+            raise UserError(
+                f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: "
+                + ", ".join(hints)
+            )
+        if not where.startswith("--"):
+            node = without_removed(node, target.__name__, where)
+        for name, item in node.items():
+            if name not in hints:
+                hint = meant(str(name), list(hints))
+                raise UserError(f"{where}: unknown option '{_brief(name)}'; {hint}one of: {', '.join(hints)}")
+            if item is None and not _allows_null(hints[name]):  # the parser lets it pass within lists
+                raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
+        found = {name: self.names(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
+        return found if version is None else completed(found, target.__name__, version)
+
+    def _nested(self, name: str, target: Any, where: str) -> Any:
+        path = Path(where).parent / name if not where.startswith("--") else Path(name)
+        if path in self._files or len(self._files) >= limits.YAML_FILES:
+            raise UserError(f"{path}: names itself, or one of more than {limits.YAML_FILES} files; name each file once")
+        self._files.append(path)
+        found = self._content(read_yaml(path), target, str(path))
+        self._files.remove(path)
+        return found
+
+    def _content(self, content: Any, target: Any, path: str) -> Any:
+        """Of a configuration file; one with a format version is a stored one."""
+        version = None
+        if isinstance(content, Mapping) and VERSION_KEY in content:
+            content, version = split_version(content, path)
+        return self.names(content, target, path, version)
+
+    def _items(self, node: Any, target: Any, where: str, version: int | None) -> Any:
+        arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
+        origin = typing.get_origin(target)
+        if isinstance(node, Mapping) and _is_mapping(origin):
+            return {
+                name: self.names(item, arguments[1], _join(where, str(name)), version) for name, item in node.items()
+            }
+        if isinstance(node, list) and origin in (list, tuple):
+            return [self.names(item, arguments[0], where, version) for item in node]
+        if origin in (typing.Union, types.UnionType) and node is not None and node not in words_of(target):
+            for argument in arguments:
+                node = self.names(node, argument, where, version)
+        return node
+
+    def _class(self, node: Any, base: type, where: str, version: int | None) -> Any:
+        name = node.get(CLASS_KEY) if isinstance(node, Mapping) else node
+        if name is None and not node:
+            return node
+        known = {c.__name__: c for c in _subclasses(base) if not inspect.isabstract(c)}
+        chosen = known.get(bare_name(name)) if isinstance(name, str) else None
+        if chosen is None:
+            raise UserError(
+                f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}"
+            )
+        self.classes.add(f"{chosen.__module__}.{chosen.__qualname__}")
+        if not isinstance(node, Mapping):
+            return chosen.__name__
+        other = [key for key in node if key not in (CLASS_KEY, OPTIONS_KEY)]
+        if other:
+            raise UserError(f"{where}: unknown option '{_brief(other[0])}'; one of: {CLASS_KEY}, {OPTIONS_KEY}")
+        found = {**node, CLASS_KEY: chosen.__name__}
+        if node.get(OPTIONS_KEY) or version is not None:
+            found[OPTIONS_KEY] = self.names(node.get(OPTIONS_KEY) or {}, chosen, where, version)
+        return found
+
+
+def _takes_file(target: Any) -> bool:
+    """Whether a file of YAML may stand for a value: options, or a list or mapping of such."""
+    if any(choice in (str, Path) for choice in choices(target)):
+        return False
+    for choice in choices(target):
+        items = [a for a in typing.get_args(choice) if a is not Ellipsis]
+        origin = typing.get_origin(choice)
+        if is_config(choice) or (_is_mapping(origin) and items[1] not in (str, Path)):
+            return True
+        if origin in (list, tuple) and items and _takes_file(items[0]):
+            return True
+    return False
+
+
+def _allows_null(target: Any) -> bool:
+    return any(choice in (Any, type(None)) or is_config(choice) for choice in choices(target))
+
+
+def _is_mapping(origin: Any) -> bool:
+    return inspect.isclass(origin) and issubclass(origin, Mapping)
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def item_of(target: Any) -> Any:
+    """What a tuple of any length holds, or an optional one; None for other annotations."""
+    for choice in choices(target):
+        if typing.get_origin(choice) is tuple and typing.get_args(choice)[1:] == (Ellipsis,):
+            return typing.get_args(choice)[0]
+    return None
+
+
+def words_of(target: Any) -> list[Any]:
+    """What may stand in place of a list: null, and words that the annotation names."""
+    literals = [one for one in choices(target) if one is not target and typing.get_origin(one) is typing.Literal]
+    return ["null", *(word for literal in literals for word in typing.get_args(literal))]
+
+
+def choices(target: Any) -> tuple[Any, ...]:
+    """What an annotation allows: the parts of a union, else itself."""
+    either = typing.get_origin(target) in (typing.Union, types.UnionType)
+    return typing.get_args(target) if either else (target,)
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    children: list[type] = base.__subclasses__()
+    for child in children:
+        yield child
+        yield from _subclasses(child)
+
+
+def meant(given: str, valid: Sequence[str]) -> str:
+    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+    last = given.removeprefix("--")
+    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
+    return f"did you mean {' or '.join(near[:3])}? " if near else ""
+
+
+def is_config(target: Any) -> bool:
+    """Whether an annotation is a dataclass of options, or a base of such from which one is chosen by name."""
+    return inspect.isclass(target) and (dataclasses.is_dataclass(target) or inspect.isabstract(target))
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where.startswith("--") else where

@@ -1,0 +1,148 @@
+"""Words of a command line: checked against the dataclass that they fill, and in the form that the parser takes."""
+
+import dataclasses
+import inspect
+import json
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hms_dist.config.checks import Check, choices, is_config, item_of, meant, words_of
+from hms_dist.config.safe_yaml import parse_yaml, yaml_text
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+
+_PARSERS_OWN = ("config", "help", "print_config")
+"""Options that every command line has."""
+
+
+def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
+
+    Returns them, with the content of files in place of their names, so that nothing else reads a file, and the full
+    names of the classes that they name.
+    """
+    check, words = Check(), list(argv)
+    given = [option for option, _, _ in _options(argv)]
+    for option, value, place in _options(argv):
+        if option in _PARSERS_OWN:
+            if option == "config" and value is not None:
+                words[place] = _word(option, check.file(cls, value), argv[place])
+            continue
+        target = _descend(cls, option.split("."), f"--{option}", root=cls)
+        if given.count(option) > 1 and item_of(target) is not None:
+            raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
+        if value is not None:
+            node = _parsed(value, f"--{option}")
+            found = check.names(node, target, f"--{option}")
+            if found != node:
+                words[place] = _word(option, found, argv[place])
+    return words, check.classes
+
+
+def with_values(cls: type, argv: Sequence[str]) -> list[str]:
+    """Checked words as the parser takes them: `--repair` becomes `--repair=true`, `--runs A B` one list of two."""
+    return [word for group in _groups(argv) for word in _with_value(cls, group)]
+
+
+def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
+    """Words in which the only option that `cls` cannot do without has its name, also if it was left out."""
+    needed = [field.name for field in dataclasses.fields(cls) if _is_needed(field)]
+    if len(needed) == 1 and argv and not argv[0].startswith("-"):
+        return [f"--{needed[0]}={argv[0]}", *argv[1:]]
+    return list(argv)
+
+
+def _word(option: str, value: Any, word: str) -> str:
+    """The word in place of `word`, which held the value of `option`: `--option=value`, or the value alone."""
+    text = yaml_text(value, flow=True).removesuffix("\n").removesuffix("\n...")
+    return f"--{option}={text}" if word.startswith(f"--{option}=") else text
+
+
+def _groups(argv: Sequence[str]) -> list[list[str]]:
+    """The words, cut before each option."""
+    groups: list[list[str]] = []
+    for word in argv:
+        if word.startswith("--") or not groups:
+            groups.append([])
+        groups[-1].append(word)
+    return groups
+
+
+def _with_value(cls: type, group: list[str]) -> list[str]:
+    option, *values = group
+    if not option.startswith("--") or "=" in option or option[2:] in _PARSERS_OWN:
+        return group
+    target = _descend(cls, option[2:].split("."), option)
+    if target is bool and not values:
+        return [f"{option}=true"]
+    item = item_of(target)
+    alone = values[0] if len(values) == 1 else None
+    if item is None or not values or values[0].startswith("[") or alone in words_of(target):
+        return group
+    return [f"{option}={json.dumps(values) if item in (str, Path) else '[' + ', '.join(values) + ']'}"]
+
+
+def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
+    """Names of all options of a dataclass and of the dataclasses in it: --epochs, --optim, --optim.lr ..."""
+    for name, hint in typing.get_type_hints(target).items():
+        yield f"{prefix}{name}"
+        for choice in choices(hint):
+            if dataclasses.is_dataclass(choice) and choice not in (target, *above):
+                yield from _dotted(choice, f"{prefix}{name}.", (target, *above))
+
+
+def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
+    """The annotation that a dotted option name leads to; UserError if a part is unknown.
+
+    `root`: the class whose options the message may suggest.
+    """
+    for part in parts:
+        target = next((choice for choice in choices(target) if is_config(choice)), target)
+        hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
+        if hints is not None:
+            if part not in hints:
+                hint = "" if root is None else meant(option, list(_dotted(root)))
+                raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
+            target = hints[part]
+        elif typing.get_origin(target) is dict:
+            target = typing.get_args(target)[1]
+        elif inspect.isclass(target) and inspect.isabstract(target):
+            if part != "class_path":
+                raise UserError(f"{option}: set the options of a {target.__name__.lower()} in a YAML file")
+        else:
+            raise UserError(f"{option}: '{part}' is not an option of anything")
+    return target
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
+    """Each option with its (first) value, and the place of the word that holds this."""
+    words = list(argv)
+    for index, word in enumerate(words):
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            following = words[index + 1] if index + 1 < len(words) else None
+            if value:
+                yield name, value, index
+            elif following is None or following.startswith("--"):
+                yield name, None, index
+            else:
+                yield name, following, index + 1
+
+
+def _parsed(value: str, option: str) -> Any:
+    if len(value) > limits.YAML_BYTES:
+        raise UserError(f"{option}: expected at most {limits.YAML_BYTES} characters, found {len(value)}")
+    try:
+        return parse_yaml(value)
+    except yaml.YAMLError as error:
+        if "more than" in str(error) or "too deep" in str(error):
+            raise UserError(f"{option}: {error}") from error
+        return value
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -1,0 +1,138 @@
+"""Configuration: frozen dataclasses filled from YAML files and the command line.
+
+The one place that touches jsonargparse. Names are checked and files are read before it sees them (`config_names`), so a
+configuration can never import code from outside this package, and an unknown name lists the valid ones.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from hms_dist.config.checks import checked
+from hms_dist.config.command_line import checked_words, with_values
+from hms_dist.config.safe_yaml import yaml_text
+from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import atomic, sealed_text
+
+T = TypeVar("T")
+
+
+def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
+    """Build `cls` from command-line words: `--config FILE` (several merge in order) and `--dotted.name value`.
+
+    An option that is yes or no may stand alone: `--name` is `--name true`. Raises UserError with one line for an
+    unknown name, a wrong type or a refused combination.
+    """
+    words, classes = checked_words(cls, argv)
+    parser = _parser(cls, prog, classes)
+    return _build(cls, parser, parser.parse_args, with_values(cls, words))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
+    """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
+    return _from_checked(cls, *checked(_options(values, where), cls, where))
+
+
+def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build `cls` from what `stored` gave, now or in an earlier format version (without one: 1); `where` is the file.
+
+    Raises UserError as `load` does, and for a later format version.
+    """
+    options, version = split_version(_options(values, where), where)
+    return _from_checked(cls, *checked(options, cls, where, version))
+
+
+def to_dict(value: Any) -> Any:
+    """Plain JSON/YAML values of a configuration; classes chosen by name become class_path and init_args."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if any(inspect.isabstract(base) for base in type(value).__mro__[1:]):
+            return {CLASS_KEY: type(value).__name__, OPTIONS_KEY: fields}
+        return fields
+    if isinstance(value, Mapping):
+        return {str(key): to_dict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def stored(config: Any) -> dict[str, Any]:
+    """Plain values of a configuration for a file that outlives this program: `to_dict`, and the format version."""
+    return {VERSION_KEY: FORMAT_VERSION, **to_dict(config)}
+
+
+def save(config: Any, path: Path) -> None:
+    """Write a configuration as YAML that `load` and `from_stored` read back to an equal one."""
+    save_stored(stored(config), path)
+
+
+def save_stored(values: Mapping[str, Any], path: Path) -> None:
+    """Write what `stored` gave as YAML, with its digest (`files.check_text`)."""
+    with atomic(path, "w") as file:
+        file.write(sealed_text(yaml_text(dict(values))))
+
+
+def _options(values: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected options, found {values!r}; the file is damaged")
+    return values
+
+
+def _from_checked(cls: type[T], values: Any, classes: Iterable[str]) -> T:
+    parser = _parser(cls, "hms-dist", classes)
+    return _build(cls, parser, parser.parse_object, values)
+
+
+def _parser(cls: type, prog: str, classes: Iterable[str]) -> ArgumentParser:
+    """`classes`: full names of those that the configuration names; no other may be imported, no file is read."""
+    set_parsing_settings(
+        docstring_parse_attribute_docstrings=True,
+        instantiate_subclass_spec_in_any=False,
+        import_path_denylist=["*"],
+        import_path_allowlist=["hms_dist", cls.__module__, *classes],
+    )
+    parser = ArgumentParser(prog=prog, description=inspect.getdoc(cls), exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
+    parser.add_class_arguments(cls, sub_configs=False)
+    return parser
+
+
+def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
+    try:
+        values = vars(parser.instantiate(parse(source)))
+        values.pop("config", None)
+        return cls(**values)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    """jsonargparse's several lines as one: `optim.lr: Expected a float. Got value: abc`."""
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(str(error).split()))
+    text = re.sub(r"typing\.Literal\[([^\]]+)\]", lambda found: _choice(found[1]), text)
+    return _of_several_types(re.sub(r'^Parser key "([^"]+)":', r"\1:", text))
+
+
+def _choice(names: str) -> str:
+    return f"choice of {names.replace(chr(39), '')}"
+
+
+def _of_several_types(text: str) -> str:
+    """What is wrong with the value of an option that takes several types, without the list of all that was tried."""
+    name, _, said = text.partition(": ")
+    if "Problem with given class_path" in said:  # an option within an option: what is said of the innermost
+        *outer, said = re.split(r'Parser key "([^"]+)": ', said)
+        name = ".".join([name, *outer[1::2]])
+    said = re.sub(r"^- Expected a path but .* either not accessible or invalid - ", "", said)
+    found = re.match(r"Does not validate .* Errors: - (.*?) Given value type: \S+ Given value: (\S.*?)( - |$)", said)
+    if found is None:
+        return f"{name}: {re.sub(r' - Expected a NoneType Given value .*$', '', said)}"
+    reasons = [re.sub(r"\. Got value: .*$", "", part) for part in found[1].split(" - ")]
+    types = [re.sub(r"^Expected (an? )?", "", part) for part in reasons]
+    return f"{name}: Expected a {' or a '.join(types).replace('a NoneType', 'null')}. Got value: {found[2]}"

@@ -1,0 +1,37 @@
+"""A record of the environment of a process: versions of packages, machine, batch job."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+RECORDED_PACKAGES = (
+    "hms-dist", "numpy", "scipy", "numba", "pandas", "pyarrow", "zstandard",
+    "torch", "timm", "accelerate",
+)  # fmt: skip
+SLURM_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY", "SLURM_RESTART")
+"""Variables that say which batch job this is."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result; absent packages are left out."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """The machine and software of this process, for environment.json."""
+    return {
+        "versions": versions(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "num_cores": len(os.sched_getaffinity(0)),
+        "command": sys.argv,
+        "slurm": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SLURM_PREFIXES)},
+    }

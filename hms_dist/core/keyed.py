@@ -1,0 +1,33 @@
+"""Keyed random numbers: a pure function of whole numbers, so a draw is the same wherever and whenever it is made."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Words = NDArray[np.uint64]
+
+
+def keyed_hash(*keys: ArrayLike) -> Words:
+    """A 64-bit hash of whole numbers, broadcast together: splitmix64's finaliser (Steele 2014), chained."""
+    state: Words = np.zeros((), np.uint64)
+    with np.errstate(over="ignore"):
+        for key in keys:
+            words = np.asarray(key).astype(np.int64).view(np.uint64)
+            state = _mix((state ^ words) + np.uint64(0x9E3779B97F4A7C15))
+    return np.asarray(state, np.uint64)
+
+
+def keyed_uniform(*keys: ArrayLike) -> NDArray[np.float64]:
+    """Uniform draws in [0, 1), one for each combination of `keys`."""
+    return (keyed_hash(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(words: Words) -> Words:
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Refuse seeds outside 0..2^32-1: frameworks fold larger ones onto others without a word."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{name}: expected 0 to {2**32 - 1}, found {seed}")

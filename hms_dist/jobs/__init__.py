@@ -1,0 +1,1 @@
+"""Jobs: leases on files, worker processes, processes that a command starts, and requests to stop."""

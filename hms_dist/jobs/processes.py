@@ -1,0 +1,49 @@
+"""Commands that run as processes of their own and never outlive the one that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from hms_dist.core.errors import Stopped
+from hms_dist.jobs import die_with_parent
+
+
+@contextmanager
+def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A running command. SIGTERM to this process goes on to it; if this process dies, even by a kill, it is asked to
+    stop (on Linux); on an exception it is stopped and waited for.
+
+    `output`: file for its output and errors. None: those of this process. Raises Stopped, once the command has ended,
+    if SIGTERM came.
+    """
+    errors = None if output is None else subprocess.STDOUT
+    process = subprocess.Popen(_dying_with_this(command), stdout=output, stderr=errors)
+    asked = []
+
+    def pass_on(number: int, _: Any) -> None:
+        asked.append(number)
+        process.send_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield process
+        process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if asked:
+        raise Stopped("stopped as asked; rerun the same command to go on")
+
+
+def _dying_with_this(command: Sequence[str]) -> list[str]:
+    """The command, on Linux such that it does not outlive this process."""
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]

@@ -1,0 +1,1 @@
+"""Labels: the table train.csv, targets from votes, patient folds, and tables derived by rules."""

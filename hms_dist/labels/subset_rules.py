@@ -1,0 +1,154 @@
+"""Rules that derive a label table from another: rows chosen, or rows summed into one.
+
+A rule is a function of a checked table (`LabelTable.frame`) whose keyword parameters are its options, and gives a table
+of the same columns in the order of the rows it came from.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hms_dist.core.errors import UserError
+from hms_dist.core.keyed import keyed_hash
+from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
+from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, num_voters
+
+SPECTROGRAM_WINDOW_S = 600.0
+"""Seconds of the spectrogram that a label row sees."""
+
+
+def balanced(frame: pd.DataFrame, *, rows_per_class: int = 50, seed: int = 0) -> pd.DataFrame:
+    """`rows_per_class` rows of every class, drawn without replacement by keyed hashes of their ids (seed 001).
+
+    Raises UserError naming the class that has fewer.
+    """
+    classes = classes_of(frame)
+    order = np.argsort(keyed_hash(seed, frame["eeg_id"], frame["eeg_sub_id"]), kind="stable")
+    chosen = []
+    for number, name in enumerate(CONSENSUS_NAMES):
+        rows = order[classes[order] == number]
+        if len(rows) < rows_per_class:
+            raise UserError(
+                f"rows_per_class: {rows_per_class} rows of each class wanted, {name} has {len(rows)}; lower it"
+            )
+        chosen.append(rows[:rows_per_class])
+    return frame.iloc[np.sort(np.concatenate(chosen))]
+
+
+def high_vote(frame: pd.DataFrame, *, min_votes: int = 8) -> pd.DataFrame:
+    """Rows with at least `min_votes` votes; 8 is "more than 7 voters" of the 16th place (seed 002)."""
+    return frame[num_voters(_votes(frame)) >= min_votes]
+
+
+def golden(frame: pd.DataFrame, *, min_votes: int = 9) -> pd.DataFrame:
+    """One row of each distinct label of an EEG among rows with at least `min_votes` votes (3rd place: more than 8).
+
+    A label is the six votes as they stand. Of the rows that share EEG and label the one stays whose 10-minute window
+    overlaps all of theirs the longest, in seconds summed over them; among equals the first of the table.
+    """
+    voted = high_vote(frame, min_votes=min_votes)
+    groups = voted.groupby(["eeg_id", *VOTE_COLUMNS], sort=False)["spectrogram_label_offset_seconds"]
+    best = [offsets.index[int(_overlaps(offsets.to_numpy()).argmax())] for _, offsets in groups]
+    return frame.loc[sorted(best)]
+
+
+def eeg_sum(frame: pd.DataFrame, *, data: Path) -> pd.DataFrame:
+    """One row an EEG: votes summed, its middle 50 s, the mean of its first and last spectrogram offset.
+
+    The public baseline's table. `data` is the folder whose train_eegs/ tells how long each EEG is (parquet footers
+    only). An EEG of n samples gets the window from sample (n - 10,000) // 2 on; its offset in seconds leads back to
+    that very sample. Raises UserError for an EEG with two spectrograms, one that is missing, or shorter than 50 s.
+    """
+    spectrograms = frame.groupby("eeg_id")["spectrogram_id"].nunique()
+    if (spectrograms > 1).any():
+        raise UserError(f"EEG {spectrograms.idxmax()} has {spectrograms.max()} spectrograms; rule eeg_sum expects one")
+    summed = _summed(frame, "eeg_id", frame.groupby("eeg_id", sort=False).head(1).index)
+    paths = [data / f"train_eegs/{number}.parquet" for number in summed["eeg_id"]]
+    starts = [_middle(path) for path in tqdm(paths, "lengths", unit="EEG", disable=None)]
+    return summed.assign(eeg_sub_id=0, eeg_label_offset_seconds=np.array(starts) / RATE_HZ)
+
+
+def spectrogram_sum(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a spectrogram: votes summed, the mean of its first and last offset (seed 003 groups by spectrogram).
+
+    Ids and EEG window are those of the row whose own offset is nearest to that mean; among equals the first.
+    """
+    distance = (frame["spectrogram_label_offset_seconds"] - _mean_offset(frame, "spectrogram_id")).abs()
+    nearest = frame.loc[distance.sort_values(kind="stable").index].groupby("spectrogram_id").head(1)
+    return _summed(frame, "spectrogram_id", nearest.index.sort_values())
+
+
+RULES: Mapping[str, Callable[..., pd.DataFrame]] = {
+    "balanced": balanced,
+    "high_vote": high_vote,
+    "golden": golden,
+    "eeg_sum": eeg_sum,
+    "spectrogram_sum": spectrogram_sum,
+}
+"""Name -> rule: (table, options) to the table that it derives."""
+
+
+def classes_of(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Class of each row, 0 to 5: expert_consensus where the table has it, else the class with most votes."""
+    if "expert_consensus" in frame:
+        return np.array(frame["expert_consensus"].map(CONSENSUS_NAMES), np.int64)
+    return np.asarray(_votes(frame).argmax(axis=1), np.int64)
+
+
+def _votes(frame: pd.DataFrame) -> NDArray[np.int64]:
+    return frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
+
+
+def _overlaps(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds by which each row's 10-minute window overlaps the windows of all rows [rows]."""
+    apart = np.abs(offsets[:, None] - offsets)
+    return np.maximum(SPECTROGRAM_WINDOW_S - apart, 0).sum(axis=1)
+
+
+def _summed(frame: pd.DataFrame, group: str, kept: pd.Index) -> pd.DataFrame:
+    """Rows `kept`, one a group, with the group's votes, the consensus of those, and its mean spectrogram offset."""
+    rows = frame.loc[kept].copy()
+    groups = frame.groupby(group)
+    columns = {name: groups[name].transform("sum") for name in VOTE_COLUMNS}
+    columns["spectrogram_label_offset_seconds"] = _mean_offset(frame, group)
+    for name, column in columns.items():
+        rows[name] = column.loc[kept]
+    if "expert_consensus" in rows:
+        rows["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[_most_votes(_votes(rows), classes_of(rows))]
+    return rows
+
+
+def _most_votes(votes: NDArray[np.int64], preferred: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class with most votes of each row [rows]: of equal ones the preferred one, else the first."""
+    is_preferred = votes[np.arange(len(votes)), preferred] == votes.max(axis=1)
+    return np.where(is_preferred, preferred, votes.argmax(axis=1))
+
+
+def _mean_offset(frame: pd.DataFrame, group: str) -> "pd.Series[float]":
+    """Mean of the first and the last spectrogram offset of each row's group [rows], seconds."""
+    offsets = frame.groupby(group)["spectrogram_label_offset_seconds"]
+    return (offsets.transform("min") + offsets.transform("max")) / 2
+
+
+def _middle(path: Path) -> int:
+    """First sample of the middle 50 s."""
+    length = _num_samples(path)
+    if length < WINDOW_SAMPLES:
+        raise UserError(f"{path}: expected at least {WINDOW_SAMPLES} samples, found {length}; remove its rows")
+    return (length - WINDOW_SAMPLES) // 2
+
+
+def _num_samples(path: Path) -> int:
+    """Samples of an EEG file, from its footer alone. Raises UserError if it is missing or no parquet."""
+    from hms_dist.core.parquet import ParquetError, num_rows  # Arrow takes its time to import
+
+    try:
+        return num_rows(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
+    except (ParquetError, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file; download it again") from error

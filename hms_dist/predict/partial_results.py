@@ -1,0 +1,74 @@
+"""The parts of a prediction on its way, kept beside its output: a killed job does again only what is missing.
+
+    OUT.parts/<key>/part-000007.npy     answers of the rows of one part
+    OUT.parts/shards-<key>/             shards rendered for this prediction alone
+
+A key is a digest of all that the content depends on, so a part of other weights or other shards is never taken for one
+of these. The folder goes when the output stands.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.core.files import atomic, read_bytes, sealed_bytes, unsealed_bytes
+from hms_dist.shards.index import Rows
+
+MAX_PARTS = 256
+"""Most parts of a prediction; each holds whole groups."""
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of the prediction `out` are kept."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def begun(folder: Path, key: str, earlier_key: str) -> Path:
+    """Where in `folder` the parts of a key are kept: under the key of an earlier version if that began them."""
+    earlier = folder / earlier_key
+    return earlier if earlier.is_dir() else folder / key
+
+
+class Parts:
+    """The parts of one prediction; which rows a part holds does not depend on the number of ranks."""
+
+    def __init__(self, folder: Path, *, num_rows: int, group_size: int, num_answers: int) -> None:
+        """`folder`: of these parts alone, named by their key; made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._num_rows, self._num_answers = folder, num_rows, num_answers
+        num_groups = -(-num_rows // group_size)
+        self._size = max(-(-num_groups // MAX_PARTS), 1) * group_size
+        self.numbers = range(-(-num_rows // self._size))
+        """Numbers of all parts."""
+
+    def rows_of(self, number: int) -> Rows:
+        """Rows of a part, ascending."""
+        return np.arange(number * self._size, min((number + 1) * self._size, self._num_rows))
+
+    def finished(self) -> dict[int, NDArray[np.float64]]:
+        """Answers of the parts that stand, by number."""
+        found = {number: self._read(number) for number in self.numbers}
+        return {number: answers for number, answers in found.items() if answers is not None}
+
+    def write(self, number: int, answers: NDArray[np.float64]) -> None:
+        """Keep the answers [rows of the part, num_answers] of a part, whole or not at all."""
+        content = io.BytesIO()
+        np.save(content, answers)
+        with atomic(self._path(number)) as file:
+            file.write(sealed_bytes(content.getvalue()))
+
+    def _read(self, number: int) -> NDArray[np.float64] | None:
+        try:
+            most = len(self.rows_of(number)) * self._num_answers * 8 + 1024
+            content = unsealed_bytes(read_bytes(self._path(number), most))
+        except OSError:
+            return None
+        if content is None:  # damaged, or kept by a version that wrote no digest: computed again
+            return None
+        answers: NDArray[np.float64] = np.load(io.BytesIO(content))
+        return answers if answers.shape == (len(self.rows_of(number)), self._num_answers) else None
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"part-{number:06d}.npy"

@@ -1,0 +1,142 @@
+"""The life of a shard set: what it is made of, what of it stands, and how a new one takes an old one's place.
+
+A set is made in its own folder, or, where a complete set stands already, in `.next` inside it: old tars stay valid
+until everything new is written. Then the old manifest goes, the new files move in, and the new manifest comes last.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import digest, read_json, sealed, unsealed, write_json
+from hms_dist.rendering.shard_plan import ShardPlan
+from hms_dist.shards.manifest import read_manifest
+from hms_dist.shards.schema import MANIFEST_NAME, REJECTED_NAME, PanelSpec, shard_name, spec_from_json
+from hms_dist.shards.writer import PARTS_FOLDER, part_path, read_note
+
+NEXT_FOLDER = ".next"
+WORK_NAME = "work.json"
+Note = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """What a set is made of; two sets of equal build_spec hold equal bytes, unless recordings changed."""
+
+    render_config: Mapping[str, Any]
+    """The render configuration as it was stored when the set was begun (`config.stored`)."""
+    panels: Mapping[str, Any]
+    """Panel specifications, as plain values."""
+    table: str
+    """File name of the label table."""
+    table_sha256: str
+    split: str
+    num_shards: int
+
+    @property
+    def note(self) -> Note:
+        """What every finished shard carries, to be told from a shard of another build_spec. Its hash is that of the
+        configuration as it was stored, so a set that is continued keeps the build_spec that it was begun with.
+        """
+        return {
+            "render_config_hash": digest(self.render_config),
+            "table_sha256": self.table_sha256,
+            "split": self.split,
+        }
+
+    def differences(self, other: "BuildSpec") -> list[str]:
+        """What `other` would change, a line each: `render_config.panels.traces.cut: after, was before`."""
+        return list(_differences(asdict(other), asdict(self), ""))
+
+
+def is_complete(out: Path) -> bool:
+    """True if `out` holds a complete set."""
+    return (out / MANIFEST_NAME).exists()
+
+
+def build_spec_of(out: Path) -> BuildSpec | None:
+    """What the set in `out`, complete or not, is made of; None if there is none yet."""
+    if is_complete(out):
+        manifest = read_manifest(out)
+        return BuildSpec(
+            render_config=manifest.render_config,
+            panels=_plain_specs(manifest.panels),
+            table=manifest.sources["table"]["name"],
+            table_sha256=manifest.sources["table"]["sha256"],
+            split=manifest.sources["split"],
+            num_shards=sum(entry["name"].endswith(".tar") for entry in manifest.files),
+        )
+    path = out / PARTS_FOLDER / WORK_NAME
+    if not path.exists():
+        return None
+    try:
+        build_spec = BuildSpec(**unsealed(read_json(path), path))
+        specs = {name: spec_from_json(spec) for name, spec in build_spec.panels.items()}
+        return replace(build_spec, panels=_plain_specs(specs))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not readable ({error}); remove {path.parent} and rerun hms-dist render") from error
+
+
+def _plain_specs(panels: Mapping[str, PanelSpec]) -> dict[str, Any]:
+    """Panel specifications as plain values, with the fields that they have now."""
+    return {name: json.loads(json.dumps(asdict(spec))) for name, spec in panels.items()}
+
+
+def begin(folder: Path, build_spec: BuildSpec) -> None:
+    """Make the folder of a set and say in it what it is made of."""
+    (folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    write_json(folder / PARTS_FOLDER / WORK_NAME, sealed(asdict(build_spec)))
+
+
+def is_done(folder: Path, plan: ShardPlan, build_spec: BuildSpec, *, allow_rejected: bool) -> bool:
+    """True if the shard stands finished and of this build_spec."""
+    note = read_note(part_path(folder, plan.number))
+    if note is None or any(note.get(name) != value for name, value in build_spec.note.items()):
+        return False
+    if note["rejected"] and not allow_rejected:
+        return False
+    # A shard that a rebuild takes over unchanged still lies in the complete set around it.
+    tars = (folder / shard_name(plan.number), folder.parent / shard_name(plan.number))
+    size = note["file"]["num_bytes"]
+    return any(tar.is_file() and tar.stat().st_size == size for tar in tars[: 2 if folder.name == NEXT_FOLDER else 1])
+
+
+def discard_build(folder: Path) -> None:
+    """Remove an unfinished set: its parts and tars."""
+    shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
+    for tar in folder.glob("shard-*.tar"):
+        tar.unlink()
+
+
+def move_in(out: Path) -> None:
+    """Let a finished set in `.next` take the place of the one around it; goes on where a kill cut it short."""
+    new = out / NEXT_FOLDER
+    if not (new / MANIFEST_NAME).exists():
+        return
+    manifest = read_manifest(new)
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    names = {entry["name"] for entry in manifest.files}
+    for path in [path for path in new.iterdir() if path.is_file() and path.name != MANIFEST_NAME]:
+        path.replace(out / path.name)
+    for stale in [*out.glob("shard-*.tar"), out / REJECTED_NAME]:
+        if stale.name not in names:
+            stale.unlink(missing_ok=True)
+    (new / MANIFEST_NAME).replace(out / MANIFEST_NAME)
+    shutil.rmtree(new)
+
+
+def _differences(now: Any, before: Any, name: str) -> Iterator[str]:
+    if isinstance(now, Mapping) and isinstance(before, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(now.get(key, "absent"), before.get(key, "absent"), f"{name}.{key}" if name else key)
+    elif json.dumps(now) != json.dumps(before):
+        yield f"{name}: {_brief(now)}, was {_brief(before)}"
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

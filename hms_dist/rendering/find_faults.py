@@ -1,0 +1,139 @@
+"""Checking a shard set against its own manifest and index: every file, byte, name, value and key."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hms_dist.core import limits
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import canonical_json, indented_json, read_bytes
+from hms_dist.core.parquet import ParquetError, read_parquet
+from hms_dist.core.parquet import num_rows as rows_of_footer
+from hms_dist.jobs.worker_processes import run_jobs
+from hms_dist.labels.table import LabelTable
+from hms_dist.rendering.build_spec import NEXT_FOLDER
+from hms_dist.shards.fault import Fault, file_fault, size_fault
+from hms_dist.shards.index import Index, as_frame, index_schema, index_table
+from hms_dist.shards.index_check import index_faults, label_faults
+from hms_dist.shards.index_values import column_fault, member_fault
+from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
+from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_COPY_NAME, MANIFEST_NAME, REJECTED_NAME
+from hms_dist.shards.tar_check import TarTask, tar_faults
+from hms_dist.shards.writer import PARTS_FOLDER
+
+MANIFEST_NAMES = (MANIFEST_NAME, MANIFEST_COPY_NAME)
+
+
+def find_faults(folder: Path, *, labels: LabelTable | None = None, workers: int = 1) -> Iterator[Fault]:
+    """Every fault of the set in `folder`; nothing if it is whole. With `labels`, its rows are compared too.
+
+    Raises UserError if the set is unfinished, or if neither the manifest nor its copy is whole.
+    """
+    manifest, faults = read_either_manifest(folder)
+    yield from faults
+    for path in foreign_files(folder, manifest):
+        if path.suffix == ".tar":  # whoever reads all tars of the folder would read it
+            yield Fault(path, "not in the manifest; remove it")
+    tars = tar_names(manifest)
+    damaged = [fault for entry in manifest.files[len(tars) :] if (fault := file_fault(folder, entry))]
+    yield from damaged
+    index = None
+    if folder / INDEX_NAME not in [fault.path for fault in damaged]:
+        index, senseless = _index_of(folder / INDEX_NAME, manifest)
+        yield from senseless
+    if index is not None:
+        yield from index_faults(folder / INDEX_NAME, index, manifest)
+        if labels is not None and not damaged:
+            rejected = _rejected_keys(folder, manifest)
+            yield from label_faults(folder / INDEX_NAME, index, labels.frame, labels.path, rejected)
+    tasks = _tar_tasks(folder, manifest, index)
+    for found in tqdm(run_jobs(tar_faults, tasks, workers), "verify", len(tasks), unit="shard", disable=None):
+        yield from found
+
+
+def find_size_faults(folder: Path) -> Iterator[Fault]:
+    """The quick look: files that are absent, of another size or with other counts. Raises as `find_faults`."""
+    manifest, faults = read_either_manifest(folder)
+    yield from faults
+    for entry in manifest.files:
+        fault = size_fault(folder, entry)
+        if fault:
+            yield fault
+        elif entry["name"].endswith(".parquet"):
+            yield from _row_fault(folder / entry["name"], entry["num_samples"])
+
+
+def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
+    """The manifest, from its copy if need be, and the faults of both. Raises UserError as `find_faults`."""
+    found: dict[str, Manifest] = {}
+    faults: list[Fault] = []
+    for name in MANIFEST_NAMES:
+        path = folder / name
+        try:
+            manifest = read_manifest(folder, name)
+            if not _is_as_written(read_bytes(path, limits.JSON_BYTES), manifest):
+                raise UserError(f"{path}: not in the words that this program writes")
+            found[name] = manifest
+        except UserError as error:
+            # What the message says to do is for those who only read.
+            faults.append(Fault(path, str(error).removeprefix(f"{path}: ").partition(";")[0], damaged=True))
+    unfinished = any((folder / name).exists() for name in (PARTS_FOLDER, NEXT_FOLDER))
+    if not found or (MANIFEST_NAME not in found and unfinished):
+        raise UserError(f"{faults[0]}; run hms-dist render, which goes on with what stands")
+    best = found.get(MANIFEST_NAME) or found[MANIFEST_COPY_NAME]
+    if found.get(MANIFEST_COPY_NAME, best) != best:
+        faults.append(Fault(folder / MANIFEST_COPY_NAME, f"is the copy of another {MANIFEST_NAME}", damaged=True))
+    return best, faults
+
+
+def _is_as_written(content: bytes, manifest: Manifest) -> bool:
+    """Whether a manifest is in the form that `Manifest.to_json` gives it, of the fields that its own version had."""
+    value = json.loads(content)
+    ordered = {name: json.loads(canonical_json(value[name])) for name in manifest.to_json() if name in value}
+    return content == indented_json(ordered)
+
+
+def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:
+    """What lies in the folder and is not of the set, names that begin with a point left out."""
+    ours = {*MANIFEST_NAMES, *(entry["name"] for entry in manifest.files)}
+    return sorted(path for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
+
+
+def _index_of(path: Path, manifest: Manifest) -> tuple[Index | None, list[Fault]]:
+    """The index, if its members can lie where it has them, else why they cannot."""
+    try:
+        table = index_table(path)
+    except UserError as error:
+        return None, [Fault(path, str(error).removeprefix(f"{path}: "))]
+    tars = manifest.files[: len(tar_names(manifest))]
+    fault = column_fault(table, index_schema([JSON_MEMBER, *manifest.panels])) or member_fault(
+        table, [entry["num_bytes"] for entry in tars], manifest.panels
+    )
+    return (None, [Fault(path, fault)]) if fault else (Index(as_frame(table), str(path)), [])
+
+
+def _row_fault(path: Path, num_rows: int) -> Iterator[Fault]:
+    try:
+        found = rows_of_footer(path)
+    except (OSError, ParquetError) as error:
+        yield Fault(path, f"not a readable Parquet file ({error})", damaged=True)
+        return
+    if found != num_rows:
+        yield Fault(path, f"expected {num_rows} rows, found {found}", damaged=True)
+
+
+def _rejected_keys(folder: Path, manifest: Manifest) -> set[str]:
+    if REJECTED_NAME not in [entry["name"] for entry in manifest.files]:
+        return set()
+    return set(read_parquet(folder / REJECTED_NAME, ["key"])["key"].to_pylist())
+
+
+def _tar_tasks(folder: Path, manifest: Manifest, index: Index | None) -> list[TarTask]:
+    tars = manifest.files[: len(tar_names(manifest))]
+    if index is None:
+        return [TarTask(folder, entry, manifest.panels, None) for entry in tars]
+    by_shard = dict(iter(index.frame.groupby("shard")))
+    none = index.frame.iloc[:0]
+    return [TarTask(folder, entry, manifest.panels, by_shard.get(n, none)) for n, entry in enumerate(tars)]

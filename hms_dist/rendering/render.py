@@ -1,0 +1,310 @@
+"""The offline composition root: recordings and their label table -> a shard set."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from hms_dist.config.load import from_stored, stored
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of
+from hms_dist.core.keyed import check_seed
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.lease import LeaseHeld, await_expiry
+from hms_dist.jobs.worker_processes import run_apart, run_jobs
+from hms_dist.labels.table import VOTE_COLUMNS, LabelTable, read_labels, shared_spectrograms
+from hms_dist.panels import DEFAULT_PANELS
+from hms_dist.panels.panel import Panel
+from hms_dist.rendering.build_spec import (
+    NEXT_FOLDER,
+    BuildSpec,
+    begin,
+    build_spec_of,
+    discard_build,
+    is_complete,
+    is_done,
+)
+from hms_dist.rendering.find_faults import find_size_faults
+from hms_dist.rendering.finish import complete, num_open, rejected_rows, settle
+from hms_dist.rendering.render_shard import ShardResult, ShardTask, Work, probe, render_shard
+from hms_dist.rendering.shard_plan import plan_shards
+from hms_dist.rendering.sources import changed_shards, keep_unchanged
+from hms_dist.shards.schema import is_member_name
+from hms_dist.shards.writer import Rejected, lease_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderConfig:
+    """What decides the bytes of a shard set; its hash names the recipe."""
+
+    panels: dict[str, Panel] = field(default_factory=lambda: dict(DEFAULT_PANELS))
+    """Panels of each sample, by the name of their member in the shards."""
+    samples_per_shard: int = 128
+    """Samples in each tar; the last tar may hold fewer."""
+    seed: int = 0
+    """Seed of the permutation that spreads patients over the shards, and of the folds in the index."""
+
+    def __post_init__(self) -> None:
+        if not self.panels:
+            raise ValueError("panels: at least one panel is needed")
+        for name in self.panels:
+            if not is_member_name(name):
+                raise ValueError(f"panels: '{name}' cannot name a member; use letters, digits and _ (not 'json')")
+        if self.samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard: expected at least 1, found {self.samples_per_shard}")
+        check_seed("seed", self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Render(RenderConfig):
+    """Render recordings into a shard set: DATA/train.csv and its parquet files -> OUT/shard-*.tar.
+
+    Rerun the same command after a kill: finished shards are kept, the rest is rendered.
+    """
+
+    data: Path
+    """Folder in Kaggle's layout: train.csv, train_eegs/, train_spectrograms/ (or test...)."""
+    out: Path
+    """Folder of the shard set; made if it does not exist."""
+    split: Literal["train", "test"] = "train"
+    """Which recordings: train_eegs and train_spectrograms, or test_..."""
+    table: Path | None = None
+    """Label table. None: DATA/train.csv or DATA/test.csv, as `split` says."""
+    workers: int = 1
+    """Processes that render side by side; the tars do not depend on it."""
+    job: str = "0/1"
+    """K/N: render only the K-th of N slices, counted from 0, beside other jobs; the last one finishes the set."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """A row that cannot be rendered: fail at the end of its shard, or skip it into rejected.parquet."""
+    max_rejected_share: float = 0.01
+    """With on_error skip: fail all the same when a larger share of the rows is rejected, by all slices together."""
+    rebuild: bool = False
+    """Render again what was made from another configuration, table or recording."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers < 1:
+            raise ValueError(f"workers: expected at least 1, found {self.workers}")
+        if not 0 <= self.max_rejected_share <= 1:
+            raise ValueError(f"max_rejected_share: expected 0 to 1, found {self.max_rejected_share}")
+        number, _, slices = self.job.partition("/")
+        if not (number.isdigit() and slices.isdigit() and int(number) < int(slices)):
+            raise ValueError(f"job: expected K/N with K from 0 to N - 1, such as 0/4, found '{self.job}'")
+
+    @property
+    def slice(self) -> tuple[int, int]:
+        """K and N of `job`."""
+        number, _, slices = self.job.partition("/")
+        return int(number), int(slices)
+
+
+def run(command: Render) -> None:
+    """The verb `render`. Raises UserError for bad input, naming file and row."""
+    labels = read_labels(command.table or command.data / f"{command.split}.csv")
+    if command.split == "train" and not labels.labelled:
+        LOG.warning("%s has no column of votes (%s): this set will not train", labels.path, ", ".join(VOTE_COLUMNS))
+    if shared := shared_spectrograms(labels.frame):
+        LOG.warning(
+            "%s: %d spectrograms are of several patients each (%d for one): both sides of a fold may show them",
+            labels.path, len(shared), shared[0],
+        )  # fmt: skip
+    plans = plan_shards(labels.frame, command.samples_per_shard, command.seed)
+    build_spec = _making(command, labels, len(plans))
+    settle(command.out)
+    begun = _prepare(command, build_spec)
+    if begun is None:
+        LOG.info("%s is complete already: nothing to do", command.out)
+        return
+    folder, build_spec = begun
+    number, slices = command.slice
+    mine = plans[number::slices]
+    skip = command.on_error == "skip"
+    todo = [plan for plan in mine if not is_done(folder, plan, build_spec, allow_rejected=skip)]
+    work = Work(command.panels, labels.path, command.data, command.split, folder, build_spec.note, skip_bad_rows=skip)
+    tasks = [ShardTask(work, plan, labels.frame.iloc[list(plan.rows)]) for plan in todo]
+    LOG.info(
+        "rendering %d label rows into %d shards of %s (slice %s, %d done before)",
+        sum(len(task.rows) for task in tasks), len(tasks), command.out, command.job, len(mine) - len(todo),
+    )  # fmt: skip
+    _announce(tasks, command)
+    rejected = _render_all(tasks, command)
+    if skip:  # those of shards made before, or by other slices, count too
+        rejected = [_line(labels.path, row) for row in rejected_rows(folder, build_spec)]
+    _check_rejected(rejected, len(labels.frame), command)
+    if num_open(folder, build_spec):
+        LOG.info("slice %s is done; %d shards of other slices are open", command.job, num_open(folder, build_spec))
+        return
+    try:
+        complete(command.out, folder, build_spec)
+    except LeaseHeld as other:
+        LOG.info("slice %s is done; %s, finishing the set", command.job, other)
+
+
+def _making(command: Render, labels: LabelTable, num_shards: int) -> BuildSpec:
+    recipe = RenderConfig(panels=command.panels, samples_per_shard=command.samples_per_shard, seed=command.seed)
+    specs = {name: dataclasses.asdict(panel.spec) for name, panel in command.panels.items()}
+    return BuildSpec(
+        render_config=stored(recipe),
+        panels=json.loads(json.dumps(specs)),
+        table=labels.path.name,
+        table_sha256=sha256_of(labels.path),
+        split=command.split,
+        num_shards=num_shards,
+    )
+
+
+def _prepare(command: Render, build_spec: BuildSpec) -> tuple[Path, BuildSpec] | None:
+    """The folder to render into and the specification that it was begun with; None if that set is complete already.
+
+    Raises UserError, saying what differs, if something else stands there and `rebuild` was not given.
+    """
+    standing = build_spec_of(command.out)
+    differences = _differences(standing, build_spec) if standing else []
+    changed: set[int] = set()
+    if is_complete(command.out) and not differences:
+        for fault in find_size_faults(command.out):
+            raise UserError(f"{fault}; run hms-dist verify --repair --shards {command.out} --data {command.data}")
+        changed = changed_shards(command.out, command.data, command.split)
+        if not changed:
+            return None
+        differences = [f"recordings of {len(changed)} of {build_spec.num_shards} shards"]
+    if differences and not command.rebuild:
+        raise UserError(
+            f"{command.out}: made from other input ({'; '.join(differences[:4])}); --rebuild renders "
+            f"{len(changed) or build_spec.num_shards} of {build_spec.num_shards} shards again, another "
+            "--out leaves it alone"
+        )
+    folder = command.out / NEXT_FOLDER if is_complete(command.out) else command.out
+    begun = build_spec_of(folder)
+    if begun is not None and not _differences(begun, build_spec):
+        return folder, begun
+    if begun is not None:
+        discard_build(folder)
+    begin(folder, build_spec)
+    if changed:
+        keep_unchanged(command.out, folder, build_spec, changed)
+    return folder, build_spec
+
+
+def _differences(before: BuildSpec, now: BuildSpec) -> list[str]:
+    """What `now` would change of the set that was begun as `before`, whichever format version stored that."""
+    try:
+        recipe = from_stored(RenderConfig, before.render_config, "render_config")
+    except UserError:  # of panels that this program does not have: different as it stands
+        return before.differences(now)
+    return dataclasses.replace(before, render_config=stored(recipe)).differences(now)
+
+
+def _announce(tasks: Sequence[ShardTask], command: Render) -> None:
+    """Say what is ahead: rows, bytes against free space, minutes; from one row, measured."""
+    if not tasks:
+        return
+    # With workers, apart: what drawing imports need not stay in their parent.
+    seconds, num_bytes = probe(tasks[0]) if command.workers == 1 else run_apart(probe, tasks[0])
+    num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(command.out)
+    LOG.info(
+        "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",
+        num_rows * num_bytes / 1e6, free / 1e6, num_rows * seconds / command.workers / 60, command.workers,
+    )  # fmt: skip
+    if command.workers > (num_cores := len(os.sched_getaffinity(0))):
+        LOG.warning("%d workers share %d cores; more workers than cores make it slower", command.workers, num_cores)
+    if num_rows * num_bytes > free:
+        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", command.out)
+
+
+def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:
+    """Render every task; the rejected rows, a line each. Shards that others hold are waited for, or refused."""
+    rejected: list[str] = []
+    taken: list[ShardResult] = []
+    with Progress(sum(len(task.rows) for task in tasks)) as progress:
+        for outcome in run_jobs(render_shard, tasks, command.workers):
+            rejected += [_line(outcome.task.work.table, bad) for bad in outcome.rejected]
+            if outcome.taken_by:
+                taken.append(outcome)
+                continue
+            progress.add(len(outcome.task.rows))
+            if rejected and command.on_error == "fail":
+                break
+    ends = rejected and command.on_error == "fail"
+    for line in rejected[1:] if ends else rejected:
+        LOG.warning("%s", line)
+    return rejected if ends else rejected + _wait_for(taken, command)
+
+
+def _wait_for(taken: Sequence[ShardResult], command: Render) -> list[str]:
+    """Take over shards whose owners have died, as `_render_all`; UserError naming the owner of one that lives."""
+    for outcome in taken:
+        path = lease_path(outcome.task.work.out, outcome.task.plan.number)
+        try:
+            await_expiry(path)
+        except LeaseHeld as error:
+            raise UserError(f"{command.out}: shard {outcome.task.plan.number}: {error}; wait for that job") from error
+    left = [outcome.task for outcome in taken if not _made_meanwhile(outcome)]
+    return _render_all(left, command) if left else []
+
+
+def _line(table: Path, bad: Rejected) -> str:
+    return f"{table}: row {bad.row + 2}: {bad.reason}"
+
+
+def _made_meanwhile(outcome: ShardResult) -> bool:
+    from hms_dist.shards.writer import part_path
+
+    return part_path(outcome.task.work.out, outcome.task.plan.number).exists()
+
+
+def _check_rejected(rejected: Sequence[str], num_rows: int, command: Render) -> None:
+    if not rejected:
+        return
+    if command.on_error == "fail":
+        more = f" (and {len(rejected) - 1} more rows)" if len(rejected) > 1 else ""
+        raise UserError(rejected[0] + more)
+    if len(rejected) > command.max_rejected_share * num_rows:
+        raise UserError(
+            f"{len(rejected)} of {num_rows} rows rejected, more than max_rejected_share {command.max_rejected_share}; "
+            f"the first: {rejected[0]}"
+        )
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a log line now and then: rows done, rows a second, minutes left."""
+
+    EVERY_S = 30.0
+
+    def __init__(self, num_rows: int) -> None:
+        self._bar = tqdm(total=num_rows, unit="row", disable=None)
+        self._num_rows, self._done = num_rows, 0
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        LOG.info("%d of %d rows rendered in %.1f s", self._done, self._num_rows, time.monotonic() - self._started)
+
+    def add(self, num_rows: int) -> None:
+        """Count rows as done."""
+        self._bar.update(num_rows)
+        self._done += num_rows
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self._said > self.EVERY_S:
+            rate = self._done / (now - self._started)
+            left_min = (self._num_rows - self._done) / rate / 60
+            LOG.info("%d of %d rows, %.1f rows/s, %.0f min left", self._done, self._num_rows, rate, left_min)
+            self._said = now
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of the file system that `folder` is, or will be, on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,182 @@
+"""BuildSpec the damaged files of a shard set again: rendered, or read back from its whole files.
+
+Nothing is put in place but the very bytes that the manifest names, so a repair can only succeed or leave things alone.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from hms_dist.config.load import from_stored
+from hms_dist.core.environment import versions
+from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of, sync
+from hms_dist.core.logging import LOG
+from hms_dist.jobs.lease import LeaseHeld, acquire
+from hms_dist.jobs.worker_processes import check_stop, run_jobs
+from hms_dist.labels.table import LabelTable
+from hms_dist.recordings.reader import RecordingReader
+from hms_dist.rendering.find_faults import MANIFEST_NAMES, read_either_manifest
+from hms_dist.rendering.recover import rows_of_tar
+from hms_dist.rendering.render import RenderConfig
+from hms_dist.rendering.render_shard import ShardTask, Work, render_shard
+from hms_dist.rendering.shard_plan import plan_shards
+from hms_dist.shards.fault import Fault, file_fault
+from hms_dist.shards.index import as_frame, rows_schema
+from hms_dist.shards.manifest import Manifest, tar_names
+from hms_dist.shards.metadata_writer import write_index, write_manifest, write_rejected
+from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME, REJECTED_NAME, shard_name
+from hms_dist.shards.writer import PARTS_FOLDER, Rejected
+
+SCRATCH_NAME = ".repair"
+"""Folder inside the set where files are made again, until they are known to be right."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A set under repair, its manifest whole."""
+
+    folder: Path
+    manifest: Manifest
+    data: Path
+    labels: LabelTable
+    workers: int
+
+    @property
+    def scratch(self) -> Path:
+        """Where files are made again."""
+        return self.folder / SCRATCH_NAME
+
+    @property
+    def entries(self) -> Mapping[str, Mapping[str, Any]]:
+        """The manifest's entry of each file, by name."""
+        return {entry["name"]: entry for entry in self.manifest.files}
+
+
+def repair(folder: Path, faults: Iterable[Fault], *, data: Path, labels: LabelTable, workers: int) -> list[str]:
+    """Make the damaged files of a set again; a line for each that did not come out as it was, with the likely reason.
+
+    Raises UserError if another process is repairing the set, or a recording of a damaged index cannot be read.
+    """
+    names = {fault.path.name for fault in faults if fault.damaged}
+    with _alone(folder), _scratch(folder):
+        manifest, _ = read_either_manifest(folder)
+        if names & set(MANIFEST_NAMES):
+            write_manifest(folder, manifest)
+        job = Repair(folder, manifest, data, labels, workers)
+        lost = _render_again(job, names)
+        lines = _put_in_place(job, names - {INDEX_NAME}, lost)
+        if INDEX_NAME in names and not lines:
+            _make_index(job)
+            lines = _put_in_place(job, {INDEX_NAME}, lost)
+        return lines
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        with acquire(folder / f"{SCRATCH_NAME}.claim"):
+            yield
+    except LeaseHeld as error:
+        raise UserError(f"{folder}: is being repaired already ({error}); wait for it") from error
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """The scratch folder, empty; what a killed repair left in it is removed."""
+    scratch = folder / SCRATCH_NAME
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        (scratch / PARTS_FOLDER).mkdir(parents=True)
+        yield
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _render_again(job: Repair, names: set[str]) -> dict[str, str]:
+    """Render damaged shards into the scratch folder and, if rejected.parquet is damaged, the shards that lack rows.
+
+    Returns, by name, why a shard now lacks more rows than it did.
+    """
+    recipe = from_stored(RenderConfig, job.manifest.render_config, str(job.folder / MANIFEST_NAME))
+    plans = plan_shards(job.labels.frame, recipe.samples_per_shard, recipe.seed)
+    missing = {
+        plan.number: len(plan.rows) - job.entries[name]["num_samples"]
+        for name, plan in zip(tar_names(job.manifest), plans, strict=False)
+    }
+    remake = REJECTED_NAME in names
+    wanted = [plans[n] for n, count in missing.items() if shard_name(n) in names or (remake and count)]
+    split = job.manifest.sources["split"]
+    work = Work(recipe.panels, job.labels.path, job.data, split, job.scratch, {}, skip_bad_rows=True)
+    tasks = [ShardTask(work, plan, job.labels.frame.iloc[list(plan.rows)]) for plan in wanted]
+    rejected: dict[int, tuple[Rejected, ...]] = {}
+    for outcome in run_jobs(render_shard, tasks, job.workers):
+        LOG.info("rendered %s again", shard_name(outcome.task.plan.number))
+        rejected[outcome.task.plan.number] = outcome.rejected
+    if remake:
+        in_order = [asdict(row) for number in sorted(rejected) for row in rejected[number]]
+        write_rejected(job.scratch / REJECTED_NAME, in_order)
+    return {shard_name(n): rows[0].reason for n, rows in rejected.items() if len(rows) > missing[n]}
+
+
+def _make_index(job: Repair) -> None:
+    """Write the index into the scratch folder: from the tars, and the recordings for their fingerprints."""
+    found = dict(run_jobs(_Recover(job), range(len(tar_names(job.manifest))), job.workers))
+    rows = [row for number in sorted(found) for row in found[number]]
+    members = [JSON_MEMBER, *job.manifest.panels]
+    seed = job.manifest.render_config["seed"]
+    table = pa.Table.from_pylist(rows, schema=rows_schema(members))
+    write_index(job.scratch / INDEX_NAME, as_frame(table), members, fold_seed=seed)
+
+
+@dataclass(frozen=True)
+class _Recover:
+    """Shard number -> itself and its index rows. A class, because tasks travel between processes."""
+
+    job: Repair
+
+    def __call__(self, number: int) -> tuple[int, list[dict[str, Any]]]:
+        job = self.job
+        rows = rows_of_tar(job.folder / shard_name(number), number)
+        split = job.manifest.sources["split"]
+        reader = RecordingReader(job.data, split)
+        for row in sorted(rows, key=lambda row: (row["spectrogram_id"], row["eeg_id"])):
+            check_stop()
+            reader.read(row["eeg_id"], row["spectrogram_id"])
+            for kind in ("eeg", "spectrogram"):
+                row[f"{kind}_fingerprint"] = reader.fingerprints[f"{split}_{kind}s/{row[f'{kind}_id']}.parquet"]
+        return number, rows
+
+
+def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list[str]:
+    """Move files from the scratch folder into the set if they are what the manifest names; a line for each other."""
+    lines = []
+    for name in sorted(names & set(job.entries)):
+        fault = file_fault(job.scratch, job.entries[name])
+        if fault is None and not (job.folder / name).is_dir():
+            (job.scratch / name).replace(job.folder / name)
+        else:
+            lines.append(f"{job.folder / name}: made again, but not as it was; {_reason(job, name, lost)}")
+    sync(job.folder)
+    return lines
+
+
+def _reason(job: Repair, name: str, lost: Mapping[str, str]) -> str:
+    """The likeliest reason why a file cannot be made as it was."""
+    if (job.folder / name).is_dir():
+        return "a folder stands in its place: remove that"
+    if sha256_of(job.labels.path) != job.manifest.sources["table"]["sha256"]:
+        return f"{job.labels.path} is not the table of this set"
+    if name in lost:
+        return lost[name]
+    here, then = versions(), job.manifest.versions
+    other = [name for name in then if here.get(name) != then[name]]
+    if other:
+        told = [f"{name} is {here.get(name, 'absent')}, was {then[name]}" for name in other]
+        return f"software differs: {', '.join(told)}"
+    return f"recordings in {job.data} have changed, or this processor computes otherwise"

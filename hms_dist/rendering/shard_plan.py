@@ -1,0 +1,36 @@
+"""Which label rows go into which shard: a seeded permutation that mixes patients and keeps recordings together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hms_dist.core.keyed import keyed_hash
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard: rows of the label table."""
+
+    number: int
+    rows: tuple[int, ...]
+    """In the order to render: rows of one spectrogram, and within it of one EEG, stand together."""
+    tar_order: tuple[int, ...]
+    """The same rows in the order to write: mixed, so that a sequential reader sees patients mixed."""
+
+
+def plan_shards(frame: pd.DataFrame, samples_per_shard: int, seed: int) -> list[ShardPlan]:
+    """Assign every row of a label table to a shard; depends on ids and seed only, not on the order of rows.
+
+    Spectrograms are permuted by a keyed hash of their id, so each file is needed by one shard, or two at a
+    shard's edge; each shard's rows are then written in the order of a keyed hash of their own ids.
+    """
+    by_group = keyed_hash(seed, frame["spectrogram_id"])
+    by_row = keyed_hash(seed, frame["eeg_id"], frame["eeg_sub_id"])
+    order = np.lexsort((frame["eeg_sub_id"], frame["eeg_id"], frame["spectrogram_id"], by_group))
+    plans = []
+    for number, first in enumerate(range(0, len(order), samples_per_shard)):
+        rows = order[first : first + samples_per_shard]
+        mixed = rows[np.argsort(by_row[rows], kind="stable")]
+        plans.append(ShardPlan(number, tuple(map(int, rows)), tuple(map(int, mixed))))
+    return plans

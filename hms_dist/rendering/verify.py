@@ -1,0 +1,78 @@
+"""The verb `verify`: check a shard set and, if asked, make its damaged files again.
+
+Checking needs the set alone and repair renders, so the two meet here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hms_dist.core.errors import UserError
+from hms_dist.core.logging import LOG
+from hms_dist.labels.table import LabelTable, read_labels
+from hms_dist.rendering.find_faults import find_faults, find_size_faults, foreign_files, read_either_manifest
+from hms_dist.shards.fault import Fault
+from hms_dist.shards.manifest import tar_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Check a shard set: sizes, hashes, tar structure, index, checksums, values, and the labels if DATA is given.
+
+    Prints one line a fault and ends with 2 if there is any.
+    """
+
+    shards: Path
+    """Folder of the shard set."""
+    data: Path | None = None
+    """Folder that the set was rendered from. None: labels are not compared, and nothing can be repaired."""
+    table: Path | None = None
+    """Label table. None: DATA/train.csv or DATA/test.csv, whichever the set was rendered from."""
+    fast: bool = False
+    """Compare sizes and counts only, without reading the shards."""
+    repair: bool = False
+    """Make damaged files again, byte for byte, from the manifest's recipe and DATA."""
+    workers: int = 1
+    """Processes that check, or render, side by side."""
+
+    def __post_init__(self) -> None:
+        if self.fast and (self.repair or self.data):
+            raise ValueError("fast: looks at sizes and counts only; leave out --repair and --data")
+        if self.data is None and (self.repair or self.table):
+            raise ValueError("data: needed to repair and to compare labels; give the folder of the recordings")
+        if self.workers < 1:
+            raise ValueError(f"workers: expected at least 1, found {self.workers}")
+
+
+def run(command: Verify) -> None:
+    """The verb `verify`. Prints one line a fault; raises UserError with their number if any is left."""
+    manifest, _ = read_either_manifest(command.shards)
+    labels = read_labels(command.table or command.data / f"{manifest.sources['split']}.csv") if command.data else None
+    faults = _shown(_find(command, labels))
+    if command.repair and command.data and labels and any(fault.damaged for fault in faults):
+        from hms_dist.rendering.repair import repair
+
+        for line in repair(command.shards, faults, data=command.data, labels=labels, workers=command.workers):
+            print(line)
+        faults = _shown(_find(command, labels))
+    for path in foreign_files(command.shards, manifest):
+        LOG.warning("%s: not of this set; left as it is", path)
+    if faults:
+        advice = "what can be made again was" if command.repair else "--repair --data DIR makes damaged files again"
+        raise UserError(f"{command.shards}: {len(faults)} faults; {advice}")
+    extent = "labels as in the table" if labels else "sizes and counts" if command.fast else "labels not compared"
+    print(f"{command.shards}: {manifest.num_samples} samples in {len(tar_names(manifest))} shards, no fault ({extent})")
+
+
+def _find(command: Verify, labels: LabelTable | None) -> Iterator[Fault]:
+    if command.fast:
+        return find_size_faults(command.shards)
+    return find_faults(command.shards, labels=labels, workers=command.workers)
+
+
+def _shown(faults: Iterator[Fault]) -> list[Fault]:
+    shown = []
+    for fault in faults:
+        print(fault, flush=True)
+        shown.append(fault)
+    return shown

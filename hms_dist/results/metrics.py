@@ -1,0 +1,208 @@
+"""Kaggle's KL metric, exactly, and what stands beside it: per class, by votes, share of a gap closed, ranking."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.core.errors import UserError
+from hms_dist.core.keyed import keyed_uniform
+from hms_dist.labels.table import CLASSES
+
+Floats = NDArray[np.float64]
+SMALLEST = 1e-15
+"""Predictions are clipped to [SMALLEST, 1 - SMALLEST] and not renormalised, as Kaggle does."""
+FEW_ROWS = 30
+"""A KL of fewer rows is worth a warning."""
+VOTE_STRATA = ((1, 7), (8, None))
+"""Low- and high-vote rows: inclusive bounds of the number of voters, None for no upper bound."""
+
+
+def kaggle_kl(truth: Floats, prediction: Floats) -> float:
+    """Mean over rows of sum_c p ln(p / q), as kaggle/metric/kullback-leibler-divergence scores it.
+
+    Both tables [rows, classes] must hold numbers in [0, 1] with rows that sum to 1 (np.allclose); anything
+    else raises UserError, as Kaggle refuses it. Terms with p = 0 count 0; the truth is not clipped.
+    """
+    return float(row_kl(truth, prediction).mean())
+
+
+def row_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
+    """KL of each row [rows]; checks and clipping as `kaggle_kl`, what is refused being said of `name`."""
+    return _terms(truth, prediction, name).sum(axis=1)
+
+
+def class_kl(truth: Floats, prediction: Floats) -> Floats:
+    """Mean contribution of each class to the KL [classes]; they sum to `kaggle_kl`."""
+    return _terms(truth, prediction).mean(axis=0)
+
+
+def seed001_cv(truth: Floats, prediction: Floats) -> float:
+    """Seed 001's own score: the mean KL from the log-softmax of *probabilities*, which it takes for logits.
+
+    It hardly moves: for rows whose voters agree it is 1.04 for a sure and right answer, 1.79 for a uniform one, 2.04
+    for a sure and wrong one. For comparison with the seed's figures only. Checks as `kaggle_kl`.
+    """
+    truth, prediction = _checked("solution", truth), _checked("submission", prediction)
+    logs = prediction - np.log(np.exp(prediction).sum(axis=1, keepdims=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.where(truth > 0, truth * (np.log(truth) - logs), 0.0).sum(axis=1).mean())
+
+
+def constant_prediction(truth: Floats) -> Floats:
+    """The best single prediction for every row, the mean of the targets, repeated [rows, classes]."""
+    return np.broadcast_to(truth.mean(axis=0), truth.shape)
+
+
+def gap_closed(model_kl: float, constant_kl: float, oracle_kl: float) -> float | None:
+    """Share of the way from the constant predictor to the oracle that the model goes; None: there is no way."""
+    return (constant_kl - model_kl) / (constant_kl - oracle_kl) if constant_kl > oracle_kl else None
+
+
+def log_losses(truth: Floats, prediction: Floats) -> tuple[float, float]:
+    """Mean binary cross-entropy over the classes that some expert chose, and over those that none did (seed 004).
+
+    `truth` [rows, classes]: shares of the votes. `prediction`: each class's own probability, clipped as Kaggle's.
+    A mean over nothing is 0.
+    """
+    clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
+    losses = -(truth * np.log(clipped) + (1 - truth) * np.log1p(-clipped))
+    positive, negative = losses[truth > 0], losses[truth <= 0]
+    return float(positive.sum() / max(positive.size, 1)), float(negative.sum() / max(negative.size, 1))
+
+
+def label_ranking(labels: NDArray[np.bool_], scores: Floats) -> float:
+    """Label ranking average precision, 0 to 1: of what stands at or above a label in `scores`, the share of labels.
+
+    Both tables [rows, classes]. Mean over each row's labels, then over rows; a row with no label, or all, counts 1.
+    With one label a row it is the mean of 1 / rank.
+    """
+    above = scores[:, None, :] >= scores[:, :, None]
+    share = (above & labels[:, None, :]).sum(axis=2) / above.sum(axis=2)
+    num_labels = labels.sum(axis=1)
+    precision = (share * labels).sum(axis=1) / np.maximum(num_labels, 1)
+    return float(np.where(num_labels == 0, 1.0, precision).mean())
+
+
+def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
+    """Rows counted by the class with most votes and the most probable one [classes, classes]; the first of equals."""
+    counts = np.zeros((truth.shape[1], truth.shape[1]), np.int64)
+    np.add.at(counts, (truth.argmax(axis=1), prediction.argmax(axis=1)), 1)
+    return counts
+
+
+def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+    """Named row masks: all rows, then each of VOTE_STRATA that has rows."""
+    masks = {"all": np.ones(len(num_voters), bool)}
+    for low, high in VOTE_STRATA:
+        mask = (num_voters >= low) & (num_voters <= (high or np.inf))
+        if mask.any():
+            masks[f"votes_{low}_to_{high}" if high else f"votes_from_{low}"] = mask
+    return masks
+
+
+def score(
+    truth: Floats, prediction: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
+) -> dict[str, Any]:
+    """KL by votes and class beside the constant predictor's and, where the oracle's table is known, its KL and the gap.
+
+    The constant predictor is the mean target of the rows scored, the strongest one there is.
+    """
+    model = row_kl(truth, prediction)
+    constant_table = constant_prediction(truth)
+    constant = row_kl(truth, constant_table)
+    result: dict[str, Any] = {"kl": float(model.mean()), "num_rows": len(truth)}
+    result["class_kl"] = _by_class(class_kl(truth, prediction))
+    best = row_kl(truth, oracle) if oracle is not None else None
+    for name, mask in strata(num_voters).items():
+        entry: dict[str, Any] = {
+            "num_rows": int(mask.sum()),
+            "kl": float(model[mask].mean()),
+            "constant_kl": float(constant[mask].mean()),
+            "class_kl": _by_class(class_kl(truth[mask], prediction[mask])),
+            "constant_class_kl": _by_class(class_kl(truth[mask], constant_table[mask])),
+        }
+        if best is not None:
+            entry["oracle_kl"] = float(best[mask].mean())
+            entry["gap_closed"] = gap_closed(entry["kl"], entry["constant_kl"], entry["oracle_kl"])
+        result.setdefault("strata", {})[name] = entry
+    return result
+
+
+def doubts(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
+    """Lines, each a reason why the KL of these rows says little; none if there is none.
+
+    `folds` [rows]: the fold of each row; None: the rows are of one.
+    """
+    lines = []
+    counts = [len(truth)] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
+    if min(counts) < FEW_ROWS:
+        where = "" if len(counts) == 1 else f" in a fold of {len(counts)}"
+        lines.append(f"{min(counts)} rows{where}: fewer than {FEW_ROWS} say little about other patients")
+    if len(np.unique(truth.argmax(axis=1))) == 1:
+        name = CLASSES[int(truth[0].argmax())]
+        lines.append(f"all rows have most votes for {name}: nothing tells whether the classes are told apart")
+    model, constant = kaggle_kl(truth, prediction), kaggle_kl(truth, constant_prediction(truth))
+    if not is_useful(model, constant):
+        lines.append(
+            f"KL {model:.4f} is no better than {constant:.4f} of a constant predictor, the mean of these rows' votes "
+            "for each: the model has learnt nothing that helps here"
+        )
+    return lines
+
+
+def is_useful(model_kl: float, constant_kl: float) -> bool:
+    """Whether a model is better than the constant predictor by more than a hundredth."""
+    return model_kl < 0.99 * constant_kl
+
+
+def bootstrap_interval(
+    values: Floats, patients: NDArray[np.int64], *, num_draws: int, level: float, seed: int
+) -> tuple[float, float] | None:
+    """Percentile interval of the mean of `values` [rows] over patients drawn with replacement; None for one patient.
+
+    A patient's rows come and go together: they are alike, and an interval over rows would be too narrow. `patients`
+    [rows] says whose each row is, `level` is the share of the draws inside. Draws are keyed by `seed`.
+    """
+    _, patient_of = np.unique(patients, return_inverse=True)
+    num_patients = int(patient_of.max()) + 1
+    if num_patients < 2:
+        return None
+    sums, counts = np.bincount(patient_of, values), np.bincount(patient_of)
+    means = np.empty(num_draws)
+    for draw in range(num_draws):
+        chosen = (keyed_uniform(seed, draw, np.arange(num_patients)) * num_patients).astype(np.int64)
+        times = np.bincount(chosen, minlength=num_patients)
+        means[draw] = (times @ sums) / (times @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _by_class(values: Floats) -> dict[str, float]:
+    return dict(zip(CLASSES, values.tolist(), strict=True))
+
+
+def _terms(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
+    truth, prediction = _checked("solution", truth), _checked(name, prediction)
+    if truth.shape != prediction.shape:
+        raise UserError(f"{name}: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")
+    clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(truth > 0, truth * np.log(truth / clipped), 0.0)
+
+
+def _checked(name: str, table: Any) -> Floats:
+    try:
+        values = np.asarray(table, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: expected numbers, found {error}") from error
+    if values.ndim != 2 or not len(values):
+        raise UserError(f"{name}: expected rows of {len(CLASSES)} probabilities, found shape {values.shape}")
+    bad = np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1))
+    if bad.size:
+        raise UserError(f"{name}: row {bad[0]}: expected probabilities in [0, 1], found {values[bad[0]].tolist()}")
+    sums = values.sum(axis=1)
+    bad = np.flatnonzero(~np.isclose(sums, 1))
+    if bad.size:
+        raise UserError(f"{name}: row {bad[0]}: expected a sum of 1, found {sums[bad[0]]:.6g}; normalise the row")
+    return values

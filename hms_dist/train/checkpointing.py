@@ -1,0 +1,153 @@
+"""What a run keeps in its folder: checkpoints to go on from, the best weights and their predictions, the product."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hms_dist.config.load import stored
+from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.logging import LOG
+from hms_dist.results.lineage import Source
+from hms_dist.results.predictions import prediction_table, write_predictions
+from hms_dist.train.data.leakage import SEEN_KEY, continued, run_record, stored_record
+from hms_dist.train.data.run_data import RunData, check_recipes, panel_recipes
+from hms_dist.train.folder.checkpoint import Checkpoint, save_checkpoint, save_weights
+from hms_dist.train.folder.owner import Ownership
+from hms_dist.train.folder.record import PREDICTIONS_NAME
+from hms_dist.train.folder.run_folder import BEST, CHECKPOINTS, FINAL, find_checkpoint
+from hms_dist.train.learn.learner import Learner
+from hms_dist.train.optimise.plateau import Plateau
+from hms_dist.train.ranks.world import World
+from hms_dist.train.settings import TrainConfig
+
+UNIT = "rows"
+"""What a run's arithmetic and draws are by. Runs of versions before this was noted are by groups, and cannot go on."""
+
+
+class RunState:
+    """How far a run has come, in memory and on disk. Only the main rank writes, and only while it owns the folder."""
+
+    def __init__(
+        self, config: TrainConfig, data: RunData, world: World, learner: Learner, ownership: Ownership
+    ) -> None:
+        """Begin at the start of the run; `resume` goes on from a checkpoint."""
+        self._config, self._data, self._world, self._learner = config, data, world, learner
+        self._ownership = ownership
+        self.epoch, self.step = 0, 0
+        """Cursor: epochs done, and steps done of the one after."""
+        self.best: dict[str, Any] = {"val_kl": None, "epoch": None}
+        self.plateau = Plateau()
+        self._seen = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the run so far."""
+        return sum(self._data.steps_of[: self.epoch]) + self.step
+
+    def check_owner(self) -> None:
+        """Raises Superseded if the run folder has another owner now."""
+        self._ownership.check()
+
+    def save(self) -> None:
+        """Write a checkpoint; every rank calls it."""
+        self.check_owner()
+        if self._world.is_main:
+            learner = self._learner
+            state = {
+                "cursor": {"epoch": self.epoch, "step": self.step},
+                "best": self.best,
+                "plateau": asdict(self.plateau),
+                "config": stored(self._config),
+                **asdict(learner.tally),
+                **self._facts(),
+            }
+            save_checkpoint(
+                self._config.out / CHECKPOINTS, self.steps_done, model=learner.raw_model,
+                optimizer=learner.optimizer, state=state, ema=learner.ema,
+                scaler=self._world.accelerator.scaler, num_kept=self._config.keep_checkpoints,
+            )  # fmt: skip
+        self._world.wait()
+
+    def resume(self) -> int | None:
+        """Go on from the newest whole checkpoint, if there is one; rows of its passes. Raises UserError if the run's
+        data changed."""
+        checkpoint = find_checkpoint(self._config)
+        if checkpoint is None:
+            return None
+        try:
+            self._go_on(checkpoint)
+            state = checkpoint.state
+            return int(state["pass_rows"]) if state["num_ranks"] == self._world.num_ranks else None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{checkpoint.folder}: not the state of such a run ({first_line(error)}); restore it from a copy, or "
+                "remove this checkpoint"
+            ) from error
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        state, facts = checkpoint.state, self._facts()
+        if state["shards"] != facts["shards"] and not self._config.other_shards:
+            raise UserError(
+                f"{self._config.shards}: not the shard set that {self._config.out} was trained on; check --shards, or "
+                "go on with --other_shards"
+            )
+        check_recipes(self._config.shards, self._data.shards, state["panels"])
+        if state["labels"] != facts["labels"] and not self._config.other_shards:
+            raise UserError(
+                f"{self._config.out}: the tables of filters.predictions or overlay.file changed since it began; "
+                "restore them, or choose another --out"
+            )
+        if state.get("unit") != UNIT and state["cursor"]["epoch"] < self._config.epochs:
+            raise UserError(
+                f"{self._config.out}: begun by an earlier version, which trained by groups a rank; this one trains by "
+                "rows, with other draws; finish it with that version, or start anew in another --out"
+            )
+        for name in ("torch", "threads", "num_ranks", "arithmetic", "compile_mode"):
+            if name in state and state[name] != facts[name]:
+                LOG.warning("resuming with %s %s, was %s: not bit for bit", name, facts[name], state[name])
+        learner = self._learner
+        checkpoint.restore(learner.raw_model, learner.optimizer, self._world.accelerator.scaler, learner.ema)
+        self.epoch, self.step, self.best = state["cursor"]["epoch"], state["cursor"]["step"], dict(state["best"])
+        if not all(type(number) is int and number >= 0 for number in (self.epoch, self.step, state["num_skipped"])):
+            raise ValueError(f"cursor {state['cursor']}")
+        float(self.best["val_kl"] or 0)
+        self.plateau = Plateau(**state["plateau"])
+        learner.tally.num_skipped = state["num_skipped"]
+        self._seen = continued(self._seen, state)
+
+    def keep_if_best(self, epoch: int, val_kl: float, found: NDArray[np.float64]) -> None:
+        """Keep the weights and their predictions of the validation rows if no epoch was better. Main rank only."""
+        if self.best["val_kl"] is not None and val_kl >= self.best["val_kl"]:
+            return
+        config, learner, rows = self._config, self._learner, self._data.validation_rows
+        self.best = {"val_kl": val_kl, "epoch": epoch}
+        save_weights(config.out / BEST, learner.raw_model, {**self.best, **self._facts()}, learner.ema)
+        table = prediction_table(self._data.index.frame.iloc[rows], np.full(len(rows), config.fold), found)
+        seen = stored_record(config.out / BEST)
+        write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)])
+
+    def keep_final(self) -> None:
+        """Keep the weights that the run ends with. Main rank only."""
+        learner = self._learner
+        facts = {"epoch": self.epoch, **self._facts()}
+        save_weights(self._config.out / FINAL, learner.raw_model, facts, learner.ema)
+
+    def _facts(self) -> dict[str, Any]:
+        """What a resume compares, and what later users of the weights may ask."""
+        return {
+            "shards": self._data.shards.manifest.fingerprint,
+            "panels": panel_recipes(self._data.shards),
+            "labels": self._data.labels.digest,
+            SEEN_KEY: self._seen.to_json(),
+            "fold": self._config.fold,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "num_ranks": self._world.num_ranks,
+            "arithmetic": self._world.arithmetic,
+            "unit": UNIT,
+            "pass_rows": self._learner.pass_rows,
+            "compile_mode": self._learner.compile_mode,
+        }
