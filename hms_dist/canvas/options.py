@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Literal
 
 from hms_dist.canvas.normalise import Normaliser
+from hms_dist.core import limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,10 @@ class CanvasConfig:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"height: a canvas needs at least 1 x 1 pixels, found {self.height} x {self.width}")
+        if self.height * self.width > limits.CANVAS_PIXELS:
+            raise ValueError(
+                f"height: a canvas has at most {limits.CANVAS_PIXELS} pixels, found {self.height} x {self.width}"
+            )
         if not self.placements:
             raise ValueError("placements: a canvas needs at least one")
         for number, item in enumerate(self.placements):

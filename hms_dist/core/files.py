@@ -13,12 +13,13 @@ import re
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 from hms_dist.core import limits
+from hms_dist.core.alive import has_ended, machine
 from hms_dist.core.errors import UserError
 
 DIGEST_KEY = "digest"
@@ -30,6 +31,11 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_TEMPORARY = re.compile(r"\..+\.((?P<writer>[0-9a-f]{12}|)-(?P<pid>[0-9]{1,9})-[0-9a-f]{12}|[0-9a-f]{32})\.tmp")
+"""Names of temporary files; older versions wrote 32 digits."""
+_ABANDONED_S = 86400.0
+_LISTED: set[Path] = set()
+"""Folders in which this process has looked for what killed writers left."""
 
 
 @contextmanager
@@ -37,11 +43,12 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success sync it and rename it to `path`.
 
     An exception (or a kill) leaves `path` as it was. No two writers share the temporary name, wherever they run:
-    in containers every process may be number 1.
+    in containers every process may be number 1. What killed writers left in the folder is removed.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{_writer()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp")
     try:
         with temporary.open(mode, errors=None if "b" in mode else "backslashreplace") as file:
+            _remove_abandoned(path.parent, os.fstat(file.fileno()).st_mtime)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -52,6 +59,32 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             error.filename = str(path)
         raise
     sync(path.parent)
+
+
+def _writer() -> str:
+    """Names the machine in a temporary name; empty where it has no name of its own."""
+    name = machine()
+    return hashlib.sha256(name.encode()).hexdigest()[:12] if name else ""
+
+
+def _remove_abandoned(folder: Path, now_s: float) -> None:
+    """Remove the temporary files of writers that were killed, once for each folder: large folders take long to list.
+
+    Those whose writer could be seen here and has ended, and any that nobody has touched for a day (`now_s`: the present
+    by the clock of the file server).
+    """
+    if folder in _LISTED:
+        return
+    _LISTED.add(folder)
+    with suppress(OSError):  # a folder that may be written, but not listed
+        for entry in os.scandir(folder):
+            name = _TEMPORARY.fullmatch(entry.name)
+            if name is None:
+                continue
+            with suppress(OSError):  # another process was quicker, or the file is another user's
+                is_dead = name["writer"] and name["writer"] == _writer() and has_ended(int(name["pid"]))
+                if is_dead or now_s - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
+                    os.unlink(entry.path)
 
 
 def _is_about(error: OSError, temporary: Path) -> bool:

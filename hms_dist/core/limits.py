@@ -34,6 +34,8 @@ INDEX_TEXT = 200
 """Characters of a text of an index: a key, a fingerprint."""
 PANEL_BYTES = 64 << 20
 """The array of one panel of one sample."""
+CANVAS_PIXELS = 1 << 24
+"""Pixels of a canvas: 4096 x 4096."""
 NUM_PANELS = 256
 """Panels of a sample."""
 JSON_MEMBER_BYTES = 1 << 20

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import CHANGED, atomic, canonical_json, open_file
-from hms_dist.core.parquet_pages import largest_page
+from hms_dist.core.parquet_pages import column_chunks, largest_page
 
 TABLE_DIGEST_KEY = b"hms_dist.digest"
 """Of the metadata of a table: the digest of its names, values and other metadata."""
@@ -66,13 +66,19 @@ def check_footer(footer: pq.FileMetaData, file_bytes: int, names: Sequence[str])
         )
 
 
-def _check_pages(file: IO[bytes], footer: pq.FileMetaData, names: Sequence[str], allowed: int) -> None:
+def _check_pages(file: IO[bytes], reader: pq.ParquetFile, names: Sequence[str], allowed: int) -> None:
     """Raises ParquetError if a page of the named columns announces more bytes than are allowed."""
-    for group in range(footer.num_row_groups):
-        for number in range(footer.num_columns):
-            column = footer.row_group(group).column(number)
-            if column.path_in_schema in names and largest_page(file, column) > allowed:
-                raise ParquetError(f"column {column.path_in_schema}: a page of more than {allowed} bytes")
+    left = file.seek(0, 2)
+    paths = [reader.schema.column(number).path for number in range(reader.metadata.num_columns)]
+    for group in column_chunks(file):
+        if len(group) != len(paths):
+            raise ParquetError(f"a group of rows with {len(group)} columns; expected {len(paths)}")
+        for path, chunk in zip(paths, group, strict=True):
+            left -= chunk.num_bytes
+            if chunk.num_bytes < 0 or left < 0:
+                raise ParquetError(f"column {path}: its size is not that of a part of the file")
+            if path in names and largest_page(file, chunk) > allowed:
+                raise ParquetError(f"column {path}: a page of more than {allowed} bytes")
     file.seek(0)
 
 
@@ -113,7 +119,7 @@ def _read(file: IO[bytes], columns: Sequence[str] | None) -> pa.Table:
     # Texts as their dictionaries first: one long text that every row repeats takes a few bytes of a file.
     reader = pq.ParquetFile(file, read_dictionary=texts)
     check_footer(reader.metadata, file_bytes, names)
-    _check_pages(file, reader.metadata, names, allowed_bytes(file_bytes))
+    _check_pages(file, reader, names, allowed_bytes(file_bytes))
     table = reader.read(columns=names, use_threads=False)
     if len(set(names)) < len(names):
         raise ParquetError("two columns of one name")

@@ -1,95 +1,136 @@
-"""Sizes that the page headers of a Parquet file announce: Arrow takes that much memory, whatever the footer says."""
+"""Sizes that footer and page headers of a Parquet file announce: Arrow takes that much memory for a page.
 
-from typing import IO
+Read here because Arrow's own view of a column chunk ends the process for some damaged footers.
+"""
 
-import pyarrow.parquet as pq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
 
 _HEADER_BYTES = 1 << 16
 """More than a page header takes, unless it holds long statistics."""
-_TRUE, _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 12
+_FOOTER_BYTES = 4 << 20
+"""A column chunk takes some 150 bytes of a footer."""
+_MOST_DEPTH = 8
+_TRUE, _FALSE, _BYTE, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 5, 6, 7, 8, 9, 10, 12
 """Types of Thrift's compact protocol."""
 
 
-def largest_page(file: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
+@dataclass(frozen=True)
+class Chunk:
+    """A column's part of a row group."""
+
+    start: int
+    """Of its first page in the file."""
+    num_bytes: int
+    num_values: int
+
+
+def column_chunks(file: IO[bytes]) -> list[list[Chunk]]:
+    """Chunks of every row group, in the order of the schema's columns. Raises ValueError for a damaged footer."""
+    file.seek(-8, 2)
+    size = int.from_bytes(file.read(4), "little")
+    if size > _FOOTER_BYTES:
+        raise ValueError(f"a footer of {size} bytes; expected at most {_FOOTER_BYTES}")
+    file.seek(-8 - size, 2)
+    groups = _structs(_Thrift(file.read(size)).struct(), 4)
+    return [[_chunk(column) for column in _structs(group, 1)] for group in groups]
+
+
+def largest_page(file: IO[bytes], chunk: Chunk) -> int:
     """Bytes of the largest page of a column chunk once it is decompressed, by its headers. Raises ValueError for a
     chunk whose headers cannot be read or lead out of it."""
-    if not column.num_values:
+    if not chunk.num_values:
         return 0
-    starts = [column.data_page_offset]
-    if column.has_dictionary_page and column.dictionary_page_offset:
-        starts.append(column.dictionary_page_offset)
-    place = min(starts)
-    end, largest = place + column.total_compressed_size, 0
+    place, largest = chunk.start, 0
+    end = place + chunk.num_bytes
     while place < end:
         file.seek(place)
-        header = _Header(file.read(_HEADER_BYTES))
+        header = _Thrift(file.read(_HEADER_BYTES))
         sizes = header.struct()
-        compressed = sizes.get(3, -1)
-        if compressed < 0 or sizes.get(2, -1) < 0:
+        whole, compressed = sizes.get((2, _I32), -1), sizes.get((3, _I32), -1)
+        if not (0 <= compressed < 1 << 31 and 0 <= whole < 1 << 31):
             raise ValueError("a page without a size")
-        largest = max(largest, sizes[2])
+        largest = max(largest, whole)
         place += header.place + compressed
+    if place > end:
+        raise ValueError("a page that reaches out of its column")
     return largest
 
 
-class _Header:
-    """A structure in Thrift's compact protocol."""
+def _chunk(column: dict[tuple[int, int], Any]) -> Chunk:
+    facts = column.get((3, _STRUCT), {})
+    num_values, num_bytes, start, dictionary = (facts.get((field, _I64), 0) for field in (5, 7, 9, 11))
+    return Chunk(min(start, dictionary) if dictionary > 0 else start, num_bytes, num_values)
+
+
+def _structs(value: dict[tuple[int, int], Any], field: int) -> list[dict[tuple[int, int], Any]]:
+    found: list[Any] = value.get((field, _LIST), [])
+    if not all(isinstance(item, dict) for item in found):
+        raise ValueError("a footer with other values than structures")
+    return found
+
+
+class _Thrift:
+    """Values in Thrift's compact protocol."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self.place = content, 0
 
-    def struct(self, depth: int = 0) -> dict[int, int]:
-        """Whole numbers of a structure by their field, the rest passed over."""
-        if depth > 8:
-            raise ValueError("a page header too deep")
-        found: dict[int, int] = {}
+    def struct(self, depth: int = 0) -> dict[tuple[int, int], Any]:
+        """Values of a structure by field and type. Raises ValueError for a field that is there twice."""
+        found: dict[tuple[int, int], Any] = {}
         field = 0
-        while kind := self._byte():
-            field = field + (kind >> 4) if kind >> 4 else self._signed()
-            kind &= 15
-            if _BYTE < kind <= _I64:
-                found[field] = self._signed()
-            else:
-                self._skip(kind, depth)
+        while head := self._byte():
+            kind = head & 15
+            field = field + (head >> 4) if head >> 4 else self._signed()
+            field = (field + 0x8000) % 0x10000 - 0x8000  # 16 bits
+            value = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
+            if (field, kind) in found:
+                raise ValueError(f"field {field} twice in a structure")
+            found[field, kind] = value
         return found
 
-    def _skip(self, kind: int, depth: int) -> None:
-        if kind in (_TRUE, _FALSE):
-            return
-        if kind == _STRUCT:
-            self.struct(depth + 1)
-        elif kind in (_LIST, _SET):
-            head = self._byte()
-            for _ in range(head >> 4 if head >> 4 < 15 else self._number()):
-                self._skip_item(head & 15, depth)
-        elif kind <= _BINARY:
-            length = {_BYTE: 1, _DOUBLE: 8}.get(kind) or self._number()
-            self.place += length
-        else:
-            raise ValueError(f"a page header with a field of type {kind}")
-
-    def _skip_item(self, kind: int, depth: int) -> None:
+    def _value(self, kind: int, depth: int) -> Any:
         if _BYTE < kind <= _I64:
-            self._number()
-        elif kind in (_TRUE, _FALSE):
-            self.place += 1
-        else:
-            self._skip(kind, depth + 1)
+            return self._signed()
+        if kind in (_TRUE, _FALSE, _BYTE):  # true and false as items of a list
+            return self._bytes(1)
+        if kind == _DOUBLE:
+            return self._bytes(8)
+        if kind == _BINARY:
+            return self._bytes(self._number())
+        if depth == _MOST_DEPTH:
+            raise ValueError("structures too deep")
+        if kind == _STRUCT:
+            return self.struct(depth + 1)
+        if kind in (_LIST, _SET):
+            return list(self._items(depth + 1))
+        raise ValueError(f"a field of type {kind}")
+
+    def _items(self, depth: int) -> Iterator[Any]:
+        head = self._byte()
+        for _ in range(head >> 4 if head >> 4 < 15 else self._number()):
+            yield self._value(head & 15, depth)
 
     def _byte(self) -> int:
-        if self.place >= len(self._content):
-            raise ValueError("a page header cut short")
-        self.place += 1
-        return self._content[self.place - 1]
+        return self._bytes(1)[0]
+
+    def _bytes(self, count: int) -> bytes:
+        found = self._content[self.place : self.place + count]
+        if len(found) < count:
+            raise ValueError("a structure cut short")
+        self.place += count
+        return found
 
     def _number(self) -> int:
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 70, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-            shift += 7
+        raise ValueError("a number of more than 10 bytes")
 
     def _signed(self) -> int:
         number = self._number()

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from hms_dist.core.alive import has_ended, machine
 from hms_dist.core.files import read_json
 
 HEARTBEAT_S = 5.0
@@ -54,7 +55,7 @@ def myself() -> Owner:
     """This process as an owner, with a fresh nonce."""
     given = os.environ.get("SLURM_RESTART_COUNT", "0")
     attempt = int(given) if given.isdecimal() else 0  # Slurm writes a number; anything else is no restart of its
-    return Owner(socket.gethostname(), _machine(), os.getpid(), job_of(os.environ), uuid.uuid4().hex, attempt)
+    return Owner(socket.gethostname(), machine(), os.getpid(), job_of(os.environ), uuid.uuid4().hex, attempt)
 
 
 def job_of(variables: Mapping[str, str]) -> str:
@@ -229,15 +230,6 @@ def _remove(path: Path, holder: Owner) -> None:
         _create(path, found)  # if a third was quicker still, the one caught notices before it publishes
 
 
-def _machine() -> str:
-    """Names the set of processes that this one can see; empty where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return ""
-
-
 def _is_over(holder: Owner) -> bool:
     """True if no heartbeat has to be waited for."""
     return _died_here(holder) or _is_earlier(holder, myself())
@@ -250,20 +242,4 @@ def _is_earlier(one: Owner, other: Owner) -> bool:
 
 def _died_here(holder: Owner) -> bool:
     """True if the owner was a process that would be visible here and no longer runs: no heartbeat to wait for."""
-    if not holder.machine or holder.machine != _machine():
-        return False
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return _is_zombie(holder.pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """A killed process that its parent has not yet collected; Linux says so in /proc."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
+    return holder.machine != "" and holder.machine == machine() and has_ended(holder.pid)

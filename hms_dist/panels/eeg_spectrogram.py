@@ -72,9 +72,10 @@ class EegSpectrogram(Panel):
             raise ValueError(f"max_hz: must be above min_hz and at most {RATE_HZ // 2}, found {self.max_hz}")
         if self.num_mels is not None and self.num_mels < 1:
             raise ValueError(f"num_mels: must be at least 1, found {self.num_mels}")
-        if self._weights is None and not self._bins:
+        if self.num_mels is None and not self._bins:
             raise ValueError("max_hz: no Fourier bin from min_hz to it; raise it or fft_samples")
-        if self._weights is not None and not self._weights.any(axis=1).all():
+        too_many = self.num_mels is not None and self.num_mels > self.fft_samples + 2  # a bin is in two rows at most
+        if too_many or (self._weights is not None and not self._weights.any(axis=1).all()):
             raise ValueError("num_mels: some rows are narrower than a Fourier bin; lower it or raise fft_samples")
 
     @property

@@ -41,8 +41,8 @@ class Scalogram(Panel):
     """Montage, filling of gaps and filters."""
 
     def __post_init__(self) -> None:
-        if self.num_scales < 2:
-            raise ValueError(f"num_scales: must be at least 2, found {self.num_scales}")
+        if not 2 <= self.num_scales <= WINDOW_SAMPLES:
+            raise ValueError(f"num_scales: must be from 2 to {WINDOW_SAMPLES}, found {self.num_scales}")
         if not 5 <= self.num_cycles <= 30:
             raise ValueError(f"num_cycles: must be from 5 to 30, found {self.num_cycles}")
         if not 0.1 <= self.min_hz < self.max_hz:

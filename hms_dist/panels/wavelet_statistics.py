@@ -46,8 +46,8 @@ class WaveletStatistics(Panel):
             raise ValueError(
                 f"window_samples: must be from {FEWEST_SAMPLES} to {WINDOW_SAMPLES}, found {self.window_samples}"
             )
-        if self.num_windows < 1:
-            raise ValueError(f"num_windows: must be at least 1, found {self.num_windows}")
+        if not 1 <= self.num_windows <= WINDOW_SAMPLES:
+            raise ValueError(f"num_windows: must be from 1 to {WINDOW_SAMPLES}, found {self.num_windows}")
         if (self.num_windows == 1) != (self.window_samples == WINDOW_SAMPLES):
             raise ValueError(
                 f"num_windows: 1 goes with window_samples {WINDOW_SAMPLES} and with no other, "

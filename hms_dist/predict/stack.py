@@ -126,7 +126,7 @@ def train_networks(config: MetaConfig, labelled: Labelled) -> list[nn.Sequential
 
 def apply(command: Stack, folder: Path) -> None:
     """The mean of the networks of a fit, for new rows. Raises UserError for a damaged folder or other tables."""
-    fault = damage(folder)
+    fault = damage(folder, [NETWORKS_NAME, STACK_NAME])
     if fault is not None:
         raise UserError(f"{fault}; not a whole folder of hms-dist stack; fit it again")
     fitted = Fitted.read(folder / STACK_NAME)

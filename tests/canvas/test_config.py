@@ -114,6 +114,9 @@ def test_overlaps_are_refused_and_neighbours_are_not() -> None:
     for size in ({"placements": []}, {"placements": places, "height": 0}):
         with pytest.raises(UserError, match="a canvas needs at least"):
             from_dict(CanvasConfig, {"height": 64, "width": 128} | size)
+    for size in ({"width": 2**31}, {"height": 4097, "width": 4096}):
+        with pytest.raises(UserError, match="a canvas has at most 16777216 pixels, found "):
+            from_dict(CanvasConfig, {"height": 64, "width": 128, "placements": places} | size)
 
 
 def test_placements_of_one_panel_agree_about_its_flip() -> None:

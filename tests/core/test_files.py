@@ -60,6 +60,45 @@ def test_writers_of_one_process_number_do_not_meet(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from hms_dist.core.files import atomic
+with atomic(Path(sys.argv[1]), "w") as file:
+    print("writing", flush=True)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    file.write(sys.stdin.readline())
+"""
+
+
+def test_a_write_removes_what_killed_writers_left(tmp_path, repository):
+    def writer(name, end):
+        words = [sys.executable, "-c", WRITER, str(tmp_path / name), end]
+        process = subprocess.Popen(words, cwd=repository, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "writing\n"
+        return process
+
+    alive, killed = writer("alive.txt", "alive"), writer("killed.txt", "killed")
+    killed.wait()
+    (left,) = tmp_path.glob(".killed.txt.*")
+    (used,) = tmp_path.glob(".alive.txt.*")
+    elsewhere = left.with_name(re.sub(r"[0-9a-f]{12}-", "0123456789ab-", left.name, count=1))
+    assert elsewhere != left
+    earlier, old = tmp_path / f".page.html.{32 * 'a'}.tmp", tmp_path / f".page.html.{32 * 'b'}.tmp"
+    old_elsewhere, notes = tmp_path / elsewhere.name.replace("killed", "old"), tmp_path / ".notes.tmp"
+    for path in (elsewhere, earlier, old, old_elsewhere, notes):
+        path.touch()
+    for path in (old, old_elsewhere, notes):
+        os.utime(path, (0, 0))
+    write_json(tmp_path / "a.json", 1)
+    kept = {elsewhere, earlier, notes, used, tmp_path / "a.json"}
+    assert set(tmp_path.iterdir()) == kept
+    alive.communicate("whole", timeout=60)
+    assert (tmp_path / "alive.txt").read_text() == "whole"
+    assert set(tmp_path.iterdir()) == kept - {used} | {tmp_path / "alive.txt"}
+
+
 def test_an_error_names_the_file_that_was_asked_for(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         write_json(tmp_path / "no/a.json", 1)

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import re
+import resource
 import shutil
 import signal
 import textwrap
@@ -35,6 +36,8 @@ from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.settings import TrainConfig
 
 HANGS_AFTER_S = 60
+MEMORY_BYTES = 4 << 30
+"""More than a command may take for input of some kB."""
 WORDS = [
     "", "a\nb", "\x1b[2J", "$x^", "$(touch hit)", "../../../x", "/dev/zero", "é" * 5000, "nan", "1e999", "None", "~",
     "evilmod.Evil", "subprocess.Popen", "sub.yaml", "best", "json", "__class__", "\ud800",
@@ -207,6 +210,7 @@ class NonFiniteLossGuard:
         lines = [line for line in said.splitlines() if line and not re.match(r"\d{4}-\d\d-\d\d |verify: ", line)]
         assert code in (0, 1, 2), said
         assert "Traceback" not in said, said
+        assert "out of memory" not in said, said
         if code:
             assert len(lines) == 1, said
             assert lines[0].startswith(f"hms-dist {words[0]}: "), said
@@ -225,6 +229,7 @@ class NonFiniteLossGuard:
                 if known is None:
                     raise
                 assert "\n" not in known[1], known[1]
+                assert "out of memory" not in known[1], known[1]
                 return None
 
     @contextmanager
@@ -233,12 +238,16 @@ class NonFiniteLossGuard:
             raise AssertionError(f"no answer within {HANGS_AFTER_S} s")
 
         before = signal.signal(signal.SIGALRM, hangs)
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY_BYTES, limits[1]))
         signal.alarm(HANGS_AFTER_S)
         try:
             yield
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
+            resource.setrlimit(resource.RLIMIT_AS, limits)
             assert not (Path.cwd() / "hit").exists()
             assert not (self._folder / "hit").exists()
 

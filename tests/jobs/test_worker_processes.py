@@ -103,7 +103,7 @@ def test_asked_while_an_error_waits_for_the_other_tasks_it_stops_them(tmp_path):
 def test_a_worker_killed_while_it_waits_for_work_ends_the_job(tmp_path, repository, ended):
     """In a process of its own, which would hang otherwise, for the other worker waits for the killed one's lock."""
     path = tmp_path / "busy"
-    code = f"from test_jobs import *; lose_the_idle_worker(Path({str(path)!r}))"
+    code = f"from test_worker_processes import *; lose_the_idle_worker(Path({str(path)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": str(repository)},
         capture_output=True, text=True, timeout=60, check=False,

@@ -157,6 +157,7 @@ def test_published_pictures(draw, name: str, eeg_id: int) -> None:
         ({"min_hz": 20.0}, "max_hz: must be above min_hz"),
         ({"num_mels": 0}, "num_mels: must be at least 1"),
         ({"num_mels": 512}, "num_mels: some rows are narrower than a Fourier bin"),
+        ({"num_mels": 2**31}, "num_mels: some rows are narrower than a Fourier bin"),
     ],
 )
 def test_refused_options_are_named(options: dict, message: str) -> None:

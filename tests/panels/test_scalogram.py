@@ -74,7 +74,8 @@ def test_time_reversed_is_reversed(draw, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_scales": 1}, "num_scales: must be at least 2"),
+        ({"num_scales": 1}, "num_scales: must be from 2 to 10000"),
+        ({"num_scales": 2**31}, "num_scales: must be from 2 to 10000"),
         ({"num_cycles": 4.0}, "num_cycles: must be from 5 to 30"),
         ({"min_hz": 0.0}, "min_hz: must be at least 0.1"),
         ({"min_hz": 50.0}, "min_hz: must be at least 0.1 and below max_hz, found 50.0 and 40.0"),

@@ -13,6 +13,8 @@ from hms_dist.canvas.augment.layout import Layout, Tile
 
 NUM_ATTEMPTS = 10
 """Shapes that RandomErasing tries before it leaves a row as it is."""
+MOST_BOXES = 1000
+"""Holes or stripes of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class CoarseDropout(Filled):
         for name in ("num_holes", "height", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: CoarseDropout expects at least 1, found {getattr(self, name)}")
+        if self.num_holes > MOST_BOXES:
+            raise ValueError(f"num_holes: expected at most {MOST_BOXES}, found {self.num_holes}")
 
     def fault(self, height: int, width: int) -> str | None:
         """A hole must fit."""
@@ -111,8 +115,8 @@ class XYMasking(Filled):
         for name in ("time_share", "frequency_share"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("num_time", "num_frequency"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected at least 0, found {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= MOST_BOXES:
+                raise ValueError(f"{name}: expected 0 to {MOST_BOXES}, found {getattr(self, name)}")
         if not self.num_time + self.num_frequency:
             raise ValueError("num_time: XYMasking expects a stripe of time or across it, found 0 and 0")
 

@@ -151,7 +151,7 @@ def load_latest(folder: Path) -> Checkpoint:
     names = [name for name in names if name <= pointed] or names
     faults = []
     for name in names:
-        fault = damage(folder / name)
+        fault = damage(folder / name, _names_of(folder / name))
         if fault is None:
             return Checkpoint(folder=folder / name, state=_read_json(folder / name / STATE_NAME))
         LOG.warning("%s; falling back to the checkpoint before", fault)
@@ -183,23 +183,27 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
     found = present(folder)
     if found is None:
         raise UserError(f"{folder}: no weights here, expected a folder with {MODEL_NAME}; check the run folder")
-    fault = damage(found)
+    averaged = (found / EMA_NAME).is_file()
+    path = found / (EMA_NAME if averaged and weights != "raw" else MODEL_NAME)
+    fault = damage(found, [path.name, _meta_path(found).name])
     if fault is not None:
         raise UserError(f"{fault}; these weights are damaged: restore them from a copy, or train again")
-    averaged = (found / EMA_NAME).is_file()
     if weights == "ema" and not averaged:
         raise UserError(f"{folder}: holds no averaged weights, the run kept no average; take the raw ones")
-    path = found / (EMA_NAME if averaged and weights != "raw" else MODEL_NAME)
     fit_weights(model, read_weights(path), str(path))
     return read_meta(found)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
-    path = folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME)
+    path = _meta_path(folder)
     if (folder / HASHES_NAME).is_file() and recorded_hash(folder, path.name) != sha256_of(path):
         raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; restore it from a copy, or train again")
     return _read_json(path)
+
+
+def _meta_path(folder: Path) -> Path:
+    return folder / (META_NAME if (folder / META_NAME).is_file() else STATE_NAME)
 
 
 def noted(values: Mapping[str, Any], name: str, kind: type[T], folder: Path) -> T:
@@ -237,6 +241,11 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _name_of(step: int) -> str:
     return f"step-{step:08d}"
+
+
+def _names_of(checkpoint: Path) -> list[str]:
+    averaged = [EMA_NAME] if (checkpoint / EMA_NAME).is_file() else []
+    return [MODEL_NAME, *averaged, OPTIMIZER_NAME, STATE_NAME]
 
 
 def _checkpoints(folder: Path) -> list[str]:

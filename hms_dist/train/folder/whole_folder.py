@@ -7,10 +7,11 @@ folder from one that lost bytes later on.
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import read_json, sha256_of, sync, write_json
 
 HASHES_NAME = "hashes.json"
@@ -59,14 +60,20 @@ def present(target: Path) -> Path | None:
     return next((path for path in (target, _hidden(target, "old")) if path.is_dir()), None)
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a folder that `whole_folder` wrote, naming the file; None if every byte is there."""
+def damage(folder: Path, names: Iterable[str]) -> str | None:
+    """What is wrong with a folder that `whole_folder` wrote, naming the file; None if every byte is there.
+
+    `names`: files of it that will be read, each of which needs a hash.
+    """
     try:
         hashes = read_json(folder / HASHES_NAME)
     except (OSError, ValueError) as error:
         return f"{folder / HASHES_NAME}: {error.strerror if isinstance(error, OSError) else 'not JSON'}"
     if not isinstance(hashes, dict) or not hashes or not all(_NAME.fullmatch(name) for name in hashes):
         return f"{folder / HASHES_NAME}: not a table of hashes"
+    for name in names:
+        if name not in hashes:
+            return f"{folder / HASHES_NAME}: no hash of {name}"
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
@@ -77,8 +84,16 @@ def damage(folder: Path) -> str | None:
 
 
 def recorded_hash(folder: Path, name: str) -> str:
-    """SHA-256 of one file of a folder, as its hashes.json has it. Raises OSError, KeyError or ValueError without."""
-    return str(read_json(folder / HASHES_NAME)[name])
+    """SHA-256 of one file of a folder, as its hashes.json has it. Raises UserError if that has none."""
+    path = folder / HASHES_NAME
+    try:
+        hashes = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({first_line(error)}); restore it from a copy, or train again") from error
+    value = hashes.get(name) if isinstance(hashes, dict) else None
+    if not isinstance(value, str):
+        raise UserError(f"{path}: no hash of {name}; restore it from a copy, or train again")
+    return value
 
 
 def discard(folder: Path) -> None:

@@ -120,13 +120,15 @@ def test_stripes_are_blank(rng, group, layout):
     ("make", "message"),
     [
         (lambda: CoarseDropout(num_holes=0), "num_holes: CoarseDropout expects at least 1, found 0"),
+        (lambda: CoarseDropout(num_holes=2**31), "num_holes: expected at most 1000, found 2147483648"),
         (lambda: CoarseDropout(height=0), "height: CoarseDropout expects at least 1, found 0"),
         (lambda: RandomErasing(area_share=(0.5, 1.5)), "area_share: expected [low, high] from 0 to 1, low first"),
         (lambda: RandomErasing(aspect_ratio=(0.0, 1.0)), "aspect_ratio: expected above 0, found [0.0, 1.0]"),
         (lambda: RandomErasing(aspect_ratio=(2.0, 1.0)), "aspect_ratio: expected [low, high] of at least 0"),
         (lambda: XYMasking(time_share=(0.2, 0.1)), "time_share: expected [low, high] from 0 to 1, low first"),
         (lambda: XYMasking(frequency_share=(0.2, 1.1)), "frequency_share: expected [low, high] from 0 to 1"),
-        (lambda: XYMasking(num_time=-1), "num_time: expected at least 0, found -1"),
+        (lambda: XYMasking(num_time=-1), "num_time: expected 0 to 1000, found -1"),
+        (lambda: XYMasking(num_frequency=2**31), "num_frequency: expected 0 to 1000, found 2147483648"),
         (lambda: XYMasking(num_time=0, num_frequency=0), "num_time: XYMasking expects a stripe"),
     ],
 )

@@ -141,6 +141,17 @@ def test_a_damaged_checkpoint_is_passed_over(
         assert f"step-00000005/{name}" in caplog.text
 
 
+@pytest.mark.parametrize("name", FILES[:3])
+def test_a_file_without_a_hash_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    for step in (4, 5):
+        save(tmp_path, step)
+    path = tmp_path / "step-00000005/hashes.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != name}))
+    with caplog.at_level(logging.WARNING):
+        assert load_latest(tmp_path).state == {"step": 4}
+    assert f"{path}: no hash of {name}; falling back to the checkpoint before" in caplog.text
+
+
 def test_all_damaged_names_the_files(tmp_path: Path) -> None:
     for step in (4, 5):
         save(tmp_path, step)

@@ -60,7 +60,7 @@ def test_a_checkpoint_that_was_being_replaced_when_its_run_was_killed_is_found(s
     assert not (folder / "step-00000005").exists()
     found = find_checkpoint(config)
     assert found.folder.name == "step-00000005"
-    assert damage(found.folder) is None
+    assert damage(found.folder, []) is None
 
 
 def test_weights_are_asked_for_only_by_a_stage_that_is_to_start_from_them(small):

@@ -1,6 +1,7 @@
 """Weights that a run leaves, best and final: whole, once for shared tensors, and refused where they do not fit."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
-from hms_dist.train.folder.checkpoint import load_weights, save_weights
+from hms_dist.train.folder.checkpoint import load_weights, read_meta, save_weights
 from hms_dist.train.optimise.ema import Ema, EmaConfig
 
 
@@ -98,3 +99,24 @@ def test_weights_to_use_are_the_average_unless_raw_ones_are_wanted(tmp_path: Pat
     torch.testing.assert_close(other.state_dict(), model.state_dict(), rtol=0, atol=0)
     with pytest.raises(UserError, match="plain: holds no averaged weights, the run kept no average; take the raw ones"):
         load_weights(other, tmp_path / "plain", "ema")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "meta.json"])
+def test_weights_without_a_hash_are_refused(tmp_path: Path, name: str) -> None:
+    model, best = nn.Linear(2, 2), tmp_path / "best"
+    save_weights(best, model, {"val_kl": 0.5}, Ema(EmaConfig(decay=0.9), model))
+    hashes = json.loads((best / "hashes.json").read_text())
+    hashes.pop(name)
+    for content, message in (
+        (hashes, f"hashes.json: no hash of {name}"),
+        ({"meta.json": 3}, "hashes.json: no hash of"),
+        ([], "hashes.json: not a table of hashes"),
+    ):
+        (best / "hashes.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=message):
+            load_weights(model, best, "raw" if name == "model.safetensors" else None)
+    with pytest.raises(UserError, match=r"hashes.json: no hash of meta.json; restore it"):
+        read_meta(best)
+    (best / "hashes.json").write_text("{")
+    with pytest.raises(UserError, match=r"hashes.json: not JSON \(.*\); restore it"):
+        read_meta(best)
