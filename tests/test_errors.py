@@ -144,6 +144,10 @@ simple(
     lambda d: d.render("--config", d.write("bad.yaml", "panels: {a: {class_path: Scalp}}\n")),
 )
 simple(
+    "an option that was removed, in an older file",
+    lambda d: d.train("--config", d.write("config.yaml", "optim: {layer_decay: 0.8}\n")),
+)
+simple(
     "a configuration that a later program stored",
     lambda d: d.train("--config", d.write("a.yaml", "format_version: 3\n")),
 )

@@ -44,7 +44,7 @@ class Pipeline(Chain):
 def run(command: Pipeline) -> None:
     """The verb `pipeline`. Raises UserError for files that are missing, JobError for a command that failed."""
     tasks = tasks_of(command)
-    chosen = _chosen(command, tasks)
+    chosen = _chosen(tasks, command.step, command.task)
     _check_reads(chosen)
     if command.step is None:
         _check_words(command, open_tasks(tasks, command.out))
@@ -102,15 +102,15 @@ def num_cpus() -> int:
     return int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
 
 
-def _chosen(command: Pipeline, tasks: dict[str, list[PipelineTask]]) -> Sequence[PipelineTask]:
-    if command.step is None:
+def _chosen(tasks: dict[str, list[PipelineTask]], step: str | None, number: int | None) -> Sequence[PipelineTask]:
+    if step is None:
         return [task for every in tasks.values() for task in every]
-    every = tasks[command.step]
-    if command.task is None:
+    every = tasks[step]
+    if number is None:
         return every
-    if not 0 <= command.task < len(every):
-        raise UserError(f"--task: expected 0 to {len(every) - 1}, found {command.task}")
-    return [every[command.task]]
+    if not 0 <= number < len(every):
+        raise UserError(f"--task: expected 0 to {len(every) - 1}, found {number}")
+    return [every[number]]
 
 
 def _check_reads(tasks: Sequence[PipelineTask]) -> None:

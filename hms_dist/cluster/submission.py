@@ -79,7 +79,11 @@ done <<<"$left"
 def submission(cluster: ClusterConfig) -> str:
     """The text of slurm/pipeline.sh, a pure function of the configuration."""
     prelude = "\n".join([*preparations(cluster), f"container=({shell_words(cluster.container)})"])
-    return "\n".join([f"{_HEAD}{prelude}", "", *_asked(cluster), "", *_batch(cluster, prelude)]) + "\n" + _SUBMIT
+    return (
+        "\n".join([f"{_HEAD}{prelude}", "", *_asked(cluster), "", *_batch(cluster.max_restarts, prelude)])
+        + "\n"
+        + _SUBMIT
+    )
 
 
 def _asked(cluster: ClusterConfig) -> list[str]:
@@ -91,7 +95,7 @@ def _asked(cluster: ClusterConfig) -> list[str]:
     return lines
 
 
-def _batch(cluster: ClusterConfig, prelude: str) -> list[str]:
+def _batch(max_restarts: int, prelude: str) -> list[str]:
     """A function that prints the batch script of every step."""
     return [
         "batch() { # the script of every step",
@@ -99,7 +103,7 @@ def _batch(cluster: ClusterConfig, prelude: str) -> list[str]:
         "#!/usr/bin/env bash",
         "set -eo pipefail",
         prelude,
-        f"max_restarts={cluster.max_restarts}",
+        f"max_restarts={max_restarts}",
         f"{STEP}END",
         "}",
     ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.config.safe_yaml import read_yaml
+from hms_dist.config.types import choices, expected, fits, is_config, is_mapping
 from hms_dist.config.versions import (
     CLASS_KEY,
     OPTIONS_KEY,
@@ -32,8 +33,8 @@ def checked(node: Any, target: Any, where: str, version: int | None = None) -> t
     """The plain value `node` as the parser takes it, checked against the annotation `target`, and the classes it names.
 
     Names of files give way to their content, and paths of classes to their names; options that a file of an older
-    format `version` lacks are added. None: not a stored configuration. UserError names what is unknown; `where` is the
-    file or option for the message. Wrong types are left to the parser.
+    format `version` lacks are added. None: not a stored configuration. UserError names what is unknown or of another
+    type; `where` is the file or option for the message.
     """
     check = Check()
     return check.names(node, target, where, version), check.classes
@@ -46,6 +47,8 @@ class Check:
         self.classes: set[str] = set()
         """Full names of the classes that it names."""
         self._files: list[Path] = []
+        self._keys: list[str] = []
+        """Names of the options that lead to the one being checked."""
 
     def file(self, cls: type, path: str) -> Any:
         """The content of a file of options."""
@@ -59,7 +62,7 @@ class Check:
 
     def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
         """As `checked`."""
-        if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _takes_file(target):
+        if _is_file(node) and _takes_file(target):
             return self._nested(node, target, where)
         if isinstance(node, str) and "://" in node and Path in choices(target) and str not in choices(target):
             raise UserError(
@@ -86,8 +89,19 @@ class Check:
                 raise UserError(f"{where}: unknown option '{_brief(name)}'; {hint}one of: {', '.join(hints)}")
             if item is None and not _allows_null(hints[name]):  # the parser lets it pass within lists
                 raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
-        found = {name: self.names(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
+        found = {}
+        for name, item in node.items():
+            self._keys.append(name)
+            self.check_type(item, hints[name], _join(where, name))
+            found[name] = self.names(item, hints[name], _join(where, name), version)
+            self._keys.pop()
         return found if version is None else completed(found, target.__name__, version)
+
+    def check_type(self, node: Any, target: Any, where: str) -> None:
+        """Raises UserError for a value of another type than the annotation `target` says."""
+        if not fits(node, target) and not (_is_file(node) and _takes_file(target)):
+            place = where if where.startswith("--") else ": ".join([where, ".".join(self._keys)])
+            raise UserError(f"{place}: expected {expected(target)}, found {_brief(repr(node))}")
 
     def _nested(self, name: str, target: Any, where: str) -> Any:
         path = Path(where).parent / name if not where.startswith("--") else Path(name)
@@ -108,7 +122,7 @@ class Check:
     def _items(self, node: Any, target: Any, where: str, version: int | None) -> Any:
         arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
         origin = typing.get_origin(target)
-        if isinstance(node, Mapping) and _is_mapping(origin):
+        if isinstance(node, Mapping) and is_mapping(origin):
             return {
                 name: self.names(item, arguments[1], _join(where, str(name)), version) for name, item in node.items()
             }
@@ -141,6 +155,10 @@ class Check:
         return found
 
 
+def _is_file(node: Any) -> bool:
+    return isinstance(node, str) and node.endswith((".yaml", ".yml"))
+
+
 def _takes_file(target: Any) -> bool:
     """Whether a file of YAML may stand for a value: options, or a list or mapping of such."""
     if any(choice in (str, Path) for choice in choices(target)):
@@ -148,7 +166,7 @@ def _takes_file(target: Any) -> bool:
     for choice in choices(target):
         items = [a for a in typing.get_args(choice) if a is not Ellipsis]
         origin = typing.get_origin(choice)
-        if is_config(choice) or (_is_mapping(origin) and items[1] not in (str, Path)):
+        if is_config(choice) or (is_mapping(origin) and items[1] not in (str, Path)):
             return True
         if origin in (list, tuple) and items and _takes_file(items[0]):
             return True
@@ -157,10 +175,6 @@ def _takes_file(target: Any) -> bool:
 
 def _allows_null(target: Any) -> bool:
     return any(choice in (Any, type(None)) or is_config(choice) for choice in choices(target))
-
-
-def _is_mapping(origin: Any) -> bool:
-    return inspect.isclass(origin) and issubclass(origin, Mapping)
 
 
 def _brief(value: Any) -> str:
@@ -182,12 +196,6 @@ def words_of(target: Any) -> list[Any]:
     return ["null", *(word for literal in literals for word in typing.get_args(literal))]
 
 
-def choices(target: Any) -> tuple[Any, ...]:
-    """What an annotation allows: the parts of a union, else itself."""
-    either = typing.get_origin(target) in (typing.Union, types.UnionType)
-    return typing.get_args(target) if either else (target,)
-
-
 def _subclasses(base: type) -> Iterator[type]:
     children: list[type] = base.__subclasses__()
     for child in children:
@@ -200,11 +208,6 @@ def meant(given: str, valid: Sequence[str]) -> str:
     last = given.removeprefix("--")
     near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
     return f"did you mean {' or '.join(near[:3])}? " if near else ""
-
-
-def is_config(target: Any) -> bool:
-    """Whether an annotation is a dataclass of options, or a base of such from which one is chosen by name."""
-    return inspect.isclass(target) and (dataclasses.is_dataclass(target) or inspect.isabstract(target))
 
 
 def _join(where: str, name: str) -> str:

@@ -4,14 +4,16 @@ import dataclasses
 import inspect
 import json
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hms_dist.config.checks import Check, choices, is_config, item_of, meant, words_of
+from hms_dist.config.checks import Check, item_of, meant, words_of
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
+from hms_dist.config.types import choices, is_config
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 
@@ -37,10 +39,22 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
             node = _parsed(value, f"--{option}")
+            check.check_type(_value(node, target, argv[place:]), target, f"--{option}")
             found = check.names(node, target, f"--{option}")
             if found != node:
                 words[place] = _word(option, found, argv[place])
     return words, check.classes
+
+
+def _value(node: Any, target: Any, words: Sequence[str]) -> Any:
+    """What an option is given, whose first value is `node`, the first of `words`: text as it is, lists word by word."""
+    if any(choice in (str, Path) for choice in choices(target)):
+        return words[0]
+    item = item_of(target)
+    if item is None or isinstance(node, list | Mapping) or node is None or node in words_of(target):
+        return node
+    others = list(takewhile(lambda word: not word.startswith("--"), words[1:]))
+    return [words[0], *others] if item in (str, Path) else [node, *(_parsed(word, "") for word in others)]
 
 
 def with_values(cls: type, argv: Sequence[str]) -> list[str]:

@@ -6,9 +6,9 @@ configuration can never import code from outside this package, and an unknown na
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
@@ -109,30 +109,15 @@ def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
         values.pop("config", None)
         return cls(**values)
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_one_line(error)) from error
+        raise UserError(" ".join(str(_own(error)).split())) from error
 
 
-def _one_line(error: Exception) -> str:
-    """jsonargparse's several lines as one: `optim.lr: Expected a float. Got value: abc`."""
-    text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(str(error).split()))
-    text = re.sub(r"typing\.Literal\[([^\]]+)\]", lambda found: _choice(found[1]), text)
-    return _of_several_types(re.sub(r'^Parser key "([^"]+)":', r"\1:", text))
-
-
-def _choice(names: str) -> str:
-    return f"choice of {names.replace(chr(39), '')}"
-
-
-def _of_several_types(text: str) -> str:
-    """What is wrong with the value of an option that takes several types, without the list of all that was tried."""
-    name, _, said = text.partition(": ")
-    if "Problem with given class_path" in said:  # an option within an option: what is said of the innermost
-        *outer, said = re.split(r'Parser key "([^"]+)": ', said)
-        name = ".".join([name, *outer[1::2]])
-    said = re.sub(r"^- Expected a path but .* either not accessible or invalid - ", "", said)
-    found = re.match(r"Does not validate .* Errors: - (.*?) Given value type: \S+ Given value: (\S.*?)( - |$)", said)
-    if found is None:
-        return f"{name}: {re.sub(r' - Expected a NoneType Given value .*$', '', said)}"
-    reasons = [re.sub(r"\. Got value: .*$", "", part) for part in found[1].split(" - ")]
-    types = [re.sub(r"^Expected (an? )?", "", part) for part in reasons]
-    return f"{name}: Expected a {' or a '.join(types).replace('a NoneType', 'null')}. Got value: {found[2]}"
+def _own(error: BaseException) -> BaseException:
+    """What a class of options has raised, without what the parser has put around it; else the error itself."""
+    one: BaseException | None = error
+    while one is not None:
+        *_, (frame, _) = walk_tb(one.__traceback__)
+        if not frame.f_globals["__name__"].startswith("jsonargparse."):
+            return one
+        one = one.__cause__ or one.__context__
+    return error

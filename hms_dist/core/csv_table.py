@@ -1,22 +1,24 @@
 """A CSV file as cells of text, and its columns as numbers that are exactly what the text says.
 
-Cells are parsed one by one instead of by a CSV library, which turns ids beyond 2^53 into their neighbours as soon
-as one cell of the column has a decimal point, renames columns that stand twice, and cannot say which row is bad.
+pyarrow reads the cells as text. They are parsed here, because a CSV library turns ids beyond 2^53 into their neighbours
+as soon as one cell of the column has a decimal point, or refuses 5.0 for a whole number.
 """
 
+import csv
 import io
 import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv as csv_reader
 
 from hms_dist.core import limits
-from hms_dist.core.errors import UserError
+from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import read_bytes
 
 Value = TypeVar("Value", int, float)
@@ -32,12 +34,12 @@ class CsvTable:
         """Read `path`, expected to be `what`. Raises UserError if it is missing, unreadable, empty, or no such text."""
         self.path = path
         cells = _read_text(path, what)
-        self.names: list[str] = [str(name).strip() for name in cells.iloc[0]]
+        self.names: list[str] = [column[0].as_py().strip() for column in cells.columns]
         """Column names, in the order of the file; blanks around them do not count."""
-        self._cells = cells.iloc[1:]
+        self._cells = cells.slice(1)
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return int(self._cells.num_rows)
 
     def check_names(self, required: list[str], known: list[str]) -> None:
         """Refuse a table in which a required column is missing, or a known one stands twice."""
@@ -52,7 +54,7 @@ class CsvTable:
 
     def words(self, name: str) -> list[str]:
         """Column `name` as it stands, without blanks around each cell."""
-        return [cell.strip() for cell in self._column(name).tolist()]
+        return [cell.strip() for cell in self._column(name).to_pylist()]
 
     def numbers(self, name: str, largest: float) -> NDArray[np.float64]:
         """Column `name` as float64 from 0 to `largest`. Raises UserError naming the first row that is not."""
@@ -74,14 +76,14 @@ class CsvTable:
             f"{self.path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; mend the table"
         )
 
-    def _column(self, name: str) -> "pd.Series[str]":
-        return self._cells.iloc[:, self.names.index(name)]
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return self._cells.column(self.names.index(name))
 
     def _parsed(self, name: str, parse: Callable[[str, Value], Value], largest: Value) -> NDArray[np.object_]:
         # Most cells repeat: 100,000 rows hold 20 different votes.
-        codes, cells = pd.factorize(self._column(name))
-        values = []
-        for code, cell in enumerate(cells):
+        column = self._column(name).combine_chunks().dictionary_encode()
+        codes, values = column.indices.to_numpy(), []
+        for code, cell in enumerate(column.dictionary.to_pylist()):
             try:
                 values.append(parse(cell.strip(), largest))
             except ValueError as error:  # cells come in the order of the file, so this is the first bad row
@@ -112,19 +114,15 @@ def whole_number(cell: str, largest: int) -> int:
     return int(value)
 
 
-def _read_text(path: Path, what: str) -> pd.DataFrame:
-    """Every cell as text, the line of names included. A row shorter than that line ends in empty cells."""
+def _read_text(path: Path, what: str) -> pa.Table:
+    """Every cell as text, the line of names included."""
     if not path.exists():
         raise UserError(f"{path}: no such file; expected {what}")
     if not path.is_file():
         raise UserError(f"{path}: not a file; expected {what}; check the path")
     try:
-        content = read_bytes(path, limits.CSV_BYTES)
-        # From memory: a name that ends in .gz would be decompressed, whatever its size then.
-        cells = pd.read_csv(io.BytesIO(content), dtype=str, header=None, encoding="utf-8-sig", na_filter=False)
-        return cells.fillna("")
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path}: the file is empty; expected {what}") from error
+        text = read_bytes(path, limits.CSV_BYTES).decode("utf-8-sig").lstrip()
+        names = next(csv.reader(io.StringIO(text, newline="")), None)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: cannot read it as CSV (not UTF-8 text: {error.reason} at byte {error.start}); "
@@ -132,9 +130,43 @@ def _read_text(path: Path, what: str) -> pd.DataFrame:
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot read this file ({error.strerror}); check its rights") from error
-    except ValueError as error:
-        message = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise UserError(f"{path}: cannot read it as CSV ({message}); mend the table") from error
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"{path}: cannot read it as CSV ({error}); mend the table") from error
+    if names is None:
+        raise UserError(f"{path}: the file is empty; expected {what}")
+    return _parse(path, text, len(names))
+
+
+def _parse(path: Path, text: str, num_columns: int) -> pa.Table:
+    """`text` as `num_columns` columns of text. Raises UserError for a row of another length."""
+    odd: list[Any] = []
+
+    def odd_row(row: Any) -> str:
+        if row.text.strip():
+            odd.append(row)
+        return "error" if odd else "skip"
+
+    last = ["end"] * num_columns  # of rows that are added, and lost if the row before has a quote that never ends
+    try:
+        table = csv_reader.read_csv(
+            pa.BufferReader("\n".join([text, ",".join(last), ""]).encode()),
+            csv_reader.ReadOptions(autogenerate_column_names=True, use_threads=False),
+            csv_reader.ParseOptions(newlines_in_values=True, invalid_row_handler=odd_row),
+            csv_reader.ConvertOptions(
+                column_types={f"f{column}": pa.string() for column in range(num_columns)}, strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if not odd:
+            why = "a quote never ends" if text.count('"') % 2 else first_line(error)
+            raise UserError(f"{path}: cannot read it as CSV ({why}); mend the table") from error
+        is_open = odd[0].text.count('"') % 2
+        fault = "a quote never ends" if is_open else f"expected {num_columns} cells, found {odd[0].actual_columns}"
+        raise UserError(f"{path}: row {odd[0].number}: {fault}; mend the table") from error
+    rows = table.num_rows - 1
+    if [column[rows].as_py() for column in table.columns] != last:
+        raise UserError(f"{path}: row {rows + 1}: a quote never ends; mend the table")
+    return table.slice(0, rows)
 
 
 def _other_separator(names: list[str]) -> str | None:

@@ -188,6 +188,17 @@ def read_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def required_object(path: Path, remedy: str) -> dict[str, Any]:
+    """A JSON object. Raises UserError that ends in `remedy` if the file is damaged, OSError as `read_bytes`."""
+    try:
+        value = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); {remedy}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}; {remedy}")
+    return value
+
+
 def indented_json(value: Any) -> bytes:
     """JSON for people, in the order of its keys: the bytes that `write_json` writes."""
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"

@@ -74,7 +74,7 @@ def run(command: Predict) -> None:
                 begun(folder, *_keys(command, config, shards, model, world)), num_rows=len(shards.index),
                 group_size=config.group_size, num_answers=task.num_answers,
             )  # fmt: skip
-            answers = _answers(command, config, shards, model, world, task, parts)
+            answers = _answers(command, config.group_size, shards, model, world, task, parts)
             if world.is_main:
                 folds = held_out_folds(config, shards, noted(facts, "shards", str, weights))
                 found = answers[:, : len(CLASSES)]
@@ -129,7 +129,7 @@ def _comparable(model: ModelConfig) -> Any:
 
 
 def _answers(
-    command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
+    command: Predict, group_size: int, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
 ) -> NDArray[np.float64]:
     """Answers [rows, num_answers] of all rows on the main rank: those of finished parts, and the others computed."""
     kept = parts.finished() if world.is_main else {}
@@ -141,8 +141,8 @@ def _answers(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compile_in_place(model, command.compile_mode)
     prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
-    groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), config.group_size)]
-    whole = [padded(group, config.group_size)[0] for _, group in groups]
+    groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), group_size)]
+    whole = [padded(group, group_size)[0] for _, group in groups]
     with evaluating(prepared):
         found = mean_answers(
             prepared, shards, whole, world.device, task=task, mirrors=command.tta, threads=command.threads

@@ -53,5 +53,5 @@ def opened_run(command: PredictConfig) -> TrainConfig:
     check_no_input(command.out, [command.run / PREDICTIONS_NAME])
     stored_weights(command.run, command.checkpoint)
     config = read_config(command.run)
-    check_mirrors(config, command.tta)
+    check_mirrors(config.model, command.tta)
     return config

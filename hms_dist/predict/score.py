@@ -79,7 +79,7 @@ def scored(command: Score) -> dict[str, Any]:
     chosen, rest = joined.loc[mask].reset_index(drop=True), joined.loc[~mask]
     result: dict[str, Any] = {"rows": "all" if is_all else "held_out", **_scores(command, chosen)}
     if len(rest):
-        result["not_held_out"] = _rest(command, rest)
+        result["not_held_out"] = _rest(command.predictions, rest)
     result["num_rows_held_out"] = None if held_out is None else int(held_out.sum())
     result["num_rows_without_prediction"] = len(labels) - len(joined)
     result["warnings"] = [*_unseen_doubts(joined, held_out, is_all=is_all), *_doubts(chosen)]
@@ -103,10 +103,10 @@ def _scores(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
     return result
 
 
-def _rest(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
+def _rest(path: Path, joined: pd.DataFrame) -> dict[str, Any]:
     """Number and KL of the rows that are not held out."""
     targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
-    values = row_kl(targets, joined[list(CLASSES)].to_numpy(np.float64), str(command.predictions))
+    values = row_kl(targets, joined[list(CLASSES)].to_numpy(np.float64), str(path))
     return {"num_rows": len(values), "kl": float(values.mean())}
 
 

@@ -14,20 +14,20 @@ from torch import nn
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.core.errors import UserError
+from hms_dist.model.build import ModelConfig
 from hms_dist.shards.index import Rows
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data.run_data import ShardSet
-from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import Task
 
 Mirror = Literal["flip", "reverse"]
 """flip: left and right exchanged. reverse: time runs backwards."""
 
 
-def check_mirrors(config: TrainConfig, mirrors: Sequence[Mirror]) -> None:
-    """Raises UserError for a mirror image that the model of a run cannot answer for."""
-    if "reverse" in mirrors and config.model.sliding_window is not None:
+def check_mirrors(model: ModelConfig, mirrors: Sequence[Mirror]) -> None:
+    """Raises UserError for a mirror image that a model cannot answer for."""
+    if "reverse" in mirrors and model.sliding_window is not None:
         raise UserError(
             "tta: reverse moves the annotated window of a sliding-window model, which knows where it lies; use flip "
             "alone"

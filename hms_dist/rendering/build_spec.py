@@ -92,10 +92,10 @@ def begin(folder: Path, build_spec: BuildSpec) -> None:
     write_json(folder / PARTS_FOLDER / WORK_NAME, sealed(asdict(build_spec)))
 
 
-def is_done(folder: Path, plan: ShardPlan, build_spec: BuildSpec, *, allow_rejected: bool) -> bool:
-    """True if the shard stands finished and of this build_spec."""
+def is_done(folder: Path, plan: ShardPlan, expected: Mapping[str, Any], *, allow_rejected: bool) -> bool:
+    """True if the shard is finished and its note has the values of `expected`."""
     note = read_note(part_path(folder, plan.number))
-    if note is None or any(note.get(name) != value for name, value in build_spec.note.items()):
+    if note is None or any(note.get(name) != value for name, value in expected.items()):
         return False
     if note["rejected"] and not allow_rejected:
         return False

@@ -51,9 +51,9 @@ def run(command: Finish) -> None:
         raise UserError(f"{command.out}: another job is finishing it ({error}); wait for it") from error
 
 
-def num_open(folder: Path, build_spec: BuildSpec) -> int:
+def num_open(folder: Path, num_shards: int) -> int:
     """Shards without a part."""
-    return sum(not part_path(folder, number).exists() for number in range(build_spec.num_shards))
+    return sum(not part_path(folder, number).exists() for number in range(num_shards))
 
 
 def complete(out: Path, folder: Path, build_spec: BuildSpec) -> None:
@@ -88,9 +88,9 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def rejected_rows(folder: Path, build_spec: BuildSpec) -> list[Rejected]:
+def rejected_rows(folder: Path, num_shards: int) -> list[Rejected]:
     """The rows that were left out of the shards that stand in a set begun in `folder`."""
-    notes = [read_note(part_path(folder, number)) for number in range(build_spec.num_shards)]
+    notes = [read_note(part_path(folder, number)) for number in range(num_shards)]
     return [Rejected(**row) for note in notes if note is not None for row in note["rejected"]]
 
 
@@ -99,10 +99,8 @@ def finish(folder: Path, build_spec: BuildSpec) -> None:
 
     Raises UserError if a shard is missing.
     """
-    if num_open(folder, build_spec):
-        raise UserError(
-            f"{folder}: {num_open(folder, build_spec)} of {build_spec.num_shards} shards are missing; run render"
-        )
+    if missing := num_open(folder, build_spec.num_shards):
+        raise UserError(f"{folder}: {missing} of {build_spec.num_shards} shards are missing; run render")
     _write(folder, build_spec)
     shutil.rmtree(folder / PARTS_FOLDER)
 

@@ -127,20 +127,20 @@ def run(command: Render) -> None:
     number, slices = command.slice
     mine = plans[number::slices]
     skip = command.on_error == "skip"
-    todo = [plan for plan in mine if not is_done(folder, plan, build_spec, allow_rejected=skip)]
+    todo = [plan for plan in mine if not is_done(folder, plan, build_spec.note, allow_rejected=skip)]
     work = Work(command.panels, labels.path, command.data, command.split, folder, build_spec.note, skip_bad_rows=skip)
     tasks = [ShardTask(work, plan, labels.frame.iloc[list(plan.rows)]) for plan in todo]
     LOG.info(
         "rendering %d label rows into %d shards of %s (slice %s, %d done before)",
         sum(len(task.rows) for task in tasks), len(tasks), command.out, command.job, len(mine) - len(todo),
     )  # fmt: skip
-    _announce(tasks, command)
+    _announce(tasks, command.out, command.workers)
     rejected = _render_all(tasks, command)
     if skip:  # those of shards made before, or by other slices, count too
-        rejected = [_line(labels.path, row) for row in rejected_rows(folder, build_spec)]
+        rejected = [_line(labels.path, row) for row in rejected_rows(folder, build_spec.num_shards)]
     _check_rejected(rejected, len(labels.frame), command)
-    if num_open(folder, build_spec):
-        LOG.info("slice %s is done; %d shards of other slices are open", command.job, num_open(folder, build_spec))
+    if others := num_open(folder, build_spec.num_shards):
+        LOG.info("slice %s is done; %d shards of other slices are open", command.job, others)
         return
     try:
         complete(command.out, folder, build_spec)
@@ -203,21 +203,21 @@ def _differences(before: BuildSpec, now: BuildSpec) -> list[str]:
     return dataclasses.replace(before, render_config=stored(recipe)).differences(now)
 
 
-def _announce(tasks: Sequence[ShardTask], command: Render) -> None:
+def _announce(tasks: Sequence[ShardTask], out: Path, workers: int) -> None:
     """Say what is ahead: rows, bytes against free space, minutes; from one row, measured."""
     if not tasks:
         return
     # With workers, apart: what drawing imports need not stay in their parent.
-    seconds, num_bytes = probe(tasks[0]) if command.workers == 1 else run_apart(probe, tasks[0])
-    num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(command.out)
+    seconds, num_bytes = probe(tasks[0]) if workers == 1 else run_apart(probe, tasks[0])
+    num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(out)
     LOG.info(
         "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",
-        num_rows * num_bytes / 1e6, free / 1e6, num_rows * seconds / command.workers / 60, command.workers,
+        num_rows * num_bytes / 1e6, free / 1e6, num_rows * seconds / workers / 60, workers,
     )  # fmt: skip
-    if command.workers > (num_cores := len(os.sched_getaffinity(0))):
-        LOG.warning("%d workers share %d cores; more workers than cores make it slower", command.workers, num_cores)
+    if workers > (num_cores := len(os.sched_getaffinity(0))):
+        LOG.warning("%d workers share %d cores; more workers than cores make it slower", workers, num_cores)
     if num_rows * num_bytes > free:
-        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", command.out)
+        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", out)
 
 
 def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.core.errors import UserError
-from hms_dist.core.files import read_json
+from hms_dist.core.files import required_object
 from hms_dist.labels.table import CLASSES
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
@@ -96,15 +96,7 @@ def _read(folder: Path, name: str) -> RunFacts:
 
 def _json_of(path: Path) -> dict[str, Any]:
     """A JSON object; empty if the file is not there. Raises UserError if it is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        value = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); the file is damaged") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}; the file is damaged")
-    return value
+    return required_object(path, "the file is damaged") if path.is_file() else {}
 
 
 def _recipe(command: Any) -> str | None:

@@ -73,7 +73,7 @@ def run(command: Show) -> None:
 def _draw_panels(command: Show) -> str:
     """The key of the sample that was drawn, as for `_draw_canvas`."""
     manifest, index = open_set(command.shards)
-    row = _row_of(command, index)
+    row = _row_of(command.key, index)
     panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(np.array([row]))
     pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}
     save_picture(command.out, contact_sheet(pictures))
@@ -82,7 +82,7 @@ def _draw_panels(command: Show) -> str:
 
 def _draw_canvas(command: Show, config: CanvasConfig) -> str:
     shards = open_shards(command.shards, config, flips=command.flip)
-    row = _row_of(command, shards.index)
+    row = _row_of(command.key, shards.index)
     canvas = shards.canvas
     if needs_statistics(config):
         LOG.info(
@@ -94,14 +94,14 @@ def _draw_canvas(command: Show, config: CanvasConfig) -> str:
     panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row]), flips).items()}
     image = _composed(command, canvas, panels, row)
     if command.axes:
-        save_labelled(command.out, canvas, image, title=_title(command, shards.index, row), flip=command.flip)
+        save_labelled(command.out, canvas, image, title=_title(shards.index, row, flip=command.flip), flip=command.flip)
     else:
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
     return _key(shards.index, row)
 
 
-def _row_of(command: Show, index: Index) -> int:
-    return 0 if command.key is None else index.row_of(command.key)
+def _row_of(key: str | None, index: Index) -> int:
+    return 0 if key is None else index.row_of(key)
 
 
 def _key(index: Index, row: int) -> str:
@@ -118,9 +118,9 @@ def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
     return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
 
 
-def _title(command: Show, index: Index, row: int) -> str:
+def _title(index: Index, row: int, *, flip: bool) -> str:
     """Key, votes, and whether sides are exchanged."""
     parts = [_key(index, row)]
     if index.labelled:
         parts += [f"{name} {votes}" for name, votes in zip(CLASSES, index.votes[row], strict=True) if votes]
-    return "   ".join([*parts, "left and right exchanged"] if command.flip else parts)
+    return "   ".join([*parts, "left and right exchanged"] if flip else parts)

@@ -181,7 +181,9 @@ def test_words_that_a_step_would_refuse_are_refused_before_any_step_runs(config,
     good = path.read_text()
     path.write_text(good.replace("copy --num_recordings 1", "copy --num_recordings many"))
     for words in ([], ["--list"]):
-        with pytest.raises(UserError, match=r"^step copy: simulate: num_recordings: Expected a int. Got value: many$"):
+        with pytest.raises(
+            UserError, match=r"^step copy: simulate: --num_recordings: expected a whole number, found 'many'$"
+        ):
             run(load(Pipeline, [*config, *words]))
     assert not (tmp_path / "data").exists()
     path.write_text(good.replace("copy --num_recordings 1", "copy --num_recordings 1 --config {out}/made.yaml"))

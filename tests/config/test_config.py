@@ -5,12 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+from jsonargparse import ArgumentError, ArgumentParser
 
 from hms_dist.config.command_line import with_subject
 from hms_dist.config.load import from_dict, load, save, to_dict
+from hms_dist.config.types import fits
 from hms_dist.core.errors import UserError
 
 
@@ -177,7 +179,7 @@ def test_save_and_load_give_an_equal_configuration(tmp_path):
     [
         ("paint: {coat: 2}", "unknown option 'coat'; did you mean coats? one of: coats"),
         ("pant: 3", "unknown option 'pant'; did you mean paint? one of: out, shapes, paint, floor"),
-        ("paint: {coats: many}", "paint.coats: Expected a int. Got value: many"),
+        ("paint: {coats: many}", "bad.yaml: paint.coats: expected a whole number, found 'many'"),
         ("shapes: {a: {class_path: Circle}}", "unknown shape 'Circle'; one of: Square"),
         ("shapes: {a: {class_path: os.path.join}}", "unknown shape 'os.path.join'"),
         (
@@ -187,7 +189,7 @@ def test_save_and_load_give_an_equal_configuration(tmp_path):
         ("shapes: {a: {class_path: Square, init_args: {side_m: -1}}}", "side_m: expected more than 0, found -1"),
         ("- just\n- a list", "expected options"),
         ("a: [", "not valid YAML"),
-        ("floor: cellar", "floor"),
+        ("floor: cellar", "bad.yaml: floor: expected a whole number or none, found 'cellar'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
@@ -205,7 +207,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
             ["--out", "x", "--paint.coat", "2"],
             "--paint.coat: unknown option 'coat'; did you mean --paint.coats? one of: coats",
         ),
-        (["--out", "x", "--paint.coats", "x"], "paint.coats: Expected a int"),
+        (["--out", "x", "--paint.coats", "x"], "--paint.coats: expected a whole number, found 'x'"),
         (["--out", "x", "--shapes.a.class_path", "subprocess.Popen"], "unknown shape 'subprocess.Popen'"),
         (["--out", "x", "--shapes.a", "subprocess.Popen"], "unknown shape 'subprocess.Popen'"),
         (["--out", "x", "--shapes", "{a: {class_path: subprocess.Popen}}"], "unknown shape 'subprocess.Popen'"),
@@ -261,13 +263,55 @@ class Bucket:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--litres", "many"], "litres: Expected a int or null. Got value: many"),
-        (["--state", "ajar"], "state: Expected a choice of open, shut or null. Got value: ajar"),
-        (["--inner.litres", "many"], "inner.litres: Expected a int or null. Got value: many"),
-        (["--inner.state", "ajar"], "inner.state: Expected a choice of open, shut or null. Got value: ajar"),
+        (["--litres", "many"], "--litres: expected a whole number or null, found 'many'"),
+        (["--state", "ajar"], "--state: expected one of open, shut or null, found 'ajar'"),
+        (["--inner.litres", "many"], "--inner.litres: expected a whole number or null, found 'many'"),
+        (["--inner.state=ajar"], "--inner.state: expected one of open, shut or null, found 'ajar'"),
+        (["--inner", "{state: ajar}"], "--inner.state: expected one of open, shut or null, found 'ajar'"),
+        (["--inner", "{inner: 5}"], "--inner.inner: expected options or null, found 5"),
     ],
 )
 def test_an_option_of_several_types_says_what_it_takes(words, message):
     with pytest.raises(UserError) as caught:
         load(Bucket, words)
+    assert str(caught.value) == message
+
+
+TYPES = (
+    bool, int, float, str, Path, int | None, str | int, float | Literal["none"], Literal["a", "b"], tuple[int, ...],
+    tuple[float, float], tuple[tuple[int, float], ...], dict[str, Any], Mapping[str, float], tuple[Path, ...] | None,
+)  # fmt: skip
+VALUES = (
+    True, 0, 3, 1.5, -1e-4, "a", "none", "3", "1.5", "true", "1e3", "", "x: y", "a: 1", "[1, 2]", "[",
+    [], [1], [1, 2], [1.5, 2], ["a"],
+    ["3", 4], [[1, 2.5]], [[1.5, 2]], [None], {}, {"a": 1}, {"a": "x"}, {"a": None},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TYPES, ids=str)
+def test_types_are_checked_as_the_parser_checks_them(target):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--x", type=target)
+
+    def taken(value):
+        try:
+            parser.parse_object({"x": value})
+        except ArgumentError:
+            return False
+        return True
+
+    assert [value for value in VALUES if fits(value, target)] == [value for value in VALUES if taken(value)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--photos a 5 --numbers 1 x", "--numbers: expected a list, each a whole number or null, found [1, 'x']"),
+        ("--trees some", "--trees: expected a list, each a whole number or one of all, none, found ['some']"),
+        ("--lamps 5", "--lamps: expected names, each with a list, each a whole number, found 5"),
+    ],
+)
+def test_what_a_list_takes_is_said(words, message):
+    with pytest.raises(UserError) as caught:
+        load(Street, words.split())
     assert str(caught.value) == message

@@ -15,6 +15,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.model.freeze import FreezeConfig
 from hms_dist.train.optimise.optim import OptimConfig
 from hms_dist.train.optimise.schedules import ScheduleConfig
+from hms_dist.train.settings import TrainConfig
 
 
 class Lens(ABC):
@@ -156,7 +157,7 @@ def test_an_option_that_was_removed_is_read_where_it_changed_nothing(monkeypatch
 
 def test_removed_options_are_gone():
     for name, options in config_versions.REMOVED.items():
-        (found,) = (one for one in (FreezeConfig, OptimConfig, ScheduleConfig) if one.__name__ == name)
+        (found,) = (one for one in (FreezeConfig, OptimConfig, ScheduleConfig, TrainConfig) if one.__name__ == name)
         assert not options.keys() & found.__dataclass_fields__.keys()
 
 

@@ -43,7 +43,7 @@ def test_limits():
 
 
 def test_columns_and_the_first_bad_row(tmp_path):
-    read = table(tmp_path, "a, b ,c\n1, 2.5,x\n\n3,4, y y \n1,?,z\n5,!,\n")
+    read = table(tmp_path, "a, b ,c\n1, 2.5,x\n\n3,4, y y \n1,?,z\n5,!,\n  \n")
     assert (read.names, len(read)) == (["a", "b", "c"], 4)
     assert read.whole_numbers("a").tolist() == [1, 3, 1, 5]
     assert read.words("c") == ["x", "y y", "z", ""]
@@ -58,3 +58,36 @@ def test_only_columns_that_are_known_must_be_single(tmp_path):
         read.check_names(["a"], ["a", "b"])
     with pytest.raises(UserError, match=r"column c is missing; expected a, c$"):
         read.check_names(["a", "c"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a,b\n1,2\n3\n", "row 3: expected 2 cells, found 1; mend the table"),
+        ("a,b\n\n1,2\n3,4,\n", "row 3: expected 2 cells, found 3; mend the table"),
+        ('a,b\n1,"2\n3,4\n', "row 2: a quote never ends; mend the table"),
+        ('a,b\n1,2\n"3,4\n5,6', "row 3: a quote never ends; mend the table"),
+        ('a\n1\n"2\n3', "row 3: a quote never ends; mend the table"),
+        ('a,"b\n1,2\n', "cannot read it as CSV (a quote never ends); mend the table"),
+        ("\n \n", "the file is empty; expected the label table"),
+    ],
+)
+def test_a_table_that_is_no_table(tmp_path, text, line):
+    with pytest.raises(UserError) as caught:
+        table(tmp_path, text)
+    assert str(caught.value) == f"{tmp_path / 't.csv'}: {line}"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n\n", "\n \n"])
+def test_lines_may_end_in_several_ways(tmp_path, end):
+    (tmp_path / "t.csv").write_bytes(f'{end}a,b{end}1,"x{end}y"{end}2,z{end}'.encode("utf-8-sig"))
+    read = CsvTable(tmp_path / "t.csv")
+    assert read.whole_numbers("a").tolist() == [1, 2]
+    assert read.words("b") == [f"x{end}y", "z"]
+
+
+def test_a_table_of_any_size_is_read(tmp_path, rng):
+    values = rng.integers(0, 2**62, (50_000, 3))
+    read = table(tmp_path, "a,b,c\n" + "".join('{},{}.0,"{}"\n'.format(*row) for row in values.tolist()))
+    for column, name in enumerate("abc"):
+        assert (read.whole_numbers(name) == values[:, column]).all()

@@ -74,6 +74,8 @@ text(
 text("semicolons instead of commas", lambda t: t.replace(",", ";"))
 text("tabs instead of commas", lambda t: t.replace(",", "\t"))
 text("a quote that never ends", lambda t: t.replace("\n", '\n"', 1))
+text("a quote that never ends in the last column", lambda t: re.sub(r"(\d),(\d+)\n", r'\1,"\2\n', t, count=1))
+text("blanks in the lines between rows", lambda t: t.replace("\n", "\n  \n"))
 text("a row with a cell too many", lambda t: t.rstrip("\n") + ",1\n")
 text("a last row cut short", lambda t: ",".join(t.rstrip("\n").split(",")[:-5]))
 text("a column name twice", lambda t: t.replace("label_id", "lpd_vote", 1))

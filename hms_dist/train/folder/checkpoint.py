@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError, first_line
-from hms_dist.core.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
+from hms_dist.core.files import atomic, open_file, read_bytes, required_object, sha256_of, write_json
 from hms_dist.core.logging import LOG
 from hms_dist.model.weights import check_stored, fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import (
@@ -43,6 +43,7 @@ EMA_NAME = "ema.safetensors"
 OPTIMIZER_NAME = "optimizer.pt"
 STATE_NAME = "state.json"
 META_NAME = "meta.json"
+RESTORE = "restore it from a copy, or train again"
 _SCALER_KEY = "scaler"
 _UPDATES_KEY = "num_ema_updates"
 
@@ -153,7 +154,7 @@ def load_latest(folder: Path) -> Checkpoint:
     for name in names:
         fault = damage(folder / name, _names_of(folder / name))
         if fault is None:
-            return Checkpoint(folder=folder / name, state=_read_json(folder / name / STATE_NAME))
+            return Checkpoint(folder=folder / name, state=required_object(folder / name / STATE_NAME, RESTORE))
         LOG.warning("%s; falling back to the checkpoint before", fault)
         faults.append(fault)
     if faults:
@@ -198,8 +199,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
     path = _meta_path(folder)
     if (folder / HASHES_NAME).is_file() and recorded_hash(folder, path.name) != sha256_of(path):
-        raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; restore it from a copy, or train again")
-    return _read_json(path)
+        raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; {RESTORE}")
+    return required_object(path, RESTORE)
 
 
 def _meta_path(folder: Path) -> Path:
@@ -252,13 +253,3 @@ def _checkpoints(folder: Path) -> list[str]:
     """Names of the checkpoints in `folder`, newest first."""
     names = [path.name for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name)]
     return sorted(names, reverse=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); restore it from a copy, or train again") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object; restore it from a copy, or train again")
-    return values
