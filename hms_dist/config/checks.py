@@ -6,18 +6,18 @@ only the last part counts.
 """
 
 import dataclasses
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config.recipes import folder_of, is_name, recipe_path
 from hms_dist.config.safe_yaml import read_yaml
 from hms_dist.config.versions import CLASS_KEY, OPTIONS_KEY, VERSION_KEY, bare_name, completed, split_version
 from hms_dist.core import limits
-from hms_dist.core.errors import UserError
+from hms_dist.core.errors import UserError, meant
 
 
 def checked(node: Any, target: Any, where: str, version: int | None = None) -> tuple[Any, set[str]]:
@@ -39,8 +39,10 @@ class Check:
         """Full names of the classes that it names."""
         self._files: list[Path] = []
 
-    def file(self, cls: type, path: str) -> Any:
-        """The content of a file of options."""
+    def file(self, cls: type, given: str) -> Any:
+        """The content of a file of options: of a recipe, or at a path."""
+        folder = folder_of(cls)
+        path = str(recipe_path(folder, given, "--config")) if folder and is_name(given) else given
         content = read_yaml(Path(path))
         if not isinstance(content, Mapping):
             found = "nothing" if content is None else " ".join(str(content).split())[:40]
@@ -52,7 +54,10 @@ class Check:
     def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
         """As `checked`."""
         if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _takes_file(target):
-            return self._nested(node, target, where)
+            path = Path(node) if where.startswith("--") else Path(where).parent / node
+            return self._nested(path, target)
+        if isinstance(node, str) and (folder := folder_of(target)) and is_name(node):
+            return self._nested(recipe_path(folder, node, where), target)
         if isinstance(node, str) and "://" in node and Path in choices(target) and str not in choices(target):
             raise UserError(
                 f"{where}: expected a file or folder here, found the URL '{_brief(node)}'; copy it to this machine "
@@ -79,8 +84,7 @@ class Check:
         found = {name: self.names(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
         return found if version is None else completed(found, target.__name__, version)
 
-    def _nested(self, name: str, target: Any, where: str) -> Any:
-        path = Path(where).parent / name if not where.startswith("--") else Path(name)
+    def _nested(self, path: Path, target: Any) -> Any:
         if path in self._files or len(self._files) >= limits.YAML_FILES:
             raise UserError(f"{path}: names itself, or one of more than {limits.YAML_FILES} files; name each file once")
         self._files.append(path)
@@ -183,13 +187,6 @@ def _subclasses(base: type) -> Iterator[type]:
     for child in children:
         yield child
         yield from _subclasses(child)
-
-
-def meant(given: str, valid: Sequence[str]) -> str:
-    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
-    last = given.removeprefix("--")
-    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
-    return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
 def is_config(target: Any) -> bool:

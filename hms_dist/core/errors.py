@@ -1,9 +1,11 @@
 """Exceptions that end in one line instead of a traceback."""
 
+import difflib
 import errno
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -85,6 +87,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """What an exception of others says, in one line; its kind if it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def meant(given: str, valid: Sequence[str]) -> str:
+    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+    last = given.removeprefix("--")
+    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
+    return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
