@@ -58,7 +58,7 @@ def planned(grid: Grid) -> list[PlannedRun]:
 
 
 def check(command: Grid) -> None:
-    """Raises UserError for recipes that hms-dist train would refuse, and folders that hold runs of other options or data."""
+    """Raises UserError for recipes that training would refuse, and folders that hold runs of other options or data."""
     check_finished(planned(command))
 
 

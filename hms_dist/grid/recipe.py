@@ -50,12 +50,14 @@ class LaunchConfig:
     """Launcher and its options, such as [accelerate, launch, --num_processes, 4]. Empty: this Python, one process.
     {configs} is the folder of recipes: [accelerate, launch, --config_file, "{configs}/accelerate/cpu2.yaml"]."""
     program: Path | None = None
-    """A training program that takes the options of hms-dist train, from where the command runs. None: hms-dist train."""
+    """A training program that takes the same options; a path from where the command runs. None: hms-dist train."""
 
     def command(self, words: list[str]) -> list[str]:
         """The whole command line of a run with these options. Raises UserError if launcher or program is not there."""
         if self.program is not None and not self.program.is_file():
-            raise UserError(f"launch.program: no file {self.program}; check the path, or leave it out for hms-dist train")
+            raise UserError(
+                f"launch.program: no file {self.program}; check the path, or leave it out for hms-dist train"
+            )
         if self.words and shutil.which(self.words[0]) is None:
             raise UserError(f"launch.words: no program '{self.words[0]}' on this machine; install it, or mend the name")
         launcher = [installed(word) for word in self.words] or [sys.executable]

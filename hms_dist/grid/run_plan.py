@@ -1,4 +1,4 @@
-"""The runs of a grid: recipes x seeds x folds, each with its folder and its words for hms-dist train. Nothing runs here."""
+"""The runs of a grid: recipes x seeds x folds, each with its folder and its words for `train`. Nothing runs here."""
 
 import string
 from collections.abc import Sequence
