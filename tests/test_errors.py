@@ -139,6 +139,10 @@ simple(
     "a configuration that a later program stored",
     lambda d: d.train("--config", d.write("a.yaml", "format_version: 3\n")),
 )
+simple("training without a recipe", lambda d: main(["train"]))
+simple("a recipe that is not there", lambda d: d.train("--config", "publc_baseline"))
+simple("a recipe that is not there, in a file", lambda d: d.train("--config", d.write("a.yaml", "canvas: dem\n")))
+simple("a recipe without its folder", lambda d: main(["recipes", "demo"]))
 simple("a configuration file that is not there", lambda d: d.render("--config", "no/such.yaml"))
 simple("another file in place of a configuration", lambda d: d.render("--config", d.write("a.csv", "key,fold\n1,2\n")))
 simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))
