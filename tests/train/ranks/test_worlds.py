@@ -44,10 +44,11 @@ def start(repository, launcher, words, check=True):
 
 @pytest.fixture
 def train(repository, ranks, small_file, shard_set, tmp_path):
-    """Train under a launcher, or as so many ranks without one."""
+    """Train under a launcher, or as so many ranks without one; torchrun starts the module, the others the script."""
 
     def run(launcher, out, *words):
-        given = ["train.py", "--config", small_file, "--shards", shard_set, "--out", tmp_path / out, *words]
+        program = ["-m", "hms_dist", "train"] if launcher == "torchrun" else ["train.py"]
+        given = [*program, "--config", small_file, "--shards", shard_set, "--out", tmp_path / out, *words]
         if isinstance(launcher, int):
             ranks(launcher, *given)
         else:
