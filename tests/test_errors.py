@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pandas as pd
@@ -313,6 +314,19 @@ def _aliases(desk):
 def _foreign_class(desk):
     desk.write("sub.yaml", "{x: {class_path: evilmod.Evil}}")
     return desk.render("--config", desk.write("a.yaml", "panels: sub.yaml"))
+
+
+@mistake("torchvision that was built for another torch")
+def _torchvision(_):
+    """Without what `make setup` puts into the environment for a CPU-only torch."""
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), sysconfig.get_path("purelib")])
+    command = [sys.executable, "-S", "-m", "hms_dist", "train", "--config", "demo", "--shards", "s", "--out", "o"]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if "manifest.json" in done.stderr:
+        pytest.skip("torchvision matches torch here")
+    print(done.stderr, file=sys.stderr)
+    return done.returncode
 
 
 @mistake("a damaged shard")

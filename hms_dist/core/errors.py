@@ -14,6 +14,9 @@ _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MOST = 4000
 """Characters of a message, so that a damaged file's long text does not fill the screen."""
 
+OTHER_TORCH = "operator torchvision::"
+"""In the message of an import of torchvision that was built for another torch (`core.mend_torchvision`)."""
+
 
 def one_line(text: str) -> str:
     """`text` as one line that any stream can write."""
@@ -50,6 +53,11 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 1, "interrupted; rerun the same command to go on"
+    if isinstance(error, RuntimeError) and OTHER_TORCH in str(error):
+        return 2, (
+            f"torchvision does not match this torch ({first_line(error)}); install both from one index, or run "
+            "python -m hms_dist.core.mend_torchvision once"
+        )
     if _is_out_of_memory(error):
         return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"
     return _verdict_of_system(error) if isinstance(error, OSError) else None
