@@ -7,5 +7,5 @@ RECIPES = "hms_dist.configs"
 setup(
     packages=[*find_packages(include=["hms_dist", "hms_dist.*"]), RECIPES],
     package_dir={RECIPES: "configs"},
-    package_data={RECIPES: ["*/*.yaml"], "hms_dist.report": ["page.css"]},
+    package_data={RECIPES: ["*/*.yaml"], "hms_dist.report": ["templates/*"]},
 )

@@ -12,16 +12,17 @@ import pytest
 
 from hms_dist.config.recipes import folders, names
 
+REPOSITORY = Path(__file__).parents[1]
 PARTS = ("hms_dist", "configs", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
-def wheel(repository, tmp_path_factory):
+def wheel(tmp_path_factory):
     """The wheel of a copy of the checkout."""
     source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for part in PARTS:
-        copy = shutil.copytree if (repository / part).is_dir() else shutil.copy
-        copy(repository / part, source / part)
+        copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
+        copy(REPOSITORY / part, source / part)
     pip("wheel", "--no-build-isolation", "--wheel-dir", made, source)
     (found,) = made.iterdir()
     return found
@@ -60,6 +61,9 @@ def test_it_holds_every_recipe_and_nothing_of_the_tests(wheel):
     recipes = {f"{path.parent.name}/{path.stem}" for path in found if path.suffix == ".yaml"}
     assert recipes == {f"{folder}/{name}" for folder in folders() for name in names(folder)}
     assert {path.parts[0].partition("-")[0] for path in found} == {"hms_dist"}
+    package = REPOSITORY / "hms_dist"
+    files = {path.relative_to(REPOSITORY) for path in package.rglob("*") if path.is_file() and path.suffix != ".md"}
+    assert {path for path in files if "__pycache__" not in path.parts} <= set(found)
 
 
 @pytest.mark.slow

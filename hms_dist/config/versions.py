@@ -8,6 +8,8 @@ compared by what they mean, so code may move and options may be added:
   because the online half compares panels without their classes.
 - A default that changes raises `FORMAT_VERSION`, and gets an entry in `ABSENT` for the versions before, if there are
   files of theirs that may lack the option.
+- An option that is removed gets an entry in `REMOVED`, with the values that change nothing. A file with another value
+  is refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +27,13 @@ ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
 }
 """Format version -> class -> option (of a part of it: `part.option`) -> the plain value that the option has in files of
 up to this version which lack it."""
+REMOVED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "FreezeConfig": {"num_tensors": (0,), "until_epoch": (None,)},
+    "OptimConfig": {"decay_norm_and_bias": (True,), "layer_decay": (1.0,)},
+    "ScheduleConfig": {"period_steps": (None,), "milestones": ([],)},
+}
+"""Class -> option that this program no longer has -> the plain values which change nothing, so that files with one of
+them are read as files without the option."""
 _MODULES_OF_1: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "hms_dist.images": {
         "eeg_spectrogram": ("EegSpectrogram",), "kaggle_spectrogram": ("KaggleSpectrogram",),
@@ -80,6 +89,22 @@ def completed(options: Mapping[str, Any], name: str, version: int) -> dict[str, 
             node = node[parent]
         node.setdefault(last, value)
     return found
+
+
+def without_removed(options: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Options of class `name` from a file without those that were removed since.
+
+    Raises UserError if one of them has a value that changes something.
+    """
+    removed = REMOVED.get(name, {})
+    for option, harmless in removed.items():
+        if option in options and options[option] not in harmless:
+            expected = " or ".join("null" if value is None else str(value) for value in harmless)
+            raise UserError(
+                f"{where}: the option '{option}' was removed; expected {expected}, found {str(options[option])[:40]}; "
+                "use the version of hms-dist that wrote the file, or delete the option from a file of your own"
+            )
+    return {option: value for option, value in options.items() if option not in removed}
 
 
 def comparable_class(node: Mapping[str, Any], version: int) -> dict[str, Any]:

@@ -40,8 +40,6 @@ JSON_MEMBER_BYTES = 1 << 20
 """The json member of a sample."""
 TAR_BYTES = 1 << 40
 """A tar; reads by range count in 40 bits."""
-WHOLE_TAR_BYTES = 4 << 30
-"""A tar that is read from front to back, which takes memory."""
 
 
 def of_zstd(num_bytes: int) -> int:

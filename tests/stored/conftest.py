@@ -11,7 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.loop import run
 from hms_dist.train.settings import TrainConfig
 

@@ -8,21 +8,22 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from hms_dist.canvas.config import CanvasConfig
-from hms_dist.config_versions import FORMAT_VERSION, as_version_1, bare_name, comparable_class, with_bare_names
-from hms_dist.files import canonical_json, digest, write_json
-from hms_dist.images.panel import Panel
-from hms_dist.predictions import read_predictions
-from hms_dist.provenance import read_sources
-from hms_dist.render import RenderConfig
-from hms_dist.shards.verify import find_faults
 from safetensors.torch import load_file
 
+from hms_dist.canvas.options import CanvasConfig
 from hms_dist.cli import main
-from hms_dist.config import from_stored, to_dict
-from hms_dist.labels import CLASSES, read_labels
-from hms_dist.shards.index import open_set, read_manifest
-from hms_dist.shards.manifest import write_manifest
+from hms_dist.config.load import from_stored, to_dict
+from hms_dist.config.versions import FORMAT_VERSION, as_version_1, bare_name, comparable_class, with_bare_names
+from hms_dist.core.files import canonical_json, digest, write_json
+from hms_dist.labels.table import CLASSES, read_labels
+from hms_dist.panels.panel import Panel
+from hms_dist.rendering.find_faults import find_faults
+from hms_dist.rendering.render import RenderConfig
+from hms_dist.results.lineage import read_sources
+from hms_dist.results.predictions import read_predictions
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import read_manifest
+from hms_dist.shards.metadata_writer import write_manifest
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_canvas import kept_canvas, read_canvas, read_recipe
 from hms_dist.train.data.run_data import check_recipes, open_shards, panel_recipes

@@ -10,7 +10,6 @@ Every folder appears whole (`train.folder.whole_folder`). Nothing is unpickled: 
 """
 
 import io
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
+from hms_dist.core.logging import LOG
 from hms_dist.model.weights import check_stored, fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import (
     HASHES_NAME,
@@ -35,7 +35,6 @@ from hms_dist.train.folder.whole_folder import (
 )
 from hms_dist.train.optimise.ema import Ema
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LATEST_NAME = "latest"
@@ -155,7 +154,7 @@ def load_latest(folder: Path) -> Checkpoint:
         fault = damage(folder / name)
         if fault is None:
             return Checkpoint(folder=folder / name, state=_read_json(folder / name / STATE_NAME))
-        logger.warning("%s; falling back to the checkpoint before", fault)
+        LOG.warning("%s; falling back to the checkpoint before", fault)
         faults.append(fault)
     if faults:
         raise UserError(

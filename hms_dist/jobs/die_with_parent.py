@@ -1,0 +1,22 @@
+"""Become a command that is asked to stop when its parent dies: `die_with_parent.py PARENT COMMAND [WORD ...]` (Linux).
+
+Started as a file, without site packages, so that it costs a few milliseconds.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Ask Linux for SIGTERM when the parent dies, and become the command unless it is dead already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == int(sys.argv[1]):
+        os.execvp(sys.argv[2], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()
