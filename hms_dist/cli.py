@@ -55,12 +55,12 @@ def _usage() -> str:
     lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: hms-dist <verb> [--config NAME] [--option value ...]",
+            "usage: hms-dist <command> [--config NAME] [--option value ...]",
             "",
-            "verbs:",
+            "commands:",
             *lines,
             "",
-            "hms-dist <verb> --help explains every option of a verb with its unit and default.",
+            "hms-dist <command> --help explains every option of a command with its unit and default.",
             "NAME is a recipe's, a path has a slash or ends in .yaml; hms-dist recipes lists the names.",
             "Several GPUs: accelerate launch -m hms_dist train --config public_baseline --shards SHARDS --out RUN",
         ]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Submit a chain of steps, such as sixteenth_place: a job or an array a step, each waiting for the steps that it needs.
-# What is done is left out: run this again after a failure, once nothing of it is queued any more.
+# Finished steps are left out: run this again after a failure, once no job of the chain is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
 # Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
 set -eo pipefail

@@ -50,8 +50,8 @@ def call(installed, tmp_path):
     return run
 
 
-def pip(verb: str, *words: object) -> None:
-    command = [sys.executable, "-m", "pip", verb, "--no-deps", "--no-index", "--quiet", *map(str, words)]
+def pip(subcommand: str, *words: object) -> None:
+    command = [sys.executable, "-m", "pip", subcommand, "--no-deps", "--no-index", "--quiet", *map(str, words)]
     subprocess.run(command, check=True, capture_output=True)
 
 

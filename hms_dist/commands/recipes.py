@@ -1,4 +1,4 @@
-"""The verb `recipes`: what `--config` finds by name."""
+"""`hms-dist recipes`: the names that `--config` accepts, and the path of a recipe."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Recipes:
 
 
 def run(command: Recipes) -> None:
-    """The verb `recipes`. Raises UserError for an unknown name."""
+    """Run the command `recipes`. Raises UserError for an unknown name."""
     if command.name is None:
         print("\n".join(f"{folder}/{name}" for folder in folders() for name in names(folder)))
         return

@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).parents[1]
 ROOT = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 """Part of an installed package; in a checkout, also one installed with `pip install -e`, the folder beside it."""
 PLACE = "{configs}"
-"""What stands for ROOT in the words of a launcher."""
+"""Placeholder for ROOT in the words of a launcher."""
 
 
 def folder_of(target: Any) -> str | None:

@@ -15,7 +15,7 @@ _MOST = 4000
 """Characters of a message, so that a damaged file's long text does not fill the screen."""
 
 OTHER_TORCH = "operator torchvision::"
-"""In the message of an import of torchvision that was built for another torch (`core.mend_torchvision`)."""
+"""In the message of an import of torchvision that was built for another torch (`core.patch_torchvision`)."""
 
 
 def one_line(text: str) -> str:
@@ -56,7 +56,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, RuntimeError) and OTHER_TORCH in str(error):
         return 2, (
             f"torchvision does not match this torch ({first_line(error)}); install both from one index, or run "
-            "python -m hms_dist.core.mend_torchvision once"
+            "python -m hms_dist.core.patch_torchvision once"
         )
     if _is_out_of_memory(error):
         return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"

@@ -25,16 +25,20 @@ GIVEN = {
     "pipeline": ["--data", "d", "--out", "o"],
     "sbatch": ["--job", "train"],
 }
-"""Verb -> what it needs besides a recipe."""
+"""Command -> its required options besides the recipe."""
 
 
-def options_of(verb):
-    module, name, _ = COMMANDS[verb]
+def options_of(command):
+    module, name, _ = COMMANDS[command]
     return getattr(importlib.import_module(module), name)
 
 
 CLASSES = {
-    **{folder_of(options_of(verb)): (options_of(verb), given) for verb, given in GIVEN.items() if verb != "ablation"},
+    **{
+        folder_of(options_of(command)): (options_of(command), given)
+        for command, given in GIVEN.items()
+        if command != "ablation"
+    },
     "canvas": (CanvasConfig, []),
     "augment": (AugmentConfig, []),
 }
@@ -101,7 +105,7 @@ def test_a_name_that_is_no_recipes_is_refused(words, message, tmp_path):
         load(TrainConfig, [*words, *GIVEN["train"]])
 
 
-def test_the_verb_lists_all_and_prints_the_path_of_one(capsys):
+def test_the_command_lists_all_and_prints_the_path_of_one(capsys):
     assert main(["recipes"]) == 0
     listed = capsys.readouterr().out.split()
     assert listed == [f"{folder}/{name}" for folder in folders() for name in names(folder)]

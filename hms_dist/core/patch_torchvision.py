@@ -1,9 +1,11 @@
-"""Let torchvision from the package index import beside a CPU-only torch: `python -m hms_dist.core.mend_torchvision`.
+"""Make torchvision from the package index importable with a CPU-only torch; part of `make setup`.
 
-The index's Linux wheel of torchvision is built for CUDA. Beside a CPU-only torch its compiled operators cannot
-load, and `import torchvision` (so timm, so `accelerate launch`) fails for want of two operators' declarations.
-Nothing here uses those operators. Where the import works, this does nothing; where it fails for that reason, it
-puts a small import hook into the virtual environment that declares them. Part of `make setup`.
+The index's Linux wheel of torchvision is built for CUDA. With a CPU-only torch its compiled operators cannot load, and
+`import torchvision` (and so timm, and `accelerate launch`) fails because two operators are not declared. Nothing here
+uses those operators. If the import works, this does nothing; if it fails for that reason, it installs a small import
+hook into the virtual environment that declares them:
+
+    python -m hms_dist.core.patch_torchvision
 """
 
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from hms_dist.core.errors import OTHER_TORCH
 
-HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (hms_dist.core.mend_torchvision)."""
+HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (hms_dist.core.patch_torchvision)."""
 
 import sys
 
@@ -36,7 +38,7 @@ sys.meta_path.insert(0, _Declare)
 
 
 def main() -> int:
-    """Mend this Python's environment if it needs it; 0 if torchvision can be imported then."""
+    """Patch this Python's environment if necessary. Returns 0 if torchvision can be imported afterwards."""
     attempt = [sys.executable, "-c", "import torchvision"]
     found = subprocess.run(attempt, capture_output=True, text=True, check=False)
     if found.returncode == 0:
