@@ -30,6 +30,7 @@ up to this version which lack it."""
 REMOVED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "FreezeConfig": {"num_tensors": (0,), "until_epoch": (None,)},
     "OptimConfig": {"decay_norm_and_bias": (True,), "layer_decay": (1.0,)},
+    "TrainConfig": {"batch_norm": ("group",), "channels_last": (False, True)},
     "ScheduleConfig": {"period_steps": (None,), "milestones": ([],)},
 }
 """Class -> option that this program no longer has -> the plain values which change nothing, so that files with one of
