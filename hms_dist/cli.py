@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = verdict(error)
         if known is None:
             raise
-        print(f"hms-dist {words[0]}: {known[1]}", file=sys.stderr)
+        if words[0] != "train" or _is_news(known[1]):
+            print(f"hms-dist {words[0]}: {known[1]}", file=sys.stderr)
         return known[0]
 
 
@@ -45,16 +46,22 @@ def _call(verb: str, words: list[str]) -> int:
     return 0
 
 
+def _is_news(line: str) -> bool:
+    """Whether no other rank of a training run prints this: a failure of one rank alone carries its number."""
+    return os.environ.get("RANK", "0") == "0" or line.startswith("rank ")
+
+
 def _usage() -> str:
     lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: hms-dist <verb> [--config FILE.yaml] [--option value ...]",
+            "usage: hms-dist <command> [--config NAME] [--option value ...]",
             "",
-            "verbs:",
+            "commands:",
             *lines,
             "",
-            "hms-dist <verb> --help explains every option of a verb with its unit and default.",
-            "Training: accelerate launch train.py --config configs/train/demo.yaml --shards SHARDS --out RUN",
+            "hms-dist <command> --help explains every option of a command with its unit and default.",
+            "NAME is a recipe's, a path has a slash or ends in .yaml; hms-dist recipes lists the names.",
+            "Several GPUs: accelerate launch -m hms_dist train --config public_baseline --shards SHARDS --out RUN",
         ]
     )

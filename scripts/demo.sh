@@ -13,5 +13,5 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1
 rm -rf demo
 
-hms-dist pipeline --config configs/pipeline/demo.yaml --data demo/data --out demo
+hms-dist pipeline --config demo --data demo/data --out demo
 python scripts/demo_summary.py demo

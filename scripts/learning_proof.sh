@@ -16,9 +16,9 @@ cd "$here"
 verb() { OMP_NUM_THREADS=1 python -m hms_dist "$@"; }
 
 verb simulate --out "$out/data" --num_recordings "$num_eegs" --seed 1 --workers "$workers"
-verb render --data "$out/data" --out "$out/shards" --config configs/render/default.yaml --workers "$workers"
+verb render --data "$out/data" --out "$out/shards" --config default --workers "$workers"
 for recipe in proof_efficientnet proof_tiny_vit; do
-    python train.py --config configs/train/$recipe.yaml --shards "$out/shards" --out "$out/$recipe/run"
+    verb train --config $recipe --shards "$out/shards" --out "$out/$recipe/run"
     verb score --predictions "$out/$recipe/run/predictions.parquet" --labels "$out/shards" \
         --truth "$out/data/truth.parquet" > "$out/$recipe/score.json"
     echo "== $recipe"

@@ -1,15 +1,11 @@
 #!/usr/bin/env bash
-# Submit a chain of steps, such as configs/pipeline/sixteenth_place.yaml: a job or an array a step, each waiting for the
-# steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
+# Submit a chain of steps, such as sixteenth_place: a job or an array a step, each waiting for the steps that it needs.
+# Finished steps are left out: run this again after a failure, once no job of the chain is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
 # Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
 set -eo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
-    exit 2
-fi
-if [[ ! -f train.py ]]; then
-    echo "run this in the folder of train.py" >&2
     exit 2
 fi
 source .venv/bin/activate

@@ -77,6 +77,8 @@ class Placement:
 class CanvasConfig:
     """A one-channel picture of `height` x `width` pixels that holds several panels; what no panel covers is 0."""
 
+    RECIPE_FOLDER = "canvas"
+
     height: int
     """Rows, pixels."""
     width: int

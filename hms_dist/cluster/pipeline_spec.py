@@ -59,6 +59,8 @@ class PipelineStep:
 class Chain:
     """Steps in their order, and what their texts stand for."""
 
+    RECIPE_FOLDER = "pipeline"
+
     data: str
     """{data}: folder of recordings in Kaggle's layout."""
     out: Path

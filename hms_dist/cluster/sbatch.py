@@ -12,8 +12,8 @@ from hms_dist.cluster.templates import FINISH, RENDER, SEEDS, TRAIN_MANY_NODES, 
 _ARGUMENTS = {
     "render": ("DATA", "SHARDS", "hms-dist render"),
     "finish": ("SHARDS", "hms-dist verify"),
-    "train": ("SHARDS", "RUN", "train.py"),
-    "seeds": ("SHARDS", "RUNS", "train.py"),
+    "train": ("SHARDS", "RUN", "hms-dist train"),
+    "seeds": ("SHARDS", "RUNS", "hms-dist train"),
 }
 """What each script takes: paths, then options of the command named last."""
 _PURPOSE = {
@@ -90,17 +90,10 @@ def _array(command: Sbatch) -> str | None:
 
 
 def _usage(job: str) -> list[str]:
-    """Refuse a call with too few words, from another folder than the checkout, or by a shell alone."""
+    """Refuse a call with too few words, or by a shell alone."""
     *paths, others = _ARGUMENTS[job]
     usage = f"usage: sbatch slurm/{job}.sbatch {' '.join(paths)} [options of {others}]"
     lines = [f"if (($# < {len(paths)})); then", f'    echo "{usage}" >&2', "    exit 2", "fi"]
-    if others == "train.py":
-        lines += [
-            "if [[ ! -f train.py ]]; then",
-            '    echo "submit from the folder of train.py" >&2',
-            "    exit 2",
-            "fi",
-        ]
     lines += [
         "if [[ -z ${SLURM_JOB_ID:-} ]]; then",
         f'    echo "this is a job of Slurm, not a script to call; submit it: sbatch slurm/{job}.sbatch ..." >&2',

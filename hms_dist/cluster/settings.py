@@ -112,6 +112,8 @@ class SeedsJob(Resources):
 class ClusterConfig:
     """A cluster, and what each of our jobs asks of it. One YAML file a cluster: configs/slurm/."""
 
+    RECIPE_FOLDER = "slurm"
+
     account: str | None = None
     """Account that the jobs are charged to; None: the user's default."""
     partition: str | None = None

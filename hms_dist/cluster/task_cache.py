@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from hms_dist.cluster.pipeline_spec import PipelineTask
+from hms_dist.config.recipes import installed, portable, recipes_called
 from hms_dist.config.safe_yaml import read_yaml
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, read_json, sealed, sha256_of, unsealed, write_json
@@ -49,8 +50,8 @@ def made_from(task: PipelineTask) -> str | None:
     stamps = [_stamp(path) for path in (*task.reads, *(one.makes for one in task.before))]
     if None in stamps:
         return None
-    files = sorted(set(configurations(task.words)))
-    return digest([task.words, [[str(path), sha256_of(path)] for path in files], stamps])
+    files = sorted((portable(path), sha256_of(path)) for path in configurations(task.words))
+    return digest([task.words, files, stamps])
 
 
 def content(task: PipelineTask, origin: str | None) -> dict[str, Any]:
@@ -82,12 +83,18 @@ def leased(task: PipelineTask, out: Path) -> Iterator[Lease]:
 
 
 def configurations(words: tuple[str, ...]) -> Iterator[Path]:
-    """The YAML files that words name, and that these name, from where the command runs or from their own folder."""
+    """The recipes and YAML files that words name, and that these name, by name or path.
+
+    Paths are from where the command runs or from the folder of the file that names them. Of a recipe's name, those of
+    all folders count: the text alone does not say which is meant.
+    """
+    recipes = recipes_called(("augment", "canvas", "grid", "render", "search", "train"))
     seen: set[Path] = set()
     waiting = [(Path(), text) for word in words for text in _texts(_parsed(word))]
     while waiting:
-        folder, text = waiting.pop()
-        for path in (folder / text, Path(text)):
+        folder, word = waiting.pop()
+        text = installed(word)
+        for path in (folder / text, Path(text), *recipes.get(text, ())):
             if path.suffix == ".yaml" and path not in seen and path.is_file():
                 seen.add(path)
                 yield path

@@ -29,10 +29,11 @@ if ((code)) && [[ $asked == yes ]]; then requeue; fi
 _ONE_NODE = r"""
 launch() { # exec: what `run` waits for and the scheduler signals is the launcher itself, not a shell around it
     if ((ranks == 1)); then
-        exec "${container[@]}" python train.py "$@"
+        exec "${container[@]}" hms-dist train "$@"
     else
-        exec "${container[@]}" accelerate launch --config_file configs/accelerate/cluster.yaml \
-            --num_processes "$ranks" --main_process_port 0 train.py "$@"
+        exec "${container[@]}" accelerate launch \
+            --config_file "$("${container[@]}" hms-dist recipes accelerate/cluster)" \
+            --num_processes "$ranks" --main_process_port 0 -m hms_dist train "$@"
     fi
 }
 """
@@ -50,11 +51,11 @@ export head port ranks
 launch() {
     exec srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=60 "${container[@]}" bash -c '
         trap "rm -rf \"$cache\"" EXIT
-        accelerate launch --config_file configs/accelerate/cluster.yaml \
+        accelerate launch --config_file "$(hms-dist recipes accelerate/cluster)" \
             --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * ranks))" \
             --machine_rank "$SLURM_NODEID" --main_process_ip "$head" --main_process_port "$port" \
             --rdzv_backend c10d --rdzv_conf "is_host=$((SLURM_NODEID == 0)),read_timeout=300" \
-            train.py "$@"' launch "$@"
+            -m hms_dist train "$@"' launch "$@"
 }
 """
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from hms_dist.core.errors import UserError
+from hms_dist.core.errors import UserError, meant
 
 COMMANDS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": ("hms_dist.rendering.verify", "Verify", "check a shard set, every byte of it, and repair it"),
     "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
+    "train": ("hms_dist.train.loop", "TrainConfig", "train one model, on several GPUs under accelerate or torchrun"),
     "grid": ("hms_dist.grid.grid", "Grid", "train recipes x seeds x folds, one run after another"),
     "oof": ("hms_dist.grid.oof", "Oof", "join the held-out predictions of all folds into one table"),
     "ablation": ("hms_dist.grid.ablation", "Ablation", "compare canvases and models on one shard set, as a table"),
@@ -34,6 +35,7 @@ COMMANDS = {
     "status": ("hms_dist.report.status", "Status", "show how the runs below a folder are doing"),
     "pipeline": ("hms_dist.cluster.pipeline", "Pipeline", "run a chain of commands, from recordings to a report"),
     "sbatch": ("hms_dist.cluster.sbatch", "Sbatch", "print a job script for a Slurm cluster"),
+    "recipes": ("hms_dist.commands.recipes", "Recipes", "list what --config finds by name, or print a path"),
 }
 """Verb -> module, options class, one line of help."""
 
@@ -41,9 +43,11 @@ COMMANDS = {
 def command_of(verb: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
     """The module of a verb, and its options as the words say. Raises UserError for what they cannot say."""
     if verb not in COMMANDS:
-        from hms_dist.config.checks import meant
-
         raise UserError(f"unknown verb; {meant(verb, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
+    if verb == "train" and not words:
+        raise UserError(
+            "no recipe; give one, such as --config demo, with --shards and --out; hms-dist recipes lists them"
+        )
     module_name, class_name, _ = COMMANDS[verb]
     from hms_dist.config.command_line import with_subject
     from hms_dist.config.load import load

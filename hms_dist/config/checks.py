@@ -6,14 +6,14 @@ only the last part counts.
 """
 
 import dataclasses
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config.recipes import folder_of, is_name, recipe_path
 from hms_dist.config.safe_yaml import read_yaml
 from hms_dist.config.types import choices, expected, fits, is_config, is_mapping
 from hms_dist.config.versions import (
@@ -26,7 +26,7 @@ from hms_dist.config.versions import (
     without_removed,
 )
 from hms_dist.core import limits
-from hms_dist.core.errors import UserError
+from hms_dist.core.errors import UserError, meant
 
 
 def checked(node: Any, target: Any, where: str, version: int | None = None) -> tuple[Any, set[str]]:
@@ -50,8 +50,10 @@ class Check:
         self._keys: list[str] = []
         """Names of the options that lead to the one being checked."""
 
-    def file(self, cls: type, path: str) -> Any:
-        """The content of a file of options."""
+    def file(self, cls: type, given: str) -> Any:
+        """The content of a file of options: of a recipe, or at a path."""
+        folder = folder_of(cls)
+        path = str(recipe_path(folder, given, "--config")) if folder and is_name(given) else given
         content = read_yaml(Path(path))
         if not isinstance(content, Mapping):
             found = "nothing" if content is None else " ".join(str(content).split())[:40]
@@ -63,7 +65,10 @@ class Check:
     def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
         """As `checked`."""
         if _is_file(node) and _takes_file(target):
-            return self._nested(node, target, where)
+            path = Path(node) if where.startswith("--") else Path(where).parent / node
+            return self._nested(path, target)
+        if isinstance(node, str) and (folder := folder_of(target)) and is_name(node):
+            return self._nested(recipe_path(folder, node, where), target)
         if isinstance(node, str) and "://" in node and Path in choices(target) and str not in choices(target):
             raise UserError(
                 f"{where}: expected a file or folder here, found the URL '{_brief(node)}'; copy it to this machine "
@@ -99,12 +104,12 @@ class Check:
 
     def check_type(self, node: Any, target: Any, where: str) -> None:
         """Raises UserError for a value of another type than the annotation `target` says."""
-        if not fits(node, target) and not (_is_file(node) and _takes_file(target)):
+        is_recipe = isinstance(node, str) and folder_of(target) and is_name(node)
+        if not (fits(node, target) or is_recipe or (_is_file(node) and _takes_file(target))):
             place = where if where.startswith("--") else ": ".join([where, ".".join(self._keys)])
             raise UserError(f"{place}: expected {expected(target)}, found {_brief(repr(node))}")
 
-    def _nested(self, name: str, target: Any, where: str) -> Any:
-        path = Path(where).parent / name if not where.startswith("--") else Path(name)
+    def _nested(self, path: Path, target: Any) -> Any:
         if path in self._files or len(self._files) >= limits.YAML_FILES:
             raise UserError(f"{path}: names itself, or one of more than {limits.YAML_FILES} files; name each file once")
         self._files.append(path)
@@ -201,13 +206,6 @@ def _subclasses(base: type) -> Iterator[type]:
     for child in children:
         yield child
         yield from _subclasses(child)
-
-
-def meant(given: str, valid: Sequence[str]) -> str:
-    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
-    last = given.removeprefix("--")
-    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
-    return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
 def _join(where: str, name: str) -> str:

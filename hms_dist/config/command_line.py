@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from hms_dist.config.checks import Check, item_of, meant, words_of
+from hms_dist.config.checks import Check, item_of, words_of
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
 from hms_dist.config.types import choices, is_config
 from hms_dist.core import limits
-from hms_dist.core.errors import UserError
+from hms_dist.core.errors import UserError, meant
 
 _PARSERS_OWN = ("config", "help", "print_config")
 """Options that every command line has."""
@@ -63,8 +63,9 @@ def with_values(cls: type, argv: Sequence[str]) -> list[str]:
 
 
 def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
-    """Words in which the only option that `cls` cannot do without has its name, also if it was left out."""
-    needed = [field.name for field in dataclasses.fields(cls) if _is_needed(field)]
+    """Words in which an option has its name, also if it was left out: the only one that `cls` needs, or has at all."""
+    fields = dataclasses.fields(cls)
+    needed = [field.name for field in fields if _is_needed(field) or len(fields) == 1]
     if len(needed) == 1 and argv and not argv[0].startswith("-"):
         return [f"--{needed[0]}={argv[0]}", *argv[1:]]
     return list(argv)

@@ -1,9 +1,11 @@
 """Exceptions that end in one line instead of a traceback."""
 
+import difflib
 import errno
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -11,6 +13,9 @@ _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 _MOST = 4000
 """Characters of a message, so that a damaged file's long text does not fill the screen."""
+
+OTHER_TORCH = "operator torchvision::"
+"""In the message of an import of torchvision that was built for another torch (`core.patch_torchvision`)."""
 
 
 def one_line(text: str) -> str:
@@ -48,6 +53,11 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
         return 1, "interrupted; rerun the same command to go on"
+    if isinstance(error, RuntimeError) and OTHER_TORCH in str(error):
+        return 2, (
+            f"torchvision does not match this torch ({first_line(error)}); install both from one index, or run "
+            "python -m hms_dist.core.patch_torchvision once"
+        )
     if _is_out_of_memory(error):
         return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"
     return _verdict_of_system(error) if isinstance(error, OSError) else None
@@ -85,6 +95,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """What an exception of others says, in one line; its kind if it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def meant(given: str, valid: Sequence[str]) -> str:
+    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+    last = given.removeprefix("--")
+    near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
+    return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:

@@ -33,14 +33,16 @@ class Ablation:
     (seed001_cv) and the training speed. Rerun the same command after a kill: it is a grid of runs.
     """
 
+    RECIPE_FOLDER = "grid"
+
     shards: str
     """Folder of the shard set, or its URL; it holds the panels of all canvases."""
     out: Path
     """Folder for the table, with the runs in OUT/runs/."""
     configs: tuple[Path, ...]
-    """Training configuration files that all runs share, laid over one another."""
+    """Training recipes that all runs share, laid over one another: names or paths."""
     canvases: tuple[Path, ...]
-    """Canvas files to compare; the table calls them by their names."""
+    """Canvas recipes to compare, names or paths; the table calls them by their names."""
     models: tuple[str, ...]
     """timm models to compare."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Ablation:
 
 
 def check(command: Ablation) -> None:
-    """Raises UserError for configurations that train.py would refuse, and folders that hold other runs."""
+    """Raises UserError for configurations that hms-dist train would refuse, and folders that hold other runs."""
     planned(command.grid)
 
 

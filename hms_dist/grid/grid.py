@@ -17,6 +17,8 @@ class Grid:
     Rerun the same command after a kill or a failure. A run that fails does not stop the others.
     """
 
+    RECIPE_FOLDER = "grid"
+
     shards: str
     """Folder of the shard set, or its URL."""
     recipes: tuple[Recipe, ...]
@@ -56,7 +58,7 @@ def planned(grid: Grid) -> list[PlannedRun]:
 
 
 def check(command: Grid) -> None:
-    """Raises UserError for recipes that train.py would refuse, and folders that hold runs of other options or data."""
+    """Raises UserError for recipes that training would refuse, and folders that hold runs of other options or data."""
     check_finished(planned(command))
 
 

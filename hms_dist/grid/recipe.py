@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config.recipes import installed
 from hms_dist.core.errors import UserError
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
@@ -21,7 +22,7 @@ class Recipe:
     name: str
     """What folders and tables call it."""
     configs: tuple[Path, ...]
-    """Files for train.py --config, in order, such as configs/train/seed_001.yaml; paths from where the command runs."""
+    """Recipes for hms-dist train --config, in order: names such as seed_001, or paths from where the command runs."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further options by their dotted names, such as {model.name: efficientnet_b4}."""
 
@@ -36,7 +37,7 @@ class Recipe:
 
     @property
     def words(self) -> list[str]:
-        """Its words on the command line of train.py."""
+        """Its words on the command line of hms-dist train."""
         configs = [word for path in self.configs for word in ("--config", str(path))]
         return [*configs, *option_words(self.options)]
 
@@ -46,17 +47,22 @@ class LaunchConfig:
     """How a training run is started."""
 
     words: tuple[str, ...] = ()
-    """Launcher and its options, such as [accelerate, launch, --num_processes, 4]. Empty: this Python, one process."""
-    program: Path = Path("train.py")
-    """The training program; the path is from where the command runs."""
+    """Launcher and its options, such as [accelerate, launch, --num_processes, 4]. Empty: this Python, one process.
+    {configs} is the folder of recipes: [accelerate, launch, --config_file, "{configs}/accelerate/cpu2.yaml"]."""
+    program: Path | None = None
+    """A training program that takes the same options; a path from where the command runs. None: hms-dist train."""
 
     def command(self, words: list[str]) -> list[str]:
         """The whole command line of a run with these options. Raises UserError if launcher or program is not there."""
-        if not self.program.is_file():
-            raise UserError(f"launch.program: no file {self.program}; run this in the checkout, or say where it is")
+        if self.program is not None and not self.program.is_file():
+            raise UserError(
+                f"launch.program: no file {self.program}; check the path, or leave it out for hms-dist train"
+            )
         if self.words and shutil.which(self.words[0]) is None:
             raise UserError(f"launch.words: no program '{self.words[0]}' on this machine; install it, or mend the name")
-        return [*(self.words or (sys.executable,)), str(self.program), *words]
+        launcher = [installed(word) for word in self.words] or [sys.executable]
+        program = ["-m", "hms_dist", "train"] if self.program is None else [str(self.program)]
+        return [*launcher, *program, *words]
 
 
 def option_words(options: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The runs of a grid: recipes x seeds x folds, each with its folder and its words for train.py. Nothing runs here."""
+"""The runs of a grid: recipes x seeds x folds, each with its folder and its words for `train`. Nothing runs here."""
 
 import string
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class PlannedRun:
     fold: Fold
     out: Path
     words: tuple[str, ...]
-    """Its options for train.py."""
+    """Its options for hms-dist train."""
 
     @property
     def state(self) -> str:
@@ -82,13 +82,13 @@ def check_pattern(pattern: str) -> None:
 def plan(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str) -> list[PlannedRun]:
     """Every run, folds innermost. All that can be refused about options is refused here, before anything runs.
 
-    Raises UserError for options that train.py refuses, folders that two runs would share, and folders that hold
+    Raises UserError for options that hms-dist train refuses, folders that two runs would share, and folders that hold
     another run.
     """
     runs: list[PlannedRun] = []
     for recipe in recipes:
         words = [*recipe.words, "--shards", shards]
-        config = load(TrainConfig, [*words, "--out", "unknown"], prog="train.py")
+        config = load(TrainConfig, [*words, "--out", "unknown"], prog="hms-dist train")
         for seed, fold in product(seeds, _every(folds, config.num_folds)):
             folder = _folder(out, recipe=recipe.name, seed=seed, fold=fold)
             _check_run(config, seed, fold, folder)
@@ -111,7 +111,7 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
     before any run."""
     first = {run.recipe: run for run in reversed(runs) if not run.finished}
     for run in first.values():
-        config = load(TrainConfig, run.words, prog="train.py")
+        config = load(TrainConfig, run.words, prog="hms-dist train")
         check_networks(config)
         for stage in open_stages(config):
             open_run_data(stage).close()
@@ -121,7 +121,7 @@ def check_finished(runs: Sequence[PlannedRun]) -> None:
     """Raises UserError for a finished run whose shards or labels have changed: it would be passed over as done."""
     for run in runs:
         if run.finished:
-            check_products(load(TrainConfig, run.words, prog="train.py"))
+            check_products(load(TrainConfig, run.words, prog="hms-dist train"))
 
 
 def _every(folds: Folds, num_folds: int) -> Sequence[Fold]:

@@ -45,6 +45,8 @@ from hms_dist.shards.writer import Rejected, lease_path
 class RenderConfig:
     """What decides the bytes of a shard set; its hash names the recipe."""
 
+    RECIPE_FOLDER = "render"
+
     panels: dict[str, Panel] = field(default_factory=lambda: dict(DEFAULT_PANELS))
     """Panels of each sample, by the name of their member in the shards."""
     samples_per_shard: int = 128

@@ -15,16 +15,18 @@ class Search:
 
     Any number of jobs may run this command on one study at once; killed and rerun, it goes on where it was. A trial
     trains one run a fold and counts by the mean of their best validation KLs; after every epoch it is stopped if it
-    is behind the median of the trials before it. Writes OUT/best.yaml, a configuration for train.py, and
+    is behind the median of the trials before it. Writes OUT/best.yaml, a configuration for hms-dist train, and
     OUT/trials.csv.
     """
+
+    RECIPE_FOLDER = "search"
 
     shards: str
     """Folder of the shard set, or its URL; parameters of the canvas need no new rendering."""
     out: Path
     """Folder of the study."""
     configs: tuple[Path, ...]
-    """Training configuration files, laid over one another; paths from where the command runs."""
+    """Training recipes, laid over one another: names, or paths from where the command runs."""
     space: dict[str, Parameter]
     """What is searched, by name."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class Search:
 
     @property
     def words(self) -> list[str]:
-        """The words that a best trial's configuration is made from, for train.py."""
+        """The words that a best trial's configuration is made from, for hms-dist train."""
         return [word for path in self.configs for word in ("--config", str(path))]
 
     @property

@@ -31,7 +31,7 @@ def write_table(path: Path, studies: list[Any]) -> None:
 
 
 def write_best(path: Path, studies: list[Any], config: Mapping[str, Any], space: Mapping[str, Parameter]) -> bool:
-    """Write the configuration of the trial with the lowest KL, for train.py --config; False if no trial ended."""
+    """Write the configuration of the trial with the lowest KL, for hms-dist train --config; False if no trial ended."""
     ended = [
         (trial.value, batch, trial.number, trial.params)
         for batch, study in enumerate(studies)

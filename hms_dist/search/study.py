@@ -93,7 +93,7 @@ def _report(trial: Any, num_startup: int, step: int, kl: float) -> bool:
 def _recipe(command: Search, words: list[str]) -> dict[str, Any]:
     """The options of a training run, without those that each trial gives, as stored."""
     given = ["--shards", command.shards, "--out", str(command.out), "--fold", str(command.folds[0])]
-    options = stored(load(TrainConfig, [*words, *given], prog="train.py"))
+    options = stored(load(TrainConfig, [*words, *given], prog="hms-dist train"))
     return {name: value for name, value in options.items() if name not in GIVEN_BY_TRIALS}
 
 

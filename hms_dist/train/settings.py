@@ -33,6 +33,8 @@ MAX_TIMEOUT_S = 7 * 24 * 3600.0
 class TrainConfig:
     """Train one model on one shard set; launched by accelerate or torchrun, or alone as one process."""
 
+    RECIPE_FOLDER = "train"
+
     shards: str
     """Folder of the shard set, or its URL (http://, s3://, gs://)."""
     out: Path

@@ -10,6 +10,7 @@ import yaml
 from hms_dist.cluster.sbatch import Sbatch, script
 from hms_dist.cluster.settings import ClusterConfig
 from hms_dist.config.load import load
+from hms_dist.config.recipes import names
 from hms_dist.train.settings import TrainConfig
 
 JOBS = ("render", "finish", "train", "seeds", "pipeline")
@@ -36,19 +37,19 @@ def test_the_cluster_that_it_writes_down_gives_scripts_whose_options_it_explains
     assert [option for option in options if option not in table] == []
 
 
-def test_the_job_of_kubernetes_starts_training_as_train_py_takes_it(page, repository, monkeypatch):
-    monkeypatch.chdir(repository)
+def test_the_job_of_kubernetes_starts_training_with_options_that_it_takes(page):
     job = yaml.safe_load(blocks(page, "yaml")[1])
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (line,) = container["args"]
     words = shlex.split(line)
-    config = load(TrainConfig, words[words.index("train.py") + 1 :])
+    config = load(TrainConfig, words[words.index("train") + 1 :])
     assert (config.shards, str(config.out)) == ("/data/shards/hms", "/data/runs/b0")
     assert f"{job['metadata']['name']}-0.{job['spec']['template']['spec']['subdomain']}:29500" in words
 
 
-TRAINING = re.compile(r"^.*(?:accelerate launch|torchrun|train\.sbatch|seeds\.sbatch|\btrain\.py) .*--config .*$", re.M)
+TRAINING = re.compile(r"^.*(?:hms_dist train|hms-dist train|train\.sbatch|seeds\.sbatch) .*--config .*$", re.M)
 """A printed command that trains, its continued lines joined."""
+RECIPE = re.compile(rf"--config ({'|'.join(names('train'))})\b.*")
 
 
 def printed(repository):
@@ -57,7 +58,7 @@ def printed(repository):
         code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
         code = re.sub(r"(?m)^ *- >-\n((?: {14}.*\n)+)", lambda block: " ".join(block[1].split()) + "\n", code)
         for line in TRAINING.findall(re.sub(r"\\\n *", "", code)):
-            if "configs/train/" in line:
+            if RECIPE.search(line):
                 yield path.name, line
 
 
@@ -89,11 +90,12 @@ def test_the_ranks_of_every_printed_training_can_share_its_groups(page, reposito
     commands = list(printed(repository))
     assert len(commands) >= 7
     for where, line in commands:
-        is_local = "configs/train/demo.yaml" in line
+        found = RECIPE.search(line)
+        is_local = found[1] == "demo"
         clusters = [load(ClusterConfig, ["--config", str(file)]) for file in ([local] if is_local else files)]
-        words = line[line.index("--config configs/train/") :].partition(" #")[0].rstrip('"& ').rstrip('"')
+        words = found[0].partition(" #")[0].rstrip('"& ').rstrip('"')
         given = shlex.split(words)
         places = [] if "--shards" in given else ["--shards", "s", "--out", "o"]
-        config = load(TrainConfig, [*given, *places], prog="train.py")
+        config = load(TrainConfig, [*given, *places])
         for ranks in ranks_of(line, clusters, repository):
             assert config.batching.num_groups % ranks == 0, f"{where}: {ranks} ranks: {line}"

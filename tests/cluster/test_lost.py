@@ -20,7 +20,6 @@ def train(tmp_path):
     tools = tmp_path / "bin"
     tools.mkdir()
     (tmp_path / "my run").mkdir()
-    (tmp_path / "train.py").touch()
     answer = "JobId=77 JobState=RUNNING Reason=None Requeue=1 Restarts=0 BatchFlag=1"
     (tools / "scontrol").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/scontrol.log\necho "{answer}"\n')
 
@@ -65,7 +64,7 @@ def test_ranks_get_the_variables_of_the_job_whatever_the_job_was_submitted_with(
     """A job submitted with --export=NONE, which some sites ask for, would pass that on to srun."""
     _, _, words = train("exit 0")
     assert words.startswith("--export=ALL --cpus-per-task=8 ")
-    assert words.endswith('train.py "$@" launch --shards SHARDS --out my run --reader_threads 4\n')
+    assert words.endswith('-m hms_dist train "$@" launch --shards SHARDS --out my run --reader_threads 4\n')
 
 
 def test_ranks_share_the_allocated_cores_and_meet_at_a_port_of_their_job(train, tmp_path):

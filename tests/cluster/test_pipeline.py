@@ -66,13 +66,17 @@ def test_what_changed_is_due_with_all_that_follows(made, tmp_path, change, expec
     assert left(made) == expected
 
 
-def test_configuration_files_are_found_through_one_another(repository, monkeypatch):
-    monkeypatch.chdir(repository)
-    words = ("grid", "--config", "configs/grid/sixteenth_place.yaml", '--x=[{"configs": ["configs/train/demo.yaml"]}]')
-    found = {path.resolve().relative_to(repository).as_posix() for path in configurations(words)}
-    assert found == {
-        "configs/grid/sixteenth_place.yaml", "configs/train/sixteenth_place.yaml", "configs/train/demo.yaml",
-        "configs/canvas/sixteenth_place.yaml", "configs/augment/sixteenth_place.yaml", "configs/canvas/demo.yaml",
+def test_configuration_files_are_found_through_one_another(repository, tmp_path):
+    (tmp_path / "canvas.yaml").touch()
+    (tmp_path / "mine.yaml").write_text("{canvas: canvas.yaml, augment: peers}")
+    words = ("grid", "--config", "seed_000", f'--x=[{{"configs": ["demo", "{tmp_path}/mine.yaml"]}}]')
+    ours = {path for path in configurations(words) if path.is_relative_to(tmp_path)}
+    packaged = {path.relative_to(repository).as_posix() for path in {*configurations(words)} - ours}
+    assert ours == {tmp_path / "mine.yaml", tmp_path / "canvas.yaml"}
+    assert packaged == {
+        "configs/grid/seed_000.yaml", "configs/train/seed_000.yaml", "configs/canvas/seed_001_kaggle.yaml",
+        "configs/train/demo.yaml", "configs/canvas/demo.yaml",
+        "configs/augment/peers.yaml", "configs/render/peers.yaml",
     }  # fmt: skip
 
 

@@ -95,14 +95,6 @@ def test_too_few_words_are_refused_before_anything_runs(job, words, tmp_path):
     assert done.stderr.startswith(f"usage: sbatch slurm/{job}.sbatch ")
 
 
-def test_training_is_submitted_from_the_checkout(tmp_path):
-    done = subprocess.run(
-        ["bash", "-s", "SHARDS", "RUN"], input=script(Sbatch(job="train")), cwd=tmp_path,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (2, "submit from the folder of train.py\n")
-
-
 def test_a_script_that_a_shell_was_given_says_how_to_submit_it(tmp_path):
     done = subprocess.run(
         ["bash", "-s", "SHARDS"], input=script(Sbatch(job="finish", setup=("exit 9",))), cwd=tmp_path,
@@ -113,7 +105,6 @@ def test_a_script_that_a_shell_was_given_says_how_to_submit_it(tmp_path):
 
 
 def test_a_task_beyond_the_runs_is_refused(tmp_path):
-    (tmp_path / "train.py").touch()
     text = script(Sbatch(job="seeds", setup=(), seeds=SeedsJob(seeds=(3, 4), folds=(0, 1))))
     done = subprocess.run(
         ["bash", "-s", "SHARDS", "RUNS"], input=text, cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -58,10 +58,10 @@ def test_the_words_of_every_step_are_taken(here, data, tmp_path, capsys):
 def test_three_models_become_a_submission(here, data, tmp_path, launcher):
     """A fold of a small net in the place of each; their plain mean, by hand."""
     chain = (here / "configs/pipeline/seed_003.yaml").read_text()
-    small = '"configs/train/small.yaml"], "options": {{"num_folds": 2, "epochs": 1, "global_batch": 2}}'
+    small = '"small"], "options": {{"num_folds": 2, "epochs": 1, "global_batch": 2}}'
     chain = chain.replace(', "options": {{"model.name": "tf_efficientnet_b0"}}', "")
     for name in ("", "_tuned", "_generated"):
-        chain = chain.replace(f'seed_003{name}.yaml"]', f'seed_003{name}.yaml", {small}')
+        chain = chain.replace(f'"seed_003{name}"]', f'"seed_003{name}", {small}')
     (tmp_path / "chain.yaml").write_text(chain.replace("fold: [0, 1, 2, 3, 4]", "fold: [0]"))
     out = tmp_path / "out"
     config = load(Pipeline, ["--config", str(tmp_path / "chain.yaml"), "--data", str(data), "--out", str(out)])

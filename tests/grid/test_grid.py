@@ -17,7 +17,7 @@ from hms_dist.config.load import load
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.core.files import write_json
 from hms_dist.grid.grid import Grid, check, planned, run
-from hms_dist.grid.recipe import Recipe
+from hms_dist.grid.recipe import LaunchConfig, Recipe
 from hms_dist.grid.run_plan import check_seeds
 from hms_dist.jobs.lease import acquire
 from hms_dist.results.predictions import prediction_table, write_predictions
@@ -28,7 +28,7 @@ from hms_dist.train.folder.record import is_finished, read_metrics
 from hms_dist.train.folder.run_folder import read_config
 from hms_dist.train.settings import TrainConfig
 
-RECIPE = {"name": "a", "configs": ["configs/train/seed_001.yaml", "configs/train/small.yaml"]}
+RECIPE = {"name": "a", "configs": ["seed_001", "small"]}
 
 
 def grid(shards, tmp_path, *words, **recipe):
@@ -103,13 +103,20 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, words, message):
         planned(grid("s", tmp_path, *words))
 
 
-def test_a_missing_program_is_told_before_anything_runs(tmp_path, repository, monkeypatch):
-    """Not before: another folder than the checkout's will do to plan, and to list."""
-    monkeypatch.chdir(tmp_path)
-    elsewhere = grid("s", tmp_path, configs=[str(repository / name) for name in RECIPE["configs"]])
-    assert planned(elsewhere)
-    with pytest.raises(UserError, match=r"no file train\.py; run this in the checkout, or say where it is"):
-        run(elsewhere)
+def test_a_run_is_started_by_the_installed_package_or_the_program_that_is_named(repository):
+    words = ["--config", "demo"]
+    assert LaunchConfig().command(words) == [sys.executable, "-m", "hms_dist", "train", *words]
+    launcher = (sys.executable, "{configs}/accelerate/cpu2.yaml")
+    command = LaunchConfig(words=launcher, program=repository / "train.py").command(words)
+    assert command == [sys.executable, f"{repository}/configs/accelerate/cpu2.yaml", f"{repository}/train.py", *words]
+
+
+def test_a_missing_program_is_told_before_anything_runs(tmp_path):
+    """Not before: planning and listing do not need it."""
+    missing = grid("s", tmp_path, "--launch.program", "train.pyc")
+    assert planned(missing)
+    with pytest.raises(UserError, match=r"no file train\.pyc; check the path, or leave it out for hms-dist train"):
+        run(missing)
 
 
 def test_a_missing_shard_set_is_told_before_anything_runs(tmp_path):

@@ -3,7 +3,6 @@
 import itertools
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import yaml
 
 from hms_dist.cli import main
 from hms_dist.config.load import load
+from hms_dist.config.recipes import ROOT
 from hms_dist.core.errors import UserError
 from hms_dist.grid.ablation import Ablation
 from hms_dist.grid.grid import planned
@@ -64,7 +64,7 @@ def test_the_packaged_ablation_is_seven_combinations_of_two_models_and_three_fol
     seen = []
     for run in planned(load(Ablation, words).grid):
         options = dict(word[2:].split("=", 1) for word in run.words if "=" in word)
-        placements = yaml.safe_load(Path(options["canvas"]).read_text())["placements"]
+        placements = yaml.safe_load((ROOT / f"canvas/{options['canvas']}.yaml").read_text())["placements"]
         seen.append((options["model.name"], frozenset(place["panel"] for place in placements), run.fold))
     features = ("kaggle_spectrogram", "eeg_spectrogram", "wavelet_statistics")
     combinations = [frozenset(some) for number in (1, 2, 3) for some in itertools.combinations(features, number)]

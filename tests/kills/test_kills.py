@@ -112,11 +112,10 @@ def test_a_killed_report_leaves_the_page_before_or_the_whole_one(folder, start, 
 
 
 @pytest.mark.timeout(7200)
-def test_a_search_killed_ten_times_has_every_trial_once(folder, start, rng, repository):
+def test_a_search_killed_ten_times_has_every_trial_once(folder, start, rng):
     space = "{lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}}"
     words = ["search", "--shards", "set", "--configs", "train.yaml", "--space", space, "--folds", "0"]
     words += ["--options", "{epochs: 1}", "--num_trials", "4", "--num_batches", "1", "--num_startup", "2"]
-    words += ["--launch.program", repository / "train.py"]
     numbers, num_killed = count(), 0
     while num_killed < NUM_KILLS:
         given = [*words, "--out", f"found-{next(numbers)}"]

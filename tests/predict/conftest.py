@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
 from hms_dist.config.load import load
-from hms_dist.core.errors import UserError
 from hms_dist.results.lineage import ModelRecord, Source
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import Index, read_index
@@ -263,12 +261,7 @@ class Sandbox:
 
     def train(self, *words):
         given = ["--config", self.small_file, "--shards", self.shards, "--out", self.folder / "run", *words]
-        try:
-            run(load(TrainConfig, [str(word) for word in given], prog="train.py"))
-        except UserError as error:
-            print(f"train.py: {error}", file=sys.stderr)
-            return 2
-        return 0
+        return main(["train", *map(str, given)])
 
     def stages(self, *stages, fold="0", smooth_below="null"):
         return self.train("--stages", json.dumps(stages), "--fold", fold, "--loss.smooth_below", smooth_below)

@@ -10,7 +10,7 @@ from hms_dist.search.options import Search
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(repository, monkeypatch):
-    """Paths of recipes and of train.py are from where a command runs."""
+    """Paths of recipes are from where a command runs."""
     monkeypatch.chdir(repository)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(repository))

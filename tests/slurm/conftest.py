@@ -195,9 +195,9 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def _is_rank(line: bytes) -> bool:
-    """python train.py, and neither the launcher or grid that starts it, nor its shell."""
+    """hms-dist train, and neither the launcher or grid that starts it, nor its shell."""
     words = line.split(b"\0")
-    return b"train.py" in words and not any(word.endswith(b"accelerate") for word in words)
+    return b"train" in words and not any(word.endswith(b"accelerate") for word in words)
 
 
 def _last_lines(path: Path, number: int = 60) -> str:

@@ -239,15 +239,14 @@ class TestPredictions:
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(folder, verb, repository):
+def test_a_killed_search_goes_on(folder, verb):
     space = (
         "{lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}, "
         "shift: {sets: canvas.placements.0.normalise.init_args.shift, low: 70, high: 90}}"
     )
     before = pd.read_csv(folder / "study/trials.csv")
     words = ("--configs", "train.yaml", "--space", space, "--folds", "0", "--options", "{epochs: 1}")
-    launch = ("--launch", f"{{program: {repository / 'train.py'}}}")
-    verb("search", "--shards", "set", *words, "--num_trials", "2", "--out", "study", *launch)
+    verb("search", "--shards", "set", *words, "--num_trials", "2", "--out", "study")
     table = pd.read_csv(folder / "study/trials.csv")
     pd.testing.assert_frame_equal(table.head(1), before)
     assert table["state"].tolist() == ["complete", "complete"]

@@ -22,6 +22,8 @@ _PARTNER = 1
 class AugmentConfig:
     """Random changes to training rows; evaluation has none. Flips are an option of the run itself."""
 
+    RECIPE_FOLDER = "augment"
+
     reverse_probability: float = 0.0
     """Share of rows whose time runs backwards in every panel."""
     steps: tuple[Augmentation, ...] = ()

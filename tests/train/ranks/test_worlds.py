@@ -44,10 +44,11 @@ def start(repository, launcher, words, check=True):
 
 @pytest.fixture
 def train(repository, ranks, small_file, shard_set, tmp_path):
-    """Train under a launcher, or as so many ranks without one."""
+    """Train under a launcher, or as so many ranks without one; torchrun starts the module, the others the script."""
 
     def run(launcher, out, *words):
-        given = ["train.py", "--config", small_file, "--shards", shard_set, "--out", tmp_path / out, *words]
+        program = ["-m", "hms_dist", "train"] if launcher == "torchrun" else ["train.py"]
+        given = [*program, "--config", small_file, "--shards", shard_set, "--out", tmp_path / out, *words]
         if isinstance(launcher, int):
             ranks(launcher, *given)
         else:
@@ -151,7 +152,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(repository, small_file, shard_
     words = ["--config", str(small_file), "--shards", str(shard_set / "none"), "--out", str(tmp_path / "run")]
     done = start(repository, "alone", ["train.py", *words], check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("train.py: ")
+    assert done.stderr.splitlines()[-1].startswith("hms-dist train: ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
@@ -169,7 +170,7 @@ def test_damage_that_only_the_second_rank_meets_is_told(repository, small_file, 
     words = ["--config", str(small_file), "--shards", str(shards), "--out", str(tmp_path / "run")]
     done = start(repository, "torchrun", ["train.py", *words], check=False)
     assert done.returncode != 0
-    assert f"train.py: rank 1: {path}: eeg_spectrogram of {row['key']}" in done.stderr
+    assert f"hms-dist train: rank 1: {path}: eeg_spectrogram of {row['key']}" in done.stderr
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("refused", 2)
     assert status["message"].startswith("rank 1: ")

@@ -1,18 +1,21 @@
-"""Let torchvision from the package index import beside a CPU-only torch; part of `make setup`.
+"""Make torchvision from the package index importable with a CPU-only torch; part of `make setup`.
 
-The index's Linux wheel of torchvision is built for CUDA. Beside a CPU-only torch its compiled operators cannot
-load, and `import torchvision` (so timm, so `accelerate launch`) fails for want of two operators' declarations.
-Nothing here uses those operators. Where the import works, this does nothing; where it fails for that reason, it
-puts a small import hook into the virtual environment that declares them.
+The index's Linux wheel of torchvision is built for CUDA. With a CPU-only torch its compiled operators cannot load, and
+`import torchvision` (and so timm, and `accelerate launch`) fails because two operators are not declared. Nothing here
+uses those operators. If the import works, this does nothing; if it fails for that reason, it installs a small import
+hook into the virtual environment that declares them:
+
+    python -m hms_dist.core.patch_torchvision
 """
 
-import argparse
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
-HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (scripts/mend_torchvision.py)."""
+from hms_dist.core.errors import OTHER_TORCH
+
+HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (hms_dist.core.patch_torchvision)."""
 
 import sys
 
@@ -34,17 +37,13 @@ sys.meta_path.insert(0, _Declare)
 '''
 
 
-def parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(description=__doc__.splitlines()[0])
-
-
 def main() -> int:
-    parser().parse_args()
+    """Patch this Python's environment if necessary. Returns 0 if torchvision can be imported afterwards."""
     attempt = [sys.executable, "-c", "import torchvision"]
     found = subprocess.run(attempt, capture_output=True, text=True, check=False)
     if found.returncode == 0:
         return 0
-    if "operator torchvision::" not in found.stderr:
+    if OTHER_TORCH not in found.stderr:
         print(found.stderr, file=sys.stderr)
         return 1
     folder = Path(sysconfig.get_path("purelib"))
