@@ -25,6 +25,7 @@ NEUTRAL = (
     "other_shards",
     "trackers",
     "pass_rows",
+    "compile_mode",
     "reader_threads",
     "storage",
     "on_error",

@@ -9,6 +9,7 @@ import torch
 from hms_dist.canvas.augment import AUGMENTATIONS, Augmentation, AugmentConfig, Augmenter
 from hms_dist.canvas.augment.augmentation import Mix
 from hms_dist.canvas.augment.draws import RowDraws, draws_of
+from hms_dist.canvas.augment.groups import one_group
 from hms_dist.canvas.augment.layout import Layout, layout_of
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.normalise import Affine
@@ -85,7 +86,7 @@ def augment(canvas, rng):
 
     def run(group: Group, *steps: Augmentation, seed: int = drawn, epoch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
         augmenter = Augmenter(AugmentConfig(steps=steps), canvas)
-        return augmenter(group.images, group.targets, group.rows, seed=seed, epoch=epoch)
+        return augmenter(group.images, group.targets, one_group(group.rows), seed=seed, epoch=epoch)
 
     return run
 

@@ -165,8 +165,20 @@ class TestStandIns:
     def test_a_group_without_a_readable_row_stops_the_stream(self, damaged):
         folder, damage = damaged
         damage(3), damage(4)
-        with pytest.raises(UserError, match="no other row of its group of 2 can stand in"):
+        with pytest.raises(UserError, match="no other row of its group of 2 can replace it"):
             next(load(open_reader(folder), [Request(np.array([3, 4]))], threads=1, replacements=Replacements(9)))
+
+    def test_groups_replace_within_themselves_by_place_and_partners_do_not_count(self, damaged):
+        folder, damage = damaged
+        for row in (3, 4, 7):
+            damage(row)
+        rows = np.array([3, 4, 8, 2, 5, 6, 7])
+        places = np.array([5, 6, 9, 4, 7, 8, 10])  # groups of 4: places 4 to 7, and 8 to 11
+        request = Request(rows, np.zeros(7, bool), places, 4, 3)
+        replacements = Replacements(10)
+        (batch,) = load(open_reader(folder), [request], threads=1, replacements=replacements)
+        np.testing.assert_array_equal(batch.rows, [5, 5, 8, 2, 5, 6, 6])
+        assert replacements.num_replaced == 2  # row 7 is another rank's
 
     def test_what_cannot_be_read_at_all_is_not_replaced(self, damaged):
         folder, _ = damaged

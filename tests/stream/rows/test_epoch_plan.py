@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hms_dist.core.errors import UserError
 from hms_dist.stream.rows import epoch_plan as plan_module
-from hms_dist.stream.rows.epoch_plan import Batching, count_steps, plan_epoch
+from hms_dist.stream.rows.epoch_plan import Batching, count_steps, piece_starts, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig
 from hms_dist.stream.rows.selections import SELECTIONS, SelectionConfig, select
 
@@ -53,20 +53,6 @@ class TestEveryOrder:
             counts[plan(index, epoch=epoch, batch=24, locality=locality)] += 1
         assert counts.sum() == 400 * 96
         assert abs(counts - 384).max() < 60  # the tail is 4 rows: 16 drops expected, of a block's rows together
-
-    @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 8])
-    @pytest.mark.parametrize("group_size", [1, 2])
-    def test_any_world_trains_the_same_rows_in_as_many_steps(self, index, locality, num_ranks, group_size):
-        rows = plan(index, batch=48, locality=locality)
-        batching = Batching(global_batch=48, group_size=group_size)
-        batching.check_world(num_ranks)
-        for step in range(len(rows) // 48):
-            shares = [
-                np.concatenate([batching.rows_of(rows, step, group) for group in batching.groups_of(rank, num_ranks)])
-                for rank in range(num_ranks)
-            ]
-            assert len({len(share) for share in shares}) == 1
-            np.testing.assert_array_equal(np.concatenate(shares), rows[step * 48 : (step + 1) * 48])
 
     def test_only_the_rows_of_the_run_are_taken_whatever_their_order(self, index, locality, rng):
         rows = rng.permutation(503)[:200]
@@ -127,12 +113,8 @@ def test_a_step_is_a_look_into_the_plan(make_index, monkeypatch):
     hashed = []
     real = plan_module.keyed_hash
     monkeypatch.setattr(plan_module, "keyed_hash", lambda *keys: hashed.append(np.size(keys[-1])) or real(*keys))
-    rows = plan(index)
-    batching = Batching(global_batch=24, group_size=8)
+    plan(index)
     assert hashed == [106_800]
-    group = batching.rows_of(rows, 4_000, 2)
-    assert np.shares_memory(group, rows)
-    np.testing.assert_array_equal(group, rows[4_000 * 24 + 16 : 4_001 * 24])
 
 
 def test_too_few_rows_are_refused_with_the_numbers(index):
@@ -145,8 +127,52 @@ def test_too_few_rows_are_refused_with_the_numbers(index):
         count_steps(index, np.arange(503), late, seed=0, num_epochs=4, global_batch=24)
 
 
-def test_worlds_that_cannot_share_are_refused():
-    with pytest.raises(UserError, match=r"24 / group_size 8 = 3 groups cannot be shared equally by 2 ranks"):
-        Batching(global_batch=24, group_size=8).check_world(2)
+SHAPES = [(24, 8), (24, 6), (24, 24), (24, 1), (32, 8), (48, 16), (30, 5)]
+"""Rows of a step and of a group."""
+
+
+@pytest.mark.parametrize("pass_rows", [None, 8, 24])
+@pytest.mark.parametrize(("batch", "size"), SHAPES)
+def test_ranks_share_the_rows_and_passes_never_cut_a_rank_s_part_of_a_group(batch, size, pass_rows):
+    batching = Batching(global_batch=batch, group_size=size)
+    for num_ranks in [number for number in range(1, batch + 1) if batch % number == 0]:
+        if pass_rows is not None and pass_rows < batching.min_pass_rows(num_ranks):
+            continue
+        share, split = batch // num_ranks, set(batching.split_groups(num_ranks))
+        kinds = set()
+        for rank in range(num_ranks):
+            passes = batching.passes(rank, num_ranks, pass_rows)
+            every = np.concatenate([one.places for one in passes])
+            assert sorted(every) == list(range(rank * share, (rank + 1) * share))
+            for number, one in enumerate(passes):
+                groups = one.places // size
+                assert all((batch_groups in split) == one.is_split for batch_groups in groups)
+                assert not one.is_split or number == len(passes) - 1
+                assert one.is_split or len(one) % size == 0
+                assert pass_rows is None or len(one) <= pass_rows
+            seen = [set(one.places // size) for one in passes]
+            assert sum(map(len, seen)) == len(set.union(*seen))  # a group is in one pass
+            kinds.add(passes[-1].is_split)
+        assert len(kinds) == 1, "every rank ends with a pass of split groups, or none does"
+        assert kinds == {bool(split)} == {share % size != 0}
+
+
+def test_pieces_are_runs_of_rows_of_one_group():
+    assert piece_starts(np.array([6, 7, 8, 9, 16]), 8) == [0, 2, 4, 5]
+    assert piece_starts(np.arange(12), 4) == [0, 4, 8, 12]
+
+
+def test_worlds_and_passes_that_cannot_be_are_refused():
+    batching = Batching(global_batch=24, group_size=8)
+    with pytest.raises(
+        UserError, match=r"24 rows cannot be shared equally by 5 ranks; start 1, 2, 3, 4, 6, 8, 12 or 24"
+    ):
+        batching.check_world(5)
+    batching.check_world(8)
+    with pytest.raises(UserError, match=r"at least 8 on 2 rank\(s\) .* found 7; .*model.grad_checkpointing: true"):
+        batching.check_pass_rows(7, 2)
+    batching.check_pass_rows(3, 8)
+    with pytest.raises(UserError, match=r"at least 3 on 8 rank\(s\)"):
+        batching.check_pass_rows(2, 8)
     with pytest.raises(ValueError, match="global_batch: expected a multiple of group_size, found 10 and 4"):
         Batching(global_batch=10, group_size=4)

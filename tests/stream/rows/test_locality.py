@@ -87,8 +87,8 @@ def test_with_a_lane_a_group_ranks_share_only_blocks_at_the_lanes_ends(make_inde
         {
             int(block)
             for step in range(250)
-            for group in batching.groups_of(rank, num_ranks)
-            for block in blocks[batching.rows_of(rows, step, group)]
+            for one in batching.passes(rank, num_ranks)
+            for block in blocks[rows[16 * step + one.places]]
         }
         for rank in range(num_ranks)
     ]
