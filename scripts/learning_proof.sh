@@ -13,13 +13,13 @@ out=$1 num_eegs=${2:-2000} workers=${3:-$(nproc)}
 here=$(cd "$(dirname "$0")/.." && pwd)
 cd "$here"
 [[ -d .venv ]] && PATH="$here/.venv/bin:$PATH"
-verb() { OMP_NUM_THREADS=1 python -m hms_dist "$@"; }
+hms_dist() { OMP_NUM_THREADS=1 python -m hms_dist "$@"; }
 
-verb simulate --out "$out/data" --num_recordings "$num_eegs" --seed 1 --workers "$workers"
-verb render --data "$out/data" --out "$out/shards" --config configs/render/default.yaml --workers "$workers"
+hms_dist simulate --out "$out/data" --num_recordings "$num_eegs" --seed 1 --workers "$workers"
+hms_dist render --data "$out/data" --out "$out/shards" --config configs/render/default.yaml --workers "$workers"
 for recipe in proof_efficientnet proof_tiny_vit; do
     python train.py --config configs/train/$recipe.yaml --shards "$out/shards" --out "$out/$recipe/run"
-    verb score --predictions "$out/$recipe/run/predictions.parquet" --labels "$out/shards" \
+    hms_dist score --predictions "$out/$recipe/run/predictions.parquet" --labels "$out/shards" \
         --truth "$out/data/truth.parquet" > "$out/$recipe/score.json"
     echo "== $recipe"
     ln -sfn "$out/shards" "$out/$recipe/shards"

@@ -89,7 +89,7 @@ def draw(repository: Path, rooms: dict[str, Room], seed: int, number: int) -> li
     for name, room in rooms.items():
         files = sorted({path for pattern in room.code for path in repository.glob(pattern)})
         if not files:
-            raise SystemExit(f"mutations.py: {', '.join(room.code)}: no such file; mend ROOMS")
+            raise SystemExit(f"mutations.py: {', '.join(room.code)}: no such file; correct ROOMS")
         for path in files:
             file = str(path.relative_to(repository))
             for mutation in mutations_of(path.read_text(), file):

@@ -74,7 +74,7 @@ requeue() {
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
     patiently scontrol requeue "$job" || {
-        echo "$job: the scheduler does not take it back; submit it again, it goes on from here"
+        echo "$job: the scheduler did not requeue it; submit it again to continue from here"
         exit 1
     }
     exit 0
@@ -139,7 +139,7 @@ while read -r step job tasks after; do
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it" \
+        echo "step $step was refused by sbatch; fix that, scancel what was submitted before it" \
             "(${before:-nothing}), and run this again" >&2
         exit 1
     }

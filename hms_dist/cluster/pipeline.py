@@ -92,9 +92,9 @@ def _call(task: PipelineTask) -> None:
     with launched([sys.executable, "-m", "hms_dist", *words]) as process:
         pass
     if process.returncode:
-        raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message stands above")
+        raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message is above")
     if not task.makes.exists():
-        raise JobError(f"step {task.title} ended well, but made no {task.makes}; mend `makes` or the command")
+        raise JobError(f"step {task.title} ended well, but made no {task.makes}; correct `makes` or the command")
 
 
 def num_cpus() -> int:

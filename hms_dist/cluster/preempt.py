@@ -48,7 +48,7 @@ requeue() {
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
     patiently scontrol requeue "$job" || {
-        echo "$job: the scheduler does not take it back; submit it again, it goes on from here"
+        echo "$job: the scheduler did not requeue it; submit it again to continue from here"
         exit 1
     }
     exit 0

@@ -17,7 +17,7 @@ _ARGUMENTS = {
 }
 """What each script takes: paths, then options of the command named last."""
 _PURPOSE = {
-    "render": "Render a shard set: an array, a slice a task. A slice that is stopped goes on where it was.",
+    "render": "Render a shard set: an array, a slice a task. A stopped slice resumes where it was.",
     "finish": "Complete a set whose slices are rendered, and read every byte of it. Submit it with "
     "--dependency=afterok:ID\n# of the render array.",
     "train": "Train one run, through preemptions and lost nodes, to its end.",

@@ -65,7 +65,7 @@ while read -r step job tasks after; do
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it" \\
+        echo "step $step was refused by sbatch; fix that, scancel what was submitted before it" \\
             "(${before:-nothing}), and run this again" >&2
         exit 1
     }

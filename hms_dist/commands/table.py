@@ -43,7 +43,7 @@ def command_of(verb: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
     if verb not in COMMANDS:
         from hms_dist.config.checks import meant
 
-        raise UserError(f"unknown verb; {meant(verb, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command; {meant(verb, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
     module_name, class_name, _ = COMMANDS[verb]
     from hms_dist.config.command_line import with_subject
     from hms_dist.config.load import load

@@ -40,7 +40,7 @@ class CsvTable:
         return len(self._cells)
 
     def check_names(self, required: list[str], known: list[str]) -> None:
-        """Refuse a table in which a required column is missing, or a known one stands twice."""
+        """Refuse a table in which a required column is missing, or a known one appears twice."""
         missing = [name for name in required if name not in self.names]
         if missing and (other := _other_separator(self.names)):
             raise UserError(f"{self.path}: columns are separated by {other}; expected commas; save it with commas")
@@ -48,7 +48,7 @@ class CsvTable:
             raise UserError(f"{self.path}: column {missing[0]} is missing; expected {', '.join(required)}")
         twice = [name for name in known if self.names.count(name) > 1]
         if twice:
-            raise UserError(f"{self.path}: column {twice[0]} stands more than once; expected once; remove the others")
+            raise UserError(f"{self.path}: column {twice[0]} appears more than once; expected once; remove the others")
 
     def words(self, name: str) -> list[str]:
         """Column `name` as it stands, without blanks around each cell."""
@@ -71,7 +71,7 @@ class CsvTable:
         """The error that names a bad cell; the first row below the column names is row 2, as in an editor."""
         found = " ".join(self.words(column)[row].split())[:40]
         return UserError(
-            f"{self.path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; mend the table"
+            f"{self.path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; fix the table"
         )
 
     def _column(self, name: str) -> "pd.Series[str]":
@@ -106,9 +106,9 @@ def whole_number(cell: str, largest: int) -> int:
     if not _NUMBER.fullmatch(cell) or (value := Decimal(cell)) < 0:
         raise ValueError("a number of at least 0")
     if value > largest:
-        raise ValueError(f"a whole number of at most {largest}")
+        raise ValueError(f"an integer of at most {largest}")
     if value != int(value):
-        raise ValueError("a whole number")
+        raise ValueError("an integer")
     return int(value)
 
 
@@ -134,7 +134,7 @@ def _read_text(path: Path, what: str) -> pd.DataFrame:
         raise UserError(f"{path}: cannot read this file ({error.strerror}); check its rights") from error
     except ValueError as error:
         message = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise UserError(f"{path}: cannot read it as CSV ({message}); mend the table") from error
+        raise UserError(f"{path}: cannot read it as CSV ({message}); fix the table") from error
 
 
 def _other_separator(names: list[str]) -> str | None:

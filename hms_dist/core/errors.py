@@ -47,7 +47,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, JobError):
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 1, "interrupted; rerun the same command to go on"
+        return 1, "interrupted; rerun the same command to continue"
     if _is_out_of_memory(error):
         return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"
     return _verdict_of_system(error) if isinstance(error, OSError) else None

@@ -53,9 +53,11 @@ class LaunchConfig:
     def command(self, words: list[str]) -> list[str]:
         """The whole command line of a run with these options. Raises UserError if launcher or program is not there."""
         if not self.program.is_file():
-            raise UserError(f"launch.program: no file {self.program}; run this in the checkout, or say where it is")
+            raise UserError(f"launch.program: no file {self.program}; run this in the checkout, or give its path")
         if self.words and shutil.which(self.words[0]) is None:
-            raise UserError(f"launch.words: no program '{self.words[0]}' on this machine; install it, or mend the name")
+            raise UserError(
+                f"launch.words: no program '{self.words[0]}' on this machine; install it, or correct the name"
+            )
         return [*(self.words or (sys.executable,)), str(self.program), *words]
 
 

@@ -61,7 +61,9 @@ def check_seeds(seeds: Sequence[int]) -> None:
         check_seed("seeds", seed)
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
-        raise ValueError(f"seeds: {twice[0]} stands twice, so two runs would be one; give each run its own seed")
+        raise ValueError(
+            f"seeds: {twice[0]} is listed twice, and the two runs would be the same; give each run its own seed"
+        )
 
 
 def check_pattern(pattern: str) -> None:

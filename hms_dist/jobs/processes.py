@@ -46,7 +46,7 @@ def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[
     finally:
         signal.signal(signal.SIGTERM, before)
     if asked:
-        raise Stopped("stopped as asked; rerun the same command to go on")
+        raise Stopped("stopped as asked; rerun the same command to continue")
 
 
 def _faithful(command: Sequence[str]) -> list[str]:

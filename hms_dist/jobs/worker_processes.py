@@ -29,7 +29,7 @@ POLL_S = 0.2
 """Seconds between two looks at whether a signal came."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a job to stop."""
-STOPPED = "stopped; rerun the same command to go on"
+STOPPED = "stopped; rerun the same command to continue"
 
 _stop: Flag | Event = Flag()
 

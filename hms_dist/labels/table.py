@@ -156,14 +156,14 @@ def _check_rows(path: Path, frame: pd.DataFrame, labelled: bool) -> None:
     twice = np.flatnonzero(frame.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {frame[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
-        raise UserError(f"{path}: row {twice[0] + 2}: {key} stands twice; each pair may appear once; remove one")
+        raise UserError(f"{path}: row {twice[0] + 2}: {key} appears twice; each pair may appear once; remove one")
     first = frame.groupby("eeg_id")["patient_id"].transform("first")
     two = np.flatnonzero((first != frame["patient_id"]).to_numpy())
     if two.size:
         eeg_id, patient_id = frame["eeg_id"].iloc[two[0]], frame["patient_id"].iloc[two[0]]
         raise UserError(
             f"{path}: row {two[0] + 2}: EEG {eeg_id} is of patient {patient_id}, above it is of "
-            f"{first.iloc[two[0]]}; expected one patient an EEG; mend the table"
+            f"{first.iloc[two[0]]}; expected one patient an EEG; fix the table"
         )
     if not labelled:
         return

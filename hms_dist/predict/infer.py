@@ -137,7 +137,7 @@ def _answers(
     kept = parts.finished() if world.is_main else {}
     todo = world.broadcast([number for number in parts.numbers if number not in kept])
     if kept:
-        LOG.info("%d of %d parts stand from before", len(kept), len(parts.numbers))
+        LOG.info("%d of %d parts were already finished", len(kept), len(parts.numbers))
     mine: Sequence[int] = todo[world.rank :: world.num_ranks]
     compile_in_place(model, command.compile_mode)
     prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)

@@ -75,7 +75,7 @@ def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Ind
     places = [path.resolve() for path in paths]
     twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
-        raise UserError(f"--predictions: {twice[0]} stands twice, and would count twice; name each table once")
+        raise UserError(f"--predictions: {twice[0]} is listed twice and would be counted twice; name each table once")
     by_eeg = submissions and any(path.suffix == ".csv" for path in paths)
     tables = [_read(path, by_eeg=by_eeg, index=index) for path in paths]
     first = tables[0]

@@ -74,5 +74,5 @@ def read_row_submission(path: Path, index: Index) -> pd.DataFrame:
     table["key"] = [sample_key(eeg, sub) for eeg, sub in table[["eeg_id", "eeg_sub_id"]].to_numpy(np.int64)]
     twice = table["key"].duplicated()
     if twice.any():
-        raise UserError(f"{path}: row {table['key'][twice].iloc[0]} stands twice; expected once")
+        raise UserError(f"{path}: row {table['key'][twice].iloc[0]} appears twice; expected once")
     return table.assign(fold=pd.array([pd.NA] * len(table), "Int64"))

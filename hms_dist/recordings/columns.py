@@ -49,7 +49,7 @@ class Columns:
             )
         twice = [name for name in names if self.names.count(name) > 1] if len(kinds) < len(self.names) else []
         if twice:
-            raise UserError(f"{self.path}: columns {some(twice)} stand more than once; expected once; remove the rest")
+            raise UserError(f"{self.path}: columns {some(twice)} appear more than once; expected once; remove the rest")
         for name in names:
             if not (types.is_floating(kinds[name]) or types.is_integer(kinds[name])):
                 raise UserError(f"{self.path}: column {name}: expected numbers, found {kinds[name]}; convert it")

@@ -81,7 +81,7 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
             faults.append(Fault(path, str(error).removeprefix(f"{path}: ").partition(";")[0], damaged=True))
     unfinished = any((folder / name).exists() for name in (PARTS_FOLDER, NEXT_FOLDER))
     if not found or (MANIFEST_NAME not in found and unfinished):
-        raise UserError(f"{faults[0]}; run hms-dist render, which goes on with what stands")
+        raise UserError(f"{faults[0]}; run hms-dist render, which keeps the finished shards")
     best = found.get(MANIFEST_NAME) or found[MANIFEST_COPY_NAME]
     if found.get(MANIFEST_COPY_NAME, best) != best:
         faults.append(Fault(folder / MANIFEST_COPY_NAME, f"is the copy of another {MANIFEST_NAME}", damaged=True))

@@ -217,7 +217,7 @@ def _announce(tasks: Sequence[ShardTask], command: Render) -> None:
     if command.workers > (num_cores := len(os.sched_getaffinity(0))):
         LOG.warning("%d workers share %d cores; more workers than cores make it slower", command.workers, num_cores)
     if num_rows * num_bytes > free:
-        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", command.out)
+        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command continues", command.out)
 
 
 def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:

@@ -169,7 +169,7 @@ def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list
 def _reason(job: Repair, name: str, lost: Mapping[str, str]) -> str:
     """The likeliest reason why a file cannot be made as it was."""
     if (job.folder / name).is_dir():
-        return "a folder stands in its place: remove that"
+        return "a folder is in its place; remove it"
     if sha256_of(job.labels.path) != job.manifest.sources["table"]["sha256"]:
         return f"{job.labels.path} is not the table of this set"
     if name in lost:

@@ -58,7 +58,7 @@ class Report:
         for name in ("runs", "predictions"):
             paths = [path.resolve() for path in getattr(self, name)]
             if len(set(paths)) < len(paths):
-                raise ValueError(f"{name}: one of them stands twice; name each once")
+                raise ValueError(f"{name}: one of them is given twice; name each once")
         if self.gallery < 0:
             raise ValueError(f"gallery: expected 0 or more, found {self.gallery}")
 

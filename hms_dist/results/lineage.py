@@ -197,7 +197,7 @@ def held_out_rows(
 def _whole(value: Any, *, null: bool) -> Any:
     """`value` if it is a whole number of at least 0, or None where that may be. Raises ValueError otherwise."""
     if not (value is None and null) and not (type(value) is int and value >= 0):
-        raise ValueError(f"expected a whole number, found {str(value)[:40]}")
+        raise ValueError(f"expected an integer, found {str(value)[:40]}")
     return value
 
 

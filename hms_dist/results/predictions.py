@@ -111,7 +111,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
     twice = table[ids[0]].duplicated()
     if twice.any():
-        raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
+        raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} appears twice; expected once")
     if path.suffix != ".csv":
         _check_keys(path, table)
     return table
@@ -144,7 +144,7 @@ def read_truth(path: Path) -> pd.DataFrame:
     twice = np.flatnonzero(table.duplicated(keys).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in keys)
-        raise UserError(f"{path}: {key} stands twice; expected once; take the file that hms-dist simulate wrote")
+        raise UserError(f"{path}: {key} appears twice; expected once; take the file that hms-dist simulate wrote")
     return table[[*keys, *CLASSES]]
 
 
@@ -152,7 +152,7 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     """A Parquet or CSV table with these columns: ids int64, `fold` Int64, `key` as it is, all others float64.
 
     Ids are read exactly, as those of the label table are. Raises UserError naming file, row and column of what is not
-    so, a column that stands twice, and booleans in the place of numbers.
+    so, a column that appears twice, and booleans in the place of numbers.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
@@ -185,7 +185,7 @@ def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
         names = read_schema(path).names
         twice = [name for name in columns if names.count(name) > 1]
         if twice:
-            raise UserError(f"{path}: column {twice[0]} stands more than once; expected once; remove the others")
+            raise UserError(f"{path}: column {twice[0]} appears more than once; expected once; remove the others")
         table = read_stored(path).to_pandas()
     except UserError:
         raise
@@ -201,7 +201,7 @@ def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
             continue
         kind = table[name].dtype
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
-            raise UserError(f"{path}: column {name}: expected numbers, found {kind}; mend the table")
+            raise UserError(f"{path}: column {name}: expected numbers, found {kind}; fix the table")
         if name in _WHOLE:
             table[name] = _whole(path, table[name], null=name == "fold")
     return table
@@ -216,12 +216,12 @@ def _whole(path: Path, column: "pd.Series[Any]", *, null: bool) -> "pd.Series[An
         if value is None or value != value // 1 or abs(value) > MAX_WHOLE:
             found = "nan" if value is None else f"{value:g}"
             raise UserError(
-                f"{path}: row {row}, column {column.name}: expected a whole number, found {found}; mend the table"
+                f"{path}: row {row}, column {column.name}: expected an integer, found {found}; fix the table"
             )
         if isinstance(value, float) and abs(value) > MAX_EXACT:
             raise UserError(
                 f"{path}: row {row}, column {column.name}: {value:.0f} is stored as a float, which cannot hold every "
-                "whole number of that size; store the column as int64"
+                "integer of that size; store the column as int64"
             )
     whole = pd.array([None if value is None else int(value) for value in values], "Int64")
     return pd.Series(whole, column.index).astype("Int64" if null else "int64")

@@ -61,7 +61,9 @@ def with_values(config: Mapping[str, Any], space: Mapping[str, Parameter], value
     for name, parameter in space.items():
         num_set = _set(changed, parameter.sets.split("."), values[name])
         if not num_set:
-            raise UserError(f"space.{name}.sets: the training configuration has no '{parameter.sets}'; mend the name")
+            raise UserError(
+                f"space.{name}.sets: the training configuration has no '{parameter.sets}'; correct the name"
+            )
     return changed
 
 

@@ -32,11 +32,11 @@ def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault
 
 def _key_faults(frame: pd.DataFrame) -> Iterator[str]:
     for key in frame["key"][frame["key"].duplicated()]:
-        yield f"key {key} stands twice"
+        yield f"key {key} appears twice"
     made = [sample_key(eeg, sub) for eeg, sub in zip(frame["eeg_id"], frame["eeg_sub_id"], strict=True)]
     for key, expected in zip(frame["key"], made, strict=True):
         if key != expected:
-            yield f"key {key} stands at the row of {expected}"
+            yield f"key {key} is in the row of {expected}"
 
 
 def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, rejected: set[str]) -> Iterator[Fault]:

@@ -28,7 +28,7 @@ def _faults(value: Mapping[str, Any]) -> Iterator[str]:
             return
     for name in ("num_samples", "num_shards"):
         if not _is_whole(value.get(name), MOST_SAMPLES):
-            yield f"{name}: expected a whole number, found {_brief(value.get(name))}"
+            yield f"{name}: expected an integer, found {_brief(value.get(name))}"
             return
     yield from _file_faults(value["files"], value["num_shards"])
     counted = sum(entry["num_samples"] for entry in value["files"][: value["num_shards"]])

@@ -64,7 +64,7 @@ def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str,
             offset, size = values[f"{member}.offset"], values[f"{member}.size"]
             header = member_info(name, size).tobuf(tarfile.USTAR_FORMAT)
             if offset != end + len(header) or content[end:offset] != header:
-                yield f"{name} does not stand at bytes {offset} to {offset + size}, where the index has it"
+                yield f"{name} is not at bytes {offset} to {offset + size}, where the index has it"
                 return
             end = -(-(offset + size) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
             text = _member_fault(content[offset : offset + size], values, member, spec)
@@ -75,7 +75,7 @@ def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str,
     # Two empty blocks close a tar, and empty ones fill its last record.
     length = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
     if len(content) != length or not _is_empty(content[end:]):
-        yield f"something stands behind byte {end}, where the last sample of the index ends"
+        yield f"unexpected data after byte {end}, where the last sample of the index ends"
 
 
 def _is_empty(block: memoryview) -> bool:

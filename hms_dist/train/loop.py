@@ -215,7 +215,7 @@ class Trainer:
         """Raises Stopped, which `fit` saves."""
         if not asked:
             return
-        raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to go on")
+        raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to continue")
 
     def _log_step(self, step: OptimizerStep, outcome: StepResult, meter: Meter, *, last: bool) -> None:
         self.judge.settle()

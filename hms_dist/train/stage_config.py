@@ -55,7 +55,7 @@ def check_stages(stages: tuple[StageConfig, ...], *, has_fold: bool) -> None:
     earlier: list[str] = []
     for stage in stages:
         if stage.name in earlier:
-            raise ValueError(f"stages.name: '{stage.name}' stands twice; give each stage a name of its own")
+            raise ValueError(f"stages.name: '{stage.name}' appears twice; give each stage a name of its own")
         kind, _, name = stage.init.partition(":")
         if name and name not in earlier:
             found = ", ".join(earlier) or "none"

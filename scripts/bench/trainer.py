@@ -96,12 +96,12 @@ def made(given: argparse.Namespace, recipe: str) -> Path:
     recordings, shards = given.out / "data", given.out / recipe
     workers = ["--workers", str(given.workers)]
     if not (recordings / "train.csv").exists():
-        verb("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
-    verb("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
+        hms_dist("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
+    hms_dist("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
     return shards
 
 
-def verb(*words: object) -> None:
+def hms_dist(*words: object) -> None:
     """One command of hms-dist."""
     run([sys.executable, "-m", "hms_dist", *map(str, words)], threads=1)
 

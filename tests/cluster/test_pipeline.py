@@ -158,12 +158,12 @@ def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(c
         (
             "--out {data}/{seed}",
             "--out /proc/none",
-            "step simulate 3 ended with exit code 2; its message stands above",
+            "step simulate 3 ended with exit code 2; its message is above",
         ),
         (
             "{seed}/train.csv",
             "{seed}/trian.csv",
-            "step simulate 3 ended well, but made no DATA/3/trian.csv; mend `makes` or the command",
+            "step simulate 3 ended well, but made no DATA/3/trian.csv; correct `makes` or the command",
         ),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_step_that_sbatch_refuses_ends_the_submission(submit):
     done, calls = submit(LEFT, "c.yaml", "D", "O", refused="finish")
     assert (done.returncode, len(calls)) == (1, 2)
     assert done.stderr == (
-        "step finish was refused by sbatch; mend that, scancel what was submitted before it (70), and run this again\n"
+        "step finish was refused by sbatch; fix that, scancel what was submitted before it (70), and run this again\n"
     )
 
 

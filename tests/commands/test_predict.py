@@ -1,4 +1,4 @@
-"""The verb predict straight on recordings: a submission that Kaggle takes, by the run's recipe, and nothing left."""
+"""`hms-dist predict` on recordings: a submission that Kaggle accepts, by the recipe of the run, without leftovers."""
 
 import shutil
 

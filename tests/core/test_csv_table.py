@@ -35,7 +35,7 @@ def test_what_is_no_number(text):
 def test_limits():
     assert whole_number("-0", 5) == 0
     assert number("5.0", 5.0) == 5
-    for text, expected in (("6", "a whole number of at most 5"), ("1e999", "of at most 5"), ("0.5", "a whole number$")):
+    for text, expected in (("6", "an integer of at most 5"), ("1e999", "of at most 5"), ("0.5", "a whole number$")):
         with pytest.raises(ValueError, match=expected):
             whole_number(text, 5)
     with pytest.raises(ValueError, match=r"a number of at most 1e\+09"):
@@ -47,14 +47,14 @@ def test_columns_and_the_first_bad_row(tmp_path):
     assert (read.names, len(read)) == (["a", "b", "c"], 4)
     assert read.whole_numbers("a").tolist() == [1, 3, 1, 5]
     assert read.words("c") == ["x", "y y", "z", ""]
-    with pytest.raises(UserError, match=r"t.csv: row 4, column b: expected a number of at least 0, found '\?'; mend"):
+    with pytest.raises(UserError, match=r"t.csv: row 4, column b: expected a number of at least 0, found '\?'; fix"):
         read.numbers("b", 9.0)
 
 
 def test_only_columns_that_are_known_must_be_single(tmp_path):
     read = table(tmp_path, "a,b,b\n1,2,3\n")
     read.check_names(["a"], ["a"])
-    with pytest.raises(UserError, match=r"column b stands more than once; expected once; remove the others$"):
+    with pytest.raises(UserError, match=r"column b appears more than once; expected once; remove the others$"):
         read.check_names(["a"], ["a", "b"])
     with pytest.raises(UserError, match=r"column c is missing; expected a, c$"):
         read.check_names(["a", "c"], [])

@@ -192,7 +192,7 @@ def _speakable(value: Any) -> Any:
     return json.loads(json.dumps(value).replace("\\ud800", "?"))
 
 
-class NonFiniteLossGuard:
+class CommandOutcome:
     """Runs one command in this process; what it may do is answer, or refuse in one line."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -203,14 +203,14 @@ class NonFiniteLossGuard:
         self._capsys.readouterr()
         with self._watched():
             code = main([str(word) for word in words])
-        said = self._capsys.readouterr().err
-        lines = [line for line in said.splitlines() if line and not re.match(r"\d{4}-\d\d-\d\d |verify: ", line)]
-        assert code in (0, 1, 2), said
-        assert "Traceback" not in said, said
+        printed = self._capsys.readouterr().err
+        lines = [line for line in printed.splitlines() if line and not re.match(r"\d{4}-\d\d-\d\d |verify: ", line)]
+        assert code in (0, 1, 2), printed
+        assert "Traceback" not in printed, printed
         if code:
-            assert len(lines) == 1, said
-            assert lines[0].startswith(f"hms-dist {words[0]}: "), said
-            assert len(lines[0]) < 5000, said
+            assert len(lines) == 1, printed
+            assert lines[0].startswith(f"hms-dist {words[0]}: "), printed
+            assert len(lines[0]) < 5000, printed
         return code
 
     def call(self, function: Callable[[], Any]) -> Any:
@@ -249,8 +249,8 @@ def mutations(rng) -> Mutations:
 
 
 @pytest.fixture
-def judge(capsys, tmp_path) -> NonFiniteLossGuard:
-    return NonFiniteLossGuard(capsys, tmp_path)
+def outcome(capsys, tmp_path) -> CommandOutcome:
+    return CommandOutcome(capsys, tmp_path)
 
 
 @pytest.fixture(scope="session")

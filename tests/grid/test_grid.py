@@ -79,7 +79,7 @@ def test_seeds_that_frameworks_would_fold_are_refused(seeds):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seeds", "[1, 2, 1]"], "seeds: 1 stands twice, so two runs would be one"),
+        (["--seeds", "[1, 2, 1]"], "seeds: 1 is listed twice, and the two runs would be the same"),
         (["--seeds", "[4294967296]"], "seeds: expected 0 to 4294967295, found 4294967296"),
         (["--out", "runs/{fold}"], None),
         (["--out", "runs/{fold}", "--seeds", "[1,2]"], "would share runs/0; add what tells them apart"),
@@ -108,7 +108,7 @@ def test_a_missing_program_is_told_before_anything_runs(tmp_path, repository, mo
     monkeypatch.chdir(tmp_path)
     elsewhere = grid("s", tmp_path, configs=[str(repository / name) for name in RECIPE["configs"]])
     assert planned(elsewhere)
-    with pytest.raises(UserError, match=r"no file train\.py; run this in the checkout, or say where it is"):
+    with pytest.raises(UserError, match=r"no file train\.py; run this in the checkout, or give its path"):
         run(elsewhere)
 
 
@@ -164,9 +164,9 @@ def test_a_finished_run_is_passed_over_while_its_data_is_what_it_was(finished, s
     index = open_set(shard_set)[1]
     write_predictions(table, prediction_table(index.frame, None, np.full((len(index), 6), 1 / 6)))
     changed = f"{tmp_path}/run: finished, but {table} changed since; remove that folder to train it again"
-    for verb in (check, run):
+    for call in (check, run):
         with pytest.raises(UserError, match=changed):
-            verb(command)
+            call(command)
     table.unlink()
     run(command)
 

@@ -69,7 +69,7 @@ def test_results_come_one_by_one_or_in_any_order():
 
 def test_asked_while_its_process_ends_it_stops():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="rerun the same command to go on"):
+    with pytest.raises(Stopped, match="rerun the same command to continue"):
         run_apart(ask_when_leaving, 0)
     assert signal.getsignal(signal.SIGTERM) == before
 

@@ -1,4 +1,4 @@
-"""The verb: a table that render takes, counts, and its refusals."""
+"""The command: a table that render takes, counts, and its refusals."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The verb `ensemble`: what it writes, what it fits to, and the leaks that it refuses."""
+"""The command `ensemble`: what it writes, what it fits to, and the leaks that it refuses."""
 
 import json
 from dataclasses import replace
@@ -77,9 +77,7 @@ def test_stored_weights_are_applied_to_new_tables(three, index, shard_set, tmp_p
     assert fitted[0].patients == set(index.ids("patient_id"))
     with pytest.raises(UserError, match=r"p.json was fitted on 3 tables .*, found 2; give one for each"):
         ensemble("--predictions", *tables[:2], "--out", tmp_path / "n.parquet", "--weights", tmp_path / "p.json")
-    with pytest.raises(
-        UserError, match=r"new1.parquet: of the models of .*m1.parquet, but stands in the place of .*m0"
-    ):
+    with pytest.raises(UserError, match=r"new1.parquet: of the models of .*m1.parquet, but given in place of .*m0"):
         ensemble(
             "--predictions", tables[1], tables[0], tables[2], "--out", tmp_path / "n.parquet",
             "--weights", tmp_path / "p.json",

@@ -1,4 +1,4 @@
-"""The verb `pseudolabel`: its labels against the rule of seed 002, written out."""
+"""The command `pseudolabel`: its labels against the rule of seed 002, written out."""
 
 import json
 

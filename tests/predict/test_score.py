@@ -1,4 +1,4 @@
-"""The verb score: Kaggle's metric to the last digit, intervals over patients, and every refusal."""
+"""The command `score`: Kaggle's metric to the last digit, intervals over patients, and every refusal."""
 
 import json
 

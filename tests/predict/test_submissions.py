@@ -96,7 +96,7 @@ def test_rows_that_a_file_cannot_mean_are_refused(files, index, shard_set, tmp_p
     (path, _), _ = files
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[1]]))
-    with pytest.raises(UserError, match=r"submission_0.csv: row \d+-\d+ stands twice; expected once"):
+    with pytest.raises(UserError, match=r"submission_0.csv: row \d+-\d+ appears twice; expected once"):
         pseudolabel(shard_set, tmp_path, "--predictions", path, *STATED)
     frame = index.frame.drop_duplicates("eeg_id")[["eeg_id"]].copy()
     frame[list(VOTE_COLUMNS)] = 1 / 6

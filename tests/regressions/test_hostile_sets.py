@@ -37,7 +37,7 @@ SEALED = "the set was not made by hms-dist render; render it again"
 
 @pytest.fixture
 def folder(shard_set, tmp_path) -> Path:
-    """A copy of a set, to be spoilt."""
+    """A copy of a set, to be corrupted."""
     return shutil.copytree(shard_set, tmp_path / "set")
 
 
@@ -114,7 +114,7 @@ def test_a_panel_of_another_name_is_refused(folder):
         (lambda v: v["files"][0].update(num_samples=1e9), "whole numbers of samples and bytes"),
         (lambda v: v["files"][0].update(num_samples=10**9), "do not fit into"),
         (lambda v: v["files"][0].update(sha256="x"), "expected a SHA-256, found 'x'"),
-        (lambda v: v.update(num_samples=True), "num_samples: expected a whole number, found True"),
+        (lambda v: v.update(num_samples=True), "num_samples: expected an integer, found True"),
         (lambda v: v.update(num_samples=7), "num_samples: expected "),
         (lambda v: v.update(panels={}), "panels: expected 1 to "),
         (lambda v: v["panels"]["traces"].update(shape=[-640, 1600]), "shape: expected whole numbers of at least 1"),

@@ -161,7 +161,7 @@ class TestStop:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 1, errors
         assert made_so_far(out) < -(-len(read_index_of(recordings)) // 16)
-        assert errors.splitlines()[-1] == "hms-dist render: stopped; rerun the same command to go on"
+        assert errors.splitlines()[-1] == "hms-dist render: stopped; rerun the same command to continue"
         assert "Traceback" not in errors
         assert not list(out.rglob("*.tmp"))
         assert not any(alive(path) for path in out.rglob("*.claim"))

@@ -134,7 +134,7 @@ def test_a_folder_in_place_of_a_file_is_not_removed(copy, data, capsys):
     (copy / "shard-000000.tar").unlink()
     (copy / "shard-000000.tar").mkdir()
     assert verify(copy, "--repair", "--data", str(data)) == 2
-    assert "shard-000000.tar: made again, but not as it was; a folder stands in its place" in capsys.readouterr().out
+    assert "shard-000000.tar: made again, but not as it was; a folder is in its place" in capsys.readouterr().out
 
 
 class TestWhatCannotBeMadeAgain:

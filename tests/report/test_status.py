@@ -154,11 +154,11 @@ def test_a_damaged_run_does_not_hide_the_others(make, tmp_path, capsys, name, co
     (make("a", "failed", STEPS) / name).write_text(content)
     make("b", "finished", STEPS)
     assert main(["status", str(tmp_path / "runs")]) == 0
-    said = capsys.readouterr()
-    damaged, whole = (line.split() for line in said.out.splitlines()[1:3])
+    printed = capsys.readouterr()
+    damaged, whole = (line.split() for line in printed.out.splitlines()[1:3])
     assert whole[:2] == ["b", "finished"]
     assert (damaged[1] == DAMAGED) == (message is not None)
-    assert (message or "") in said.err
+    assert (message or "") in printed.err
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

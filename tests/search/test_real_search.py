@@ -50,20 +50,20 @@ def trial(spectrograms, tmp_path):
 
 
 def test_a_trial_reports_every_epoch_of_every_fold_and_counts_by_their_best(trial):
-    told = []
+    reported = []
 
     def report(step, kl):
-        told.append((step, kl))
+        reported.append((step, kl))
         return True
 
     runs = trial()
     value = runs.train(report)
     found = [[line["val_kl"] for line in read_metrics(runs.folder / f"fold-{k}") if "val_kl" in line] for k in (0, 2)]
-    assert told == list(enumerate(found[0] + found[1]))
+    assert reported == list(enumerate(found[0] + found[1]))
     assert value == (min(found[0]) + min(found[1])) / 2
     again = []
     assert runs.train(lambda step, kl: again.append((step, kl)) is None) == value
-    assert again == told
+    assert again == reported
 
 
 def test_a_trial_behind_stops_its_run_and_begins_no_other(trial):

@@ -218,7 +218,7 @@ def test_a_study_of_something_else_is_refused(make, no_training):
         ({"narrowing": 1.5}, "narrowing: expected a share"),
         ({"seed": -1}, "seed: expected 0 to"),
         ({"space": "{}"}, "space: a search needs"),
-        ({"space": "{a: {sets: optim.rate, low: 0, high: 1}}"}, "no 'optim.rate'; mend the name"),
+        ({"space": "{a: {sets: optim.rate, low: 0, high: 1}}"}, "no 'optim.rate'; correct the name"),
         ({"space": "{a: {sets: optim.lr, low: 0, high: 1}}"}, "lr: expected a number above 0"),
         ({"folds": "[7]"}, "fold: expected 0 to 2"),
     ],

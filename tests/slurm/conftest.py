@@ -181,8 +181,8 @@ class Cluster:
                 pytest.fail(f"waited in vain for the training process {pid}\n{self.account(logs)}")
             time.sleep(0.02)
 
-    def _local_slurm(self, verb: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.repository / "scripts/local_slurm.sh"), verb, str(self.folder)]
+    def _local_slurm(self, action: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self.repository / "scripts/local_slurm.sh"), action, str(self.folder)]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=120)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of stored things share: a copy of the folder, and the verbs in this process."""
+"""What the tests of stored things share: a copy of the folder, and the commands in this process."""
 
 import json
 import runpy
@@ -11,7 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.config import load
+from hms_dist.config.load import load
 from hms_dist.train.loop import run
 from hms_dist.train.settings import TrainConfig
 
@@ -48,8 +48,8 @@ def folder(tmp_path, monkeypatch, repository) -> Path:
 
 
 @pytest.fixture
-def verb(folder):
-    """Runs a verb in the folder."""
+def run_command(folder):
+    """Runs a command in the folder."""
 
     def call(*words: str) -> None:
         assert main([*words]) == 0

@@ -177,9 +177,9 @@ def test_the_run_says_which_stage_it_is_in(small, monkeypatch):
     real = loop.Trainer.fit
 
     def fit(self):
-        said = json.loads((out / "status.json").read_text()).get("stage")
+        printed = json.loads((out / "status.json").read_text()).get("stage")
         now = look(out)
-        seen.append((list(find_runs(out.parent)), said, now.state, now.stage, now.epochs))
+        seen.append((list(find_runs(out.parent)), printed, now.state, now.stage, now.epochs))
         return real(self)
 
     monkeypatch.setattr(loop.Trainer, "fit", fit)
@@ -220,7 +220,7 @@ def test_a_job_script_sees_a_run_begin_in_its_first_stage(small, monkeypatch, re
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (['[{"name": "a"}, {"name": "a"}]'], r"stages.name: 'a' stands twice"),
+        (['[{"name": "a"}, {"name": "a"}]'], r"stages.name: 'a' appears twice"),
         (
             ['[{"name": "a", "init": "best:b"}]'],
             r"stages.init: 'a' starts from 'b', which is no earlier stage \(none\)",

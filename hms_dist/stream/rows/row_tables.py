@@ -41,10 +41,10 @@ def read_row_table(paths: Sequence[Path], index: Index, columns: Sequence[str] =
     frame = pd.concat(frames, ignore_index=True)
     rows = pd.Index(index.frame["key"]).get_indexer(pd.Index(frame["key"]))
     _refuse(frame, rows < 0, "not a sample of the shard set", "is the table of another set?")
-    _refuse(frame, frame["key"].duplicated().to_numpy(), "stands twice", "give each row once")
+    _refuse(frame, frame["key"].duplicated().to_numpy(), "appears twice", "give each row once")
     values = frame[list(CLASSES)].to_numpy(np.float64)
     good = (values >= 0).all(axis=1) & (abs(values.sum(axis=1) - 1) < 1e-3)
-    _refuse(frame, ~good, "expected six probabilities whose sum is 1", "mend the table")
+    _refuse(frame, ~good, "expected six probabilities whose sum is 1", "fix the table")
     return RowTable(rows.astype(np.int64), values / values.sum(axis=1, keepdims=True), frame)
 
 

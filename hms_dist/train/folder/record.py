@@ -77,9 +77,9 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        LOG.info("interrupted; rerun the same command to go on")
+        LOG.info("interrupted; rerun the same command to continue")
         if rank == 0:
-            write_status(folder, "interrupted", exit_code=1, message="rerun the same command to go on")
+            write_status(folder, "interrupted", exit_code=1, message="rerun the same command to continue")
         raise
     except Superseded:
         raise

@@ -101,7 +101,7 @@ def _stop_or_die(stop: StopRequest) -> None:
         LOG.warning("the launcher is gone; this rank stops at its next step, within %g s", SAVE_S)
         time.sleep(SAVE_S)
         message = (
-            f"the launcher is gone, and the rank did not stop within {SAVE_S:g} s; rerun the same command to go on"
+            f"the launcher is gone, and the rank did not stop within {SAVE_S:g} s; rerun the same command to continue"
         )
         LOG.error("%s", message)
         stop.last_words(message)

@@ -82,7 +82,7 @@ class TestModelLoss:
         for name in ("a", "b"):
             predictions(index, tmp_path / f"{name}.parquet", np.arange(503), np.zeros(503, int), rng)
         config = FilterConfig(model_loss=1, predictions=(tmp_path / "a.parquet", tmp_path / "b.parquet"))
-        with pytest.raises(UserError, match=r"b\.parquet: key \S+: stands twice \(503 such rows of 1006\)"):
+        with pytest.raises(UserError, match=r"b\.parquet: key \S+: appears twice \(503 such rows of 1006\)"):
             filter_rows(index, np.arange(503), config)
 
 

@@ -150,28 +150,28 @@ def test_options_out_of_range():
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    ("spoil", "line"),
+    ("corrupt", "line"),
     [
         (lambda content: content[:-2048], "expected .* bytes, found"),
         (lambda content: content[:5000] + bytes([content[5000] ^ 8]) + content[5001:], "not the bytes"),
         (None, "cannot be read"),
     ],
 )
-def test_a_spoilt_tar_stops_with_its_name_before_any_of_its_samples(shard_set, tmp_path, spoil, line, workers):
+def test_a_corrupted_tar_stops_with_its_name_before_any_of_its_samples(shard_set, tmp_path, corrupt, line, workers):
     folder = shutil.copytree(shard_set, tmp_path / "set")
     path = folder / "shard-000001.tar"
     content = path.read_bytes()
     path.unlink()
-    if spoil:
-        path.write_bytes(spoil(content))
+    if corrupt:
+        path.write_bytes(corrupt(content))
     rows = []
     batches = (rows.extend(batch.rows) for batch in stream(folder, workers=workers, shuffle_samples=1).batches(0))
     with pytest.raises(UserError) as caught:
         list(batches)
     assert re.match(rf"{path}: {line}", str(caught.value))
     assert "\n" not in str(caught.value)
-    spoilt = next(tar for tar in stream(folder)._deal.tars if tar.url == str(path))
-    assert not {row for row in rows if spoilt.first_row <= row < spoilt.first_row + spoilt.num_samples}
+    corrupted = next(tar for tar in stream(folder)._deal.tars if tar.url == str(path))
+    assert not {row for row in rows if corrupted.first_row <= row < corrupted.first_row + corrupted.num_samples}
 
 
 def test_a_failing_command_and_an_unknown_scheme_are_named(shard_set, server):

@@ -72,7 +72,7 @@ def test_a_rank_that_does_not_stop_in_time_says_so_and_ends(orphaned, tmp_path):
     out, log = orphaned("running")
     assert out == "asked\n"
     assert "rank 1 WARNING the launcher is gone; this rank stops at its next step, within 0.5 s" in log
-    message = "the launcher is gone, and the rank did not stop within 0.5 s; rerun the same command to go on"
+    message = "the launcher is gone, and the rank did not stop within 0.5 s; rerun the same command to continue"
     assert f"rank 1 ERROR {message}" in log
     found = status(tmp_path)
     assert (found["state"], found["exit_code"], found["message"]) == ("interrupted", 1, message)

@@ -50,15 +50,15 @@ def test_what_a_rank_fails_of_is_its_own_word_and_a_fault(tmp_path, rank, error)
     assert not is_lost_peer(error)
     fail(tmp_path, rank, error)
     assert (tmp_path / FAULT_NAME).exists()
-    said = status(tmp_path)
-    assert said[:2] == ("failed", 1)
-    assert said[2].startswith("rank 3: ") == (rank == 3)
-    assert type(error).__name__ in said[2]
-    assert str(error) in said[2]
+    printed = status(tmp_path)
+    assert printed[:2] == ("failed", 1)
+    assert printed[2].startswith("rank 3: ") == (rank == 3)
+    assert type(error).__name__ in printed[2]
+    assert str(error) in printed[2]
     for peer, hearsay in ((0, CLOSED), (1, NCCL), (2, OUT_OF_MEMORY)):
         fail(tmp_path, peer, hearsay)
     write_status(tmp_path, "running")
-    assert status(tmp_path) == said
+    assert status(tmp_path) == printed
 
 
 def test_what_a_rank_fails_of_while_the_main_one_writes_stands(tmp_path, monkeypatch):

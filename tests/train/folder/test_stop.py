@@ -150,7 +150,7 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, ranks, words_
         assert process.returncode != 0
         found = status(stopped)
         assert (found["state"], found["exit_code"]) == ("stopped", 1), text
-        assert "rerun the same command to go on" in found["message"]
+        assert "rerun the same command to continue" in found["message"]
         assert step <= steps(stopped)[-1] < len(steps(tmp_path / "whole")) == 42
     ranks(number, *words_of("stopped"))
     assert_same_weights(tmp_path / "whole", stopped)
