@@ -1,8 +1,8 @@
-"""Check every name in a configuration against the dataclasses it fills, before anything is built.
+"""Checks of all names in a configuration against the dataclasses that it fills, before anything is built.
 
-Two ends: an unknown option or class gets an error that lists the valid ones, and no name outside this package is ever
-imported, because a class must be a known subclass of what its field declares; of a full path, which older files hold,
-only the last part counts.
+An unknown option or class raises an error that lists the valid ones. No class outside this package is ever imported: a
+class must be a known subclass of the type that its field declares. Of a full class path, as older files have it, only
+the last part is used.
 """
 
 import dataclasses
@@ -21,26 +21,27 @@ from hms_dist.core.errors import UserError
 
 
 def checked(node: Any, target: Any, where: str, version: int | None = None) -> tuple[Any, set[str]]:
-    """The plain value `node` as the parser takes it, checked against the annotation `target`, and the classes it names.
+    """Check the plain value `node` against the annotation `target`.
 
-    Names of files give way to their content, and paths of classes to their names; options that a file of an older
-    format `version` lacks are added. None: not a stored configuration. UserError names what is unknown; `where` is the
-    file or option for the message. Wrong types are left to the parser.
+    Returns the value for the parser and the full names of its classes. File names are replaced by the files' content
+    and class paths by class names; options that a file of an older format `version` lacks are added (None: not a stored
+    configuration). Raises UserError for unknown names; `where` is the file or option in the message. Types are checked
+    by the parser.
     """
     check = Check()
     return check.names(node, target, where, version), check.classes
 
 
 class Check:
-    """One configuration, with all files that it names."""
+    """Check of one configuration and of all files that it names."""
 
     def __init__(self) -> None:
         self.classes: set[str] = set()
-        """Full names of the classes that it names."""
+        """Full names of the classes in the configuration."""
         self._files: list[Path] = []
 
     def file(self, cls: type, path: str) -> Any:
-        """The content of a file of options."""
+        """Read and check a file of options."""
         content = read_yaml(Path(path))
         if not isinstance(content, Mapping):
             found = "nothing" if content is None else " ".join(str(content).split())[:40]
@@ -50,7 +51,7 @@ class Check:
         return self._content(content, cls, path)
 
     def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
-        """As `checked`."""
+        """Check names as `checked` does."""
         if isinstance(node, str) and node.endswith((".yaml", ".yml")) and _takes_file(target):
             return self._nested(node, target, where)
         if isinstance(node, str) and "://" in node and Path in choices(target) and str not in choices(target):
@@ -74,7 +75,7 @@ class Check:
             if name not in hints:
                 hint = meant(str(name), list(hints))
                 raise UserError(f"{where}: unknown option '{_brief(name)}'; {hint}one of: {', '.join(hints)}")
-            if item is None and not _allows_null(hints[name]):  # the parser lets it pass within lists
+            if item is None and not _allows_null(hints[name]):  # the parser accepts null within lists
                 raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
         found = {name: self.names(item, hints[name], _join(where, str(name)), version) for name, item in node.items()}
         return found if version is None else completed(found, target.__name__, version)
@@ -89,7 +90,7 @@ class Check:
         return found
 
     def _content(self, content: Any, target: Any, path: str) -> Any:
-        """Of a configuration file; one with a format version is a stored one."""
+        """Content of a configuration file; a file with a format version is a stored configuration."""
         version = None
         if isinstance(content, Mapping) and VERSION_KEY in content:
             content, version = split_version(content, path)
@@ -132,7 +133,7 @@ class Check:
 
 
 def _takes_file(target: Any) -> bool:
-    """Whether a file of YAML may stand for a value: options, or a list or mapping of such."""
+    """Whether a YAML file may replace a value: options, or a list or mapping of options."""
     if any(choice in (str, Path) for choice in choices(target)):
         return False
     for choice in choices(target):
@@ -159,7 +160,7 @@ def _brief(value: Any) -> str:
 
 
 def item_of(target: Any) -> Any:
-    """What a tuple of any length holds, or an optional one; None for other annotations."""
+    """Element type of a variable-length tuple, also of an optional one; None for other annotations."""
     for choice in choices(target):
         if typing.get_origin(choice) is tuple and typing.get_args(choice)[1:] == (Ellipsis,):
             return typing.get_args(choice)[0]
@@ -167,13 +168,13 @@ def item_of(target: Any) -> Any:
 
 
 def words_of(target: Any) -> list[Any]:
-    """What may stand in place of a list: null, and words that the annotation names."""
+    """Alternatives to a list: null and the words that the annotation allows."""
     literals = [one for one in choices(target) if one is not target and typing.get_origin(one) is typing.Literal]
     return ["null", *(word for literal in literals for word in typing.get_args(literal))]
 
 
 def choices(target: Any) -> tuple[Any, ...]:
-    """What an annotation allows: the parts of a union, else itself."""
+    """Members of a union annotation, or the annotation itself."""
     either = typing.get_origin(target) in (typing.Union, types.UnionType)
     return typing.get_args(target) if either else (target,)
 
@@ -186,14 +187,15 @@ def _subclasses(base: type) -> Iterator[type]:
 
 
 def meant(given: str, valid: Sequence[str]) -> str:
-    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+    """Return `did you mean x? ` for valid names that end in `given` or are spelled similarly; empty if there is
+    none."""
     last = given.removeprefix("--")
     near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
     return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
 def is_config(target: Any) -> bool:
-    """Whether an annotation is a dataclass of options, or a base of such from which one is chosen by name."""
+    """Whether an annotation is a dataclass of options, or a base class of selectable ones."""
     return inspect.isclass(target) and (dataclasses.is_dataclass(target) or inspect.isabstract(target))
 
 

@@ -1,4 +1,4 @@
-"""Words of a command line: checked against the dataclass that they fill, and in the form that the parser takes."""
+"""Command-line words, checked against the dataclass that they fill and converted for the parser."""
 
 import dataclasses
 import inspect
@@ -16,14 +16,14 @@ from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 
 _PARSERS_OWN = ("config", "help", "print_config")
-"""Options that every command line has."""
+"""Options of every command line."""
 
 
 def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
 
-    Returns them, with the content of files in place of their names, so that nothing else reads a file, and the full
-    names of the classes that they name.
+    Returns the words, with the content of files in place of their names so that the parser reads no file, and the full
+    names of the classes in them.
     """
     check, words = Check(), list(argv)
     given = [option for option, _, _ in _options(argv)]
@@ -44,12 +44,12 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
 
 
 def with_values(cls: type, argv: Sequence[str]) -> list[str]:
-    """Checked words as the parser takes them: `--repair` becomes `--repair=true`, `--runs A B` one list of two."""
+    """Convert checked words for the parser: `--repair` becomes `--repair=true`, `--runs A B` becomes one list."""
     return [word for group in _groups(argv) for word in _with_value(cls, group)]
 
 
 def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
-    """Words in which the only option that `cls` cannot do without has its name, also if it was left out."""
+    """Insert the option name of a positional value, if `cls` has exactly one required option."""
     needed = [field.name for field in dataclasses.fields(cls) if _is_needed(field)]
     if len(needed) == 1 and argv and not argv[0].startswith("-"):
         return [f"--{needed[0]}={argv[0]}", *argv[1:]]
@@ -57,13 +57,13 @@ def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
 
 
 def _word(option: str, value: Any, word: str) -> str:
-    """The word in place of `word`, which held the value of `option`: `--option=value`, or the value alone."""
+    """Replace the value in `word`, which is `--option=value` or the value alone."""
     text = yaml_text(value, flow=True).removesuffix("\n").removesuffix("\n...")
     return f"--{option}={text}" if word.startswith(f"--{option}=") else text
 
 
 def _groups(argv: Sequence[str]) -> list[list[str]]:
-    """The words, cut before each option."""
+    """Split the words before each option."""
     groups: list[list[str]] = []
     for word in argv:
         if word.startswith("--") or not groups:
@@ -87,7 +87,7 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
 
 
 def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
-    """Names of all options of a dataclass and of the dataclasses in it: --epochs, --optim, --optim.lr ..."""
+    """Names of all options of a dataclass and of nested ones: --epochs, --optim, --optim.lr ..."""
     for name, hint in typing.get_type_hints(target).items():
         yield f"{prefix}{name}"
         for choice in choices(hint):
@@ -96,7 +96,7 @@ def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Ite
 
 
 def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
-    """The annotation that a dotted option name leads to; UserError if a part is unknown.
+    """Return the annotation of a dotted option name. Raises UserError for an unknown part.
 
     `root`: the class whose options the message may suggest.
     """
@@ -119,7 +119,7 @@ def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> An
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
-    """Each option with its (first) value, and the place of the word that holds this."""
+    """Yield each option with its (first) value and the index of the word that holds the value."""
     words = list(argv)
     for index, word in enumerate(words):
         if word.startswith("--"):

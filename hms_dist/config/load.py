@@ -1,7 +1,7 @@
 """Configuration: frozen dataclasses filled from YAML files and the command line.
 
-The one place that touches jsonargparse. Names are checked and files are read before it sees them (`config_names`), so a
-configuration can never import code from outside this package, and an unknown name lists the valid ones.
+The only module that uses jsonargparse. `checks` reads the files and checks all names before the parser runs, so a
+configuration cannot import code from outside this package, and an unknown name gets an error that lists the valid ones.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
-    """Build `cls` from command-line words: `--config FILE` (several merge in order) and `--dotted.name value`.
+    """Build `cls` from command-line words: `--config FILE` (several are merged in order) and `--dotted.name value`.
 
-    An option that is yes or no may stand alone: `--name` is `--name true`. Raises UserError with one line for an
-    unknown name, a wrong type or a refused combination.
+    A boolean option may be given without a value: `--name` means `--name true`. Raises UserError with one line for an
+    unknown name, a wrong type or an invalid combination.
     """
     words, classes = checked_words(cls, argv)
     parser = _parser(cls, prog, classes)
@@ -35,21 +35,21 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
-    """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
+    """Build `cls` from plain values as `to_dict` returns them. Raises UserError as `load` does."""
     return _from_checked(cls, *checked(_options(values, where), cls, where))
 
 
 def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build `cls` from what `stored` gave, now or in an earlier format version (without one: 1); `where` is the file.
+    """Build `cls` from what `stored` returned, now or in an earlier format version; `where` is the file.
 
-    Raises UserError as `load` does, and for a later format version.
+    Values without a format version are of version 1. Raises UserError as `load` does, and for a later format version.
     """
     options, version = split_version(_options(values, where), where)
     return _from_checked(cls, *checked(options, cls, where, version))
 
 
 def to_dict(value: Any) -> Any:
-    """Plain JSON/YAML values of a configuration; classes chosen by name become class_path and init_args."""
+    """Convert a configuration to plain JSON/YAML values; classes chosen by name become class_path and init_args."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if any(inspect.isabstract(base) for base in type(value).__mro__[1:]):
@@ -63,17 +63,17 @@ def to_dict(value: Any) -> Any:
 
 
 def stored(config: Any) -> dict[str, Any]:
-    """Plain values of a configuration for a file that outlives this program: `to_dict`, and the format version."""
+    """Convert a configuration to plain values for storage: `to_dict` plus the format version."""
     return {VERSION_KEY: FORMAT_VERSION, **to_dict(config)}
 
 
 def save(config: Any, path: Path) -> None:
-    """Write a configuration as YAML that `load` and `from_stored` read back to an equal one."""
+    """Write a configuration as YAML; `load` and `from_stored` read it back to an equal one."""
     save_stored(stored(config), path)
 
 
 def save_stored(values: Mapping[str, Any], path: Path) -> None:
-    """Write what `stored` gave as YAML, with its digest (`files.check_text`)."""
+    """Write what `stored` returned as YAML with its digest (`files.check_text`)."""
     with atomic(path, "w") as file:
         file.write(sealed_text(yaml_text(dict(values))))
 
@@ -90,7 +90,7 @@ def _from_checked(cls: type[T], values: Any, classes: Iterable[str]) -> T:
 
 
 def _parser(cls: type, prog: str, classes: Iterable[str]) -> ArgumentParser:
-    """`classes`: full names of those that the configuration names; no other may be imported, no file is read."""
+    """`classes`: full names of the classes in the configuration; no other may be imported, and no file is read."""
     set_parsing_settings(
         docstring_parse_attribute_docstrings=True,
         instantiate_subclass_spec_in_any=False,
@@ -113,7 +113,7 @@ def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
 
 
 def _one_line(error: Exception) -> str:
-    """jsonargparse's several lines as one: `optim.lr: Expected a float. Got value: abc`."""
+    """Shorten a jsonargparse error to one line: `optim.lr: Expected a float. Got value: abc`."""
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(str(error).split()))
     text = re.sub(r"typing\.Literal\[([^\]]+)\]", lambda found: _choice(found[1]), text)
     return _of_several_types(re.sub(r'^Parser key "([^"]+)":', r"\1:", text))
@@ -124,7 +124,7 @@ def _choice(names: str) -> str:
 
 
 def _of_several_types(text: str) -> str:
-    """What is wrong with the value of an option that takes several types, without the list of all that was tried."""
+    """Shorten the error of an option with several types: the list of all attempts is dropped."""
     name, _, said = text.partition(": ")
     if "Problem with given class_path" in said:  # an option within an option: what is said of the innermost
         *outer, said = re.split(r'Parser key "([^"]+)": ', said)

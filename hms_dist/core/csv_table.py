@@ -1,7 +1,7 @@
-"""A CSV file as cells of text, and its columns as numbers that are exactly what the text says.
+"""Exact reading of CSV files: cells as text, columns as integers or floats.
 
-Cells are parsed one by one instead of by a CSV library, which turns ids beyond 2^53 into their neighbours as soon
-as one cell of the column has a decimal point, renames columns that stand twice, and cannot say which row is bad.
+Cells are parsed one by one. A CSV library would round ids beyond 2^53 as soon as one cell of the column has a decimal
+point, rename duplicate columns, and not report which row is invalid.
 """
 
 import io
@@ -20,27 +20,28 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import read_bytes
 
 Value = TypeVar("Value", int, float)
-MAX_WHOLE = 2**63 - 1
-"""Largest whole number that the tables downstream hold."""
+MAX_INTEGER = 2**63 - 1
+"""Largest integer that the tables built from a CSV file can hold."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 class CsvTable:
-    """One CSV file: comma-separated UTF-8 text whose first line names the columns. Blank lines count for nothing."""
+    """A CSV file: comma-separated UTF-8 text whose first line holds the column names. Blank lines are ignored."""
 
     def __init__(self, path: Path, what: str = "the label table") -> None:
-        """Read `path`, expected to be `what`. Raises UserError if it is missing, unreadable, empty, or no such text."""
+        """Read `path`. `what` describes the expected file in errors. Raises UserError if it is missing, unreadable,
+        empty or not CSV."""
         self.path = path
         cells = _read_text(path, what)
         self.names: list[str] = [str(name).strip() for name in cells.iloc[0]]
-        """Column names, in the order of the file; blanks around them do not count."""
+        """Column names in file order, without surrounding blanks."""
         self._cells = cells.iloc[1:]
 
     def __len__(self) -> int:
         return len(self._cells)
 
     def check_names(self, required: list[str], known: list[str]) -> None:
-        """Refuse a table in which a required column is missing, or a known one appears twice."""
+        """Raise UserError if a required column is missing or a known column is duplicated."""
         missing = [name for name in required if name not in self.names]
         if missing and (other := _other_separator(self.names)):
             raise UserError(f"{self.path}: columns are separated by {other}; expected commas; save it with commas")
@@ -51,24 +52,24 @@ class CsvTable:
             raise UserError(f"{self.path}: column {twice[0]} appears more than once; expected once; remove the others")
 
     def words(self, name: str) -> list[str]:
-        """Column `name` as it stands, without blanks around each cell."""
+        """Return column `name` as text, without surrounding blanks."""
         return [cell.strip() for cell in self._column(name).tolist()]
 
     def numbers(self, name: str, largest: float) -> NDArray[np.float64]:
-        """Column `name` as float64 from 0 to `largest`. Raises UserError naming the first row that is not."""
+        """Return column `name` as float64 in [0, `largest`]. Raises UserError naming the first invalid row."""
         return self._parsed(name, number, largest).astype(np.float64)
 
-    def whole_numbers(self, name: str, largest: int = MAX_WHOLE) -> NDArray[np.int64]:
-        """Column `name` as int64 from 0 to `largest`. Raises UserError naming the first row that is not."""
-        return self._parsed(name, whole_number, largest).astype(np.int64)
+    def integers(self, name: str, largest: int = MAX_INTEGER) -> NDArray[np.int64]:
+        """Return column `name` as int64 in [0, `largest`]. Raises UserError naming the first invalid row."""
+        return self._parsed(name, integer, largest).astype(np.int64)
 
-    def whole_or_empty(self, name: str) -> list[int | None]:
-        """Column `name` as `whole_numbers`; None for an empty cell."""
-        parsed = self._parsed(name, lambda cell, largest: whole_number(cell, largest) if cell else -1, MAX_WHOLE)
+    def integers_or_none(self, name: str) -> list[int | None]:
+        """Return column `name` as `integers` does, with None for empty cells."""
+        parsed = self._parsed(name, lambda cell, largest: integer(cell, largest) if cell else -1, MAX_INTEGER)
         return [None if value < 0 else value for value in parsed.tolist()]
 
     def refusal(self, row: int, column: str, expected: str) -> UserError:
-        """The error that names a bad cell; the first row below the column names is row 2, as in an editor."""
+        """Build the error for an invalid cell. The first row below the header is row 2, as in an editor."""
         found = " ".join(self.words(column)[row].split())[:40]
         return UserError(
             f"{self.path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; fix the table"
@@ -78,7 +79,7 @@ class CsvTable:
         return self._cells.iloc[:, self.names.index(name)]
 
     def _parsed(self, name: str, parse: Callable[[str, Value], Value], largest: Value) -> NDArray[np.object_]:
-        # Most cells repeat: 100,000 rows hold 20 different votes.
+        # Most cells repeat (100,000 rows hold about 20 different vote counts), so each distinct cell is parsed once.
         codes, cells = pd.factorize(self._column(name))
         values = []
         for code, cell in enumerate(cells):
@@ -90,7 +91,7 @@ class CsvTable:
 
 
 def number(cell: str, largest: float) -> float:
-    """The float64 nearest to a decimal number. Raises ValueError saying what was expected."""
+    """Parse a decimal number as float64. Raises ValueError with the expected form."""
     value = float(cell) if _NUMBER.fullmatch(cell) else np.nan
     if not value >= 0:
         raise ValueError("a number of at least 0")
@@ -99,8 +100,8 @@ def number(cell: str, largest: float) -> float:
     return value
 
 
-def whole_number(cell: str, largest: int) -> int:
-    """A whole number, exactly, also when written 5.0 or 1.6e9. Raises ValueError saying what was expected."""
+def integer(cell: str, largest: int) -> int:
+    """Parse an integer exactly, also when written as 5.0 or 1.6e9. Raises ValueError with the expected form."""
     if cell.isascii() and cell.isdigit() and len(cell) < len(str(largest)):
         return int(cell)
     if not _NUMBER.fullmatch(cell) or (value := Decimal(cell)) < 0:
@@ -113,7 +114,7 @@ def whole_number(cell: str, largest: int) -> int:
 
 
 def _read_text(path: Path, what: str) -> pd.DataFrame:
-    """Every cell as text, the line of names included. A row shorter than that line ends in empty cells."""
+    """Read all cells as text, header included. Short rows are filled with empty cells."""
     if not path.exists():
         raise UserError(f"{path}: no such file; expected {what}")
     if not path.is_file():
@@ -131,13 +132,13 @@ def _read_text(path: Path, what: str) -> pd.DataFrame:
             "save it as comma-separated UTF-8"
         ) from error
     except OSError as error:
-        raise UserError(f"{path}: cannot read this file ({error.strerror}); check its rights") from error
+        raise UserError(f"{path}: cannot read this file ({error.strerror}); check its permissions") from error
     except ValueError as error:
         message = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
         raise UserError(f"{path}: cannot read it as CSV ({message}); fix the table") from error
 
 
 def _other_separator(names: list[str]) -> str | None:
-    """What stands between the names of a table that has no commas, if it is one of the usual signs."""
+    """Return the separator of a header without commas if it is a common one, else None."""
     signs = {";": "semicolons", "\t": "tabs", "|": "bars"}
     return next((word for sign, word in signs.items() if len(names) == 1 and sign in names[0]), None)

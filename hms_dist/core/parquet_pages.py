@@ -1,18 +1,18 @@
-"""Sizes that the page headers of a Parquet file announce: Arrow takes that much memory, whatever the footer says."""
+"""Page sizes announced by the page headers of a Parquet file: Arrow allocates them whatever the footer announces."""
 
 from typing import IO
 
 import pyarrow.parquet as pq
 
 _HEADER_BYTES = 1 << 16
-"""More than a page header takes, unless it holds long statistics."""
+"""Bytes that hold any page header, unless it contains long statistics."""
 _TRUE, _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 6, 7, 8, 9, 10, 12
-"""Types of Thrift's compact protocol."""
+"""Types of the Thrift compact protocol."""
 
 
 def largest_page(file: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
-    """Bytes of the largest page of a column chunk once it is decompressed, by its headers. Raises ValueError for a
-    chunk whose headers cannot be read or lead out of it."""
+    """Return the decompressed size of a column chunk's largest page, from the page headers. Raises ValueError if a
+    header cannot be read or points outside the chunk."""
     if not column.num_values:
         return 0
     starts = [column.data_page_offset]
@@ -33,13 +33,13 @@ def largest_page(file: IO[bytes], column: pq.ColumnChunkMetaData) -> int:
 
 
 class _Header:
-    """A structure in Thrift's compact protocol."""
+    """Reader of a structure in the Thrift compact protocol."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self.place = content, 0
 
     def struct(self, depth: int = 0) -> dict[int, int]:
-        """Whole numbers of a structure by their field, the rest passed over."""
+        """Return the integers of a structure by field number; other fields are skipped."""
         if depth > 8:
             raise ValueError("a page header too deep")
         found: dict[int, int] = {}

@@ -135,7 +135,7 @@ def check_held_out(run: Path, found: pd.Series, keys: pd.Series) -> None:
 
 
 def _unseen(run: Path, patients: Ints, folds: Ints) -> tuple[Source, ...]:
-    """The models behind a run's predictions, none of which has seen `patients`, be it through what it learnt from."""
+    """The models behind a run's predictions, none of which has seen `patients`, be it through what it learned from."""
     path = run / PREDICTIONS_NAME
     sources = named_sources(path, "so they may have trained on its rows")
     check_out_of_fold(path, sources, patients, folds)

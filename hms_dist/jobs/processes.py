@@ -1,4 +1,4 @@
-"""Commands that run as processes of their own and never outlive the one that started them."""
+"""Child processes that never outlive the process that started them."""
 
 import os
 import signal
@@ -16,16 +16,16 @@ ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
-"""Turns into the command that it is given, after asking Linux (PR_SET_PDEATHSIG) for SIGTERM when its parent dies."""
+"""Program that asks Linux (PR_SET_PDEATHSIG) for SIGTERM when its parent dies, then executes its arguments."""
 
 
 @contextmanager
 def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A running command. SIGTERM to this process goes on to it; if this process dies, even by a kill, it is asked to
-    stop (on Linux); on an exception it is stopped and waited for.
+    """Run a command as a child process.
 
-    `output`: file for its output and errors. None: those of this process. Raises Stopped, once the command has ended,
-    if SIGTERM came.
+    SIGTERM is forwarded to the child. On Linux the child also receives SIGTERM if this process dies, even by SIGKILL.
+    On an exception it is stopped and waited for. `output`: file for its output and errors; None: those of this process.
+    Raises Stopped after the child has ended if SIGTERM came.
     """
     errors = None if output is None else subprocess.STDOUT
     process = subprocess.Popen(_faithful(command), stdout=output, stderr=errors)
@@ -50,7 +50,7 @@ def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[
 
 
 def _faithful(command: Sequence[str]) -> list[str]:
-    """The command, on Linux such that it does not outlive this process."""
+    """Wrap the command, on Linux, so that it does not outlive this process."""
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _FAITHFUL, str(os.getpid()), *command]

@@ -122,7 +122,7 @@ def joined_sources(members: Members) -> tuple[Source, ...]:
     """Models behind all tables; none, with a warning, if one table does not name its own: it would pass for clean."""
     silent = [path for path, sources in zip(members.paths, members.sources, strict=True) if not sources]
     if silent:
-        LOG.warning("%s does not say which models made it, so the result cannot say either", silent[0])
+        LOG.warning("%s does not record which models made it, so the result cannot say either", silent[0])
         return ()
     return tuple(dict.fromkeys(source for sources in members.sources for source in sources))
 

@@ -51,8 +51,8 @@ class PseudoLabel:
         tables = [path for path in self.predictions if path.suffix == ".csv"]
         if tables and self.submissions is None:
             raise ValueError(
-                f"predictions: {tables[0]} does not say which models made it; state them with --submissions.name and, "
-                "if they held out a fold, --submissions.fold"
+                f"predictions: {tables[0]} does not record which models made it; state them with --submissions.name "
+                "and, if they held out a fold, --submissions.fold"
             )
         if self.submissions is not None and not tables:
             raise ValueError("submissions: states what .csv tables are, and predictions names none; leave it out")

@@ -121,7 +121,7 @@ def _held_out(path: Path, joined: pd.DataFrame) -> NDArray[np.bool_] | None:
 def _unseen_doubts(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, is_all: bool) -> list[str]:
     """Whether models may have trained on what is scored, or on what is left out."""
     if held_out is None:
-        return ["the table does not tell which rows its models have seen: they may have trained on all of them"]
+        return ["the table does not record which rows its models have seen: they may have trained on all of them"]
     num_seen, num_rows = int((~held_out).sum()), len(joined)
     if num_seen == 0:
         return []

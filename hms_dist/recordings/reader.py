@@ -103,7 +103,9 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot read this file ({error.strerror}); check the path and its rights") from error
+        raise UserError(
+            f"{path}: cannot read this file ({error.strerror}); check the path and its permissions"
+        ) from error
     if not content:
         raise UserError(f"{path}: the file is empty; expected parquet; download it again")
     return content

@@ -73,7 +73,7 @@ class ScoredTable:
     @property
     def doubts(self) -> list[str]:
         """Reasons why its scores say little."""
-        unknown = [] if self.held_out else ["does not tell which rows its models have seen: they may have seen all"]
+        unknown = [] if self.held_out else ["does not record which rows its models have seen: they may have seen all"]
         return [*unknown, *doubts(self.truth, self.prediction, self.folds)]
 
     @property

@@ -64,7 +64,7 @@ class RunState:
     best_kl: float | None
     """Best validation KL so far."""
     silent_s: float | None
-    """Seconds since its last sign of life."""
+    """Seconds since its last heartbeat."""
     job: str
     """Slurm id, the attempt behind a dot: 17_3.1; empty outside of a batch job."""
     message: str

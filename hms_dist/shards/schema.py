@@ -104,7 +104,7 @@ class PanelSpec:
     def most_member_bytes(self) -> int:
         """Most bytes of a member: its array, header and, if it is compressed, what zstd may add."""
         size = len(self.npy_header) + self.num_bytes
-        return limits.of_zstd(size) if self.codec == "npy.zst" else size
+        return limits.max_zstd_bytes(size) if self.codec == "npy.zst" else size
 
     @property
     def npy_header(self) -> bytes:

@@ -143,7 +143,7 @@ def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(c
 
     thread = threading.Thread(target=beat)
     thread.start()
-    with pytest.raises(UserError, match="step copy: process 1 on elsewhere, job 17 is at work on it; wait for its end"):
+    with pytest.raises(UserError, match="step copy: process 1 on elsewhere, job 17 is working on it; wait for its end"):
         run(load(Pipeline, [*config, "--step", "copy"]))
     beating.set()
     thread.join()

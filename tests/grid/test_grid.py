@@ -205,7 +205,7 @@ def test_a_run_in_others_hands_is_named_with_its_owner_and_left_alone(features, 
     command = grid(features, tmp_path, "--folds", "[0]")
     (one,) = planned(command)
     one.out.mkdir(parents=True)
-    owner = rf"1 of 1 runs did not finish: {one.out}: process {os.getpid()} on .* is at work on it; rerun the same"
+    owner = rf"1 of 1 runs did not finish: {one.out}: process {os.getpid()} on .* is working on it; rerun the same"
     with acquire(one.out / LEASE_NAME), pytest.raises(JobError, match=owner):
         run(command)
     assert list(one.out.iterdir()) == []

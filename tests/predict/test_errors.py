@@ -65,7 +65,7 @@ MISTAKES = {
     "pseudo-labels of no EEG": lambda d: d.pseudolabel(d.predictions("a", 0), "--max_other", "1.0e-9"),
     "pseudo-labels by models that saw the fold": lambda d: d.train("--overlay.file", d.predictions("a", 1)),
     "pseudo-labels by unknown models": lambda d: d.train("--overlay.file", d.predictions("a")),
-    "pseudo-labels by a model that learnt from unknown ones": lambda d: d.train(
+    "pseudo-labels by a model that learned from unknown ones": lambda d: d.train(
         "--overlay.file", d.predictions("b", 0, unknown_teacher=str(d.predictions("a")))
     ),
     "pseudo-labels that lack rows": lambda d: d.train("--overlay.file", d.predictions("a", 0, rows=[0])),

@@ -202,7 +202,7 @@ def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path):
     folder.mkdir()
     with (
         acquire(folder / ".claim"),
-        pytest.raises(UserError, match=r"p.parquet.parts: process \d+ on .* is at work on it; wait for"),
+        pytest.raises(UserError, match=r"p.parquet.parts: process \d+ on .* is working on it; wait for"),
     ):
         predict()
 

@@ -76,7 +76,10 @@ def test_tables_that_name_their_models_may_stand_beside_them(files, index, shard
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "predictions: .*submission_0.csv does not say which models made it; state them with --submissions.name"),
+        (
+            [],
+            "predictions: .*submission_0.csv does not record which models made it; state them with --submissions.name",
+        ),
         (["--submissions.name", " "], "submissions.name: expected a few words about the models, found none"),
         ([*STATED, "--submissions.fold", "5"], "submissions.fold: expected 0 to 4 or none, found 5"),
         ([*STATED, "--submissions.num_folds", "1"], "submissions.num_folds: expected 2 to 10, found 1"),

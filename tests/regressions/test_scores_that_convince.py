@@ -84,7 +84,7 @@ def test_a_submission_says_that_nothing_is_known(index, shard_set, recordings, t
     write_predictions(tmp_path / "s.csv", table)
     found = scored(Score(predictions=tmp_path / "s.csv", labels=tmp_path / "labels.csv", num_draws=0))
     assert found["num_rows_held_out"] is None
-    assert "does not tell which rows its models have seen: they may have trained on all of them" in caplog.text
+    assert "does not record which rows its models have seen: they may have trained on all of them" in caplog.text
     assert f"{len(rows)} rows: fewer than 30 say little" in caplog.text
     assert len(found["warnings"]) == 2
 
@@ -95,7 +95,7 @@ def test_doubts(rng):
     assert doubts(truth, better) == []
     assert doubts(truth, better, np.repeat([0, 1], 30)) == []
     (line,) = doubts(truth, better, np.repeat([0, 1], [31, 29]))
-    assert line == "29 rows in a fold of 2: fewer than 30 say little about other patients"
+    assert line == "29 rows in a fold of 2: fewer than 30 are too few to generalise to other patients"
     (line,) = doubts(truth, constant_prediction(truth))
     assert "is no better than" in line
     one = np.roll(np.sort(truth, axis=1), 2, axis=1)
@@ -111,6 +111,6 @@ def test_the_report_does_not_praise_the_calibration_of_a_constant(index, write, 
     assert "useless: no better than a constant predictor, so that its calibration says nothing" in page
     assert "useful: calibration error" in page
     assert any("no better than" in line for line in useless.doubts)
-    assert any("does not tell which rows" in line for line in useless.doubts)
+    assert any("does not record which rows" in line for line in useless.doubts)
     assert useful.doubts == []
     assert len(CLASSES) == useful.prediction.shape[1]

@@ -127,7 +127,7 @@ class TestClaims:
         )
         try:
             with pytest.raises(
-                UserError, match=r"shard 0: process 1 on n7, job 88_2 is at work on it; wait for that job"
+                UserError, match=r"shard 0: process 1 on n7, job 88_2 is working on it; wait for that job"
             ):
                 run(Render(data=recordings, out=tmp_path / "set", samples_per_shard=16))
         finally:

@@ -81,7 +81,7 @@ def read_tar(tar: Tar, patience: Patience) -> bytes:
     try:
         content = patience.retried(lambda: _fetch(tar.url, tar.num_bytes))
     except (OSError, ValueError) as error:
-        raise UserError(f"{tar.url}: cannot be read ({error}); check the URL and its rights") from error
+        raise UserError(f"{tar.url}: cannot be read ({error}); check the URL and its permissions") from error
     if len(content) != tar.num_bytes:
         found = len(content) if len(content) < tar.num_bytes else "more"
         raise UserError(

@@ -95,7 +95,7 @@ def test_a_leak_through_what_a_model_learnt_from_is_refused(small, record_of, ta
 
 def test_a_table_that_does_not_say_who_made_it_is_refused_with_a_fold(small, table_of, manifest_index):
     path = table_of("p.parquet", np.arange(len(manifest_index[1])), -1)
-    with pytest.raises(UserError, match=r"p.parquet: does not say which models made it, .*overlay.made_by_models"):
+    with pytest.raises(UserError, match=r"p.parquet: does not record which models made it, .*overlay.made_by_models"):
         open_run_data(small(fold=0, overlay__file=path))
     open_run_data(small(fold="none", overlay__file=path))
     open_run_data(small(fold=0, overlay__file=path, overlay__made_by_models=False))
@@ -104,7 +104,7 @@ def test_a_table_that_does_not_say_who_made_it_is_refused_with_a_fold(small, tab
 def test_rewriting_a_table_with_pandas_does_not_launder_it(small, record_of, table_of, manifest_index, tmp_path):
     path = table_of("p.parquet", np.arange(len(manifest_index[1])), -1, record_of(fold="none"))
     pd.read_parquet(path).to_parquet(tmp_path / "again.parquet")
-    with pytest.raises(UserError, match="does not say which models made it"):
+    with pytest.raises(UserError, match="does not record which models made it"):
         open_run_data(small(fold=0, overlay__file=tmp_path / "again.parquet"))
 
 
@@ -171,7 +171,9 @@ def test_what_learnt_from_unknown_models_is_no_teacher(small, record_of, table_o
     assert record_of(fold="none", overlay__file=silent, overlay__made_by_models=False).unknown_teacher == ""
     far = replace(pupil, patients=frozenset())
     path = table_of("p.parquet", rows, -1, replace(record_of(fold=0), learnt_from=(far,)))
-    message = r"p.parquet: its model \S* \(fold 0 of 3\) learnt from \S*silent.parquet, which does not say which models"
+    message = (
+        r"p.parquet: its model \S* \(fold 0 of 3\) learned from \S*silent.parquet, which does not say which models"
+    )
     with pytest.raises(UserError, match=message):
         open_run_data(small(fold=0, overlay__file=path))
     open_run_data(small(fold="none", overlay__file=path))
