@@ -1,7 +1,7 @@
-"""Checks of a manifest whose digest fits: one from elsewhere may be sealed and senseless.
+"""Checks of the values of a manifest whose digest matches: one from elsewhere may be consistent and still invalid.
 
-What passes has files of the fixed names alone, so that no name can leave a folder or become a word of a command, and
-sizes that can be.
+After these checks all file names have the fixed form, so that none can leave the folder or end up in a command, and all
+sizes are possible.
 """
 
 import re
@@ -17,7 +17,7 @@ MOST_SAMPLES = 2**31 - 1
 
 
 def manifest_fault(value: Mapping[str, Any]) -> str | None:
-    """What is wrong with the JSON value of a manifest; None if nothing is."""
+    """Return the first fault of a manifest's JSON value, else None."""
     return next(_faults(value), None)
 
 
