@@ -2,7 +2,7 @@
 # Submit a chain of steps, such as configs/pipeline/sixteenth_place.yaml: a job or an array a step, each waiting for the
 # steps that it needs. What is done is left out: run this again after a failure, once nothing of it is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
-# Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
+# Printed by hms-dist sbatch --job pipeline; docs/clusters.md explains every part.
 set -eo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
@@ -16,7 +16,7 @@ source .venv/bin/activate
 set -u # not before: modules and conda use variables that are not set
 container=()
 
-# What a step asks for, by its `job`.
+# Options of sbatch for a step, by its `job`.
 render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
 finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
 seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
@@ -51,7 +51,7 @@ export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 asked=no
 trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
-look_every_s=${look_every_s:-1} # set it before to be told sooner of the command's end
+look_every_s=${look_every_s:-1} # set it before to notice the command's end sooner
 run() { # the command to its end; it is asked to stop, again at each look, once a signal has come
     "$@" &
     local launcher=$!
@@ -106,7 +106,7 @@ if [[ -z $left ]]; then
 fi
 
 mkdir -p "$3/steps" || exit 2
-lock=$3/steps/submitting # two that submit at once would each refuse half of the other's tasks
+lock=$3/steps/submitting # two concurrent submissions would each reject half of the other's tasks
 if ! (set -o noclobber && : >"$lock") 2>/dev/null; then
     echo "$lock: somebody is submitting this chain; wait for that, or remove this file if nobody is" >&2
     exit 2

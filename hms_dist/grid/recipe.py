@@ -1,4 +1,4 @@
-"""What a grid is made of: recipes, and how one of their runs is started."""
+"""Recipes of a grid, and how their runs are started."""
 
 import json
 import re
@@ -11,19 +11,19 @@ from typing import Any
 from hms_dist.core.errors import UserError
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
-"""Options of a run that its place in the grid decides."""
+"""Options of a run that the grid sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A way to train: configuration files laid over one another, and options over them."""
+    """A training recipe: configuration files merged in order, and options over them."""
 
     name: str
-    """What folders and tables call it."""
+    """Name in folders and tables."""
     configs: tuple[Path, ...]
     """Files for train.py --config, in order, such as configs/train/seed_001.yaml; paths from where the command runs."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further options by their dotted names, such as {model.name: efficientnet_b4}."""
+    """Further options by dotted names, such as {model.name: efficientnet_b4}."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
@@ -36,22 +36,22 @@ class Recipe:
 
     @property
     def words(self) -> list[str]:
-        """Its words on the command line of train.py."""
+        """Command-line words for train.py."""
         configs = [word for path in self.configs for word in ("--config", str(path))]
         return [*configs, *option_words(self.options)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """How a training run is started."""
+    """How training runs are started."""
 
     words: tuple[str, ...] = ()
     """Launcher and its options, such as [accelerate, launch, --num_processes, 4]. Empty: this Python, one process."""
     program: Path = Path("train.py")
-    """The training program; the path is from where the command runs."""
+    """Training program; relative to the working directory."""
 
     def command(self, words: list[str]) -> list[str]:
-        """The whole command line of a run with these options. Raises UserError if launcher or program is not there."""
+        """Command line of a run with these options. Raises UserError if launcher or program is missing."""
         if not self.program.is_file():
             raise UserError(f"launch.program: no file {self.program}; run this in the checkout, or give its path")
         if self.words and shutil.which(self.words[0]) is None:
@@ -62,7 +62,8 @@ class LaunchConfig:
 
 
 def option_words(options: dict[str, Any]) -> list[str]:
-    """Options as command-line words, `--name=value`; what is no string is written as JSON, which YAML reads."""
+    """Format options as command-line words, `--name=value`; values that are not strings are written as JSON, which YAML
+    reads."""
     return [
         f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
         for name, value in options.items()

@@ -1,4 +1,4 @@
-"""Freezing the first layers of a model: their weights and their batch-norm statistics stand still."""
+"""Freezing of the first layers of a model: weights and batch-norm statistics do not change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,17 @@ from hms_dist.core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeConfig:
-    """Which layers stand still, and for how long; counted as modules or as seed 000 counts them."""
+    """Which layers are frozen, and until when; counted as modules or as parameter tensors."""
 
     num_layers: int = 0
-    """Layers from the input on that do not train. A layer is a module with weights of its own (a convolution, a
-    norm, a linear map), counted in the order that the model registers them: timm's follow the forward pass."""
+    """Number of frozen layers, from the input. A layer is a module with weights of its own (a convolution, a norm, a
+    linear map), counted in the order in which the model registers them: in timm's models that of the forward pass."""
     num_tensors: int = 0
-    """Parameter tensors from the input on that do not train, instead of num_layers: a convolution without bias is one,
-    a batch norm two. Seed 000's 39 "layers" are these: the stem and the first two stages of EfficientNet-B0."""
+    """Number of frozen parameter tensors, from the input, instead of num_layers: a convolution without bias is one, a
+    batch norm two. The two-stage course project's 39 "layers" are these: the stem and the first two stages of
+    EfficientNet-B0."""
     until_epoch: int | None = None
-    """Epoch, counted from 0, from which they train with the rest; None: never."""
+    """Epoch, counted from 0, from which they are trained too; None: never."""
 
     def __post_init__(self) -> None:
         for option in ("num_layers", "num_tensors"):
@@ -33,12 +34,11 @@ class FreezeConfig:
 
 
 def freeze(model: nn.Module, config: FreezeConfig, epoch: int) -> bool:
-    """Freeze or free the first layers of `model` as epoch `epoch` asks; True if what trains has changed.
+    """Freeze or unfreeze the first layers of `model` for epoch `epoch`; True if the trained parameters have changed.
 
-    A frozen layer gets no gradient, and it and what lies before it (dropout, stochastic depth) run in evaluation
-    mode, so batch norms use and keep their statistics. A layer of which only some tensors are frozen stays in training
-    mode. `model.train()` undoes the modes: call this afterwards. Raises UserError if the model has nothing left to
-    train.
+    A frozen layer gets no gradient. It and everything before it (dropout, stochastic depth) run in evaluation mode, so
+    batch norms use and keep their statistics. A layer with only some frozen tensors stays in training mode.
+    `model.train()` resets the modes: call this afterwards. Raises UserError if nothing is left to train.
     """
     if not config.num_layers and not config.num_tensors:
         return False

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: curves, shares as stacked bars, and reliability. Colours are the page's (page.css)."""
+"""Charts as inline SVG: curves, stacked bars and reliability diagrams. Colours are defined in page.css."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from hms_dist.report.page_html import Html, escaped
 
 Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 400, 250
-"""Of a chart, in units of which a text line is 12 high: about the pixels of a phone."""
+"""Size of a chart, in units of which a text line is 12 high: about the pixels of a phone."""
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 10, 40
-"""Room around the drawing."""
+"""Margins of the drawing."""
 NUM_COLOURS = 8
 MAX_POINTS = 200
-"""Points of a curve; of more, neighbours are averaged."""
+"""Maximum number of points of a curve; beyond it, neighbours are averaged."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart."""
+    """One curve of a chart."""
 
     name: str
     number: int
-    """Which colour and dashes it has."""
+    """Index of its colour and dashes."""
     x: Floats
     y: Floats
 
@@ -36,14 +36,14 @@ def style_of(number: int) -> str:
 
 
 def legend(names: Sequence[str]) -> Html:
-    """Names beside the lines they stand for, in the order of their numbers."""
+    """Names next to sample lines, in the order of their numbers."""
     line = '<svg viewBox="0 0 30 10" aria-hidden="true"><path class="curve {}" d="M0 5H30"/></svg>'
     items = [f"<li>{line.format(style_of(number))}{escaped(name)}</li>" for number, name in enumerate(names)]
     return Html(f'<ul class="legend">{"".join(items)}</ul>\n')
 
 
 def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) -> Html:
-    """Curves over a common axis from 0; `title` is read out in place of the picture."""
+    """Curves over a common axis from 0; `title` is the text alternative of the picture."""
     x_end = max(float(curve.x.max()) for curve in curves)
     y_end = max(float(curve.y.max()) for curve in curves)
     frame = _Frame(_ticks(x_end), _ticks(y_end), x_label, y_label)
@@ -51,7 +51,7 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) 
 
 
 def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: Floats, number: int) -> Html:
-    """Dots of the mean prediction and the mean vote share of each bin, larger for more; the diagonal is ideal."""
+    """Mean prediction and mean vote share of each bin as dots, larger for more values; the diagonal is ideal."""
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     frame = _Frame(ticks, ticks, "predicted probability", "share of votes")
     parts = [f'<path class="ideal" d="M{frame.at(0, 0)}L{frame.at(1, 1)}"/>']
@@ -62,7 +62,8 @@ def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: F
 
 
 def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, part_names: Sequence[str]) -> Html:
-    """A bar for each of `names`, of parts [names, parts] that add up, each in its own colour; negative ones go left."""
+    """One bar for each of `names`, of parts [names, parts] that add up, each in its own colour; negative ones extend to
+    the left."""
     row, bar = 38, 16
     right, left = np.maximum(parts, 0).sum(axis=1).max(), np.maximum(-parts, 0).sum(axis=1).max()
     step = _ticks(float(right + left))[1]
@@ -85,7 +86,7 @@ def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, 
 
 
 class _Frame:
-    """Axes with ticks, and where a value stands between them."""
+    """Axes with ticks, and the position of a value between them."""
 
     def __init__(self, x_ticks: list[float], y_ticks: list[float], x_label: str, y_label: str) -> None:
         self._x_ticks, self._y_ticks, self._labels = x_ticks, y_ticks, (x_label, y_label)
@@ -122,9 +123,9 @@ def _curve(frame: _Frame, curve: Curve) -> str:
     return f'<g class="{style_of(curve.number)}"><title>{escaped(curve.name)}</title>{path}{dots}</g>'
 
 
-def _dot(frame: _Frame, x: float, y: float, radius: float, said: str) -> str:
+def _dot(frame: _Frame, x: float, y: float, radius: float, label: str) -> str:
     left, top = frame.place(x, y)
-    return f'<circle class="dot" cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}"><title>{said}</title></circle>'
+    return f'<circle class="dot" cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}"><title>{label}</title></circle>'
 
 
 def _tick_x(x: float, top: float, end: float, tick: float) -> str:
@@ -133,8 +134,8 @@ def _tick_x(x: float, top: float, end: float, tick: float) -> str:
 
 
 def _svg(title: str, height: float, inner: str) -> Html:
-    said = escaped(title)
-    return Html(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{said}">{inner}</svg>\n')
+    label = escaped(title)
+    return Html(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{inner}</svg>\n')
 
 
 def _thinned(values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The rows that a run predicts best and worst: its canvas of each, and the votes beside the prediction."""
+"""Gallery of the rows that a run predicts best and worst: canvas, votes and prediction of each."""
 
 import base64
 import importlib.util
@@ -23,12 +23,12 @@ from hms_dist.train.data.run_data import ShardSet, open_shards
 HEADING = "Best and worst rows"
 EXPLAINED = (
     "The rows of its validation fold that a run predicts best and worst, one of an EEG at most, as its model sees "
-    "them, with the experts' votes beside what it says."
+    "them, with the experts' votes next to its prediction."
 )
 
 
 def check_gallery() -> None:
-    """Raises UserError if the pictures cannot be drawn."""
+    """Raise UserError if the pictures cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError(
             "gallery: its pictures need matplotlib, which is not installed; pip install 'hms-dist[report]', or give "
@@ -39,7 +39,7 @@ def check_gallery() -> None:
 def gallery_section(
     runs: Sequence[RunFacts], tables: Sequence[ScoredTable], labels: Labels | None, num_rows: int
 ) -> Html:
-    """`num_rows` best and as many worst rows of the run with the lowest KL; `tables` are the runs' own."""
+    """Draw `num_rows` best and as many worst rows of the run with the lowest KL; `tables` are the runs' own."""
     own = {item.name: item for item in tables}
     scored = [(own[run.name], run) for run in runs if run.name in own]
     if labels is None or not scored:
@@ -58,9 +58,9 @@ def gallery_section(
 
 
 def best_and_worst(row_kl: Floats, eeg_ids: NDArray[np.int64], num_rows: int) -> tuple[Rows, Rows]:
-    """Places of the `num_rows` lowest and highest of `row_kl` [rows], the lowest and the highest first.
+    """Positions of the `num_rows` lowest and highest of `row_kl` [rows], the lowest and the highest first.
 
-    One row an EEG (`eeg_ids` [rows]): its rows look alike. None stands in both, so there may be fewer.
+    One row per EEG (`eeg_ids` [rows]), because its rows look alike. No row is in both, so there may be fewer.
     """
     order = np.argsort(row_kl, kind="stable")
     low, high = (_one_each(eeg_ids, places)[:num_rows] for places in (order, order[::-1]))

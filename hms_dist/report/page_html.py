@@ -1,23 +1,23 @@
-"""The pieces of a page: text, tables, figures and sections as HTML, escaped unless they are HTML already."""
+"""Elements of a page (text, tables, figures, sections) as HTML; text is escaped unless it is already HTML."""
 
 import html
 from collections.abc import Sequence
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("page.css")
-"""The page's style sheet, part of the package."""
+"""Style sheet of the page, part of the package."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""What a browser may load for the page: nothing but what stands in it."""
+"""Content security policy: a browser loads nothing but the page itself."""
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
 
 def escaped(text: str) -> Html:
-    """`text` as HTML; HTML stays as it is."""
+    """Escape `text` for HTML; HTML is returned unchanged."""
     return text if isinstance(text, Html) else Html(html.escape(text))
 
 
@@ -45,7 +45,7 @@ def page(title: str, sections: Sequence[str]) -> str:
 
 
 def section(heading: str, explained: str, *parts: str) -> Html:
-    """A part of the page: its heading, a sentence that says what it shows, and what it shows."""
+    """A section of the page: heading, one-sentence explanation, content."""
     return Html(
         f"<section>\n<h2>{escaped(heading)}</h2>\n{paragraph(explained)}{''.join(map(escaped, parts))}</section>\n"
     )
@@ -57,12 +57,12 @@ def paragraph(text: str) -> Html:
 
 
 def missing(why: str) -> Html:
-    """What stands in place of something that the report was not given."""
+    """Placeholder for a part whose input was not given."""
     return Html(f'<p class="missing">Not shown: {escaped(why)}</p>\n')
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """A table whose first cell of each row names the row. Wide ones scroll by themselves, by finger or key."""
+    """A table; the first cell of each row is its header. Wide tables scroll by themselves, by touch or keyboard."""
     names = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{escaped(first)}</th>{"".join(map(_cell, others))}</tr>\n' for first, *others in rows
@@ -79,28 +79,28 @@ def _cell(cell: str) -> Html:
 
 
 def shaded(text: str, share: float) -> Html:
-    """A table's cell, the more coloured the larger `share`, 0 to 1."""
+    """A table cell, coloured more strongly for larger `share`, 0 to 1."""
     return Html(f'<td class="shaded" style="--share:{share:.3f}">{escaped(text)}</td>')
 
 
 def barred(text: str, share: float, colour: int) -> Html:
-    """A table's cell with a bar of `share`, 0 to 1, of its width in the colour of that number."""
+    """A table cell with a bar of width `share`, 0 to 1, in the colour of that number."""
     return Html(
         f'<td class="barred"><span class="bar c{colour}" style="--share:{share:.3f}"></span>{escaped(text)}</td>'
     )
 
 
 def figure(caption: str, picture: str) -> Html:
-    """A picture, which is HTML, with a caption above."""
+    """A picture (HTML) with a caption above."""
     return Html(f"<figure>\n<figcaption>{escaped(caption)}</figcaption>\n{picture}</figure>\n")
 
 
 def side_by_side(parts: Sequence[str]) -> Html:
-    """Parts beside each other where the window is wide enough."""
+    """Elements side by side if the window is wide enough."""
     return Html(f'<div class="grid">\n{"".join(map(escaped, parts))}</div>\n')
 
 
 def folded(summary: str, inner: str, *, is_open: bool) -> Html:
-    """A part that opens when its summary is pressed."""
+    """A collapsible element."""
     state = " open" if is_open else ""
     return Html(f"<details{state}><summary>{escaped(summary)}</summary>\n{escaped(inner)}</details>\n")

@@ -1,4 +1,4 @@
-"""How good predictions are: by class, by votes, as probabilities, and together."""
+"""Quality of predictions: by class, by votes, calibration, and gains of ensembles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from hms_dist.report.page_training import NONE
 
 NO_TABLES = "it needs predictions beside votes; give --shards, and runs that have validated or --predictions."
 MAX_OPEN = 3
-"""With more tables than this, each one's confusion is folded away."""
+"""With more tables than this, each confusion table is collapsed."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Quality:
 
     name: str
     class_kl: NDArray[np.float64]
-    """Part of each class in the KL [6]."""
+    """Contribution of each class to the KL [6]."""
     confusion: NDArray[np.int64]
     """Rows by consensus and most probable class [6, 6]."""
 
 
 def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Quality]:
-    """Those of runs that have validated, from their logs, then those of given tables."""
+    """Qualities of runs that have validated, from their logs, then of given tables."""
     logged = [
         Quality(
             run.name, np.array([run.best[f"val_kl_{name}"] for name in CLASSES]), np.array(run.best["val_confusion"])
@@ -42,7 +42,7 @@ def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Q
 
 
 def class_section(found: Sequence[Quality]) -> Html:
-    """The KL's parts by class."""
+    """Section: contributions of the classes to the KL."""
     explained = (
         "Which classes cost most: the parts of the six classes add up to the KL. A part below zero is a class that "
         "gets more probability than votes. Of a run it is the best epoch's, on its validation fold."
@@ -59,7 +59,7 @@ def class_section(found: Sequence[Quality]) -> Html:
 
 
 def confusion_section(found: Sequence[Quality]) -> Html:
-    """A confusion table each."""
+    """Section: confusion tables."""
     explained = (
         "Rows counted by the class with most votes (down) and the most probable class (across); the larger a share of "
         "its line, the stronger its colour, so a good model shows a strong diagonal."
@@ -80,7 +80,7 @@ def _confusion(item: Quality) -> Html:
 
 
 def calibration_section(tables: Sequence[ScoredTable]) -> Html:
-    """A reliability chart each."""
+    """Section: reliability diagrams."""
     explained = (
         "Whether probabilities can be trusted: all six probabilities of all rows, sorted into ten bins; dots on the "
         "dashed line are right on average, below it too confident. Larger dots stand for more values. The error is the "
@@ -93,14 +93,14 @@ def calibration_section(tables: Sequence[ScoredTable]) -> Html:
         found = reliability(item.truth, item.prediction)
         caption = f"{item.name}: calibration error {found.error:.4f}"
         if not item.is_useful:  # a constant is right on average
-            caption = f"{item.name}: no better than a constant predictor, so that its calibration says nothing"
+            caption = f"{item.name}: no better than a constant predictor, so its calibration is not meaningful"
         points = found.predicted, found.observed, found.counts
         charts.append(figure(caption, reliability_chart(f"Reliability of {caption}", *points, number)))
     return section("Calibration", explained, side_by_side(charts))
 
 
 def strata_section(tables: Sequence[ScoredTable]) -> Html:
-    """KL by number of votes, beside the constant predictor's and the oracle's."""
+    """Section: KL by number of votes, with the constant predictor's and the oracle's."""
     explained = (
         "Rows with many votes have cleaner labels. The constant predictor gives every row the mean of the votes; the "
         "oracle, known for simulated data alone, gives the true distribution that the votes were drawn from, and no "
@@ -128,9 +128,9 @@ def _strata(item: ScoredTable) -> list[list[str]]:
 
 
 def ensemble_section(tables: Sequence[ScoredTable]) -> Html:
-    """What tables of the same rows gain by being taken together."""
+    """Section: gains of combining tables of the same rows."""
     explained = (
-        "What is gained by taking together several tables that predict the same rows, by the plain mean of their "
+        "Gain of combining several tables that predict the same rows, by the plain mean of their "
         "probabilities or as an ensemble or a stack has made one of them: the best single table's KL less the KL of "
         "what they make together."
     )

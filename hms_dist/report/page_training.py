@@ -1,4 +1,4 @@
-"""How runs trained: the table of runs and their curves."""
+"""Training of the runs: the table of runs and their curves."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from hms_dist.report.page_html import Html, figure, missing, paragraph, section,
 from hms_dist.report.page_runs import RunFacts
 
 NONE = "\N{EM DASH}"
-"""What a table shows for something that there is not."""
+"""Shown for a missing value."""
 RUN_HEAD = (
     "run", "recipe", "seed", "fold", "best KL", "best epoch", "epochs", "model", "images/s", "data wait", "memory",
     "state",
@@ -46,11 +46,11 @@ CURVES = (
         "steps",
     ),
 )
-"""Heading, label of the axis, what it shows, the name in metrics.jsonl, and which lines have it."""
+"""Heading, axis label, explanation, name in metrics.jsonl, and which lines have it."""
 
 
 def run_section(runs: Sequence[RunFacts]) -> Html:
-    """The table of runs, and why those ended that did not finish."""
+    """Section: the table of runs, and why unfinished ones ended."""
     explained = (
         "One line a run: what it trained, how well its best epoch does on the patients it held out (Kaggle's KL, lower "
         "is better), its median speed, the mean share of the time it waited for data, and its peak GPU memory."
@@ -62,7 +62,7 @@ def run_section(runs: Sequence[RunFacts]) -> Html:
 
 
 def curve_section(runs: Sequence[RunFacts]) -> Html:
-    """Curves of what metrics.jsonl holds of each run; colours tell the runs apart."""
+    """Section: curves from metrics.jsonl; each run has a colour."""
     drawn, absent = [], []
     for heading, label, explained, name, kind in CURVES:
         curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]

@@ -38,7 +38,7 @@ _MEMBER_NAME = re.compile(r"[^\W\d]\w{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class PanelSpec:
-    """What the manifest says of one panel: enough to read its bytes and to know what they mean."""
+    """Specification of a panel in the manifest: enough to decode its bytes and to interpret them."""
 
     shape: tuple[int, ...]
     """Shape of one sample's panel, before bits are packed."""

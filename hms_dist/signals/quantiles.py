@@ -16,7 +16,7 @@ LEAST = 1e-3
 MOST = 1e7
 """Larger magnitudes count as this one."""
 RATIO = 1.001
-"""Upper over lower edge of every bin: a quantile is found to 0.05 %, half a bin, between LEAST and MOST."""
+"""Ratio of the edges of every bin: the error of a quantile is 0.05 %, half a bin, between LEAST and MOST."""
 BINS_A_SIDE = ceil(log(MOST / LEAST) / log(RATIO))
 
 

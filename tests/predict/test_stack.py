@@ -224,7 +224,7 @@ def test_fewer_than_three_folds_are_refused(tables, index, record, write, shard_
         (["--labels", "s", "--model.lr", 0], "model.lr: expected a rate above 0, found 0"),
         (
             ["--apply", "nowhere"],
-            r"nowhere/hashes.json: No such file or directory; not a whole folder of hms-dist stack",
+            r"nowhere/hashes.json: No such file or directory; not a complete folder of hms-dist stack",
         ),
     ],
 )

@@ -108,7 +108,7 @@ def test_the_report_does_not_praise_the_calibration_of_a_constant(index, write, 
     useless = read_scored(write("p.parquet", constant_prediction(index.targets)), "useless", labels)
     useful = read_scored(write("q.parquet", good(index), np.zeros(len(index), int)), "useful", labels)
     page = calibration_section([useless, useful])
-    assert "useless: no better than a constant predictor, so that its calibration says nothing" in page
+    assert "useless: no better than a constant predictor, so its calibration is not meaningful" in page
     assert "useful: calibration error" in page
     assert any("no better than" in line for line in useless.doubts)
     assert any("does not record which rows" in line for line in useless.doubts)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.recordings.simulator import head
-from hms_dist.recordings.simulator.patterns import SWELL_STEP_S, Features, Pattern, Source
+from hms_dist.recordings.simulator.patterns import SWELL_STEP_S, Features, Pattern, WaveSource
 
 Floats = NDArray[np.float64]
 Run = tuple[float, float]
@@ -77,7 +77,7 @@ def _gpd(rng: np.random.Generator, _: Place) -> Features:
         gain=1.6,
         rates_hz=(rng.uniform(0.8, 1.8),) * 2,
         jitter=0.06,
-        sources=(Source(gains=front), Source(gains=back, lag_s=rng.uniform(0.02, 0.06))),
+        sources=(WaveSource(gains=front), WaveSource(gains=back, lag_s=rng.uniform(0.02, 0.06))),
         width_s=rng.uniform(0.024, 0.044),
     )
 
@@ -103,7 +103,7 @@ def _grda(rng: np.random.Generator, _: Place) -> Features:
         gain=1.0,
         rates_hz=(rng.uniform(1.2, 2.8),) * 2,
         jitter=0.05,
-        sources=(Source(gains=front), Source(gains=behind, lag_s=0.03)),
+        sources=(WaveSource(gains=front), WaveSource(gains=behind, lag_s=0.03)),
         harmonics=(1.0, rng.uniform(0, 0.25)),
     )
 
@@ -143,7 +143,7 @@ def _moments(rng: np.random.Generator, run: Run, first_hz: float, last_hz: float
     return np.interp(whole + off, phase, grid)
 
 
-def _spreading(rng: np.random.Generator, place: Place) -> tuple[Source, ...]:
+def _spreading(rng: np.random.Generator, place: Place) -> tuple[WaveSource, ...]:
     """Sources of a spreading seizure: the focus, then its hemisphere, then the other one."""
     spread_s = float(rng.uniform(6, 15))
     mirrored = Place(side=-place.side, x=-place.x, y=place.y, width_deg=place.width_deg)
@@ -154,17 +154,21 @@ def _spreading(rng: np.random.Generator, place: Place) -> tuple[Source, ...]:
     )
 
 
-def _everywhere(rng: np.random.Generator, place: Place) -> tuple[Source, ...]:
+def _everywhere(rng: np.random.Generator, place: Place) -> tuple[WaveSource, ...]:
     """Sources of a generalised seizure, the occiput slightly later."""
     gains = _tilted(rng, _front_to_back() + head.field(0.0, 0.9, 50))
     back = _scaled(head.field(0.0, -0.8, 45), 0.3)
-    return Source(gains=_scaled(gains, 1.0)), _focal(place, 1.5, 0.01, gain=0.2), Source(gains=back, joins_s=5.0)
+    return (
+        WaveSource(gains=_scaled(gains, 1.0)),
+        _focal(place, 1.5, 0.01, gain=0.2),
+        WaveSource(gains=back, joins_s=5.0),
+    )
 
 
-def _focal(place: Place, widths: float, lag_s: float, gain: float = 1.0, joins_s: float = 0.0) -> Source:
+def _focal(place: Place, widths: float, lag_s: float, gain: float = 1.0, joins_s: float = 0.0) -> WaveSource:
     """A source at `place`, `widths` times as wide, almost confined to its side."""
     gains = head.on_one_side(head.field(place.x, place.y, widths * place.width_deg), place.side, 0.25)
-    return Source(gains=_scaled(gains, gain), lag_s=lag_s, joins_s=joins_s)
+    return WaveSource(gains=_scaled(gains, gain), lag_s=lag_s, joins_s=joins_s)
 
 
 def _front_to_back() -> Floats:

@@ -3,7 +3,7 @@
 Periodic discharges (lpd, gpd) are a sharp wave with an after-going slow wave at each moment. Rhythmic delta (lrda,
 grda) and seizures are continuous waves whose phase follows the moments, so jitter of the moments is jitter of the
 rhythm. A pattern is fixed once it is drawn: any part of it can be rendered at any rate, so the EEG and the 10-minute
-spectrogram show the same discharges. Source of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
+spectrogram show the same discharges. WaveSource of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SWELL_STEP_S = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class WaveSource:
     """One of the places that a pattern comes from."""
 
     gains: Floats
@@ -45,7 +45,7 @@ class Features:
     """Cycles or discharges per second at the start and at the end of a run."""
     jitter: float
     """Standard deviation of the moments, in periods."""
-    sources: tuple[Source, ...]
+    sources: tuple[WaveSource, ...]
     harmonics: tuple[float, ...] = (1.0,)
     """Rhythms: amplitude of the 1st, 2nd ... harmonic of a cycle."""
     width_s: float = 0.03

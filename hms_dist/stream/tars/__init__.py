@@ -1,1 +1,1 @@
-"""Tars: a shard set read front to back, where only whole files can be had."""
+"""Sequential reading of a shard set, for storage that only serves whole files."""

@@ -1,4 +1,4 @@
-"""Whole tars dealt out to the workers of all ranks: a pure function, and how many batches every rank can take of it."""
+"""Assignment of whole tars to the workers of all ranks, a pure function, and the number of batches per rank."""
 
 import shlex
 from collections.abc import Iterator
@@ -16,30 +16,30 @@ from hms_dist.shards.manifest import Manifest, tar_names
 _ORDER, _DRAWS = 11, 12
 """Streams of keyed draws: the order of the tars in an exact epoch, and the tars of a resampled one."""
 NAME = "{name}"
-"""Stands for a file's name in the URL of a shard set."""
+"""Placeholder of a file's name in the URL of a shard set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tar:
-    """One tar of a shard set, as its manifest describes it."""
+    """A tar of a shard set, from its manifest."""
 
     url: str
     first_row: int
-    """Row of its first sample: the rows of a set are numbered in the order of its tars."""
+    """Row of its first sample: the rows of a set are numbered in tar order."""
     num_samples: int
     num_wanted: int
-    """Samples that are to be read from it."""
+    """Number of samples to read from it."""
     num_bytes: int
     sha256: str
 
 
 def file_url(url: str, name: str) -> str:
-    """Where a file of the set lies: `url` with {name} replaced, or continued with the name."""
+    """Location of a file of the set: `url` with {name} replaced, or followed by the name."""
     return url.replace(NAME, shlex.quote(name)) if NAME in url else f"{url.rstrip('/')}/{name}"
 
 
 def tars_of(url: str, manifest: Manifest, rows: Rows | None = None) -> list[Tar]:
-    """The tars of a set that hold wanted samples; `rows` None: all of them."""
+    """Tars of a set that hold requested samples; `rows` None: all of them."""
     names = set(tar_names(manifest))
     entries = [entry for entry in manifest.files if entry["name"] in names]
     ends = np.cumsum([entry["num_samples"] for entry in entries])
@@ -62,9 +62,9 @@ def tars_of(url: str, manifest: Manifest, rows: Rows | None = None) -> list[Tar]
 
 @dataclass(frozen=True)
 class ShardAssignment:
-    """Tars for `num_ranks` x `num_workers` streams, numbered worker by worker: stream = worker * num_ranks + rank.
+    """Tars of `num_ranks` x `num_workers` streams, numbered worker by worker: stream = worker * num_ranks + rank.
 
-    Raises UserError, with the numbers, if a stream could end up with less than one batch.
+    Raises UserError, with the numbers, if a stream could get less than one batch.
     """
 
     tars: list[Tar]
@@ -100,12 +100,13 @@ class ShardAssignment:
 
     @property
     def num_samples(self) -> int:
-        """Samples in all tars."""
+        """Number of samples in all tars."""
         return sum(tar.num_wanted for tar in self.tars)
 
     @cached_property
     def num_batches(self) -> int:
-        """Batches that every rank takes of every epoch: in exact epochs the least that any rank is sure of."""
+        """Batches of every rank in every epoch: in exact epochs the smallest number that is guaranteed for every
+        rank."""
         if self.resampled:
             return self.num_samples // (self.batch_size * self.num_ranks)
         return min(
@@ -114,15 +115,15 @@ class ShardAssignment:
         )
 
     def num_batches_of(self, stream: int) -> int:
-        """Batches that one stream gives in every epoch, also in one that deals it the smallest tars."""
+        """Batches of one stream in every epoch, also in one that assigns it the smallest tars."""
         if self.resampled:
             return -(-self.num_batches // self.num_workers)
         return self._fewest_samples(self._num_tars_of(stream)) // self.batch_size
 
     def tars_for(self, stream: int, *, seed: int, epoch: int) -> Iterator[Tar]:
-        """The tars of one stream in an epoch: every `num_streams`-th of a keyed order, or endless keyed draws.
+        """Tars of one stream in an epoch: every `num_streams`-th of a keyed order, or endless keyed draws.
 
-        Draws give every tar the same chance, so that every sample has the same.
+        Draws give every tar, and therefore every sample, the same probability.
         """
         number = len(self.tars)
         if self.resampled:

@@ -1,10 +1,9 @@
-"""The same shard set read front to back, as a webdataset pipeline: for pipes and stores that cannot read by range.
+"""Sequential reading of a shard set as a webdataset pipeline, for pipes and stores without range requests.
 
-It needs the manifest alone. What the indexed stream promises for any world (DESIGN: the epoch is a plan) cannot hold
-here, because whole tars are dealt out to ranks and their workers. What does hold: every rank takes the same number of
-batches, known before the start; in an exact epoch no sample comes twice; a tar is compared with the manifest's SHA-256
-before its first sample is let through; all of it is a function of (seed, epoch, ranks, workers). A stopped epoch begins
-again at its start.
+Only the manifest is needed. Because whole tars are assigned to ranks and their workers, the guarantees of the indexed
+stream for any number of ranks do not hold. These do: every rank gets the same number of batches, known in advance; an
+exact epoch has no duplicate samples; a tar is compared with the manifest's SHA-256 before its first sample is used; the
+result is a function of (seed, epoch, ranks, workers). A stopped epoch restarts at its beginning.
 """
 
 import random
@@ -38,21 +37,21 @@ _BUFFER = 13
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialConfig:
-    """How a shard set is read front to back."""
+    """Options of sequential reading."""
 
     batch_size: int = 8
-    """Samples of one batch."""
+    """Samples per batch."""
     seed: int = 0
     """Seed of the order of tars and samples; 0 to 2^32 - 1."""
     epochs: Literal["exact", "resampled"] = "exact"
-    """exact: no sample twice in an epoch; what does not fill every rank's batches is left out, another part each
-    epoch. resampled: tars are drawn with replacement, so any number of ranks and workers will do."""
+    """exact: no duplicate samples in an epoch; samples that do not fill every rank's batches are dropped, different
+    ones each epoch. resampled: tars are drawn with replacement, so any number of ranks and workers is possible."""
     workers: int = 2
-    """Processes of each rank that read and decode; 0: the process itself."""
+    """Reading and decoding processes per rank; 0: the process itself."""
     shuffle_samples: int = 256
-    """Undecoded samples, of several tars, among which each worker draws the next one; 1: the order of the tars."""
+    """Size of each worker's shuffle buffer, in undecoded samples of several tars; 1: tar order."""
     patience: Patience = field(default_factory=Patience)
-    """Retries of a tar that could not be read; its time-out is not used: the command behind a URL has its own."""
+    """Retries of a tar that could not be read. The time-out is not used: the command of a URL has its own."""
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
@@ -63,7 +62,8 @@ class SequentialConfig:
 
 @dataclass(frozen=True)
 class SequentialBatch:
-    """A batch with what the indexed stream finds in the index; `rows`, `panels` and `to` are those of its Batch."""
+    """A batch with the values that the indexed stream takes from the index; `rows`, `panels` and `to` as in its
+    Batch."""
 
     rows: NDArray[np.int64]
     """Row of each sample [m] in the shard set: the key of its random draws."""
@@ -75,12 +75,12 @@ class SequentialBatch:
     """Panel -> [m, *stored_shape]; bits packed in uint8."""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """The panels on a device."""
+        """Copy the panels to a device."""
         return {name: tensor.to(device, non_blocking=True) for name, tensor in self.panels.items()}
 
 
 class SequentialStream:
-    """One rank's share of a shard set. Its batches must not pass through `accelerate.prepare`: they are shared out."""
+    """Batches of one rank. Do not pass them through `accelerate.prepare`, which would distribute them again."""
 
     def __init__(
         self, url: str, manifest: Manifest, panels: Sequence[str], config: SequentialConfig,
@@ -89,8 +89,8 @@ class SequentialStream:
         """Prepare to read `panels` of the samples `rows` (None: all).
 
         `url`: folder or URL of the set, or anything that webdataset opens with {name} in place of a file's name, such
-        as `pipe:aws s3 cp s3://bucket/set/{name} -`. Raises UserError for a panel that the set lacks, and for more
-        ranks and workers than its tars can feed.
+        as `pipe:aws s3 cp s3://bucket/set/{name} -`. Raises UserError for a panel that the set lacks, and if there are
+        too few tars for the ranks and workers.
         """
         missing = [name for name in panels if name not in manifest.panels]
         if missing:
@@ -112,9 +112,9 @@ class SequentialStream:
         return self._deal.num_batches
 
     def batches(self, epoch: int, *, pin: bool = False) -> Iterator[SequentialBatch]:
-        """The batches of an epoch, counted from 0. `pin`: into page-locked memory, for copies to a GPU.
+        """Yield the batches of an epoch, counted from 0. `pin`: in page-locked memory, for copies to a GPU.
 
-        Raises UserError naming the tar that cannot be read or is not the one of the manifest.
+        Raises UserError naming the tar that cannot be read or does not match the manifest.
         """
         loader = webdataset.WebLoader(self.pipeline(epoch), batch_size=None, num_workers=self._config.workers)
         for batch in islice(iter(loader), self.num_batches):
@@ -123,7 +123,7 @@ class SequentialStream:
             yield _pinned(batch) if pin else batch
 
     def pipeline(self, epoch: int) -> webdataset.DataPipeline:
-        """The stages that a worker runs: tars, samples, shuffle, decoding, batches; errors come as values."""
+        """Stages of a worker: tars, samples, shuffle, decoding, batches; errors are passed as values."""
         config = self._config
         return webdataset.DataPipeline(
             partial(self._tars, epoch),
@@ -150,23 +150,24 @@ class SequentialStream:
         return iter(webdataset.shuffle(size, initial=size, rng=draws)(samples))
 
     def _limited(self, batches: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
-        """As many batches as every epoch can give, so that workers end together whichever tars they were dealt."""
+        """Limit to the number of batches that every epoch has, so that workers end together for any assignment of
+        tars."""
         return islice(batches, self._deal.num_batches_of(self._stream))
 
     @property
     def _stream(self) -> int:
-        """Number of this process among all workers of all ranks; ranks go first, so that their shares are even."""
+        """Index of this process among all workers of all ranks; ranks vary fastest, so that their shares are even."""
         worker = get_worker_info()
         return (worker.id if worker else 0) * self._num_ranks + self._rank
 
 
 def _suffix(panel: tuple[str, PanelSpec]) -> str:
-    """A panel's member as webdataset names it: what follows the key and its dot."""
+    """Name of a panel's member in webdataset: the part after the key and its dot."""
     return member_name("", *panel).removeprefix(".")
 
 
 def _decoded(batches: Iterator[list[Sample]], specs: Mapping[str, PanelSpec]) -> Iterator[SequentialBatch]:
-    """Undecoded samples -> batches. Raises UserError for one that is not as the manifest describes its panels."""
+    """Decode samples into batches. Raises UserError for a sample that does not match the manifest's panels."""
     for samples in batches:
         yield SequentialBatch(
             rows=np.array([sample["row"] for sample in samples], np.int64),
@@ -210,7 +211,7 @@ def _senseless(sample: Sample, member: str, fault: str) -> UserError:
 
 
 def _errors_as_values(batches: Iterator[SequentialBatch]) -> Iterator[SequentialBatch | UserError]:
-    """Let a UserError travel as a value: a DataLoader would wrap a worker's traceback around it."""
+    """Pass a UserError as a value: a DataLoader would wrap a worker's traceback around it."""
     try:
         yield from batches
     except UserError as error:

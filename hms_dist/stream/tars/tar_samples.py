@@ -1,7 +1,7 @@
-"""Samples of whole tars: each tar is read at once and compared with the manifest, before any of it is believed.
+"""Samples of whole tars: each tar is read at once and verified against the manifest before use.
 
-A tar by itself holds no checksums of its members, and webdataset cannot tell a tar that was cut off between two members
-from a short one. Reading it whole (some 50 MB) also lets a failed transfer be repeated without samples coming twice.
+A tar has no checksums of its members, and webdataset cannot distinguish a tar that was cut off between two members from
+a short one. Reading it whole (about 50 MB) also allows a failed transfer to be retried without duplicate samples.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from hms_dist.core.remote import Patience
 from hms_dist.stream.tars.assignment import Tar
 
 Sample = dict[str, Any]
-"""One sample of a tar: member -> bytes, `__key__`, `__url__`, and `row`, its number in the shard set."""
+"""One sample of a tar: member -> bytes, `__key__`, `__url__`, and `row`, its row in the shard set."""
 
 
 def read_samples(
     tars: Iterable[Tar], *, members: Mapping[str, int], wanted: Collection[int] | None, patience: Patience
 ) -> Iterator[Sample]:
-    """The wanted samples (by row; None: all) of the tars, with their `members` (`json`, `traces.npy.zst`) and the most
-    bytes of each.
+    """Yield the requested samples (by row; None: all) of the tars, with their `members` (`json`, `traces.npy.zst`) and
+    the maximum size of each.
 
-    Raises UserError naming a tar that cannot be read, is not the one that the manifest describes, or holds other
-    samples than its manifest counts.
+    Raises UserError naming a tar that cannot be read, does not match the manifest, or holds another number of samples
+    than the manifest.
     """
     for tar in tars:
         place = -1
@@ -50,9 +50,9 @@ def read_samples(
 
 
 def _files(tar: Tar, patience: Patience, members: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """The wanted members of a tar, as webdataset's stages pass them on.
+    """Yield the requested members of a tar in webdataset's form.
 
-    webdataset's own reader decompresses what is compressed and fills up what is sparse, whatever its size then.
+    webdataset's own reader decompresses compressed files and expands sparse ones to any size.
     """
     content = io.BytesIO(read_tar(tar, patience))
     try:
@@ -72,7 +72,7 @@ def _files(tar: Tar, patience: Patience, members: Mapping[str, int]) -> Iterator
 
 
 def read_tar(tar: Tar, patience: Patience) -> bytes:
-    """All bytes of a tar, exactly those that the manifest describes. Raises UserError naming it otherwise."""
+    """Read a tar and verify it against the manifest. Raises UserError naming it if it differs."""
     if tar.num_bytes > limits.WHOLE_TAR_BYTES:
         raise UserError(
             f"{tar.url}: {tar.num_bytes} bytes are more than the {limits.WHOLE_TAR_BYTES} that are read at once; "
@@ -97,14 +97,14 @@ def read_tar(tar: Tar, patience: Patience) -> bytes:
 
 
 def _opened(url: str) -> Any:
-    """A stream of the bytes at a URL, or of a file; the command behind `pipe:` is the user's own."""
+    """Open a file or a URL as a stream; the command after `pipe:` is given by the user."""
     if urlparse(url).scheme == "":
         return open_file(Path(url))
     return gopen(url)
 
 
 def _fetch(url: str, num_bytes: int) -> bytes:
-    """The bytes at a URL, and no more than a byte beyond `num_bytes`; a command that fails is an OSError."""
+    """Read a URL, at most one byte beyond `num_bytes`; a failing command raises OSError."""
     content = bytearray()
     with closing(_opened(url)) as stream:
         while len(content) <= num_bytes and (piece := stream.read(min(1 << 20, num_bytes + 1 - len(content)))):

@@ -1,4 +1,4 @@
-"""Optimisers, and the groups of parameters that they treat differently."""
+"""Optimisers and their parameter groups."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,21 +22,22 @@ class OptimConfig:
     lr: float = 3e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square, each in [0, 1); of adamw and adam."""
+    """Decay of the running means of the gradient and of its square, each in [0, 1); adamw and adam only."""
     momentum: float = 0.9
     """Momentum of sgd, in [0, 1). 0: none."""
     eps: float = 1e-8
-    """Added to the denominator; of adamw and adam."""
+    """Added to the denominator; adamw and adam only."""
     weight_decay: float = 0.01
     """Weight decay: decoupled and multiplied by the learning rate in adamw, an L2 penalty in adam and sgd. 0: none."""
     decay_norm_and_bias: bool = True
-    """Decay norms, biases and what else the model exempts (TinyViT: its attention biases) like all other weights."""
+    """Apply weight decay to norms, biases and other parameters that the model exempts (TinyViT: its attention
+    biases)."""
     layer_decay: float = 1.0
-    """The learning rate of each of timm's layer groups is this times the next one's, from the head down; in (0, 1]."""
+    """Learning rate of each of timm's layer groups relative to the next one, from the head down; in (0, 1]."""
     head_lr_factor: float = 1.0
-    """Learning rate of the classifier over that of the backbone's last layer."""
+    """Learning rate of the classifier relative to the backbone's last layer."""
     max_grad_norm: float | None = None
-    """Scale the gradient down to this L2 norm over all parameters where it is larger. None: never."""
+    """Clip the L2 norm of the gradient over all parameters to this. None: no clipping."""
 
     def __post_init__(self) -> None:
         one_of("optim.name", self.name, list(OPTIMIZERS))
@@ -56,10 +57,10 @@ class OptimConfig:
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
-    """The optimiser over the parameters of `model` that require gradients.
+    """Create the optimiser over the parameters of `model` that require gradients.
 
-    One fused kernel if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser
-    skips a step by itself, and nobody hears of it.
+    Fused if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser skips steps by
+    itself, without reporting it.
     """
     groups = parameter_groups(config, model)
     on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
@@ -67,9 +68,9 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True
 
 
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Parameters that require gradients, each once, grouped by `lr_scale` (factor on the rate) and `weight_decay`."""
+    """Group the parameters that require gradients by `lr_scale` (factor of the learning rate) and `weight_decay`."""
     if isinstance(model, SlidingWindowNet):
-        model = model.backbone  # it has no weights of its own, and timm knows the layers of this one
+        model = model.backbone  # the wrapper has no weights of its own, and timm knows the layers of the backbone
     scales = _layer_scales(model, config.layer_decay)
     exempt = set() if config.decay_norm_and_bias else _exempt(model)
     head = head_names(model)
@@ -86,7 +87,8 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:
-    """Use `rate`, times each group's scale, from the next step on; and `momentum` (beta1), where it is given."""
+    """Set the learning rate to `rate` times each group's scale from the next step on; and `momentum` (beta1), if
+    given."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
         if momentum is not None and "betas" in group:
@@ -96,10 +98,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: f
 
 
 def _layer_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
-    """Parameter's id -> factor on its learning rate, by timm's grouping of layers; empty for no decay."""
+    """Parameter id -> factor of its learning rate, by timm's layer groups; empty without decay."""
     if layer_decay == 1:
         return {}
-    from timm.optim import param_groups_layer_decay  # takes seconds
+    from timm.optim import param_groups_layer_decay  # importing timm takes seconds
 
     groups = param_groups_layer_decay(model, layer_decay=layer_decay)
     return {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
@@ -107,7 +109,7 @@ def _layer_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
 
 def _exempt(model: nn.Module) -> set[int]:
     """Ids of the parameters that timm would not decay: one-dimensional ones, and those that the model names."""
-    from timm.optim import param_groups_weight_decay  # takes seconds
+    from timm.optim import param_groups_weight_decay  # importing timm takes seconds
 
     named: set[str] = getattr(model, "no_weight_decay", set)()
     groups = param_groups_weight_decay(model, weight_decay=1.0, no_weight_decay_list=named)
@@ -127,4 +129,4 @@ OPTIMIZERS: dict[str, Callable[[OptimConfig, list[dict[str, Any]], bool], torch.
     "adam": _adam(torch.optim.Adam),
     "sgd": _sgd,
 }
-"""Name -> maker: (options, parameter groups, fused) to the optimiser."""
+"""Name -> constructor: (options, parameter groups, fused) to the optimiser."""

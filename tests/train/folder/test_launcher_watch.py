@@ -16,7 +16,7 @@ from pathlib import Path
 from hms_dist.core.logging import start_log
 from hms_dist.train.folder import stop
 from hms_dist.train.folder.owner import owned
-from hms_dist.train.folder.record import write_last_words, write_status
+from hms_dist.train.folder.record import write_forced_end, write_status
 
 folder, state = Path(sys.argv[1]), sys.argv[2]
 stop.LOOK_EVERY_S, stop.SAVE_S = 0.05, 60 if state == "leaves" else 0.5
@@ -28,7 +28,7 @@ else:
     stop.stop_with_launcher(request)
 with owned(folder, is_main=True) as ownership:
     write_status(folder, state)
-    request.last_words = partial(write_last_words, folder, ownership)
+    request.last_words = partial(write_forced_end, folder, ownership)
     print("begun", flush=True)
     while not request.asked():
         time.sleep(0.01)

@@ -9,7 +9,7 @@ import torch
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.train.folder import record
 from hms_dist.train.folder.owner import LEASE_NAME, owned
-from hms_dist.train.folder.record import FAULT_NAME, is_lost_peer, reported, write_last_words, write_status
+from hms_dist.train.folder.record import FAULT_NAME, is_lost_peer, reported, write_forced_end, write_status
 
 CLOSED = RuntimeError(
     "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]"
@@ -89,5 +89,5 @@ def test_who_lost_the_folder_has_no_last_words(tmp_path):
         write_status(tmp_path, "running")
         path = tmp_path / LEASE_NAME
         path.write_text(json.dumps({**json.loads(path.read_text()), "nonce": "another"}))
-        write_last_words(tmp_path, ownership, "the launcher is gone")
+        write_forced_end(tmp_path, ownership, "the launcher is gone")
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "running"
