@@ -1,4 +1,4 @@
-"""`hms-dist <verb>`: the command line. `verbs` is the table of verbs; each verb lives beside what it does."""
+"""`hms-dist <command>`: the command line. `commands.table` lists the commands and their modules."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from hms_dist.core.errors import verdict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit code 0; 2 for the user's mistakes (one line on standard error); 1 for a failed job."""
+    """Run one command. Exit code 0; 2 for user errors (one line on standard error); 1 for a failed job."""
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):  # a file may hold what no encoding can write
         if isinstance(stream, io.TextIOWrapper):
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return known[0]
 
 
-def _call(verb: str, words: list[str]) -> int:
-    module, command = command_of(verb, words)
+def _call(name: str, words: list[str]) -> int:
+    module, command = command_of(name, words)
     from hms_dist.core.logging import start_log
 
     start_log(int(os.environ.get("RANK", "0")))
@@ -46,15 +46,15 @@ def _call(verb: str, words: list[str]) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in COMMANDS.items()]
+    lines = [f"  {name:<12}{text}" for name, (_, _, text) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: hms-dist <verb> [--config FILE.yaml] [--option value ...]",
+            "usage: hms-dist <command> [--config FILE.yaml] [--option value ...]",
             "",
-            "verbs:",
+            "commands:",
             *lines,
             "",
-            "hms-dist <verb> --help explains every option of a verb with its unit and default.",
+            "hms-dist <command> --help explains every option of a command with its unit and default.",
             "Training: accelerate launch train.py --config configs/train/demo.yaml --shards SHARDS --out RUN",
         ]
     )

@@ -87,7 +87,7 @@ class Chain:
             raise ValueError(f"steps: two are named '{step.name}'; give each its own name")
         for name in step.after:
             if name not in earlier:
-                raise ValueError(f"steps.after: '{name}' of step '{step.name}' is no earlier step")
+                raise ValueError(f"steps.after: '{name}' of step '{step.name}' is not an earlier step")
         if step.each is not None and step.each not in self.lists:
             raise ValueError(f"steps.each: no list '{step.each}' for step '{step.name}'")
         own = () if step.each is None else (step.each,)

@@ -125,14 +125,14 @@ def _choice(names: str) -> str:
 
 def _of_several_types(text: str) -> str:
     """Shorten the error of an option with several types: the list of all attempts is dropped."""
-    name, _, said = text.partition(": ")
-    if "Problem with given class_path" in said:  # an option within an option: what is said of the innermost
-        *outer, said = re.split(r'Parser key "([^"]+)": ', said)
+    name, _, message = text.partition(": ")
+    if "Problem with given class_path" in message:  # nested options: keep the innermost message
+        *outer, message = re.split(r'Parser key "([^"]+)": ', message)
         name = ".".join([name, *outer[1::2]])
-    said = re.sub(r"^- Expected a path but .* either not accessible or invalid - ", "", said)
-    found = re.match(r"Does not validate .* Errors: - (.*?) Given value type: \S+ Given value: (\S.*?)( - |$)", said)
+    message = re.sub(r"^- Expected a path but .* either not accessible or invalid - ", "", message)
+    found = re.match(r"Does not validate .* Errors: - (.*?) Given value type: \S+ Given value: (\S.*?)( - |$)", message)
     if found is None:
-        return f"{name}: {re.sub(r' - Expected a NoneType Given value .*$', '', said)}"
+        return f"{name}: {re.sub(r' - Expected a NoneType Given value .*$', '', message)}"
     reasons = [re.sub(r"\. Got value: .*$", "", part) for part in found[1].split(" - ")]
     types = [re.sub(r"^Expected (an? )?", "", part) for part in reasons]
     return f"{name}: Expected a {' or a '.join(types).replace('a NoneType', 'null')}. Got value: {found[2]}"

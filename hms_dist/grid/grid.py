@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.grid.launch import run_all
 from hms_dist.grid.recipe import LaunchConfig, Recipe
-from hms_dist.grid.run_plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan
+from hms_dist.grid.run_plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan_runs
 from hms_dist.train.ranks.placement import ranges
 
 
@@ -45,14 +45,14 @@ class Grid:
         if len(set(names)) < len(names):
             raise ValueError(f"recipes: two have one name ({', '.join(names)}); give each its own")
         if self.json and not self.list:
-            raise ValueError("json: says how list prints; add --list")
+            raise ValueError("json: sets the format of --list; add --list")
         if self.number is not None and self.list:
             raise ValueError("number: list prints all runs; leave one of them out")
 
 
 def planned(grid: Grid) -> list[PlannedRun]:
-    """Return the runs of a grid, in order. Raises UserError as `plan`."""
-    return plan(grid.recipes, grid.seeds, grid.folds, shards=grid.shards, out=grid.out)
+    """Return the runs of a grid, in order. Raises UserError as `plan_runs`."""
+    return plan_runs(grid.recipes, grid.seeds, grid.folds, shards=grid.shards, out=grid.out)
 
 
 def check(command: Grid) -> None:

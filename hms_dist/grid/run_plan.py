@@ -71,17 +71,17 @@ def check_pattern(pattern: str) -> None:
     try:
         places = [(name, form or "") for _, name, form, _ in string.Formatter().parse(pattern) if name is not None]
     except ValueError as error:
-        raise ValueError(f"out: '{pattern}' is no pattern ({error})") from error
+        raise ValueError(f"out: '{pattern}' is not a valid pattern ({error})") from error
     for name, form in places:
         if len(form) > limits.FORM_CHARACTERS:
             raise ValueError(
-                f"out: '{pattern}' is no pattern (a form of more than {limits.FORM_CHARACTERS} characters)"
+                f"out: '{pattern}' is not a valid pattern (a form of more than {limits.FORM_CHARACTERS} characters)"
             )
         if name not in PLACES:
             raise ValueError(f"out: unknown place {{{name}}}; one of: {', '.join(f'{{{p}}}' for p in PLACES)}")
 
 
-def plan(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str) -> list[PlannedRun]:
+def plan_runs(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str) -> list[PlannedRun]:
     """Plan every run, folds innermost. All checks of options are made here, before any run.
 
     Raises UserError for options that train.py rejects, folders shared by two runs, and folders that hold another run.
@@ -144,4 +144,4 @@ def _check_apart(runs: list[PlannedRun]) -> None:
         other = taken.setdefault(run.out, run)
         if other is not run:
             names = [f"recipe {r.recipe} seed {r.seed} fold {r.fold}" for r in (other, run)]
-            raise UserError(f"out: {names[0]} and {names[1]} would share {run.out}; add what tells them apart")
+            raise UserError(f"out: {names[0]} and {names[1]} would share {run.out}; add a placeholder that distinguishes them")

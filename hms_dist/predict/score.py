@@ -71,12 +71,12 @@ def scored(command: Score) -> dict[str, Any]:
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
     if keys == ["eeg_id"] and labels["eeg_id"].duplicated().any():
         raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
-    said = [
+    own_votes = [
         *keys,
         *CLASSES,
         *(["fold"] if "fold" in predictions else []),
     ]  # vote columns of the table itself are ignored
-    joined = _join(predictions[said], labels, keys, command.labels)
+    joined = _join(predictions[own_votes], labels, keys, command.labels)
     held_out = _held_out(command.predictions, joined)
     is_all = command.rows == "all" or held_out is None or not held_out.any()
     mask = np.ones(len(joined), bool) if is_all or held_out is None else held_out

@@ -161,7 +161,7 @@ def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list
         if fault is None and not (job.folder / name).is_dir():
             (job.scratch / name).replace(job.folder / name)
         else:
-            lines.append(f"{job.folder / name}: made again, but not as it was; {_reason(job, name, lost)}")
+            lines.append(f"{job.folder / name}: rebuilt, but not as it was; {_reason(job, name, lost)}")
     sync(job.folder)
     return lines
 
@@ -177,6 +177,6 @@ def _reason(job: Repair, name: str, lost: Mapping[str, str]) -> str:
     here, then = versions(), job.manifest.versions
     other = [name for name in then if here.get(name) != then[name]]
     if other:
-        told = [f"{name} is {here.get(name, 'absent')}, was {then[name]}" for name in other]
-        return f"software differs: {', '.join(told)}"
+        changes = [f"{name} is {here.get(name, 'absent')}, was {then[name]}" for name in other]
+        return f"software differs: {', '.join(changes)}"
     return f"recordings in {job.data} have changed, or this processor computes otherwise"

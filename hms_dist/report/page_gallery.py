@@ -78,7 +78,7 @@ def _article(heading: str, rank: int, shards: ShardSet, item: ScoredTable, place
     row = int(item.rows[place])
     key = str(shards.index.frame["key"].iloc[row])
     votes = shards.index.votes[row]
-    said = f"{heading} {rank}: {key}"
+    title = f"{heading} {rank}: {key}"
     consensus, guess = CLASSES[votes.argmax()], CLASSES[item.prediction[place].argmax()]
     alt = f"Canvas of {key}; most votes for {consensus}, predicted {guess}"
     head = ["class", "votes", "share", "predicted"]
@@ -87,7 +87,7 @@ def _article(heading: str, rank: int, shards: ShardSet, item: ScoredTable, place
         for name, count, share, value in zip(CLASSES, votes, item.truth[place], item.prediction[place], strict=True)
     ]
     return Html(
-        f"<article><h3>{escaped(said)}</h3>\n{paragraph(f'KL {item.row_kl[place]:.4f}, votes: {votes.sum()}.')}"
+        f"<article><h3>{escaped(title)}</h3>\n{paragraph(f'KL {item.row_kl[place]:.4f}, votes: {votes.sum()}.')}"
         f"{_picture(shards, row, key, alt)}"
         f"{table(f'Votes and prediction of {key}', head, rows)}</article>\n"
     )

@@ -57,8 +57,8 @@ def run_section(runs: Sequence[RunFacts]) -> Html:
     )
     if not runs:
         return section("Runs", explained, missing("no run was given (--runs)."))
-    said = [paragraph(f"{run.name}, {run.state}: {run.message}") for run in runs if run.message]
-    return section("Runs", explained, table("Runs", RUN_HEAD, [_row(run) for run in runs]), *said)
+    messages = [paragraph(f"{run.name}, {run.state}: {run.message}") for run in runs if run.message]
+    return section("Runs", explained, table("Runs", RUN_HEAD, [_row(run) for run in runs]), *messages)
 
 
 def curve_section(runs: Sequence[RunFacts]) -> Html:

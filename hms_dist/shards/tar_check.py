@@ -85,7 +85,7 @@ def _is_empty(block: memoryview) -> bool:
 
 def _member_fault(block: memoryview, values: Mapping[Hashable, Any], member: str, spec: PanelSpec | None) -> str | None:
     if crc32(block) != values[f"{member}.crc32"]:
-        return "has another CRC-32 than the index says"
+        return "has another CRC-32 than in the index"
     try:
         return json_fault(bytes(block), values) if spec is None else value_fault(spec, spec.decode(block))
     except ValueError as error:

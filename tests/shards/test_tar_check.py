@@ -117,7 +117,7 @@ class TestLayout:
         wrong = rows.copy()
         wrong.loc[2, "ratio.crc32"] ^= 1
         key = rows["key"].iloc[2]
-        assert check(rows=wrong) == [f"{key}.ratio.npy.zst has another CRC-32 than the index says"]
+        assert check(rows=wrong) == [f"{key}.ratio.npy.zst has another CRC-32 than in the index"]
 
     def test_another_order_of_samples(self, shard):
         check, (_, rows) = shard

@@ -223,7 +223,7 @@ def test_a_job_script_sees_a_run_begin_in_its_first_stage(small, monkeypatch, re
         (['[{"name": "a"}, {"name": "a"}]'], r"stages.name: 'a' appears twice"),
         (
             ['[{"name": "a", "init": "best:b"}]'],
-            r"stages.init: 'a' starts from 'b', which is no earlier stage \(none\)",
+            r"stages.init: 'a' starts from 'b', which is not an earlier stage \(none\)",
         ),
         (['[{"name": "a", "init": "worst:b"}]'], r"expected pretrained, best:NAME or final:NAME, found 'worst:b'"),
         (['[{"name": "a b"}]'], r"stages.name: 'a b' cannot name a folder"),
