@@ -78,7 +78,7 @@ MISTAKES = {
     "a folder in place of a table": lambda d: d.command("score", "--predictions", d.folder, "--labels", d.shards),
     "a table with half a fold": lambda d: d.ensemble([d.corrupted(lambda t: t.assign(fold=0.5))]),
     "a table cut short": lambda d: d.ensemble([d.cut(d.predictions("a", 0))]),
-    "a table with a row that is no probability": lambda d: d.ensemble(
+    "a table with a row that is not a probability distribution": lambda d: d.ensemble(
         [d.corrupted(lambda t: t.assign(gpd=t["gpd"].where(t.index > 0)))]
     ),
     "a table with a row twice": lambda d: d.ensemble([d.corrupted(lambda t: t.iloc[[0, 1, 0]])]),
