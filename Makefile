@@ -13,12 +13,12 @@ help:
 
 setup: .venv/ready
 
-.venv/ready: scripts/mend_torchvision.py constraints.txt setup.cfg pyproject.toml
+.venv/ready: scripts/patch_torchvision.py constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	$(BIN)/python scripts/mend_torchvision.py
+	$(BIN)/python scripts/patch_torchvision.py
 	touch $@
 
 demo: setup

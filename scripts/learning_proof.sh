@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Does it learn? 2,000 simulated EEGs, whose true label distributions are known; EfficientNet-Lite0 from the packaged
-# ImageNet weights, and TinyViT from scratch, on one GPU. Says how much of the gap between the constant predictor and
-# the simulator's oracle each closes on patients it never saw.
+# Learning proof: 2,000 simulated EEGs, whose true label distributions are known; EfficientNet-Lite0 from the packaged
+# ImageNet weights, and TinyViT from scratch, on one GPU. Prints the fraction of the gap between the constant predictor and
+# the simulator's oracle that each closes on unseen patients.
 #   scripts/learning_proof.sh FOLDER [number of EEGs] [workers]
 set -euo pipefail
 if [[ $# -lt 1 || $1 == -* ]]; then

@@ -55,8 +55,7 @@ NAMES = {
 }
 """Part of an identifier, or word, in lower case -> the name to use; between other letters it is another word."""
 
-EXCEPTIONS = {
-}
+EXCEPTIONS = {}
 """(File, pattern or name) -> why it may stay there."""
 
 ELSEWHERE: tuple[str, ...] = ()

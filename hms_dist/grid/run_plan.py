@@ -81,7 +81,9 @@ def check_pattern(pattern: str) -> None:
             raise ValueError(f"out: unknown place {{{name}}}; one of: {', '.join(f'{{{p}}}' for p in PLACES)}")
 
 
-def plan_runs(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str) -> list[PlannedRun]:
+def plan_runs(
+    recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str
+) -> list[PlannedRun]:
     """Plan every run, folds innermost. All checks of options are made here, before any run.
 
     Raises UserError for options that train.py rejects, folders shared by two runs, and folders that hold another run.
@@ -144,4 +146,6 @@ def _check_apart(runs: list[PlannedRun]) -> None:
         other = taken.setdefault(run.out, run)
         if other is not run:
             names = [f"recipe {r.recipe} seed {r.seed} fold {r.fold}" for r in (other, run)]
-            raise UserError(f"out: {names[0]} and {names[1]} would share {run.out}; add a placeholder that distinguishes them")
+            raise UserError(
+                f"out: {names[0]} and {names[1]} would share {run.out}; add a placeholder that distinguishes them"
+            )

@@ -15,7 +15,9 @@ def rows_of_tar(path: Path, number: int) -> list[dict[str, Any]]:
     with open_file(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:  # no decompression
         for info in tar:
             if not info.isreg() or info.issparse():
-                raise UserError(f"{path}: member {info.name[:100]!r} is not a regular file; not a shard; render it again")
+                raise UserError(
+                    f"{path}: member {info.name[:100]!r} is not a regular file; not a shard; render it again"
+                )
             key, _, rest = info.name.partition(".")
             member = rest.partition(".")[0]
             file = tar.extractfile(info)

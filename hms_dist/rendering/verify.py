@@ -58,7 +58,9 @@ def run(command: Verify) -> None:
     for path in foreign_files(command.shards, manifest):
         LOG.warning("%s: not of this set; left as it is", path)
     if faults:
-        advice = "everything that can be rebuilt was" if command.repair else "--repair --data DIR rebuilds damaged files"
+        advice = (
+            "everything that can be rebuilt was" if command.repair else "--repair --data DIR rebuilds damaged files"
+        )
         raise UserError(f"{command.shards}: {len(faults)} faults; {advice}")
     extent = "labels as in the table" if labels else "sizes and counts" if command.fast else "labels not compared"
     print(f"{command.shards}: {manifest.num_samples} samples in {len(tar_names(manifest))} shards, no fault ({extent})")

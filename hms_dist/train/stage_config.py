@@ -61,7 +61,9 @@ def check_stages(stages: tuple[StageConfig, ...], *, has_fold: bool) -> None:
         kind, _, name = stage.init.partition(":")
         if name and name not in earlier:
             found = ", ".join(earlier) or "none"
-            raise ValueError(f"stages.init: '{stage.name}' starts from '{name}', which is not an earlier stage ({found})")
+            raise ValueError(
+                f"stages.init: '{stage.name}' starts from '{name}', which is not an earlier stage ({found})"
+            )
         if kind == "best" and not has_fold:
             raise ValueError(f"stages.init: '{stage.name}' starts from best weights, fold is none; use final:{name}")
         earlier.append(stage.name)

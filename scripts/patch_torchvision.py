@@ -1,9 +1,9 @@
-"""Let torchvision from the package index import beside a CPU-only torch; part of `make setup`.
+"""Make torchvision from the package index importable with a CPU-only torch; part of `make setup`.
 
-The index's Linux wheel of torchvision is built for CUDA. Beside a CPU-only torch its compiled operators cannot
-load, and `import torchvision` (so timm, so `accelerate launch`) fails for want of two operators' declarations.
-Nothing here uses those operators. Where the import works, this does nothing; where it fails for that reason, it
-puts a small import hook into the virtual environment that declares them.
+The index's Linux wheel of torchvision is built for CUDA. With a CPU-only torch its compiled operators cannot load, and
+`import torchvision` (and so timm, and `accelerate launch`) fails because two operators are not declared. Nothing here
+uses those operators. If the import works, this does nothing; if it fails for that reason, it installs a small import
+hook into the virtual environment that declares them.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (scripts/mend_torchvision.py)."""
+HOOK = '''"""Declares operators of torchvision that a CPU-only torch cannot load (scripts/patch_torchvision.py)."""
 
 import sys
 
