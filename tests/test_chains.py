@@ -76,7 +76,7 @@ def quarter_size(path):
 
 
 class Chain:
-    """Seed 002's chain in a folder; its runs have these seeds and hold out `fold`."""
+    """The 16th place's chain in a folder; its runs have these seeds and hold out `fold`."""
 
     def __init__(self, folder, shards, fold, seeds, call):
         self.folder, self.shards, self.fold, self.seeds, self.call = folder, shards, fold, seeds, call
@@ -177,7 +177,7 @@ def test_seed_002(fold, seeds, shards, tmp_path, call, refused):
 
 
 def leaks_are_refused(chain, labels, tables, refused):
-    """What a run of fold 1 says, for a run of fold 0; and a fit to rows that the models trained on."""
+    """Predictions of a run of fold 1, for a run of fold 0; and a fit to rows that the models trained on."""
     (foreign,) = chain.trained("foreign", "sixteenth_place", seeds=SEEDS[:1], fold=1)
     leaky, counts = chain.pseudolabelled([*tables[1:], *chain.predicted([foreign], "[]")], "leaky.parquet")
     assert counts["validation_folds_unseen"] == {"3": []}

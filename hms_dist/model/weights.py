@@ -60,7 +60,7 @@ def check_stored(file: IO[bytes]) -> None:
 
 
 def check_there(path: Path) -> None:
-    """Raise UserError if there is no weights file at `path`."""
+    """Raise UserError if the weights file `path` is missing."""
     if not path.exists():
         raise UserError(f"{path}: no such weights file; check the path")
 

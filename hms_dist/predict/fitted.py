@@ -72,7 +72,8 @@ class Fitted:
             match = [bool(set(found) & set(weights)) for _, weights in self.members]
             if any(match) and not match[place]:
                 raise UserError(
-                    f"{members.paths[place]}: of the models of {self.members[match.index(True)][0]}, but given in place of {self.members[place][0]}; give the tables in the order of the fit"
+                    f"{members.paths[place]}: of the models of {self.members[match.index(True)][0]}, but given "
+                    f"in place of {self.members[place][0]}; give the tables in the order of the fit"
                 )
 
 

@@ -43,7 +43,7 @@ class PseudoLabel:
     vote_share: float = 0.0
     """Weight of a row's own votes in its label, 0 to 1; the rest is the models'."""
     submissions: StatedModels | None = None
-    """Models behind the .csv tables, which name none. None: there are no such tables."""
+    """Models behind the .csv tables, which name none. None: all tables are .parquet."""
 
     def __post_init__(self) -> None:
         if not self.predictions:

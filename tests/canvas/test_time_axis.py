@@ -1,4 +1,4 @@
-"""Where the annotated 10 seconds lie on a canvas: by a mark drawn into recordings, and by geometry."""
+"""Position of the annotated 10 seconds on a canvas: by a mark drawn into recordings, and by geometry."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""docs/clusters.md: what it shows is taken as it stands, and it names every option that the job scripts have."""
+"""docs/clusters.md: its examples are valid, and it explains every option of the job scripts."""
 
 import re
 import shlex

@@ -1,6 +1,6 @@
 """train.sbatch after a run that ended badly: back into the queue only if it lost a rank or a node.
 
-srun is of the test's own making.
+srun is a fake.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The shell that stops and requeues, with a scheduler of its own making: what it calls is written down."""
+"""The shell that stops and requeues, with a fake scheduler that records the calls."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""slurm/pipeline.sh: what it submits for what is left of a chain, told to a scheduler of the test's own making."""
+"""slurm/pipeline.sh: its submissions for the unfinished steps of a chain, to a fake scheduler."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""CSV cells as numbers: exactly what the text says, or an error that names the row."""
+"""CSV cells as numbers: exactly as in the text, or an error that names the row."""
 
 import pytest
 

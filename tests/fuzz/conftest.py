@@ -1,4 +1,5 @@
-"""What the fuzz tests share: a small set and a run made once, mutations that know the structure, and one judgement."""
+"""Fixtures of the fuzz tests: a small set and a run made once, mutations that know the structure, and the expected
+outcome."""
 
 import copy
 import hashlib
@@ -50,7 +51,7 @@ RAW = [
     "01",
     "tru",
 ]
-"""What no writer of JSON gives, or only for a value that is none."""
+"""Values that no JSON writer produces, or only for None."""
 
 
 class Mutations:
@@ -99,7 +100,7 @@ class Mutations:
         return value
 
     def json(self, value: Any) -> str:
-        """JSON text of a changed value; sometimes with what is no JSON in it."""
+        """JSON text of a changed value; sometimes with invalid JSON in it."""
         if self.rng.random() < 0.25:
             mark = "9178235611"
             text = json.dumps(_with(copy.deepcopy(value), self, int(mark)))

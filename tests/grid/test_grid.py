@@ -1,4 +1,4 @@
-"""Plans of runs, what they refuse, and real runs one after another: skipped, failed, gone on with."""
+"""Plans of grids, their errors, and real runs one after another: skipped, failed, resumed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Seed 001's number, and tables of real runs against figures computed here."""
+"""The wavelet ablation's own score, and tables of real runs against figures computed here."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Claims: one owner at a time, the dead replaced, also under contention of real processes."""
+"""Leases: one owner at a time, expired ones taken over, also with real processes competing."""
 
 import dataclasses
 import errno

@@ -32,7 +32,7 @@ def ask_at_once(task):
 
 
 def work(path):
-    """A short task, or one that says who is at it and takes long."""
+    """A short task, or a long one that reports its process."""
     if path is not None:
         path.write_text(str(os.getpid()))
         time.sleep(100)

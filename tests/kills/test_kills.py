@@ -104,7 +104,7 @@ def test_a_killed_report_leaves_the_page_before_or_the_whole_one(folder, start, 
         page = (folder / "page.html").read_text()
         assert page.rstrip().endswith("</html>")
         finish(start(*words))
-        assert abs((folder / "page.html").stat().st_size - size) < 200  # the page tells when it was written
+        assert abs((folder / "page.html").stat().st_size - size) < 200  # the page shows when it was written
         assert leftovers(folder) == []
     assert num_killed
 

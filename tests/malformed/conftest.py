@@ -82,7 +82,7 @@ def without_root_rights():
 
 @pytest.fixture(scope="session")
 def documented():
-    """Section of the document -> input -> what comes, as it says."""
+    """Section of the document -> input -> documented outcome."""
     return DOCUMENTED
 
 

@@ -1,4 +1,5 @@
-"""What tests of predictions share: a small and a sliding-window net, each trained once a session; made-up tables."""
+"""Fixtures of the prediction tests: a small and a sliding-window network, each trained once a session; made-up
+tables."""
 
 import json
 import shutil
@@ -207,7 +208,7 @@ class Sandbox:
         return self.command("grid", "--recipes", recipes, "--shards", self.shards, "--out", out, *words)
 
     def finished_elsewhere(self):
-        """A grid whose first run says that it is finished, and that it was trained on other shards."""
+        """A grid whose first run is recorded as finished, and as trained on other shards."""
         run = self.folder / "0/0"
         (run / "final").mkdir(parents=True)
         (run / "final/meta.json").write_text('{"shards": "others"}')

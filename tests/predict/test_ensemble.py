@@ -101,7 +101,7 @@ def test_a_cross_fitted_table_is_honest_and_applied_weights_are_not(three, shard
 
 
 class TestLeaks:
-    """Seed 003's: fitting to what models say of rows that they trained on."""
+    """The course report's: fitting to predictions of rows that the models trained on."""
 
     @pytest.fixture
     def fit_to(self, shard_set, tmp_path):

@@ -1,4 +1,4 @@
-"""Stacking: inputs and loss against their formulas, an honest KL, and the leak of seed 003 refused."""
+"""Stacking: inputs and loss against their formulas, an honest KL, and the course report's leak rejected."""
 
 import json
 from dataclasses import replace
@@ -189,7 +189,7 @@ def test_same_seed_same_networks(tables, shard_set, tmp_path):
 def test_a_meta_model_is_not_judged_on_rows_that_base_models_trained_on(
     tables, index, record, write, shard_set, tmp_path
 ):
-    """Seed 003's leak, in both its forms: predictions of all rows by one model, and their fold leased."""
+    """The course report's leak, in both its forms: predictions of all rows by one model, and their fold leased."""
     to = ["--labels", shard_set, "--out", tmp_path / "x"]
     everything = write("all.parquet", tables[1][0], [Source(model=record("all", None))])
     with pytest.raises(UserError, match=r"all.parquet: \d+ of \d+ rows have no fold, so a model may have trained on"):

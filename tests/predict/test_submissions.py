@@ -16,7 +16,8 @@ from hms_dist.results.predictions import read_predictions
 
 @pytest.fixture
 def files(index, tmp_path, rng):
-    """Two files as seed 002 wrote them, in an order of their own, and their probabilities in the set's order."""
+    """Two files as the 16th place's code wrote them, in an order of their own, and their probabilities in the set's
+    order."""
     found = rng.dirichlet(np.ones(6), (2, len(index)))
     paths = []
     for number, each in enumerate(found):
@@ -34,7 +35,7 @@ def pseudolabel(shard_set, tmp_path, *words):
     return out
 
 
-STATED = ("--submissions.name", "seed 002's ten models")
+STATED = ("--submissions.name", "the 16th place's ten models")
 
 
 def test_they_label_the_rows_that_they_name_and_are_recorded_as_stated(files, index, shard_set, tmp_path, capsys):
@@ -45,12 +46,14 @@ def test_they_label_the_rows_that_they_name_and_are_recorded_as_stated(files, in
     np.testing.assert_allclose(table[list(CLASSES)], found.mean(axis=0), rtol=1e-9)
     models = [source.model for source in read_sources(out)]
     assert [model.run for model in models] == [
-        f"seed 002's ten models (stated for submission_{number}.csv)" for number in range(2)
+        f"the 16th place's ten models (stated for submission_{number}.csv)" for number in range(2)
     ]
     assert [model.weights for model in models] == [sha256_of(path) for path in paths]
     assert all(model.patients == set(index.ids("patient_id").tolist()) for model in models)
     assert json.loads(capsys.readouterr().out)["validation_folds_unseen"] == {"5": []}
-    with pytest.raises(UserError, match=r"labels.parquet: its model seed 002's ten models \(stated for submission_0"):
+    with pytest.raises(
+        UserError, match=r"labels.parquet: its model the 16th place's ten models \(stated for submission_0"
+    ):
         check_unseen(str(out), models, index.ids("patient_id")[:1], "of validation fold 0 of 5")
 
 

@@ -188,7 +188,7 @@ def test_a_damaged_index_is_not_parsed_and_its_message_is_one_line(folder):
 
 
 class TestSizes:
-    """Small input that says, or makes, a lot."""
+    """Small input that announces, or expands to, much more."""
 
     def test_a_zstd_frame_that_announces_gigabytes_is_not_decompressed(self):
         spec = PanelSpec(shape=(4, 16), dtype="bit", codec="npy.zst", axes=("row", "time"), unit="lit")

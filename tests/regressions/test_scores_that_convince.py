@@ -1,4 +1,4 @@
-"""Scores lead with rows that the models have not seen, and a score that says little says so."""
+"""Scores use rows that the models have not seen, and come with a warning if they are not meaningful."""
 
 import numpy as np
 import pandas as pd

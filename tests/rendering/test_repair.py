@@ -138,7 +138,7 @@ def test_a_folder_in_place_of_a_file_is_not_removed(copy, data, capsys):
 
 
 class TestWhatCannotBeMadeAgain:
-    """The old file stays, and the line says why."""
+    """The old file stays, and the line gives the reason."""
 
     @pytest.fixture
     def other(self, data, tmp_path):
@@ -150,7 +150,7 @@ class TestWhatCannotBeMadeAgain:
         assert verify(folder, "--repair", "--data", str(other)) == 2
         assert hashes(folder) == before
         lines = capsys.readouterr().out.splitlines()
-        (line,) = [line for line in lines if "made again" in line]
+        (line,) = [line for line in lines if "rebuilt" in line]
         return line.removeprefix(f"{folder / 'shard-000000.tar'}: rebuilt, but not as it was; ")
 
     def test_another_table(self, copy, other, capsys, rng):

@@ -1,4 +1,5 @@
-"""Ticks stand where the values lie: times and frequencies of a column or row are read back from their pixel."""
+"""Ticks are at the positions of their values: times and frequencies of a column or row are read back from their
+pixel."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Searches that train: killed and rerun, pruned, refused, and one of six trials as seed 003's."""
+"""Searches that train: killed and rerun, pruned, refused, and one of six trials as the course report's."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def test_a_run_that_fails_is_named_with_its_log(trial):
 
 
 def test_six_trials_killed_on_the_way_by_two_jobs_at_once(search_words, repository, tmp_path):
-    """A job is killed within a trial; two jobs go on, and the best of six is a recipe that trains."""
+    """A job is killed within a trial; two jobs continue, and the best of six is a recipe that trains."""
     study = tmp_path / "study"
     words = [*search_words, "--num_trials", "6", "--num_batches", "1", "--num_startup", "2", "--folds", "[0]"]
     command = [sys.executable, "-m", "hms_dist", "search", *words]

@@ -1,4 +1,5 @@
-"""The full check finds every flipped bit of every file, and what hashes cannot tell; the quick look finds sizes."""
+"""The full check finds every flipped bit of every file, and faults that hashes cannot show; the quick look finds
+sizes."""
 
 import dataclasses
 import json
@@ -20,7 +21,7 @@ from hms_dist.shards.schema import MANIFEST_COPY_NAME, MANIFEST_NAME
 
 
 def fault_texts(folder: Path) -> list[str]:
-    """What the full check says, a UserError included."""
+    """Faults found by the full check, a UserError included."""
     try:
         return [str(fault) for fault in find_faults(folder)]
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What hashes cannot tell: sets whose every hash fits and whose content is wrong."""
+"""Faults that hashes cannot show: sets with matching hashes and wrong content."""
 
 import dataclasses
 import json

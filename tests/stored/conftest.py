@@ -1,4 +1,4 @@
-"""What the tests of stored things share: a copy of the folder, and the commands in this process."""
+"""Fixtures of the tests of stored files: a copy of the folder, and the commands in this process."""
 
 import json
 import runpy

@@ -5,7 +5,7 @@ checkout of the commit whose storage is to be kept, with that checkout's environ
 
     python make.py CHECKOUT OUT
 
-Every path in OUT is relative to OUT. Claims, logs and weights that no test reads are removed, to keep it small.
+Every path in OUT is relative to OUT. Leases, logs and weights that no test reads are removed, to keep it small.
 """
 
 import json
@@ -171,7 +171,7 @@ def main(checkout: Path, out: Path) -> None:
             "shift: {sets: canvas.placements.0.normalise.init_args.shift, low: 70, high: 90}}"  # fmt: skip
     search = ("--configs", "train.yaml", "--space", space, "--folds", "0", "--options", "{epochs: 1}")
     words = ("search", *shards, *search, "--num_trials", "2", "--out", "study", "--launch", program)
-    status = out / "study/trials/0-001/fold-0/status.json"  # says so a moment before the study knows
+    status = out / "study/trials/0-001/fold-0/status.json"  # written a moment before the study is
     killed(begun(*words), lambda: status.is_file() and '"finished"' in status.read_text())
     assert len((out / "study/trials.csv").read_text().splitlines()) == 2
     remove(out)

@@ -1,4 +1,4 @@
-"""What commit 5e6f9d5 stored is read, verified, compared equal, continued and predicted from."""
+"""Files stored by commit 5e6f9d5 are read, verified, compared equal, resumed and predicted from."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ TABLES = ("--predictions", "oof_a.parquet", "oof_b.parquet")
 
 
 def texts(folder):
-    """What of a folder a program reads as text, by path; logs and the command that ran aside."""
+    """The text files of a folder that programs read, by path; logs and the command that ran aside."""
     names = ("*.yaml", "*.json")
     paths = [path for name in names for path in folder.rglob(name) if path.name != "environment.json"]
     assert paths

@@ -18,7 +18,7 @@ def predictions(index, path, rows, folds, rng):
 
 
 class TestLabelPeakedness:
-    """The code of seed 000, from raw votes."""
+    """The two-stage course project's code, from raw votes."""
 
     def test_it_is_the_kl_from_uniform_to_the_votes(self, rng):
         votes = rng.integers(0, 9, (50, 6))
@@ -42,7 +42,7 @@ class TestLabelPeakedness:
 
 
 class TestModelLoss:
-    """The prose of seed 000: the first stage's out-of-fold loss."""
+    """The two-stage course project's text: the first stage's out-of-fold loss."""
 
     def test_rows_below_the_threshold_stay(self, index, tmp_path, rng):
         folds = index.folds(5)

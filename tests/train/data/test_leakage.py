@@ -1,4 +1,5 @@
-"""What a run has seen stands in its metadata, and a run that would learn from its validation fold does not begin."""
+"""The patients that a run has seen are in its metadata, and a run that would learn from its validation fold does not
+begin."""
 
 import json
 from dataclasses import replace
@@ -69,7 +70,7 @@ def test_a_run_says_what_it_saw_beside_its_weights_and_in_its_predictions(small,
 
 
 def test_pseudo_labels_whose_model_saw_the_validation_fold_are_refused(small, record_of, table_of, manifest_index):
-    """What seed 002 would do with a validation fold: label with models of all rows, validate on their patients."""
+    """The 16th place's method with a validation fold: label with models of all rows, validate on their patients."""
     _, index = manifest_index
     rows = np.arange(len(index))
     num_patients = len(np.unique(index.ids("patient_id")[index.folds(3) == 0]))
@@ -113,7 +114,8 @@ def filtered(small, *paths, **options):
 
 
 def test_a_loss_from_in_fold_predictions_is_refused(small, record_of, table_of, manifest_index):
-    """What seed 000's prose comes to with one model: the loss of rows that it trained on. Claiming a fold fails too."""
+    """The two-stage course project's text with one model: the loss of rows that it trained on. Stating a fold fails
+    too."""
     _, index = manifest_index
     rows = rows_of_folds(index, 1, 2)
     honest = table_of("honest.parquet", rows, -1, record_of(fold=0))

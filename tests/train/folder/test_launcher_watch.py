@@ -1,4 +1,4 @@
-"""A rank whose launcher is gone, in a process of its own: what it says, and what it leaves."""
+"""A rank whose launcher is gone, in a separate process: its message, and the files that it leaves."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who says how a run ended, when ranks fail of their own, of a lost peer, or both."""
+"""Which rank records the end of a run, when ranks fail by themselves, by a lost peer, or both."""
 
 import json
 import re
@@ -55,8 +55,8 @@ def test_what_a_rank_fails_of_is_its_own_word_and_a_fault(tmp_path, rank, error)
     assert printed[2].startswith("rank 3: ") == (rank == 3)
     assert type(error).__name__ in printed[2]
     assert str(error) in printed[2]
-    for peer, hearsay in ((0, CLOSED), (1, NCCL), (2, OUT_OF_MEMORY)):
-        fail(tmp_path, peer, hearsay)
+    for peer, secondary in ((0, CLOSED), (1, NCCL), (2, OUT_OF_MEMORY)):
+        fail(tmp_path, peer, secondary)
     write_status(tmp_path, "running")
     assert status(tmp_path) == printed
 
