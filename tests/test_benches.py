@@ -80,7 +80,7 @@ def test_locality():
 def test_loader(tmp_path):
     words = ("--out", tmp_path, "--rounds", 1, "--seconds", 0.05, "--num_rows", 64, "--no_install")
     table = rows(bench("loader", *words))
-    for name in ("hms_dist", "hms_dist sequential", "WebDataset raw", "WebDataset PNG", "Dataset of .npy"):
+    for name in ("hms_dist", "WebDataset raw", "WebDataset PNG", "Dataset of .npy"):
         assert float(table[name][0].split(" / ")[0].replace(",", "")) > 0, name
     for name in ("FFCV", "LitData", "MosaicML streaming"):
         assert table[name][0].startswith("not installed") or " / " in table[name][0]

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from hms_dist.config.safe_yaml import read_yaml
-from hms_dist.config.versions import CLASS_KEY, OPTIONS_KEY, VERSION_KEY, bare_name, completed, split_version
+from hms_dist.config.versions import (
+    CLASS_KEY,
+    OPTIONS_KEY,
+    VERSION_KEY,
+    bare_name,
+    completed,
+    split_version,
+    without_removed,
+)
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 
@@ -71,6 +79,8 @@ class Check:
                 f"{where}: expected options or a .yaml file of them, found {_brief(repr(node))}; one of: "
                 + ", ".join(hints)
             )
+        if not where.startswith("--"):
+            node = without_removed(node, target.__name__, where)
         for name, item in node.items():
             if name not in hints:
                 hint = meant(str(name), list(hints))

@@ -8,6 +8,8 @@ compared by their meaning, so code may move and options may be added:
   panels without importing their classes.
 - A changed default raises `FORMAT_VERSION` and gets an entry in `ABSENT` for the earlier versions, if their files may
   lack the option.
+- A removed option gets an entry in `REMOVED` with the values that have no effect. A file with another value is
+  rejected.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,6 +27,13 @@ ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
 }
 """Format version -> class -> option (of a part: `part.option`) -> plain value of that option in files of up to this
 version that lack it."""
+REMOVED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "FreezeConfig": {"num_tensors": (0,), "until_epoch": (None,)},
+    "OptimConfig": {"decay_norm_and_bias": (True,), "layer_decay": (1.0,)},
+    "ScheduleConfig": {"period_steps": (None,), "milestones": ([],)},
+}
+"""Class -> removed option -> plain values without effect: files with one of them are read as files without the
+option."""
 _MODULES_OF_1: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "hms_dist.images": {
         "eeg_spectrogram": ("EegSpectrogram",), "kaggle_spectrogram": ("KaggleSpectrogram",),
@@ -80,6 +89,22 @@ def completed(options: Mapping[str, Any], name: str, version: int) -> dict[str, 
             node = node[parent]
         node.setdefault(last, value)
     return found
+
+
+def without_removed(options: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Remove options of class `name` that no longer exist from those of a file.
+
+    Raises UserError if one of them has a value with an effect.
+    """
+    removed = REMOVED.get(name, {})
+    for option, harmless in removed.items():
+        if option in options and options[option] not in harmless:
+            expected = " or ".join("null" if value is None else str(value) for value in harmless)
+            raise UserError(
+                f"{where}: the option '{option}' was removed; expected {expected}, found {str(options[option])[:40]}; "
+                "use the version of hms-dist that wrote the file, or delete the option from a file of your own"
+            )
+    return {option: value for option, value in options.items() if option not in removed}
 
 
 def comparable_class(node: Mapping[str, Any], version: int) -> dict[str, Any]:

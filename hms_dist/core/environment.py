@@ -8,7 +8,7 @@ from typing import Any
 
 RECORDED_PACKAGES = (
     "hms-dist", "numpy", "scipy", "numba", "pandas", "pyarrow", "zstandard",
-    "torch", "timm", "accelerate", "webdataset",
+    "torch", "timm", "accelerate",
 )  # fmt: skip
 SLURM_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY", "SLURM_RESTART")
 """Environment variables that identify the batch job."""

@@ -40,8 +40,6 @@ JSON_MEMBER_BYTES = 1 << 20
 """Bytes of the json member of a sample."""
 TAR_BYTES = 1 << 40
 """Bytes of a tar; range reads use 40-bit offsets."""
-WHOLE_TAR_BYTES = 4 << 30
-"""Bytes of a tar that is read sequentially, which is held in memory."""
 
 
 def max_zstd_bytes(num_bytes: int) -> int:

@@ -9,14 +9,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from hms_dist.core.errors import Stopped
-
-_FAITHFUL = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execvp(sys.argv[2], sys.argv[2:])
-"""
-"""Program that asks Linux (PR_SET_PDEATHSIG) for SIGTERM when its parent dies, then executes its arguments."""
+from hms_dist.jobs import die_with_parent
 
 
 @contextmanager
@@ -28,7 +21,7 @@ def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[
     Raises Stopped after the child has ended if SIGTERM came.
     """
     errors = None if output is None else subprocess.STDOUT
-    process = subprocess.Popen(_faithful(command), stdout=output, stderr=errors)
+    process = subprocess.Popen(_dying_with_this(command), stdout=output, stderr=errors)
     asked = []
 
     def pass_on(number: int, _: Any) -> None:
@@ -49,8 +42,8 @@ def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[
         raise Stopped("stopped as asked; rerun the same command to continue")
 
 
-def _faithful(command: Sequence[str]) -> list[str]:
+def _dying_with_this(command: Sequence[str]) -> list[str]:
     """Wrap the command, on Linux, so that it does not outlive this process."""
     if sys.platform != "linux":
         return list(command)
-    return [sys.executable, "-I", "-S", "-c", _FAITHFUL, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]

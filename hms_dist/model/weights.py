@@ -3,7 +3,6 @@
 Files are safetensors, or torch files read with `weights_only=True`. Tensor names are timm's.
 """
 
-import logging
 import sys
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
@@ -16,8 +15,7 @@ from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import open_file
-
-logger = logging.getLogger(__name__)
+from hms_dist.core.logging import LOG
 
 PACKAGE_MODEL = "tf_efficientnet_lite0"
 """The timm model of the weights in the `weights` extra."""
@@ -142,7 +140,7 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, opti
         )
     model.load_state_dict(state, strict=False)
     refresh_caches(model)
-    logger.info("%s: %d tensors loaded, %d kept as initialised", source, len(state), len(lacking))
+    LOG.info("%s: %d tensors loaded, %d kept as initialised", source, len(state), len(lacking))
 
 
 def refresh_caches(model: nn.Module) -> None:

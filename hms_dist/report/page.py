@@ -7,19 +7,13 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic
 from hms_dist.core.logging import LOG
 from hms_dist.grid.oof import check_held_out, shards_of
-from hms_dist.report.page_gallery import check_gallery, gallery_section
-from hms_dist.report.page_html import Html, page, paragraph
-from hms_dist.report.page_quality import (
-    calibration_section,
-    class_section,
-    confusion_section,
-    ensemble_section,
-    qualities,
-    strata_section,
-)
+from hms_dist.labels.table import CLASSES
+from hms_dist.report.page_gallery import check_gallery, gallery_values
+from hms_dist.report.page_quality import qualities, quality_values
 from hms_dist.report.page_runs import RunFacts, read_runs, short_names
 from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, truth_of
-from hms_dist.report.page_training import curve_section, run_section
+from hms_dist.report.page_template import rendered
+from hms_dist.report.page_training import training_values
 from hms_dist.results.predictions import check_place
 from hms_dist.shards.index import open_set
 from hms_dist.train.folder.record import PREDICTIONS_NAME
@@ -82,18 +76,14 @@ def report_page(command: Report) -> str:
     own = [] if labels is None else _own_tables(runs, labels)
     given = [] if labels is None else _given_tables(command.predictions, runs, labels)
     tables, found = [*own, *given], qualities(runs, given)
-    sections = [
-        _summary(runs, tables),
-        run_section(runs),
-        *([curve_section(runs)] if runs else []),
-        class_section(found),
-        confusion_section(found),
-        strata_section(tables),
-        calibration_section(tables),
-        ensemble_section(tables),
-        *([gallery_section(runs, own, labels, command.gallery)] if command.gallery else []),
-    ]
-    return page("Report of hms_dist", sections)
+    return rendered(
+        "page.html",
+        classes=list(CLASSES),
+        summary=_summary(runs, tables),
+        **training_values(runs),
+        **quality_values(found, tables),
+        gallery=gallery_values(runs, own, labels, command.gallery) if command.gallery else None,
+    )
 
 
 def _labels(location: str, truth: Path | None) -> Labels:
@@ -129,8 +119,8 @@ def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels)
     return [read_scored(path, name, labels) for path, name in zip(more, short_names(called), strict=True)]
 
 
-def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> Html:
-    """First sentence of the page: what is reported, and the best of the tables with most rows."""
+def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
+    """First paragraphs of the page: what is reported, and the best of the tables with most rows."""
     text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
         known = [item for item in tables if item.held_out] or tables
@@ -142,5 +132,4 @@ def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> Html:
         if best.oracle is not None:
             text += f" and the oracle {scores['oracle_kl']:.4f}"
         text += "."
-    lines = [f"Warning: {item.name}: {line}." for item in tables for line in item.doubts]
-    return Html("".join(map(paragraph, [text, *lines])))
+    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.doubts)]

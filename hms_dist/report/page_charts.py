@@ -1,13 +1,15 @@
-"""Charts as inline SVG: curves, stacked bars and reliability diagrams. Colours are defined in page.css."""
+"""Charts as inline SVG (templates/charts.html): curves, stacked bars and reliability diagrams."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from hms_dist.report.page_html import Html, escaped
+from hms_dist.report.page_template import macro
 
 Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 400, 250
@@ -30,38 +32,57 @@ class Curve:
     y: Floats
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Axes with ticks from 0, and the position of a value between them."""
+
+    x_ticks: Sequence[float]
+    y_ticks: Sequence[float]
+    width = WIDTH
+    height = HEIGHT
+    left, right, top, end = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Position of a value in the picture."""
+        width, height = self.right - self.left, self.end - self.top
+        return self.left + width * x / self.x_ticks[-1], self.end - height * y / self.y_ticks[-1]
+
+    def at(self, x: float, y: float) -> str:
+        """The same as part of a path."""
+        left, top = self.place(x, y)
+        return f"{left:.1f} {top:.1f}"
+
+
 def style_of(number: int) -> str:
     """CSS classes of the curve or bar with this number."""
     return f"c{number % NUM_COLOURS} d{number // NUM_COLOURS % 4}"
 
 
-def legend(names: Sequence[str]) -> Html:
+def legend(names: Sequence[str]) -> Markup:
     """Names next to sample lines, in the order of their numbers."""
-    line = '<svg viewBox="0 0 30 10" aria-hidden="true"><path class="curve {}" d="M0 5H30"/></svg>'
-    items = [f"<li>{line.format(style_of(number))}{escaped(name)}</li>" for number, name in enumerate(names)]
-    return Html(f'<ul class="legend">{"".join(items)}</ul>\n')
+    return _chart("legend", names=names, styles=[style_of(number) for number in range(len(names))])
 
 
-def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) -> Html:
+def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) -> Markup:
     """Curves over a common axis from 0; `title` is the text alternative of the picture."""
     x_end = max(float(curve.x.max()) for curve in curves)
     y_end = max(float(curve.y.max()) for curve in curves)
-    frame = _Frame(_ticks(x_end), _ticks(y_end), x_label, y_label)
-    return frame.drawn(title, "".join(_curve(frame, curve) for curve in curves))
+    drawn = [
+        (style_of(curve.number), curve.name, list(zip(_thinned(curve.x), _thinned(curve.y), strict=True)))
+        for curve in curves
+    ]
+    frame = Frame(_ticks(x_end), _ticks(y_end))
+    return _chart("line_chart", title=title, frame=frame, x_label=x_label, y_label=y_label, curves=drawn)
 
 
-def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: Floats, number: int) -> Html:
+def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: Floats, number: int) -> Markup:
     """Mean prediction and mean vote share of each bin as dots, larger for more values; the diagonal is ideal."""
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    frame = _Frame(ticks, ticks, "predicted probability", "share of votes")
-    parts = [f'<path class="ideal" d="M{frame.at(0, 0)}L{frame.at(1, 1)}"/>']
-    for x, y, count in zip(predicted, observed, counts, strict=True):
-        radius = 3 + 6 * math.sqrt(count / counts.max())
-        parts.append(_dot(frame, x, y, radius, f"{count:.0f} values: predicted {x:.3f}, votes {y:.3f}"))
-    return frame.drawn(title, f'<g class="{style_of(number)}" fill-opacity="0.85">{"".join(parts)}</g>')
+    dots = list(zip(predicted, observed, 3 + 6 * np.sqrt(counts / counts.max()), counts, strict=True))
+    return _chart("reliability_chart", title=title, frame=Frame(ticks, ticks), style=style_of(number), dots=dots)
 
 
-def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, part_names: Sequence[str]) -> Html:
+def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, part_names: Sequence[str]) -> Markup:
     """One bar for each of `names`, of parts [names, parts] that add up, each in its own colour; negative ones extend to
     the left."""
     row, bar = 38, 16
@@ -69,73 +90,26 @@ def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, 
     step = _ticks(float(right + left))[1]
     ticks = step * np.arange(-math.ceil(left / step - 1e-9), max(math.ceil(right / step - 1e-9), 1) + 1)
     height, scale = len(names) * row + BOTTOM, (WIDTH - 2 * RIGHT) / (ticks[-1] - ticks[0])
-    zero = RIGHT - scale * ticks[0]
-    marks = [_tick_x(zero + tick * scale, 4, height - BOTTOM, tick) for tick in ticks]
+    zero, bars = RIGHT - scale * ticks[0], []
     for line, (name, values) in enumerate(zip(names, parts, strict=True)):
-        top = line * row
-        marks.append(f'<text x="{RIGHT + 4}" y="{top + 13}">{escaped(name)}: {values.sum():.4f}</text>')
         ends = np.where(values > 0, np.cumsum(np.maximum(values, 0)), np.cumsum(np.minimum(values, 0)))
-        marks += [
-            f'<rect class="{style_of(number)}" fill="currentColor" x="{zero + scale * min(end, end - value):.1f}" '
-            f'y="{top + 18}" width="{abs(value) * scale:.1f}" height="{bar}">'
-            f"<title>{escaped(part)} {value:.4f}</title></rect>"
-            for number, (end, value, part) in enumerate(zip(ends, values, part_names, strict=True))
-        ]
-    marks.append(f'<text x="{WIDTH / 2}" y="{height - 6}" text-anchor="middle">{escaped(x_label)}</text>')
-    return _svg(title, height, "".join(marks))
+        lefts, widths = zero + scale * np.minimum(ends, ends - values), np.abs(values) * scale
+        styles = [style_of(number) for number in range(len(part_names))]
+        bars.append(
+            {
+                "name": name, "total": values.sum(), "left": RIGHT + 4, "top": line * row, "height": bar,
+                "parts": list(zip(styles, lefts, widths, part_names, values, strict=True)),
+            }
+        )  # fmt: skip
+    places = [(zero + tick * scale, tick) for tick in ticks]
+    return _chart(
+        "stacked_bars", title=title, width=WIDTH, height=height, end=height - BOTTOM, ticks=places, bars=bars,
+        x_label=x_label,
+    )  # fmt: skip
 
 
-class _Frame:
-    """Axes with ticks, and the position of a value between them."""
-
-    def __init__(self, x_ticks: list[float], y_ticks: list[float], x_label: str, y_label: str) -> None:
-        self._x_ticks, self._y_ticks, self._labels = x_ticks, y_ticks, (x_label, y_label)
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-        return LEFT + width * x / self._x_ticks[-1], HEIGHT - BOTTOM - height * y / self._y_ticks[-1]
-
-    def at(self, x: float, y: float) -> str:
-        left, top = self.place(x, y)
-        return f"{left:.1f} {top:.1f}"
-
-    def drawn(self, title: str, inner: str) -> Html:
-        end, x_label, y_label = HEIGHT - BOTTOM, *map(escaped, self._labels)
-        parts = [_tick_x(self.place(tick, 0)[0], TOP, end, tick) for tick in self._x_ticks]
-        for tick in self._y_ticks:
-            y = self.place(0, tick)[1]
-            parts.append(f'<path class="grid-line" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-        parts.append(f'<path class="axis" fill="none" d="M{LEFT} {TOP}V{end}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{x_label}</text>')
-        middle = (TOP + end) / 2
-        parts.append(f'<text transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">{y_label}</text>')
-        return _svg(title, HEIGHT, "".join(parts) + inner)
-
-
-def _curve(frame: _Frame, curve: Curve) -> str:
-    x, y = _thinned(curve.x), _thinned(curve.y)
-    points = [frame.at(*point) for point in zip(x, y, strict=True)]
-    dots = (
-        "".join(_dot(frame, *point, 2.5, f"{point[1]:.4g}") for point in zip(x, y, strict=True)) if len(x) < 30 else ""
-    )
-    path = f'<path class="curve" d="M{"L".join(points)}"/>'
-    return f'<g class="{style_of(curve.number)}"><title>{escaped(curve.name)}</title>{path}{dots}</g>'
-
-
-def _dot(frame: _Frame, x: float, y: float, radius: float, label: str) -> str:
-    left, top = frame.place(x, y)
-    return f'<circle class="dot" cx="{left:.1f}" cy="{top:.1f}" r="{radius:.1f}"><title>{label}</title></circle>'
-
-
-def _tick_x(x: float, top: float, end: float, tick: float) -> str:
-    label = f'<text x="{x:.1f}" y="{end + 15}" text-anchor="middle">{tick:g}</text>'
-    return f'<path class="grid-line" d="M{x:.1f} {top}V{end}"/>{label}'
-
-
-def _svg(title: str, height: float, inner: str) -> Html:
-    label = escaped(title)
-    return Html(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{inner}</svg>\n')
+def _chart(name: str, **values: Any) -> Markup:
+    return macro("charts.html", name, **values)
 
 
 def _thinned(values: Floats) -> Floats:

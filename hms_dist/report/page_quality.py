@@ -1,19 +1,19 @@
 """Quality of predictions: by class, by votes, calibration, and gains of ensembles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from hms_dist.labels.table import CLASSES
 from hms_dist.report.page_charts import legend, reliability_chart, stacked_bars
-from hms_dist.report.page_html import Html, figure, folded, missing, section, shaded, side_by_side, table
 from hms_dist.report.page_runs import RunFacts
-from hms_dist.report.page_scores import ScoredTable, ensemble_gains, reliability
+from hms_dist.report.page_scores import Gain, ScoredTable, ensemble_gains, reliability
 from hms_dist.report.page_training import NONE
 
-NO_TABLES = "it needs predictions beside votes; give --shards, and runs that have validated or --predictions."
 MAX_OPEN = 3
 """With more tables than this, each confusion table is collapsed."""
 
@@ -41,79 +41,39 @@ def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Q
     return [*logged, *(Quality(item.name, item.class_kl, item.confusion) for item in tables)]
 
 
-def class_section(found: Sequence[Quality]) -> Html:
-    """Section: contributions of the classes to the KL."""
-    explained = (
-        "Which classes cost most: the parts of the six classes add up to the KL. A part below zero is a class that "
-        "gets more probability than votes. Of a run it is the best epoch's, on its validation fold."
-    )
-    if not found:
-        return section("KL by class", explained, missing("no run has validated, and no table could be scored."))
+def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable]) -> dict[str, Any]:
+    """Values of quality.html, of runs and tables and of tables alone."""
+    return {
+        "qualities": found,
+        "max_open": MAX_OPEN,
+        **(_class_values(found) if found else {}),
+        "tables": tables,
+        "has_oracle": bool(tables) and tables[0].oracle is not None,
+        "strata_rows": [[item.name, *line] for item in tables for line in _strata(item)],
+        "calibration": list(_calibration(tables)),
+        "gain_rows": [_gain_row(gain) for gain in ensemble_gains(tables)],
+    }
+
+
+def _class_values(found: Sequence[Quality]) -> dict[str, Any]:
+    """Values of the section on the contributions of the classes to the KL."""
     names, parts = [item.name for item in found], np.array([item.class_kl for item in found])
     rows = [
         [name, *(f"{part:.4f}" for part in line), f"{line.sum():.4f}"] for name, line in zip(names, parts, strict=True)
     ]
     chart = stacked_bars(f"KL by class of {', '.join(names)}", "KL, lower is better", names, parts, CLASSES)
-    bars = [legend(CLASSES), side_by_side([figure("KL and its parts by class.", chart)])]
-    return section("KL by class", explained, *bars, table("Part of each class in the KL", ["", *CLASSES, "KL"], rows))
+    return {"class_legend": legend(CLASSES), "class_chart": chart, "class_rows": rows}
 
 
-def confusion_section(found: Sequence[Quality]) -> Html:
-    """Section: confusion tables."""
-    explained = (
-        "Rows counted by the class with most votes (down) and the most probable class (across); the larger a share of "
-        "its line, the stronger its colour, so a good model shows a strong diagonal."
-    )
-    if not found:
-        return section("Confusion", explained, missing("no run has validated, and no table could be scored."))
-    parts = [folded(item.name, _confusion(item), is_open=len(found) <= MAX_OPEN) for item in found]
-    return section("Confusion", explained, side_by_side(parts))
-
-
-def _confusion(item: Quality) -> Html:
-    totals = np.maximum(item.confusion.sum(axis=1), 1)
-    rows = [
-        [name, *(shaded(str(count), count / total) for count in line)]
-        for name, line, total in zip(CLASSES, item.confusion.tolist(), totals, strict=True)
-    ]
-    return table(f"Confusion of {item.name}", ["votes", *CLASSES], rows)
-
-
-def calibration_section(tables: Sequence[ScoredTable]) -> Html:
-    """Section: reliability diagrams."""
-    explained = (
-        "Whether probabilities can be trusted: all six probabilities of all rows, sorted into ten bins; dots on the "
-        "dashed line are right on average, below it too confident. Larger dots stand for more values. The error is the "
-        "mean distance from the line."
-    )
-    if not tables:
-        return section("Calibration", explained, missing(NO_TABLES))
-    charts = []
+def _calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
+    """Caption and reliability chart of each table."""
     for number, item in enumerate(tables):
         found = reliability(item.truth, item.prediction)
         caption = f"{item.name}: calibration error {found.error:.4f}"
         if not item.is_useful:  # a constant is right on average
             caption = f"{item.name}: no better than a constant predictor, so its calibration is not meaningful"
         points = found.predicted, found.observed, found.counts
-        charts.append(figure(caption, reliability_chart(f"Reliability of {caption}", *points, number)))
-    return section("Calibration", explained, side_by_side(charts))
-
-
-def strata_section(tables: Sequence[ScoredTable]) -> Html:
-    """Section: KL by number of votes, with the constant predictor's and the oracle's."""
-    explained = (
-        "Rows with many votes have cleaner labels. The constant predictor gives every row the mean of the votes; the "
-        "oracle, known for simulated data alone, gives the true distribution that the votes were drawn from, and no "
-        "model can be expected to beat it. Gap closed is the share of the way from the one to the other."
-    )
-    if not tables:
-        return section("Rows by votes", explained, missing(NO_TABLES))
-    rows = [[item.name, *line] for item in tables for line in _strata(item)]
-    known = tables[0].oracle is not None
-    oracle = ["oracle KL", "gap closed"] if known else []
-    head = ["table", "rows", "number", "KL", "constant KL", *oracle, "held out"]
-    lacking = [] if known else [missing("oracle and gap closed; they need --truth.")]
-    return section("Rows by votes", explained, table("KL by number of votes", head, rows), *lacking)
+        yield caption, reliability_chart(f"Reliability of {caption}", *points, number)
 
 
 def _strata(item: ScoredTable) -> list[list[str]]:
@@ -127,27 +87,13 @@ def _strata(item: ScoredTable) -> list[list[str]]:
     return lines
 
 
-def ensemble_section(tables: Sequence[ScoredTable]) -> Html:
-    """Section: gains of combining tables of the same rows."""
-    explained = (
-        "Gain of combining several tables that predict the same rows, by the plain mean of their "
-        "probabilities or as an ensemble or a stack has made one of them: the best single table's KL less the KL of "
-        "what they make together."
-    )
-    gains = ensemble_gains(tables)
-    if not gains:
-        return section("Ensemble", explained, missing("no two tables predict the same rows."))
-    rows = [
-        [
-            ", ".join(gain.names),
-            gain.by,
-            str(gain.num_rows),
-            f"{np.mean(gain.single_kl):.4f}",
-            f"{min(gain.single_kl):.4f}",
-            f"{gain.together_kl:.4f}",
-            f"{min(gain.single_kl) - gain.together_kl:+.4f}",
-        ]
-        for gain in gains
+def _gain_row(gain: Gain) -> list[str]:
+    return [
+        ", ".join(gain.names),
+        gain.by,
+        str(gain.num_rows),
+        f"{np.mean(gain.single_kl):.4f}",
+        f"{min(gain.single_kl):.4f}",
+        f"{gain.together_kl:.4f}",
+        f"{min(gain.single_kl) - gain.together_kl:+.4f}",
     ]
-    head = ["tables", "together by", "rows", "mean of single KLs", "best single KL", "KL together", "gain"]
-    return section("Ensemble", explained, table("Gain of ensembles", head, rows))

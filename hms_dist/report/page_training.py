@@ -1,4 +1,4 @@
-"""Training of the runs: the table of runs and their curves."""
+"""Training of the runs: rows of the table of runs, and their curves."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,15 +6,10 @@ from typing import Any
 import numpy as np
 
 from hms_dist.report.page_charts import Curve, legend, line_chart
-from hms_dist.report.page_html import Html, figure, missing, paragraph, section, side_by_side, table
 from hms_dist.report.page_runs import RunFacts
 
 NONE = "\N{EM DASH}"
 """Shown for a missing value."""
-RUN_HEAD = (
-    "run", "recipe", "seed", "fold", "best KL", "best epoch", "epochs", "model", "images/s", "data wait", "memory",
-    "state",
-)  # fmt: skip
 CURVES = (
     (
         "Training loss",
@@ -49,33 +44,23 @@ CURVES = (
 """Heading, axis label, explanation, name in metrics.jsonl, and which lines have it."""
 
 
-def run_section(runs: Sequence[RunFacts]) -> Html:
-    """Section: the table of runs, and why unfinished ones ended."""
-    explained = (
-        "One line a run: what it trained, how well its best epoch does on the patients it held out (Kaggle's KL, lower "
-        "is better), its median speed, the mean share of the time it waited for data, and its peak GPU memory."
-    )
-    if not runs:
-        return section("Runs", explained, missing("no run was given (--runs)."))
-    messages = [paragraph(f"{run.name}, {run.state}: {run.message}") for run in runs if run.message]
-    return section("Runs", explained, table("Runs", RUN_HEAD, [_row(run) for run in runs]), *messages)
-
-
-def curve_section(runs: Sequence[RunFacts]) -> Html:
-    """Section: curves from metrics.jsonl; each run has a colour."""
+def training_values(runs: Sequence[RunFacts]) -> dict[str, Any]:
+    """Values of training.html: the table of runs, and curves from metrics.jsonl; each run has a colour."""
     drawn, absent = [], []
     for heading, label, explained, name, kind in CURVES:
         curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]
         if curves:
             names = ", ".join(curve.name for curve in curves)
-            picture = line_chart(f"{heading} of {names}", "step", label, curves)
-            drawn.append(figure(f"{heading}. {explained}", picture))
+            drawn.append((f"{heading}. {explained}", line_chart(f"{heading} of {names}", "step", label, curves)))
         else:
-            absent.append(missing(f"{heading.lower()}: no run has logged it."))
-    explained = "How each run went, step by step; a step is one update of the weights."
-    return section(
-        "Curves", explained, *([legend([run.name for run in runs]), side_by_side(drawn)] if drawn else []), *absent
-    )
+            absent.append(heading.lower())
+    return {
+        "runs": runs,
+        "run_rows": [_row(run) for run in runs],
+        "run_legend": legend([run.name for run in runs]),
+        "curves": drawn,
+        "curves_missing": absent,
+    }
 
 
 def _row(run: RunFacts) -> list[str]:

@@ -31,7 +31,7 @@ from rounds import machine, write_json
 
 HERE = Path(__file__).parent
 NAMES = {
-    "hms_dist": (0, 1, 2), "hms_dist sequential": (0, 1, 2), "FFCV": (1, 2), "LitData": (0, 1, 2),
+    "hms_dist": (0, 1, 2), "FFCV": (1, 2), "LitData": (0, 1, 2),
     "MosaicML streaming": (0, 1, 2), "WebDataset raw": (0, 1, 2), "WebDataset PNG": (0, 1, 2),
     "Dataset of .npy": (0, 1, 2), "read() of our panels": (0,), "read() of u8 canvases": (0,),
 }  # fmt: skip

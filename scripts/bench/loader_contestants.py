@@ -84,17 +84,6 @@ def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
     return Again(epoch)
 
 
-def open_sequential(folder: Path, samples: Samples, workers: int) -> Epochs:
-    """This package with sequential reads, tars and samples in their order of the epoch."""
-    del folder
-    from hms_dist.shards.manifest import read_manifest
-    from hms_dist.stream.tars.sequential import SequentialConfig, SequentialStream
-
-    config = SequentialConfig(batch_size=BATCH_SIZE, workers=workers, shuffle_samples=1)
-    stream = SequentialStream(str(samples.shards), read_manifest(samples.shards), samples.canvas().panels, config)
-    return Again(lambda: ((batch.rows, batch) for batch in stream.batches(0, pin=torch.cuda.is_available())))
-
-
 def write_tars(folder: Path, pictures: Pictures, suffix: str, encode: Callable[[Pictures], bytes]) -> None:
     """WebDataset's own writer."""
     import webdataset

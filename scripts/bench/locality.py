@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from full_size import NUM_ROWS, label_table
+from order_mixing import design_effect, distinct_per_step, distinct_when_shuffled
 from rounds import machine, write_json
 
 from hms_dist.labels.table import VOTE_COLUMNS
@@ -37,7 +38,6 @@ from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.read.storage import LocalFiles
 from hms_dist.stream.rows.epoch_plan import Batching, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig
-from hms_dist.stream.rows.mixing import design_effect, distinct_per_step, distinct_when_shuffled
 from hms_dist.stream.rows.selections import SelectionConfig
 
 PANELS = ["traces", "kaggle_spectrogram", "eeg_spectrogram"]

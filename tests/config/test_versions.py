@@ -12,6 +12,9 @@ from hms_dist.config import versions as config_versions
 from hms_dist.config.load import from_stored, load, save, stored
 from hms_dist.config.versions import as_version_1, comparable_class, with_bare_names
 from hms_dist.core.errors import UserError
+from hms_dist.model.freeze import FreezeConfig
+from hms_dist.train.optimise.optim import OptimConfig
+from hms_dist.train.optimise.schedules import ScheduleConfig
 
 
 class Lens(ABC):
@@ -126,6 +129,37 @@ def test_an_option_that_a_file_lacks_has_the_value_of_its_version(absent, tmp_pa
     assert load(Camera, ["--config", str(tmp_path / "own.yaml")]).rate_hz == 4, "a user's own file is not a stored one"
 
 
+def test_an_option_that_was_removed_is_read_where_it_changed_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(config_versions, "REMOVED", {"Camera": {"zoom": (1.0, None)}, "Glass": {"tint": ([],)}})
+    glass = {"clear": True, "tint": []}
+    lens = {"class_path": "Round", "init_args": {"glass": glass}}
+    values = {"out": "x", "lenses": {"a": lens}, "case": glass, "zoom": 1.0}
+    expected = Camera(out=Path("x"), lenses={"a": Round()}, case=Glass())
+    assert from_stored(Camera, values, "a.yaml") == expected
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump({**values, "zoom": None}))
+    assert load(Camera, ["--config", str(path)]) == expected
+    line = "the option '{}' was removed; expected {}, found {}; use the version of hms-dist that wrote the file, or"
+    for changed, words in (
+        ({"zoom": 2.0}, line.format("zoom", "1.0 or null", "2.0")),
+        ({"case": {"tint": ["red"]}}, line.format("tint", r"\[\]", r"\['red'\]")),
+    ):
+        with pytest.raises(UserError, match=rf"^a\.yaml: {words}"):
+            from_stored(Camera, {**values, **changed}, "a.yaml")
+        path.write_text(yaml.safe_dump({**values, **changed}))
+        with pytest.raises(UserError, match=words):
+            load(Camera, ["--config", str(path)])
+    for word in ("--zoom=1.0", "--case={tint: []}"):
+        with pytest.raises(UserError, match=r"^--(zoom|case): unknown option '(zoom|tint)'"):
+            load(Camera, ["--out", "x", word])
+
+
+def test_removed_options_are_gone():
+    for name, options in config_versions.REMOVED.items():
+        (found,) = (one for one in (FreezeConfig, OptimConfig, ScheduleConfig) if one.__name__ == name)
+        assert not options.keys() & found.__dataclass_fields__.keys()
+
+
 def test_a_class_compares_equal_across_versions_and_added_options(absent):
     absent({2: {"Round": {"tilt": 0.0, "glass.coated": False}}})
     now = stored(CAMERA)["lenses"]["long"]
@@ -142,7 +176,7 @@ def test_a_default_that_changed_is_not_taken_for_that_of_older_files(absent):
 
 
 def test_what_version_1_took_digests_over_can_be_made_again():
-    old = {"class_path": "hms_dist.panels.traces.Traces", "init_args": {"flipped": True}}
+    old = {"class_path": "hms_dist.images.traces.Traces", "init_args": {"flipped": True}}
     assert as_version_1(comparable_class(old, 1)) == old
     assert with_bare_names({"panels": {"a": old}}) == {
         "format_version": 1,

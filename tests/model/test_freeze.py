@@ -28,7 +28,7 @@ def stepped(model: nn.Module) -> None:
 @pytest.mark.usefixtures("torch_rng")
 def test_frozen_layers_are_bit_equal_after_steps_and_the_rest_is_not(name: str) -> None:
     model = build(ModelConfig(name=name), seed=0)
-    assert freeze(model, FreezeConfig(num_layers=15), epoch=0)
+    assert freeze(model, FreezeConfig(num_layers=15))
     names = frozen_names(model)
     assert names
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -51,15 +51,15 @@ def test_layers_are_counted_from_the_input_in_the_order_of_the_forward_pass() ->
         if next(module.parameters(recurse=False), None) is not None:
             module.register_forward_hook(lambda *_, name=name: seen.append(name))
     model(torch.randn(2, 1, 64, 64))
-    freeze(model, FreezeConfig(num_layers=39), epoch=0)
+    freeze(model, FreezeConfig(num_layers=39))
     assert {name.rpartition(".")[0] for name in frozen_names(model)} == set(seen[:39])
 
 
-def test_39_tensors_are_those_of_the_published_notebook_and_end_with_a_stage() -> None:
+def test_24_layers_are_the_39_tensors_of_the_published_notebook_and_end_with_a_stage() -> None:
     """Written out: `for name, p in list(model.named_parameters())[:39]: p.requires_grad = False`."""
     model = build(ModelConfig(name="tf_efficientnet_b0"), seed=0)
     names = [name for name, _ in model.named_parameters()]
-    assert freeze(model, FreezeConfig(num_tensors=39), epoch=0)
+    assert freeze(model, FreezeConfig(num_layers=24))
     assert frozen_names(model) == names[:39]
     assert {name.partition(".")[0] for name in names[:39] if "blocks" not in name} == {"conv_stem", "bn1"}
     stages = [{name.split(".")[1] for name in part if "blocks" in name} for part in (names[:39], names[39:])]
@@ -67,66 +67,32 @@ def test_39_tensors_are_those_of_the_published_notebook_and_end_with_a_stage() -
     norms = {name: module for name, module in model.named_modules() if name.rpartition(".")[2].startswith("bn")}
     first = ("bn1", "blocks.0", "blocks.1")
     assert {name for name, norm in norms.items() if not norm.training} == {n for n in norms if n.startswith(first)}
-    assert not freeze(model, FreezeConfig(num_tensors=39), epoch=1)
-    assert freeze(model, FreezeConfig(num_tensors=39, until_epoch=2), epoch=2)
-    assert not frozen_names(model)
-    assert all(module.training for module in model.modules())
-
-
-def test_a_layer_that_is_frozen_in_part_goes_on_in_training_mode() -> None:
-    model = build(ModelConfig(name="resnet18"), seed=0)
-    freeze(model, FreezeConfig(num_tensors=2), epoch=0)
-    assert frozen_names(model) == ["conv1.weight", "bn1.weight"]
-    assert [model.conv1.training, model.bn1.training] == [False, True]
-
-
-@pytest.mark.usefixtures("torch_rng")
-def test_unfreezing_frees_everything_at_its_epoch() -> None:
-    model = build(ModelConfig(name="resnet18"), seed=0)
-    config = FreezeConfig(num_layers=10, until_epoch=2)
-    assert [freeze(model, config, epoch) for epoch in range(4)] == [True, False, True, False]
-    assert not frozen_names(model)
-    assert all(module.training for module in model.modules())
-    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    stepped(model)
-    assert not torch.equal(model.state_dict()["conv1.weight"], before["conv1.weight"])
-    assert not torch.equal(model.state_dict()["bn1.running_mean"], before["bn1.running_mean"])
+    assert not freeze(model, FreezeConfig(num_layers=24))
 
 
 def test_a_change_of_mode_is_undone_by_freezing_again() -> None:
     model = build(ModelConfig(name="resnet18"), seed=0)
     config = FreezeConfig(num_layers=2)
-    freeze(model, config, epoch=0)
+    freeze(model, config)
     model.train()
     assert model.bn1.training
-    assert not freeze(model, config, epoch=1)
+    assert not freeze(model, config)
     assert not model.bn1.training
     assert model.layer1[0].bn1.training
 
 
 def test_nothing_frozen_changes_nothing() -> None:
     model = build(ModelConfig(name="resnet18"), seed=0)
-    assert not freeze(model, FreezeConfig(), epoch=0)
+    assert not freeze(model, FreezeConfig())
     assert not frozen_names(model)
 
 
 def test_freezing_every_layer_is_refused() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
     with pytest.raises(UserError, match=r"freeze\.num_layers: 2 of the model's 2 layers leave none to train; lower it"):
-        freeze(model, FreezeConfig(num_layers=2), epoch=0)
-    with pytest.raises(UserError, match=r"freeze\.num_tensors: 4 of the model's 4 parameter tensors leave none"):
-        freeze(model, FreezeConfig(num_tensors=4), epoch=0)
+        freeze(model, FreezeConfig(num_layers=2))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_layers": -1}, "num_layers: expected 0 or more, found -1"),
-        ({"num_tensors": -1}, "num_tensors: expected 0 or more, found -1"),
-        ({"num_layers": 3, "num_tensors": 1}, r"num_tensors: counts what num_layers \(3\) counts; leave one of them"),
-        ({"until_epoch": 0}, "until_epoch: expected 1 or more, or null, found 0"),
-    ],
-)
-def test_bad_options_are_refused_when_parsed(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        from_dict(FreezeConfig, options)
+def test_a_negative_number_is_refused_when_parsed() -> None:
+    with pytest.raises(UserError, match="num_layers: expected 0 or more, found -1"):
+        from_dict(FreezeConfig, {"num_layers": -1})

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import shutil
-import tarfile
 import threading
 import zlib
 from pathlib import Path
@@ -29,7 +28,6 @@ from hms_dist.shards.schema import PanelSpec, is_member_name
 from hms_dist.stream.read.cache import CacheConfig
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.read.storage import StorageConfig
-from hms_dist.stream.tars.sequential import SequentialConfig, SequentialStream
 
 PANELS = ["eeg_spectrogram"]
 SEALED = "the set was not made by hms-dist render; render it again"
@@ -80,8 +78,6 @@ def test_a_file_of_another_name_is_refused_before_it_is_used(folder, tmp_path, n
     line = refusal(lambda: open_set(folder))
     assert line.startswith(f"{folder}/manifest.json: files: expected shard-000000.tar, found ")
     assert line.endswith(SEALED)
-    with pytest.raises(UserError):
-        SequentialStream(f"pipe:cat {folder}/{{name}}", read_manifest(folder), PANELS, SequentialConfig())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
@@ -223,27 +219,6 @@ class TestSizes:
         content[start + 3 : start + 6] = b"\xfe\xff\x7f"
         with pytest.raises(ParquetError, match="column a: a page of more than 524288 bytes"):
             read_parquet(bytes(content))
-
-    def test_a_tar_that_is_compressed_or_sparse_is_not_expanded(self, folder):
-        for mode in ("w:gz", "w"):
-            made = io.BytesIO()
-            with tarfile.open(fileobj=made, mode=mode, format=tarfile.PAX_FORMAT) as tar:
-                info = tarfile.TarInfo("1-0.json")
-                info.size = 0
-                if mode == "w":
-                    info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(2**40),
-                                        "GNU.sparse.map": "0,0", "GNU.sparse.numblocks": "1"}  # fmt: skip
-                tar.addfile(info)
-            (folder / "shard-000000.tar").write_bytes(made.getvalue().ljust(1 << 20, b"\0"))
-            seal(folder)
-            config = SequentialConfig(batch_size=1, workers=0)
-            stream = SequentialStream(str(folder), read_manifest(folder), PANELS, config)
-            assert "shard-000000.tar: " in refusal(lambda stream=stream: list(stream.batches(0)))
-
-    def test_a_command_that_goes_on_for_ever_is_cut_off(self, folder):
-        config = SequentialConfig(batch_size=1, workers=0, patience=Patience(num_retries=0))
-        stream = SequentialStream("pipe:yes {name}", read_manifest(folder), PANELS, config)
-        assert "found more; cut off, or of another set" in refusal(lambda: next(stream.batches(0)))
 
 
 class Server:

@@ -187,7 +187,7 @@ def test_a_canvas_that_the_shard_set_cannot_fill(make_run, report, shard_set, tm
     text = "{height: 32, width: 32, placements: [{panel: other, top: 0, left: 0, height: 32, width: 32}]}"
     (tmp_path / "c.yaml").write_text(text)
     save(load(CanvasConfig, ["--config", str(tmp_path / "c.yaml")]), run / "canvas.yaml")
-    assert "the canvas of run cannot be drawn (canvas: panel &#x27;other&#x27; is not in the shard set" in report(
+    assert "the canvas of run cannot be drawn (canvas: panel &#39;other&#39; is not in the shard set" in report(
         "--runs", run, "--shards", shard_set
     )
 
@@ -202,9 +202,10 @@ def test_stages_stand_before_their_run_and_names_tell_runs_apart(make_run, repor
 
 
 def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
-    page = report("--runs", make_run("<b>&x"))
-    assert cells(page, "Runs")[0][0] == "&lt;b&gt;&amp;x"
+    page = report("--runs", make_run('<b>&x" y='))
+    assert cells(page, "Runs")[0][0] == "&lt;b&gt;&amp;x&#34; y="
     assert "<b>" not in page
+    assert 'x" y=' not in page
     assert "default-src 'none'" in page
     assert not re.search(r"https?://|<script", page)
 

@@ -21,7 +21,8 @@ from hms_dist.rendering.find_faults import find_faults
 from hms_dist.rendering.render import RenderConfig
 from hms_dist.results.lineage import read_sources
 from hms_dist.results.predictions import read_predictions
-from hms_dist.shards.index import open_set, read_manifest
+from hms_dist.shards.index import open_set
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.metadata_writer import write_manifest
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_canvas import kept_canvas, read_canvas, read_recipe

@@ -41,7 +41,7 @@ def test_the_first_loss_is_that_of_the_cpu(small, precision, digits, monkeypatch
         {"compile_mode": "default", "model__name": "tiny_vit_5m_224", "ema__decay": 0.9},
         {"batch_norm": "sync"},
         {"model__grad_checkpointing": True},
-        {"freeze__num_layers": 10, "freeze__until_epoch": 1, "epochs": 2},
+        {"freeze__num_layers": 10, "epochs": 2},
         {"optim__name": "sgd", "optim__max_grad_norm": 1.0},
     ],
 )

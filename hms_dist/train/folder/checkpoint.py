@@ -9,7 +9,6 @@ atomically (`train.folder.whole_folder`). Nothing is unpickled: the optimiser's 
 """
 
 import io
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import atomic, open_file, read_bytes, read_json, sha256_of, write_json
+from hms_dist.core.logging import LOG
 from hms_dist.model.weights import check_stored, fit_weights, read_weights
 from hms_dist.train.folder.whole_folder import (
     HASHES_NAME,
@@ -34,7 +34,6 @@ from hms_dist.train.folder.whole_folder import (
 )
 from hms_dist.train.optimise.ema import Ema
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LATEST_NAME = "latest"
@@ -154,7 +153,7 @@ def load_latest(folder: Path) -> Checkpoint:
         fault = damage(folder / name)
         if fault is None:
             return Checkpoint(folder=folder / name, state=_read_json(folder / name / STATE_NAME))
-        logger.warning("%s; falling back to the checkpoint before", fault)
+        LOG.warning("%s; falling back to the checkpoint before", fault)
         faults.append(fault)
     if faults:
         raise UserError(

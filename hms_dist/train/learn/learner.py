@@ -42,7 +42,7 @@ class Learner:
 
     def begin_epoch(self, epoch: int) -> None:
         """Freeze or free layers, and wrap the model for the ranks where that changes what they exchange."""
-        changed = freeze(self.raw_model, self._config.freeze, epoch)
+        changed = freeze(self.raw_model, self._config.freeze)
         if self._stepper is None:
             self._wrap()
         elif changed and self._world.num_ranks > 1:

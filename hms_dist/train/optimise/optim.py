@@ -28,14 +28,10 @@ class OptimConfig:
     eps: float = 1e-8
     """Added to the denominator; adamw and adam only."""
     weight_decay: float = 0.01
-    """Weight decay: decoupled and multiplied by the learning rate in adamw, an L2 penalty in adam and sgd. 0: none."""
-    decay_norm_and_bias: bool = True
-    """Apply weight decay to norms, biases and other parameters that the model exempts (TinyViT: its attention
-    biases)."""
-    layer_decay: float = 1.0
-    """Learning rate of each of timm's layer groups relative to the next one, from the head down; in (0, 1]."""
+    """Weight decay of all parameters, norms and biases included: decoupled and multiplied by the learning rate in
+    adamw, an L2 penalty in adam and sgd. 0: none."""
     head_lr_factor: float = 1.0
-    """Learning rate of the classifier relative to the backbone's last layer."""
+    """Learning rate of the classifier relative to the backbone's."""
     max_grad_norm: float | None = None
     """Clip the L2 norm of the gradient over all parameters to this. None: no clipping."""
 
@@ -50,8 +46,6 @@ class OptimConfig:
             raise ValueError(f"momentum: expected a number in [0, 1), found {self.momentum}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: expected 0 or more, found {self.weight_decay}")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay: expected a factor in (0, 1], found {self.layer_decay}")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm: expected a number above 0, or null, found {self.max_grad_norm}")
 
@@ -68,21 +62,17 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True
 
 
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Group the parameters that require gradients by `lr_scale` (factor of the learning rate) and `weight_decay`."""
+    """Group the parameters that require gradients by `lr_scale`, the factor of their learning rate."""
     if isinstance(model, SlidingWindowNet):
-        model = model.backbone  # the wrapper has no weights of its own, and timm knows the layers of the backbone
-    scales = _layer_scales(model, config.layer_decay)
-    exempt = set() if config.decay_norm_and_bias else _exempt(model)
+        model = model.backbone  # the wrapper has no weights of its own, and timm knows the head of the backbone
     head = head_names(model)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            scale = scales.get(id(parameter), 1.0) * (config.head_lr_factor if name in head else 1.0)
-            decay = 0.0 if id(parameter) in exempt else config.weight_decay
-            groups.setdefault((scale, decay), []).append(parameter)
+            groups.setdefault(config.head_lr_factor if name in head else 1.0, []).append(parameter)
     return [
-        {"params": parameters, "lr": config.lr * scale, "lr_scale": scale, "weight_decay": decay}
-        for (scale, decay), parameters in groups.items()
+        {"params": parameters, "lr": config.lr * scale, "lr_scale": scale, "weight_decay": config.weight_decay}
+        for scale, parameters in groups.items()
     ]
 
 
@@ -95,25 +85,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: f
             group["betas"] = (momentum, group["betas"][1])
         elif momentum is not None:
             group["momentum"] = momentum
-
-
-def _layer_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
-    """Parameter id -> factor of its learning rate, by timm's layer groups; empty without decay."""
-    if layer_decay == 1:
-        return {}
-    from timm.optim import param_groups_layer_decay  # importing timm takes seconds
-
-    groups = param_groups_layer_decay(model, layer_decay=layer_decay)
-    return {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
-
-
-def _exempt(model: nn.Module) -> set[int]:
-    """Ids of the parameters that timm would not decay: one-dimensional ones, and those that the model names."""
-    from timm.optim import param_groups_weight_decay  # importing timm takes seconds
-
-    named: set[str] = getattr(model, "no_weight_decay", set)()
-    groups = param_groups_weight_decay(model, weight_decay=1.0, no_weight_decay_list=named)
-    return {id(parameter) for group in groups if not group["weight_decay"] for parameter in group["params"]}
 
 
 def _adam(cls: type[torch.optim.Adam]) -> Callable[[OptimConfig, list[dict[str, Any]], bool], torch.optim.Optimizer]:

@@ -1,7 +1,6 @@
 """Learning-rate schedules as pure functions of the optimiser step, equal after a resume and for any number of ranks."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,18 +13,13 @@ class ScheduleConfig:
 
     name: str = "warmup_cosine"
     """warmup_cosine: linear warm-up, then a cosine to the end (the 16th place). one_cycle: a cosine up and a cosine
-    down (the wavelet ablation). cosine_annealing: a cosine without warm-up (the course report). constant. piecewise: by
-    `milestones`."""
+    down (the wavelet ablation). cosine_annealing: a cosine without warm-up (the course report). constant."""
     warmup_share: float = 0.1
     """Fraction of all optimiser steps for the warm-up, in [0, 1). 0: no warm-up. For warmup_cosine and one_cycle."""
     start_factor: float = 0.1
     """Factor at the first step of the warm-up."""
     final_factor: float = 0.01
     """Factor at the end of the cosine."""
-    period_steps: int | None = None
-    """Optimiser steps in which cosine_annealing falls; it rises again in as many. None: the whole run."""
-    milestones: tuple[tuple[int, float], ...] = ()
-    """For piecewise: [epoch, factor] pairs, epochs counted from 0 and ascending; the factor is 1 before the first."""
     momentum_range: tuple[float, float] | None = None
     """For one_cycle: lowest and highest momentum (beta1 of Adam and AdamW), lowest at the peak learning rate. None: the
     optimiser's own throughout."""
@@ -37,23 +31,10 @@ class ScheduleConfig:
         for option in ("start_factor", "final_factor"):
             if not 0 <= getattr(self, option) <= 1:
                 raise ValueError(f"{option}: expected a factor in [0, 1], found {getattr(self, option)}")
-        for option, owner in _OWNERS.items():
-            if getattr(self, option) and self.name != owner:
-                raise ValueError(f"{option}: belongs to the schedule {owner}, name is {self.name}; leave it out")
-        if self.period_steps is not None and self.period_steps < 1:
-            raise ValueError(f"period_steps: expected at least 1, or null, found {self.period_steps}")
-        self._check_milestones()
+        if self.momentum_range and self.name != "one_cycle":
+            raise ValueError(f"momentum_range: belongs to the schedule one_cycle, name is {self.name}; leave it out")
         if self.momentum_range is not None and not 0 <= self.momentum_range[0] <= self.momentum_range[1] < 1:
             raise ValueError(f"momentum_range: expected low <= high in [0, 1), found {list(self.momentum_range)}")
-
-    def _check_milestones(self) -> None:
-        epochs = [epoch for epoch, _ in self.milestones]
-        if (self.name == "piecewise") != bool(epochs):
-            raise ValueError("milestones: piecewise needs at least one [epoch, factor]")
-        if epochs != sorted(set(epochs)) or min(epochs, default=0) < 0:
-            raise ValueError(f"milestones: expected ascending epochs from 0 on, found {epochs}")
-        if any(not factor >= 0 for _, factor in self.milestones):
-            raise ValueError(f"milestones: expected factors of 0 or more, found {list(self.milestones)}")
 
 
 def learning_rate_factor(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
@@ -92,18 +73,13 @@ def _one_cycle(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -
 
 
 def _cosine_annealing(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
-    """torch's CosineAnnealingLR with T_max `period_steps` and eta_min `final_factor`."""
-    return _cosine(1, schedule.final_factor, step / (schedule.period_steps or epoch_ends[-1]))
+    """torch's CosineAnnealingLR over the whole run, with eta_min `final_factor`."""
+    return _cosine(1, schedule.final_factor, step / epoch_ends[-1])
 
 
 def _constant(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
     del schedule, step, epoch_ends
     return 1.0
-
-
-def _piecewise(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
-    epoch = bisect_right(epoch_ends[:-1], step)
-    return next((factor for first, factor in reversed(schedule.milestones) if epoch >= first), 1.0)
 
 
 def _cycle(schedule: ScheduleConfig, step: int, num_steps: int, first: float, peak: float, last: float) -> float:
@@ -129,8 +105,5 @@ SCHEDULES: dict[str, Callable[[ScheduleConfig, int, Sequence[int]], float]] = {
     "one_cycle": _one_cycle,
     "cosine_annealing": _cosine_annealing,
     "constant": _constant,
-    "piecewise": _piecewise,
 }
 """Name -> schedule: (options, step, ends of the epochs) to the factor."""
-_OWNERS = {"period_steps": "cosine_annealing", "milestones": "piecewise", "momentum_range": "one_cycle"}
-"""Options that only one schedule reads."""

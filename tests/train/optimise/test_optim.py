@@ -49,33 +49,18 @@ def test_each_optimizer_steps_as_torchs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tiny_vit_5m_224", "resnet18", "convnext_atto"])
-def test_groups_hold_every_parameter_once_whatever_they_tell_apart(name: str) -> None:
+def test_groups_hold_every_parameter_once_and_tell_the_head_apart(name: str) -> None:
     model = build(ModelConfig(name=name), seed=0)
-    config = OptimConfig(layer_decay=0.8, decay_norm_and_bias=False, head_lr_factor=3.0, weight_decay=0.05, lr=0.1)
-    groups = parameter_groups(config, model)
+    groups = parameter_groups(OptimConfig(head_lr_factor=3.0, weight_decay=0.05, lr=0.1), model)
     found = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(found) == len(set(found))
     assert set(found) == {id(parameter) for parameter in model.parameters()}
-    group_of = {id(parameter): group for group in groups for parameter in group["params"]}
-    for parameter_name, parameter in model.named_parameters():
-        decayed = parameter.ndim > 1 and "attention_biases" not in parameter_name
-        assert group_of[id(parameter)]["weight_decay"] == (0.05 if decayed else 0), parameter_name
-    scales = [group_of[id(parameter)]["lr_scale"] for parameter in model.parameters()]
-    assert scales[-1] == max(scales) == 3
-    assert scales[0] == min(scales) < 0.8
-    assert all(group["lr"] == pytest.approx(0.1 * group["lr_scale"]) for group in groups)
-
-
-def test_layers_learn_more_slowly_the_further_they_are_from_the_head() -> None:
-    model = build(ModelConfig(name="resnet18"), seed=0)
-    group_of = {
-        id(p): group for group in parameter_groups(OptimConfig(layer_decay=0.5), model) for p in group["params"]
-    }
-    names = ("conv1", "layer1.0.conv1", "layer2.1.conv2", "layer4.1.conv2", "fc")
-    scales = [group_of[id(model.get_parameter(f"{name}.weight"))]["lr_scale"] for name in names]
-    assert scales == sorted(scales)
-    assert len(set(scales)) == len(scales)
-    assert all((scale / 0.5 ** round(-torch.tensor(scale).log2().item())) == pytest.approx(1) for scale in scales)
+    head = {id(parameter) for parameter in model.get_classifier().parameters()}
+    assert {group["lr_scale"] for group in groups} == {1.0, 3.0}
+    for group in groups:
+        assert all((id(parameter) in head) == (group["lr_scale"] == 3.0) for parameter in group["params"])
+        assert group["lr"] == pytest.approx(0.1 * group["lr_scale"])
+        assert group["weight_decay"] == 0.05
 
 
 def test_rate_and_momentum_are_set_in_every_group(rng) -> None:
@@ -92,7 +77,7 @@ def test_rate_and_momentum_are_set_in_every_group(rng) -> None:
 
 
 def test_options_at_their_bounds_are_taken() -> None:
-    OptimConfig(momentum=0.0, betas=(0.0, 0.0), weight_decay=0.0, layer_decay=1.0)
+    OptimConfig(momentum=0.0, betas=(0.0, 0.0), weight_decay=0.0)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +90,6 @@ def test_options_at_their_bounds_are_taken() -> None:
         ({"betas": [0.9, 1.0]}, r"betas: expected two numbers in \[0, 1\), found \[0.9, 1.0\]"),
         ({"momentum": 1.0}, r"momentum: expected a number in \[0, 1\), found 1.0"),
         ({"weight_decay": -1}, "weight_decay: expected 0 or more, found -1"),
-        ({"layer_decay": 0}, r"layer_decay: expected a factor in \(0, 1\], found 0"),
         ({"max_grad_norm": 0}, "max_grad_norm: expected a number above 0, or null, found 0"),
     ],
 )

@@ -90,25 +90,11 @@ def test_the_cycle_of_the_seeds_is_that_of_the_public_notebook(
             scheduler.step()
 
 
-@pytest.mark.parametrize("share", [0.3, 1, 2.5])
-def test_cosine_annealing_equals_torch_within_and_beyond_its_period(share: float, rng: np.random.Generator) -> None:
+def test_cosine_annealing_equals_torch(rng: np.random.Generator) -> None:
     num_steps = int(rng.integers(20, 201))
-    period = num_steps if share == 1 else max(round(num_steps / share), 2)
-    schedule = ScheduleConfig(
-        name="cosine_annealing", final_factor=0.02, period_steps=None if share == 1 else period, warmup_share=0.0
-    )
-    expected = torch_curve(lambda o: CosineAnnealingLR(o, period, eta_min=0.02), num_steps)
+    schedule = ScheduleConfig(name="cosine_annealing", final_factor=0.02, warmup_share=0.0)
+    expected = torch_curve(lambda o: CosineAnnealingLR(o, num_steps, eta_min=0.02), num_steps)
     assert our_curve(schedule, [num_steps], rng) == pytest.approx(expected, rel=1e-6)  # torch's is a recursion
-
-
-def test_piecewise_changes_at_the_epochs_it_names(rng: np.random.Generator) -> None:
-    sizes = rng.integers(1, 10, 6).tolist()
-    ends = [sum(sizes[: epoch + 1]) for epoch in range(6)]
-    schedule = ScheduleConfig(name="piecewise", milestones=((2, 0.1), (5, 0.025)))
-    by_epoch = [1.0, 1.0, 0.1, 0.1, 0.1, 0.025]
-    expected = [factor for factor, size in zip(by_epoch, sizes, strict=True) for _ in range(size)]
-    assert our_curve(schedule, ends, rng) == expected
-    assert learning_rate_factor(schedule, ends[-1], ends) == 0.025
 
 
 def test_constant_equals_torch(rng: np.random.Generator) -> None:
@@ -129,10 +115,10 @@ def test_warmup_cosine_at_its_ends(rng: np.random.Generator) -> None:
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
 
 
-@pytest.mark.parametrize("name", ["warmup_cosine", "one_cycle", "cosine_annealing", "constant", "piecewise"])
+@pytest.mark.parametrize("name", ["warmup_cosine", "one_cycle", "cosine_annealing", "constant"])
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 10])
 def test_every_step_of_a_short_run_has_a_rate(name: str, num_steps: int) -> None:
-    schedule = ScheduleConfig(name=name, milestones=((1, 0.5),) if name == "piecewise" else ())
+    schedule = ScheduleConfig(name=name)
     for step in range(num_steps + 1):
         assert 0 < learning_rate_factor(schedule, step, [num_steps]) <= 1
     for step in (-1, num_steps + 1):
@@ -148,16 +134,7 @@ def test_every_step_of_a_short_run_has_a_rate(name: str, num_steps: int) -> None
         ({"warmup_share": 1.0}, r"warmup_share: expected a share in \[0, 1\), found 1.0"),
         ({"start_factor": 2}, r"start_factor: expected a factor in \[0, 1\], found 2"),
         ({"final_factor": -0.5}, r"final_factor: expected a factor in \[0, 1\], found -0.5"),
-        ({"period_steps": 5}, "period_steps: belongs to the schedule cosine_annealing, name is warmup_cosine"),
         ({"momentum_range": [0.8, 0.9]}, "momentum_range: belongs to the schedule one_cycle, name is warmup_cosine"),
-        ({"milestones": [[1, 0.5]]}, "milestones: belongs to the schedule piecewise, name is warmup_cosine"),
-        ({"name": "cosine_annealing", "period_steps": 0}, "period_steps: expected at least 1, or null, found 0"),
-        ({"name": "piecewise"}, "milestones: piecewise needs at least one"),
-        (
-            {"name": "piecewise", "milestones": [[3, 0.5], [2, 0.1]]},
-            r"milestones: expected ascending epochs from 0 on, found \[3, 2\]",
-        ),
-        ({"name": "piecewise", "milestones": [[3, -0.5]]}, "milestones: expected factors of 0 or more"),
         (
             {"name": "one_cycle", "momentum_range": [0.9, 0.8]},
             r"momentum_range: expected low <= high in \[0, 1\), found \[0.9, 0.8\]",

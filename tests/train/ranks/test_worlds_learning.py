@@ -26,8 +26,8 @@ LAUNCHERS = {
 }  # fmt: skip
 OPTIONS = [
     "--model.name=test_efficientnet", "--precision=float64", "--global_batch=8", "--group_size=4", "--epochs=3",
-    "--ema.decay=0.8", "--freeze.num_layers=12", "--freeze.until_epoch=1", "--loss.vote_power=1",
-    "--optim.lr=1e-4", "--optim.layer_decay=0.8", "--optim.max_grad_norm=1", "--plateau.drop_factor=0.5",
+    "--ema.decay=0.8", "--freeze.num_layers=12", "--loss.vote_power=1",
+    "--optim.lr=1e-4", "--optim.head_lr_factor=2", "--optim.max_grad_norm=1", "--plateau.drop_factor=0.5",
     "--plateau.patience=0", "--plateau.threshold=9", "--schedule.name=one_cycle",
     "--schedule.momentum_range=[0.85,0.95]", "--plateau.stop_patience=2",
 ]  # fmt: skip
