@@ -4,7 +4,7 @@ import os
 import sys
 
 from hms_dist.config.load import load
-from hms_dist.core.errors import UserError, verdict
+from hms_dist.core.errors import UserError, exit_status
 
 
 def main() -> int:
@@ -17,12 +17,12 @@ def main() -> int:
 
         run(load(TrainConfig, sys.argv[1:], prog="train.py"))
     except BaseException as error:
-        known = verdict(error)
-        if known is None:
+        status = exit_status(error)
+        if status is None:
             raise
-        if os.environ.get("RANK", "0") == "0" or known[1].startswith("rank "):
-            print(f"train.py: {known[1]}", file=sys.stderr)
-        return known[0]
+        if os.environ.get("RANK", "0") == "0" or status[1].startswith("rank "):
+            print(f"train.py: {status[1]}", file=sys.stderr)
+        return status[0]
     return 0
 
 

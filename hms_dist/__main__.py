@@ -1,4 +1,4 @@
-"""`python -m hms_dist <command>`, the same as `hms-dist <command>`; what launchers such as torchrun start."""
+"""`python -m hms_dist <command>`, the same as `hms-dist <command>`; the form for launchers such as torchrun."""
 
 import sys
 

@@ -94,7 +94,7 @@ def _call(task: PipelineTask) -> None:
     if process.returncode:
         raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message is above")
     if not task.makes.exists():
-        raise JobError(f"step {task.title} ended well, but made no {task.makes}; correct `makes` or the command")
+        raise JobError(f"step {task.title} succeeded, but did not write {task.makes}; correct `makes` or the command")
 
 
 def num_cpus() -> int:

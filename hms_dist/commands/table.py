@@ -41,9 +41,9 @@ COMMANDS = {
 def command_of(name: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
     """Return a command's module and its options, parsed from `words`. Raises UserError for invalid words."""
     if name not in COMMANDS:
-        from hms_dist.config.checks import meant
+        from hms_dist.config.checks import suggestion
 
-        raise UserError(f"unknown command; {meant(name, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command; {suggestion(name, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
     module_name, class_name, _ = COMMANDS[name]
     from hms_dist.config.command_line import with_subject
     from hms_dist.config.load import load

@@ -33,8 +33,8 @@ def checked(node: Any, target: Any, where: str, version: int | None = None) -> t
 
     Returns the value for the parser and the full names of its classes. File names are replaced by the files' content
     and class paths by class names; options that a file of an older format `version` lacks are added (None: not a stored
-    configuration). Raises UserError for unknown names; `where` is the file or option in the message. Types are checked
-    by the parser.
+    configuration). Raises UserError for unknown names; `where` is the file in the message, or the option, which begins
+    with `--`. Types are checked by the parser.
     """
     check = Check()
     return check.names(node, target, where, version), check.classes
@@ -83,7 +83,7 @@ class Check:
             node = without_removed(node, target.__name__, where)
         for name, item in node.items():
             if name not in hints:
-                hint = meant(str(name), list(hints))
+                hint = suggestion(str(name), list(hints))
                 raise UserError(f"{where}: unknown option '{_brief(name)}'; {hint}one of: {', '.join(hints)}")
             if item is None and not _allows_null(hints[name]):  # the parser accepts null within lists
                 raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
@@ -196,7 +196,7 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(child)
 
 
-def meant(given: str, valid: Sequence[str]) -> str:
+def suggestion(given: str, valid: Sequence[str]) -> str:
     """Return `did you mean x? ` for valid names that end in `given` or are spelled similarly; empty if there is
     none."""
     last = given.removeprefix("--")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hms_dist.config.checks import Check, choices, is_config, item_of, meant, words_of
+from hms_dist.config.checks import Check, choices, is_config, item_of, suggestion, words_of
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError
@@ -105,7 +105,7 @@ def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> An
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
-                hint = "" if root is None else meant(option, list(_dotted(root)))
+                hint = "" if root is None else suggestion(option, list(_dotted(root)))
                 raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
         elif typing.get_origin(target) is dict:

@@ -73,7 +73,7 @@ def save(config: Any, path: Path) -> None:
 
 
 def save_stored(values: Mapping[str, Any], path: Path) -> None:
-    """Write what `stored` returned as YAML with its digest (`files.check_text`)."""
+    """Write what `stored` returned as YAML with its digest (`files.check_sealed_text`)."""
     with atomic(path, "w") as file:
         file.write(sealed_text(yaml_text(dict(values))))
 

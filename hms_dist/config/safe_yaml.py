@@ -9,7 +9,7 @@ import yaml
 
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, first_line
-from hms_dist.core.files import check_text, read_bytes
+from hms_dist.core.files import check_sealed_text, read_bytes
 
 
 class _Strict(yaml.SafeLoader):
@@ -75,7 +75,7 @@ def read_yaml(path: Path) -> Any:
 def read_record(path: Path) -> Any:
     """Read a YAML file that a command wrote for later ones. Raises UserError if it is missing or was changed."""
     value = read_yaml(path)
-    check_text(path)
+    check_sealed_text(path)
     return value
 
 

@@ -39,7 +39,7 @@ class Stopped(JobError):
     """A job stopped on request. The same command continues it."""
 
 
-def verdict(error: BaseException) -> tuple[int, str] | None:
+def exit_status(error: BaseException) -> tuple[int, str] | None:
     """Return the exit code and message of an expected exception, or None for an internal error."""
     if isinstance(error, UserError):
         return 2, str(error)
@@ -49,11 +49,11 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
         return 1, "interrupted; rerun the same command to continue"
     if _is_out_of_memory(error):
         return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"
-    return _verdict_of_system(error) if isinstance(error, OSError) else None
+    return _exit_status_of_system(error) if isinstance(error, OSError) else None
 
 
-def _verdict_of_system(error: OSError) -> tuple[int, str] | None:
-    """The same as `verdict` for an OSError."""
+def _exit_status_of_system(error: OSError) -> tuple[int, str] | None:
+    """The same as `exit_status` for an OSError."""
     where = error.filename or ("/dev/shm" if _is_full("/dev/shm") else "writing")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{where}: no space left on the disk; free some and rerun the same command"

@@ -183,7 +183,7 @@ def sealed_text(text: str) -> str:
     return f"{text}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
-def check_text(path: Path) -> None:
+def check_sealed_text(path: Path) -> None:
     """Raise UserError if a file's text does not match the digest on its last line."""
     content = read_bytes(path, limits.YAML_BYTES)
     last_line = re.search(rb"sha256: ([0-9a-f]{64})\s*\Z", content)

@@ -53,7 +53,7 @@ class Ablation:
     def __post_init__(self) -> None:
         for name in ("canvas", "model.name"):
             if name in self.options:
-                raise ValueError(f"options: '{name}' is what is compared; give it as canvases or models")
+                raise ValueError(f"options: '{name}' is compared; set it with canvases or models")
         stems = [path.stem for path in self.canvases]
         if not stems or len(set(stems)) < len(stems):
             raise ValueError(f"canvases: expected one or more files of different names, found {stems}")

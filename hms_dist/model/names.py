@@ -19,7 +19,7 @@ def source_of(name: str) -> str | None:
 
 def check_name(name: str) -> None:
     """Raise UserError if timm, or the folder, has no such model. Never uses the network."""
-    import timm  # takes seconds
+    import timm  # importing timm takes seconds
 
     source = source_of(name)
     if source == FOLDER and not (folder := Path(name.partition(":")[2])).joinpath(CONFIG).is_file():

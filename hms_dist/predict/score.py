@@ -15,7 +15,7 @@ from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.labels.table import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
 from hms_dist.results.lineage import held_out_rows, read_sources
-from hms_dist.results.metrics import bootstrap_interval, doubts, row_kl, score, strata
+from hms_dist.results.metrics import bootstrap_interval, row_kl, score, score_warnings, strata
 from hms_dist.results.predictions import check_no_input, check_place, read_predictions, read_truth
 from hms_dist.shards.index import open_set
 
@@ -86,7 +86,7 @@ def scored(command: Score) -> dict[str, Any]:
         result["not_held_out"] = _rest(command, rest)
     result["num_rows_held_out"] = None if held_out is None else int(held_out.sum())
     result["num_rows_without_prediction"] = len(labels) - len(joined)
-    result["warnings"] = [*_unseen_doubts(joined, held_out, is_all=is_all), *_doubts(chosen)]
+    result["warnings"] = [*_unseen_warnings(joined, held_out, is_all=is_all), *_score_warnings(chosen)]
     for line in result["warnings"]:
         LOG.warning("%s: %s", command.predictions, line)
     return result
@@ -98,7 +98,7 @@ def _scores(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
     targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
     values = row_kl(targets, found, str(command.predictions))
     if truth is not None:
-        row_kl(targets, truth, str(command.truth))  # for its checks
+        row_kl(targets, truth, str(command.truth))  # raises for invalid tables
     result = score(targets, found, num_voters(votes), truth)
     for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
         result["strata"][name]["kl_interval"] = bootstrap_interval(
@@ -122,7 +122,7 @@ def _held_out(path: Path, joined: pd.DataFrame) -> NDArray[np.bool_] | None:
     return held_out_rows(read_sources(path), folds, joined["patient_id"].to_numpy(np.int64))
 
 
-def _unseen_doubts(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, is_all: bool) -> list[str]:
+def _unseen_warnings(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, is_all: bool) -> list[str]:
     """Warnings that models may have trained on scored rows, or on rows left out."""
     if held_out is None:
         return ["the table does not record which rows its models have seen: they may have trained on all of them"]
@@ -137,10 +137,10 @@ def _unseen_doubts(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, 
     return [f"{num_seen} of {num_rows} rows are not scored, since models may have trained on their patients"]
 
 
-def _doubts(joined: pd.DataFrame) -> list[str]:
+def _score_warnings(joined: pd.DataFrame) -> list[str]:
     targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
     folds = joined["fold"].to_numpy(np.int64, na_value=-1) if "fold" in joined else None
-    return doubts(targets, joined[list(CLASSES)].to_numpy(np.float64), folds)
+    return score_warnings(targets, joined[list(CLASSES)].to_numpy(np.float64), folds)
 
 
 def _labels(path: Path) -> pd.DataFrame:

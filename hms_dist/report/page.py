@@ -132,4 +132,4 @@ def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
         if best.oracle is not None:
             text += f" and the oracle {scores['oracle_kl']:.4f}"
         text += "."
-    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.doubts)]
+    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hms_dist.core.errors import UserError
 from hms_dist.labels.table import CLASSES
 from hms_dist.results.lineage import held_out_rows, read_sources
-from hms_dist.results.metrics import class_kl, consensus_confusion, doubts, is_useful, kaggle_kl, row_kl, score
+from hms_dist.results.metrics import class_kl, consensus_confusion, is_useful, kaggle_kl, row_kl, score, score_warnings
 from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import Index, Rows
 
@@ -28,7 +28,7 @@ class Labels:
 
     location: str
     fingerprint: str
-    """Of the set."""
+    """Fingerprint of the set."""
     index: Index
     oracle: Floats | None
     """True distribution of each row [samples, 6], for simulated data. None: unknown."""
@@ -71,10 +71,10 @@ class ScoredTable:
         return is_useful(overall["kl"], overall["constant_kl"])
 
     @property
-    def doubts(self) -> list[str]:
+    def score_warnings(self) -> list[str]:
         """Reasons why its scores are not meaningful."""
         unknown = [] if self.held_out else ["does not record which rows its models have seen: they may have seen all"]
-        return [*unknown, *doubts(self.truth, self.prediction, self.folds)]
+        return [*unknown, *score_warnings(self.truth, self.prediction, self.folds)]
 
     @property
     def class_kl(self) -> Floats:
@@ -99,7 +99,7 @@ def truth_of(path: Path, index: Index) -> Floats:
         key = index.frame["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: no row for {key} of the shard set; give the truth of the data it was rendered from")
     found = table[list(CLASSES)].to_numpy(np.float64)[places]
-    row_kl(index.targets, found, str(path))  # for its checks
+    row_kl(index.targets, found, str(path))  # raises for invalid tables
     return found
 
 
@@ -119,7 +119,7 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
     if held_out:
         table, places, folds = table[unseen], places[unseen], folds[unseen]
     prediction = table[list(CLASSES)].to_numpy(np.float64)
-    row_kl(labels.index.targets[places], prediction, str(path))  # for its checks
+    row_kl(labels.index.targets[places], prediction, str(path))  # raises for invalid tables
     order = np.argsort(places)
     rows = places[order].astype(np.int64)
     return ScoredTable(

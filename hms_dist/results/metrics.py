@@ -131,7 +131,7 @@ def score(
     return result
 
 
-def doubts(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
+def score_warnings(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
     """List reasons why the KL of these rows is not meaningful; empty if there is none.
 
     `folds` [rows]: the fold of each row; None: all rows are of one fold.

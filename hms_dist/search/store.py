@@ -71,7 +71,7 @@ class Store:
         return self._folder / TRIALS / f"{batch}-{number:03d}"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the search's own lock for a moment; wait for other holders."""
         with ExitStack() as stack:
             while True:
@@ -84,7 +84,7 @@ class Store:
 
     def space_of(self, batch: int, space: Mapping[str, Parameter], factor: float) -> dict[str, Parameter]:
         """Space of a batch, fixed when it begins: `space`, narrowed once for each earlier batch."""
-        with self.alone():
+        with self.locked():
             study = self.batch(batch)
             if _SPACE not in study.user_attrs:
                 now = dict(space)
@@ -111,7 +111,7 @@ class Store:
         only on `seed`, the batch, the trial's number and the trials before it.
         """
         with ExitStack() as stack:
-            with self.alone():
+            with self.locked():
                 trial = self._take_over(batch, stack) or self._begin(batch, num_trials, stack)
             if trial is not None:
                 key = int(keyed_hash(seed, batch, trial.number)) % 2**32

@@ -15,7 +15,7 @@ from hms_dist.search.options import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
 from hms_dist.search.space import Parameter, with_values
 from hms_dist.search.store import Store, parameters, suggested
-from hms_dist.search.trial import Behind, TrialRuns, is_behind
+from hms_dist.search.trial import Pruned, TrialRuns, is_behind
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.settings import TrainConfig
 
@@ -32,14 +32,14 @@ def run(command: Search) -> None:
     config = _recipe(command, command.trial_words)
     fingerprint = _check(command, config)
     store = Store(command.out)
-    with store.alone():
+    with store.locked():
         _check_same(command, fingerprint, config)
     for batch in range(command.num_batches):
         space = store.space_of(batch, command.space, command.narrowing)
         while _work(command, store, batch, space, config):
-            with store.alone():
+            with store.locked():
                 _write_results(command, store)
-    with store.alone():
+    with store.locked():
         if not _write_results(command, store):
             raise JobError(f"{command.out}: no trial came to its end; see {TABLE_NAME} and the logs in trials/")
 
@@ -65,7 +65,7 @@ def _try(command: Search, store: Store, batch: int, trial: Any, config: dict[str
     runs = TrialRuns(folder=folder, config=config, shards=command.shards, folds=command.folds, launch=command.launch)
     try:
         value = runs.train(partial(_report, trial, command.num_startup))
-    except Behind:
+    except Pruned:
         trial.study.tell(trial, state=_state("PRUNED"))
         LOG.info("batch %d trial %d: behind, stopped", batch, trial.number)
     except Stopped:

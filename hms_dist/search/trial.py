@@ -23,11 +23,11 @@ CONFIG_NAME = "config.yaml"
 LOOK_EVERY_S = 0.5
 """Seconds between two polls of a run's metrics."""
 
-Report = Callable[[int, float], bool]
+ReportEpoch = Callable[[int, float], bool]
 """(epoch of the trial, counted over its folds from 0, and its validation KL) -> whether to continue."""
 
 
-class Behind(Exception):
+class Pruned(Exception):
     """A trial was pruned because earlier trials were better."""
 
 
@@ -43,10 +43,10 @@ class TrialRuns:
     folds: Sequence[int]
     launch: LaunchConfig
 
-    def train(self, report: Report) -> float:
+    def train(self, report: ReportEpoch) -> float:
         """Train the unfinished runs; return the mean of the folds' best validation KLs.
 
-        Raises Behind when `report` returns False, JobError for a failed run, UserError for a rejected one, and Stopped
+        Raises Pruned when `report` returns False, JobError for a failed run, UserError for a rejected one, and Stopped
         if this process was asked to stop or another job holds a run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,12 +80,12 @@ class TrialRuns:
         look(run.out)
 
 
-def _report_new(report: Report, first: int, seen: list[float], out: Path) -> None:
-    """Report the epochs of a run that are not in `seen`, and add them. Raises Behind."""
+def _report_new(report: ReportEpoch, first: int, seen: list[float], out: Path) -> None:
+    """ReportEpoch the epochs of a run that are not in `seen`, and add them. Raises Pruned."""
     for kl in _val_kls(out)[len(seen) :]:
         seen.append(kl)
         if not report(first + len(seen) - 1, kl):
-            raise Behind
+            raise Pruned
 
 
 def is_behind(value: float, others: Sequence[float], num_startup: int) -> bool:

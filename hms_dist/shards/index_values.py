@@ -66,7 +66,7 @@ def _row_faults(table: pa.Table, samples_per_tar: list[int]) -> Iterator[str | N
     if pc.count_distinct(table["key"]).as_py() < len(table):
         yield "two rows have the same key"
     if sum(samples_per_tar) != len(table):
-        yield f"expected {sum(samples_per_tar)} rows, as the shards have samples, found {len(table)}"
+        yield f"expected {sum(samples_per_tar)} rows, the number of samples in the shards, found {len(table)}"
         return
     counted = np.repeat(np.arange(len(samples_per_tar)), samples_per_tar)
     yield None if np.array_equal(table["shard"], counted) else "column shard does not count the samples of each shard"

@@ -57,7 +57,7 @@ def _file_faults(files: list[Any], num_shards: int) -> Iterator[str]:
             return
         largest = limits.TAR_BYTES if name.endswith(".tar") else limits.PARQUET_BYTES
         if not _is_whole(entry.get("num_bytes"), largest) or not _is_whole(entry.get("num_samples"), MOST_SAMPLES):
-            yield f"files: {name}: expected whole numbers of samples and bytes, found {_brief(entry)}"
+            yield f"files: {name}: expected integers of samples and bytes, found {_brief(entry)}"
             return
         if not isinstance(entry.get("sha256"), str) or not _SHA256.fullmatch(entry["sha256"]):
             yield f"files: {name}: expected a SHA-256, found {_brief(entry.get('sha256'))}"

@@ -72,7 +72,7 @@ class PanelSpec:
     def _check_types(self) -> None:
         """Raise ValueError for values that no writer produces: a manifest may come from elsewhere."""
         if not self.shape or not all(type(size) is int and size >= 1 for size in self.shape):
-            raise ValueError(f"shape: expected whole numbers of at least 1, found {list(self.shape)}")
+            raise ValueError(f"shape: expected integers of at least 1, found {list(self.shape)}")
         if self.dtype not in ("bit", "uint8", "float16") or self.codec not in ("npy", "npy.zst"):
             raise ValueError(f"dtype, codec: unknown '{self.dtype}' or '{self.codec}'")
         if math.prod(self.shape) > 8 * limits.PANEL_BYTES or self.num_bytes > limits.PANEL_BYTES:

@@ -41,7 +41,7 @@ def multitaper_density(
 
 @lru_cache(maxsize=4)
 def _tapers(window_samples: int, time_half_bandwidth: float, num_tapers: int) -> NDArray[np.float32]:
-    """The tapers [num_tapers, window_samples], each of unit energy, the most concentrated first."""
+    """Compute the tapers [num_tapers, window_samples], each of unit energy, the most concentrated first."""
     from scipy.signal.windows import dpss
 
     return np.asarray(dpss(window_samples, time_half_bandwidth, num_tapers), np.float32)

@@ -163,7 +163,7 @@ def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(c
         (
             "{seed}/train.csv",
             "{seed}/trian.csv",
-            "step simulate 3 ended well, but made no DATA/3/trian.csv; correct `makes` or the command",
+            "step simulate 3 succeeded, but did not write DATA/3/trian.csv; correct `makes` or the command",
         ),
     ],
 )

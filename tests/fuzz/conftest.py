@@ -216,13 +216,13 @@ class CommandOutcome:
 
     def call(self, function: Callable[[], Any]) -> Any:
         """The result of a call, or None where it refuses in one line."""
-        from hms_dist.core.errors import verdict
+        from hms_dist.core.errors import exit_status
 
         with self._watched():
             try:
                 return function()
             except Exception as error:
-                known = verdict(error)
+                known = exit_status(error)
                 if known is None:
                     raise
                 assert "\n" not in known[1], known[1]

@@ -9,7 +9,7 @@ from hms_dist.predict.score import Score, scored
 from hms_dist.report.page_quality import calibration_section
 from hms_dist.report.page_scores import Labels, read_scored
 from hms_dist.results.lineage import ModelRecord, Source, held_out_rows
-from hms_dist.results.metrics import constant_prediction, doubts, kaggle_kl
+from hms_dist.results.metrics import constant_prediction, kaggle_kl, score_warnings
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 
@@ -92,14 +92,14 @@ def test_a_submission_says_that_nothing_is_known(index, shard_set, recordings, t
 def test_doubts(rng):
     truth = rng.dirichlet(np.ones(6), 60)
     better = 0.5 * truth + 0.5 * constant_prediction(truth)
-    assert doubts(truth, better) == []
-    assert doubts(truth, better, np.repeat([0, 1], 30)) == []
-    (line,) = doubts(truth, better, np.repeat([0, 1], [31, 29]))
+    assert score_warnings(truth, better) == []
+    assert score_warnings(truth, better, np.repeat([0, 1], 30)) == []
+    (line,) = score_warnings(truth, better, np.repeat([0, 1], [31, 29]))
     assert line == "29 rows in a fold of 2: fewer than 30 are too few to generalise to other patients"
-    (line,) = doubts(truth, constant_prediction(truth))
+    (line,) = score_warnings(truth, constant_prediction(truth))
     assert "is no better than" in line
     one = np.roll(np.sort(truth, axis=1), 2, axis=1)
-    (line,) = doubts(one, 0.5 * one + 0.5 * constant_prediction(one))
+    (line,) = score_warnings(one, 0.5 * one + 0.5 * constant_prediction(one))
     assert line.startswith("all rows have most votes for lpd")
 
 
@@ -110,7 +110,7 @@ def test_the_report_does_not_praise_the_calibration_of_a_constant(index, write, 
     page = calibration_section([useless, useful])
     assert "useless: no better than a constant predictor, so its calibration is not meaningful" in page
     assert "useful: calibration error" in page
-    assert any("no better than" in line for line in useless.doubts)
-    assert any("does not record which rows" in line for line in useless.doubts)
-    assert useful.doubts == []
+    assert any("no better than" in line for line in useless.score_warnings)
+    assert any("does not record which rows" in line for line in useless.score_warnings)
+    assert useful.score_warnings == []
     assert len(CLASSES) == useful.prediction.shape[1]

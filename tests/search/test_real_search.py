@@ -14,7 +14,7 @@ from hms_dist.cli import main
 from hms_dist.config.load import load, to_dict
 from hms_dist.core.errors import JobError
 from hms_dist.grid.recipe import LaunchConfig
-from hms_dist.search.trial import Behind, TrialRuns
+from hms_dist.search.trial import Pruned, TrialRuns
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.settings import TrainConfig
 
@@ -68,7 +68,7 @@ def test_a_trial_reports_every_epoch_of_every_fold_and_counts_by_their_best(tria
 
 def test_a_trial_behind_stops_its_run_and_begins_no_other(trial):
     runs = trial(epochs=200)
-    with pytest.raises(Behind):
+    with pytest.raises(Pruned):
         runs.train(lambda step, kl: step < 1)
     epochs = [line for line in read_metrics(runs.folder / "fold-0") if "val_kl" in line]
     assert 2 <= len(epochs) < 100

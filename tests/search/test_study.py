@@ -14,7 +14,7 @@ from hms_dist.config.load import load
 from hms_dist.core.errors import JobError, Stopped, UserError
 from hms_dist.search.store import Store
 from hms_dist.search.study import run
-from hms_dist.search.trial import Behind, TrialRuns, is_behind
+from hms_dist.search.trial import Pruned, TrialRuns, is_behind
 from hms_dist.train.settings import TrainConfig
 
 BEST_LR = 2e-3
@@ -34,7 +34,7 @@ def no_training(monkeypatch):
         kl = formula(self.config)
         for step in range(2 * len(self.folds)):
             if not report(step, kl + 1 / (step + 1)):
-                raise Behind
+                raise Pruned
         return kl
 
     monkeypatch.setattr(TrialRuns, "train", train)

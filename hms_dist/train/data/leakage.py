@@ -26,12 +26,12 @@ def run_record(config: TrainConfig, index: Index, train_rows: Rows, shards: str)
     weights."""
     learnt_from = dict.fromkeys(model for _, models in _teachers(config) for model in models)
     overlay = config.overlay
-    silent = overlay is not None and overlay.made_by_models and not read_sources(overlay.file)
+    unrecorded = overlay is not None and overlay.made_by_models and not read_sources(overlay.file)
     return ModelRecord(
         run=str(config.out), weights="", shards=shards, fold=None if config.fold == "none" else config.fold,
         num_folds=config.num_folds, seed=config.seed, learnt_from=tuple(learnt_from),
         patients=frozenset(index.ids("patient_id")[train_rows].tolist()),
-        unknown_teacher=str(overlay.file) if overlay is not None and silent else "",
+        unknown_teacher=str(overlay.file) if overlay is not None and unrecorded else "",
     )  # fmt: skip
 
 

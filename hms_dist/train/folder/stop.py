@@ -30,17 +30,17 @@ class StopRequest:
     def __init__(self, folder: Path) -> None:
         self._path = folder / STOP_NAME
         self._flag = Flag()
-        self._hears = raised_by(self._flag, signal.SIGTERM)
+        self._signals = raised_by(self._flag, signal.SIGTERM)
         self._looked_s = 0.0
         self.last_words: Callable[[str], None] = lambda message: None
         """Called with the reason, from another thread, when this rank is ended unsaved; does nothing by default."""
 
     def __enter__(self) -> "StopRequest":
-        self._hears.__enter__()
+        self._signals.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._hears.__exit__(None, None, None)
+        self._signals.__exit__(None, None, None)
 
     def ask(self) -> None:
         """Request a stop from within this process; any thread may."""
