@@ -6,7 +6,7 @@ import pytest
 
 from hms_dist.labels.table import CLASSES
 from hms_dist.predict.score import Score, scored
-from hms_dist.report.page_quality import calibration_section
+from hms_dist.report.page_quality import quality_values
 from hms_dist.report.page_scores import Labels, read_scored
 from hms_dist.results.lineage import ModelRecord, Source, held_out_rows
 from hms_dist.results.metrics import constant_prediction, kaggle_kl, score_warnings
@@ -107,9 +107,9 @@ def test_the_report_does_not_praise_the_calibration_of_a_constant(index, write, 
     labels = Labels(location=str(shard_set), fingerprint="", index=index, oracle=None)
     useless = read_scored(write("p.parquet", constant_prediction(index.targets)), "useless", labels)
     useful = read_scored(write("q.parquet", good(index), np.zeros(len(index), int)), "useful", labels)
-    page = calibration_section([useless, useful])
-    assert "useless: no better than a constant predictor, so its calibration is not meaningful" in page
-    assert "useful: calibration error" in page
+    captions = [caption for caption, _ in quality_values([], [useless, useful])["calibration"]]
+    assert captions[0] == "useless: no better than a constant predictor, so its calibration is not meaningful"
+    assert captions[1].startswith("useful: calibration error")
     assert any("no better than" in line for line in useless.score_warnings)
     assert any("does not record which rows" in line for line in useless.score_warnings)
     assert useful.score_warnings == []
