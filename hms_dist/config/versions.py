@@ -30,6 +30,7 @@ version that lack it."""
 REMOVED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "FreezeConfig": {"num_tensors": (0,), "until_epoch": (None,)},
     "OptimConfig": {"decay_norm_and_bias": (True,), "layer_decay": (1.0,)},
+    "TrainConfig": {"batch_norm": ("group",), "channels_last": (False, True)},
     "ScheduleConfig": {"period_steps": (None,), "milestones": ([],)},
 }
 """Class -> removed option -> plain values without effect: files with one of them are read as files without the

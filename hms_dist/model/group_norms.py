@@ -1,104 +1,163 @@
 """Batch norm with the group as its unit, so that a step's result does not depend on who computed what.
 
-A training step's rows are cut into groups; each normalises by its own statistics, which a forward pass of
-one group does anyway. Running statistics, though, move once a forward pass and see one rank's groups only.
-Here they move once a step, to the mean over the step's groups on all ranks:
+A step's rows are cut into groups of m, and each group is normalised by its own statistics, however many groups a pass
+computes and however many ranks share a group (`norm_act`). Running statistics move once a step, to the mean over the
+step's groups:
 
     running = (1 - momentum) * running + momentum * mean over groups of the group's statistics
 
-To get at a group's statistics without a second pass over its activations, the momentum is 1 during a step:
-after a forward pass the running buffers *are* that group's statistics (the variance unbiased, as torch keeps
-it). Computing a group again, as activation checkpointing does, writes the same numbers again.
+A forward pass writes the statistics of its groups into each norm. Computing a pass again, as activation checkpointing
+does, writes the same numbers again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hms_dist.core.errors import UserError
+from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
+from hms_dist.model.norm_act import activation_of, norm_act
+from hms_dist.model.pass_rows import PassRows
+
+
+class GroupBatchNorm(_BatchNorm):
+    """A batch norm by groups in training, in evaluation as before; with dropout and activation where timm's has them.
+
+    Parameters and buffers are those of the norm that it takes the place of, under the same names.
+    """
+
+    def __init__(self, norm: _BatchNorm, rows: PassRows) -> None:
+        super().__init__(1, norm.eps, norm.momentum, affine=False, track_running_stats=False)
+        self.num_features, self.affine = norm.num_features, norm.affine
+        self.track_running_stats = norm.track_running_stats
+        self._parameters.update(norm._parameters)
+        self._buffers.update(norm._buffers)
+        self.drop: nn.Module = getattr(norm, "drop", nn.Identity())
+        self.act: nn.Module = getattr(norm, "act", nn.Identity())
+        self.rows = rows
+        self.statistics = torch.empty(0)
+        """Of the groups of the pass: mean, 1 / deviation and variance over n - 1, [3, pieces, channels]."""
+        self.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised `x`, [rows (or rows times tokens), channels, ...]."""
+        if not self.training:
+            uses_batch = self.running_mean is None
+            x = functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, uses_batch, 0.0, self.eps
+            )
+            out: Tensor = self.act(self.drop(x))
+            return out
+        known = activation_of(self.act) if type(self.drop) is nn.Identity else None
+        y = self._by_groups(x, known or 0)
+        result: Tensor = y if known is not None else self.act(self.drop(y))
+        return result
+
+    def _by_groups(self, x: Tensor, act: int) -> Tensor:
+        if x.dim() == 4 and (x.is_cuda or x.is_contiguous(memory_format=torch.channels_last)):
+            return rows_to_nchw(norm_act(nchw_to_rows(x), self, self.rows, act=act), *x.shape[2:])
+        flat = x.contiguous() if x.dim() == 2 else x.reshape(*x.shape[:2], -1)
+        return norm_act(flat, self, self.rows, act=act).view(x.shape)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions is taken."""
+
+
+def group_batch_norms(model: nn.Module, rows: PassRows) -> None:
+    """Put a `GroupBatchNorm` in the place of every batch norm of `model`, in place; names of the state stay.
+
+    Raises UserError for a layer whose statistics cannot be taken by group.
+    """
+    batch_norms(model)
+    norms: dict[str, Any] = {name: norm for name, norm in model.named_modules() if isinstance(norm, _BatchNorm)}
+    for name, norm in norms.items():
+        if norm.weight is None and norm.running_mean is None:
+            raise UserError(f"model: batch norm {name} has neither parameters nor statistics; choose another model")
+    replace_modules(model, {norm: GroupBatchNorm(norm, rows) for norm in norms.values()})
+
+
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    """Put modules in the places of others below `model`, in place."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and child in replacements:
+                parent._modules[name] = replacements[child]
 
 
 class GroupNorms:
     """Keeps the running statistics of a model's batch norms, by group. Norms in evaluation mode stay frozen.
 
-    `model` may be wrapped by DDP (made with `broadcast_buffers=False`) or compiled. One step is
-    `begin_step`, then for each of this rank's groups a forward pass and `after_group`, then `end_step` on
-    every rank (or `cancel_step` on every rank).
-    A norm that a forward pass uses several times contributes its last use.
+    `model` may be wrapped by DDP (made with `broadcast_buffers=False`) or compiled. One step is `begin_step`, then for
+    each of this rank's passes `begin_pass`, a forward pass and `after_pass`, then `end_step` on every rank (or
+    `cancel_step` on every rank). A norm that a forward pass uses several times contributes its last use.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Find the batch norms of `model`. Raises UserError if one keeps statistics that cannot be split."""
-        self._norms = batch_norms(model)
-        self._active: list[_BatchNorm] = []
-        self._momenta: list[float] = []
-        self._saved = self._total = self._counts = torch.empty(0)
+    def __init__(self, model: nn.Module, rows: PassRows) -> None:
+        self._rows = rows
+        self._norms = [norm for norm in model.modules() if isinstance(norm, GroupBatchNorm)]
+        self._active: list[GroupBatchNorm] = []
+        self._total = torch.empty(0)
         self._shares: dict[tuple[object, ...], Tensor] = {}
+        self._tables: dict[int, list[Tensor]] = {}
 
     def begin_step(self) -> None:
-        """Put the true running statistics aside and let each forward pass write its own."""
-        self._active = [norm for norm in self._norms if norm.training]
-        if not self._active:
-            return
-        self._momenta = [float(norm.momentum or 0.0) for norm in self._active]
-        self._counts = torch.stack([_count(norm) for norm in self._active])
-        self._saved = self._statistics()
-        self._total = torch.zeros_like(self._saved)
-        for norm in self._active:
-            norm.momentum = 1.0
+        """Begin to sum the statistics of a step's groups."""
+        self._active = [norm for norm in self._norms if norm.training and norm.running_mean is not None]
+        self._total = torch.zeros(0)
 
-    def after_group(self) -> None:
-        """Count in the group that the last forward pass computed. Call it once a group."""
+    def begin_pass(self) -> None:
+        """Give every norm the memory for the statistics of the pass that `rows` holds."""
+        num_pieces = len(self._rows.starts) - 1
+        if num_pieces not in self._tables:
+            self._tables[num_pieces] = [_like(norm).new_zeros(3, num_pieces, norm.num_features) for norm in self._norms]
+        for norm, table in zip(self._norms, self._tables[num_pieces], strict=True):
+            norm.statistics = table
+
+    def after_pass(self) -> None:
+        """Count in the groups that the last forward pass computed, each where its first row is. Call it once a pass."""
         if self._active:
-            self._total += self._statistics()
+            tables = torch.cat([norm.statistics[::2] for norm in self._active], dim=2).double()
+            found = torch.einsum("kpc,p->kc", tables, self._rows.owned)
+            self._total = self._total + found if len(self._total) else found
 
+    @torch.no_grad()
     def end_step(self, num_groups: int, all_reduce: Callable[[Tensor], object] | None = None) -> None:
         """Move the running statistics by the mean over the step's groups; count one batch.
 
-        `num_groups` is the number of groups of the whole step. `all_reduce` sums a float64 vector over the
-        ranks, in place; None: there is one rank. It is called once, and not at all without active norms.
+        `num_groups` is the number of groups of the whole step. `all_reduce` sums a float64 tensor over the ranks, in
+        place; None: there is one rank. It is called once, and not at all without active norms.
         """
         if not self._active:
             return
         if all_reduce is not None:
             all_reduce(self._total)
+        buffers = [_buffers(norm) for norm in self._active]
         momentum = self._momentum()
-        self._finish((1 - momentum) * self._saved + momentum * (self._total / num_groups), batches=1)
+        old = torch.stack([torch.cat(kind) for kind in zip(*buffers, strict=True)]).double()
+        new = (1 - momentum) * old + momentum * (self._total / num_groups)
+        sizes = [norm.num_features for norm in self._active]
+        for kind, values in zip(zip(*buffers, strict=True), new.to(buffers[0][0].dtype), strict=True):
+            torch._foreach_copy_(list(kind), values.split(sizes))  # one kernel; a step's hundred copies are as many
+        torch._foreach_add_([_count(norm) for norm in self._active], 1)
+        self._active = []
 
     def cancel_step(self) -> None:
-        """Put the running statistics back as `begin_step` found them: for a step whose update is skipped."""
-        if self._active:
-            self._finish(self._saved, batches=0)
-
-    def _statistics(self) -> Tensor:
-        """Running mean and variance of every active norm in one float64 vector.
-
-        Float64, so that sums over groups do not depend on how the groups were dealt to ranks.
-        """
-        buffers = [buffer for norm in self._active for buffer in _buffers(norm)]
-        return torch.cat(buffers).to(torch.float64)
+        """Leave the running statistics as they are: for a step whose update is skipped."""
+        self._active = []
 
     def _momentum(self) -> Tensor:
-        """Momentum of each number of `_statistics`; made once, since taking it to a GPU waits for that."""
-        sizes = [2 * norm.num_features for norm in self._active]
-        key = (*self._momenta, *sizes, self._saved.device)
+        """Momentum of each channel of all active norms; made once, since taking it to a GPU waits for that."""
+        momenta = tuple(float(norm.momentum or 0.0) for norm in self._active)
+        sizes = tuple(norm.num_features for norm in self._active)
+        key = (momenta, sizes, self._total.device)
         if key not in self._shares:
-            shares = torch.repeat_interleave(torch.tensor(self._momenta, dtype=torch.float64), torch.tensor(sizes))
-            self._shares[key] = shares.to(self._saved.device)
+            shares = torch.repeat_interleave(torch.tensor(momenta, dtype=torch.float64), torch.tensor(sizes))
+            self._shares[key] = shares.to(self._total.device)
         return self._shares[key]
-
-    @torch.no_grad()
-    def _finish(self, statistics: Tensor, batches: int) -> None:
-        buffers = [buffer for norm in self._active for buffer in _buffers(norm)]
-        values = torch.split(statistics.to(buffers[0].dtype), [len(buffer) for buffer in buffers])
-        counts = [_count(norm) for norm in self._active]
-        torch._foreach_copy_(buffers, values)  # one kernel; a step's hundred copies would be as many
-        torch._foreach_copy_(counts, (self._counts + batches).unbind())
-        for norm, momentum in zip(self._active, self._momenta, strict=True):
-            norm.momentum = momentum
-        self._active = []
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -122,6 +181,11 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
             )
         norms.append(module)
     return norms
+
+
+def _like(norm: GroupBatchNorm) -> Tensor:
+    found: Any = norm.running_mean if norm.weight is None else norm.weight
+    return found
 
 
 def _buffers(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Random changes of pictures with an annotated window: cut at a random place, pasted from another row (seed 004).
 
-Pure functions of the pictures and of uniform draws, which the caller keys by the group.
+Pure functions of the pictures and of uniform draws, which the caller keys by row.
 """
 
 from math import ceil, floor
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Draws = NDArray[np.float64]
-"""Uniform in [0, 1), one for each row of a group."""
+"""Uniform in [0, 1), one for each row."""
 
 
 def offset_range(window: tuple[float, float], width: int, crop_width: int) -> tuple[int, int]:
@@ -37,15 +37,8 @@ def cropped(images: Tensor, offsets: Tensor, crop_width: int) -> Tensor:
     return images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
 
 
-def donors(draws: Draws, choices: Draws, probability: float) -> Tensor:
-    """For each row the row of its group whose window it takes, another one with `probability`: int64 [m]."""
-    rows = np.arange(len(draws))
-    others = (rows + 1 + np.floor(choices * (len(rows) - 1)).astype(np.int64)) % len(rows)
-    return torch.from_numpy(np.where(draws < probability, others, rows))
-
-
-def pasted(images: Tensor, donor: Tensor, window: tuple[float, float]) -> Tensor:
-    """`images` [m, channels, height, width] with the columns of `window` taken from row `donor[i]`."""
+def pasted(images: Tensor, donors: Tensor, window: tuple[float, float]) -> Tensor:
+    """`images` [n, channels, height, width] with the columns of `window` taken from `donors`, of the same shape."""
     columns = torch.arange(images.shape[-1], device=images.device)
     inside = (columns >= floor(window[0])) & (columns < ceil(window[1]))
-    return torch.where(inside, images[donor], images)
+    return torch.where(inside, donors, images)

@@ -92,8 +92,6 @@ def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module,
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(command.run, command.checkpoint), command.weights)
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, facts
 
 
@@ -113,7 +111,7 @@ def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Mod
         "loss": config.loss.name,
         "precision": config.precision,
         "group_size": config.group_size,
-        "channels_last": config.channels_last,
+        "channels_last": world.device.type == "cuda",
         "compile_mode": command.compile_mode,
         "tta": sorted(command.tta),
         "torch": torch.__version__,
@@ -140,6 +138,8 @@ def _answers(
     if kept:
         LOG.info("%d of %d parts were already finished", len(kept), len(parts.numbers))
     mine: Sequence[int] = todo[world.rank :: world.num_ranks]
+    if world.device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compile_in_place(model, command.compile_mode)
     prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
     groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), config.group_size)]

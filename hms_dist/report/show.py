@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.core.keyed import check_seed
@@ -115,7 +115,7 @@ def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
         return canvas(panels, flip)[0, 0].numpy()
     when, probability = {"seed": command.seed, "epoch": command.epoch}, command.augment.reverse_probability
     images = canvas(panels, flip, draw_reversals(rows, **when, probability=probability))
-    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), rows, **when)[0][0, 0].numpy()
+    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
 
 
 def _title(command: Show, index: Index, row: int) -> str:

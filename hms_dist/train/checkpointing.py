@@ -23,6 +23,9 @@ from hms_dist.train.optimise.plateau import Plateau
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
+UNIT = "rows"
+"""What a run's arithmetic and draws are by. Runs of versions before this was noted are by groups, and cannot go on."""
+
 
 class RunState:
     """How far a run has come, in memory and on disk. Only the main rank writes, and only while it owns the folder."""
@@ -68,13 +71,16 @@ class RunState:
             )  # fmt: skip
         self._world.wait()
 
-    def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one. Raises UserError if the run's data changed."""
+    def resume(self) -> int | None:
+        """Go on from the newest whole checkpoint, if there is one; rows of its passes. Raises UserError if the run's
+        data changed."""
         checkpoint = find_checkpoint(self._config)
         if checkpoint is None:
-            return
+            return None
         try:
             self._go_on(checkpoint)
+            state = checkpoint.state
+            return int(state["pass_rows"]) if state["num_ranks"] == self._world.num_ranks else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{checkpoint.folder}: not the state of such a run ({first_line(error)}); restore it from a copy, or "
@@ -94,7 +100,12 @@ class RunState:
                 f"{self._config.out}: the tables of filters.predictions or overlay.file changed since it began; "
                 "restore them, or choose another --out"
             )
-        for name in ("torch", "threads", "num_ranks", "arithmetic"):
+        if state.get("unit") != UNIT and state["cursor"]["epoch"] < self._config.epochs:
+            raise UserError(
+                f"{self._config.out}: begun by an earlier version, which trained by groups a rank; this one trains by "
+                "rows, with other draws; finish it with that version, or start anew in another --out"
+            )
+        for name in ("torch", "threads", "num_ranks", "arithmetic", "compile_mode"):
             if name in state and state[name] != facts[name]:
                 LOG.warning("resuming with %s %s, was %s: not bit for bit", name, facts[name], state[name])
         learner = self._learner
@@ -136,4 +147,7 @@ class RunState:
             "threads": torch.get_num_threads(),
             "num_ranks": self._world.num_ranks,
             "arithmetic": self._world.arithmetic,
+            "unit": UNIT,
+            "pass_rows": self._learner.pass_rows,
+            "compile_mode": self._learner.compile_mode,
         }

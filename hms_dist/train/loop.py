@@ -119,7 +119,7 @@ class Trainer:
         raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
         check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
         self.keeper = RunState(config, data, world, self.learner, ownership)
-        self.keeper.resume()
+        self.learner.choose_passes(self.keeper.resume())
         self.learner.begin_epoch(self.keeper.epoch)
         if world.is_main:
             begin_folder(config)  # not before nothing can be refused any more
@@ -163,8 +163,7 @@ class Trainer:
         self.learner.begin_epoch(epoch)
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
         steps = range(self.keeper.step, steps_of[epoch])
-        groups = config.batching.groups_of(world.rank, world.num_ranks)
-        requests = requests_of(config, self.data, epoch, rows, steps, groups)
+        requests = requests_of(config, self.data, self.learner.task, epoch, rows, steps, self.learner.passes)
         batches = load(
             self.data.shards.reader, requests, threads=config.reader_threads, pin=world.device.type == "cuda",
             replacements=self.replacements,
@@ -292,10 +291,11 @@ class Trainer:
             counts = class_counts(data.index, rows)
             LOG.info("%s: %s rows", name, ", ".join(f"{number} {label}" for label, number in counts.items()))
         LOG.info(
-            "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, %d steps, %s, norms over "
-            "%d rows%s",
+            "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, passes of %s rows a rank, "
+            "%d steps, %s, compiled: %s%s",
             world.num_ranks, world.device, len(data.labels.rows), len(data.validation_rows),
-            config.global_batch, config.batching.num_groups, config.group_size, sum(data.steps_of), world.arithmetic,
-            self.learner.norm_batch,
+            config.global_batch, config.batching.num_groups, config.group_size,
+            " + ".join(str(len(one)) for one in self.learner.passes), sum(data.steps_of), world.arithmetic,
+            self.learner.compile_mode or "no",
             f", resumed at epoch {keeper.epoch} step {keeper.step}" if keeper.steps_done else "",
         )  # fmt: skip

@@ -82,7 +82,8 @@ class TrainConfig:
     global_batch: int = 24
     """Rows of one optimiser step, over all ranks."""
     group_size: int = 8
-    """Rows of one group: micro-batch, batch-norm batch and evaluation batch. Divides global_batch."""
+    """Rows of one group: those that batch norm normalises by, that mixes draw partners from, and that are evaluated at
+    once. Divides global_batch. Neither ranks nor passes change it."""
     flip_probability: float = 0.5
     """Share of training rows shown with left and right exchanged."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -90,13 +91,12 @@ class TrainConfig:
     precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 whose products keep 10
     bits of 23. Where the device has no fp16 (a CPU) or TF32, float32 is computed, and said. float64 is for proofs."""
-    batch_norm: Literal["group", "sync"] = "group"
-    """Rows that a batch norm normalises by. group: those of one group, the same on any number of GPUs; sync: those of
-    one group of every rank at once (SyncBatchNorm), so the run depends on the number of ranks."""
-    channels_last: bool = False
-    """Keep the network's pictures with channels innermost, which suits convolutions in bf16 and fp16 on GPUs."""
-    compile_mode: CompileMode | None = None
-    """torch.compile's mode; None: no compilation. The first steps then take minutes."""
+    pass_rows: int | None = None
+    """Rows that a rank computes at once, at most; less memory, the same result. None: all of a rank's rows if they fit
+    into the memory of its GPU, which is found out at the start."""
+    compile_mode: CompileMode | Literal["auto"] | None = "auto"
+    """torch.compile's mode. auto: its default on a GPU if the run has at least 2,000 steps, which pay for the minute or
+    two that compiling takes; None: no compilation."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -151,6 +151,8 @@ class TrainConfig:
     def _check_numbers(self) -> None:
         if not 0 <= self.flip_probability <= 1:
             raise ValueError(f"flip_probability: expected 0 to 1, found {self.flip_probability}")
+        if self.pass_rows is not None and self.pass_rows < 1:
+            raise ValueError(f"pass_rows: expected at least 1 or null, found {self.pass_rows}")
         for name in ("epochs", "reader_threads", "max_replaced", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hms_dist.core.errors import UserError
 from hms_dist.model.build import check_weights
 from hms_dist.model.fit import check_fit
@@ -22,7 +20,6 @@ from hms_dist.train.folder.checkpoint import product_file, read_meta
 from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished
 from hms_dist.train.folder.run_folder import BEST, FINAL, check_folder, holds_another
 from hms_dist.train.folder.whole_folder import present
-from hms_dist.train.learn.network import check_norms
 from hms_dist.train.ranks.world import launched_ranks
 from hms_dist.train.settings import TrainConfig
 
@@ -105,6 +102,6 @@ def check_networks(config: TrainConfig) -> None:
     if any(run.model.weights == config.model.weights for run in open_stages(config)):
         check_weights(config.model)
     num_ranks = launched_ranks()
-    check_norms(config, num_ranks, on_gpu=torch.cuda.is_available())
-    num_rows = config.group_size * (num_ranks if config.batch_norm == "sync" else 1)
-    check_fit(config.model, num_rows, (config.canvas.height, config.canvas.width), num_ranks)
+    if config.pass_rows is not None:
+        config.batching.check_pass_rows(config.pass_rows, num_ranks)
+    check_fit(config.model, config.group_size, (config.canvas.height, config.canvas.width), num_ranks)

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hms_dist.canvas.augment.groups import GroupedRows, Ints, closure
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.time_axis import annotated_columns
 from hms_dist.core.errors import UserError
+from hms_dist.core.keyed import keyed_uniform
 from hms_dist.labels.table import CLASSES
-from hms_dist.model.draws import GroupKey, group_uniform
 from hms_dist.model.loss import LOSSES, Loss
 from hms_dist.model.sliding_window import (
     STRIDE,
@@ -26,12 +27,16 @@ from hms_dist.model.sliding_window import (
     sliding_windows,
     window_weights,
 )
-from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
+from hms_dist.model.window_mixing import crop_offsets, cropped, offset_range, pasted
 from hms_dist.results.metrics import label_ranking, log_losses
 from hms_dist.train.settings import TrainConfig
 
+StepKey = tuple[int, int, int]
+"""A step's place in a run: seed, epoch, step within the epoch."""
+_WINDOW = 104
+"""Stream of keyed draws: what is drawn of annotated windows."""
 _PASTE, _DONOR, _CROP = 1, 2, 3
-"""Streams of draws within a group."""
+"""Streams within it."""
 
 
 class Task(Protocol):
@@ -45,10 +50,13 @@ class Task(Protocol):
     def monitor_names(self) -> tuple[str, ...]:
         """Names of `monitors`."""
 
-    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
-        """Loss of each row [m] of a group of pictures [m, 1, height, width] with `targets` [m, 6].
+    def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
+        """Places of further rows that the loss of rows at places `own` needs, rising; `groups`: all of their groups."""
 
-        Whatever is random is drawn from `key`, the group's place in the run.
+    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
+        """Loss of each of the rank's own rows, from pictures [n, 1, height, width] and `targets` [n, 6] of all rows.
+
+        Whatever is random is drawn from `key` and the rows' places in the step.
         """
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -66,10 +74,15 @@ class WholePicture:
     num_answers: int = len(CLASSES)
     monitor_names: tuple[str, ...] = ()
 
-    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
-        """The loss of each row [m]; nothing is drawn."""
+    def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
+        """None."""
+        del groups, key
+        return own[:0]
+
+    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
+        """The loss of each row; nothing is drawn."""
         del key
-        return self.loss.rows(model(images), targets)
+        return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
         """The probabilities [m, 6] that the loss makes of logits."""
@@ -102,25 +115,40 @@ class AnnotatedWindow:
         share = self.config.crop_share
         return self.width if share == 1 else min(round(share * self.width / STRIDE) * STRIDE, self.width)
 
-    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, key: GroupKey) -> Tensor:
-        """Losses of chosen and of rejected classes [m], after cut-and-paste within the group and a random crop."""
-        images, targets, offsets = self.mixed(images, targets, key)
+    def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
+        """Places of the rows whose windows are pasted into those at places `own`."""
+        size = int(groups.places.max()) + 1
+        is_pasted, donor = np.zeros(size, bool), np.zeros(size, np.int64)
+        is_pasted[groups.places], donor[groups.places] = self._pastes(groups, key)
+        return closure(own, [(is_pasted, donor)])
+
+    def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
+        """Losses of chosen and of rejected classes, after cut-and-paste within the group and a random crop."""
+        images, targets, offsets = self.mixed(images, targets, rows, key)
         windows = window_weights(self.window[0] - offsets, self._length, images.shape[-1])
         positive, negative = positive_negative_rows(model(images, windows[:, None]).squeeze(1), targets)
         return positive + self.config.negative_weight * negative
 
-    def mixed(self, images: Tensor, targets: Tensor, key: GroupKey) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures and targets of a group as training sees them, and the column [m] at which each picture begins."""
-        offsets = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        if self.config.paste_probability:
-            draws, choices = (group_uniform(key, stream, len(images)) for stream in (_PASTE, _DONOR))
-            donor = donors(draws, choices, self.config.paste_probability).to(images.device)
-            images, targets = pasted(images, donor, self.window), targets[donor]
+    def mixed(self, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures and targets of own rows as training sees them, and the column at which each picture begins."""
+        own = slice(0, rows.num_own)
+        offsets = torch.zeros(rows.num_own, dtype=torch.int64, device=images.device)
+        is_pasted, places = self._pastes(rows, key)
+        if is_pasted[own].any():
+            donor = torch.from_numpy(np.where(is_pasted, rows.positions(places), np.arange(len(places)))[own])
+            donor = donor.to(images.device)
+            images, targets = pasted(images[own], images[donor], self.window), targets[donor]
+        images, targets = images[own], targets[own]
         if self.crop_width < self.width:
-            draw = group_uniform(key, _CROP, len(images))
+            draw = _uniform(key, _CROP, rows.places[own])
             offsets = crop_offsets(draw, self.window, self.width, self.crop_width).to(images.device)
             images = cropped(images, offsets, self.crop_width)
         return images, targets, offsets
+
+    def _pastes(self, rows: GroupedRows, key: StepKey) -> tuple[NDArray[np.bool_], Ints]:
+        """Which rows take another one's window, and the place of that one."""
+        is_pasted = _uniform(key, _PASTE, rows.places) < self.config.paste_probability
+        return is_pasted & (rows.group_size > 1), rows.others(_uniform(key, _DONOR, rows.places))
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
         """Float [m, 12]. All windows are answered at once; the annotated one comes first."""
@@ -141,6 +169,11 @@ class AnnotatedWindow:
     @property
     def _length(self) -> float:
         return self.window[1] - self.window[0]
+
+
+def _uniform(key: StepKey, stream: int, places: Ints) -> NDArray[np.float64]:
+    seed, epoch, step = key
+    return keyed_uniform(seed, _WINDOW, epoch, step, stream, places)
 
 
 def open_task(config: TrainConfig, canvas: Canvas) -> Task:

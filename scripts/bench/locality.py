@@ -150,9 +150,8 @@ def read(
 def groups(index: Index, locality: LocalityConfig | None) -> Iterator[Request]:
     """The groups of an epoch, as one rank requests them."""
     rows = plan(index, locality)
-    for step in range(len(rows) // BATCHING.global_batch):
-        for group in range(BATCHING.num_groups):
-            yield Request(BATCHING.rows_of(rows, step, group))
+    for group in rows.reshape(-1, BATCHING.group_size):
+        yield Request(group)
 
 
 def plan(index: Index, locality: LocalityConfig | None) -> np.ndarray:

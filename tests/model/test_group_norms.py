@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hms_dist.model.draws import seed_group
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
-from hms_dist.model.draws import seed_group
 from hms_dist.model.group_norms import GroupNorms, batch_norms
 from hms_dist.model.loss import kl_rows
 

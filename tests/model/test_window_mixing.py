@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-
 from hms_dist.model.draws import group_uniform
+
 from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
 
 

@@ -85,7 +85,7 @@ def test_a_submission_says_that_nothing_is_known(index, shard_set, recordings, t
     found = scored(Score(predictions=tmp_path / "s.csv", labels=tmp_path / "labels.csv", num_draws=0))
     assert found["num_rows_held_out"] is None
     assert "does not record which rows its models have seen: they may have trained on all of them" in caplog.text
-    assert f"{len(rows)} rows: fewer than 30 say little" in caplog.text
+    assert f"{len(rows)} rows: fewer than 30 are too few" in caplog.text
     assert len(found["warnings"]) == 2
 
 

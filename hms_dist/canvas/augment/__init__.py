@@ -1,15 +1,26 @@
 """Random changes to training rows, on the device, batched. Draws are keyed by (seed, epoch, row), never by rank."""
 
 from hms_dist.canvas.augment.augmentation import Augmentation, OneOf
-from hms_dist.canvas.augment.augmenter import AugmentConfig, Augmenter
+from hms_dist.canvas.augment.augmenter import AugmentConfig, Augmenter, partner_places
 from hms_dist.canvas.augment.blur import GaussianBlur, MotionBlur
 from hms_dist.canvas.augment.erase import CoarseDropout, RandomErasing, XYMasking
 from hms_dist.canvas.augment.flips import draw_flips, draw_reversals
+from hms_dist.canvas.augment.groups import GroupedRows, one_group
 from hms_dist.canvas.augment.light import BrightnessContrast, GaussNoise
 from hms_dist.canvas.augment.mix import CutMix, MixUp
 from hms_dist.canvas.augment.shift import TimeShift
 
-__all__ = ["AUGMENTATIONS", "AugmentConfig", "Augmentation", "Augmenter", "draw_flips", "draw_reversals"]
+__all__ = [
+    "AUGMENTATIONS",
+    "AugmentConfig",
+    "Augmentation",
+    "Augmenter",
+    "GroupedRows",
+    "draw_flips",
+    "draw_reversals",
+    "one_group",
+    "partner_places",
+]
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
     kind.__name__: kind

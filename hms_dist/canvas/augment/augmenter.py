@@ -1,5 +1,6 @@
-"""A list of augmentations, applied to the groups of a run in their order."""
+"""A list of augmentations, applied to the rows of a pass in their order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_dist.canvas.augment.augmentation import Augmentation, Change, Mix, Part, SingleAugmentation
-from hms_dist.canvas.augment.draws import Floats, RowDraws, draws_of, whole_below
+from hms_dist.canvas.augment.draws import Floats, RowDraws, draws_of
+from hms_dist.canvas.augment.groups import GroupedRows, Ints, closure
 from hms_dist.canvas.augment.layout import layout_of
 from hms_dist.canvas.compose import Canvas
 
@@ -56,15 +58,17 @@ class Augmenter:
 
     @torch.no_grad()
     def __call__(
-        self, images: Tensor, targets: Tensor, rows: NDArray[np.int64], *, seed: int, epoch: int
+        self, images: Tensor, targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Pictures and labels of one group as training sees them at `epoch`; what is given stays as it is.
+        """Pictures and labels of the rows of a pass as training sees them at `epoch`; what is given stays as it is.
 
-        `images` [m, 1, height, width], `targets` [m, classes], `rows` [m] of the shard set. All draws are made on
-        the host, keyed by row, and reach the device in one copy. A row's result depends on nothing else but, with
-        mixes, on the other rows of its group and their order.
+        `images` [n, 1, height, width], `targets` [n, classes]. All draws are made on the host, keyed by row, and reach
+        the device in one copy. The result of a rank's own row depends on nothing else but, with mixes, on the other
+        rows of its group and their order; those that it depends on (`partner_places`) have to be in the batch.
         """
-        planned = [(step, self._table(step, draws, chosen)) for step, chosen, draws in self._plan(rows, seed, epoch)]
+        planned = [
+            (step, self._table(step, draws, chosen, rows)) for step, chosen, draws in self._plan(rows, seed, epoch)
+        ]
         if not planned:
             return images, targets
         images, targets = images.clone(), targets.clone()
@@ -82,24 +86,49 @@ class Augmenter:
             images.index_copy_(0, positions, changed)
         return images, targets
 
-    def _plan(self, rows: NDArray[np.int64], seed: int, epoch: int) -> list[Part]:
-        """Steps with the rows [m] that they change and the draws of all rows, without those that change none."""
-        draws = draws_of(rows, seed=seed, epoch=epoch)
-        every = [part for place, step in enumerate(self._steps) for part in step.parts(draws.within(place))]
-        return [
-            (step, chosen, drawn)
-            for step, chosen, drawn in every
-            if chosen.any() and not (isinstance(step, Mix) and len(rows) == 1)
-        ]
+    def _plan(self, rows: GroupedRows, seed: int, epoch: int) -> list[Part]:
+        """Steps with the rows [n] that they change and the draws of all rows, without those that change none."""
+        found = []
+        for step, chosen, draws in _parts(self._steps, rows.rows, seed, epoch):
+            applied = chosen
+            if isinstance(step, Mix):  # a row whose partner is not in the batch is no row that is needed
+                applied = chosen & (rows.positions(_partners(rows, draws)) >= 0) & (rows.group_size > 1)
+            if applied.any():
+                found.append((step, applied, draws))
+        return found
 
-    def _table(self, step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_]) -> Floats:
-        """What a step needs on the device [n, columns]: places in the group, partners' places for a mix, parameters."""
-        drawn = draws.only(chosen)
-        columns = [np.flatnonzero(chosen)[:, None].astype(np.float64)]
+    def _table(self, step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_], rows: GroupedRows) -> Floats:
+        """What a step needs on the device [k, columns]: positions, those of partners for a mix, parameters."""
+        columns = [np.flatnonzero(chosen)]
         if isinstance(step, Mix):
-            further = 1 + whole_below(drawn.within(_PARTNER).uniform(1), len(draws.rows) - 1)
-            columns.append((columns[0] + further) % len(draws.rows))
-        return np.concatenate([*columns, step.draw(drawn, self._layout)], axis=1)
+            columns.append(rows.positions(_partners(rows, draws)[chosen]))
+        numbers = np.stack(columns, axis=1).astype(np.float64)
+        return np.concatenate([numbers, step.draw(draws.only(chosen), self._layout)], axis=1)
+
+
+def partner_places(steps: Sequence[Augmentation], groups: GroupedRows, own: Ints, *, seed: int, epoch: int) -> Ints:
+    """Places of the rows that those at places `own` are mixed with, directly or by way of others, rising.
+
+    `groups`: all rows of the groups of `own`, their places rising.
+    """
+    size = int(groups.places.max()) + 1
+    mixes = []
+    for step, chosen, draws in _parts(steps, groups.rows, seed, epoch):
+        if isinstance(step, Mix) and groups.group_size > 1:
+            is_mixed, partner = np.zeros(size, bool), np.zeros(size, np.int64)
+            is_mixed[groups.places], partner[groups.places] = chosen, _partners(groups, draws)
+            mixes.append((is_mixed, partner))
+    return closure(own, mixes)
+
+
+def _parts(steps: Sequence[Augmentation], rows: Ints, seed: int, epoch: int) -> list[Part]:
+    draws = draws_of(rows, seed=seed, epoch=epoch)
+    return [part for place, step in enumerate(steps) for part in step.parts(draws.within(place))]
+
+
+def _partners(rows: GroupedRows, draws: RowDraws) -> Ints:
+    """Place of the row that each row is mixed with."""
+    return rows.others(draws.within(_PARTNER).uniform(1)[:, 0])
 
 
 def _moved(tables: list[Floats], device: torch.device) -> list[Tensor]:

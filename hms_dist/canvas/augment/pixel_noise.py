@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from hms_dist.core.integer_hash import mixed
+
 NUM_WORDS = 3
 """32-bit words of a row's key."""
 
@@ -23,15 +25,6 @@ def normal_noise(words: Tensor, height: int, width: int) -> Tensor:
     angle = _share(mixed(hashed ^ words[:, 2, None]), 0) * (2 * math.pi)
     noise = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
     return noise[:, : height * width].reshape(-1, 1, height, width)
-
-
-def mixed(words: Tensor) -> Tensor:
-    """A bijection of int32 that scatters every bit: two rounds of multiply and shift (Wellons 2018, lowbias32)."""
-    words = words ^ ((words >> 16) & 0xFFFF)
-    words = words * 0x7FEB352D
-    words = words ^ ((words >> 15) & 0x1FFFF)
-    words = words * (0x846CA68B - 2**32)
-    return words ^ ((words >> 16) & 0xFFFF)
 
 
 def _share(words: Tensor, first: int) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model import gpus
+from hms_dist.model.group_norms import GroupBatchNorm
 from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
-from hms_dist.model.tiny_vit.norm_act import norm_act
+from hms_dist.model.norm_act import GELU, norm_act
 from hms_dist.model.tiny_vit.norm_conv import norm_conv
 from hms_dist.model.tiny_vit.window_attention import Biases, window_attention, window_biases
 
@@ -81,7 +82,7 @@ class LocalConv(ConvNorm):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised convolution of `x` (batch, channels, height, width)."""
-        return norm_act(self.conv(x), self.bn, gelu=False) if is_fused(x, self.bn) else super().forward(x)
+        return normalised(self.conv(x), self.bn) if is_fused(x, self.bn) else super().forward(x)
 
 
 class Stem(PatchEmbed):  # type: ignore[misc]
@@ -91,7 +92,8 @@ class Stem(PatchEmbed):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn):
             return super().forward(x)
-        return norm_act(norm_conv(self.conv1.conv(x), self.conv1.bn, self.conv2.conv), self.conv2.bn, gelu=False)
+        rows = self.conv1.bn.rows
+        return normalised(norm_conv(self.conv1.conv(x), self.conv1.bn, self.conv2.conv, rows), self.conv2.bn)
 
 
 class Bottleneck(MBConv):  # type: ignore[misc]
@@ -101,11 +103,13 @@ class Bottleneck(MBConv):  # type: ignore[misc]
         """The block's output, in the shape of `x`."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
-        wide = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv)
-        narrow = norm_conv(wide, self.conv2.bn, self.conv3.conv)
+        rows = self.conv1.bn.rows
+        wide = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
+        narrow = norm_conv(wide, self.conv2.bn, self.conv3.conv, rows)
         is_sure = isinstance(self.drop_path, nn.Identity)
         keep = None if is_sure else self.drop_path(narrow.new_ones(len(x), 1, 1, 1))
-        return norm_act(narrow, self.conv3.bn, gelu=True, shortcut=x, keep=keep)
+        out = norm_act(nchw_to_rows(narrow), self.conv3.bn, rows, act=GELU, shortcut=nchw_to_rows(x), keep=keep)
+        return rows_to_nchw(out, *x.shape[2:])
 
 
 class Merging(PatchMerging):  # type: ignore[misc]
@@ -115,8 +119,9 @@ class Merging(PatchMerging):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2)."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
-        x = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv)
-        return norm_act(norm_conv(x, self.conv2.bn, self.conv3.conv), self.conv3.bn, gelu=False)
+        rows = self.conv1.bn.rows
+        x = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
+        return normalised(norm_conv(x, self.conv2.bn, self.conv3.conv, rows), self.conv3.bn)
 
 
 BLOCKS: dict[type[nn.Module], Any] = {
@@ -143,9 +148,14 @@ def product(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return rows_to_nchw(functional.linear(nchw_to_rows(x), conv.weight.flatten(1)), *x.shape[2:])
 
 
+def normalised(x: Tensor, norm: Any) -> Tensor:
+    """`norm(x)` of pictures, channels last in memory."""
+    return rows_to_nchw(norm_act(nchw_to_rows(x), norm, norm.rows, act=0), *x.shape[2:])
+
+
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:
     """Whether `norm_act` takes the place of all these norms here."""
-    return has_kernels(x) and all(type(norm) is nn.BatchNorm2d and norm.training for norm in norms)
+    return has_kernels(x) and all(isinstance(norm, GroupBatchNorm) and norm.training for norm in norms)
 
 
 def has_kernels(x: Tensor) -> bool:

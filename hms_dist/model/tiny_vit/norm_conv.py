@@ -12,29 +12,32 @@ from torch.nn import functional
 
 from hms_dist.model.convolutions import conv_gradients
 from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
+from hms_dist.model.norm_act import GELU, apply, differentiate, layout_of, moments_of
 from hms_dist.model.operators import operator
-from hms_dist.model.tiny_vit.norm_act import apply, differentiate, moments_of
+from hms_dist.model.pass_rows import PassRows
 
 
-def norm_conv(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
+def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, rows: PassRows) -> Tensor:
     """`conv(gelu(norm(x)))` of pictures (batch, channels, height, width), for a convolution without bias.
 
-    Moves the running statistics of `norm` as it does itself in training.
+    `norm`: a `GroupBatchNorm`, whose statistics of the pass are written.
     """
     height, width = x.shape[2:]
-    rows, kernel, (stride, _) = nchw_to_rows(x), conv.weight.to(x.dtype), conv.stride
+    flat, kernel, (stride, _) = nchw_to_rows(x), conv.weight.to(x.dtype), conv.stride
+    moments = moments_of(flat, norm, rows)
     out = torch.ops.hms_dist.norm_conv(
-        rows, norm.weight, norm.bias, *moments_of(rows, norm), kernel, height, width, stride, conv.groups
+        flat, norm.weight, norm.bias, *moments, kernel, *layout_of(flat, rows), height, width, stride, conv.groups
     )
     return rows_to_nchw(out, _reached(height, stride), _reached(width, stride))
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, height: int, width: int,
-    stride: int, groups: int,
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, starts: Tensor, piece: Tensor,
+    slots: Tensor | None, num_slots: int, group_size: int, places: int, height: int, width: int, stride: int,
+    groups: int,
 ) -> Tensor:  # fmt: skip
     """The convolution, padded by half its kernel; pictures as rows, (batch * height * width, channels)."""
-    y = apply(x, weight, bias, mean, rstd, None, None, height * width, True)
+    y = apply(x, weight, bias, mean, rstd, None, None, starts, piece, slots, num_slots, group_size, places, GELU)
     if kernel.shape[-1] == 1:
         return functional.linear(y, kernel.flatten(1))
     pad = kernel.shape[-1] // 2
@@ -42,28 +45,31 @@ def _forward(
 
 
 def _forward_shapes(
-    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, height: int, width: int,
-    stride: int, groups: int,
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, starts: Tensor, piece: Tensor,
+    slots: Tensor | None, num_slots: int, group_size: int, places: int, height: int, width: int, stride: int,
+    groups: int,
 ) -> Tensor:  # fmt: skip
     batch = x.shape[0] // (height * width)
     return x.new_empty(batch * _reached(height, stride) * _reached(width, stride), kernel.shape[0])
 
 
 def _backward(
-    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, height: int,
-    width: int, stride: int, groups: int,
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, kernel: Tensor, starts: Tensor,
+    piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int, places: int, height: int, width: int,
+    stride: int, groups: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, weight, bias and kernel."""
-    y = apply(x, weight, bias, mean, rstd, None, None, height * width, True)
+    known = (x, weight, bias, mean, rstd, None, None, starts, piece, slots, num_slots, group_size, places, GELU)
+    y = apply(*known)
     if kernel.shape[-1] == 1:
         d_kernel = (grad.T @ y).view_as(kernel)
         d_y = grad @ kernel.flatten(1)
     else:
-        places = rows_to_nchw(grad, _reached(height, stride), _reached(width, stride))
-        d_read, d_kernel = conv_gradients(places, rows_to_nchw(y, height, width), kernel, stride=stride, groups=groups)
+        d_out = rows_to_nchw(grad, _reached(height, stride), _reached(width, stride))
+        d_read, d_kernel = conv_gradients(d_out, rows_to_nchw(y, height, width), kernel, stride=stride, groups=groups)
         d_y = nchw_to_rows(d_read)
     del y
-    d_x, d_weight, d_bias, _ = differentiate(d_y, x, weight, bias, mean, rstd, None, None, height * width, True)
+    d_x, d_weight, d_bias, _ = differentiate(d_y, *known)
     return d_x, d_weight, d_bias, d_kernel.contiguous()
 
 
@@ -79,15 +85,16 @@ def _reached(length: int, stride: int) -> int:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.height, ctx.width, ctx.stride, ctx.groups = inputs
+    *tensors, ctx.num_slots, ctx.group_size, ctx.places, ctx.height, ctx.width, ctx.stride, ctx.groups = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     d_x, d_weight, d_bias, d_kernel = torch.ops.hms_dist.norm_conv_backward(
-        grad.contiguous(), *ctx.saved_tensors, ctx.height, ctx.width, ctx.stride, ctx.groups
-    )
-    return d_x, d_weight, d_bias, None, None, d_kernel, None, None, None, None
+        grad.contiguous(), *ctx.saved_tensors, ctx.num_slots, ctx.group_size, ctx.places, ctx.height, ctx.width,
+        ctx.stride, ctx.groups,
+    )  # fmt: skip
+    return d_x, d_weight, d_bias, None, None, d_kernel, *[None] * 10
 
 
 operator("norm_conv", _forward, _forward_shapes, _differentiate, _setup)

@@ -55,15 +55,15 @@ class Job:
         damaged = self._read_again(replaceable=replacements is not None)
         if damaged and replacements is not None:
             rows, flips = rows.copy(), None if flips is None else flips.copy()
-            for place, other in replacements.choose(len(rows), damaged).items():
-                replacements.say(damaged[place], self._reader.key(int(rows[other])))
+            for place, other in replacements.choose(self.request, damaged).items():
+                replacements.log(damaged[place], self._reader.key(int(rows[other])))
                 rows[place] = rows[other]
                 if flips is not None:
                     flips[place] = flips[other]
                 for tensor in self.tensors:
                     tensor[place] = tensor[other]
         panels = dict(zip(self._reader.specs, self.tensors, strict=True))
-        return Batch(rows, flips, panels, self.slot)
+        return Batch(self.request, rows, flips, panels, self.slot)
 
     def _read_again(self, *, replaceable: bool) -> dict[int, DamagedMemberError]:
         """Read with care what the threads could not: places of rows that stay damaged, if they may be replaced."""

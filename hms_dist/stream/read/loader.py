@@ -1,4 +1,4 @@
-"""Groups of rows -> batches of stored panels as tensors, read ahead into reused memory, in order."""
+"""Requests for rows -> batches of stored panels as tensors, read ahead into reused memory, in order."""
 
 from collections.abc import Generator, Iterable
 

@@ -2,39 +2,53 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hms_dist.core.errors import UserError
 from hms_dist.core.logging import LOG
+from hms_dist.stream.read.batch import Request
 
 
 class Replacements:
-    """Chooses, logs and counts stand-ins, up to a limit.
+    """Chooses, logs and counts replacements of damaged rows, up to a limit.
 
-    A damaged row is replaced by the next readable row of its group, the last one by the first: the group is the atom
-    of a run, so the choice depends on neither ranks nor threads. The stand-in trains twice, with its own labels.
+    A damaged row is replaced by the next readable row of its group, the last one by the first, so the choice depends on
+    neither ranks nor passes. The replacement trains twice, with its own labels.
     """
 
     def __init__(self, limit: int) -> None:
-        """`limit`: most rows that may be replaced by this reader, counted each time they are read."""
+        """`limit`: most rows that this rank may replace. A row counts where it is the rank's own, each time."""
         self.num_replaced = 0
         self._limit = limit
 
-    def choose(self, num_rows: int, damaged: Mapping[int, UserError]) -> dict[int, int]:
-        """Place of each damaged row in its group -> place of its stand-in.
+    def choose(self, request: Request, damaged: Mapping[int, UserError]) -> dict[int, int]:
+        """Position of each damaged row in the request -> position of its replacement.
 
         Raises the UserError of a damaged row when no row of the group is readable, or when the limit is passed.
         """
+        num_rows = len(request.rows)
+        places = np.arange(num_rows) if request.places is None else request.places
+        size = request.group_size or num_rows
+        num_own = num_rows if request.num_own is None else request.num_own
         chosen = {}
-        for place, error in damaged.items():
-            following = ((place + step) % num_rows for step in range(1, num_rows))
-            readable = [other for other in following if other not in damaged]
-            self.num_replaced += 1
+        for position, error in damaged.items():
+            readable = [other for other in _following(places, position, size) if other not in damaged]
+            self.num_replaced += position < num_own
             if not readable:
-                raise UserError(f"{error} (no other row of its group of {num_rows} can stand in)") from error
+                raise UserError(f"{error} (no other row of its group of {size} can replace it)") from error
             if self.num_replaced > self._limit:
                 raise UserError(f"{error} (max_replaced: {self._limit} rows were replaced already)") from error
-            chosen[place] = readable[0]
+            chosen[position] = readable[0]
         return chosen
 
-    def say(self, damaged: UserError, key: str) -> None:
+    def log(self, damaged: UserError, key: str) -> None:
         """Log one replacement."""
         LOG.warning("replaced by %s: %s", key, damaged)
+
+
+def _following(places: NDArray[np.int64], position: int, size: int) -> list[int]:
+    """Positions of the other rows of the group of the one at `position`, in the order of their places after its own."""
+    others = np.flatnonzero((places // size == places[position] // size) & (places != places[position]))
+    distance = (places[others] - places[position]) % size
+    return [int(other) for other in others[np.argsort(distance)]]

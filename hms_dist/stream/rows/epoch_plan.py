@@ -1,13 +1,18 @@
 """The epoch is a plan: which rows train at which step, a pure function that knows nothing of ranks or threads.
 
-Step s of an epoch trains on exactly rows [s*B, (s+1)*B) of the plan. Those B rows are cut into groups of m;
-ranks take whole groups, so any world that divides the groups trains the same run. A plan has no history: any step
-of any epoch is known without those before it, so a resume is a look into it.
+Step s of an epoch trains on exactly rows [s*B, (s+1)*B) of the plan. A plan has no history: any step of any epoch is
+known without those before it, so a resume is a look into it.
+
+Those B rows are cut into groups of m, the unit of batch norm and of mixing. A rank takes B / W neighbouring rows, and
+computes them in passes: whole groups first, as many at once as memory allows; then the rows of groups that lie on
+several ranks, in one pass, the only one in which ranks exchange statistics.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_hash
@@ -19,9 +24,21 @@ _ORDER = 1
 """Stream of keyed draws: the order of an epoch."""
 
 
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Rows that a rank computes at once, by their places in the step (0 to B - 1), rising."""
+
+    places: NDArray[np.int64]
+    is_split: bool
+    """Whether its groups lie on several ranks."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """The arithmetic of a step: B = G * m rows, G groups shared out over the ranks."""
+    """The arithmetic of a step: B rows, in G = B / m groups of m, shared out over ranks by rows."""
 
     global_batch: int
     """Rows of one optimiser step, B."""
@@ -42,22 +59,57 @@ class Batching:
         return self.global_batch // self.group_size
 
     def check_world(self, num_ranks: int) -> None:
-        """Refuse a world whose ranks would not get equal numbers of groups."""
-        if self.num_groups % num_ranks:
+        """Raises UserError for a number of ranks that does not divide B, naming those that do."""
+        if self.global_batch % num_ranks:
+            fitting = [str(number) for number in range(1, 65) if self.global_batch % number == 0]
             raise UserError(
-                f"global_batch {self.global_batch} / group_size {self.group_size} = {self.num_groups} groups cannot "
-                f"be shared equally by {num_ranks} ranks; make the number of groups a multiple of the ranks"
+                f"global_batch: {self.global_batch} rows cannot be shared equally by {num_ranks} ranks; start "
+                f"{' or '.join([', '.join(fitting[:-1]), fitting[-1]]) if len(fitting) > 1 else fitting[0]} ranks, or "
+                "change global_batch"
             )
 
-    def groups_of(self, rank: int, num_ranks: int) -> range:
-        """Numbers of the groups that a rank takes of each step: a contiguous block."""
-        share = self.num_groups // num_ranks
-        return range(rank * share, (rank + 1) * share)
+    def split_groups(self, num_ranks: int) -> tuple[int, ...]:
+        """Numbers of the groups whose rows lie on several ranks."""
+        share = self.global_batch // num_ranks
+        first = np.arange(0, self.global_batch, self.group_size)
+        return tuple(np.flatnonzero(first // share != (first + self.group_size - 1) // share).tolist())
 
-    def rows_of(self, epoch_rows: Rows, step: int, group: int) -> Rows:
-        """Rows [m] of one group of one step."""
-        first = step * self.global_batch + group * self.group_size
-        return epoch_rows[first : first + self.group_size]
+    def passes(self, rank: int, num_ranks: int, pass_rows: int | None = None) -> list[Pass]:
+        """What a rank computes of every step, in order; a pass has at most `pass_rows` rows. None: as few as possible.
+
+        Every rank of a world has a last pass of split groups, or none has.
+        """
+        share, split = self.global_batch // num_ranks, self.split_groups(num_ranks)
+        places = np.arange(rank * share, (rank + 1) * share)
+        is_split = np.isin(places // self.group_size, split)
+        whole, rest = places[~is_split], places[is_split]
+        most = len(whole) if pass_rows is None else pass_rows // self.group_size * self.group_size
+        starts = range(0, len(whole), most) if len(whole) else []
+        found = [Pass(whole[start : start + most], False) for start in starts]
+        return [*found, Pass(rest, True)] if len(rest) else found
+
+    def min_pass_rows(self, num_ranks: int) -> int:
+        """The fewest rows that passes of such a world can have: a group, or a rank's rows of split groups."""
+        least = 1
+        for rank in range(num_ranks):
+            for one in self.passes(rank, num_ranks, self.group_size):
+                least = max(least, len(one))
+        return least
+
+    def check_pass_rows(self, pass_rows: int, num_ranks: int) -> None:
+        """Raises UserError for passes that would have to cut a group."""
+        least = self.min_pass_rows(num_ranks)
+        if pass_rows < least:
+            raise UserError(
+                f"pass_rows: expected at least {least} on {num_ranks} rank(s) with group_size {self.group_size}, found "
+                f"{pass_rows}; for less memory set model.grad_checkpointing: true, or a smaller group_size"
+            )
+
+
+def piece_starts(places: NDArray[np.int64], group_size: int) -> list[int]:
+    """Where runs of rows of one group begin among `places`, then their number."""
+    groups = places // group_size
+    return [0, *(i + 1 for i, (one, other) in enumerate(pairwise(groups)) if one != other), len(places)]
 
 
 def plan_epoch(

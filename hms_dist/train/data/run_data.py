@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hms_dist.canvas.augment import draw_flips
+from hms_dist.canvas.augment import GroupedRows, draw_flips, partner_places
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.versions import as_version_1, comparable_class, split_version
@@ -20,13 +20,13 @@ from hms_dist.stream.read.batch import Request
 from hms_dist.stream.read.block_memory import BlockMemory, block_bounds
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.stream.read.storage import StorageConfig
-from hms_dist.stream.rows.epoch_plan import count_steps, plan_epoch
+from hms_dist.stream.rows.epoch_plan import Pass, count_steps, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig
 from hms_dist.train.data.leakage import check_leaks
 from hms_dist.train.data.training_rows import TrainingLabels, training_labels
 from hms_dist.train.optimise.loss_config import check_targets
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.task import open_task
+from hms_dist.train.task import Task, open_task
 
 
 @dataclass(frozen=True)
@@ -158,19 +158,34 @@ def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
 
 
 def requests_of(
-    config: TrainConfig, data: RunData, epoch: int, rows: Rows, steps: range, groups: range
+    config: TrainConfig, data: RunData, task: Task, epoch: int, rows: Rows, steps: range, passes: Sequence[Pass]
 ) -> Iterator[Request]:
-    """Read requests of some groups of some steps of an epoch, step by step; flips are drawn here, row by row.
+    """Read requests of a rank's passes of some steps of an epoch, step by step; flips are drawn here, row by row.
 
-    `rows` is the epoch's plan (`epoch_rows`).
+    `rows` is the epoch's plan (`epoch_rows`). Rows of split groups come with the rows of other ranks that they are
+    mixed with.
     """
-    for step, group in product(steps, groups):
-        mine = config.batching.rows_of(rows, step, group)
+    size = config.global_batch
+    for step, one in product(steps, passes):
+        planned = rows[step * size : (step + 1) * size]
+        places = one.places
+        if one.is_split:
+            places = np.concatenate([places, _partners(config, task, planned, one, epoch, step)])
+        mine, flips = planned[places], None
         if data.shards.canvas.flips:
-            flips = draw_flips(mine, seed=config.seed, epoch=epoch, probability=config.flip_probability)
-            yield Request(mine, flips.numpy())
-        else:
-            yield Request(mine)
+            flips = draw_flips(mine, seed=config.seed, epoch=epoch, probability=config.flip_probability).numpy()
+        yield Request(mine, flips, places, config.group_size, len(one))
+
+
+def _partners(config: TrainConfig, task: Task, planned: Rows, one: Pass, epoch: int, step: int) -> Rows:
+    """Places of further rows that a pass of split groups reads: those its own are mixed with, or, where damaged rows
+    are replaced, all others of its groups: then every rank that shares a group sees the same damage."""
+    every = np.flatnonzero(np.isin(np.arange(len(planned)) // config.group_size, one.places // config.group_size))
+    if config.on_error == "replace":
+        return np.setdiff1d(every, one.places)
+    groups = GroupedRows(planned[every], every, config.group_size, 0)
+    mixed = partner_places(config.augment.steps, groups, one.places, seed=config.seed, epoch=epoch)
+    return np.union1d(mixed, task.partner_places(groups, one.places, (config.seed, epoch, step)))
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:

@@ -24,6 +24,7 @@ NEUTRAL = (
     "resume",
     "other_shards",
     "trackers",
+    "pass_rows",
     "reader_threads",
     "storage",
     "on_error",

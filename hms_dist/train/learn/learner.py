@@ -4,12 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
+from hms_dist.canvas.augment import GroupedRows
+from hms_dist.labels.table import CLASSES
+from hms_dist.model.build import compile_in_place
 from hms_dist.model.freeze import freeze
 from hms_dist.model.group_norms import GroupNorms
+from hms_dist.model.pass_rows import draw_words, whole_groups
+from hms_dist.stream.rows.epoch_plan import Pass
 from hms_dist.train.data.run_data import RunData
-from hms_dist.train.learn.network import build_network
+from hms_dist.train.learn.network import build_network, compile_mode
+from hms_dist.train.learn.passes import fitting_pass_rows
 from hms_dist.train.learn.step import Stepper, Tally
 from hms_dist.train.optimise.ema import Ema
 from hms_dist.train.optimise.loss_config import row_weights, training_targets
@@ -25,12 +32,18 @@ class Learner:
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
         """Build them as a run begins. A checkpoint may be restored before the first `begin_epoch`."""
         self._config, self._data, self._world = config, data, world
-        self.raw_model = build_network(config, world)
+        self.raw_model, self._pass_rows = build_network(config, world)
+        self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
+        compile_in_place(self.raw_model, self.compile_mode)
+        self.passes: tuple[Pass, ...] = ()
+        """What this rank computes of every step; `choose_passes` says."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
         self.task = open_task(config, data.shards.canvas)
         self.tally = Tally()
         self._weights = row_weights(config.loss, data.index.num_voters)
+        self.pass_rows = 0
+        """Rows of a pass, at most."""
         self._stepper: Stepper | None = None
 
     @property
@@ -50,6 +63,36 @@ class Learner:
             self._stepper = None  # DDP's hooks live as long as DDP: two at once would both sum the gradients
             self._wrap()
 
+    def choose_passes(self, before: int | None) -> None:
+        """Settle how many rows a pass has: as configured, as `before` a resume, or as many as the memory takes."""
+        config, world = self._config, self._world
+        pass_rows = config.pass_rows
+        if pass_rows is None:
+            pass_rows = fitting_pass_rows(
+                config.batching, world, self._rehearse, most=before,
+                num_parameters=sum(parameter.numel() for parameter in self.raw_model.parameters()),
+            )  # fmt: skip
+        self.pass_rows = pass_rows
+        self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, pass_rows))
+
+    def _rehearse(self, num_rows: int) -> None:
+        """A forward and a backward pass of blank pictures, which leave no trace."""
+        config, world, canvas = self._config, self._world, self._config.canvas
+        dtype = next(self.raw_model.parameters()).dtype
+        size = config.group_size if num_rows % config.group_size == 0 else num_rows
+        norms, key = GroupNorms(self.raw_model, self._pass_rows), (config.seed, 0, 0)
+        self._pass_rows.begin(whole_groups(num_rows // size, size), draw_words(*key, range(num_rows)))
+        norms.begin_step()
+        norms.begin_pass()
+        images = torch.zeros(num_rows, 1, canvas.height, canvas.width, device=world.device, dtype=dtype)
+        targets = torch.full((num_rows, len(CLASSES)), 1 / len(CLASSES), device=world.device, dtype=torch.float64)
+        rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
+        with world.accelerator.autocast():
+            losses = self.task.loss_rows(self.raw_model, images, targets, rows, key)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad()
+        norms.cancel_step()
+
     def end_epoch(self) -> None:
         """Average the weights, if that is done once an epoch."""
         if self.ema is not None and self._config.ema.every == "epoch":
@@ -67,7 +110,6 @@ class Learner:
     def figures(self) -> dict[str, Any]:
         """What metrics.jsonl tells of a step besides the loss; `lr` is the highest of all parameter groups."""
         figures: dict[str, Any] = {"lr": max(group["lr"] for group in self.optimizer.param_groups)}
-        figures["norm_batch"] = self.norm_batch
         if self._world.device.type == "cuda":
             figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self._world.device) / 1e6)
         if self.ema is not None:
@@ -75,12 +117,6 @@ class Learner:
         if self._config.precision == "fp16":
             figures["num_skipped"] = self.tally.num_skipped
         return figures
-
-    @property
-    def norm_batch(self) -> int:
-        """Rows that a batch norm normalises by."""
-        ranks = self._world.num_ranks if self._config.batch_norm == "sync" else 1
-        return self._config.group_size * ranks
 
     def _wrap(self) -> None:
         # accelerate keeps what it prepared: an optimiser of the stage before that skipped its last step in fp16 would
@@ -91,7 +127,7 @@ class Learner:
         targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)
         self._stepper = Stepper(
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
-            norms=GroupNorms(model), task=self.task,
+            norms=GroupNorms(model, self._pass_rows), pass_rows=self._pass_rows, passes=self.passes, task=self.task,
             targets=torch.from_numpy(targets), weights=torch.from_numpy(self._weights),
             ema=self.ema, tally=self.tally,
         )  # fmt: skip

@@ -1,41 +1,51 @@
-"""The network as a run trains it: built, with its norms, precision and memory format, on its device."""
+"""The network as a run trains it: built, by rows, in its precision and memory format, on its device."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hms_dist.core.errors import UserError
-from hms_dist.model.build import build, compile_in_place
+from hms_dist.model import gpus
+from hms_dist.model.build import CompileMode, build
+from hms_dist.model.by_rows import check_rows, convert
+from hms_dist.model.pass_rows import PassRows
+from hms_dist.model.sliding_window import num_columns
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
+MIN_COMPILED_STEPS = 2000
+"""Steps of a run from which on `compile_mode: auto` compiles."""
 
-def build_network(config: TrainConfig, world: World) -> nn.Module:
-    """The model of a run on its rank's device, not wrapped. The names of its state are the plain model's.
 
-    Raises UserError for what the model or the machine cannot do.
+def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRows]:
+    """The model of a run on its rank's device, not wrapped, and the rows that its layers read.
+
+    The names of its state are the plain model's. Raises UserError for what the model or the machine cannot do.
     """
-    check_norms(config, world.num_ranks, on_gpu=world.device.type == "cuda")
-    model = build(config.model, config.seed, size=(config.canvas.height, config.canvas.width))
-    if config.batch_norm == "sync":
-        model = _synchronised(model)
+    size = config.canvas.height, config.canvas.width
+    model = build(config.model, config.seed, size=size)
+    rows = PassRows(world.device)
+    convert(model, rows)
     if config.precision == "float64":
         model.double()
     model.to(world.device)
-    if config.channels_last:
+    if world.device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    compile_in_place(model, config.compile_mode)
-    return model
+
+    def call(model: nn.Module, pictures: Tensor) -> Tensor:
+        """A training pass as the run's own."""
+        inputs = [pictures]
+        if config.model.sliding_window is not None:
+            inputs.append(pictures.new_ones(1, 1, num_columns(pictures.shape[-1])))
+        with world.accelerator.autocast():
+            answers: Tensor = model(*inputs)
+        return answers
+
+    pictures = torch.zeros(1, 1, *size, device=world.device, dtype=next(model.parameters()).dtype)
+    check_rows(config.model.name, model, rows, call, pictures)
+    return model, rows
 
 
-def check_norms(config: TrainConfig, num_ranks: int, *, on_gpu: bool) -> None:
-    """Raises UserError for batch norms that so many ranks cannot have."""
-    if config.batch_norm == "sync" and num_ranks > 1 and not on_gpu:
-        raise UserError("batch_norm: sync needs GPUs (torch has no SyncBatchNorm for the CPU); set batch_norm: group")
-
-
-def _synchronised(model: nn.Module) -> nn.Module:
-    """`model` with SyncBatchNorm: torch's on its own, timm's where a norm holds its activation."""
-    from timm.layers import convert_sync_batchnorm  # takes seconds
-
-    converted: nn.Module = convert_sync_batchnorm(model)
-    return converted
+def compile_mode(config: TrainConfig, num_steps: int, device: torch.device) -> CompileMode | None:
+    """How a run of so many steps is compiled."""
+    if config.compile_mode != "auto":
+        return config.compile_mode
+    return "default" if device.type == "cuda" and gpus.are_recent() and num_steps >= MIN_COMPILED_STEPS else None

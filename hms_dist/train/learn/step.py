@@ -1,4 +1,4 @@
-"""One optimiser step: this rank's groups forward and backward, then one update that all ranks share."""
+"""One optimiser step: this rank's passes forward and backward, then one update that all ranks share."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hms_dist.canvas.augment import Augmenter, draw_reversals
+from hms_dist.canvas.augment import Augmenter, GroupedRows, draw_reversals
 from hms_dist.canvas.compose import Canvas
-from hms_dist.model.draws import seed_group
+from hms_dist.core.errors import UserError
+from hms_dist.model.by_rows import generator_states
 from hms_dist.model.group_norms import GroupNorms
+from hms_dist.model.pass_rows import PassRows, draw_words
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Batch
+from hms_dist.stream.rows.epoch_plan import Pass
+from hms_dist.train.learn.passes import pieces_of
 from hms_dist.train.optimise.ema import Ema
 from hms_dist.train.optimise.optim import set_learning_rate
 from hms_dist.train.optimise.schedules import cycled_momentum, learning_rate_factor
@@ -37,7 +41,7 @@ class OptimizerStep:
     epoch_ends: tuple[int, ...]
     """For each epoch of the run, the number of steps up to its end."""
     rows: Rows
-    """The B rows of the step as planned: a stand-in counts as much as the row that it stands in for."""
+    """The B rows of the step as planned: a replacement has the weight of the row that it replaces."""
     lr_factor: float = 1.0
     """Factor on the scheduled learning rate, by the plateaus so far."""
 
@@ -61,8 +65,12 @@ class Stepper:
     """As accelerate prepared it: wrapped for several ranks, forward under autocast."""
     optimizer: Any
     norms: GroupNorms
+    pass_rows: PassRows
+    """What the layers of `model` know of the rows of a pass."""
+    passes: tuple[Pass, ...]
+    """What this rank computes of every step."""
     task: Task
-    """What the model learns from a group's pictures and labels."""
+    """What the model learns from pictures and labels."""
     targets: Tensor
     """Label of each row [samples, 6] of the whole shard set, on the host."""
     weights: Tensor
@@ -72,40 +80,48 @@ class Stepper:
     tally: Tally
 
     def take(self, batches: Iterator[Batch], step: OptimizerStep, *, stop: bool = False) -> StepResult:
-        """Train on one global batch, of which `batches` gives this rank's groups. `stop`: this rank was asked to.
+        """Train on one global batch, of which `batches` gives this rank's passes. `stop`: this rank was asked to.
 
         The loss is the exact weighted mean over the B rows on all ranks: DDP averages gradients over ranks, so each
-        rank's sum counts world / the weight of all B rows, which every rank knows from the plan.
+        rank's sum counts world / the weight of all B rows, which every rank knows from the plan. Raises UserError if
+        the network drew from a generator.
         """
         config, world = self.config, self.world
         set_learning_rate(self.optimizer, self.rate(step), self._momentum(step))
-        groups = config.batching.groups_of(world.rank, world.num_ranks)
-        weight_sum = float(self.weights[torch.from_numpy(step.rows)].sum())
+        weights = self.weights[torch.from_numpy(step.rows)]
+        weight_sum = float(weights.sum())
         rows, losses = [], []
+        states = generator_states()
         self.norms.begin_step()
-        for group in groups:
+        for one in self.passes:
             batch = next(batches)
-            last = group == groups[-1]
-            with nullcontext() if last else world.accelerator.no_sync(self.model):
-                loss = self._loss(batch, step, group)
+            with nullcontext() if one is self.passes[-1] else world.accelerator.no_sync(self.model):
+                row_losses = self._row_losses(batch, step, one)
+                of_pass = weights[torch.from_numpy(one.places)].to(world.device, non_blocking=True)
+                loss = (row_losses * of_pass.to(row_losses.dtype)).sum()
                 world.accelerator.backward(loss * (world.num_ranks / weight_sum))
-            self.norms.after_group()
-            rows.append(batch.rows)
-            losses.append(loss.detach().double())
+            self.norms.after_pass()
+            rows.append(batch.rows[: len(one)])
+            losses.append(row_losses.detach().double() * of_pass)
+        if generator_states() != states:
+            raise UserError(
+                f"model.name: {config.model.name} drew random numbers that are not keyed by row; choose another"
+            )
         self._update()
-        group_losses = torch.stack(losses)
-        sums = torch.stack([group_losses.sum() / weight_sum, torch.full_like(losses[0], float(stop))])
+        every = torch.cat(losses)
+        sums = torch.stack([every.sum() / weight_sum, torch.full_like(every[0], float(stop))])
         world.sum_(sums)
-        return StepResult(step.overall, AsyncScalars(sums), group_losses, np.stack(rows))
+        return StepResult(step.overall, AsyncScalars(sums), every, np.concatenate(rows))
 
-    def _loss(self, batch: Batch, step: OptimizerStep, group: int) -> Tensor:
-        """Weighted sum of the losses of a group's rows, a scalar."""
-        key = (self.config.seed, step.epoch, step.number, group)
-        seed_group(*key)
-        images, targets = self._inputs(batch, step.epoch)
-        losses = self.task.loss_rows(self.model, images, targets, key)
-        planned = self.config.batching.rows_of(step.rows, 0, group)
-        return (losses * self._of(self.weights, planned).to(losses.dtype)).sum()
+    def _row_losses(self, batch: Batch, step: OptimizerStep, one: Pass) -> Tensor:
+        """Losses of the rows of a pass [rows]."""
+        key = (self.config.seed, step.epoch, step.number)
+        self.pass_rows.begin(pieces_of(one, self.config.batching, self.world.num_ranks), draw_words(*key, one.places))
+        self.norms.begin_pass()
+        places = np.arange(len(batch.rows)) if batch.request.places is None else batch.request.places
+        rows = GroupedRows(batch.rows, places, self.config.group_size, len(one))
+        images, targets = self._inputs(batch, rows, step.epoch)
+        return self.task.loss_rows(self.model, images, targets, rows, key)
 
     def _update(self) -> None:
         """Move the weights, and what follows them: norms and average stay behind when fp16 skips the step."""
@@ -142,13 +158,13 @@ class Stepper:
         """Lines of a table over all rows for some rows, on the device."""
         return table[torch.from_numpy(rows)].to(self.world.device, non_blocking=True)
 
-    def _inputs(self, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-        """Model input [m, 1, height, width] of a group and its targets, composed and augmented on the device."""
+    def _inputs(self, batch: Batch, rows: GroupedRows, epoch: int) -> tuple[Tensor, Tensor]:
+        """Model input [n, 1, height, width] of the rows of a batch and their targets, composed and augmented."""
         device, config = self.world.device, self.config
         flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
         images = self.canvas(batch.to(device), flips, self._reversals(batch, epoch))
         images, targets = self._augmenter(
-            images, self._of(self.targets, batch.rows), batch.rows, seed=config.seed, epoch=epoch
+            images, self._of(self.targets, batch.rows), rows, seed=config.seed, epoch=epoch
         )
         return images.double() if config.precision == "float64" else images, targets
 

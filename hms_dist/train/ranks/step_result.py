@@ -52,10 +52,10 @@ class StepResult:
     """Number of the step within the run, from 0."""
     sums: AsyncScalars
     """[mean loss over the global batch, number of ranks that were asked to stop]."""
-    group_losses: Tensor
-    """Summed loss of each of this rank's groups, on the device."""
+    row_losses: Tensor
+    """Weighted loss of each of this rank's rows, on the device."""
     rows: NDArray[np.int64]
-    """This rank's rows [groups, m]."""
+    """Those rows, of the shard set."""
 
     @property
     def loss(self) -> float:
@@ -94,9 +94,8 @@ class NonFiniteLossGuard:
         self.stop_asked = self.stop_asked or num_asked > 0
 
     def _culprits(self, outcome: StepResult) -> str:
-        bad = ~torch.isfinite(outcome.group_losses).cpu().numpy()
-        rows = outcome.rows[bad].ravel()
+        rows = outcome.rows[~torch.isfinite(outcome.row_losses).cpu().numpy()]
         rows, _ = self._world.gather_rows(rows, rows)
         names = [self._name_of(int(row)) for row in rows[:MAX_NAMED]]
         more = f" and {len(rows) - len(names)} more" if len(rows) > len(names) else ""
-        return f" in a group of rows {', '.join(names)}{more}" if names else ""
+        return f" on rows {', '.join(names)}{more}" if names else ""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hms_dist.core.errors import Stopped, UserError
 from hms_dist.core.logging import LOG
+from hms_dist.model.norm_act import set_process_group
 from hms_dist.train.folder.trackers import TRACKERS_NAME
 from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, overruled
 
@@ -148,6 +149,8 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
             f"the launcher started {launched_ranks()} ranks but accelerate sees {accelerator.num_processes}; on a CPU "
             "use configs/accelerate/cpu2.yaml, or set ACCELERATE_USE_CPU=1 for torchrun"
         )
+    # Norms sum the statistics of groups on several ranks beside DDP, whose reductions come in an order of their own.
+    set_process_group(torch.distributed.new_group() if accelerator.num_processes > 1 else None)
     arithmetic = computed_precision(precision, accelerator.device)
     if arithmetic != precision and accelerator.is_main_process:
         LOG.warning(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hms_dist.model.draws import seed_group
 from torch import nn
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
-from hms_dist.model.draws import seed_group
 from hms_dist.train.folder.checkpoint import load_latest, save_checkpoint
 from hms_dist.train.optimise.ema import Ema, EmaConfig
 from hms_dist.train.optimise.optim import OptimConfig, build_optimizer

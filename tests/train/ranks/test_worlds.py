@@ -65,24 +65,6 @@ def scores(run):
     return [line["val_kl"] for line in read_metrics(run) if "val_kl" in line]
 
 
-@pytest.fixture
-def augment_file(tmp_path):
-    """Every kind of augmentation, mixup for half of the rows."""
-    path = tmp_path / "augment.yaml"
-    path.write_text(
-        """
-        reverse_probability: 0.5
-        steps:
-          - {class_path: TimeShift}
-          - {class_path: OneOf, init_args: {choices: [{class_path: GaussNoise}, {class_path: MotionBlur}]}}
-          - {class_path: MixUp, init_args: {alpha: 1.0}}
-          - {class_path: CutMix, init_args: {probability: 0.3}}
-          - {class_path: CoarseDropout, init_args: {height: 8, width: 8}}
-        """
-    )
-    return path
-
-
 def test_worlds_agree_in_float64_over_20_steps(train, augment_file):
     """EfficientNet with batch norm, dropout and drop-path on; B = 8 in groups of 4, a learning rate that trains;
     noise, blur, holes, time, mixup and cutmix.

@@ -1,0 +1,202 @@
+"""Convert a network so that what it computes for a row does not depend on passes, ranks or the state of generators.
+
+Batch norms normalise by group, dropout and stochastic depth draw by row; a training forward pass then proves that
+nothing else draws, and that rows meet in the norms alone.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from hms_dist.core.errors import UserError
+from hms_dist.model.group_norms import GroupNorms, group_batch_norms, replace_modules
+from hms_dist.model.keyed_dropout import KeyedDropout, KeyedDropPath
+from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
+
+Forward = Callable[[nn.Module, Tensor], Tensor]
+"""How a network is called with pictures [rows, channels, height, width]."""
+PROBE_ROWS, PROBE_GROUP = 4, 2
+"""Rows of the passes that prove it, in groups of this many."""
+
+
+def convert(model: nn.Module, rows: PassRows) -> None:
+    """Exchange norms and drawing layers of `model`, in place; names of its state stay. `rows`: those of each pass.
+
+    Raises UserError for a norm that cannot be taken by group.
+    """
+    group_batch_norms(model, rows)
+    found: dict[nn.Module, nn.Module] = {}
+    module: Any
+    for module in model.modules():
+        if type(module) is nn.Dropout and module.p > 0:
+            found[module] = KeyedDropout(module.p, len(found), rows)
+        elif type(module) is DropPath and (module.drop_prob or 0) > 0:
+            rate = float(module.drop_prob or 0)
+            found[module] = KeyedDropPath(rate, len(found), rows, scale_by_keep=module.scale_by_keep)
+    replace_modules(model, found)
+    for replaced, keyed in found.items():
+        keyed.train(replaced.training)
+    for module in model.modules():  # the fused product draws by itself
+        if getattr(module, "fused_attn", False) and isinstance(getattr(module, "attn_drop", None), KeyedDropout):
+            module.fused_attn = False
+
+
+@torch.no_grad()
+def check_rows(name: str, model: nn.Module, rows: PassRows, call: Forward, pictures: Tensor) -> None:
+    """Prove by training forward passes of random `pictures` [1, channels, height, width] that `model` is by rows.
+
+    A dropout that the model's own forward function draws before its classifier becomes a keyed one. Raises UserError,
+    naming the layer, if something else draws, if a drawing layer is used twice, or if rows meet outside of norms.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (PROBE_ROWS, *pictures.shape[1:])
+    inputs = torch.randn(shape, generator=generator).to(pictures)
+    with _norms_that_show(model, rows):
+        if _moves_generators(lambda: call(model, inputs)):
+            _key_dropout_of_head(name, model, rows, lambda: call(model, inputs))
+        drawing = _drawing_layers(model, lambda: call(model, inputs))
+        if drawing:
+            raise UserError(f"model.name: {name} {drawing}; set its rate to 0 or choose another model")
+        twice = _used_twice(model, lambda: call(model, inputs))
+        if twice:
+            raise UserError(
+                f"model.name: {name} uses its layer {twice} twice, so its draws would repeat; choose another model"
+            )
+        before = call(model, inputs).float()
+        inputs[-1] += torch.randn(shape[1:], generator=generator).to(pictures)
+        after = call(model, inputs).float()
+    others = slice(0, PROBE_ROWS - PROBE_GROUP)
+    if not torch.allclose(before[others], after[others], rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise UserError(
+            f"model.name: {name} lets the pictures of a batch change each other's answers beyond batch norm; choose "
+            "another model"
+        )
+
+
+@contextmanager
+def _norms_that_show(model: nn.Module, rows: PassRows) -> Iterator[None]:
+    """Begin a pass of PROBE_ROWS, with ones for scales of zero, which would hide branches; undo it at the end."""
+    scales = [
+        parameter
+        for module in model.modules()
+        for parameter_name, parameter in module.named_parameters(recurse=False)
+        if parameter.dim() == 1 and parameter_name != "bias" and not parameter.any()
+    ]
+    for scale in scales:
+        scale.fill_(1)
+    norms = GroupNorms(model, rows)
+    rows.begin(whole_groups(PROBE_ROWS // PROBE_GROUP, PROBE_GROUP), draw_words(0, 0, 0, range(PROBE_ROWS)))
+    norms.begin_step()
+    norms.begin_pass()
+    try:
+        yield
+    finally:
+        norms.cancel_step()
+        for scale in scales:
+            scale.zero_()
+
+
+def generator_states() -> tuple[Any, ...]:
+    """The states of torch's, NumPy's and Python's generators, to be compared by `==` of their fingerprints."""
+    states = [torch.random.get_rng_state().numpy().tobytes(), random.getstate()]
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    states += [numpy_state[1].tobytes(), *numpy_state[2:]]
+    if torch.cuda.is_available():
+        states += [torch.cuda.get_rng_state().numpy().tobytes()]
+    return tuple(states)
+
+
+def _moves_generators(forward: Callable[[], object]) -> bool:
+    before = generator_states()
+    forward()
+    return generator_states() != before
+
+
+def _key_dropout_of_head(name: str, model: nn.Module, rows: PassRows, forward: Callable[[], object]) -> None:
+    """Let `functional.dropout` of the model's forward function, straight before its classifier, be a keyed dropout."""
+    backbone: Any = getattr(model, "backbone", model)
+    rate = getattr(backbone, "drop_rate", 0.0)
+    classifier = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
+    if not rate or not isinstance(classifier, nn.Module):
+        return
+    watched = _DropoutCalls()
+    given: list[Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    with watched:
+        forward()
+    handle.remove()
+    if len(watched.results) != 1 or not any(tensor is watched.results[0] for tensor in given):
+        return
+    backbone.drop_rate = 0.0
+    keyed = KeyedDropout(rate, 1 + sum(isinstance(m, KeyedDropout | KeyedDropPath) for m in model.modules()), rows)
+    classifier.register_forward_pre_hook(_HeadDropout(keyed, classifier))
+
+
+class _HeadDropout:
+    """A keyed dropout of a classifier's input, on while the classifier trains; no module, so no name of the state."""
+
+    def __init__(self, keyed: KeyedDropout, classifier: nn.Module) -> None:
+        self._keyed, self._classifier = keyed, classifier
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._keyed(inputs[0]), *inputs[1:]) if self._classifier.training else inputs
+
+
+class _DropoutCalls(TorchFunctionMode):
+    """Notes the results of `functional.dropout`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[Tensor] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is functional.dropout:
+            self.results.append(result)
+        return result
+
+
+def _drawing_layers(model: nn.Module, forward: Callable[[], object]) -> str:
+    """What of `model` moves a generator in a forward pass; empty if nothing does."""
+    if not _moves_generators(forward):
+        return ""
+    found: list[str] = []
+    before: dict[nn.Module, Any] = {}
+    handles = []
+    for layer_name, module in model.named_modules():
+
+        def end(module: nn.Module, _: Any, __: Any, layer: str = layer_name) -> None:
+            if generator_states() != before[module]:
+                found.append(f"{layer or 'itself'} ({type(module).__name__})")
+
+        handles.append(module.register_forward_pre_hook(lambda module, _: before.update({module: generator_states()})))
+        handles.append(module.register_forward_hook(end))
+    forward()
+    for handle in handles:
+        handle.remove()
+    return f"draws random numbers in {found[0] if found else 'its forward function'} that cannot be drawn by row"
+
+
+def _used_twice(model: nn.Module, forward: Callable[[], object]) -> str:
+    """Name of a drawing layer that a forward pass uses more than once; empty if none is."""
+    counts: dict[str, int] = {}
+    handles = []
+    for layer_name, module in model.named_modules():
+        if isinstance(module, KeyedDropout | KeyedDropPath):
+
+            def count(*_: Any, layer: str = layer_name) -> None:
+                counts[layer] = counts.get(layer, 0) + 1
+
+            handles.append(module.register_forward_pre_hook(count))
+    forward()
+    for handle in handles:
+        handle.remove()
+    return next((layer for layer, number in counts.items() if number > 1), "")

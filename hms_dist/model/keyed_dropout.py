@@ -1,0 +1,63 @@
+"""Dropout and stochastic depth whose draws are keyed by row, so that neither passes nor ranks change them.
+
+A layer's draw for an element is a 32-bit hash of (key of the row, layer, element): the same eager and compiled, on a
+CPU and on a GPU, and again when activations are recomputed. Torch's generators are not used.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hms_dist.core.integer_hash import mixed
+from hms_dist.model.pass_rows import PassRows
+
+NUM_LEVELS = 2**24
+"""Draws are multiples of 1 / NUM_LEVELS."""
+
+
+class KeyedDropout(nn.Module):
+    """`nn.Dropout` with draws keyed by row; the first dimension of its input is rows, or rows times tokens."""
+
+    def __init__(self, p: float, layer: int, rows: PassRows, *, inplace: bool = False) -> None:
+        """`layer`: number of this layer among the drawing layers of the network."""
+        super().__init__()
+        self.p, self.layer, self.rows, self.inplace = p, layer, rows, inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` with a share `p` of its elements zero and the others divided by 1 - p, in training."""
+        if not self.training or self.p == 0:
+            return x
+        per_row = x.numel() // self.rows.num_rows
+        kept = _kept(self.rows.words, self.layer, per_row, self.p).view(x.shape)
+        return x * (kept.to(x.dtype) * (1 / (1 - self.p)))
+
+    def extra_repr(self) -> str:
+        """Options, as `print(model)` shows them."""
+        return f"p={self.p}"
+
+
+class KeyedDropPath(nn.Module):
+    """timm's `DropPath` with draws keyed by row: a residual branch is left out for some rows (or tokens) as a whole."""
+
+    def __init__(self, drop_prob: float, layer: int, rows: PassRows, *, scale_by_keep: bool = True) -> None:
+        """`layer`: as of KeyedDropout. `scale_by_keep`: divide what is kept by its probability."""
+        super().__init__()
+        self.drop_prob, self.layer, self.rows, self.scale_by_keep = drop_prob, layer, rows, scale_by_keep
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` with whole rows of its first dimension zero, in training."""
+        if not self.training or self.drop_prob == 0:
+            return x
+        kept = _kept(self.rows.words, self.layer, len(x) // self.rows.num_rows, self.drop_prob)
+        scale = 1 / (1 - self.drop_prob) if self.scale_by_keep and self.drop_prob < 1 else 1.0
+        return x * (kept.to(x.dtype) * scale).view(len(x), *[1] * (x.dim() - 1))
+
+    def extra_repr(self) -> str:
+        """Options, as `print(model)` shows them."""
+        return f"drop_prob={self.drop_prob}"
+
+
+def _kept(words: Tensor, layer: int, num_elements: int, p: float) -> Tensor:
+    """Which elements are kept: bool [rows, num_elements], each with probability 1 - p."""
+    elements = torch.arange(num_elements, dtype=torch.int32, device=words.device)
+    hashed = mixed(mixed(elements ^ words[:, 0, None]) ^ words[:, 1, None] ^ (layer * 0x3C6EF372 & 0x7FFFFFFF))
+    return ((hashed >> 8) & (NUM_LEVELS - 1)) >= round(p * NUM_LEVELS)

@@ -1,0 +1,272 @@
+"""Batch norm by groups, drop-path, shortcut and activation in one operator: y = act(shortcut + keep * norm(x)).
+
+Each group of rows is normalised by its own mean and variance: means and variances of single rows, merged in float64. A
+group whose rows lie on several ranks is a slot of one table that is summed over the ranks, forward and backward. The
+activations are read twice (moments, then everything else at once) and backward four times, whatever is switched on. The
+operators are this file's plain arithmetic on a CPU, and the kernels of `norm_act_kernels` on a GPU.
+
+`x` has rows outermost: [rows * places, channels], contiguous, from channels-last pictures, or [rows * places, channels,
+elements] from others.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hms_dist.model.operators import operator
+from hms_dist.model.pass_rows import PassRows
+
+ACTIVATIONS: dict[type[nn.Module], int] = {
+    nn.Identity: 0, nn.GELU: 1, nn.SiLU: 2, nn.ReLU: 3, nn.Hardswish: 4,
+}  # fmt: skip
+"""Activation -> its number, by which the operators know it."""
+GELU = ACTIVATIONS[nn.GELU]
+_ranks: list[Any] = []
+"""The process group that sums tables of groups on several ranks; empty: one rank."""
+
+
+def set_process_group(group: Any | None) -> None:
+    """Let tables of groups on several ranks be summed by `group`, which nothing else uses; None: there is one rank."""
+    _ranks[:] = [] if group is None else [group]
+
+
+def activation_of(module: nn.Module) -> int | None:
+    """Number of an activation that the operators know; None for others."""
+    if type(module) is nn.GELU and module.approximate != "none":
+        return None
+    return ACTIVATIONS.get(type(module))
+
+
+def norm_act(
+    x: Tensor, norm: nn.Module, rows: PassRows, *, act: int, shortcut: Tensor | None = None, keep: Tensor | None = None
+) -> Tensor:
+    """`norm(x)` by groups, times `keep` [rows], plus `shortcut`, through activation `act`, in the shape of `x`.
+
+    `norm`: a `GroupBatchNorm`, whose statistics of the pass are written.
+    """
+    mean, rstd = moments_of(x, norm, rows)
+    scale = None if keep is None else keep.reshape(-1).to(mean.dtype)
+    weight, bias = affine_of(norm, mean)
+    out: Tensor = torch.ops.hms_dist.norm_act(x, weight, bias, mean, rstd, shortcut, scale, *layout_of(x, rows), act)
+    return out
+
+
+def moments_of(x: Tensor, norm: Any, rows: PassRows) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / deviation of each group of the pass, [pieces, channels]; `norm` keeps them with the variance."""
+    like = norm.running_mean if norm.weight is None else norm.weight
+    moments = torch.ops.hms_dist.norm_moments(x.detach(), like.detach(), norm.eps, *layout_of(x, rows))
+    norm.statistics.copy_(moments)
+    mean, rstd, _ = moments.unbind()
+    return mean, rstd
+
+
+def affine_of(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a norm, those of one without are 1 and 0."""
+    if norm.weight is None:
+        return torch.ones_like(like[0]), torch.zeros_like(like[0])
+    return norm.weight, norm.bias
+
+
+def layout_of(x: Tensor, rows: PassRows) -> tuple[Tensor, Tensor, Tensor | None, int, int, int]:
+    """How the rows of `x` lie in groups, as the operators take it: (starts, piece, slots, slots' number, m, places)."""
+    return rows.starts, rows.piece, rows.slots, rows.num_slots, rows.group_size, len(x) // rows.num_rows
+
+
+def _moments(
+    x: Tensor, like: Tensor, eps: float, starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int,
+    group_size: int, places: int,
+) -> Tensor:  # fmt: skip
+    """Mean, 1 / sqrt(variance + eps), and variance over n - 1 of each group: [3, pieces, channels]."""
+    if has_kernels(x):
+        from hms_dist.model import norm_act_kernels as kernels  # needs Triton
+
+        if slots is None:
+            return kernels.moments(x, starts, places, group_size, eps)
+        sums = kernels.row_moments(x, starts, places)
+    else:
+        sums = _row_moments(x, like, starts, piece, places)
+    mean, square = (summed(sums, slots, num_slots) / group_size).unbind(1)
+    variance = (square - mean * mean).clamp(min=0)
+    count = group_size * places * (x.shape[2] if x.dim() == 3 else 1)
+    return torch.stack([mean, (variance + eps).rsqrt(), variance * (count / max(count - 1, 1))]).to(like.dtype)
+
+
+def _row_moments(x: Tensor, like: Tensor, starts: Tensor, piece: Tensor, places: int) -> Tensor:
+    """Sums over the rows of each piece of mean and of variance + mean^2: float64 [pieces, 2, channels]."""
+    variance, mean = torch.var_mean(by_row(x, places).to(like.dtype), dim=(1, 3), correction=0)
+    mean, variance = mean.double(), variance.double()
+    return _by_piece(torch.stack([mean, variance + mean * mean], dim=1), starts, piece)
+
+
+def _moments_shapes(x: Tensor, like: Tensor, eps: float, starts: Tensor, *_: Any) -> Tensor:
+    return like.new_empty(3, len(starts) - 1, x.shape[1])
+
+
+def apply(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int, places: int, act: int,
+) -> Tensor:  # fmt: skip
+    """The operator on known moments."""
+    if has_kernels(x):
+        from hms_dist.model import norm_act_kernels
+
+        return norm_act_kernels.apply(x, weight, bias, mean, rstd, shortcut, keep, piece, places, act)
+    return plain_apply(x, weight, bias, mean, rstd, shortcut, keep, piece, places, act)
+
+
+def differentiate(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int,
+    places: int, act: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x (through its moments too), weight, bias and shortcut (without one: of no rows).
+
+    Those of weight and bias are of this rank's rows.
+    """
+    given = (x, weight, bias, mean, rstd, shortcut, keep)
+    if has_kernels(x):
+        from hms_dist.model import norm_act_kernels as kernels
+
+        sums, d_sum, d_shortcut = kernels.backward_sums(grad, *given, starts, piece, places, act)
+    else:
+        sums, d_sum, d_shortcut = _backward_sums(grad, *given, starts, piece, places, act)
+    d_bias, d_weight = sums.sum(0).to(weight.dtype).unbind()
+    sums = summed(sums, slots, num_slots).to(mean.dtype)
+    share = 1 / (group_size * places * (x.shape[2] if x.dim() == 3 else 1))
+    if has_kernels(x):
+        # the slope of the activation is in the gradient of the shortcut already
+        d_x = kernels.backward_apply(d_sum, *given, sums, share, piece, places, 0 if shortcut is not None else act)
+    else:
+        d_x = _backward_apply(d_sum, x, weight, mean, rstd, sums * share, piece, places)
+    return d_x, d_weight.clone(), d_bias.clone(), d_shortcut
+
+
+def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
+    """Sums [pieces, ...] over all ranks for pieces of groups that lie on several; others as they are."""
+    if slots is None or not _ranks:
+        return sums
+    table = sums.new_zeros(num_slots, *sums.shape[1:])
+    table.index_add_(0, slots, sums)
+    torch.distributed.all_reduce(table, group=_ranks[0])
+    return table[slots]
+
+
+def has_kernels(x: Tensor) -> bool:
+    """Whether the kernels take `x`."""
+    return x.is_cuda and x.dim() == 2 and x.dtype != torch.float64
+
+
+def _apply_shapes(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _backward_shapes(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
+    return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias), d_shortcut
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.num_slots, ctx.group_size, ctx.places, ctx.act = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    d_x, d_weight, d_bias, d_shortcut = torch.ops.hms_dist.norm_act_backward(
+        grad.contiguous(), *tensors, ctx.num_slots, ctx.group_size, ctx.places, ctx.act
+    )
+    d_added = None if tensors[5] is None else d_shortcut
+    return d_x, d_weight, d_bias, None, None, d_added, *[None] * 8
+
+
+operator("norm_moments", _moments, _moments_shapes)
+operator("norm_act", apply, _apply_shapes, _differentiate, _setup)
+operator("norm_act_backward", differentiate, _backward_shapes)
+
+
+def plain_apply(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    piece: Tensor, places: int, act: int,
+) -> Tensor:  # fmt: skip
+    """The operator's arithmetic: the reference of the kernels, on any device."""
+    result = _before_act(by_row(x, places), weight, bias, mean, rstd, shortcut, keep, piece, places)
+    return _activated(result, act).to(x.dtype).view(x.shape)
+
+
+def _backward_sums(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, starts: Tensor, piece: Tensor, places: int, act: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Sums over each piece of the norm's gradient, and of it times the normalised x: float64 [pieces, 2, channels].
+
+    Then the gradient behind the activation (by row), and that of the shortcut.
+    """
+    rows = by_row(x, places)
+    d_sum = by_row(grad, places).to(weight.dtype)
+    if act:
+        d_sum = d_sum * _slope(_before_act(rows, weight, bias, mean, rstd, shortcut, keep, piece, places), act)
+    d_norm = d_sum if keep is None else d_sum * _of_rows(keep)
+    unit = (rows.to(weight.dtype) - _of_pieces(mean, piece)) * _of_pieces(rstd, piece)
+    sums = torch.stack([d_norm.sum((1, 3)), (d_norm * unit).sum((1, 3))], dim=1).double()
+    d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else d_sum.to(shortcut.dtype, copy=True).view(x.shape)
+    return _by_piece(sums, starts, piece), d_norm, d_shortcut
+
+
+def _backward_apply(
+    d_norm: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, means: Tensor, piece: Tensor, places: int
+) -> Tensor:
+    unit = (by_row(x, places).to(weight.dtype) - _of_pieces(mean, piece)) * _of_pieces(rstd, piece)
+    d_x = d_norm - _of_pieces(means[:, 0], piece) - unit * _of_pieces(means[:, 1], piece)
+    return (d_x * _of_pieces(weight * rstd, piece)).to(x.dtype).view(x.shape)
+
+
+def by_row(x: Tensor, places: int) -> Tensor:
+    """[rows * places, channels(, elements)] as [rows, places, channels, elements]."""
+    return x.reshape(-1, places, x.shape[1], x.shape[2] if x.dim() == 3 else 1)
+
+
+def _by_piece(sums: Tensor, starts: Tensor, piece: Tensor) -> Tensor:
+    """Sums [rows, ...] over the rows of each piece."""
+    return sums.new_zeros(len(starts) - 1, *sums.shape[1:]).index_add_(0, piece.long(), sums)
+
+
+def _before_act(
+    rows: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, piece: Tensor, places: int,
+) -> Tensor:  # fmt: skip
+    factor = weight * rstd
+    result = rows.to(weight.dtype) * _of_pieces(factor, piece) + _of_pieces(bias - mean * factor, piece)
+    if keep is not None:
+        result = result * _of_rows(keep)
+    return result if shortcut is None else result + by_row(shortcut, places)
+
+
+def _of_pieces(table: Tensor, piece: Tensor) -> Tensor:
+    """[pieces, channels] for each row: [rows, 1, channels, 1]."""
+    return table[piece.long(), None, :, None]
+
+
+def _of_rows(keep: Tensor) -> Tensor:
+    return keep.view(-1, 1, 1, 1)
+
+
+def _activated(z: Tensor, act: int) -> Tensor:
+    functions = (lambda z: z, functional.gelu, functional.silu, functional.relu, functional.hardswish)
+    return functions[act](z)
+
+
+def _slope(z: Tensor, act: int) -> Tensor:
+    """The derivative of an activation."""
+    if act == ACTIVATIONS[nn.GELU]:
+        return torch.special.ndtr(z) + z * (-0.5 * z * z).exp() / math.sqrt(2 * math.pi)
+    if act == ACTIVATIONS[nn.SiLU]:
+        share = torch.sigmoid(z)
+        return share * (1 + z * (1 - share))
+    if act == ACTIVATIONS[nn.ReLU]:
+        return (z > 0).to(z.dtype)
+    return torch.where(z < -3, 0.0, torch.where(z <= 3, z / 3 + 0.5, 1.0)).to(z.dtype)

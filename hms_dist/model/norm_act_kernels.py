@@ -1,0 +1,370 @@
+"""The operators of `norm_act` on a GPU: Triton kernels, none of which writes what another can compute again.
+
+Places of few channels are read several at once as one wide row, so that neighbouring threads read neighbouring bytes.
+A program takes a stripe of the wide rows of one row of the batch in a block of columns, and keeps the channels'
+parameters in registers. Sums are taken by stripe in float32, about the row's first value, and then over stripes and
+rows of a group in float64.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
+"""Tile of all kernels."""
+ROWS_A_PROGRAM = 128
+"""Wide rows of an elementwise program."""
+NUM_STRIPES = 512
+"""Programs that share a column block's sums."""
+MOST_FOLDED = 8
+"""Places that are read as one wide row, at most."""
+BLOCK_CHANNELS = 16
+"""Channels whose stripes a program sums up."""
+
+
+def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
+    """Mean, 1 / standard deviation and variance over n - 1 of each whole group, float32 [3, groups, channels]."""
+    found = x.new_empty(3, len(starts) - 1, x.shape[1], dtype=torch.float32)
+    _over_rows(_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
+    return found
+
+
+def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
+    """Sums over the rows of each piece of mean and of variance + mean^2, float64 [pieces, 2, channels]."""
+    found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float64)
+    _over_rows(_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
+    return found
+
+
+def apply(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    piece: Tensor, places: int, act: int,
+) -> Tensor:  # fmt: skip
+    """The output."""
+    x, shortcut = x.contiguous(), None if shortcut is None else shortcut.contiguous()
+    wide, columns = _wide(x, places)
+    chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
+    out = torch.empty_like(x)
+    _apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
+        *(x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece, out),
+        *(wide, columns, chunks), CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **_tile(),
+    )  # fmt: skip
+    return out
+
+
+def backward_sums(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, starts: Tensor, piece: Tensor, places: int, act: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Sums over each piece of the norm's gradient, and of it times the normalised x: float32 [pieces, 2, channels].
+
+    Then the gradient from which `backward_apply` starts, and that of the shortcut (without one: of no rows).
+    """
+    grad, x, shortcut = grad.contiguous(), x.contiguous(), None if shortcut is None else shortcut.contiguous()
+    wide, columns = _wide(x, places)
+    num_stripes, stripe = _stripes(len(x) // places, wide)
+    sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
+    d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
+    _backward_sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
+        *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
+        *(d_shortcut, sums, wide, columns, num_stripes),
+        CHANNELS=x.shape[1], STRIPE=stripe, **_kind(shortcut, keep, act), **_tile(),
+    )  # fmt: skip
+    found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float32)
+    _over_rows(sums, x, found, starts, places, 1, 0.0, kind=SUMS)
+    return found, grad if shortcut is None else d_shortcut, d_shortcut
+
+
+def backward_apply(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
+    keep: Tensor | None, sums: Tensor, share: float, piece: Tensor, places: int, act: int,
+) -> Tensor:  # fmt: skip
+    """Gradient of x. `sums` [pieces, 2, channels] are those of whole groups; `share` is 1 / values of a channel there.
+
+    `grad`: behind the activation, or behind nothing (`act` 0).
+    """
+    grad, x = grad.contiguous(), x.contiguous()
+    wide, columns = _wide(x, places)
+    chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
+    d_x = torch.empty_like(x)
+    _backward_apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
+        *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
+        *(sums.contiguous(), d_x, wide, columns, chunks, share),
+        CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **_tile(),
+    )  # fmt: skip
+    return d_x
+
+
+SUMS, PARTS, MOMENTS = 0, 1, 2
+"""What `_over_rows` gives: sums; sums over rows of mean and variance + mean^2; moments of whole groups."""
+
+
+def _row_sums(x: Tensor, places: int) -> Tensor:
+    """Sums of x less its row's first value, and of the square of that: [2, rows * stripes, columns]."""
+    x = x.contiguous()
+    wide, columns = _wide(x, places)
+    num_stripes, stripe = _stripes(len(x) // places, wide)
+    sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
+    _sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
+        x, sums, wide, columns, num_stripes, CHANNELS=x.shape[1], STRIPE=stripe, **_tile()
+    )
+    return sums
+
+
+def _wide(x: Tensor, places: int) -> tuple[int, int]:
+    """Wide rows of one row of the batch, and their columns: places are folded until they fill whole blocks."""
+    fold = 1
+    while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and places % (2 * fold) == 0:
+        fold *= 2
+    return places // fold, x.shape[1] * fold
+
+
+def _over_rows(
+    sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
+) -> None:
+    """Sum stripes and the rows of each piece, into `found`."""
+    channels, count = x.shape[1], group_size * places
+    parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
+    grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
+    _over_rows_kernel[grid](
+        *(sums, x, found, starts, sums[0].numel(), parts, channels, places, 1 / places, 1 / group_size),
+        *(count / max(count - 1, 1), eps), KIND=kind, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS,
+    )  # fmt: skip
+
+
+def _stripes(num_rows: int, wide: int) -> tuple[int, int]:
+    """Stripes of each row of the batch, and the wide rows of a stripe."""
+    wanted = max(NUM_STRIPES // num_rows, 1)
+    stripe = triton.cdiv(triton.cdiv(wide, wanted), BLOCK_ROWS) * BLOCK_ROWS
+    return triton.cdiv(wide, stripe), stripe
+
+
+def _kind(shortcut: Tensor | None, keep: Tensor | None, act: int) -> dict[str, int]:
+    return {"SHORTCUT": shortcut is not None, "KEEP": keep is not None, "ACT": act}
+
+
+def _tile() -> dict[str, int]:
+    return {"BLOCK_R": BLOCK_ROWS, "BLOCK_C": BLOCK_COLUMNS, "num_warps": NUM_WARPS}
+
+
+def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
+    """A pointer for an argument that the kernel does not read."""
+    return unused if tensor is None else tensor
+
+
+@triton.jit
+def _phi(z):
+    """Normal distribution and density at z; error of the first under 1e-7 (Abramowitz and Stegun, 7.1.26)."""
+    decay = tl.exp2(z * z * -0.7213475204444817)
+    t = 1.0 / (1.0 + 0.23164189 * tl.abs(z))
+    tail = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
+    tail = tail * decay
+    return tl.where(z < 0, tail, 1.0 - tail), decay * 0.3989422804014327
+
+
+@triton.jit
+def _sigmoid(z):
+    return 1.0 / (1.0 + tl.exp2(z * -1.4426950408889634))
+
+
+@triton.jit
+def _activated(z, ACT: tl.constexpr):
+    """The activation of `norm_act.ACTIVATIONS` by its number."""
+    if ACT == 1:
+        z = z * _phi(z)[0]
+    if ACT == 2:
+        z = z * _sigmoid(z)
+    if ACT == 3:
+        z = tl.maximum(z, 0.0)
+    if ACT == 4:
+        z = z * tl.minimum(tl.maximum(z + 3.0, 0.0), 6.0) * 0.16666666666666666
+    return z
+
+
+@triton.jit
+def _slope(z, ACT: tl.constexpr):
+    """Its derivative."""
+    if ACT == 1:
+        below, density = _phi(z)
+        slope = below + z * density
+    if ACT == 2:
+        share = _sigmoid(z)
+        slope = share * (1.0 + z * (1.0 - share))
+    if ACT == 3:
+        slope = tl.where(z > 0, 1.0, 0.0)
+    if ACT == 4:
+        slope = tl.where(z < -3.0, 0.0, tl.where(z <= 3.0, z * 0.3333333333333333 + 0.5, 1.0))
+    return slope
+
+
+@triton.jit
+def _sums_kernel(
+    x, sums, wide, columns, num_stripes,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sums of x less its row's first value, and of the square of that, for each stripe and column."""
+    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = column < columns
+    first_row = (tl.program_id(0) // num_stripes) * wide
+    begin = (tl.program_id(0) % num_stripes) * STRIPE
+    guess = tl.load(x + first_row.to(tl.int64) * columns + column % CHANNELS).to(tl.float32)
+    first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
+    second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
+    for start in range(0, STRIPE, BLOCK_R):
+        row = begin + start + tl.arange(0, BLOCK_R)
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
+        value = tl.load(x + place, mask=here, other=0.0).to(tl.float32)
+        value = tl.where(here, value - guess[None, :], 0.0)
+        first += value
+        second += value * value
+    at = sums + tl.program_id(0).to(tl.int64) * columns + column
+    tl.store(at, tl.sum(first, axis=0), mask=inside)
+    tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
+
+
+@triton.jit
+def _over_rows_kernel(
+    sums, x, found, starts, apart, parts, channels, places, of_places, of_group, unbiased, eps,
+    KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """`parts`: stripes of a row times places in a wide row; `apart`: from the first sums to the second ones."""
+    piece = tl.program_id(0)
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < channels
+    one_sum = tl.zeros([BLOCK_C], tl.float64)
+    other_sum = tl.zeros([BLOCK_C], tl.float64)
+    for row in range(tl.load(starts + piece), tl.load(starts + piece + 1)):
+        one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+        other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+        for start in range(0, parts, BLOCK_P):
+            part = start + tl.arange(0, BLOCK_P)
+            here = (part < parts)[:, None] & inside[None, :]
+            at = sums + (row * parts + part)[:, None].to(tl.int64) * channels + channel[None, :]
+            one += tl.load(at, mask=here, other=0.0).to(tl.float64)
+            other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
+        first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
+        if KIND != 0:  # sums of x less the row's first value, and of the square of that
+            mean = first * of_places
+            variance = tl.maximum(second * of_places - mean * mean, 0.0)
+            guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
+            mean += guess.to(tl.float64)
+            first, second = mean, variance + mean * mean
+        one_sum += first
+        other_sum += second
+    if KIND == 2:
+        mean = one_sum * of_group
+        variance = tl.maximum(other_sum * of_group - mean * mean, 0.0)
+        at = found + piece * channels + channel
+        step = tl.num_programs(0) * channels
+        tl.store(at, mean.to(tl.float32), mask=inside)
+        tl.store(at + step, (1.0 / tl.sqrt(variance + eps)).to(tl.float32), mask=inside)
+        tl.store(at + 2 * step, (variance * unbiased).to(tl.float32), mask=inside)
+    else:
+        at = found + 2 * piece * channels + channel
+        tl.store(at, one_sum.to(found.dtype.element_ty), mask=inside)
+        tl.store(at + channels, other_sum.to(found.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _apply_kernel(
+    x, weight, bias, mean, rstd, shortcut, keep, piece, out, wide, columns, chunks,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = column < columns
+    channel = column % CHANNELS
+    number = tl.program_id(0) // chunks
+    first_row, begin = number * wide, (tl.program_id(0) % chunks) * STRIPE
+    group = tl.load(piece + number) * CHANNELS + channel
+    factor = tl.load(weight + channel).to(tl.float32) * tl.load(rstd + group)
+    offset = tl.load(bias + channel).to(tl.float32) - tl.load(mean + group) * factor
+    for start in range(0, STRIPE, BLOCK_R):
+        row = begin + start + tl.arange(0, BLOCK_R)
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
+        z = tl.load(x + place, mask=here, other=0.0).to(tl.float32) * factor[None, :] + offset[None, :]
+        if KEEP:
+            z = z * tl.load(keep + number)
+        if SHORTCUT:
+            z += tl.load(shortcut + place, mask=here, other=0.0).to(tl.float32)
+        z = _activated(z, ACT)
+        tl.store(out + place, z.to(out.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def _backward_sums_kernel(
+    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, d_shortcut, sums, wide, columns, num_stripes,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sums of the norm's gradient, and of it times the normalised x; the gradient of the shortcut, if there is one."""
+    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = column < columns
+    channel = column % CHANNELS
+    number = tl.program_id(0) // num_stripes
+    first_row, begin = number * wide, (tl.program_id(0) % num_stripes) * STRIPE
+    group = tl.load(piece + number) * CHANNELS + channel
+    centre, inverse = tl.load(mean + group), tl.load(rstd + group)
+    slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
+    first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
+    second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
+    for start in range(0, STRIPE, BLOCK_R):
+        row = begin + start + tl.arange(0, BLOCK_R)
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
+        d = tl.load(grad + place, mask=here, other=0.0).to(tl.float32)
+        unit = (tl.load(x + place, mask=here, other=0.0).to(tl.float32) - centre[None, :]) * inverse[None, :]
+        if ACT != 0:
+            z = unit * slope[None, :] + offset[None, :]
+            if KEEP:
+                z = z * tl.load(keep + number)
+            if SHORTCUT:
+                z += tl.load(shortcut + place, mask=here, other=0.0).to(tl.float32)
+            d = d * _slope(z, ACT)
+        if SHORTCUT:
+            tl.store(d_shortcut + place, d.to(d_shortcut.dtype.element_ty), mask=here)
+        if KEEP:
+            d = d * tl.load(keep + number)
+        first += d
+        second += d * unit
+    at = sums + tl.program_id(0).to(tl.int64) * columns + column
+    tl.store(at, tl.sum(first, axis=0), mask=inside)
+    tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
+
+
+@triton.jit
+def _backward_apply_kernel(
+    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, group_sums, d_x, wide, columns, chunks, share,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """`share` is 1 / values of a channel in a group. With a shortcut, `grad` is behind nothing and ACT is 0."""
+    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = column < columns
+    channel = column % CHANNELS
+    number = tl.program_id(0) // chunks
+    first_row, begin = number * wide, (tl.program_id(0) % chunks) * STRIPE
+    which = tl.load(piece + number)
+    group = which * CHANNELS + channel
+    centre, inverse = tl.load(mean + group), tl.load(rstd + group)
+    slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
+    of_all = tl.load(group_sums + 2 * which * CHANNELS + channel) * share
+    of_unit = tl.load(group_sums + (2 * which + 1) * CHANNELS + channel) * share
+    for start in range(0, STRIPE, BLOCK_R):
+        row = begin + start + tl.arange(0, BLOCK_R)
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
+        d = tl.load(grad + place, mask=here, other=0.0).to(tl.float32)
+        unit = (tl.load(x + place, mask=here, other=0.0).to(tl.float32) - centre[None, :]) * inverse[None, :]
+        if ACT != 0:
+            z = unit * slope[None, :] + offset[None, :]
+            if KEEP:
+                z = z * tl.load(keep + number)
+            d = d * _slope(z, ACT)
+        if KEEP:
+            d = d * tl.load(keep + number)
+        d = (slope * inverse)[None, :] * (d - of_all[None, :] - unit * of_unit[None, :])
+        tl.store(d_x + place, d.to(d_x.dtype.element_ty), mask=here)

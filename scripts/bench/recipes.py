@@ -1,0 +1,163 @@
+"""Shipped training recipes as a user starts them, beside a plain loop of PyTorch and timm, in one run on one GPU.
+
+python scripts/bench/recipes.py OUT [--recipes public_baseline sixteenth_place] [--num_recordings 400] [--json FILE]
+Each recipe trains by `train.py` under torchrun, unmodified but for random weights and the number of epochs, eager and
+compiled; images a second, the share of waiting for data and the memory come from metrics.jsonl, after the first steps.
+The plain loop trains timm's model of the same name on one batch of random pictures that stays on the GPU, with the same
+batch and precision, channels last, AdamW in one kernel: eager, and with torch.compile. Its batch norm sees the whole
+batch. Shard sets of simulated recordings are made in OUT and kept; runs are made anew.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.nn import functional
+from trainer import run, verb
+
+from hms_dist.config.load import load
+from hms_dist.core.files import write_json
+from hms_dist.train.folder.record import read_metrics
+from hms_dist.train.settings import TrainConfig
+
+RENDER = {
+    "public_baseline": "public_baseline", "sixteenth_place": "sixteenth_place", "seed_003": "seed_003",
+    "seed_000_stage_1": "seed_001",
+}  # fmt: skip
+"""Training recipe -> recipe of its shard set."""
+NUM_STEPS = 20
+"""Steps of a timed round of the plain loop."""
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
+    words.add_argument("--recipes", nargs="+", choices=RENDER, default=["public_baseline", "sixteenth_place"])
+    words.add_argument("--modes", nargs="+", choices=["auto", "null", "default"], default=["null", "default"])
+    words.add_argument("--num_recordings", type=int, default=400)
+    words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
+    words.add_argument("--epochs", type=int, default=2, help="epochs of the trainer's runs")
+    words.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    words.add_argument("--words", nargs="*", default=[], help="further options of the runs, as name=value")
+    words.add_argument("--warm_up_steps", type=int, default=20, help="first steps, which are not counted")
+    words.add_argument("--rounds", type=int, default=3, help="rounds of the plain loop")
+    words.add_argument("--json", type=Path, help="also write the figures there")
+    return words
+
+
+def main() -> None:
+    """Measure each recipe, print a table."""
+    given = parser().parse_args()
+    found: dict[str, Any] = {}
+    print("| recipe | system | images/s | waiting for data | GB of GPU memory |\n|---|---|--:|--:|--:|", flush=True)
+    for name in given.recipes:
+        shards = made(given, RENDER[name])
+        rows = {f"hms_dist, compile_mode {mode}": trained(given, name, shards, mode) for mode in given.modes}
+        rows |= plain(given, name, shards)
+        for system, row in rows.items():
+            wait = f"{row['data_wait_share']:.2%}" if "data_wait_share" in row else ""
+            print(f"| {name} | {system} | {row['images_per_s']:.1f} | {wait} | {row['gb']:.1f} |", flush=True)
+        found[name] = rows
+    if given.json:
+        write_json(given.json, {"gpu": device_name(given), "torch": torch.__version__, "recipes": found})
+
+
+def made(given: argparse.Namespace, recipe: str) -> Path:
+    """The shard set of a render recipe, from recordings that all recipes share."""
+    recordings, shards = given.out / "data", given.out / recipe
+    workers = ["--workers", str(given.workers)]
+    if not (recordings / "train.csv").exists():
+        verb("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
+    verb("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
+    return shards
+
+
+def trained(given: argparse.Namespace, name: str, shards: Path, mode: str) -> dict[str, float]:
+    """Medians over the logged stretches of a run, after the first steps."""
+    out = given.out / f"run-{name}-{mode}"
+    words = ["--config", f"configs/train/{name}.yaml", "--model.weights", "none", "--epochs", str(given.epochs)]
+    words += [
+        "--compile_mode",
+        mode,
+        "--shards",
+        str(shards),
+        "--out",
+        str(out),
+        *(f"--{word}" for word in given.words),
+    ]
+    shutil.rmtree(out, ignore_errors=True)
+    run([sys.executable, "-m", "torch.distributed.run", "--standalone", "train.py", *words], threads=4)
+    lines = [line for line in read_metrics(out) if "images_per_s" in line]
+    late = [line for line in lines if line["step"] > given.warm_up_steps] or lines[-1:]
+    figures = {key: median(line[key] for line in late) for key in ("images_per_s", "data_wait_share")}
+    return {**figures, "gb": median(line.get("gpu_memory_mb", 0) for line in late) / 1000}
+
+
+def plain(given: argparse.Namespace, name: str, shards: Path) -> dict[str, dict[str, float]]:
+    """The plain loop, eager and compiled."""
+    import timm
+
+    words = ["--config", f"configs/train/{name}.yaml", "--shards", str(shards), "--out", str(given.out / "none")]
+    config = load(TrainConfig, [*words, *(f"--{word}" for word in given.words)])
+    device, rows = torch.device(given.device), {}
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+    for system in ("eager", "torch.compile"):
+        torch.manual_seed(0)
+        model = timm.create_model(config.model.name, in_chans=1, num_classes=6).to(device)
+        model = model.to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
+        images = torch.randn(config.global_batch, 1, config.canvas.height, config.canvas.width, device=device)
+        targets = torch.rand(config.global_batch, 6, device=device).softmax(-1)
+        if system == "torch.compile":
+            model.compile()
+        scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+        def step() -> None:
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                loss = functional.kl_div(model(images).float().log_softmax(-1), targets, reduction="batchmean")
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+
+        rows[f"plain loop, {system}"] = timed(step, config.global_batch, device, given.rounds)
+        del model, optimizer, images
+    return rows
+
+
+def timed(step: Any, batch: int, device: torch.device, rounds: int) -> dict[str, float]:
+    """Images a second of the median round, after one that is not counted, and the peak of memory."""
+    seconds = []
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(rounds + 1):
+        wait(device)
+        begun = time.perf_counter()
+        for _ in range(NUM_STEPS if device.type == "cuda" else 1):
+            step()
+        wait(device)
+        seconds.append(time.perf_counter() - begun)
+    num_steps = NUM_STEPS if device.type == "cuda" else 1
+    gb = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0.0
+    return {"images_per_s": batch * num_steps / median(seconds[1:]), "gb": gb}
+
+
+def wait(device: torch.device) -> None:
+    """Wait for a GPU's work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_name(given: argparse.Namespace) -> str:
+    """The GPU's name, or cpu."""
+    return torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
+
+
+if __name__ == "__main__":
+    main()
