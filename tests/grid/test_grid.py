@@ -86,7 +86,7 @@ def test_seeds_that_frameworks_would_fold_are_refused(seeds):
         (["--out", "runs/{model}"], r"out: unknown place \{model\}; one of: \{recipe\}, \{seed\}, \{fold\}"),
         (["--out", "runs/{fold"], "is not a valid pattern"),
         (["--folds", "[3]"], "fold: expected 0 to 2"),
-        (["--json"], "json: sets the format list prints"),
+        (["--json"], "json: sets the format of --list"),
         (["--number", "1", "--list"], "number: list prints all"),
         (["--recipes", json.dumps([{**RECIPE, "options": {"seed": 1}}])], "'seed' of recipe 'a' is the grid's to set"),
         (["--recipes", json.dumps([{**RECIPE, "name": "a/b"}])], "recipes.name: expected a name"),
