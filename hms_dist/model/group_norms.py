@@ -39,9 +39,17 @@ class GroupBatchNorm(_BatchNorm):
         self.drop: nn.Module = getattr(norm, "drop", nn.Identity())
         self.act: nn.Module = getattr(norm, "act", nn.Identity())
         self.rows = rows
+        self._tables: dict[int, Tensor] = {}
         self.statistics = torch.empty(0)
         """Of the groups of the pass: mean, 1 / deviation and variance over n - 1, [3, pieces, channels]."""
         self.train(norm.training)
+
+    def begin_pass(self, num_pieces: int) -> None:
+        """Take the memory for the statistics of a pass of so many pieces, the same each time."""
+        if num_pieces not in self._tables:
+            like: Any = self.running_mean if self.weight is None else self.weight
+            self._tables[num_pieces] = like.detach().new_zeros(3, num_pieces, self.num_features)
+        self.statistics = self._tables[num_pieces]
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised `x`, [rows (or rows times tokens), channels, ...]."""
@@ -102,7 +110,6 @@ class GroupNorms:
         self._active: list[GroupBatchNorm] = []
         self._total = torch.empty(0)
         self._shares: dict[tuple[object, ...], Tensor] = {}
-        self._tables: dict[int, list[Tensor]] = {}
 
     def begin_step(self) -> None:
         """Begin to sum the statistics of a step's groups."""
@@ -111,11 +118,8 @@ class GroupNorms:
 
     def begin_pass(self) -> None:
         """Give every norm the memory for the statistics of the pass that `rows` holds."""
-        num_pieces = len(self._rows.starts) - 1
-        if num_pieces not in self._tables:
-            self._tables[num_pieces] = [_like(norm).new_zeros(3, num_pieces, norm.num_features) for norm in self._norms]
-        for norm, table in zip(self._norms, self._tables[num_pieces], strict=True):
-            norm.statistics = table
+        for norm in self._norms:
+            norm.begin_pass(len(self._rows.starts) - 1)
 
     def after_pass(self) -> None:
         """Count in the groups that the last forward pass computed, each where its first row is. Call it once a pass."""
@@ -181,11 +185,6 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
             )
         norms.append(module)
     return norms
-
-
-def _like(norm: GroupBatchNorm) -> Tensor:
-    found: Any = norm.running_mean if norm.weight is None else norm.weight
-    return found
 
 
 def _buffers(norm: _BatchNorm) -> tuple[Tensor, Tensor]:

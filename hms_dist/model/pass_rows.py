@@ -42,6 +42,7 @@ class PassRows:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._tables: dict[Pieces, tuple[Tensor, Tensor, Tensor | None, Tensor]] = {}
+        self._words: dict[int, Tensor] = {}
         self.pieces: Pieces | None = None
         """None: no pass has begun, and layers refuse to train."""
         self.num_rows, self.num_slots, self.group_size = 0, 0, 1
@@ -54,7 +55,7 @@ class PassRows:
         self.owned = torch.empty(0, dtype=torch.float64, device=device)
         """1 for pieces that are counted here, else 0: float64 [pieces]."""
         self.words = torch.empty(0, 2, dtype=torch.int32, device=device)
-        """Key of each row's draws, int32 [rows, 2]."""
+        """Key of each row's draws, int32 [rows, 2]; the same memory for passes of as many rows."""
 
     def begin(self, pieces: Pieces, words: Tensor) -> None:
         """Fill in the rows of the next pass: how they lie in groups, and the keys of their draws (`draw_words`)."""
@@ -63,8 +64,9 @@ class PassRows:
         self.starts, self.piece, self.slots, self.owned = self._tables[pieces]
         self.pieces, self.num_rows, self.group_size = pieces, pieces.num_rows, pieces.group_size
         self.num_slots = pieces.num_slots
-        there = words.pin_memory() if self._device.type == "cuda" else words
-        self.words = there.to(self._device, non_blocking=True)
+        if len(words) != len(self.words):
+            self.words = self._words.setdefault(len(words), torch.empty_like(words, device=self._device))
+        self.words.copy_(words.pin_memory() if self._device.type == "cuda" else words, non_blocking=True)
 
     def _on_device(self, pieces: Pieces) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Made once a kind of pass: a copy to a GPU waits for it."""

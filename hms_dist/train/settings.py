@@ -95,8 +95,9 @@ class TrainConfig:
     """Rows that a rank computes at once, at most; less memory, the same result. None: all of a rank's rows if they fit
     into the memory of its GPU, which is found out at the start."""
     compile_mode: CompileMode | Literal["auto"] | None = "auto"
-    """torch.compile's mode. auto: its default on a GPU if the run has at least 2,000 steps, which pay for the minute or
-    two that compiling takes; None: no compilation."""
+    """torch.compile's mode; on a GPU, passes are recorded as CUDA graphs besides. auto: graphs, and torch.compile's
+    default mode if the run has at least 2,000 steps, which pay for the minute or two that compiling takes; None:
+    neither."""
     reader_threads: int = 2
     """Threads of each rank that read and decode samples."""
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
     words.add_argument("--recipes", nargs="+", choices=RENDER, default=["public_baseline", "sixteenth_place"])
-    words.add_argument("--modes", nargs="+", choices=["auto", "null", "default"], default=["null", "default"])
+    words.add_argument("--modes", nargs="+", choices=["auto", "null", "default"], default=["auto", "default"])
     words.add_argument("--num_recordings", type=int, default=400)
     words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
     words.add_argument("--epochs", type=int, default=2, help="epochs of the trainer's runs")
@@ -100,34 +100,39 @@ def trained(given: argparse.Namespace, name: str, shards: Path, mode: str) -> di
 
 def plain(given: argparse.Namespace, name: str, shards: Path) -> dict[str, dict[str, float]]:
     """The plain loop, eager and compiled."""
-    import timm
-
     words = ["--config", f"configs/train/{name}.yaml", "--shards", str(shards), "--out", str(given.out / "none")]
     config = load(TrainConfig, [*words, *(f"--{word}" for word in given.words)])
-    device, rows = torch.device(given.device), {}
+    device = torch.device(given.device)
+    return {
+        f"plain loop, {system}": timed(plain_step(config, device, system), config.global_batch, device, given.rounds)
+        for system in ("eager", "torch.compile")
+    }
+
+
+def plain_step(config: TrainConfig, device: torch.device, system: str) -> Any:
+    """A step of the plain loop, as a function."""
+    import timm
+
+    torch.manual_seed(0)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
-    for system in ("eager", "torch.compile"):
-        torch.manual_seed(0)
-        model = timm.create_model(config.model.name, in_chans=1, num_classes=6).to(device)
-        model = model.to(memory_format=torch.channels_last).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
-        images = torch.randn(config.global_batch, 1, config.canvas.height, config.canvas.width, device=device)
-        targets = torch.rand(config.global_batch, 6, device=device).softmax(-1)
-        if system == "torch.compile":
-            model.compile()
-        scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+    model = timm.create_model(config.model.name, in_chans=1, num_classes=6).to(device)
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
+    images = torch.randn(config.global_batch, 1, config.canvas.height, config.canvas.width, device=device)
+    targets = torch.rand(config.global_batch, 6, device=device).softmax(-1)
+    if system == "torch.compile":
+        model.compile()
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
-        def step() -> None:
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                loss = functional.kl_div(model(images).float().log_softmax(-1), targets, reduction="batchmean")
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad()
+    def step() -> None:
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            loss = functional.kl_div(model(images).float().log_softmax(-1), targets, reduction="batchmean")
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
 
-        rows[f"plain loop, {system}"] = timed(step, config.global_batch, device, given.rounds)
-        del model, optimizer, images
-    return rows
+    return step
 
 
 def timed(step: Any, batch: int, device: torch.device, rounds: int) -> dict[str, float]:

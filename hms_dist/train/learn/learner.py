@@ -15,6 +15,7 @@ from hms_dist.model.group_norms import GroupNorms
 from hms_dist.model.pass_rows import draw_words, whole_groups
 from hms_dist.stream.rows.epoch_plan import Pass
 from hms_dist.train.data.run_data import RunData
+from hms_dist.train.learn.graphs import GraphedNetwork
 from hms_dist.train.learn.network import build_network, compile_mode
 from hms_dist.train.learn.passes import fitting_pass_rows
 from hms_dist.train.learn.step import Stepper, Tally
@@ -35,6 +36,7 @@ class Learner:
         self.raw_model, self._pass_rows = build_network(config, world)
         self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
         compile_in_place(self.raw_model, self.compile_mode)
+        self._network = GraphedNetwork(self.raw_model, self._pass_rows)
         self.passes: tuple[Pass, ...] = ()
         """What this rank computes of every step; `choose_passes` says."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
@@ -75,8 +77,8 @@ class Learner:
         self.pass_rows = pass_rows
         self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, pass_rows))
 
-    def _rehearse(self, num_rows: int) -> None:
-        """A forward and a backward pass of blank pictures, which leave no trace."""
+    def _rehearse(self, num_rows: int, *, record: bool = False) -> None:
+        """A forward and a backward pass of blank pictures, which leave no trace but, if asked, a recorded pass."""
         config, world, canvas = self._config, self._world, self._config.canvas
         dtype = next(self.raw_model.parameters()).dtype
         size = config.group_size if num_rows % config.group_size == 0 else num_rows
@@ -88,10 +90,24 @@ class Learner:
         targets = torch.full((num_rows, len(CLASSES)), 1 / len(CLASSES), device=world.device, dtype=torch.float64)
         rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
         with world.accelerator.autocast():
-            losses = self.task.loss_rows(self.raw_model, images, targets, rows, key)
+            losses = self.task.loss_rows(self._network, images, targets, rows, key)
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.zero_grad()
+        if record:
+            kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._world.arithmetic)
+            with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
+                self._network.capture()
+        self.optimizer.zero_grad(set_to_none=not record)
         norms.cancel_step()
+
+    def _record(self) -> None:
+        """Record the largest pass of whole groups as CUDA graphs, where there are GPUs and that is configured."""
+        config, largest = self._config, max((len(one) for one in self.passes if not one.is_split), default=0)
+        if self._world.device.type != "cuda" or config.compile_mode is None or config.model.grad_checkpointing:
+            return
+        for parameter in self.raw_model.parameters():  # gradients are added to, never taken over from a graph's memory
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        if largest:
+            self._rehearse(largest, record=True)
 
     def end_epoch(self) -> None:
         """Average the weights, if that is done once an epoch."""
@@ -122,7 +138,8 @@ class Learner:
         # accelerate keeps what it prepared: an optimiser of the stage before that skipped its last step in fp16 would
         # count as a skipped step of this one, every time.
         self._world.accelerator.free_memory()
-        model, optimizer = self._world.accelerator.prepare(self.raw_model, self.optimizer)
+        self._record()
+        model, optimizer = self._world.accelerator.prepare(self._network, self.optimizer)
         data, index = self._data, self._data.index
         targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)
         self._stepper = Stepper(

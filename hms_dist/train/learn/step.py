@@ -129,7 +129,7 @@ class Stepper:
         if config.optim.max_grad_norm is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=self.world.device.type != "cuda")
         if accelerator.optimizer_step_was_skipped:
             self.norms.cancel_step()
             self.tally.num_skipped += 1
