@@ -174,7 +174,7 @@ def test_what_learnt_from_unknown_models_is_no_teacher(small, record_of, table_o
     far = replace(pupil, patients=frozenset())
     path = table_of("p.parquet", rows, -1, replace(record_of(fold=0), learnt_from=(far,)))
     message = (
-        r"p.parquet: its model \S* \(fold 0 of 3\) learned from \S*silent.parquet, which does not say which models"
+        r"p.parquet: its model \S* \(fold 0 of 3\) learned from \S*silent.parquet, which does not record which models"
     )
     with pytest.raises(UserError, match=message):
         open_run_data(small(fold=0, overlay__file=path))
