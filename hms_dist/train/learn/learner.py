@@ -92,6 +92,7 @@ class Learner:
         with world.accelerator.autocast():
             losses = self.task.loss_rows(self._network, images, targets, rows, key)
         losses.sum().backward()  # type: ignore[no-untyped-call]
+        del losses  # what is left of its graph would tie the capture to another stream
         if record:
             kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._world.arithmetic)
             with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
