@@ -24,7 +24,7 @@ from hms_dist.train.data.run_data import open_shards
 
 @pytest.fixture
 def show(shard_set, tmp_path):
-    """The verb on the first sample, with more words: the picture it writes."""
+    """The command on the first sample, with more words: the picture it writes."""
     key = read_index(shard_set / "index.parquet").frame["key"].iloc[0]
 
     def run(*words: str) -> np.ndarray:
