@@ -235,7 +235,7 @@ def _record(sandbox):
     return sandbox.train()
 
 
-@mistake("more ranks than groups")
+@mistake("a batch that the ranks cannot share equally")
 def _ranks(sandbox):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", "3")

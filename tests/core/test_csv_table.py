@@ -82,7 +82,7 @@ def test_a_table_that_is_no_table(tmp_path, text, line):
 def test_lines_may_end_in_several_ways(tmp_path, end):
     (tmp_path / "t.csv").write_bytes(f'{end}a,b{end}1,"x{end}y"{end}2,z{end}'.encode("utf-8-sig"))
     read = CsvTable(tmp_path / "t.csv")
-    assert read.whole_numbers("a").tolist() == [1, 2]
+    assert read.integers("a").tolist() == [1, 2]
     assert read.words("b") == [f"x{end}y", "z"]
 
 
@@ -90,4 +90,4 @@ def test_a_table_of_any_size_is_read(tmp_path, rng):
     values = rng.integers(0, 2**62, (50_000, 3))
     read = table(tmp_path, "a,b,c\n" + "".join('{},{}.0,"{}"\n'.format(*row) for row in values.tolist()))
     for column, name in enumerate("abc"):
-        assert (read.whole_numbers(name) == values[:, column]).all()
+        assert (read.integers(name) == values[:, column]).all()

@@ -154,7 +154,7 @@ def test_a_silent_table_makes_a_silent_mean(three, index, write, tmp_path, caplo
     path = write("silent.parquet", three[1][0], [], index.folds(3))
     ensemble("--predictions", three[0][0], path, "--out", tmp_path / "mean.parquet")
     assert read_sources(tmp_path / "mean.parquet") == ()
-    assert "silent.parquet does not record which models made it, so the result cannot say either" in caplog.text
+    assert "silent.parquet does not record which models made it, so the result does not either" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric"])

@@ -172,7 +172,9 @@ def test_a_fit_is_kept_compared_and_applied(tables, index, shard_set, tmp_path, 
     with pytest.raises(UserError, match=r"m1.parquet: of the models of .*m1.parquet, but given in place of"):
         stack("--predictions", *paths[::-1], "--apply", tmp_path / "fit", "--out", tmp_path / "p.parquet")
     (tmp_path / "fit/model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"its SHA-256 is not the one in hashes.json; not a whole folder of hms-dist"):
+    with pytest.raises(
+        UserError, match=r"its SHA-256 is not the one in hashes.json; not a complete folder of hms-dist"
+    ):
         stack("--predictions", *paths, "--apply", tmp_path / "fit", "--out", tmp_path / "p.parquet")
 
 
