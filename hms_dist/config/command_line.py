@@ -47,7 +47,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
 
 
 def _value(node: Any, target: Any, words: Sequence[str]) -> Any:
-    """Return the value of an option from its `words`, the first of which is `node`: text unchanged, lists word by word."""
+    """Return the value of an option from its `words`, of which `node` is the first: text as it is, lists by word."""
     if any(choice in (str, Path) for choice in choices(target)):
         return words[0]
     item = item_of(target)
