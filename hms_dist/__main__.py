@@ -1,4 +1,4 @@
-"""`python -m hms_dist <verb>`, the same as `hms-dist <verb>`; what launchers such as torchrun start."""
+"""`python -m hms_dist <command>`, the same as `hms-dist <command>`; the form for launchers such as torchrun."""
 
 import sys
 

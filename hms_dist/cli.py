@@ -1,4 +1,4 @@
-"""`hms-dist <verb>`: the command line. `verbs` is the table of verbs; each verb lives beside what it does."""
+"""`hms-dist <command>`: the command line. `commands.table` lists the commands and their modules."""
 
 import io
 import os
@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from hms_dist.commands.table import COMMANDS, command_of
-from hms_dist.core.errors import verdict
+from hms_dist.core.errors import exit_status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit code 0; 2 for the user's mistakes (one line on standard error); 1 for a failed job."""
+    """Run one command. Exit code 0; 2 for user errors (one line on standard error); 1 for a failed job."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):  # a file may hold what no encoding can write
+    for stream in (sys.stdout, sys.stderr):  # quoted text of a file may not be encodable
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help"):
@@ -25,20 +25,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _call(words[0], words[1:])
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of the output closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
-        known = verdict(error)
-        if known is None:
+        status = exit_status(error)
+        if status is None:
             raise
-        if words[0] != "train" or _is_news(known[1]):
-            print(f"hms-dist {words[0]}: {known[1]}", file=sys.stderr)
-        return known[0]
+        if words[0] != "train" or _is_news(status[1]):
+            print(f"hms-dist {words[0]}: {status[1]}", file=sys.stderr)
+        return status[0]
 
 
-def _call(verb: str, words: list[str]) -> int:
-    module, command = command_of(verb, words)
+def _call(name: str, words: list[str]) -> int:
+    module, command = command_of(name, words)
     from hms_dist.core.logging import start_log
 
     start_log(int(os.environ.get("RANK", "0")))
@@ -52,7 +52,7 @@ def _is_news(line: str) -> bool:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<12}{text}" for verb, (_, _, text) in COMMANDS.items()]
+    lines = [f"  {name:<12}{text}" for name, (_, _, text) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: hms-dist <command> [--config NAME] [--option value ...]",

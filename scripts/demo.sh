@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job on simulated data, CPU only: recordings -> shards -> two ranks training -> predictions -> score -> report.
-# Writes everything into ./demo (made anew each time) and says at the end what it made and where. One that was stopped
-# goes on by the line that calls hms-dist.
+# Writes everything into ./demo (recreated each time) and prints a summary. To resume a stopped demo, run the line that
+# calls hms-dist.
 #   scripts/demo.sh
 set -euo pipefail
 if (($#)); then

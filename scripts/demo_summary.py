@@ -1,4 +1,4 @@
-"""The last lines of `make demo`: how good the model is, and where everything lies."""
+"""Print the last lines of `make demo`: the model's scores, and the paths of all results."""
 
 import argparse
 import json

@@ -2,8 +2,8 @@
 # A Slurm of two nodes, n1 and n2, on this one machine, for tests and for trying the scripts of slurm/ out.
 #   scripts/local_slurm.sh start [FOLDER]     then: source FOLDER/env
 #   scripts/local_slurm.sh stop  [FOLDER]
-# Everything it needs lies in FOLDER (default /tmp/hms-slurm): configuration, key, sockets, state, logs. It talks over
-# the loopback, beside a Slurm that the machine may have; who has not its key is not heard. `start` also brings back a
+# Everything is in FOLDER (default /tmp/hms-slurm): configuration, key, sockets, state, logs. It uses the loopback, next to
+# any other Slurm of the machine; requests without its key are rejected. `start` also restarts a
 # daemon that was killed and a node that was drained; `stop` ends all jobs and removes FOLDER, after a crash too.
 # LOCAL_SLURM_PORT moves its three ports (17000 to 17002).
 set -euo pipefail
@@ -35,7 +35,7 @@ write_configuration() {
     # cred_expire is also how long a requeued job waits before it may start again (120 s by default); the scheduler then
     # looks every 2 s rather than every 30. MessageTimeout is longer than a step takes to die: slurmctld repeats a kill
     # that timed out a minute later, by the step's number alone, and would hit the next attempt of the job.
-    # SlurmdTimeout is longer than a busy machine stands still: nodes that did not answer for so long lose their jobs.
+    # SlurmdTimeout is longer than a busy machine stalls: nodes that did not answer for so long lose their jobs.
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=hms-local
 SlurmctldHost=$name(127.0.0.1)

@@ -1,13 +1,13 @@
 """Check that the tests catch mistakes: make one small mistake at a time in a copy of the checkout and run tests there.
 
-    python scripts/mutations.py --seed 20261130 --number 40 --out mutations.jsonl
+python scripts/mutations.py --seed 20261130 --number 40 --out mutations.jsonl
 
 Lines are drawn by the seed from the code in `ROOMS`, and at each line one mutation: a sign or operator (`+` to `-`), an
 axis (`dim=0` to `dim=1`), a bound (`<` to `<=`, `n` to `n + 1`), a check (`if ...: raise` never raises, a comparison
-negated, `and` to `or`). Tests are run until the first failure: those named after the file, those of its room, those
-of the rooms that use it, then the slow ones. Each finished mutation is a line of the file; the same command goes on
-where it was stopped. At the end the table is printed, in Markdown. A mutation that no test catches needs a test, or a
-reason why it changes no behaviour.
+negated, `and` to `or`). Tests are run until the first failure: those named after the file, those of its room, those of
+the rooms that use it, then the slow ones. Each finished mutation is a line of the file; the same command resumes. At
+the end the table is printed, in Markdown. A mutation that no test catches needs a test, or a reason why it changes no
+behaviour.
 
 Code that this machine cannot run (kernels for a GPU) is not drawn.
 """
@@ -80,7 +80,7 @@ ROOMS = {
         (_GOLDEN, "tests/train/test_run.py", "tests/train/test_stages.py", "tests/predict"),
     ),
 }  # fmt: skip
-"""Room -> its code and tests: the one place to mend when files move."""
+"""Room -> its code and tests: the one place to change when files move."""
 
 
 def draw(repository: Path, rooms: dict[str, Room], seed: int, number: int) -> list[tuple[str, Mutation]]:
@@ -89,7 +89,7 @@ def draw(repository: Path, rooms: dict[str, Room], seed: int, number: int) -> li
     for name, room in rooms.items():
         files = sorted({path for pattern in room.code for path in repository.glob(pattern)})
         if not files:
-            raise SystemExit(f"mutations.py: {', '.join(room.code)}: no such file; mend ROOMS")
+            raise SystemExit(f"mutations.py: {', '.join(room.code)}: no such file; correct ROOMS")
         for path in files:
             file = str(path.relative_to(repository))
             for mutation in mutations_of(path.read_text(), file):
@@ -150,7 +150,7 @@ def _pytest(scratch: Path, words: Sequence[str], limit_s: float) -> tuple[int | 
                 time.sleep(0.1)
                 done, status = os.waitpid(pid, os.WNOHANG)
         finally:
-            with suppress(ProcessLookupError):  # and whatever its tests left running
+            with suppress(ProcessLookupError):  # and anything its tests left running
                 os.killpg(pid, signal.SIGKILL)
         if not done:
             os.waitpid(pid, 0)

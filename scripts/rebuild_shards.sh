@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Render a shard set again after its recipe, table or recordings changed, and check every byte of the new one.
-# The old set stays valid until the new one stands; rerun the same command after a kill.
+# The old set stays valid until the new one is complete; rerun the same command after a kill.
 #   scripts/rebuild_shards.sh DATA SHARDS [options of hms-dist render, such as --config FILE --workers 8]
 set -euo pipefail
 if [[ $# -lt 2 || $1 == -* || $2 == -* ]]; then

@@ -2,7 +2,7 @@
 # Submit a chain of steps, such as sixteenth_place: a job or an array a step, each waiting for the steps that it needs.
 # Finished steps are left out: run this again after a failure, once no job of the chain is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
-# Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
+# Printed by hms-dist sbatch --job pipeline; docs/clusters.md explains every part.
 set -eo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
@@ -12,7 +12,7 @@ source .venv/bin/activate
 set -u # not before: modules and conda use variables that are not set
 container=()
 
-# What a step asks for, by its `job`.
+# Options of sbatch for a step, by its `job`.
 render=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=16 --mem=32G --time=12:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
 finish=(--partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G --time=04:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
 seeds=(--partition=gpu --nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=8 --mem=48G --time=1-00:00:00 --requeue --kill-on-invalid-dep=yes --signal=B:USR1@300)
@@ -47,7 +47,7 @@ export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 asked=no
 trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
-look_every_s=${look_every_s:-1} # set it before to be told sooner of the command's end
+look_every_s=${look_every_s:-1} # set it before to notice the command's end sooner
 run() { # the command to its end; it is asked to stop, again at each look, once a signal has come
     "$@" &
     local launcher=$!
@@ -70,7 +70,7 @@ requeue() {
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
     patiently scontrol requeue "$job" || {
-        echo "$job: the scheduler does not take it back; submit it again, it goes on from here"
+        echo "$job: the scheduler did not requeue it; submit it again to continue from here"
         exit 1
     }
     exit 0
@@ -102,7 +102,7 @@ if [[ -z $left ]]; then
 fi
 
 mkdir -p "$3/steps" || exit 2
-lock=$3/steps/submitting # two that submit at once would each refuse half of the other's tasks
+lock=$3/steps/submitting # two concurrent submissions would each reject half of the other's tasks
 if ! (set -o noclobber && : >"$lock") 2>/dev/null; then
     echo "$lock: somebody is submitting this chain; wait for that, or remove this file if nobody is" >&2
     exit 2
@@ -135,7 +135,7 @@ while read -r step job tasks after; do
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it" \
+        echo "step $step was refused by sbatch; fix that, scancel what was submitted before it" \
             "(${before:-nothing}), and run this again" >&2
         exit 1
     }

@@ -1,4 +1,4 @@
-"""What all tests share: the seed of their random draws, and simulated recordings with a shard set of them."""
+"""Fixtures of all tests: the seed of their random draws, and simulated recordings with a shard set of them."""
 
 import json
 import multiprocessing
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", default="0", help="seed of all random draws: a whole number (default 0), or 'fresh'")
     parser.addoption("--rounds", type=int, default=1, help="run each test that draws this often, each with other draws")
     parser.addoption(
-        "--record-golden", action="store_true", help="record tests/golden anew instead of comparing with it"
+        "--record-golden", action="store_true", help="record tests/golden again instead of comparing with it"
     )
 
 
@@ -80,7 +80,7 @@ LONG = (
     "tests/train/folder/test_stop", "tests/search/test_real", "tests/grid", "tests/cluster/test_pipeline",
     "tests/train/test_re", "tests/slurm", "tests/model", "tests/test_re",
 )  # fmt: skip
-"""What the names of long files begin with, the longest first."""
+"""Prefixes of files with long tests, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
-    """A failure says how to repeat its draws."""
+    """Add to a failure how to repeat its draws."""
     report = (yield).get_result()
     if report.failed:
         repeated = hasattr(item, "callspec") and "_round" in item.callspec.params

@@ -1,4 +1,4 @@
-"""What a fork of `ranks` and `launcher` does: it becomes `python WORDS` in its own environment, folder and log."""
+"""Entry of a fork of `ranks` and `launcher`: it becomes `python WORDS` in its own environment, folder and log."""
 
 import os
 import runpy

@@ -1,5 +1,5 @@
-"""The chains of two seeds from end to end at a small size, by the verbs alone: 002's pseudo-labels and ensemble, 003's
-stack. Seed 000's stages and 001's ablation stand in tests/grid, 003's search in tests/search."""
+"""Two chains from end to end at a small size, through the commands: pseudo-labels and an ensemble (the 16th place), and
+stacking (the course report). The two-stage and ablation grids are tested in tests/grid, the search in tests/search."""
 
 import json
 from pathlib import Path
@@ -37,31 +37,31 @@ def shards(repository, tmp_path_factory):
 
 @pytest.fixture
 def call(repository, launcher, monkeypatch, capsys):
-    """Calls a verb as a process of its own would be; what it printed."""
+    """Calls a command as a process of its own would be; what it printed."""
     monkeypatch.chdir(repository)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(repository))
     torch.set_num_threads(1)
 
-    def verb(name, *words):
+    def run_command(name, *words):
         words = [*words, "--launch.words", launcher] if name == "grid" else words
         assert main([name, *map(str, words)]) == 0
         torch.use_deterministic_algorithms(False)
         AcceleratorState._reset_state(reset_partial_state=True)
         return capsys.readouterr().out
 
-    return verb
+    return run_command
 
 
 @pytest.fixture
 def refused(call, capsys):
-    """Calls a verb that must end with exit code 2; its last line."""
+    """Calls a command that must end with exit code 2; its last line."""
 
-    def verb(*words):
+    def run_command(*words):
         assert main([str(word) for word in words]) == 2
         return capsys.readouterr().err.splitlines()[-1]
 
-    return verb
+    return run_command
 
 
 def quarter_size(path):
@@ -76,7 +76,7 @@ def quarter_size(path):
 
 
 class Chain:
-    """Seed 002's chain in a folder; its runs have these seeds and hold out `fold`."""
+    """The 16th place's chain in a folder; its runs have these seeds and hold out `fold`."""
 
     def __init__(self, folder, shards, fold, seeds, call):
         self.folder, self.shards, self.fold, self.seeds, self.call = folder, shards, fold, seeds, call
@@ -177,7 +177,7 @@ def test_seed_002(fold, seeds, shards, tmp_path, call, refused):
 
 
 def leaks_are_refused(chain, labels, tables, refused):
-    """What a run of fold 1 says, for a run of fold 0; and a fit to rows that the models trained on."""
+    """Predictions of a run of fold 1, for a run of fold 0; and a fit to rows that the models trained on."""
     (foreign,) = chain.trained("foreign", "sixteenth_place", seeds=SEEDS[:1], fold=1)
     leaky, counts = chain.pseudolabelled([*tables[1:], *chain.predicted([foreign], "[]")], "leaky.parquet")
     assert counts["validation_folds_unseen"] == {"3": []}

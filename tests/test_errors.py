@@ -29,7 +29,7 @@ TABLE = dict(ROW.findall(TEXT[: TEXT.index("## From one run to many")]))
 
 
 class Sandbox:
-    """A folder with one EEG to spoil, a good shard set, and the verbs."""
+    """A folder with one EEG to corrupt, a good shard set, and the commands."""
 
     def __init__(self, folder, recordings, shard_set, small_file):
         self.folder, self.shards, self.small_file = folder, shard_set, small_file
@@ -127,7 +127,7 @@ simple(
     "another file where a subset is to be written", lambda d: d.write("sub.csv", "a") and d.subset("spectrogram_sum")
 )
 simple("shards of another recipe in the folder", lambda d: d.render() or d.render("--samples_per_shard", "3"))
-simple("an unknown verb", lambda d: main(["rander"]))
+simple("an unknown command", lambda d: main(["rander"]))
 simple("a repair without the recordings", lambda d: main(["verify", "--shards", str(d.shards), "--repair"]))
 simple("an unknown option", lambda d: d.render("--workrs", "2"))
 simple("an unknown key in a file", lambda d: d.train("--config", d.write("bad.yaml", "epoch: 3\n")))
@@ -207,7 +207,7 @@ simple(
     "predictions whose keys are others' ids", lambda d: d.predictions(lambda f: f.assign(key=f["key"].to_numpy()[::-1]))
 )
 simple(
-    "a submission with an id that is no whole number",
+    "a submission with an id that is not an integer",
     lambda d: d.submission(f"{SUBMISSION}\n8.5,1,0,0,0,0,0\n"),
 )
 simple("a submission with a column twice", lambda d: d.submission(f"{SUBMISSION},lpd_vote\n8,1,0,0,0,0,0,0\n"))
@@ -222,102 +222,94 @@ simple(
 
 
 @mistake("a truth with a row twice")
-def _truth(desk):
-    frame = read_index(desk.shards / "index.parquet").frame[["eeg_id", "eeg_sub_id"]].iloc[[0, 1, 0]]
-    frame.assign(**dict.fromkeys(CLASSES, 1 / 6)).to_parquet(desk.folder / "t.parquet")
-    return desk.predictions(lambda f: f, "--truth", desk.folder / "t.parquet")
+def _truth(sandbox):
+    frame = read_index(sandbox.shards / "index.parquet").frame[["eeg_id", "eeg_sub_id"]].iloc[[0, 1, 0]]
+    frame.assign(**dict.fromkeys(CLASSES, 1 / 6)).to_parquet(sandbox.folder / "t.parquet")
+    return sandbox.predictions(lambda f: f, "--truth", sandbox.folder / "t.parquet")
 
 
 @mistake("a run whose stored configuration was changed")
-def _record(desk):
-    (desk.folder / "run").mkdir()
-    (desk.folder / "run/config.yaml").write_text(sealed_text("epochs: 1\n").replace("1", "2", 1))
-    return desk.train()
+def _record(sandbox):
+    (sandbox.folder / "run").mkdir()
+    (sandbox.folder / "run/config.yaml").write_text(sealed_text("epochs: 1\n").replace("1", "2", 1))
+    return sandbox.train()
 
 
-@mistake("more ranks than groups")
-def _ranks(desk):
+@mistake("a batch that the ranks cannot share equally")
+def _ranks(sandbox):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", "3")
-        return desk.train()
+        return sandbox.train()
 
 
 @mistake("training under a variable that asks for DeepSpeed")
-def _engine(desk):
+def _engine(sandbox):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-        return desk.train()
+        return sandbox.train()
 
 
 @mistake("training under a variable that changes the arithmetic")
-def _arithmetic(desk):
+def _arithmetic(sandbox):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
-        return desk.train()
-
-
-@mistake("norms over several ranks without GPUs")
-def _norms(desk):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORLD_SIZE", "2")
-        patch.setattr("torch.cuda.is_available", lambda: False)
-        return desk.train("--batch_norm", "sync")
+        return sandbox.train()
 
 
 @mistake("a manifest that was edited")
-def _manifest(desk):
-    path = desk.copy_of_shards() / "manifest.json"
+def _manifest(sandbox):
+    path = sandbox.copy_of_shards() / "manifest.json"
     path.write_text(path.read_text().replace('"num_samples"', '"num_sample"', 1))
-    return desk.train()
+    return sandbox.train()
 
 
 @mistake("a damaged file of a set, verified")
-def _verified(desk):
-    (desk.copy_of_shards() / "index.parquet").write_bytes(b"PAR1")
-    return main(["verify", "--shards", str(desk.shards)])
+def _verified(sandbox):
+    (sandbox.copy_of_shards() / "index.parquet").write_bytes(b"PAR1")
+    return main(["verify", "--shards", str(sandbox.shards)])
 
 
 @mistake("a set without manifest and copy, verified")
-def _no_manifest(desk):
-    for path in desk.copy_of_shards().glob("manifest*.json"):
+def _no_manifest(sandbox):
+    for path in sandbox.copy_of_shards().glob("manifest*.json"):
         path.unlink()
-    return main(["verify", "--shards", str(desk.shards)])
+    return main(["verify", "--shards", str(sandbox.shards)])
 
 
 @mistake("a manifest that names a file outside of its folder")
-def _outside(desk):
-    path = desk.copy_of_shards() / "manifest.json"
+def _outside(sandbox):
+    path = sandbox.copy_of_shards() / "manifest.json"
     value = json.loads(path.read_bytes())
     value["files"][0]["name"] = "../x.tar"
     value.pop("digest")
     path.write_bytes(indented_json({**value, "digest": digest(value)}))
-    return desk.train()
+    return sandbox.train()
 
 
 @mistake("a manifest that is a pipe")
-def _pipe(desk):
-    path = desk.copy_of_shards() / "manifest.json"
+def _pipe(sandbox):
+    path = sandbox.copy_of_shards() / "manifest.json"
     path.unlink()
     os.mkfifo(path)
-    return desk.train()
+    return sandbox.train()
 
 
 @mistake("a configuration that is a pipe")
-def _configuration_pipe(desk):
-    os.mkfifo(desk.folder / "a.yaml")
-    return desk.train("--config", str(desk.folder / "a.yaml"))
+def _configuration_pipe(sandbox):
+    os.mkfifo(sandbox.folder / "a.yaml")
+    return sandbox.train("--config", str(sandbox.folder / "a.yaml"))
 
 
 @mistake("a configuration whose aliases stand for too much")
-def _aliases(desk):
+def _aliases(sandbox):
     lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else '1'] * 9)}]\n" for n in range(9)]
-    return desk.train("--config", desk.write("a.yaml", "".join(lines)))
+    return sandbox.train("--config", sandbox.write("a.yaml", "".join(lines)))
 
 
 @mistake("a class of other code in a nested file")
-def _foreign_class(desk):
-    desk.write("sub.yaml", "{x: {class_path: evilmod.Evil}}")
-    return desk.render("--config", desk.write("a.yaml", "panels: sub.yaml"))
+def _foreign_class(sandbox):
+    sandbox.write("sub.yaml", "{x: {class_path: evilmod.Evil}}")
+    return sandbox.render("--config", sandbox.write("a.yaml", "panels: sub.yaml"))
 
 
 @mistake("torchvision that was built for another torch")
@@ -334,19 +326,19 @@ def _torchvision(_):
 
 
 @mistake("a damaged shard")
-def _shard(desk):
-    for path in desk.copy_of_shards().glob("*.tar"):
+def _shard(sandbox):
+    for path in sandbox.copy_of_shards().glob("*.tar"):
         content = bytearray(path.read_bytes())
         content[2000::1000] = bytes(byte ^ 1 for byte in content[2000::1000])
         path.write_bytes(content)
-    return desk.train()
+    return sandbox.train()
 
 
 @mistake("a panel that the set lacks")
-def _panel(desk):
+def _panel(sandbox):
     placement = "{panel: scalp, top: 0, left: 0, height: 8, width: 8}"
-    canvas = desk.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
-    return desk.train("--canvas", canvas)
+    canvas = sandbox.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
+    return sandbox.train("--canvas", canvas)
 
 
 def test_the_table_and_the_tests_name_the_same_mistakes():
@@ -362,16 +354,16 @@ def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set,
     assert re.fullmatch(rf"hms-dist \w+: {expected}", lines[0])
 
 
-def test_help_of_every_verb_explains_every_option(capsys):
-    """Every option of a verb is listed with the text under its field."""
-    for verb, (module, name, _) in COMMANDS.items():
+def test_help_of_every_command_explains_every_option(capsys):
+    """Every option of a command is listed with the text under its field."""
+    for command, (module, name, _) in COMMANDS.items():
         with pytest.raises(SystemExit) as ended:
-            main([verb, "--help"])
+            main([command, "--help"])
         assert ended.value.code == 0
         shown, errors = capsys.readouterr()
         assert errors == ""
         for field in dataclasses.fields(getattr(importlib.import_module(module), name)):
-            assert f"--{field.name}" in shown, verb
+            assert f"--{field.name}" in shown, command
 
 
 def test_help_of_a_process_of_its_own():

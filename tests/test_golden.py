@@ -7,7 +7,7 @@ simulate, render, train (stopped after its first step of four, then resumed), pr
 - Values, everywhere: the manifest, the index, `PICKS` values of each panel of each row, losses and metrics without
   times, predictions and scores, within the tolerances below. A column, option or metric that the record lacks passes.
 
-`pytest tests/test_golden.py --record-golden` records it anew; CONTRIBUTING.md says when that is right.
+`pytest tests/test_golden.py --record-golden` writes a new record; CONTRIBUTING.md explains when to do that.
 """
 
 import hashlib
@@ -203,7 +203,7 @@ def _forget() -> None:
 
 
 def _place() -> dict[str, str]:
-    """What decides about bytes besides the code: package versions and the processor's family."""
+    """Determinants of the bytes besides the code: package versions and the processor's family."""
     lines = dict(
         re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     )
@@ -239,7 +239,8 @@ def _manifest(job: Path) -> dict[str, Any]:
 
 
 def _index(job: Path) -> dict[str, list[Any]]:
-    """Ids, offsets in the recordings, votes and folds of each row; not where its members lie, nor fingerprints."""
+    """Ids, offsets in the recordings, votes and folds of each row; not the positions of its members, nor
+    fingerprints."""
     frame = pd.read_parquet(job / "set" / "index.parquet")
     return {name: _values(frame[name]) for name in frame if "." not in name and "fingerprint" not in name}
 

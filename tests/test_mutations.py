@@ -1,4 +1,5 @@
-"""scripts/mutations.py on a package of one function: what its test catches, what it misses, going on after a stop."""
+"""scripts/mutations.py on a package of one function: mutations caught and missed by its test, and resuming after a
+stop."""
 
 import json
 import subprocess

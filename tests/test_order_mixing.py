@@ -11,7 +11,7 @@ BENCHES = Path(__file__).parents[1] / "scripts/bench"
 
 @pytest.fixture
 def mixing(monkeypatch):
-    """The module, which lies beside the bench that uses it."""
+    """The module, next to the bench that uses it."""
     monkeypatch.syspath_prepend(BENCHES)
     return importlib.import_module("order_mixing")
 

@@ -29,17 +29,17 @@ def call(*words):
     return done.stdout
 
 
-def verb(name, **options):
+def run_command(name, **options):
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     return call(sys.executable, "-m", "hms_dist", name, *words)
 
 
 def test_the_whole_job(tmp_path):
     shards, run = tmp_path / "shards", tmp_path / "run"
-    verb("render", data=DATA, out=shards, config="configs/render/default.yaml")
-    assert "24 samples" in verb("verify", shards=shards)
+    run_command("render", data=DATA, out=shards, config="configs/render/default.yaml")
+    assert "24 samples" in run_command("verify", shards=shards)
     picture = tmp_path / "sample.png"
-    verb("show", shards=shards, key="9100000-0", canvas="configs/canvas/sixteenth_place.yaml", out=picture)
+    run_command("show", shards=shards, key="9100000-0", canvas="configs/canvas/sixteenth_place.yaml", out=picture)
     pixels = np.asarray(Image.open(picture))
     assert pixels.shape == (640, 1920)
     assert 0.02 < (pixels[:, 320:] > 128).mean() < 0.3
@@ -47,13 +47,15 @@ def test_the_whole_job(tmp_path):
     words = ["--config", "configs/train/demo.yaml", "--shards", str(shards), "--out", str(run)]
     small = ["--epochs", "1", "--global_batch", "4", "--group_size", "2"]
     call(*launcher, "--config_file", "configs/accelerate/cpu2.yaml", "train.py", *words, *small)
-    verb("predict", run=run, shards=shards, out=tmp_path / "p.parquet")
+    run_command("predict", run=run, shards=shards, out=tmp_path / "p.parquet")
     assert len(pd.read_parquet(tmp_path / "p.parquet")) == 24
-    held_out = json.loads(verb("score", predictions=run / "predictions.parquet", labels=shards))
+    held_out = json.loads(run_command("score", predictions=run / "predictions.parquet", labels=shards))
     best = json.loads((run / "status.json").read_text())["best"]["val_kl"]
     assert held_out["kl"] == pytest.approx(best, abs=1e-6)
     assert (
-        json.loads(verb("score", predictions=tmp_path / "p.parquet", labels=DATA / "train.csv", rows="all"))["num_rows"]
+        json.loads(run_command("score", predictions=tmp_path / "p.parquet", labels=DATA / "train.csv", rows="all"))[
+            "num_rows"
+        ]
         == 24
     )
 
@@ -61,8 +63,8 @@ def test_the_whole_job(tmp_path):
 @pytest.mark.parametrize("recipe", ["sixteenth_place", "public_baseline"])
 def test_the_published_recipes_render_and_show(recipe, tmp_path):
     shards = tmp_path / "shards"
-    verb("render", data=DATA, out=shards, config=f"configs/render/{recipe}.yaml")
-    assert "no fault" in verb("verify", shards=shards)
+    run_command("render", data=DATA, out=shards, config=f"configs/render/{recipe}.yaml")
+    assert "no fault" in run_command("verify", shards=shards)
     out = tmp_path / "sample.png"
-    verb("show", shards=shards, key="9100012-0", canvas=f"configs/canvas/{recipe}.yaml", out=out)
+    run_command("show", shards=shards, key="9100012-0", canvas=f"configs/canvas/{recipe}.yaml", out=out)
     assert np.asarray(Image.open(out)).std() > 10

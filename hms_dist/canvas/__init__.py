@@ -1,1 +1,1 @@
-"""Canvas: panels of a batch composed into model input, on the device."""
+"""Composition of panels into model input, batched, on the device; normalisation and augmentation."""

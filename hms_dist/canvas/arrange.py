@@ -1,7 +1,7 @@
-"""The steps from a stored panel to its place on the canvas: pure functions of batched tensors.
+"""Steps from a stored panel to its place on the canvas, as pure functions of batched tensors.
 
-Shapes: m rows of a batch; a panel with regions (or channels) is [m, regions, frequency, time], a picture
-[m, height, width].
+Shapes: m rows of a batch; a panel with regions (or channels) is [m, regions, frequency, time], a picture [m, height,
+width].
 """
 
 import torch
@@ -12,21 +12,22 @@ from hms_dist.shards.schema import PanelSpec
 
 
 def decode(stored: Tensor, spec: PanelSpec) -> Tensor:
-    """Stored array [m, *spec.shape], bits unpacked, to values in `spec.unit`, float32."""
+    """Convert a stored array [m, *spec.shape], bits unpacked, to values in `spec.unit`, float32."""
     if spec.value_range is None:
         return stored.float()
     low, high = spec.value_range
-    return (stored * ((high - low) / 255)).add_(low)  # rounded twice on every device, so to the same bits
+    return (stored * ((high - low) / 255)).add_(low)  # rounded twice on every device, so that the bits are equal
 
 
 def unpack_bits(packed: Tensor) -> Tensor:
-    """Bits packed eight to a uint8 along the last axis, first in the highest: uint8, last axis 8 times longer."""
+    """Unpack bits, eight per uint8 along the last axis, highest first: uint8, last axis 8 times longer."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     return ((packed[..., None] >> shifts) & 1).flatten(-2)
 
 
 def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | None) -> Tensor:
-    """Regions of `stored` [m, regions, ...] by index: `flipped` for rows where `flip` [m] is true, else `plain`."""
+    """Select regions of `stored` [m, regions, ...] by index: `flipped` for rows where `flip` [m] is true, else
+    `plain`."""
     if flip is None:
         return stored[:, plain]
     rows = torch.arange(len(stored), device=stored.device)[:, None]
@@ -34,7 +35,7 @@ def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | 
 
 
 def reversed_rows(values: Tensor, reverse: Tensor) -> Tensor:
-    """`values` [m, ..., time] with the time of the rows where `reverse` [m] is true running backwards."""
+    """Reverse the time axis of `values` [m, ..., time] in rows where `reverse` [m] is true."""
     return torch.where(reverse.view(-1, *[1] * (values.dim() - 1)), values.flip(-1), values)
 
 
@@ -48,19 +49,19 @@ def natural_order(rows_hz: tuple[float, ...]) -> list[int]:
 
 
 def time_down(values: Tensor) -> Tensor:
-    """[m, regions, frequency, time] to pictures [m, time, regions * frequency], regions side by side."""
+    """Arrange [m, regions, frequency, time] as pictures [m, time, regions * frequency], regions side by side."""
     return values.permute(0, 3, 1, 2).flatten(2)
 
 
 def stacked(values: Tensor) -> Tensor:
-    """[m, regions, frequency, time] to pictures [m, regions * frequency, time], regions one under the other."""
+    """Arrange [m, regions, frequency, time] as pictures [m, regions * frequency, time], regions below each other."""
     return values.flatten(1, 2)
 
 
 def resized(pictures: Tensor, height: int, width: int, how: str) -> Tensor:
-    """Pictures [m, h, w] brought to [m, height, width]: `how` is "bilinear" (no smoothing) or "area" (mean).
+    """Resize pictures [m, h, w] to [m, height, width]; `how` is "bilinear" (no smoothing) or "area" (mean).
 
-    float32, but for pictures of that size already, which stay as they are.
+    float32, except pictures that already have that size, which are returned unchanged.
     """
     if pictures.shape[1:] == (height, width):
         return pictures

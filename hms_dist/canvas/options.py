@@ -1,4 +1,4 @@
-"""What a canvas is, as configuration: which panel goes where, and how it gets there."""
+"""Configuration of a canvas: which panel is placed where, and how."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,29 +10,29 @@ from hms_dist.core import limits
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """One panel's rectangle on the canvas. Steps run in the order of the fields."""
+    """Rectangle of one panel on the canvas. Steps are applied in the order of the fields."""
 
     panel: str
     """Name of the panel in the shard set."""
     flipped_panel: str | None = None
-    """Panel read in its place for rows that are flipped; None: flip by exchanging left and right regions."""
+    """Panel read instead for flipped rows; None: flip by exchanging left and right regions."""
     regions: tuple[str, ...] = ()
     """Regions or channels to show, in order; empty: all, in the panel's order."""
     normalise: Normaliser | None = None
-    """From the panel's unit to pixel values, over all shown regions together; None: values as they are."""
+    """Conversion from the panel's unit to pixel values, over all shown regions together; None: values are unchanged."""
     frequency_order: Literal["rising", "natural_sort"] = "rising"
     """natural_sort: as the 16th place's column names sort, 12.11 after 12.7 (for parity only)."""
     time_crop: tuple[int, int] | None = None
-    """First time column kept, and the first not kept any more; None: all."""
+    """First time column kept, and the first column after the kept ones; None: all."""
     arrangement: Literal["as_is", "time_down", "stacked"] = "as_is"
-    """as_is: a picture without regions. time_down: a row a time, regions side by side, low frequencies left.
-    stacked: time along x, regions one under the other, low frequencies (or a channel's first row) on top."""
+    """as_is: a picture without regions. time_down: one row per time, regions side by side, low frequencies left.
+    stacked: time along x, regions below each other, low frequencies (or a channel's first row) on top."""
     resize: Literal["bilinear", "area", "exact"] = "bilinear"
-    """How a picture of another size is brought to `height` x `width`: bilinear without smoothing (OpenCV's
-    INTER_LINEAR), or the mean of the area that each pixel covers (for pictures made much smaller); exact: a
-    panel of another size, from another render recipe perhaps, is refused."""
+    """Resizing to `height` x `width`: bilinear without smoothing (OpenCV's INTER_LINEAR), or the mean of the area
+    that each pixel covers (for strong reduction); exact: a panel of another size, from another render recipe, is an
+    error."""
     scale: float = 1.0
-    """Multiplies the pixel values at the end."""
+    """Factor of the pixel values, applied last."""
     top: int
     """First row on the canvas, pixels."""
     left: int
@@ -75,7 +75,7 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class CanvasConfig:
-    """A one-channel picture of `height` x `width` pixels that holds several panels; what no panel covers is 0."""
+    """A one-channel picture of `height` x `width` pixels with several panels; uncovered pixels are 0."""
 
     RECIPE_FOLDER = "canvas"
 
@@ -84,7 +84,7 @@ class CanvasConfig:
     width: int
     """Columns, pixels."""
     placements: tuple[Placement, ...]
-    """The panels' rectangles, which must not overlap."""
+    """Rectangles of the panels, which must not overlap."""
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:

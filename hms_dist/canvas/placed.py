@@ -1,4 +1,4 @@
-"""One placement bound to the panel it shows: checked when it is made, drawn batch by batch."""
+"""A placement bound to its panel: checked when it is built, drawn batch by batch."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,8 +24,8 @@ from hms_dist.shards.schema import PanelSpec, mirrored
 class PlacedPanel:
     """Draws one placement.
 
-    Raises UserError when the shard set (its panel specifications, `specs`) cannot give what the placement
-    asks for, flips included if `flips`.
+    Raises UserError if the shard set (its panel specifications, `specs`) cannot provide what the placement needs, flips
+    included if `flips`.
     """
 
     def __init__(self, placement: Placement, specs: Mapping[str, PanelSpec], *, flips: bool) -> None:
@@ -47,12 +47,12 @@ class PlacedPanel:
         return decode(self._stored(panels, flip), self.spec)
 
     def draw(self, panels: Mapping[str, Tensor], flip: Tensor | None, reverse: Tensor | None) -> Tensor:
-        """The placement's pixels [m, height, width] from the stored arrays, float32 or, of bits, uint8.
+        """Pixels of the placement [m, height, width] from the stored arrays, float32 or, of bits, uint8.
 
         `flip`, `reverse`: bool [m], or None for no row.
         """
         placement, values = self.placement, self._stored(panels, flip)
-        if reverse is not None:  # while numbers are still short
+        if reverse is not None:  # while values are still small types
             values = reversed_rows(values, reverse)
         if self.spec.dtype != "bit" or placement.normalise is not None:
             values = decode(values, self.spec)
@@ -70,11 +70,11 @@ class PlacedPanel:
         return values if placement.scale == 1 else values * placement.scale
 
     def _stored(self, panels: Mapping[str, Tensor], flip: Tensor | None) -> Tensor:
-        """The stored arrays, bits unpacked, flipped where asked, of the placement's regions."""
+        """Stored arrays of the placement's regions, bits unpacked, flipped where `flip` is true."""
         stored = panels[self.placement.panel]
         if self.spec.dtype == "bit":
             stored = unpack_bits(stored)
-        if self.placement.flipped_panel is not None:  # flipped rows hold it already
+        if self.placement.flipped_panel is not None:  # flipped rows already hold it
             flip = None
         if not self.regions:
             return stored
@@ -85,7 +85,7 @@ class PlacedPanel:
         return take_regions(stored, plain, flipped, flip)
 
     def _numbers(self, numbers: list[int], device: torch.device) -> Tensor:
-        """Numbers on a device; made once, since making them there waits for the GPU."""
+        """Cached tensor of numbers on a device; creating it there synchronises with the GPU."""
         key = (tuple(numbers), device)
         if key not in self._made:
             self._made[key] = torch.tensor(numbers, device=device)

@@ -1,7 +1,7 @@
-"""The common time axis of a canvas: where along x the 10 seconds lie that the experts voted on.
+"""The common time axis of a canvas: the position along x of the 10 seconds that the experts voted on.
 
-Experts saw 50 seconds of EEG and 10 minutes of spectrogram with the same centre, and labelled the 10 seconds
-around it. A canvas whose panels all show time along x over its whole width has those seconds in one place.
+Experts saw 50 seconds of EEG and 10 minutes of spectrogram with the same centre, and labelled the 10 seconds around it.
+If all panels of a canvas show time along x over its whole width, those seconds are in one place.
 """
 
 from hms_dist.canvas.compose import Canvas
@@ -10,16 +10,16 @@ from hms_dist.core.errors import UserError
 from hms_dist.shards.schema import PanelSpec
 
 ANNOTATED_S = 10.0
-"""What a label row's votes describe, seconds."""
+"""Length of the labelled interval, seconds."""
 EEG_S, SPECTROGRAM_S = 50.0, 600.0
-"""What the experts saw of the EEG and of its spectrogram, seconds."""
+"""Length of the EEG and of the spectrogram that the experts saw, seconds."""
 
 
 def annotated_columns(canvas: Canvas, *, tolerance: float) -> tuple[float, float]:
-    """Where the annotated seconds begin and end on the canvas, pixels from its left edge.
+    """Start and end of the annotated seconds on the canvas, in pixels from its left edge.
 
-    `tolerance`, pixels: how far the panels' opinions may lie apart (frames of another length begin elsewhere), or
-    outside the canvas. Raises UserError naming a placement that has no such axis or another one.
+    `tolerance`, pixels: allowed differences between panels (frames of other lengths begin elsewhere), and allowed
+    excess beyond the canvas. Raises UserError naming a placement that has no such axis or a different one.
     """
     width = canvas.config.width
     found = [_columns(number, placed, width) for number, placed in enumerate(canvas.placed)]
@@ -28,7 +28,7 @@ def annotated_columns(canvas: Canvas, *, tolerance: float) -> tuple[float, float
         where = _name(number, placed)
         if left < -tolerance or right > width + tolerance:
             raise UserError(
-                f"{where} does not show all of the annotated {ANNOTATED_S:g} s, which lie at columns {left:.1f} to "
+                f"{where} does not show all of the annotated {ANNOTATED_S:g} s, which are at columns {left:.1f} to "
                 f"{right:.1f} of {width}; widen its time_crop, or take a panel of a longer part"
             )
         if max(abs(left - first[0]), abs(right - first[1])) > tolerance:
@@ -41,7 +41,7 @@ def annotated_columns(canvas: Canvas, *, tolerance: float) -> tuple[float, float
 
 
 def _columns(number: int, placed: PlacedPanel, canvas_width: int) -> tuple[float, float]:
-    """As `annotated_columns`, by one placement alone."""
+    """The same from one placement alone."""
     placement, spec, where = placed.placement, placed.spec, _name(number, placed)
     if placement.arrangement != "stacked":
         raise UserError(f"{where} is arranged {placement.arrangement}; a sliding window needs arrangement: stacked")
@@ -62,7 +62,8 @@ def _columns(number: int, placed: PlacedPanel, canvas_width: int) -> tuple[float
 
 
 def _centre_s(spec: PanelSpec) -> float:
-    """Middle of what the experts saw, on the clock of a panel: only those of the 10 minutes go beyond 50 seconds."""
+    """Centre of the interval that the experts saw, on the panel's clock: only panels of the 10 minutes exceed 50
+    seconds."""
     assert spec.columns_s is not None
     return (SPECTROGRAM_S if spec.columns_s[1] > EEG_S else EEG_S) / 2
 

@@ -1,1 +1,1 @@
-"""Batch systems: the scripts that a cluster runs, as pure text."""
+"""Job scripts for batch systems, as pure functions to text, and chains of commands."""

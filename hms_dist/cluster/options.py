@@ -1,4 +1,4 @@
-"""What all scripts of a cluster say: the options of sbatch, in #SBATCH lines or on its command line, and the set-up."""
+"""Parts shared by all job scripts: options of sbatch, as #SBATCH lines or on its command line, and the shell set-up."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -7,14 +7,14 @@ from hms_dist.cluster.settings import ClusterConfig, Resources
 
 
 def place_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
-    """Whose job it is, and where it runs."""
+    """Options for account and partition."""
     return _words({"account": cluster.account, "partition": resources.partition or cluster.partition})
 
 
 def size_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
-    """How large it is, how it ends, and whatever else the configuration says word for word.
+    """Options for size, end of job and the configured extra options.
 
-    Slurm leaves a job whose dependency has failed in the queue for ever, unless it is told not to.
+    By default Slurm keeps a job whose dependency failed in the queue forever; an option prevents that.
     """
     size = {
         "nodes": resources.nodes,
@@ -29,16 +29,16 @@ def size_options(cluster: ClusterConfig, resources: Resources) -> list[str]:
 
 
 def preparations(cluster: ClusterConfig) -> list[str]:
-    """Lines of shell before anything of ours runs; what loads modules may use variables that are not set."""
+    """Shell lines before the first command. `set -u` comes last, because module loading uses unset variables."""
     exports = [f"export {name}={shlex.quote(str(value))}" for name, value in cluster.environment.items()]
     return [*cluster.setup, *exports, "set -u # not before: modules and conda use variables that are not set"]
 
 
 def shell_words(values: Sequence[object]) -> str:
-    """Values as words of a shell."""
+    """Quote values as shell words."""
     return " ".join(shlex.quote(str(value)) for value in values)
 
 
 def _words(options: Mapping[str, object]) -> list[str]:
-    """Options as `--name=value`, without those that are None."""
+    """Format options as `--name=value`, without those that are None."""
     return [f"--{name}={value}" for name, value in options.items() if value is not None]

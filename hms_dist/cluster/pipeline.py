@@ -1,4 +1,4 @@
-"""`hms-dist pipeline`: a chain of steps on this machine, in order, or one of its tasks as a job of a cluster."""
+"""`hms-dist pipeline`: run a chain of steps on this machine in order, or one of its tasks as a cluster job."""
 
 import os
 import re
@@ -18,18 +18,18 @@ from hms_dist.jobs.processes import launched
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline(Chain):
-    """Run a chain of steps to its end; what is done is skipped. Rerun the same command after a kill or a failure.
+    """Run a chain of steps to its end; finished steps are skipped. Rerun the same command after a kill or a failure.
 
     It stops at the first command that fails. slurm/pipeline.sh submits the same chain to a cluster.
     """
 
     list: bool = False
-    """Print the steps that are left, a line each: name, job, task numbers (- without a list), open steps before it
-    (- for none); run nothing."""
+    """Print the steps that are left and run nothing. One line each: name, job, task numbers (- without a list), open
+    steps before it (- for none)."""
     step: str | None = None
-    """Run this step alone, whatever is left before it. None: all."""
+    """Run only this step, even if earlier steps are unfinished. None: all."""
     task: int | None = None
-    """With step: run this task alone, by its place in the list, from 0. None: all of them."""
+    """With step: run only this task, by its index in the list, from 0. None: all of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,7 +42,7 @@ class Pipeline(Chain):
 
 
 def run(command: Pipeline) -> None:
-    """The verb `pipeline`. Raises UserError for files that are missing, JobError for a command that failed."""
+    """Run the command `pipeline`. Raises UserError for missing files, JobError for a failed command."""
     tasks = tasks_of(command)
     chosen = _chosen(tasks, command.step, command.task)
     _check_reads(chosen)
@@ -57,7 +57,7 @@ def run(command: Pipeline) -> None:
 
 
 def listing(command: Chain, tasks: dict[str, list[PipelineTask]]) -> str:
-    """The lines that `list` prints."""
+    """Format the lines that `list` prints."""
     left = open_tasks(tasks, command.out)
     lines = []
     for step in command.steps:
@@ -69,7 +69,7 @@ def listing(command: Chain, tasks: dict[str, list[PipelineTask]]) -> str:
 
 
 def run_task(task: PipelineTask, chain: Chain) -> None:
-    """Run the command of a task, unless it is done, and record it. Raises as `run`."""
+    """Run the command of a task, unless it is finished, and record it. Raises as `run`."""
     with leased(task, chain.out) as held:
         if is_done(task, chain.out):
             LOG.info("done already")
@@ -92,13 +92,13 @@ def _call(task: PipelineTask) -> None:
     with launched([sys.executable, "-m", "hms_dist", *words]) as process:
         pass
     if process.returncode:
-        raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message stands above")
+        raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message is above")
     if not task.makes.exists():
-        raise JobError(f"step {task.title} ended well, but made no {task.makes}; mend `makes` or the command")
+        raise JobError(f"step {task.title} succeeded, but did not write {task.makes}; correct `makes` or the command")
 
 
 def num_cpus() -> int:
-    """CPUs that a step may use: those of the Slurm job, else those of this process."""
+    """CPUs for a step: those of the Slurm job, else those of this process."""
     return int(os.environ.get("SLURM_CPUS_PER_TASK") or len(os.sched_getaffinity(0)))
 
 
@@ -114,7 +114,7 @@ def _chosen(tasks: dict[str, list[PipelineTask]], step: str | None, number: int 
 
 
 def _check_reads(tasks: Sequence[PipelineTask]) -> None:
-    """Raises UserError for a file from outside the chain that is not there, long before its step."""
+    """Raise UserError for missing files from outside the chain, before any step runs."""
     for task in tasks:
         for path in task.reads:
             if not path.exists():
@@ -122,9 +122,9 @@ def _check_reads(tasks: Sequence[PipelineTask]) -> None:
 
 
 def _check_words(chain: Chain, tasks: dict[str, list[PipelineTask]]) -> None:
-    """Raises UserError for words that a step's verb would refuse, long before it runs.
+    """Raise UserError for words that a step's command would reject, before any step runs.
 
-    Steps that read a configuration which the chain is yet to make are left out.
+    Steps whose configuration is written by an earlier step are not checked.
     """
     made_later = re.compile(re.escape(str(chain.out)) + r"/[^\s\"',\]]*\.yaml")
     for task in (task for every in tasks.values() for task in every):

@@ -1,6 +1,6 @@
-"""A chain of steps from recordings to a report, as configuration, and its tasks as pure text. Nothing runs here.
+"""Configuration of a chain of steps from recordings to a report, and its tasks. Nothing runs here.
 
-Every step is a command of hms-dist; one machine runs them in order, a scheduler as jobs that depend on one another.
+Every step is a command of hms-dist. One machine runs them in order; a scheduler runs them as dependent jobs.
 """
 
 import re
@@ -16,33 +16,34 @@ from hms_dist.core import limits
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _PLACES = ("data", "out", "cpus")
-"""What every command may name, besides the lists."""
+"""Placeholders available in every command, besides the lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineStep:
     """One command of hms-dist, or one for each value of a list.
 
-    Texts may hold {data}, {out}, {cpus} (the CPUs that the step has) and {names of lists}; {{ and }} are braces.
+    Texts may contain {data}, {out}, {cpus} (number of CPUs for the step) and {names of lists}; {{ and }} are braces.
     """
 
     name: str
-    """What the queue, the records and other steps call it."""
+    """Name in the queue, in records and in other steps."""
     purpose: str = ""
-    """What it is for, in a line; said before it runs."""
+    """One-line description, printed before the step runs."""
     command: str
-    """Words of hms-dist, split as a shell splits them. A word that names a list over which the step does not run
-    stands once for each of its values."""
+    """Words of hms-dist, split as a shell splits them. A word that names a list which the step does not run over is
+    repeated for each of its values."""
     makes: str
-    """File that exists when the step is done, as a whole: what it writes last."""
+    """File whose existence marks the step as finished: the file that its command writes last."""
     each: str | None = None
-    """List over which it runs, a task a value. None: one task."""
+    """List that the step runs over, one task per value. None: one task."""
     after: tuple[str, ...] = ()
-    """Earlier steps whose files it reads. Of a step over the same list, each task reads what its own value made."""
+    """Earlier steps whose files it reads. If they run over the same list, each task reads the files of its own
+    value."""
     reads: tuple[str, ...] = ()
-    """Files from outside the chain; if one changes, the step is due again."""
+    """Files from outside the chain; if one changes, the step runs again."""
     job: Literal["render", "finish", "seeds"] = "finish"
-    """Job of the cluster's configuration whose CPUs, GPUs, memory and time it asks for on a cluster."""
+    """Job of the cluster configuration whose CPUs, GPUs, memory and time the step requests."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -57,18 +58,18 @@ class PipelineStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """Steps in their order, and what their texts stand for."""
+    """Steps in order, and the values of their placeholders."""
 
     RECIPE_FOLDER = "pipeline"
 
     data: str
     """{data}: folder of recordings in Kaggle's layout."""
     out: Path
-    """{out}: folder of everything that the chain makes; OUT/steps remembers what is done."""
+    """{out}: folder of everything that the chain writes; OUT/steps records finished tasks."""
     lists: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    """Values to run over, such as {seed: [0, 1]}: {seed} stands for one of them."""
+    """Values to run over, such as {seed: [0, 1]}: {seed} is replaced by one of them."""
     steps: tuple[PipelineStep, ...]
-    """What is done, earlier steps first."""
+    """The steps, earlier ones first."""
 
     def __post_init__(self) -> None:
         for name, values in self.lists.items():
@@ -88,7 +89,7 @@ class Chain:
             raise ValueError(f"steps: two are named '{step.name}'; give each its own name")
         for name in step.after:
             if name not in earlier:
-                raise ValueError(f"steps.after: '{name}' of step '{step.name}' is no earlier step")
+                raise ValueError(f"steps.after: '{name}' of step '{step.name}' is not an earlier step")
         if step.each is not None and step.each not in self.lists:
             raise ValueError(f"steps.each: no list '{step.each}' for step '{step.name}'")
         own = () if step.each is None else (step.each,)
@@ -99,11 +100,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class PipelineTask:
-    """A command of the chain. {cpus} is left in its words: it is no part of what is made."""
+    """A command of the chain. {cpus} stays in its words, because it does not affect the result."""
 
     step: str
     number: int
-    """Its place in the list of its step, from 0."""
+    """Index in the list of its step, from 0."""
     value: str | None
     """Its value of that list; None without one."""
     purpose: str
@@ -111,11 +112,11 @@ class PipelineTask:
     makes: Path
     reads: tuple[Path, ...]
     before: tuple["PipelineTask", ...]
-    """What has to be done before."""
+    """Tasks that must be finished first."""
 
     @property
     def title(self) -> str:
-        """The step and its value, for people."""
+        """Step and value, for messages."""
         return self.step if self.value is None else f"{self.step} {self.value}"
 
 
@@ -155,7 +156,7 @@ def _task(
 
 
 def _texts(word: str, places: Mapping[str, str], lists: Mapping[str, tuple[int | str, ...]]) -> list[str]:
-    """A word with its places filled in, once for each value of the lists that it names beyond them."""
+    """Fill in a word's placeholders, once for each value of the lists that it names in addition."""
     loops = sorted({name for name in _named(word) if name not in places})
     return [
         word.format(**places, **dict(zip(loops, values, strict=True)))
@@ -177,7 +178,7 @@ def _check_places(step: PipelineStep, text: str, valid: tuple[str, ...]) -> None
 
 
 def _named(text: str) -> list[str]:
-    """The places that a text names. Raises ValueError for braces that do not match and forms that text cannot have."""
+    """Placeholders in a text. Raises ValueError for unmatched braces and invalid format specifications."""
     places = [(name, form) for _, name, form, _ in string.Formatter().parse(text) if name is not None]
     for _, form in places:
         if len(form or "") > limits.FORM_CHARACTERS:

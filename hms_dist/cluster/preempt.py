@@ -1,8 +1,8 @@
-"""Shell text that every job script holds: being warned, stopping whole, going back into the queue.
+"""Shell code shared by the job scripts: warning, clean stop and requeue.
 
-Slurm warns the batch shell alone (`--signal=B:USR1@...`): torchrun dies of that signal and leaves its ranks running.
-The shell asks the job in the job's own way, waits for its end, and requeues it: by ARRAYJOB_TASK for an array's task,
-because the bare number of an array requeues its siblings too.
+Slurm warns only the batch shell (`--signal=B:USR1@...`): torchrun is killed by that signal and leaves its ranks
+running. The shell asks the job to stop, waits for its end, and requeues it: by ARRAYJOB_TASK for an array task, because
+the number of the array alone would requeue its siblings too.
 """
 
 IDENTITY = r"""
@@ -19,13 +19,13 @@ export cache=${TMPDIR:-/tmp}/hms-$SLURM_JOB_ID-$attempt
 export NUMBA_CACHE_DIR=$cache/numba TORCHINDUCTOR_CACHE_DIR=$cache/inductor TRITON_CACHE_DIR=$cache/triton
 trap 'rm -rf "$cache"' EXIT
 """
-"""Who this job is, and caches of its own."""
+"""Identity of this job, and its own caches."""
 
 PREEMPTION = r"""
 asked=no
 trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
-look_every_s=${look_every_s:-1} # set it before to be told sooner of the command's end
+look_every_s=${look_every_s:-1} # set it before to notice the command's end sooner
 run() { # the command to its end; it is asked to stop, again at each look, once a signal has come
     "$@" &
     local launcher=$!
@@ -48,7 +48,7 @@ requeue() {
     [[ $seen == *" JobState=RUNNING "* && $seen == *" Restarts=$attempt "* ]] || exit 1
     echo "$job: back into the queue after attempt $attempt"
     patiently scontrol requeue "$job" || {
-        echo "$job: the scheduler does not take it back; submit it again, it goes on from here"
+        echo "$job: the scheduler did not requeue it; submit it again to continue from here"
         exit 1
     }
     exit 0
@@ -63,4 +63,4 @@ patiently() { # the scheduler may be away for a moment
     "$@"
 }
 """
-"""`run` and `requeue`; the script defines `ask`, which asks the process $1 to stop."""
+"""`run` and `requeue`; the script defines `ask`, which asks process $1 to stop."""

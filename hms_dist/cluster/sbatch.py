@@ -1,4 +1,4 @@
-"""`hms-dist sbatch`: print a job script for a cluster. Pure text: nothing is submitted, nothing is looked up."""
+"""`hms-dist sbatch`: print a job script for a cluster. Pure text: nothing is submitted or queried."""
 
 import sys
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ _ARGUMENTS = {
     "train": ("SHARDS", "RUN", "hms-dist train"),
     "seeds": ("SHARDS", "RUNS", "hms-dist train"),
 }
-"""What each script takes: paths, then options of the command named last."""
+"""Arguments of each script: paths, then options of the command named last."""
 _PURPOSE = {
-    "render": "Render a shard set: an array, a slice a task. A slice that is stopped goes on where it was.",
+    "render": "Render a shard set: an array, a slice a task. A stopped slice resumes where it was.",
     "finish": "Complete a set whose slices are rendered, and read every byte of it. Submit it with "
     "--dependency=afterok:ID\n# of the render array.",
     "train": "Train one run, through preemptions and lost nodes, to its end.",
@@ -27,22 +27,22 @@ _PURPOSE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sbatch(ClusterConfig):
-    """Print the script of one job for a cluster; `sbatch` takes it from a file or a pipe. That of a pipeline is run."""
+    """Print the script of one job for a cluster. `sbatch` accepts it as a file or from a pipe; the pipeline's is run
+    directly."""
 
     job: Literal["render", "finish", "train", "seeds", "pipeline"]
-    """Which script; pipeline: the one that submits the steps of a chain as jobs that wait for one another."""
+    """Kind of script; pipeline: the one that submits the steps of a chain as dependent jobs."""
 
 
 def run(command: Sbatch) -> None:
-    """The verb `sbatch`."""
+    """Run the command `sbatch`."""
     sys.stdout.write(script(command))
 
 
 def script(command: Sbatch) -> str:
-    """The text of a job script, a pure function of the configuration.
+    """Return the text of a job script, a pure function of the configuration.
 
-    The jobs warn, stop and requeue as `cluster.preempt` describes (pain points of Slurm arrays and preemption:
-    requeue an array's task by ARRAYJOB_TASK, signal the batch shell only, expand node numbers on their node).
+    Jobs are warned, stopped and requeued as described in `cluster.preempt`.
     """
     if command.job == "pipeline":
         return submission(command)
@@ -60,7 +60,7 @@ def _title(job: str) -> str:
     return (
         f"#!/usr/bin/env bash\n# {_PURPOSE[job]}\n"
         f"#   sbatch slurm/{job}.sbatch {' '.join(paths)} [options of {others}]\n"
-        f"# Printed by hms-dist sbatch --job {job}; docs/clusters.md says what each line is for."
+        f"# Printed by hms-dist sbatch --job {job}; docs/clusters.md explains every line."
     )
 
 
@@ -90,7 +90,7 @@ def _array(command: Sbatch) -> str | None:
 
 
 def _usage(job: str) -> list[str]:
-    """Refuse a call with too few words, or by a shell alone."""
+    """Shell code that rejects a call with too few words, or outside of Slurm."""
     *paths, others = _ARGUMENTS[job]
     usage = f"usage: sbatch slurm/{job}.sbatch {' '.join(paths)} [options of {others}]"
     lines = [f"if (($# < {len(paths)})); then", f'    echo "{usage}" >&2', "    exit 2", "fi"]
@@ -104,7 +104,7 @@ def _usage(job: str) -> list[str]:
 
 
 def _variables(command: Sbatch, resources: Resources) -> list[str]:
-    """What the configuration decides, as shell."""
+    """Configuration values as shell variables."""
     lines = [*preparations(command), f"max_restarts={command.max_restarts}"]
     lines.append(f"container=({shell_words(command.container)})")
     if command.job == "render":

@@ -1,4 +1,4 @@
-"""What a cluster has to be told: whose jobs, where, how large, and what to load before them."""
+"""Configuration of a cluster: account, partitions, job sizes and set-up."""
 
 import re
 from collections.abc import Mapping
@@ -9,32 +9,32 @@ from hms_dist.core.keyed import check_seed
 
 _TIME = re.compile(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}", re.ASCII)
 _MOST_WARN_S = 65536
-"""Slurm takes no longer warnings."""
+"""Longest warning that Slurm accepts, seconds."""
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLACE = re.compile(r"[\w.,@+-]+")
-"""An account or partition: a word of an #SBATCH line, where nothing can be quoted."""
+"""An account or partition: a word in an #SBATCH line, where quoting is impossible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one job, or each task of an array, asks for."""
+    """Resources of one job, or of each task of an array."""
 
     nodes: int = 1
-    """Nodes."""
+    """Number of nodes."""
     gpus: int = 0
-    """GPUs of each node."""
+    """GPUs per node."""
     ranks: int | None = None
-    """Training processes on each node. None: one a GPU, or one without GPUs."""
+    """Training processes per node. None: one per GPU, or one without GPUs."""
     cpus: int = 4
-    """CPUs of each node; ranks share them out."""
+    """CPUs per node, shared by the ranks."""
     memory_gb: int = 16
-    """Memory of each node, GiB."""
+    """Memory per node, GiB."""
     time: str | int = "1-00:00:00"
-    """Longest time in one go, as Slurm writes it: minutes, "HH:MM:SS" or "D-HH:MM:SS". The rest is done in the next."""
+    """Time limit, in Slurm's format: minutes, "HH:MM:SS" or "D-HH:MM:SS". Remaining work is done after a requeue."""
     partition: str | None = None
     """Partition of this job; None: the cluster's `partition`."""
     options: tuple[str, ...] = ()
-    """More options of sbatch, word for word, such as --constraint=h100."""
+    """Further options of sbatch, verbatim, such as --constraint=h100."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "memory_gb"):
@@ -68,16 +68,16 @@ class Resources:
 
     @property
     def ranks_per_node(self) -> int:
-        """Training processes on each node."""
+        """Training processes per node."""
         return self.ranks or self.gpus or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderJob(Resources):
-    """An array that renders a shard set, a slice a task."""
+    """Array that renders a shard set, one slice per task."""
 
     slices: int = 16
-    """Tasks of the array."""
+    """Number of tasks in the array."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,12 +88,12 @@ class RenderJob(Resources):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedsJob(Resources):
-    """An array that trains one run a task: every seed with every fold."""
+    """Array of training runs: every seed with every fold."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the runs."""
     folds: tuple[int | Literal["none"], ...] = (0, 1, 2, 3, 4)
-    """Validation folds of the runs; none: trained on all rows."""
+    """Validation folds of the runs; none: train on all rows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,34 +110,34 @@ class SeedsJob(Resources):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """A cluster, and what each of our jobs asks of it. One YAML file a cluster: configs/slurm/."""
+    """A cluster and the resources of each kind of job. One YAML file per cluster: configs/slurm/."""
 
     RECIPE_FOLDER = "slurm"
 
     account: str | None = None
-    """Account that the jobs are charged to; None: the user's default."""
+    """Account to charge; None: the user's default."""
     partition: str | None = None
-    """Partition of jobs that name none themselves; None: the cluster's default."""
+    """Partition of jobs that name none; None: the cluster's default."""
     options: tuple[str, ...] = ()
-    """More options of sbatch for every job, word for word, such as --qos=long."""
+    """Further options of sbatch for every job, verbatim, such as --qos=long."""
     setup: tuple[str, ...] = ("source .venv/bin/activate",)
-    """Lines of shell before anything of ours runs, such as module load cuda."""
+    """Shell lines before the first command, such as module load cuda."""
     container: tuple[str, ...] = ()
-    """Words before each of our commands, such as [apptainer, exec, --nv, hms.sif]; none: no container."""
+    """Words before each command, such as [apptainer, exec, --nv, hms.sif]; none: no container."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that the cluster's network needs, such as NCCL_SOCKET_IFNAME: ib0; numbers in quotes."""
     warn_s: int = 300
-    """Seconds before its end at which a job is warned. A step, a checkpoint and a requeue must fit into them."""
+    """Seconds before its end at which a job is warned. One step, a checkpoint and a requeue must fit."""
     max_restarts: int = 20
-    """Times that a job goes back into the queue before it gives up."""
+    """Number of requeues before a job gives up."""
     render: RenderJob = field(default_factory=RenderJob)
-    """The array that renders."""
+    """Rendering array."""
     finish: Resources = field(default_factory=Resources)
-    """The job after it, which completes the set and reads every byte of it."""
+    """Job after it, which completes the set and verifies every byte."""
     train: Resources = field(default_factory=Resources)
-    """One run on one or several nodes."""
+    """A run on one or several nodes."""
     seeds: SeedsJob = field(default_factory=SeedsJob)
-    """The array of runs."""
+    """Array of runs."""
 
     def __post_init__(self) -> None:
         shortest_s = min(job.time_s for job in (self.render, self.finish, self.train, self.seeds))
@@ -158,7 +158,7 @@ class ClusterConfig:
             "environment": self.environment.values(), "container": self.container, "setup": self.setup
         }.items():  # fmt: skip
             for text in texts:
-                if "\n" in text or "\r" in text or "\0" in text:  # the scripts of a pipeline end at a line of their own
+                if "\n" in text or "\r" in text or "\0" in text:  # the scripts of a pipeline end at a fixed line
                     raise ValueError(f"{name}: expected one line, found {text!r}; give each line by itself")
 
 

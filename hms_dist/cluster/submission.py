@@ -1,17 +1,17 @@
-"""The script that submits a chain of steps: a job or an array a step, each waiting for the steps that it needs."""
+"""Script that submits a chain of steps: one job or array per step, with dependencies on the steps that it needs."""
 
 from hms_dist.cluster.options import place_options, preparations, shell_words, size_options
 from hms_dist.cluster.settings import ClusterConfig, Resources
 from hms_dist.cluster.templates import STEP
 
 _JOBS = ("render", "finish", "seeds")
-"""What a step may ask for (`job` of a step)."""
+"""Resources that a step may name (`job` of a step)."""
 
 _HEAD = """#!/usr/bin/env bash
 # Submit a chain of steps, such as sixteenth_place: a job or an array a step, each waiting for the steps that it needs.
 # Finished steps are left out: run this again after a failure, once no job of the chain is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
-# Printed by hms-dist sbatch --job pipeline; docs/clusters.md says what each part is for.
+# Printed by hms-dist sbatch --job pipeline; docs/clusters.md explains every part.
 set -eo pipefail
 if (($# < 3)); then
     echo "usage: slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]" >&2
@@ -28,7 +28,7 @@ if [[ -z $left ]]; then
 fi
 
 mkdir -p "$3/steps" || exit 2
-lock=$3/steps/submitting # two that submit at once would each refuse half of the other's tasks
+lock=$3/steps/submitting # two concurrent submissions would each reject half of the other's tasks
 if ! (set -o noclobber && : >"$lock") 2>/dev/null; then
     echo "$lock: somebody is submitting this chain; wait for that, or remove this file if nobody is" >&2
     exit 2
@@ -61,7 +61,7 @@ while read -r step job tasks after; do
     fi
     id=$(batch | sbatch --parsable "${options[@]}" "${asked[@]}" /dev/stdin "$step" "${chain[@]}") || {
         before=$(paste -sd' ' "$jobs")
-        echo "step $step was refused by sbatch; mend that, scancel what was submitted before it" \\
+        echo "step $step was refused by sbatch; fix that, scancel what was submitted before it" \\
             "(${before:-nothing}), and run this again" >&2
         exit 1
     }
@@ -73,7 +73,7 @@ done <<<"$left"
 
 
 def submission(cluster: ClusterConfig) -> str:
-    """The text of slurm/pipeline.sh, a pure function of the configuration."""
+    """Return the text of slurm/pipeline.sh, a pure function of the configuration."""
     prelude = "\n".join([*preparations(cluster), f"container=({shell_words(cluster.container)})"])
     return (
         "\n".join([f"{_HEAD}{prelude}", "", *_asked(cluster), "", *_batch(cluster.max_restarts, prelude)])
@@ -83,8 +83,8 @@ def submission(cluster: ClusterConfig) -> str:
 
 
 def _asked(cluster: ClusterConfig) -> list[str]:
-    """An array of options of sbatch for each job that a step may name."""
-    lines = ["# What a step asks for, by its `job`."]
+    """One array of sbatch options for each job that a step may name."""
+    lines = ["# Options of sbatch for a step, by its `job`."]
     for name in _JOBS:
         resources: Resources = getattr(cluster, name)
         lines.append(f"{name}=({shell_words([*place_options(cluster, resources), *size_options(cluster, resources)])})")
@@ -92,7 +92,7 @@ def _asked(cluster: ClusterConfig) -> list[str]:
 
 
 def _batch(max_restarts: int, prelude: str) -> list[str]:
-    """A function that prints the batch script of every step."""
+    """Shell function that prints the batch script of every step."""
     return [
         "batch() { # the script of every step",
         "    cat <<'END'",

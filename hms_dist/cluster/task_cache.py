@@ -1,7 +1,7 @@
-"""What of a chain is done: a record for each task, of what it was made from and what it made.
+"""Records of finished tasks in a chain: inputs and output of each.
 
-A task is done while its record says what would be recorded now: the same words, the same content of the configuration
-files that they name and that those name in turn, the same files read, and the file it made as it was left.
+A task is finished as long as its record matches the present: the same words, the same content of the configuration
+files that they name (and of files named in those), the same input files, and the unchanged output file.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,12 @@ from hms_dist.core.files import digest, read_json, sealed, sha256_of, unsealed, 
 from hms_dist.jobs.lease import Lease, LeaseHeld, acquire, await_expiry
 
 RECORDS = "steps"
-"""Folder of the records in that of the chain."""
+"""Folder of the records inside that of the chain."""
 
 
 def open_tasks(tasks: dict[str, list[PipelineTask]], out: Path) -> dict[str, list[PipelineTask]]:
-    """The steps that have something left to do, with those tasks, in order. What follows an open task is open too."""
+    """Steps with unfinished tasks, and these tasks, in order. Tasks that depend on an unfinished one are unfinished
+    too."""
     found: dict[str, list[PipelineTask]] = {}
     still_open: set[tuple[str, int]] = set()
     for step, every in tasks.items():
@@ -36,7 +37,7 @@ def open_tasks(tasks: dict[str, list[PipelineTask]], out: Path) -> dict[str, lis
 
 
 def is_done(task: PipelineTask, out: Path) -> bool:
-    """Whether the task has nothing left to do; what is before it is taken as it stands."""
+    """Whether the task is finished; its predecessors are not checked."""
     try:
         path = _record(task, out)
         record = unsealed(read_json(path), path)
@@ -46,7 +47,7 @@ def is_done(task: PipelineTask, out: Path) -> bool:
 
 
 def made_from(task: PipelineTask) -> str | None:
-    """Digest of all that the task's result follows from; None if any of it is not there yet."""
+    """Digest of everything that the task's result depends on; None if any of it is missing."""
     stamps = [_stamp(path) for path in (*task.reads, *(one.makes for one in task.before))]
     if None in stamps:
         return None
@@ -55,12 +56,12 @@ def made_from(task: PipelineTask) -> str | None:
 
 
 def content(task: PipelineTask, origin: str | None) -> dict[str, Any]:
-    """What the record of a task holds once it is done, given what `made_from` said before it ran."""
+    """Content of a task's record once it is finished, given the result of `made_from` before it ran."""
     return {"from": origin, "made": [str(task.makes), _stamp(task.makes)]}
 
 
 def note(task: PipelineTask, out: Path, origin: str | None) -> None:
-    """Record a task as done."""
+    """Record a task as finished."""
     path = _record(task, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, sealed({"words": task.words, **content(task, origin)}))
@@ -68,7 +69,7 @@ def note(task: PipelineTask, out: Path, origin: str | None) -> None:
 
 @contextmanager
 def leased(task: PipelineTask, out: Path) -> Iterator[Lease]:
-    """Hold the claim of a task, so that nobody else does it at the same time. A dead owner's is waited out.
+    """Hold the lease of a task, so that no other process runs it. An expired lease is waited for and taken over.
 
     Raises UserError naming an owner that is alive.
     """
@@ -83,10 +84,10 @@ def leased(task: PipelineTask, out: Path) -> Iterator[Lease]:
 
 
 def configurations(words: tuple[str, ...]) -> Iterator[Path]:
-    """The recipes and YAML files that words name, and that these name, by name or path.
+    """Recipes and YAML files named by the words, and by these files, by name or path.
 
-    Paths are from where the command runs or from the folder of the file that names them. Of a recipe's name, those of
-    all folders count: the text alone does not say which is meant.
+    Paths are relative to the working directory or to the file's own folder. A recipe name stands for the recipes of
+    that name in all folders, because the text alone does not determine the folder.
     """
     recipes = recipes_called(("augment", "canvas", "grid", "render", "search", "train"))
     seen: set[Path] = set()
@@ -102,7 +103,7 @@ def configurations(words: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _parsed(word: str) -> Any:
-    """The value of a word, `--name=value` or alone."""
+    """Parsed value of a word, `--name=value` or a value alone."""
     value = word.partition("=")[2] if word.startswith("-") else word
     try:
         return yaml.safe_load(value)
@@ -111,7 +112,7 @@ def _parsed(word: str) -> Any:
 
 
 def _texts(node: Any) -> Iterator[str]:
-    """Every string in a plain value."""
+    """All strings in a plain value."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict | list):
@@ -120,7 +121,7 @@ def _texts(node: Any) -> Iterator[str]:
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """Size and time of change of a file; None if there is none."""
+    """Size and modification time of a file; None if it is missing."""
     try:
         found = path.stat()
     except OSError:

@@ -1,6 +1,7 @@
-"""The part of each job script that is the same on every cluster: what it takes, what it runs, how it ends.
+"""Parts of the job scripts that are the same on every cluster: arguments, command, exit.
 
-Shell variables above it hold what the configuration decides. Nothing is filled in here, so it reads as it runs.
+The shell variables above them hold the configuration. Apart from shared snippets nothing is filled in, so the text
+reads as it runs.
 """
 
 from hms_dist.cluster.preempt import IDENTITY, PREEMPTION
@@ -40,7 +41,7 @@ launch() { # exec: what `run` waits for and the scheduler signals is the launche
 
 _MANY_NODES = r"""
 # The ranks meet at the first node, where this script runs; the port follows from the job, so that jobs of one node
-# do not meet each other, and moves on if somebody listens there.
+# do not collide, and the next free one is taken if it is in use.
 head=$(hostname)
 port=$((20000 + SLURM_JOB_ID % 12000))
 while (: <>"/dev/tcp/$head/$port") 2>/dev/null; do port=$((port + 1)); done
@@ -65,8 +66,8 @@ before=$(begun)
 """
 
 _REQUEUE_IF_LOST = r"""
-# A run that fails for a reason of its own leaves RUN/.fault, or is refused before it begins; one that somebody stopped
-# has RUN/stop. One that broke off without a word, or was killed before it began, has lost a rank or a node.
+# A run that fails by itself leaves RUN/.fault, or is rejected before it begins; one that was stopped by a user
+# has RUN/stop. One that ended without either, or was killed before it began, has lost a rank or a node.
 lost() {
     if [[ $(begun) == "$before" ]]; then ((code > 128)); else [[ ! -e $run/.fault && ! -e $run/stop ]]; fi
 }
@@ -115,7 +116,7 @@ fi
 seed=${{seeds[SLURM_ARRAY_TASK_ID / ${{#folds[@]}}]}} fold=${{folds[SLURM_ARRAY_TASK_ID % ${{#folds[@]}}]}}
 name=seed-$seed-fold-$fold run=$runs/seed-$seed-fold-$fold
 {IDENTITY}
-# The queue and the log tell seed and fold.
+# Seed and fold in the queue and in the log.
 scontrol update JobId="$job" JobName="hms-$name" || true
 mkdir -p "$runs/logs"
 log=$runs/logs/$name-$job.log

@@ -1,1 +1,1 @@
-"""Commands: the table of `hms-dist` commands, and the one that needs both the offline and the online half."""
+"""The table of `hms-dist` commands, and the command that needs both the offline and the online half."""

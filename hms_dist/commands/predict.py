@@ -1,7 +1,7 @@
-"""The verb `predict`: the weights of a run on a shard set, or straight on recordings.
+"""The command `predict`: apply the weights of a run to a shard set or to recordings.
 
-Prediction reads shards and rendering makes them, so the two meet here: recordings are rendered by the run's own recipe
-into a shard set that lives beside the output until that is written.
+Prediction reads shards and rendering writes them; this module combines the two. Recordings are rendered with the run's
+own recipe into a temporary shard set, which is removed once the output is written.
 """
 
 import dataclasses
@@ -29,24 +29,24 @@ from hms_dist.train.folder.stop import die_with_launcher
 from hms_dist.train.ranks.world import launched_rank
 
 LOOK_EVERY_S = 0.5
-"""Seconds between two looks of a rank that waits for the rendering."""
+"""Seconds between two polls of a rank that waits for the rendering."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictAny(PredictConfig):
     """Predict every row of a shard set, or of recordings, with the weights of a run.
 
-    Rerun the same command after a kill: what is done stands.
+    Rerun the same command after a kill: finished parts are kept.
     """
 
     shards: str | None = None
-    """Folder of the shard set, or its URL (http://, s3://, gs://). None: `data` says what to predict."""
+    """Folder of the shard set, or its URL (http://, s3://, gs://). None: predict `data`."""
     data: Path | None = None
-    """Folder of recordings in Kaggle's layout, rendered as the run's own were. None: `shards` says what to predict."""
+    """Folder of recordings in Kaggle's layout, rendered with the run's own recipe. None: predict `shards`."""
     split: Literal["train", "test"] = "test"
-    """With data: which recordings, and the label table DATA/test.csv or DATA/train.csv."""
+    """With data: which recordings and label table, DATA/test.csv or DATA/train.csv."""
     workers: int = 1
-    """With data: processes that render side by side."""
+    """With data: number of rendering processes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class PredictAny(PredictConfig):
 
 
 def run(command: PredictAny) -> None:
-    """The verb `predict`; every rank calls this."""
+    """Run the command `predict`; called by every rank."""
     shards = command.shards
     if command.data is not None:
         shards = str(_rendered(command, command.data))
@@ -68,9 +68,9 @@ def run(command: PredictAny) -> None:
 
 
 def _rendered(command: PredictAny, data: Path) -> Path:
-    """The shard set of the recordings in `data`: the main rank renders it and the others wait.
+    """Render the recordings in `data` on the main rank while the others wait; return the shard set.
 
-    All that can be refused is refused before.
+    All checks of the input come before the rendering.
     """
     die_with_launcher()
     opened_run(command)
@@ -96,7 +96,7 @@ def _rendered(command: PredictAny, data: Path) -> Path:
 
 
 def _needed(command: PredictAny) -> RenderConfig:
-    """The run's recipe, of the panels alone that its canvas shows, flipped ones included if they are asked for."""
+    """Return the run's recipe, reduced to the panels in its canvas (and their flipped forms if `tta` needs them)."""
     recipe = from_stored(RenderConfig, read_recipe(command.run), str(command.run / "render.yaml"))
     specs = {name: panel.spec for name, panel in recipe.panels.items()}
     canvas = mirrored_canvas(read_canvas(command.run), specs, command.tta)
@@ -104,11 +104,11 @@ def _needed(command: PredictAny) -> RenderConfig:
 
 
 def _states(data: Path, split: str, labels: LabelTable) -> list[Any]:
-    """Name, size and time of change of each recording, so that a changed one is rendered anew."""
+    """Return name, size and modification time of each recording, so that a changed one is rendered again."""
     paths = [
         data / f"{split}_{kind}s/{number}.parquet"
         for kind in ("eeg", "spectrogram")
         for number in labels.frame[f"{kind}_id"].unique()
     ]
-    states = [(path, path.stat()) for path in paths if path.is_file()]  # rendering names one that is missing
+    states = [(path, path.stat()) for path in paths if path.is_file()]  # rendering reports missing ones
     return [[path.name, state.st_size, state.st_mtime_ns] for path, state in states]

@@ -1,8 +1,8 @@
-"""The table of verbs: where each one lives, and its options from command-line words.
+"""The table of commands: their modules, and their options from command-line words.
 
-A verb is a module with `run(command)` and the dataclass of its options, and `check(command)` if it can refuse more than
-its options before anything is there. Modules are imported only when their verb is asked for, because torch, timm and
-pandas take seconds.
+A command is a module with `run(command)` and a dataclass of its options; `check(command)` is optional and checks
+everything that needs no input file. A module is imported only when its command is called, because importing torch, timm
+and pandas takes seconds.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from hms_dist.core.errors import UserError, meant
+from hms_dist.core.errors import UserError, suggestion
 
 COMMANDS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
@@ -37,28 +37,28 @@ COMMANDS = {
     "sbatch": ("hms_dist.cluster.sbatch", "Sbatch", "print a job script for a Slurm cluster"),
     "recipes": ("hms_dist.commands.recipes", "Recipes", "list what --config finds by name, or print a path"),
 }
-"""Verb -> module, options class, one line of help."""
+"""Command -> module, options class, one-line help."""
 
 
-def command_of(verb: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
-    """The module of a verb, and its options as the words say. Raises UserError for what they cannot say."""
-    if verb not in COMMANDS:
-        raise UserError(f"unknown verb; {meant(verb, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
-    if verb == "train" and not words:
+def command_of(name: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
+    """Return a command's module and its options, parsed from `words`. Raises UserError for invalid words."""
+    if name not in COMMANDS:
+        raise UserError(f"unknown command; {suggestion(name, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
+    if name == "train" and not words:
         raise UserError(
             "no recipe; give one, such as --config demo, with --shards and --out; hms-dist recipes lists them"
         )
-    module_name, class_name, _ = COMMANDS[verb]
+    module_name, class_name, _ = COMMANDS[name]
     from hms_dist.config.command_line import with_subject
     from hms_dist.config.load import load
 
     module = importlib.import_module(module_name)
     options = getattr(module, class_name)
-    return module, load(options, with_subject(options, words), prog=f"hms-dist {verb}")
+    return module, load(options, with_subject(options, words), prog=f"hms-dist {name}")
 
 
 def check(words: Sequence[str]) -> None:
-    """Refuse, by UserError, what can be refused of a verb and its words before any file that it reads is there."""
+    """Check a command and its options as far as possible without its input files. Raises UserError."""
     module, command = command_of(words[0], words[1:])
     if hasattr(module, "check"):
         module.check(command)

@@ -1,1 +1,2 @@
-"""Configuration: frozen dataclasses filled from YAML and the command line. The only room that imports jsonargparse."""
+"""Configurations as frozen dataclasses, filled from YAML and the command line. The only room that imports
+jsonargparse."""

@@ -1,8 +1,8 @@
-"""Check every name in a configuration against the dataclasses it fills, before anything is built.
+"""Checks of all names in a configuration against the dataclasses that it fills, before anything is built.
 
-Two ends: an unknown option or class gets an error that lists the valid ones, and no name outside this package is ever
-imported, because a class must be a known subclass of what its field declares; of a full path, which older files hold,
-only the last part counts.
+An unknown option or class raises an error that lists the valid ones. No class outside this package is ever imported: a
+class must be a known subclass of the type that its field declares. Of a full class path, as older files have it, only
+the last part is used.
 """
 
 import dataclasses
@@ -26,32 +26,33 @@ from hms_dist.config.versions import (
     without_removed,
 )
 from hms_dist.core import limits
-from hms_dist.core.errors import UserError, meant
+from hms_dist.core.errors import UserError, suggestion
 
 
 def checked(node: Any, target: Any, where: str, version: int | None = None) -> tuple[Any, set[str]]:
-    """The plain value `node` as the parser takes it, checked against the annotation `target`, and the classes it names.
+    """Check the plain value `node` against the annotation `target`.
 
-    Names of files give way to their content, and paths of classes to their names; options that a file of an older
-    format `version` lacks are added. None: not a stored configuration. UserError names what is unknown or of another
-    type; `where` is the file or option for the message.
+    Returns the value for the parser and the full names of its classes. File names are replaced by the files' content
+    and class paths by class names; options that a file of an older format `version` lacks are added (None: not a stored
+    configuration). Raises UserError for unknown names and values of another type; `where` is the file in the message,
+    or the option, which begins with `--`.
     """
     check = Check()
     return check.names(node, target, where, version), check.classes
 
 
 class Check:
-    """One configuration, with all files that it names."""
+    """Check of one configuration and of all files that it names."""
 
     def __init__(self) -> None:
         self.classes: set[str] = set()
-        """Full names of the classes that it names."""
+        """Full names of the classes in the configuration."""
         self._files: list[Path] = []
         self._keys: list[str] = []
         """Names of the options that lead to the one being checked."""
 
     def file(self, cls: type, given: str) -> Any:
-        """The content of a file of options: of a recipe, or at a path."""
+        """Read and check a file of options, given as a recipe name or a path."""
         folder = folder_of(cls)
         path = str(recipe_path(folder, given, "--config")) if folder and is_name(given) else given
         content = read_yaml(Path(path))
@@ -63,7 +64,7 @@ class Check:
         return self._content(content, cls, path)
 
     def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
-        """As `checked`."""
+        """Check names as `checked` does."""
         if _is_file(node) and _takes_file(target):
             path = Path(node) if where.startswith("--") else Path(where).parent / node
             return self._nested(path, target)
@@ -90,9 +91,9 @@ class Check:
             node = without_removed(node, target.__name__, where)
         for name, item in node.items():
             if name not in hints:
-                hint = meant(str(name), list(hints))
+                hint = suggestion(str(name), list(hints))
                 raise UserError(f"{where}: unknown option '{_brief(name)}'; {hint}one of: {', '.join(hints)}")
-            if item is None and not _allows_null(hints[name]):  # the parser lets it pass within lists
+            if item is None and not _allows_null(hints[name]):  # the parser accepts null within lists
                 raise UserError(f"{where}: {name}: expected a value, found null; leave it out to take its default")
         found = {}
         for name, item in node.items():
@@ -103,7 +104,7 @@ class Check:
         return found if version is None else completed(found, target.__name__, version)
 
     def check_type(self, node: Any, target: Any, where: str) -> None:
-        """Raises UserError for a value of another type than the annotation `target` says."""
+        """Raise UserError for a value of another type than the annotation `target`."""
         is_recipe = isinstance(node, str) and folder_of(target) and is_name(node)
         if not (fits(node, target) or is_recipe or (_is_file(node) and _takes_file(target))):
             place = where if where.startswith("--") else ": ".join([where, ".".join(self._keys)])
@@ -118,7 +119,7 @@ class Check:
         return found
 
     def _content(self, content: Any, target: Any, path: str) -> Any:
-        """Of a configuration file; one with a format version is a stored one."""
+        """Content of a configuration file; a file with a format version is a stored configuration."""
         version = None
         if isinstance(content, Mapping) and VERSION_KEY in content:
             content, version = split_version(content, path)
@@ -165,7 +166,7 @@ def _is_file(node: Any) -> bool:
 
 
 def _takes_file(target: Any) -> bool:
-    """Whether a file of YAML may stand for a value: options, or a list or mapping of such."""
+    """Whether a YAML file may replace a value: options, or a list or mapping of options."""
     if any(choice in (str, Path) for choice in choices(target)):
         return False
     for choice in choices(target):
@@ -188,7 +189,7 @@ def _brief(value: Any) -> str:
 
 
 def item_of(target: Any) -> Any:
-    """What a tuple of any length holds, or an optional one; None for other annotations."""
+    """Element type of a variable-length tuple, also of an optional one; None for other annotations."""
     for choice in choices(target):
         if typing.get_origin(choice) is tuple and typing.get_args(choice)[1:] == (Ellipsis,):
             return typing.get_args(choice)[0]
@@ -196,7 +197,7 @@ def item_of(target: Any) -> Any:
 
 
 def words_of(target: Any) -> list[Any]:
-    """What may stand in place of a list: null, and words that the annotation names."""
+    """Alternatives to a list: null and the words that the annotation allows."""
     literals = [one for one in choices(target) if one is not target and typing.get_origin(one) is typing.Literal]
     return ["null", *(word for literal in literals for word in typing.get_args(literal))]
 

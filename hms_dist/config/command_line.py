@@ -1,4 +1,4 @@
-"""Words of a command line: checked against the dataclass that they fill, and in the form that the parser takes."""
+"""Command-line words, checked against the dataclass that they fill and converted for the parser."""
 
 import dataclasses
 import inspect
@@ -15,17 +15,17 @@ from hms_dist.config.checks import Check, item_of, words_of
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
 from hms_dist.config.types import choices, is_config
 from hms_dist.core import limits
-from hms_dist.core.errors import UserError, meant
+from hms_dist.core.errors import UserError, suggestion
 
 _PARSERS_OWN = ("config", "help", "print_config")
-"""Options that every command line has."""
+"""Options of every command line."""
 
 
 def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
 
-    Returns them, with the content of files in place of their names, so that nothing else reads a file, and the full
-    names of the classes that they name.
+    Returns the words, with the content of files in place of their names so that the parser reads no file, and the full
+    names of the classes in them.
     """
     check, words = Check(), list(argv)
     given = [option for option, _, _ in _options(argv)]
@@ -47,7 +47,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
 
 
 def _value(node: Any, target: Any, words: Sequence[str]) -> Any:
-    """What an option is given, whose first value is `node`, the first of `words`: text as it is, lists word by word."""
+    """Return the value of an option from its `words`, of which `node` is the first: text as it is, lists by word."""
     if any(choice in (str, Path) for choice in choices(target)):
         return words[0]
     item = item_of(target)
@@ -58,12 +58,12 @@ def _value(node: Any, target: Any, words: Sequence[str]) -> Any:
 
 
 def with_values(cls: type, argv: Sequence[str]) -> list[str]:
-    """Checked words as the parser takes them: `--repair` becomes `--repair=true`, `--runs A B` one list of two."""
+    """Convert checked words for the parser: `--repair` becomes `--repair=true`, `--runs A B` becomes one list."""
     return [word for group in _groups(argv) for word in _with_value(cls, group)]
 
 
 def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
-    """Words in which an option has its name, also if it was left out: the only one that `cls` needs, or has at all."""
+    """Insert the option name of a positional value, if `cls` has exactly one required option, or one option at all."""
     fields = dataclasses.fields(cls)
     needed = [field.name for field in fields if _is_needed(field) or len(fields) == 1]
     if len(needed) == 1 and argv and not argv[0].startswith("-"):
@@ -72,13 +72,13 @@ def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
 
 
 def _word(option: str, value: Any, word: str) -> str:
-    """The word in place of `word`, which held the value of `option`: `--option=value`, or the value alone."""
+    """Replace the value in `word`, which is `--option=value` or the value alone."""
     text = yaml_text(value, flow=True).removesuffix("\n").removesuffix("\n...")
     return f"--{option}={text}" if word.startswith(f"--{option}=") else text
 
 
 def _groups(argv: Sequence[str]) -> list[list[str]]:
-    """The words, cut before each option."""
+    """Split the words before each option."""
     groups: list[list[str]] = []
     for word in argv:
         if word.startswith("--") or not groups:
@@ -102,7 +102,7 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
 
 
 def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
-    """Names of all options of a dataclass and of the dataclasses in it: --epochs, --optim, --optim.lr ..."""
+    """Names of all options of a dataclass and of nested ones: --epochs, --optim, --optim.lr ..."""
     for name, hint in typing.get_type_hints(target).items():
         yield f"{prefix}{name}"
         for choice in choices(hint):
@@ -111,7 +111,7 @@ def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Ite
 
 
 def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
-    """The annotation that a dotted option name leads to; UserError if a part is unknown.
+    """Return the annotation of a dotted option name. Raises UserError for an unknown part.
 
     `root`: the class whose options the message may suggest.
     """
@@ -120,7 +120,7 @@ def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> An
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
-                hint = "" if root is None else meant(option, list(_dotted(root)))
+                hint = "" if root is None else suggestion(option, list(_dotted(root)))
                 raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
         elif typing.get_origin(target) is dict:
@@ -134,7 +134,7 @@ def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> An
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
-    """Each option with its (first) value, and the place of the word that holds this."""
+    """Yield each option with its (first) value and the index of the word that holds the value."""
     words = list(argv)
     for index, word in enumerate(words):
         if word.startswith("--"):

@@ -1,7 +1,7 @@
 """Configuration: frozen dataclasses filled from YAML files and the command line.
 
-The one place that touches jsonargparse. Names are checked and files are read before it sees them (`config_names`), so a
-configuration can never import code from outside this package, and an unknown name lists the valid ones.
+The only module that uses jsonargparse. `checks` reads the files and checks all names before the parser runs, so a
+configuration cannot import code from outside this package, and an unknown name gets an error that lists the valid ones.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
-    """Build `cls` from command-line words: `--config FILE` (several merge in order) and `--dotted.name value`.
+    """Build `cls` from command-line words: `--config FILE` (several are merged in order) and `--dotted.name value`.
 
-    An option that is yes or no may stand alone: `--name` is `--name true`. Raises UserError with one line for an
-    unknown name, a wrong type or a refused combination.
+    A boolean option may be given without a value: `--name` means `--name true`. Raises UserError with one line for an
+    unknown name, a wrong type or an invalid combination.
     """
     words, classes = checked_words(cls, argv)
     parser = _parser(cls, prog, classes)
@@ -35,21 +35,21 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
-    """Build `cls` from what `to_dict` gave. Raises UserError as `load` does."""
+    """Build `cls` from plain values as `to_dict` returns them. Raises UserError as `load` does."""
     return _from_checked(cls, *checked(_options(values, where), cls, where))
 
 
 def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build `cls` from what `stored` gave, now or in an earlier format version (without one: 1); `where` is the file.
+    """Build `cls` from what `stored` returned, now or in an earlier format version; `where` is the file.
 
-    Raises UserError as `load` does, and for a later format version.
+    Values without a format version are of version 1. Raises UserError as `load` does, and for a later format version.
     """
     options, version = split_version(_options(values, where), where)
     return _from_checked(cls, *checked(options, cls, where, version))
 
 
 def to_dict(value: Any) -> Any:
-    """Plain JSON/YAML values of a configuration; classes chosen by name become class_path and init_args."""
+    """Convert a configuration to plain JSON/YAML values; classes chosen by name become class_path and init_args."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if any(inspect.isabstract(base) for base in type(value).__mro__[1:]):
@@ -63,17 +63,17 @@ def to_dict(value: Any) -> Any:
 
 
 def stored(config: Any) -> dict[str, Any]:
-    """Plain values of a configuration for a file that outlives this program: `to_dict`, and the format version."""
+    """Convert a configuration to plain values for storage: `to_dict` plus the format version."""
     return {VERSION_KEY: FORMAT_VERSION, **to_dict(config)}
 
 
 def save(config: Any, path: Path) -> None:
-    """Write a configuration as YAML that `load` and `from_stored` read back to an equal one."""
+    """Write a configuration as YAML; `load` and `from_stored` read it back to an equal one."""
     save_stored(stored(config), path)
 
 
 def save_stored(values: Mapping[str, Any], path: Path) -> None:
-    """Write what `stored` gave as YAML, with its digest (`files.check_text`)."""
+    """Write what `stored` returned as YAML with its digest (`files.check_sealed_text`)."""
     with atomic(path, "w") as file:
         file.write(sealed_text(yaml_text(dict(values))))
 
@@ -90,7 +90,7 @@ def _from_checked(cls: type[T], values: Any, classes: Iterable[str]) -> T:
 
 
 def _parser(cls: type, prog: str, classes: Iterable[str]) -> ArgumentParser:
-    """`classes`: full names of those that the configuration names; no other may be imported, no file is read."""
+    """`classes`: full names of the classes in the configuration; no other may be imported, and no file is read."""
     set_parsing_settings(
         docstring_parse_attribute_docstrings=True,
         instantiate_subclass_spec_in_any=False,
@@ -113,7 +113,7 @@ def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
 
 
 def _own(error: BaseException) -> BaseException:
-    """What a class of options has raised, without what the parser has put around it; else the error itself."""
+    """Return the error that a class of options raised, without the parser's wrapping; else the error itself."""
     one: BaseException | None = error
     while one is not None:
         *_, (frame, _) = walk_tb(one.__traceback__)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hms_dist.core.errors import UserError, meant
+from hms_dist.core.errors import UserError, suggestion
 
 _PACKAGE = Path(__file__).parents[1]
 ROOT = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
@@ -41,8 +41,8 @@ def recipe_path(folder: str, name: str, where: str) -> Path:
     valid = names(folder)
     if name not in valid:
         raise UserError(
-            f"{where}: no recipe '{name[:100]}' in configs/{folder}; {meant(name, valid)}one of: {', '.join(valid)}; "
-            "a path has a slash or ends in .yaml"
+            f"{where}: no recipe '{name[:100]}' in configs/{folder}; {suggestion(name, valid)}"
+            f"one of: {', '.join(valid)}; a path has a slash or ends in .yaml"
         )
     return ROOT / folder / f"{name}.yaml"
 

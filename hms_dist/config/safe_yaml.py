@@ -1,4 +1,4 @@
-"""YAML of configurations: read safely and within limits, written so that it is read back as it was."""
+"""YAML of configurations: safe loading within limits, and writing that round-trips."""
 
 import datetime
 import re
@@ -9,23 +9,23 @@ import yaml
 
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, first_line
-from hms_dist.core.files import check_text, read_bytes
+from hms_dist.core.files import check_sealed_text, read_bytes
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses what YAML's readers take without a word: a name twice in one mapping, and 12:00:00 for 43200."""
+    """Loader that rejects what PyYAML silently accepts: duplicate keys, and 12:00:00 read as 43200."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in names:
-                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key.value}'", key.start_mark)
                 names.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> Any:
-        """An int or a float."""
+        """Construct an int or a float."""
         if ":" in node.value:
             text = f"{node.value} is a number to base 60 in YAML; put it in quotes"
             raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
@@ -38,7 +38,7 @@ for _tag in ("int", "float"):
 
 
 class _Numeric(_Strict):
-    """Reads as jsonargparse does: 1e-4 is a number, a date is text."""
+    """Loader with jsonargparse's rules: 1e-4 is a number, a date is text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":timestamp"))]
@@ -47,7 +47,7 @@ class _Numeric(_Strict):
 
 
 class _NumericDumper(yaml.SafeDumper):
-    """Writes text in quotes where `_Numeric` would read it as a number; never an alias for a value."""
+    """Dumper that quotes text which `_Numeric` would read as a number, and writes no aliases."""
 
     yaml_implicit_resolvers = _Numeric.yaml_implicit_resolvers
 
@@ -63,7 +63,7 @@ _Numeric.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+012345
 
 
 def read_yaml(path: Path) -> Any:
-    """Safe-load one YAML file; UserError if it is missing, not YAML, or too large (`limits`)."""
+    """Safe-load a YAML file. Raises UserError if it is missing, invalid, or exceeds `limits`."""
     try:
         return parse_yaml(read_bytes(path, limits.YAML_BYTES).decode())
     except (OSError, UnicodeDecodeError) as error:
@@ -73,14 +73,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_record(path: Path) -> Any:
-    """Read a YAML file that a command wrote for later ones. Raises UserError if it is missing or was changed since."""
+    """Read a YAML file that a command wrote for later ones. Raises UserError if it is missing or was changed."""
     value = read_yaml(path)
-    check_text(path)
+    check_sealed_text(path)
     return value
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of YAML text. Raises yaml.YAMLError for anything else, and for more than `limits` allows."""
+    """Parse YAML text. Raises yaml.YAMLError if it is invalid or exceeds `limits`."""
     try:
         value = yaml.load(text, _Numeric)
         if too_many := _too_many(value):
@@ -88,19 +88,19 @@ def parse_yaml(text: str) -> Any:
     except yaml.YAMLError:
         raise
     except RecursionError as error:
-        raise yaml.YAMLError("lists or mappings lie too deep in one another") from error
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:  # an invalid date, and the like
+        raise yaml.YAMLError("lists or mappings are nested too deeply") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:  # such as an invalid date
         raise yaml.YAMLError(first_line(error)) from error
     return value
 
 
 def yaml_text(value: Any, *, flow: bool = False) -> str:
-    """Plain values as YAML that both readers of configurations, ours and the parser's, read alike; `flow`: one line."""
+    """Write plain values as YAML that both this module and jsonargparse read alike; `flow`: on one line."""
     return yaml.dump(value, Dumper=_NumericDumper, default_flow_style=flow, width=float("inf"), sort_keys=False)
 
 
 def _too_many(value: Any) -> str:
-    """Why a value takes more than it may once its aliases are replaced by what they stand for; empty if it does not."""
+    """Explain why a value exceeds the limits after its aliases are expanded; empty if it does not."""
     level, total = [value], 0
     for _ in range(limits.YAML_DEPTH):
         total += len(level)

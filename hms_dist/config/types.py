@@ -34,13 +34,13 @@ def expected(target: Any) -> str:
 
 
 def choices(target: Any) -> tuple[Any, ...]:
-    """What an annotation allows: the parts of a union, else itself."""
+    """Members of a union annotation, or the annotation itself."""
     either = typing.get_origin(target) in (typing.Union, types.UnionType)
     return typing.get_args(target) if either else (target,)
 
 
 def is_config(target: Any) -> bool:
-    """Whether an annotation is a dataclass of options, or a base of such from which one is chosen by name."""
+    """Whether an annotation is a dataclass of options, or a base class of selectable ones."""
     return inspect.isclass(target) and (dataclasses.is_dataclass(target) or inspect.isabstract(target))
 
 

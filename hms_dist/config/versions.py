@@ -1,15 +1,15 @@
-"""The form of stored configurations, its version, and what files of earlier versions mean.
+"""Format of stored configurations: its version, and the meaning of files of earlier versions.
 
 A stored configuration is fully resolved, names classes by their bare names and carries `format_version`. Files are
-compared by what they mean, so code may move and options may be added:
+compared by their meaning, so code may move and options may be added:
 
-- An option that is added has a default that reproduces what the code did without it. Older files that lack it take
-  that default; nothing is raised. An option of a panel, or of a part of a panel, gets an entry in `ABSENT` as well,
-  because the online half compares panels without their classes.
-- A default that changes raises `FORMAT_VERSION`, and gets an entry in `ABSENT` for the versions before, if there are
-  files of theirs that may lack the option.
-- An option that is removed gets an entry in `REMOVED`, with the values that change nothing. A file with another value
-  is refused.
+- A new option has a default that reproduces the earlier behaviour. Older files take that default, and the version is
+  unchanged. An option of a panel, or of a part of one, also gets an entry in `ABSENT`, because the online half compares
+  panels without importing their classes.
+- A changed default raises `FORMAT_VERSION` and gets an entry in `ABSENT` for the earlier versions, if their files may
+  lack the option.
+- A removed option gets an entry in `REMOVED` with the values that have no effect. A file with another value is
+  rejected.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,23 +18,23 @@ from typing import Any
 from hms_dist.core.errors import UserError
 
 FORMAT_VERSION = 2
-"""Of configurations that are written now. 1, up to commit 5e6f9d5: without this key, and with full paths of classes."""
+"""Version of configurations written now. Version 1 (up to commit 5e6f9d5) had no version key and full class paths."""
 VERSION_KEY = "format_version"
 CLASS_KEY, OPTIONS_KEY = "class_path", "init_args"
-"""Keys of a class that is chosen by its name, and of its options."""
+"""Keys of a class chosen by name, and of its options."""
 ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     1: {"Pcen": {"start": "first_frame"}, "ModelConfig": {"kwargs": {}}}
 }
-"""Format version -> class -> option (of a part of it: `part.option`) -> the plain value that the option has in files of
-up to this version which lack it."""
+"""Format version -> class -> option (of a part: `part.option`) -> plain value of that option in files of up to this
+version that lack it."""
 REMOVED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "FreezeConfig": {"num_tensors": (0,), "until_epoch": (None,)},
     "OptimConfig": {"decay_norm_and_bias": (True,), "layer_decay": (1.0,)},
     "TrainConfig": {"batch_norm": ("group",), "channels_last": (False, True)},
     "ScheduleConfig": {"period_steps": (None,), "milestones": ([],)},
 }
-"""Class -> option that this program no longer has -> the plain values which change nothing, so that files with one of
-them are read as files without the option."""
+"""Class -> removed option -> plain values without effect: files with one of them are read as files without the
+option."""
 _MODULES_OF_1: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "hms_dist.images": {
         "eeg_spectrogram": ("EegSpectrogram",), "kaggle_spectrogram": ("KaggleSpectrogram",),
@@ -46,7 +46,7 @@ _MODULES_OF_1: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "wavelet_log": ("WaveletLog",),
     },
 }  # fmt: skip
-"""Where version 1 had the classes whose digests it stored."""
+"""Modules of the classes whose digests version 1 stored."""
 _PATHS_OF_1 = {
     name: f"{package}.{module}.{name}"
     for package, modules in _MODULES_OF_1.items()
@@ -56,9 +56,9 @@ _PATHS_OF_1 = {
 
 
 def split_version(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], int]:
-    """Options of a stored configuration without its format version, and that version.
+    """Split a stored configuration into its options and its format version.
 
-    Raises UserError for a version of a later program.
+    Raises UserError for the version of a later program.
     """
     version = values.get(VERSION_KEY, 1)
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
@@ -70,17 +70,17 @@ def split_version(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any]
 
 
 def bare_name(path: str) -> str:
-    """The name of a class without the module that it was in."""
+    """Return the name of a class without its module."""
     return path.rpartition(".")[2]
 
 
 def with_bare_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration with bare names of classes, and with its format version, whichever that is."""
+    """Return a stored configuration of any version with bare class names."""
     return {VERSION_KEY: values.get(VERSION_KEY, 1), **_map_names(dict(values), bare_name)}
 
 
 def completed(options: Mapping[str, Any], name: str, version: int) -> dict[str, Any]:
-    """Options of class `name` from a file of `version`, with those that it lacks and `ABSENT` lists."""
+    """Add the options of class `name` that a file of `version` lacks and `ABSENT` lists."""
     found = dict(options)
     for option, value in _absent(name, version).items():
         *parents, last = option.split(".")
@@ -93,9 +93,9 @@ def completed(options: Mapping[str, Any], name: str, version: int) -> dict[str, 
 
 
 def without_removed(options: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    """Options of class `name` from a file without those that were removed since.
+    """Remove options of class `name` that no longer exist from those of a file.
 
-    Raises UserError if one of them has a value that changes something.
+    Raises UserError if one of them has a value with an effect.
     """
     removed = REMOVED.get(name, {})
     for option, harmless in removed.items():
@@ -109,10 +109,10 @@ def without_removed(options: Mapping[str, Any], name: str, where: str) -> dict[s
 
 
 def comparable_class(node: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """A class with its options, from a file of `version`, as plain values whose digest is compared with others'.
+    """Return a class with its options, from a file of `version`, as plain values for comparison by digest.
 
-    Options that were added since version 1 are left out where they have the value of files without them, so the digest
-    of a class stays the same as options are added.
+    Options added since version 1 are omitted where they have the value of files without them, so the digest stays the
+    same as options are added.
     """
     name = bare_name(node[CLASS_KEY])
     options = completed(_map_names(node.get(OPTIONS_KEY) or {}, bare_name), name, version)
@@ -122,7 +122,7 @@ def comparable_class(node: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 
 def as_version_1(values: Any) -> Any:
-    """Plain values with the full paths of classes that version 1 took digests over."""
+    """Return plain values with the full class paths that digests of version 1 used."""
     return _map_names(values, lambda name: _PATHS_OF_1.get(name, name))
 
 
@@ -135,7 +135,7 @@ def _absent(name: str, version: int) -> dict[str, Any]:
 
 
 def _map_names(node: Any, change: Callable[[str], str]) -> Any:
-    """Plain values in which every name of a class is changed."""
+    """Apply `change` to every class name in plain values."""
     if isinstance(node, Mapping):
         return {
             key: change(item) if key == CLASS_KEY and isinstance(item, str) else _map_names(item, change)
@@ -145,7 +145,7 @@ def _map_names(node: Any, change: Callable[[str], str]) -> Any:
 
 
 def _without(options: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """`options` without the one that `path` leads to, if it has this value."""
+    """Return `options` without the one at `path` if it has this value."""
     first, *rest = path
     if first not in options:
         return dict(options)

@@ -1,1 +1,2 @@
-"""Core: errors, files, limits, logging, keyed draws, compiled loops and remote reads. Imports no other room."""
+"""Errors, atomic files, limits on input, logging, keyed draws, compiled loops and remote reads. Imports no other
+room."""

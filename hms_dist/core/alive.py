@@ -1,11 +1,11 @@
-"""Which processes of this machine have ended, so that nobody has to wait for what they left."""
+"""Detect processes of this machine that have ended, so that nothing waits for them."""
 
 import os
 from pathlib import Path
 
 
 def machine() -> str:
-    """Names the set of processes that this one can see; empty where the system has no name for it."""
+    """Identify the set of processes visible to this one; empty where the system does not report it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -14,7 +14,7 @@ def machine() -> str:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether no process with this number runs here: there is none, or it waits for its parent to collect it."""
+    """Whether no process with this pid runs here: there is none, or it is a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -25,7 +25,7 @@ def has_ended(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """A killed process that its parent has not yet collected, from Linux's /proc."""
+    """Whether a process was killed but not yet reaped by its parent, from /proc."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):

@@ -1,7 +1,7 @@
-"""A CSV file as cells of text, and its columns as numbers that are exactly what the text says.
+"""Exact reading of CSV files: cells as text, columns as integers or floats.
 
-pyarrow reads the cells as text. They are parsed here, because a CSV library turns ids beyond 2^53 into their neighbours
-as soon as one cell of the column has a decimal point, or refuses 5.0 for a whole number.
+pyarrow reads the cells as text, and they are parsed here: a CSV library would round ids beyond 2^53 as soon as one cell
+of the column has a decimal point, or reject 5.0 as an integer.
 """
 
 import csv
@@ -22,27 +22,28 @@ from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import read_bytes
 
 Value = TypeVar("Value", int, float)
-MAX_WHOLE = 2**63 - 1
-"""Largest whole number that the tables downstream hold."""
+MAX_INTEGER = 2**63 - 1
+"""Largest integer that the tables built from a CSV file can hold."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 class CsvTable:
-    """One CSV file: comma-separated UTF-8 text whose first line names the columns. Blank lines count for nothing."""
+    """A CSV file: comma-separated UTF-8 text whose first line holds the column names. Blank lines are ignored."""
 
     def __init__(self, path: Path, what: str = "the label table") -> None:
-        """Read `path`, expected to be `what`. Raises UserError if it is missing, unreadable, empty, or no such text."""
+        """Read `path`. `what` describes the expected file in errors. Raises UserError if it is missing, unreadable,
+        empty or not CSV."""
         self.path = path
         cells = _read_text(path, what)
         self.names: list[str] = [column[0].as_py().strip() for column in cells.columns]
-        """Column names, in the order of the file; blanks around them do not count."""
+        """Column names in file order, without surrounding blanks."""
         self._cells = cells.slice(1)
 
     def __len__(self) -> int:
         return int(self._cells.num_rows)
 
     def check_names(self, required: list[str], known: list[str]) -> None:
-        """Refuse a table in which a required column is missing, or a known one stands twice."""
+        """Raise UserError if a required column is missing or a known column is duplicated."""
         missing = [name for name in required if name not in self.names]
         if missing and (other := _other_separator(self.names)):
             raise UserError(f"{self.path}: columns are separated by {other}; expected commas; save it with commas")
@@ -50,37 +51,37 @@ class CsvTable:
             raise UserError(f"{self.path}: column {missing[0]} is missing; expected {', '.join(required)}")
         twice = [name for name in known if self.names.count(name) > 1]
         if twice:
-            raise UserError(f"{self.path}: column {twice[0]} stands more than once; expected once; remove the others")
+            raise UserError(f"{self.path}: column {twice[0]} appears more than once; expected once; remove the others")
 
     def words(self, name: str) -> list[str]:
-        """Column `name` as it stands, without blanks around each cell."""
+        """Return column `name` as text, without surrounding blanks."""
         return [cell.strip() for cell in self._column(name).to_pylist()]
 
     def numbers(self, name: str, largest: float) -> NDArray[np.float64]:
-        """Column `name` as float64 from 0 to `largest`. Raises UserError naming the first row that is not."""
+        """Return column `name` as float64 in [0, `largest`]. Raises UserError naming the first invalid row."""
         return self._parsed(name, number, largest).astype(np.float64)
 
-    def whole_numbers(self, name: str, largest: int = MAX_WHOLE) -> NDArray[np.int64]:
-        """Column `name` as int64 from 0 to `largest`. Raises UserError naming the first row that is not."""
-        return self._parsed(name, whole_number, largest).astype(np.int64)
+    def integers(self, name: str, largest: int = MAX_INTEGER) -> NDArray[np.int64]:
+        """Return column `name` as int64 in [0, `largest`]. Raises UserError naming the first invalid row."""
+        return self._parsed(name, integer, largest).astype(np.int64)
 
-    def whole_or_empty(self, name: str) -> list[int | None]:
-        """Column `name` as `whole_numbers`; None for an empty cell."""
-        parsed = self._parsed(name, lambda cell, largest: whole_number(cell, largest) if cell else -1, MAX_WHOLE)
+    def integers_or_none(self, name: str) -> list[int | None]:
+        """Return column `name` as `integers` does, with None for empty cells."""
+        parsed = self._parsed(name, lambda cell, largest: integer(cell, largest) if cell else -1, MAX_INTEGER)
         return [None if value < 0 else value for value in parsed.tolist()]
 
     def refusal(self, row: int, column: str, expected: str) -> UserError:
-        """The error that names a bad cell; the first row below the column names is row 2, as in an editor."""
+        """Build the error for an invalid cell. The first row below the header is row 2, as in an editor."""
         found = " ".join(self.words(column)[row].split())[:40]
         return UserError(
-            f"{self.path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; mend the table"
+            f"{self.path}: row {row + 2}, column {column}: expected {expected}, found '{found}'; fix the table"
         )
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return self._cells.column(self.names.index(name))
 
     def _parsed(self, name: str, parse: Callable[[str, Value], Value], largest: Value) -> NDArray[np.object_]:
-        # Most cells repeat: 100,000 rows hold 20 different votes.
+        # Most cells repeat (100,000 rows hold about 20 different vote counts), so each distinct cell is parsed once.
         column = self._column(name).combine_chunks().dictionary_encode()
         codes, values = column.indices.to_numpy(), []
         for code, cell in enumerate(column.dictionary.to_pylist()):
@@ -92,7 +93,7 @@ class CsvTable:
 
 
 def number(cell: str, largest: float) -> float:
-    """The float64 nearest to a decimal number. Raises ValueError saying what was expected."""
+    """Parse a decimal number as float64. Raises ValueError with the expected form."""
     value = float(cell) if _NUMBER.fullmatch(cell) else np.nan
     if not value >= 0:
         raise ValueError("a number of at least 0")
@@ -101,21 +102,21 @@ def number(cell: str, largest: float) -> float:
     return value
 
 
-def whole_number(cell: str, largest: int) -> int:
-    """A whole number, exactly, also when written 5.0 or 1.6e9. Raises ValueError saying what was expected."""
+def integer(cell: str, largest: int) -> int:
+    """Parse an integer exactly, also when written as 5.0 or 1.6e9. Raises ValueError with the expected form."""
     if cell.isascii() and cell.isdigit() and len(cell) < len(str(largest)):
         return int(cell)
     if not _NUMBER.fullmatch(cell) or (value := Decimal(cell)) < 0:
         raise ValueError("a number of at least 0")
     if value > largest:
-        raise ValueError(f"a whole number of at most {largest}")
+        raise ValueError(f"an integer of at most {largest}")
     if value != int(value):
-        raise ValueError("a whole number")
+        raise ValueError("an integer")
     return int(value)
 
 
 def _read_text(path: Path, what: str) -> pa.Table:
-    """Every cell as text, the line of names included."""
+    """Read all cells as text, header included."""
     if not path.exists():
         raise UserError(f"{path}: no such file; expected {what}")
     if not path.is_file():
@@ -129,16 +130,16 @@ def _read_text(path: Path, what: str) -> pa.Table:
             "save it as comma-separated UTF-8"
         ) from error
     except OSError as error:
-        raise UserError(f"{path}: cannot read this file ({error.strerror}); check its rights") from error
+        raise UserError(f"{path}: cannot read this file ({error.strerror}); check its permissions") from error
     except (csv.Error, ValueError) as error:
-        raise UserError(f"{path}: cannot read it as CSV ({error}); mend the table") from error
+        raise UserError(f"{path}: cannot read it as CSV ({error}); fix the table") from error
     if names is None:
         raise UserError(f"{path}: the file is empty; expected {what}")
     return _parse(path, text, len(names))
 
 
 def _parse(path: Path, text: str, num_columns: int) -> pa.Table:
-    """`text` as `num_columns` columns of text. Raises UserError for a row of another length."""
+    """Parse `text` into `num_columns` columns of text. Raises UserError for a row of another length."""
     odd: list[Any] = []
 
     def odd_row(row: Any) -> str:
@@ -146,7 +147,7 @@ def _parse(path: Path, text: str, num_columns: int) -> pa.Table:
             odd.append(row)
         return "error" if odd else "skip"
 
-    last = ["end"] * num_columns  # of rows that are added, and lost if the row before has a quote that never ends
+    last = ["end"] * num_columns  # row added at the end; a quote that never ends in the row before swallows it
     try:
         table = csv_reader.read_csv(
             pa.BufferReader("\n".join([text, ",".join(last), ""]).encode()),
@@ -159,17 +160,17 @@ def _parse(path: Path, text: str, num_columns: int) -> pa.Table:
     except pa.ArrowInvalid as error:
         if not odd:
             why = "a quote never ends" if text.count('"') % 2 else first_line(error)
-            raise UserError(f"{path}: cannot read it as CSV ({why}); mend the table") from error
+            raise UserError(f"{path}: cannot read it as CSV ({why}); fix the table") from error
         is_open = odd[0].text.count('"') % 2
         fault = "a quote never ends" if is_open else f"expected {num_columns} cells, found {odd[0].actual_columns}"
-        raise UserError(f"{path}: row {odd[0].number}: {fault}; mend the table") from error
+        raise UserError(f"{path}: row {odd[0].number}: {fault}; fix the table") from error
     rows = table.num_rows - 1
     if [column[rows].as_py() for column in table.columns] != last:
-        raise UserError(f"{path}: row {rows + 1}: a quote never ends; mend the table")
+        raise UserError(f"{path}: row {rows + 1}: a quote never ends; fix the table")
     return table.slice(0, rows)
 
 
 def _other_separator(names: list[str]) -> str | None:
-    """What stands between the names of a table that has no commas, if it is one of the usual signs."""
+    """Return the separator of a header without commas if it is a common one, else None."""
     signs = {";": "semicolons", "\t": "tabs", "|": "bars"}
     return next((word for sign, word in signs.items() if len(names) == 1 and sign in names[0]), None)

@@ -1,4 +1,4 @@
-"""A record of the environment of a process: versions of packages, machine, batch job."""
+"""Record of a process's environment: package versions, machine, batch job."""
 
 import importlib.metadata
 import os
@@ -11,11 +11,12 @@ RECORDED_PACKAGES = (
     "torch", "timm", "accelerate",
 )  # fmt: skip
 SLURM_PREFIXES = ("SLURM_JOB", "SLURM_ARRAY", "SLURM_RESTART")
-"""Variables that say which batch job this is."""
+"""Environment variables that identify the batch job."""
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a result; absent packages are left out."""
+    """Return the versions of Python and of the packages that can change a result. Packages that are not installed are
+    omitted."""
     found = {"python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         try:
@@ -26,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """The machine and software of this process, for environment.json."""
+    """Describe the machine and software of this process, for environment.json."""
     return {
         "versions": versions(),
         "machine": platform.machine(),

@@ -1,4 +1,4 @@
-"""Exceptions that end in one line instead of a traceback."""
+"""Exceptions that end a command with one line instead of a traceback."""
 
 import difflib
 import errno
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-"""What would break a line, or steer a terminal, in a message that quotes a file or a library."""
+"""Characters that would break the line or control the terminal when a message quotes a file or a library."""
 
 _MOST = 4000
-"""Characters of a message, so that a damaged file's long text does not fill the screen."""
+"""Longest message, in characters: quoted text of a damaged file must not fill the screen."""
 
 OTHER_TORCH = "operator torchvision::"
 """In the message of an import of torchvision that was built for another torch (`core.patch_torchvision`)."""
 
 
 def one_line(text: str) -> str:
-    """`text` as one line that any stream can write."""
+    """Return `text` as one line that any stream can encode."""
     line = _BREAKS.sub(" ", text).encode(errors="backslashreplace").decode()
     return line if len(line) <= _MOST else f"{line[:_MOST]}..."
 
@@ -30,29 +30,28 @@ class _OneLineError(Exception):
 
 
 class UserError(_OneLineError):
-    """Bad input or configuration.
+    """Invalid input or configuration; exit code 2, no traceback.
 
-    The message is one line: where (file, row or option), what was expected, what was found and what
-    to do. The command line prints it without a traceback and exits with 2.
+    The message is one line: where (file, row or option), what was expected, what was found and what to do.
     """
 
 
 class JobError(_OneLineError):
-    """A job that failed for no mistake of the user's; one line, exit code 1. What was finished stands."""
+    """A job failed although its input is valid; one line, exit code 1. Finished work is kept."""
 
 
 class Stopped(JobError):
-    """A job that was asked to stop; the same command does the rest."""
+    """A job stopped on request. The same command continues it."""
 
 
-def verdict(error: BaseException) -> tuple[int, str] | None:
-    """Exit code and line of an exception that the user can understand; None for a fault of ours."""
+def exit_status(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and message of an expected exception, or None for an internal error."""
     if isinstance(error, UserError):
         return 2, str(error)
     if isinstance(error, JobError):
         return 1, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 1, "interrupted; rerun the same command to go on"
+        return 1, "interrupted; rerun the same command to continue"
     if isinstance(error, RuntimeError) and OTHER_TORCH in str(error):
         return 2, (
             f"torchvision does not match this torch ({first_line(error)}); install both from one index, or run "
@@ -60,11 +59,11 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
         )
     if _is_out_of_memory(error):
         return 1, f"out of memory ({first_line(error)}); ask for more, raise a limit (ulimit -v), or use fewer workers"
-    return _verdict_of_system(error) if isinstance(error, OSError) else None
+    return _exit_status_of_system(error) if isinstance(error, OSError) else None
 
 
-def _verdict_of_system(error: OSError) -> tuple[int, str] | None:
-    """The same for an error of the operating system."""
+def _exit_status_of_system(error: OSError) -> tuple[int, str] | None:
+    """The same as `exit_status` for an OSError."""
     where = error.filename or ("/dev/shm" if _is_full("/dev/shm") else "writing")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{where}: no space left on the disk; free some and rerun the same command"
@@ -72,18 +71,18 @@ def _verdict_of_system(error: OSError) -> tuple[int, str] | None:
         return 1, f"{where}: larger than the limit on the size of files; raise it (ulimit -f)"
     if error.filename is None:
         return None
-    return 2, one_line(f"{where}: {error.strerror}; check the path and its rights")
+    return 2, one_line(f"{where}: {error.strerror}; check the path and its permissions")
 
 
 def _is_full(folder: str) -> bool:
-    """Whether a folder's file system has no room; locks between processes live in /dev/shm, and fail without a name."""
+    """Whether a file system is full. Semaphores live in /dev/shm, and their errors carry no file name."""
     with suppress(OSError):
         return shutil.disk_usage(folder).free == 0
     return False
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether the system gave no memory: Python, its threads, processes and libraries each say it differently."""
+    """Whether memory ran out. Python, its threads and processes, and libraries each raise something different."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error)
@@ -93,19 +92,20 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of others says, in one line; its kind if it says nothing."""
+    """Return the first line of another library's error message, or the exception's type if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def meant(given: str, valid: Sequence[str]) -> str:
-    """`did you mean x? ` of the valid names that end in the given one, or else are spelt alike; empty if none is."""
+def suggestion(given: str, valid: Sequence[str]) -> str:
+    """Return `did you mean x? ` for valid names that end in `given` or are spelled similarly; empty if there is
+    none."""
     last = given.removeprefix("--")
     near = [name for name in valid if name.endswith(f".{last}")] or difflib.get_close_matches(given, valid, n=1)
     return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
-    """Return `value` if it is one of `valid`; raise UserError listing the valid ones otherwise."""
+    """Return `value` if it is in `valid`, else raise UserError listing the valid names."""
     if value not in valid:
         raise UserError(f"{name}: unknown '{value}'; one of: {', '.join(valid)}")
     return value

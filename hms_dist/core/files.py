@@ -1,8 +1,8 @@
-"""Files: written so that nothing half-written looks whole, read without waiting or reading too much, and digests.
+"""Atomic writes, bounded reads and digests of files.
 
-A file that a later command relies on carries a digest of its content in the form that suits it: a last line of YAML, a
-key of JSON, the metadata of Parquet (`parquet`), the last bytes of an array. A file without one, as older versions
-wrote it, is taken as it is; so is one whose digest a person removed after changing it.
+A file that later commands rely on carries a digest of its content: the last line of a YAML file, a key of a JSON
+object, the metadata of a Parquet file (`parquet`), the last bytes of an array. A file without a digest is accepted:
+earlier versions wrote none, and a person who edits a file removes it.
 """
 
 import errno
@@ -23,7 +23,7 @@ from hms_dist.core.alive import has_ended, machine
 from hms_dist.core.errors import UserError
 
 DIGEST_KEY = "digest"
-"""Of a JSON object: the digest of the other keys."""
+"""Key of a JSON object that holds the digest of its other keys."""
 CHANGED = "its digest does not match, so it was changed or damaged since it was written; restore it from a copy"
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -40,10 +40,10 @@ _LISTED: set[Path] = set()
 
 @contextmanager
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`; on success sync it and rename it to `path`.
+    """Open a temporary file next to `path`; on success, sync it and rename it to `path`.
 
-    An exception (or a kill) leaves `path` as it was. No two writers share the temporary name, wherever they run:
-    in containers every process may be number 1. What killed writers left in the folder is removed.
+    An exception or a kill leaves `path` unchanged. Temporary names are unique across machines and containers (where
+    every process may have pid 1). Temporary files of killed writers in the folder are removed.
     """
     temporary = path.with_name(f".{path.name}.{_writer()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp")
     try:
@@ -88,15 +88,16 @@ def _remove_abandoned(folder: Path, now_s: float) -> None:
 
 
 def _is_about(error: OSError, temporary: Path) -> bool:
-    """Whether an error is of writing the temporary file; a full disk and the like come without a name."""
+    """Whether an error concerns the temporary file. Some errors, such as a full disk, carry no file name."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return error.filename == str(temporary) or (error.filename is None and error.errno in full)
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes durable, or the renames inside a folder where its file system can sync folders.
+    """fsync a file, or a folder after a rename.
 
-    Some cannot (CIFS, VirtualBox's shared folders, some of FUSE): they answer EINVAL or ENOTSUP.
+    Some file systems cannot sync folders (CIFS, VirtualBox shared folders, some FUSE): their EINVAL and ENOTSUP are
+    ignored.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -110,7 +111,7 @@ def sync(path: Path) -> None:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file for reading. Raises OSError, also for anything else: a pipe would wait for its writer."""
+    """Open a regular file for reading. Raises OSError for anything else; opening a pipe would block."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
@@ -129,7 +130,7 @@ def _not_regular(path: Path, mode: int) -> OSError:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file. Raises OSError as `open_file`, and for more than `limit` bytes."""
+    """Read a regular file of at most `limit` bytes. Raises OSError as `open_file`, or if the file is larger."""
     with open_file(path) as file:
         too_large = os.fstat(file.fileno()).st_size > limit
         content = b"" if too_large else file.read()
@@ -139,12 +140,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file. Raises OSError as `read_bytes`, ValueError as `parse_json`."""
+    """Read a JSON file. Raises OSError as `read_bytes`, ValueError as `parse_json`."""
     return parse_json(read_bytes(path, limits.JSON_BYTES))
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The value of JSON text. Raises ValueError for anything else, NaN, infinities and deep nesting included."""
+    """Parse JSON. Raises ValueError for invalid text, NaN, infinities and deep nesting."""
     try:
         value = json.loads(content, parse_constant=_refuse_constant)
         deep = depth_exceeds(value, limits.JSON_DEPTH)
@@ -156,7 +157,7 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def depth_exceeds(value: Any, most: int) -> bool:
-    """Whether plain values lie more than `most` lists or mappings deep."""
+    """Whether plain values are nested more than `most` levels deep."""
     level = [value]
     for _ in range(most + 1):
         level = [item for one in level if isinstance(one, dict | list) for item in _items(one)]
@@ -180,7 +181,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none that can be read."""
+    """Read a JSON object; return {} if the file is missing or unreadable."""
     try:
         value = read_json(path)
     except (OSError, ValueError):
@@ -200,34 +201,34 @@ def required_object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def indented_json(value: Any) -> bytes:
-    """JSON for people, in the order of its keys: the bytes that `write_json` writes."""
+    """Return indented JSON with keys in their order, as `write_json` writes it."""
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte string of a JSON value: sorted keys, no spaces. What digests are taken over."""
+    """Return canonical JSON (sorted keys, no spaces), the input of digests."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value`, in hex."""
+    """Return the SHA-256 of the canonical JSON of `value`, in hex."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a regular file's bytes, in hex. Raises OSError as `open_file`."""
+    """Return the SHA-256 of a regular file, in hex. Raises OSError as `open_file`."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sealed_text(text: str) -> str:
-    """Lines of YAML with the digest of all that is before it as a comment below."""
+    """Append the digest of YAML text as a comment on its last line."""
     text += "# sha256: "
     return f"{text}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
-def check_text(path: Path) -> None:
-    """Raises UserError if the text of a file is not what its last line has the digest of."""
+def check_sealed_text(path: Path) -> None:
+    """Raise UserError if a file's text does not match the digest on its last line."""
     content = read_bytes(path, limits.YAML_BYTES)
     last_line = re.search(rb"sha256: ([0-9a-f]{64})\s*\Z", content)
     if last_line and last_line[1].decode() != hashlib.sha256(content[: last_line.start(1)]).hexdigest():
@@ -235,12 +236,12 @@ def check_text(path: Path) -> None:
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with its digest."""
+    """Add its digest to a JSON object."""
     return {**value, DIGEST_KEY: digest(json.loads(indented_json(value)))}
 
 
 def unsealed(value: Any, where: Path) -> Any:
-    """A JSON value read from `where`, without its digest. Raises UserError if that does not match."""
+    """Check and remove the digest of a JSON value read from `where`. Raises UserError if it does not match."""
     if not isinstance(value, dict) or DIGEST_KEY not in value:
         return value
     rest = {name: part for name, part in value.items() if name != DIGEST_KEY}
@@ -250,11 +251,11 @@ def unsealed(value: Any, where: Path) -> Any:
 
 
 def sealed_bytes(content: bytes) -> bytes:
-    """Bytes with their digest behind them."""
+    """Append a digest to bytes."""
     return content + hashlib.sha256(content).digest()
 
 
 def unsealed_bytes(content: bytes) -> bytes | None:
-    """Bytes without the digest behind them; None if it is not theirs."""
+    """Remove the digest from bytes; return None if it does not match."""
     size = hashlib.sha256().digest_size
     return content[:-size] if hashlib.sha256(content[:-size]).digest() == content[-size:] else None

@@ -1,6 +1,6 @@
-"""Loops over arrays compiled by numba when they are first called, with a cache on disk.
+"""Numba functions that are compiled at their first call and cached on disk.
 
-Files of compiled code that were cut short or changed are compiled again: each carries the SHA-256 of its bytes.
+Each cache file carries the SHA-256 of its content; damaged files are recompiled.
 """
 
 import io
@@ -18,18 +18,17 @@ R = TypeVar("R")
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a self-contained function of arrays and numbers: machine code, without the GIL.
+    """Compile a self-contained function of arrays and numbers at its first call, without the GIL.
 
-    numba is imported and the code compiled (or loaded from numba's cache on disk) at the first call, so that
-    importing the module stays cheap. Floating-point operations keep their order: results are those of numpy.
+    numba is imported and the code compiled (or loaded from numba's cache) at the first call, so importing the module
+    stays cheap. Floating-point operations keep their order: results equal numpy's.
     """
     return _compiled_at_first_call(function, any_order=False)
 
 
 def jit_any_order(function: Callable[P, R]) -> Callable[P, R]:
-    """As `jit`, but sums are taken in any order, many terms at a time, and a product's sum is rounded once: the
-    last digits differ from numpy's, and from one family of processors to another.
-    """
+    """Like `jit`, with reordered sums and fused multiply-add (fastmath): the last digits differ from numpy's and
+    between processor families."""
     return _compiled_at_first_call(function, any_order=True)
 
 
@@ -47,10 +46,10 @@ def _compiled_at_first_call(function: Callable[P, R], *, any_order: bool) -> Cal
 
 
 def compile_function(function: Callable[P, R], *, nogil: bool = True, **options: Any) -> Callable[P, R]:
-    """`function` compiled by numba. Where no folder can be written, its code is not kept.
+    """Compile `function` with numba, without a cache if no folder is writable.
 
-    `nogil`: it runs without the GIL. What takes microseconds should keep it: beside a busy Python, getting it back
-    takes 5 ms. `options` are numba's.
+    `nogil`: release the GIL while it runs. Functions of a few microseconds should keep it, because reacquiring it next
+    to a busy Python thread takes 5 ms. `options` are numba's.
     """
     from numba import njit
 
@@ -59,7 +58,7 @@ def compile_function(function: Callable[P, R], *, nogil: bool = True, **options:
     except RuntimeError as error:
         if not str(error).startswith("cannot cache"):
             raise
-        _say_that_nothing_is_kept()
+        _warn_no_cache_folder()
         uncached: Callable[P, R] = njit(nogil=nogil, **options)(function)
         return uncached
     kept = dispatcher._cache._cache_file
@@ -71,20 +70,19 @@ def compile_function(function: Callable[P, R], *, nogil: bool = True, **options:
 
 
 @cache
-def _say_that_nothing_is_kept() -> None:
+def _warn_no_cache_folder() -> None:
     LOG.warning(
-        "no folder for compiled code can be written, so every process compiles it again (a few seconds); set "
+        "no folder for compiled code is writable, so every process recompiles it (a few seconds); set "
         "NUMBA_CACHE_DIR to one that can"
     )
 
 
 @cache
 def _checked_file() -> Any:
-    """numba's pair of cache files of a function (index, code), each followed by the SHA-256 of its bytes.
+    """Return a subclass of numba's cache file (index and code) that appends and checks a SHA-256.
 
-    numba unpickles these files, and runs the code in them, unchecked: a flipped bit ends in any exception in whatever
-    called the function, or in wrong results. numba has no option for this, so the class that reads and writes them is
-    extended. Unpickling ignores what follows.
+    numba unpickles these files and runs their code unchecked: a flipped bit raises an arbitrary exception in the
+    caller, or gives wrong results. numba has no option for this. Unpickling ignores the bytes appended.
     """
     from numba.core.caching import IndexDataCacheFile
 
@@ -101,24 +99,24 @@ def _checked_file() -> Any:
 
         def _load_data(self, name: str) -> Any:
             if not _is_whole(Path(self._data_path(name))):
-                raise FileNotFoundError(name)  # numba compiles the function then
+                raise FileNotFoundError(name)  # numba then compiles the function
             return super()._load_data(name)
 
     return CheckedFile
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a cache file ends with its own digest; False, with a warning, for a damaged one."""
+    """Whether a cache file ends with its own digest; logs a warning if not."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return False
     if unsealed_bytes(content) is not None:
         return True
-    _say_that_code_is_damaged(path.parent)
+    _warn_damaged_cache(path.parent)
     return False
 
 
 @cache
-def _say_that_code_is_damaged(folder: Path) -> None:
-    LOG.warning("%s: compiled code there is damaged, or of another version of this package; compiling it again", folder)
+def _warn_damaged_cache(folder: Path) -> None:
+    LOG.warning("%s: compiled code is damaged, or of another version of this package; recompiling it", folder)

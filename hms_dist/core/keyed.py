@@ -1,4 +1,4 @@
-"""Keyed random numbers: a pure function of whole numbers, so a draw is the same wherever and whenever it is made."""
+"""Keyed random numbers: pure functions of integer keys, independent of time, thread and process."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,7 +7,7 @@ Words = NDArray[np.uint64]
 
 
 def keyed_hash(*keys: ArrayLike) -> Words:
-    """A 64-bit hash of whole numbers, broadcast together: splitmix64's finaliser (Steele 2014), chained."""
+    """Hash integers (broadcast together) to 64 bits with chained splitmix64 finalisers (Steele 2014)."""
     state: Words = np.zeros((), np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
@@ -17,7 +17,7 @@ def keyed_hash(*keys: ArrayLike) -> Words:
 
 
 def keyed_uniform(*keys: ArrayLike) -> NDArray[np.float64]:
-    """Uniform draws in [0, 1), one for each combination of `keys`."""
+    """Draw uniformly from [0, 1), one value for each combination of `keys`."""
     return (keyed_hash(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -28,6 +28,6 @@ def _mix(words: Words) -> Words:
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Refuse seeds outside 0..2^32-1: frameworks fold larger ones onto others without a word."""
+    """Raise UserError for seeds outside 0..2^32-1, which frameworks silently truncate."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"{name}: expected 0 to {2**32 - 1}, found {seed}")

@@ -1,49 +1,49 @@
-"""The most that is read of input from elsewhere. What is larger is refused in one line, never read in part.
+"""Upper bounds on input from elsewhere. Larger input is rejected with a one-line error, never read in part.
 
-A size that another file announces (a manifest those of its tars, an index those of its members) is a limit too.
+Sizes announced by another file (of tars by the manifest, of members by the index) are bounds too.
 """
 
 JSON_BYTES = 64 << 20
-"""A JSON file. A manifest takes some 170 bytes a shard."""
+"""Bytes of a JSON file. A manifest takes about 170 bytes per shard."""
 JSON_DEPTH = 64
-"""Lists and objects within one another."""
+"""Nesting of lists and objects in JSON."""
 YAML_BYTES = 512 << 10
-"""A YAML file, or YAML text on the command line; its reader takes some seconds for so much."""
+"""Bytes of a YAML file, or of YAML text on the command line; parsing this much takes a few seconds."""
 YAML_DEPTH = 64
-"""Lists and mappings within one another."""
+"""Nesting of lists and mappings in YAML."""
 YAML_VALUES = 100_000
-"""Values of a YAML file once its aliases are replaced by what they stand for."""
+"""Values in a YAML file after its aliases are expanded."""
 YAML_FILES = 100
-"""Files that one configuration names, within one another."""
+"""Nesting of configuration files that name other files."""
 FORM_CHARACTERS = 6
-"""How a place of a text is filled, such as {slice:0>6}: a width of ten digits would take all memory."""
+"""Characters of a format specification such as {slice:0>6}: a width of ten digits would exhaust memory."""
 CSV_BYTES = 1 << 30
-"""A label table or a submission."""
+"""Bytes of a label table or a submission."""
 LOG_BYTES = 1 << 30
-"""A file of one JSON object a line: metrics.jsonl, a search's journal."""
+"""Bytes of a JSON-lines file: metrics.jsonl, the journal of a search."""
 PARQUET_BYTES = 8 << 30
-"""A Parquet file."""
+"""Bytes of a Parquet file."""
 PARQUET_ROWS = 1 << 28
 """Rows of a Parquet file: an EEG of 15 days."""
 PARQUET_FREE_BYTES = 256 << 20
 PARQUET_RATIO = 100
-"""The values of a Parquet file take at most so many bytes of memory, and this many for each byte of the file."""
+"""Bytes in memory of the values of a Parquet file: a base amount, plus a multiple of the file size."""
 PARQUET_VALUE_BYTES = 8
-"""A number in memory, or the place of a text in its column's dictionary."""
+"""Bytes of a number in memory, or of a dictionary index of a text column."""
 INDEX_TEXT = 200
-"""Characters of a text of an index: a key, a fingerprint."""
+"""Characters of a text in an index: a key, a fingerprint."""
 PANEL_BYTES = 64 << 20
-"""The array of one panel of one sample."""
+"""Bytes of one panel's array in one sample."""
 CANVAS_PIXELS = 1 << 24
 """Pixels of a canvas: 4096 x 4096."""
 NUM_PANELS = 256
-"""Panels of a sample."""
+"""Panels per sample."""
 JSON_MEMBER_BYTES = 1 << 20
-"""The json member of a sample."""
+"""Bytes of the json member of a sample."""
 TAR_BYTES = 1 << 40
-"""A tar; reads by range count in 40 bits."""
+"""Bytes of a tar; range reads use 40-bit offsets."""
 
 
-def of_zstd(num_bytes: int) -> int:
-    """Most bytes of a zstd frame that holds `num_bytes` (ZSTD_COMPRESSBOUND)."""
+def max_zstd_bytes(num_bytes: int) -> int:
+    """Largest zstd frame of `num_bytes` bytes (ZSTD_COMPRESSBOUND)."""
     return num_bytes + (num_bytes >> 8) + 128

@@ -1,4 +1,4 @@
-"""The package's logger, with lines that name their rank."""
+"""The package's logger; each line names its rank."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ LOG = logging.getLogger("hms_dist")
 
 
 def start_log(rank: int = 0, file: Path | None = None) -> None:
-    """Send log lines to standard error (rank 0 only, unless they are warnings) and, if given, to `file`."""
+    """Log to standard error (rank 0; other ranks warnings only) and, if given, to `file`."""
     form = logging.Formatter(f"%(asctime)s rank {rank} %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.INFO if rank == 0 else logging.WARNING)

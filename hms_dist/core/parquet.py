@@ -1,4 +1,4 @@
-"""Parquet files: measured before they are decoded, damage of any kind as one line, tables with a digest."""
+"""Parquet files: sizes checked before decoding, one-line errors for damage, tables with a digest."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,44 +16,46 @@ from hms_dist.core.files import CHANGED, atomic, canonical_json, open_file
 from hms_dist.core.parquet_pages import column_chunks, largest_page
 
 TABLE_DIGEST_KEY = b"hms_dist.digest"
-"""Of the metadata of a table: the digest of its names, values and other metadata."""
+"""Metadata key: digest of the table's column names, values and other metadata."""
 
 
 class ParquetError(ValueError):
-    """A file that is no Parquet, is damaged, or holds more than is allowed; the message is one line."""
+    """A file is not Parquet, is damaged, or exceeds the limits; the message is one line."""
 
 
 def allowed_bytes(file_bytes: int) -> int:
-    """Most bytes that the values of a Parquet file of this size may take in memory."""
+    """Return the most bytes that the values of a Parquet file of this size may take in memory."""
     return limits.PARQUET_FREE_BYTES + limits.PARQUET_RATIO * file_bytes
 
 
 def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The named columns (None: all that are numbers, texts or yes and no), with the file's metadata.
+    """Read the named columns and the file's metadata. `columns` None: all numeric, text and boolean columns.
 
-    Raises OSError if there is no such file, ParquetError for anything else; a column that is not there is left out.
+    Columns that the file lacks are omitted. Raises OSError if the file is missing, ParquetError for anything else.
     """
     with _opened(source) as file:
         try:
             return _read(file, columns)
         except UserError:
             raise
-        except Exception as error:  # Arrow raises what its decoders raise, RuntimeError and UnicodeDecodeError included
+        except (
+            Exception
+        ) as error:  # Arrow passes on any exception of its decoders, RuntimeError and UnicodeDecodeError included
             raise ParquetError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """Columns and metadata of a file. Raises as `read_parquet`."""
+    """Read the columns and metadata of a file. Raises as `read_parquet`."""
     return _footer(path).schema_arrow
 
 
 def num_rows(path: Path) -> int:
-    """Rows of a file, by its footer. Raises as `read_parquet`."""
+    """Return the number of rows from the footer. Raises as `read_parquet`."""
     return int(_footer(path).metadata.num_rows)
 
 
 def check_footer(footer: pq.FileMetaData, file_bytes: int, names: Sequence[str]) -> None:
-    """Raises ParquetError if the named columns hold more than may be read of a file of this size."""
+    """Raise ParquetError if the named columns exceed the limits for a file of this size."""
     allowed = allowed_bytes(file_bytes)
     announced = footer.num_rows * len(names) * limits.PARQUET_VALUE_BYTES
     encoded = 0
@@ -67,7 +69,7 @@ def check_footer(footer: pq.FileMetaData, file_bytes: int, names: Sequence[str])
 
 
 def _check_pages(file: IO[bytes], reader: pq.ParquetFile, names: Sequence[str], allowed: int) -> None:
-    """Raises ParquetError if a page of the named columns announces more bytes than are allowed."""
+    """Raise ParquetError if a page of the named columns announces more bytes than allowed."""
     left = file.seek(0, 2)
     paths = [reader.schema.column(number).path for number in range(reader.metadata.num_columns)]
     for group in column_chunks(file):
@@ -83,14 +85,14 @@ def _check_pages(file: IO[bytes], reader: pq.ParquetFile, names: Sequence[str], 
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet with its digest, atomically."""
+    """Write a table with its digest as Parquet, atomically."""
     metadata = {**(table.schema.metadata or {}), TABLE_DIGEST_KEY: _table_digest(table)}
     with atomic(path) as file:
         pq.write_table(table.replace_schema_metadata(metadata), file)
 
 
 def read_table(path: Path) -> pa.Table:
-    """A table, as `read_parquet`. Raises UserError as well, if it has a digest that does not match."""
+    """Read a table as `read_parquet`. Also raises UserError if its digest does not match."""
     table = read_parquet(path)
     found = (table.schema.metadata or {}).get(TABLE_DIGEST_KEY)
     if found is not None and found != _table_digest(table):
@@ -116,7 +118,7 @@ def _read(file: IO[bytes], columns: Sequence[str] | None) -> pa.Table:
     simple = [field.name for field in schema if _is_simple(field.type)]
     names = [name for name in simple if columns is None or name in columns]
     texts = [name for name in names if not _is_number(schema.field(name).type)]
-    # Texts as their dictionaries first: one long text that every row repeats takes a few bytes of a file.
+    # Texts are read as dictionaries first: a long text that every row repeats takes only a few bytes in the file.
     reader = pq.ParquetFile(file, read_dictionary=texts)
     check_footer(reader.metadata, file_bytes, names)
     _check_pages(file, reader, names, allowed_bytes(file_bytes))
@@ -157,17 +159,19 @@ def _is_text_dictionary(kind: pa.DataType) -> bool:
 
 
 def _table_digest(table: pa.Table) -> bytes:
-    """Of names, values and metadata, however they are encoded in the file."""
+    """Digest column names, values and metadata, independent of their encoding in the file."""
     own = {TABLE_DIGEST_KEY, b"ARROW:schema"}
     notes = {key.hex(): value.hex() for key, value in (table.schema.metadata or {}).items() if key not in own}
-    types = [str(column.type).removeprefix("large_") for column in table.columns]  # a file may widen texts
+    types = [
+        str(column.type).removeprefix("large_") for column in table.columns
+    ]  # files may store texts as wider types
     content = hashlib.sha256(canonical_json([table.column_names, types, notes]))
     for column in table.columns:
         content.update(column.is_null().to_numpy().tobytes())
         values = column.drop_null()
         try:
             content.update(values.to_numpy().tobytes() if values.type.bit_width >= 8 else _as_json(values))
-        except ValueError:  # no fixed width: texts
+        except ValueError:  # no fixed width: text
             content.update(_as_json(values))
     return content.hexdigest().encode()
 

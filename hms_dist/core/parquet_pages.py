@@ -1,4 +1,4 @@
-"""Sizes that footer and page headers of a Parquet file announce: Arrow takes that much memory for a page.
+"""Sizes announced by footer and page headers of a Parquet file: Arrow allocates that much memory for a page.
 
 Read here because Arrow's own view of a column chunk ends the process for some damaged footers.
 """
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 _HEADER_BYTES = 1 << 16
-"""More than a page header takes, unless it holds long statistics."""
+"""Bytes that hold any page header, unless it contains long statistics."""
 _FOOTER_BYTES = 4 << 20
 """A column chunk takes some 150 bytes of a footer."""
 _MOST_DEPTH = 8
 _TRUE, _FALSE, _BYTE, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 5, 6, 7, 8, 9, 10, 12
-"""Types of Thrift's compact protocol."""
+"""Types of the Thrift compact protocol."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class Chunk:
     """A column's part of a row group."""
 
     start: int
-    """Of its first page in the file."""
+    """Position of its first page in the file."""
     num_bytes: int
     num_values: int
 
 
 def column_chunks(file: IO[bytes]) -> list[list[Chunk]]:
-    """Chunks of every row group, in the order of the schema's columns. Raises ValueError for a damaged footer."""
+    """Return the chunks of every row group, in the order of the schema's columns. Raises ValueError for a damaged
+    footer."""
     file.seek(-8, 2)
     size = int.from_bytes(file.read(4), "little")
     if size > _FOOTER_BYTES:
@@ -38,8 +39,8 @@ def column_chunks(file: IO[bytes]) -> list[list[Chunk]]:
 
 
 def largest_page(file: IO[bytes], chunk: Chunk) -> int:
-    """Bytes of the largest page of a column chunk once it is decompressed, by its headers. Raises ValueError for a
-    chunk whose headers cannot be read or lead out of it."""
+    """Return the decompressed size of a column chunk's largest page, from the page headers. Raises ValueError if a
+    header cannot be read or points outside the chunk."""
     if not chunk.num_values:
         return 0
     place, largest = chunk.start, 0
@@ -72,13 +73,13 @@ def _structs(value: dict[tuple[int, int], Any], field: int) -> list[dict[tuple[i
 
 
 class _Thrift:
-    """Values in Thrift's compact protocol."""
+    """Reader of values in the Thrift compact protocol."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self.place = content, 0
 
     def struct(self, depth: int = 0) -> dict[tuple[int, int], Any]:
-        """Values of a structure by field and type. Raises ValueError for a field that is there twice."""
+        """Return the values of a structure by field and type. Raises ValueError for a duplicate field."""
         found: dict[tuple[int, int], Any] = {}
         field = 0
         while head := self._byte():

@@ -1,6 +1,6 @@
-"""Files at a URL (http, s3, gs: whatever fsspec knows), read whole or by range, with retries and time-outs.
+"""Files at a URL (http, s3, gs: any fsspec scheme), read whole or by range, with retries and time-outs.
 
-Nothing here touches a network unless the user gave a URL.
+The network is used only if the user gives a URL.
 """
 
 import errno
@@ -17,17 +17,17 @@ from hms_dist.core.errors import UserError, first_line
 
 T = TypeVar("T")
 FIRST_PAUSE_S = 0.1
-"""Pause before the first retry, seconds; each further one is twice as long."""
+"""Seconds before the first retry; each further pause is twice as long."""
 LONGEST_PAUSE_S = 10.0
 
 
 def is_url(location: str | Path) -> bool:
-    """Whether a shard set's location is a URL and not a folder."""
+    """Whether the location of a shard set is a URL rather than a folder."""
     return "://" in str(location)
 
 
 def join(location: str | Path, name: str) -> str | Path:
-    """A file of a folder, or of a URL; a query (a signature, a token) stays behind the path of an http URL."""
+    """Join a folder or URL and a file name; the query of an http URL (a signature, a token) stays at its end."""
     if not is_url(location):
         return Path(location) / name
     base, mark, query = str(location).partition("?") if str(location).startswith("http") else (str(location), "", "")
@@ -35,7 +35,7 @@ def join(location: str | Path, name: str) -> str | Path:
 
 
 def advice(location: str | Path, error: BaseException | None = None, content: bytes = b"") -> str:
-    """What to do about a file of a shard set that cannot be read, with the `content` that came instead, if any."""
+    """Advice for a file of a shard set that cannot be read; `content` is the unexpected content, if any."""
     if not is_url(location):
         return "run hms-dist verify"
     if isinstance(error, PermissionError):
@@ -47,13 +47,12 @@ def advice(location: str | Path, error: BaseException | None = None, content: by
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a server is waited for."""
+    """Time-out and retries of requests to a server."""
 
     timeout_s: float = 60.0
-    """Longest wait for the answer to one request, seconds. File systems that fsspec asks in step
-    (sftp) have their own."""
+    """Seconds to wait for the answer to one request. Synchronous fsspec file systems (sftp) use their own time-out."""
     num_retries: int = 5
-    """Further tries of a request that failed, after pauses of 0.1, 0.2, 0.4 ... seconds."""
+    """Retries of a failed request, after pauses of 0.1, 0.2, 0.4 ... seconds."""
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0:
@@ -62,10 +61,10 @@ class Patience:
             raise ValueError(f"num_retries: expected at least 0, found {self.num_retries}")
 
     def retried(self, attempt: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
-        """What `attempt` returns, tried again after an OSError; the last error passes on.
+        """Return the result of `attempt`, retried after an OSError; the last error is raised.
 
-        A file that does not exist, a refusal of rights and an answer that will not change are final at once, and any
-        error once `pause` says, by something true, that it was cut short: nobody waits for the answer any more.
+        A missing file, denied access and a `FinalAnswerError` are not retried. Neither is anything once `pause` returns
+        true, which means that it was interrupted because the result is no longer needed.
         """
         for number in range(self.num_retries):
             try:
@@ -79,24 +78,24 @@ class Patience:
 
 
 class FinalAnswerError(OSError):
-    """An answer that no further try would change: larger than what is read, or compressed."""
+    """An answer that a retry would not change: too large, or compressed."""
 
 
 class RemoteFile:
-    """One file at a URL. Safe to call from several threads."""
+    """A file at a URL. Thread-safe."""
 
     def __init__(self, url: str, patience: Patience) -> None:
         self._url, self._patience = url, patience
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes from `start` to `end`. Raises OSError, also for an answer of another length; no retries."""
+        """Read bytes `start` to `end`. Raises OSError, also if the answer has another length; no retries."""
         content = self._asked(start, end) if end > start else b""
         if len(content) != end - start:
             raise OSError(f"expected {end - start} bytes, the server sent {len(content)}")
         return content
 
     def read_all(self, limit: int) -> bytes:
-        """All bytes. Raises OSError, also for more than `limit`; no retries."""
+        """Read the whole file. Raises OSError, also if it is larger than `limit`; no retries."""
         content = self._asked(None, limit)
         if len(content) > limit:
             raise FinalAnswerError(errno.EFBIG, f"larger than {limit} bytes, the most that is read of such a file")
@@ -109,13 +108,13 @@ class RemoteFile:
             raise OSError(f"no answer within {self._patience.timeout_s:g} s") from error
         except (OSError, UserError):
             raise
-        except Exception as error:  # each of fsspec's implementations has its own
+        except Exception as error:  # each fsspec implementation raises its own exceptions
             raise OSError(first_line(error)) from error
 
     def _ask(self, start: int | None, end: int) -> bytes:
-        """`start` None: all, but no more than a byte beyond `end`."""
+        """Request a range; `start` None: the whole file, but at most one byte beyond `end`."""
         system, path = self._place
-        first, last = start or 0, end + (start is None)  # a byte more tells a file that is too large
+        first, last = start or 0, end + (start is None)  # one byte more shows that a file is too large
         if "file" in system.protocol:
             return _local_bytes(Path(path), first, last)
         if not system.async_impl:
@@ -133,7 +132,7 @@ class RemoteFile:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        """fsspec's file system and the path in it. Raises UserError for a scheme that it does not know."""
+        """Return fsspec's file system and the path in it. Raises UserError for an unknown scheme."""
         import fsspec
 
         try:
@@ -156,10 +155,10 @@ def _local_bytes(path: Path, start: int, end: int) -> bytes:
 
 
 async def _http_body(system: Any, url: str, start: int | None, end: int) -> bytes:
-    """The body of one answer: the bytes asked for or (`start` None) all, but no more than a byte beyond `end`.
+    """Read the body of one answer: the requested range or (`start` None) everything up to one byte beyond `end`.
 
-    fsspec itself takes whatever a server sends, decompressed. Raises OSError for another range, for a compressed body,
-    and for a body that goes on, before it is read.
+    fsspec itself reads whatever a server sends, decompressed. Raises OSError for another range, a compressed body, or a
+    body that is too long, before reading it.
     """
     headers = {"Accept-Encoding": "identity"}
     if start is not None:
@@ -191,7 +190,7 @@ async def _http_body(system: Any, url: str, start: int | None, end: int) -> byte
 
 
 def read_bytes(location: str | Path, limit: int = limits.PARQUET_BYTES) -> bytes:
-    """All bytes, at most `limit`, of a local file or of a URL, with retries. Raises OSError."""
+    """Read a local file or a URL of at most `limit` bytes, with retries. Raises OSError."""
     if isinstance(location, Path):
         return files.read_bytes(location, limit)
     patience = Patience()

@@ -1,1 +1,1 @@
-"""Grids: many runs from one configuration, their held-out predictions, and tables that compare them."""
+"""Grids of runs from one configuration, their held-out predictions, and tables that compare them."""

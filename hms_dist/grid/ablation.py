@@ -1,4 +1,4 @@
-"""`hms-dist ablation`: canvases x models x folds on one shard set, and the table that compares them (seed 001)."""
+"""`hms-dist ablation`: train canvases x models x folds on one shard set and compare them in a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,24 +29,24 @@ TABLE_NAME = "ablation"
 class Ablation:
     """Train every model on every canvas, all folds, and write OUT/ablation.md and .csv, best first.
 
-    A row says which panels the model saw, the KL of the held-out predictions of all rows, seed 001's own number
-    (seed001_cv) and the training speed. Rerun the same command after a kill: it is a grid of runs.
+    Each row lists the panels of the canvas, the KL of the held-out predictions of all rows, the wavelet ablation's own
+    score (seed001_cv) and the training speed. Rerun the same command after a kill: it is a grid of runs.
     """
 
     RECIPE_FOLDER = "grid"
 
     shards: str
-    """Folder of the shard set, or its URL; it holds the panels of all canvases."""
+    """Folder of the shard set, or its URL; it must hold the panels of all canvases."""
     out: Path
-    """Folder for the table, with the runs in OUT/runs/."""
+    """Folder of the table; the runs are in OUT/runs/."""
     configs: tuple[Path, ...]
-    """Training recipes that all runs share, laid over one another: names or paths."""
+    """Training recipes shared by all runs, as names or paths; merged in order."""
     canvases: tuple[Path, ...]
-    """Canvas recipes to compare, names or paths; the table calls them by their names."""
+    """Canvas recipes to compare, as names or paths; their names are used in the table."""
     models: tuple[str, ...]
     """timm models to compare."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further options of all runs by their dotted names, such as {epochs: 3}."""
+    """Further options of all runs, by dotted names, such as {epochs: 3}."""
     seed: int = 0
     """Seed of all runs, 0 to 2^32 - 1."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
@@ -55,7 +55,7 @@ class Ablation:
     def __post_init__(self) -> None:
         for name in ("canvas", "model.name"):
             if name in self.options:
-                raise ValueError(f"options: '{name}' is what is compared; give it as canvases or models")
+                raise ValueError(f"options: '{name}' is compared; set it with canvases or models")
         stems = [path.stem for path in self.canvases]
         if not stems or len(set(stems)) < len(stems):
             raise ValueError(f"canvases: expected one or more files of different names, found {stems}")
@@ -65,7 +65,7 @@ class Ablation:
 
     @property
     def recipes(self) -> list[Recipe]:
-        """A recipe for each model and canvas."""
+        """One recipe for each model and canvas."""
         return [
             Recipe(
                 name=f"{model}-{canvas.stem}",
@@ -77,7 +77,7 @@ class Ablation:
 
     @property
     def grid(self) -> Grid:
-        """Its runs."""
+        """The grid of its runs."""
         return Grid(
             shards=self.shards,
             recipes=tuple(self.recipes),
@@ -88,12 +88,12 @@ class Ablation:
 
 
 def check(command: Ablation) -> None:
-    """Raises UserError for configurations that hms-dist train would refuse, and folders that hold other runs."""
+    """Raise UserError for configurations that hms-dist train would reject, and folders that hold other runs."""
     planned(command.grid)
 
 
 def run(command: Ablation) -> None:
-    """The verb `ablation`. Raises JobError naming runs that failed, after the table of those that did not."""
+    """Run the command `ablation`. Raises JobError naming failed runs, after writing the table of the others."""
     runs = planned(command.grid)
     failed = run_all(runs, command.launch)
     done = [r for r in command.recipes if all(one.finished for one in runs if one.recipe == r.name)]
@@ -107,7 +107,7 @@ def run(command: Ablation) -> None:
 
 
 def compared(recipes: Sequence[Recipe], runs: Sequence[PlannedRun]) -> pd.DataFrame:
-    """A row a recipe, best KL first, then the constant predictor for scale.
+    """Table with one row per recipe, best KL first, then the constant predictor for scale.
 
     Columns: model, canvas, one for each panel that any canvas reads, kl, seed001_cv, images_per_s.
     """

@@ -1,4 +1,4 @@
-"""`hms-dist grid`: recipes x seeds x folds, one run after another, or one of them for a task of an array."""
+"""`hms-dist grid`: train recipes x seeds x folds sequentially, or one of these runs as an array task."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, field
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.grid.launch import run_all
 from hms_dist.grid.recipe import LaunchConfig, Recipe
-from hms_dist.grid.run_plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan
+from hms_dist.grid.run_plan import Folds, PlannedRun, check_finished, check_pattern, check_seeds, plan_runs
 from hms_dist.train.ranks.placement import ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Run every recipe with every seed on every fold; finished runs are skipped, stopped ones go on.
+    """Run every recipe with every seed on every fold; finished runs are skipped, stopped ones resumed.
 
-    Rerun the same command after a kill or a failure. A run that fails does not stop the others.
+    Rerun the same command after a kill or a failure. A failed run does not stop the others.
     """
 
     RECIPE_FOLDER = "grid"
@@ -22,21 +22,21 @@ class Grid:
     shards: str
     """Folder of the shard set, or its URL."""
     recipes: tuple[Recipe, ...]
-    """What is run."""
+    """Recipes to run."""
     out: str = "runs/{recipe}/seed-{seed}/fold-{fold}"
-    """Run folders: a pattern with {recipe}, {seed} and {fold}, as far as they differ."""
+    """Pattern of run folders with {recipe}, {seed} and {fold}, where they vary."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of every recipe, each 0 to 2^32 - 1, no two equal."""
+    """Seeds of every recipe, each 0 to 2^32 - 1, without duplicates."""
     folds: Folds = "all"
     """Validation folds, counted from 0; all: those of each recipe's num_folds; none: train on all rows."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
     """How each run is started."""
     list: bool = False
-    """Print the runs, numbered from 0, with their states and as an array of what is open, and run nothing."""
+    """Print the runs, numbered from 0, with their states and the open ones as an array specification; run nothing."""
     json: bool = False
     """With list: print them as JSON."""
     number: int | None = None
-    """Run this one alone, counted from 0, as tasks of an array do. None: all."""
+    """Run only this one, counted from 0, as an array task does. None: all."""
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -47,23 +47,23 @@ class Grid:
         if len(set(names)) < len(names):
             raise ValueError(f"recipes: two have one name ({', '.join(names)}); give each its own")
         if self.json and not self.list:
-            raise ValueError("json: says how list prints; add --list")
+            raise ValueError("json: sets the format of --list; add --list")
         if self.number is not None and self.list:
             raise ValueError("number: list prints all runs; leave one of them out")
 
 
 def planned(grid: Grid) -> list[PlannedRun]:
-    """The runs of a grid, in order. Raises UserError as `plan`."""
-    return plan(grid.recipes, grid.seeds, grid.folds, shards=grid.shards, out=grid.out)
+    """Return the runs of a grid, in order. Raises UserError as `plan_runs`."""
+    return plan_runs(grid.recipes, grid.seeds, grid.folds, shards=grid.shards, out=grid.out)
 
 
 def check(command: Grid) -> None:
-    """Raises UserError for recipes that training would refuse, and folders that hold runs of other options or data."""
+    """Raise UserError for recipes that training would reject, and folders that hold runs of other options or data."""
     check_finished(planned(command))
 
 
 def run(command: Grid) -> None:
-    """The verb `grid`. Raises UserError for what can be refused beforehand, JobError naming the runs that failed."""
+    """Run the command `grid`. Raises UserError for errors found before any run, JobError naming failed runs."""
     runs = planned(command)
     if command.list:
         print(_as_json(runs) if command.json else f"{_as_table(runs)}\n{_as_array(runs)}")

@@ -1,4 +1,4 @@
-"""Starting training runs, each as a process of its own, one after another."""
+"""Sequential start of training runs, each as a separate process."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hms_dist.train.folder.owner import LEASE_NAME
 
 
 def await_free(folder: Path) -> None:
-    """Wait, DEAD_AFTER_S at most, while a run folder has an owner: a run whose grid was killed takes its leave.
+    """Wait, at most DEAD_AFTER_S, until a run folder has no owner: a run whose grid was killed shuts down.
 
     Raises Stopped naming an owner that stays.
     """
@@ -29,12 +29,12 @@ def await_free(folder: Path) -> None:
 
 
 def run_all(runs: Sequence[PlannedRun], launch: LaunchConfig) -> list[str]:
-    """Run one after another what is not finished; for each that did not finish, its folder and what it says.
+    """Run unfinished runs one after another; return the folder and message of each that did not finish.
 
-    One that fails, or that somebody else is at work on, does not keep the next ones from running. Raises UserError as
+    A run that fails, or that another job is working on, does not prevent the next ones. Raises UserError as
     `check_data` and `check_finished`, Stopped as `launched`.
     """
-    launch.command([])  # refused before any work
+    launch.command([])  # checked before any work
     check_finished(runs)
     check_data(runs)
     failed = []

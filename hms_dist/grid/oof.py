@@ -1,4 +1,4 @@
-"""`hms-dist oof`: the held-out predictions of all folds as one table, each row by a model that never saw it."""
+"""`hms-dist oof`: join the held-out predictions of all folds into one table, each row by a model that never saw it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from hms_dist.train.settings import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Oof:
-    """Join the predictions that the runs of all folds kept of their validation rows into one table.
+    """Join the validation predictions of the runs of all folds into one table.
 
-    Every row of the shard set must stand in it exactly once, predicted by a run that held its fold out.
+    Every row of the shard set must appear exactly once, predicted by a run that held out its fold.
     """
 
     runs: tuple[Path, ...]
-    """Run folders, one of each fold: of one recipe, on one shard set."""
+    """Run folders, one of each fold, of one recipe and one shard set."""
     out: Path
     """Table to write, .parquet."""
     shards: str | None = None
-    """Folder or URL of the shard set, if it has moved. None: as the runs' configuration has it."""
+    """Folder or URL of the shard set, if it has moved. None: from the runs' configuration."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -41,7 +41,7 @@ class Oof:
 
 
 def run(command: Oof) -> None:
-    """The verb `oof`. Raises UserError as `assembled`."""
+    """Run the command `oof`. Raises UserError as `assembled`."""
     check_no_input(command.out, [run / PREDICTIONS_NAME for run in command.runs])
     held_out = assembled(command.runs, command.shards)
     check_rows(command.out, held_out.index.ids("eeg_id"))
@@ -51,21 +51,21 @@ def run(command: Oof) -> None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out predictions of a shard set."""
+    """Held-out predictions of a shard set."""
 
     table: pd.DataFrame
-    """A prediction table of every row, in the order of the index."""
+    """Prediction table of every row, in index order."""
     index: Index
     sources: tuple[Source, ...]
-    """The models that made it, each with its fold."""
+    """Models of the table, each with its fold."""
 
 
 def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
-    """Held-out predictions of every row.
+    """Join held-out predictions of every row.
 
-    `shards`: where the set is now. None: where the runs' configuration says. Raises UserError naming the run that is
-    not finished, of another shard set or split, has other rows than its fold, or has seen their patients in any way;
-    and folds that are missing or twice.
+    `shards`: present location of the set. None: from the runs' configuration. Raises UserError naming a run that is not
+    finished, is of another shard set or split, has other rows than its fold, or has seen their patients in any way;
+    also for missing and duplicate folds.
     """
     configs = [_config(run) for run in runs]
     manifest, index = open_set(shards or configs[0].shards)
@@ -112,20 +112,20 @@ def _fold(run: Path, config: TrainConfig, num_folds: int) -> int:
 
 
 def shards_of(run: Path) -> str | None:
-    """Fingerprint of the shard set that a run was trained on; None if it does not say."""
+    """Fingerprint of the shard set that a run was trained on; None if it is not recorded."""
     meta = present(run / BEST)
     return read_meta(meta).get("shards") if meta is not None else None
 
 
 def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
-    """The predictions of a run, which must be of the rows `keys` and no others."""
+    """Read the predictions of a run, which must cover exactly the rows `keys`."""
     table = read_predictions(run / PREDICTIONS_NAME)
     check_held_out(run, table["key"], keys)
     return table
 
 
 def check_held_out(run: Path, found: pd.Series, keys: pd.Series) -> None:
-    """Raises UserError if the keys `found` in a run's predictions are not those of its fold, `keys`."""
+    """Raise UserError if the keys `found` in a run's predictions are not those of its fold, `keys`."""
     lacking, beyond = set(keys) - set(found), set(found) - set(keys)
     if lacking or beyond:
         raise UserError(
@@ -135,7 +135,8 @@ def check_held_out(run: Path, found: pd.Series, keys: pd.Series) -> None:
 
 
 def _unseen(run: Path, patients: Ints, folds: Ints) -> tuple[Source, ...]:
-    """The models behind a run's predictions, none of which has seen `patients`, be it through what it learnt from."""
+    """Models behind a run's predictions. Raises UserError if one has seen `patients`, directly or through other
+    models."""
     path = run / PREDICTIONS_NAME
     sources = named_sources(path, "so they may have trained on its rows")
     check_out_of_fold(path, sources, patients, folds)

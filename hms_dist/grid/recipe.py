@@ -1,4 +1,4 @@
-"""What a grid is made of: recipes, and how one of their runs is started."""
+"""Recipes of a grid, and how their runs are started."""
 
 import json
 import re
@@ -12,19 +12,19 @@ from hms_dist.config.recipes import installed
 from hms_dist.core.errors import UserError
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
-"""Options of a run that its place in the grid decides."""
+"""Options of a run that the grid sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A way to train: configuration files laid over one another, and options over them."""
+    """A training recipe: configuration files merged in order, and options over them."""
 
     name: str
-    """What folders and tables call it."""
+    """Name in folders and tables."""
     configs: tuple[Path, ...]
     """Recipes for hms-dist train --config, in order: names such as seed_001, or paths from where the command runs."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further options by their dotted names, such as {model.name: efficientnet_b4}."""
+    """Further options by dotted names, such as {model.name: efficientnet_b4}."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
@@ -37,36 +37,39 @@ class Recipe:
 
     @property
     def words(self) -> list[str]:
-        """Its words on the command line of hms-dist train."""
+        """Command-line words for hms-dist train."""
         configs = [word for path in self.configs for word in ("--config", str(path))]
         return [*configs, *option_words(self.options)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
-    """How a training run is started."""
+    """How training runs are started."""
 
     words: tuple[str, ...] = ()
     """Launcher and its options, such as [accelerate, launch, --num_processes, 4]. Empty: this Python, one process.
     {configs} is the folder of recipes: [accelerate, launch, --config_file, "{configs}/accelerate/cpu2.yaml"]."""
     program: Path | None = None
-    """A training program that takes the same options; a path from where the command runs. None: hms-dist train."""
+    """Training program that takes the same options; relative to the working directory. None: hms-dist train."""
 
     def command(self, words: list[str]) -> list[str]:
-        """The whole command line of a run with these options. Raises UserError if launcher or program is not there."""
+        """Command line of a run with these options. Raises UserError if launcher or program is missing."""
         if self.program is not None and not self.program.is_file():
             raise UserError(
                 f"launch.program: no file {self.program}; check the path, or leave it out for hms-dist train"
             )
         if self.words and shutil.which(self.words[0]) is None:
-            raise UserError(f"launch.words: no program '{self.words[0]}' on this machine; install it, or mend the name")
+            raise UserError(
+                f"launch.words: no program '{self.words[0]}' on this machine; install it, or correct the name"
+            )
         launcher = [installed(word) for word in self.words] or [sys.executable]
         program = ["-m", "hms_dist", "train"] if self.program is None else [str(self.program)]
         return [*launcher, *program, *words]
 
 
 def option_words(options: dict[str, Any]) -> list[str]:
-    """Options as command-line words, `--name=value`; what is no string is written as JSON, which YAML reads."""
+    """Format options as command-line words, `--name=value`; values that are not strings are written as JSON, which YAML
+    reads."""
     return [
         f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
         for name, value in options.items()

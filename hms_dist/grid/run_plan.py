@@ -1,4 +1,4 @@
-"""The runs of a grid: recipes x seeds x folds, each with its folder and its words for `train`. Nothing runs here."""
+"""Runs of a grid: recipes x seeds x folds, each with its folder and its words for `train`. Nothing runs here."""
 
 import string
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from hms_dist.train.settings import TrainConfig
 from hms_dist.train.stages import check_folders, check_networks, check_products, open_stages
 
 PLACES = ("recipe", "seed", "fold")
-"""What the pattern of run folders may name."""
+"""Placeholders in the pattern of run folders."""
 
 Fold = int | Literal["none"]
 Folds = tuple[int, ...] | Literal["all", "none"]
@@ -38,52 +38,56 @@ class PlannedRun:
 
     @property
     def state(self) -> str:
-        """What its folder says: open, running, stopped, interrupted, finished, refused or failed."""
+        """State according to its folder: open, running, stopped, interrupted, finished, refused or failed."""
         return read_object(self.out / STATUS_NAME).get("state", "open")
 
     @property
     def message(self) -> str:
-        """What its folder says of how it ended, empty if nothing."""
+        """Final message in its folder; empty if none."""
         return read_object(self.out / STATUS_NAME).get("message", "")
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether nothing is left to do."""
         return is_finished(self.out)
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError for a seed that frameworks would fold onto another, and for two that are equal.
+    """Raise ValueError for a seed that frameworks would truncate, and for duplicates.
 
-    The 16th place's list of seeds held two above 2^32 - 1, and so trained one model twice and lost another.
+    The 16th place's list had two seeds above 2^32 - 1, and so trained one model twice and lost another.
     """
     for seed in seeds:
         check_seed("seeds", seed)
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
-        raise ValueError(f"seeds: {twice[0]} stands twice, so two runs would be one; give each run its own seed")
+        raise ValueError(
+            f"seeds: {twice[0]} is listed twice, and the two runs would be the same; give each run its own seed"
+        )
 
 
 def check_pattern(pattern: str) -> None:
-    """Raises ValueError if a pattern of run folders names anything but PLACES."""
+    """Raise ValueError if a pattern of run folders has placeholders other than PLACES."""
     try:
         places = [(name, form or "") for _, name, form, _ in string.Formatter().parse(pattern) if name is not None]
     except ValueError as error:
-        raise ValueError(f"out: '{pattern}' is no pattern ({error})") from error
+        raise ValueError(f"out: '{pattern}' is not a valid pattern ({error})") from error
     for name, form in places:
         if len(form) > limits.FORM_CHARACTERS:
             raise ValueError(
-                f"out: '{pattern}' is no pattern (a form of more than {limits.FORM_CHARACTERS} characters)"
+                f"out: '{pattern}' is not a valid pattern (a form of more than {limits.FORM_CHARACTERS} characters)"
             )
         if name not in PLACES:
             raise ValueError(f"out: unknown place {{{name}}}; one of: {', '.join(f'{{{p}}}' for p in PLACES)}")
 
 
-def plan(recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str) -> list[PlannedRun]:
-    """Every run, folds innermost. All that can be refused about options is refused here, before anything runs.
+def plan_runs(
+    recipes: Sequence[Recipe], seeds: Sequence[int], folds: Folds, *, shards: str, out: str
+) -> list[PlannedRun]:
+    """Plan every run, folds innermost. All checks of options are made here, before any run.
 
-    Raises UserError for options that hms-dist train refuses, folders that two runs would share, and folders that hold
-    another run.
+    Raises UserError for options that hms-dist train rejects, folders shared by two runs, and folders that hold another
+    run.
     """
     runs: list[PlannedRun] = []
     for recipe in recipes:
@@ -107,8 +111,7 @@ def _folder(pattern: str, **places: int | str) -> Path:
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
-    """Open what the first open run of each recipe reads, and look its model up, so that what these refuse is refused
-    before any run."""
+    """Open the data and look up the model of the first open run of each recipe, so that errors show before any run."""
     first = {run.recipe: run for run in reversed(runs) if not run.finished}
     for run in first.values():
         config = load(TrainConfig, run.words, prog="hms-dist train")
@@ -118,7 +121,7 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
 
 
 def check_finished(runs: Sequence[PlannedRun]) -> None:
-    """Raises UserError for a finished run whose shards or labels have changed: it would be passed over as done."""
+    """Raise UserError for a finished run whose shards or labels have changed: it would be skipped as finished."""
     for run in runs:
         if run.finished:
             check_products(load(TrainConfig, run.words, prog="hms-dist train"))
@@ -144,4 +147,6 @@ def _check_apart(runs: list[PlannedRun]) -> None:
         other = taken.setdefault(run.out, run)
         if other is not run:
             names = [f"recipe {r.recipe} seed {r.seed} fold {r.fold}" for r in (other, run)]
-            raise UserError(f"out: {names[0]} and {names[1]} would share {run.out}; add what tells them apart")
+            raise UserError(
+                f"out: {names[0]} and {names[1]} would share {run.out}; add a placeholder that distinguishes them"
+            )

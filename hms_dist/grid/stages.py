@@ -1,4 +1,4 @@
-"""`hms-dist stages`: what each stage of training reached on each fold, as a table (seed 000)."""
+"""`hms-dist stages`: compare the training stages of runs fold by fold, as a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from hms_dist.train.folder.run_folder import read_config, stage_names
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """Compare stages fold by fold: KL and seed 001's own number (seed001_cv) of each, and over all rows.
+    """Compare stages fold by fold, and over all rows: KL and the wavelet ablation's own score (seed001_cv) of each.
 
-    Runs with stages hold their earlier ones; separate runs of two stages are given as `first` and `runs`.
+    Runs with stages contain their earlier ones; separate runs of two stages are given as `first` and `runs`.
     """
 
     runs: tuple[Path, ...]
     """Finished runs of the last stage, one of each fold."""
     out: Path
-    """Table to write: OUT.md and OUT.csv."""
+    """Name of the table: OUT.md and OUT.csv are written."""
     first: tuple[Path, ...] = ()
-    """Finished runs of the first stage, one of each fold. Empty: the runs have stages of their own."""
+    """Finished runs of the first stage, one of each fold. Empty: the runs contain their stages."""
     shards: str | None = None
-    """Folder or URL of the shard set, if it has moved. None: as the runs' configuration has it."""
+    """Folder or URL of the shard set, if it has moved. None: from the runs' configuration."""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -40,7 +40,7 @@ class Stages:
 
 
 def run(command: Stages) -> None:
-    """The verb `stages`. Raises UserError for runs without stages, and as `assembled`."""
+    """Run the command `stages`. Raises UserError for runs without stages, and as `assembled`."""
     if command.first:
         stages = {"stage_1": list(command.first), "stage_2": list(command.runs)}
     else:
@@ -51,7 +51,7 @@ def run(command: Stages) -> None:
 
 
 def stages_within(runs: Sequence[Path]) -> dict[str, list[Path]]:
-    """The folders of each stage of runs that have stages, by the stage's name, in order. Raises UserError if not."""
+    """Folders of each stage of runs that have stages, by stage name, in order. Raises UserError if they have none."""
     names = [_stage_names(run) for run in runs]
     for run, found in zip(runs, names, strict=True):
         if found != names[0]:
@@ -61,7 +61,8 @@ def stages_within(runs: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def compared(stages: dict[str, list[Path]], shards: str | None = None) -> pd.DataFrame:
-    """A row a fold, then one over all rows. Columns: fold, rows, <stage> kl of each, <stage> seed001_cv of each."""
+    """Table with one row per fold, then one over all rows. Columns: fold, rows, <stage> kl of each, <stage> seed001_cv
+    of each."""
     rows: dict[str, dict[str, float]] = {}
     sizes: dict[str, int] = {}
     for stage, runs in stages.items():

@@ -1,4 +1,4 @@
-"""Tables for people and for programs: one frame as Markdown and as CSV, and what both comparisons count."""
+"""Result tables as Markdown and CSV, and the scores shared by both comparisons."""
 
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ from hms_dist.train.folder.record import read_metrics
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> None:
-    """Write `stem`.md, numbers with four decimals, and `stem`.csv, numbers in full; each atomically."""
+    """Write `stem`.md, with four decimals, and `stem`.csv, in full precision; each atomically."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     with atomic(stem.with_name(f"{stem.name}.csv"), "w") as file:
         table.to_csv(file, index=False)
@@ -23,7 +23,7 @@ def write_table(stem: Path, table: pd.DataFrame) -> None:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table: floats with four decimals, to the right; what is not known is left empty."""
+    """Format a Markdown table: floats with four decimals, right-aligned; missing values are empty."""
     numeric = [pd.api.types.is_float_dtype(kind) for kind in table.dtypes]
     rows = [[str(name) for name in table], ["---:" if number else "---" for number in numeric]]
     rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
@@ -31,7 +31,8 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def scores(predictions: pd.DataFrame, index: Index) -> dict[str, float]:
-    """Kaggle's KL and seed 001's number of predictions (key and six classes) against the votes of their rows."""
+    """Kaggle's KL and the wavelet ablation's score of predictions (key and six classes) against the votes of their
+    rows."""
     place = pd.Series(np.arange(len(index)), index=index.frame["key"])
     truth = index.targets[place.loc[predictions["key"]].to_numpy()]
     found = predictions[list(CLASSES)].to_numpy(np.float64)
@@ -39,7 +40,7 @@ def scores(predictions: pd.DataFrame, index: Index) -> dict[str, float]:
 
 
 def images_per_s(run: Path) -> float:
-    """Median training speed of a run over its log lines, images a second over all ranks; NaN without any."""
+    """Median training speed of a run over its log lines, images per second over all ranks; NaN without any."""
     return median([line["images_per_s"] for line in read_metrics(run) if "images_per_s" in line] or [float("nan")])
 
 

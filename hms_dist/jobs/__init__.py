@@ -1,1 +1,1 @@
-"""Jobs: leases on files, worker processes, processes that a command starts, and requests to stop."""
+"""Leases on files, worker processes, child processes and stop requests."""

@@ -1,11 +1,11 @@
-"""Leases: who is making a file right now, so that jobs work side by side on one file system.
+"""Leases on files, so that jobs on a shared file system do not make the same file.
 
-A lease is a small file beside what is being made, created exclusively. Its owner touches it every few seconds; a
-lease whose heartbeat has stopped is dead and may be taken over, from any node. Times are compared on the file
-server's clock alone: a lease's last touch against a file that was touched just now.
+A lease is a small file next to the file being made, created exclusively. Its owner touches it every few seconds. A
+lease without a heartbeat has expired and may be taken over from any node. Ages are measured with the file server's
+clock only: the lease's modification time against that of a file touched now.
 
-A batch job that its scheduler has started again takes over what its earlier attempt holds, heartbeat or not: that one
-ran on a node that was given up for lost, and may be running there still.
+A requeued batch job takes over the leases of its earlier attempt even before they expire: that attempt ran on a node
+that the scheduler considers lost, and may still be running there.
 """
 
 import json
@@ -25,47 +25,48 @@ from hms_dist.core.files import read_json
 HEARTBEAT_S = 5.0
 """Seconds between two touches of a lease."""
 DEAD_AFTER_S = 30.0
-"""A lease untouched for so many seconds is dead."""
+"""A lease that was not touched for this many seconds has expired."""
 
 
 class LeaseHeld(Exception):
-    """Somebody alive holds the lease; the message says who."""
+    """The lease has a live owner; the message names it."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lease."""
+    """The owner of a lease."""
 
     host: str
     machine: str
-    """Boot and process namespace in which `pid` counts; equal for two processes that can see each other."""
+    """Boot id and process namespace of `pid`; equal for two processes that can see each other."""
     pid: int
     job: str
-    """Batch job, or empty outside of one."""
+    """Batch job id; empty outside of a batch job."""
     nonce: str
-    """Tells this lease from any other, also of the same process."""
+    """Distinguishes this lease from all others, also of the same process."""
     attempt: int = 0
-    """Times that the scheduler had started the job before."""
+    """Number of times that the scheduler had restarted the job."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" + (f", job {self.job}" if self.job else "")
 
 
 def myself() -> Owner:
-    """This process as an owner, with a fresh nonce."""
+    """Describe this process as an owner, with a fresh nonce."""
     given = os.environ.get("SLURM_RESTART_COUNT", "0")
-    attempt = int(given) if given.isdecimal() else 0  # Slurm writes a number; anything else is no restart of its
+    attempt = int(given) if given.isdecimal() else 0  # Slurm writes a number; anything else is not a restart count
     return Owner(socket.gethostname(), machine(), os.getpid(), job_of(os.environ), uuid.uuid4().hex, attempt)
 
 
 def job_of(variables: Mapping[str, str]) -> str:
-    """The batch job that environment variables tell of: 17, or 17_3 for a task of an array; empty outside of one."""
+    """Return the batch job id from environment variables, such as 17, or 17_3 for an array task; empty outside of
+    one."""
     array, task = variables.get("SLURM_ARRAY_JOB_ID"), variables.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else variables.get("SLURM_JOB_ID", "")
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody alive, or not known to be dead yet, holds the lease file `path`."""
+    """Whether the lease file `path` has an owner that is alive or not yet known to be dead."""
     holder, age = read_owner(path), age_s(path)
     return holder is not None and age is not None and age < DEAD_AFTER_S and not _died_here(holder)
 
@@ -78,9 +79,9 @@ def is_superseded(path: Path) -> bool:
 
 @contextmanager
 def acquire(path: Path) -> Iterator["Lease"]:
-    """Hold the lease file `path`, kept alive by a thread, and remove it at the end.
+    """Hold the lease file `path`: a thread keeps it alive, and it is removed at the end.
 
-    A dead owner's lease is taken over. Raises LeaseHeld if its owner is alive.
+    An expired lease is taken over. Raises LeaseHeld if its owner is alive.
     """
     owner = myself()
     _acquire(path, owner)
@@ -93,7 +94,7 @@ def acquire(path: Path) -> Iterator["Lease"]:
 
 
 class Lease:
-    """A lease that this process holds."""
+    """A lease held by this process."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path, self.owner = path, owner
@@ -101,23 +102,23 @@ class Lease:
         self._beat = threading.Thread(target=self._keep_alive, name=f"lease-{path.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to touch the file."""
+        """Start the heartbeat."""
         self._beat.start()
 
     def is_mine(self) -> bool:
-        """False if somebody took this process for dead and took over; then it must not publish its work."""
+        """False if another process took the lease over; its work must then not be published."""
         return read_owner(self.path) == self.owner
 
     def stop(self) -> None:
-        """Stop touching, and remove the file if it is still ours."""
+        """Stop the heartbeat, and remove the file if this process still owns it."""
         self._ended.set()
         self._beat.join()
         if self.is_mine():
             self.path.unlink(missing_ok=True)
 
     def _keep_alive(self) -> None:
-        """Touch the file until it is surely another's: one that cannot be reached, or is being put back, is tried again
-        at the next beat."""
+        """Touch the file until another process owns it. If the file is unreachable, or is being restored, try again at
+        the next beat."""
         while not self._ended.wait(HEARTBEAT_S):
             with suppress(OSError):
                 holder = read_owner(self.path)
@@ -128,18 +129,18 @@ class Lease:
 
 
 def await_expiry(path: Path) -> None:
-    """Wait until a lease is free or dead. Raises LeaseHeld as soon as its owner touches it."""
+    """Wait until a lease is free or has expired. Raises LeaseHeld as soon as its owner touches it."""
     _date_back(path)
     holder, age = read_owner(path), age_s(path)
     while age is not None and age < DEAD_AFTER_S and not (holder and _is_over(holder)):
         time.sleep(HEARTBEAT_S / 10)
         before, age = age, age_s(path)
         if age is not None and age < before:
-            raise LeaseHeld(f"{holder} is at work on it")
+            raise LeaseHeld(f"{holder} is working on it")
 
 
 def read_owner(path: Path) -> Owner | None:
-    """Who holds a lease; None if nobody does. A lease cut short while it was written is held by nobody known."""
+    """Read the owner of a lease; None if there is none. A truncated lease has an unknown owner."""
     try:
         values = read_json(path)
     except FileNotFoundError:
@@ -154,9 +155,9 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def age_s(path: Path) -> float | None:
-    """Seconds since a file was touched, by the file server's clock, or by ours if we may not write beside it.
+    """Seconds since a file was touched, by the file server's clock (by the local clock if its folder is not writable).
 
-    None if it is gone.
+    None if the file is missing.
     """
     try:
         return _now(path.parent) - path.stat().st_mtime
@@ -165,7 +166,7 @@ def age_s(path: Path) -> float | None:
 
 
 def _now(folder: Path) -> float:
-    """The file server's clock: the time of a file that was touched just now."""
+    """Read the file server's clock: the modification time of a file touched now."""
     probe = folder / f".{uuid.uuid4().hex}.now"
     try:
         probe.touch()
@@ -179,7 +180,7 @@ def _now(folder: Path) -> float:
 
 
 def _acquire(path: Path, owner: Owner) -> None:
-    """Create the lease file, or take over a dead one; at most one contender keeps it (`Lease.is_mine`)."""
+    """Create the lease file or take over an expired one; at most one contender keeps it (`Lease.is_mine`)."""
     while not _create(path, owner):
         holder = read_owner(path)
         if holder is None:
@@ -189,23 +190,23 @@ def _acquire(path: Path, owner: Owner) -> None:
         if age is None:
             continue
         if age < DEAD_AFTER_S and not _is_over(holder):
-            raise LeaseHeld(f"{holder} holds it (last sign of life {max(age, 0):.0f} s ago)")
+            raise LeaseHeld(f"{holder} holds it (last heartbeat {max(age, 0):.0f} s ago)")
         _remove(path, holder)
 
 
 def _date_back(path: Path) -> None:
-    """Give a lease that was touched in the future the present time: the file server's clock was set back.
+    """Set a modification time in the future (the server's clock was set back) to the present.
 
-    A living owner touches it again within seconds; a dead one's lease expires from now on, not in that future.
+    A live owner touches the lease again within seconds; a dead owner's lease expires from now on.
     """
     age = age_s(path)
     if age is not None and age < -HEARTBEAT_S:
-        with suppress(OSError):  # another user's lease, which only they can touch
+        with suppress(OSError):  # the lease of another user, who alone may touch it
             os.utime(path)
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Make the lease file if there is none; False if there is one."""
+    """Create the lease file; return False if it exists."""
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -216,7 +217,7 @@ def _create(path: Path, owner: Owner) -> bool:
 
 
 def _remove(path: Path, holder: Owner) -> None:
-    """Remove a dead lease. If another contender was quicker, the lease that was caught instead is put back."""
+    """Remove an expired lease. If another contender was faster and its lease was moved instead, put it back."""
     if read_owner(path) != holder:
         return
     caught = path.with_name(f".{path.name}.{uuid.uuid4().hex}.dead")
@@ -227,19 +228,19 @@ def _remove(path: Path, holder: Owner) -> None:
     found = read_owner(caught)
     caught.unlink()
     if found is not None and found != holder:
-        _create(path, found)  # if a third was quicker still, the one caught notices before it publishes
+        _create(path, found)  # if a third contender was faster still, the owner notices before it publishes
 
 
 def _is_over(holder: Owner) -> bool:
-    """True if no heartbeat has to be waited for."""
+    """Whether the lease can be taken over without waiting for a heartbeat."""
     return _died_here(holder) or _is_earlier(holder, myself())
 
 
 def _is_earlier(one: Owner, other: Owner) -> bool:
-    """True if `one` belongs to an attempt of `other`'s batch job that the scheduler has given up."""
+    """Whether `one` is an attempt of `other`'s batch job that the scheduler has given up."""
     return one.job != "" and one.job == other.job and one.attempt < other.attempt
 
 
 def _died_here(holder: Owner) -> bool:
-    """True if the owner was a process that would be visible here and no longer runs: no heartbeat to wait for."""
+    """Whether the owner's process would be visible here and is gone, so that no heartbeat can come."""
     return holder.machine != "" and holder.machine == machine() and has_ended(holder.pid)

@@ -1,4 +1,4 @@
-"""Commands that run as processes of their own and never outlive the one that started them."""
+"""Child processes that never outlive the process that started them."""
 
 import os
 import signal
@@ -14,11 +14,11 @@ from hms_dist.jobs import die_with_parent
 
 @contextmanager
 def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A running command. SIGTERM to this process goes on to it; if this process dies, even by a kill, it is asked to
-    stop (on Linux); on an exception it is stopped and waited for.
+    """Run a command as a child process.
 
-    `output`: file for its output and errors. None: those of this process. Raises Stopped, once the command has ended,
-    if SIGTERM came.
+    SIGTERM is forwarded to the child. On Linux the child also receives SIGTERM if this process dies, even by SIGKILL.
+    On an exception it is stopped and waited for. `output`: file for its output and errors; None: those of this process.
+    Raises Stopped after the child has ended if SIGTERM came.
     """
     errors = None if output is None else subprocess.STDOUT
     process = subprocess.Popen(_dying_with_this(command), stdout=output, stderr=errors)
@@ -39,11 +39,11 @@ def launched(command: Sequence[str], output: IO[Any] | None = None) -> Iterator[
     finally:
         signal.signal(signal.SIGTERM, before)
     if asked:
-        raise Stopped("stopped as asked; rerun the same command to go on")
+        raise Stopped("stopped as asked; rerun the same command to continue")
 
 
 def _dying_with_this(command: Sequence[str]) -> list[str]:
-    """The command, on Linux such that it does not outlive this process."""
+    """Wrap the command, on Linux, so that it does not outlive this process."""
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]

@@ -1,4 +1,4 @@
-"""A flag that signals raise, for loops that look whether they were asked to stop."""
+"""A flag set by signals, polled by loops that can be stopped."""
 
 import signal
 import threading
@@ -7,30 +7,30 @@ from contextlib import contextmanager
 
 
 class Flag:
-    """Raised once and for good, by a signal or from any thread.
+    """A flag that is set once, by a signal or from any thread.
 
-    A threading.Event would not do: setting it takes a lock, for which a second signal, handled while the first one is,
-    waits forever. Signals come in twos: a scheduler and a launcher each send their own, and Linux may send that of a
-    dead parent (PR_SET_PDEATHSIG) again as the parent's threads end one after another.
+    A threading.Event would not do: setting it takes a lock, and a second signal, handled while the first one is being
+    handled, would wait for it forever. Signals come in pairs: a scheduler and a launcher each send one, and Linux may
+    repeat that of a dead parent (PR_SET_PDEATHSIG) as the parent's threads end one after another.
     """
 
     def __init__(self) -> None:
         self._is_up = False
 
     def set(self) -> None:
-        """Raise the flag."""
+        """Set the flag."""
         self._is_up = True
 
     def is_set(self) -> bool:
-        """Whether the flag is up."""
+        """Whether the flag is set."""
         return self._is_up
 
 
 @contextmanager
 def raised_by(flag: Flag, *signals: signal.Signals) -> Iterator[None]:
-    """While inside, `signals` raise `flag` and do nothing else, however often they come.
+    """While inside, `signals` set `flag` and do nothing else, however often they come.
 
-    Outside of the main thread, where Python sets no handlers, nothing changes.
+    No effect outside of the main thread, where Python cannot install handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

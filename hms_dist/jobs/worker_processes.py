@@ -1,7 +1,7 @@
-"""Running shard after shard in worker processes that stop when asked and die with their parent.
+"""Pools of worker processes that make shards, stop on request and die with their parent.
 
-The unit of work, retry, resume and logging is a shard. A worker asks between rows whether to stop, so SIGTERM and
-SIGINT end a job within a row's time; a killed parent takes its workers with it, a killed worker the others.
+The shard is the unit of work, retry, resume and logging. Workers poll for a stop request between rows, so SIGTERM and
+SIGINT end a job within the time of one row. A killed parent takes its workers with it, and a killed worker the others.
 """
 
 import multiprocessing
@@ -24,26 +24,26 @@ Result = TypeVar("Result")
 
 
 GRACE_S = 2.0
-"""Seconds that workers get to stop by themselves; one that is still importing hears nothing."""
+"""Seconds for workers to stop by themselves; one that is still importing does not react to signals."""
 POLL_S = 0.2
-"""Seconds between two looks at whether a signal came."""
+"""Seconds between two polls for a signal."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a job to stop."""
-STOPPED = "stopped; rerun the same command to go on"
+STOPPED = "stopped; rerun the same command to continue"
 
 _stop: Flag | Event = Flag()
 
 
 def check_stop() -> None:
-    """Call between rows. Raises Stopped when the job was asked to stop."""
+    """Raise Stopped if the job was asked to stop. Call it between rows."""
     _raise_if_set(_stop)
 
 
 def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    """Make every task, `workers` at a time; yields results as they come.
+    """Make every task, `workers` at a time; yield results as they finish.
 
-    SIGTERM and SIGINT raise Stopped here once the running tasks have noticed. Closing the iterator starts no new
-    task and waits for the running ones. Raises JobError if a worker was killed.
+    SIGTERM and SIGINT raise Stopped after the running tasks have stopped. Closing the iterator starts no new task and
+    waits for the running ones. Raises JobError if a worker was killed.
     """
     asked = Flag()
     with raised_by(asked, *ENDING):
@@ -61,9 +61,9 @@ def run_jobs(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int
 
 
 def run_apart(make: Callable[[Task], Result], task: Task) -> Result:
-    """Make one task in a process of its own, so that what it imports and allocates is given back.
+    """Make one task in a separate process, so that its imports and memory are released.
 
-    Signals and kills are met as by `run_jobs`.
+    Signals and kills are handled as by `run_jobs`.
     """
     asked = Flag()
     with raised_by(asked, *ENDING):
@@ -73,7 +73,7 @@ def run_apart(make: Callable[[Task], Result], task: Task) -> Result:
 
 
 def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers: int, asked: Flag) -> Iterator[Result]:
-    """Hand out no more tasks than there are workers, so that a stop finds none waiting in a queue."""
+    """Submit no more tasks than there are workers, so that none is queued when a stop comes."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_begin_worker, initargs=(stop,))
@@ -90,26 +90,26 @@ def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers
             if not asked.is_set():
                 running |= {pool.submit(make, task) for _, task in zip(done, waiting, strict=False)}
     except BrokenProcessPool as error:
-        _kill_workers(pool)  # they may wait forever for a lock of the pool that the killed one held
+        _kill_workers(pool)  # they may wait forever for a lock of the pool that the killed worker held
         if asked.is_set():
             raise Stopped(STOPPED) from error
-        raise JobError("a worker process was killed, for want of memory perhaps; rerun with fewer --workers") from error
+        raise JobError("a worker process was killed, possibly out of memory; rerun with fewer --workers") from error
     finally:
-        while not all(future.done() for future in running):  # after an error, or closed
+        while not all(future.done() for future in running):  # after an error, or after the iterator was closed
             wait(running, timeout=POLL_S)
             request.pass_on()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Request:
-    """Passes a request to stop on to the workers, and does not wait for them longer than GRACE_S."""
+    """Forwards a stop request to the workers and waits for them at most GRACE_S."""
 
     def __init__(self, asked: Flag, stop: Event, pool: ProcessPoolExecutor) -> None:
         self._asked, self._stop, self._pool = asked, stop, pool
         self._passed_on_at: float | None = None
 
     def pass_on(self) -> None:
-        """Call every now and then while workers are at work."""
+        """Call regularly while workers are running."""
         if not self._asked.is_set():
             return
         if self._passed_on_at is None:
@@ -125,7 +125,7 @@ def _raise_if_set(flag: Flag | Event) -> None:
 
 
 def _kill_workers(pool: ProcessPoolExecutor) -> None:
-    """End workers at once; what they were making is redone. The executor offers this itself from Python 3.14 on."""
+    """Kill workers immediately; unfinished tasks are redone. Python 3.14's executor has a method for this."""
     for process in list((pool._processes or {}).values()):
         process.kill()
 
@@ -136,7 +136,7 @@ def _begin(stop: Flag | Event) -> None:
 
 
 def _begin_worker(stop: Event) -> None:
-    """Leave signals to the parent, which raises the flag; end at once if the parent is gone."""
+    """Leave signals to the parent, which sets the flag; exit if the parent is gone."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

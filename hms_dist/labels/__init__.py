@@ -1,1 +1,1 @@
-"""Labels: the table train.csv, targets from votes, patient folds, and tables derived by rules."""
+"""The label table train.csv, targets from votes, patient folds, and tables derived by rules."""

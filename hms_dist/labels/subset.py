@@ -1,4 +1,4 @@
-"""`hms-dist subset`: a label table derived from another by a named rule, for `hms-dist render --table`."""
+"""`hms-dist subset`: derive a label table by a named rule, for `hms-dist render --table`."""
 
 import inspect
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ COLUMNS = (
     "eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "spectrogram_id", "spectrogram_label_offset_seconds",
     "patient_id", "expert_consensus", *VOTE_COLUMNS,
 )  # fmt: skip
-"""Columns of a derived table, in Kaggle's order; expert_consensus only where the source has it."""
+"""Columns of a derived table, in Kaggle's order; expert_consensus only if the source has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Derive a label table from DATA/train.csv and print how many rows of each class there were and are.
+    """Derive a label table from DATA/train.csv and print the rows of each class before and after.
 
     Rules: balanced (as many rows of each class), high_vote, golden (high votes, one row for each label of an EEG),
     eeg_sum (one row an EEG: votes summed, the middle 50 s), spectrogram_sum (one row a spectrogram, votes summed).
     """
 
     data: Path
-    """Folder in Kaggle's layout. Only rule eeg_sum looks into its train_eegs/, at the length of each file."""
+    """Folder in Kaggle's layout. Only rule eeg_sum reads its train_eegs/, for the length of each file."""
     out: Path
-    """CSV file to write; one that is there already is left alone if it is equal, and refused otherwise."""
+    """CSV file to write. An existing file is kept if it is equal, and an error otherwise."""
     rule: str
     """balanced, high_vote, golden, eeg_sum or spectrogram_sum."""
     table: Path | None = None
@@ -42,12 +42,12 @@ class Subset:
     rows_per_class: int | None = None
     """Rule balanced: rows of each class. None: 50."""
     min_votes: int | None = None
-    """Rules high_vote and golden: rows with fewer votes are left out. None: 8 for high_vote, 9 for golden."""
+    """Rules high_vote and golden: smallest number of votes of a row. None: 8 for high_vote, 9 for golden."""
     seed: int | None = None
     """Rule balanced: seed of the draw. None: 0."""
     vote_shares: Path | None = None
-    """Bar chart (.png) to write of each class's share of the votes: before, after, and after with rows rebalanced as
-    selection rule class_rebalanced does on average (seed 003's figures); beside it a table (.csv). None: none."""
+    """Bar chart (.png) of each class's share of the votes: before, after, and after the rebalancing of selection
+    class_rebalanced (averaged over its draws); a table (.csv) is written next to it. None: no chart."""
 
     def __post_init__(self) -> None:
         one_of("rule", self.rule, list(RULES))
@@ -65,7 +65,7 @@ class Subset:
 
 
 def run(command: Subset) -> None:
-    """The verb `subset`. Raises UserError for a bad table, too few rows, or another table at `out`."""
+    """Run the command `subset`. Raises UserError for an invalid table, too few rows, or a different table at `out`."""
     labels = read_labels(command.table or command.data / "train.csv")
     if not labels.labelled:
         raise UserError(f"{labels.path}: no votes; subset expects a labelled table such as train.csv")
@@ -79,7 +79,7 @@ def run(command: Subset) -> None:
 
 
 def derive(command: Subset, frame: pd.DataFrame) -> pd.DataFrame:
-    """The derived rows, columns as COLUMNS."""
+    """Return the derived rows, with columns COLUMNS."""
     given: dict[str, Any] = {name: getattr(command, name) for name in _options(command.rule)}
     options = {name: value for name, value in given.items() if value is not None}
     rows = RULES[command.rule](frame, **options)
@@ -87,7 +87,7 @@ def derive(command: Subset, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts(before: pd.DataFrame, after: pd.DataFrame) -> str:
-    """A table for people: rows a class, rows, EEGs, spectrograms and patients, before and after."""
+    """Format a table of rows per class, rows, EEGs, spectrograms and patients, before and after."""
     lines = [f"{'':<14}{'before':>8}{'after':>8}"]
     classes = [classes_of(frame) for frame in (before, after)]
     for number, name in enumerate(CONSENSUS_NAMES):

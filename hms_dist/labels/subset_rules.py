@@ -1,7 +1,7 @@
-"""Rules that derive a label table from another: rows chosen, or rows summed into one.
+"""Rules that derive a label table from another: rows selected, or rows summed into one.
 
-A rule is a function of a checked table (`LabelTable.frame`) whose keyword parameters are its options, and gives a table
-of the same columns in the order of the rows it came from.
+A rule is a function of a checked table (`LabelTable.frame`); its keyword parameters are its options. It returns a table
+with the same columns, in the order of the source rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +18,12 @@ from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
 from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, num_voters
 
 SPECTROGRAM_WINDOW_S = 600.0
-"""Seconds of the spectrogram that a label row sees."""
+"""Length in seconds of the spectrogram of a label row."""
 
 
 def balanced(frame: pd.DataFrame, *, rows_per_class: int = 50, seed: int = 0) -> pd.DataFrame:
-    """`rows_per_class` rows of every class, drawn without replacement by keyed hashes of their ids (seed 001).
+    """Draw `rows_per_class` rows of every class without replacement, by keyed hashes of their ids (the wavelet
+    ablation).
 
     Raises UserError naming the class that has fewer.
     """
@@ -33,22 +34,23 @@ def balanced(frame: pd.DataFrame, *, rows_per_class: int = 50, seed: int = 0) ->
         rows = order[classes[order] == number]
         if len(rows) < rows_per_class:
             raise UserError(
-                f"rows_per_class: {rows_per_class} rows of each class wanted, {name} has {len(rows)}; lower it"
+                f"rows_per_class: {rows_per_class} rows of each class needed, {name} has {len(rows)}; lower it"
             )
         chosen.append(rows[:rows_per_class])
     return frame.iloc[np.sort(np.concatenate(chosen))]
 
 
 def high_vote(frame: pd.DataFrame, *, min_votes: int = 8) -> pd.DataFrame:
-    """Rows with at least `min_votes` votes; 8 is "more than 7 voters" of the 16th place (seed 002)."""
+    """Keep rows with at least `min_votes` votes; 8 is the 16th place's "more than 7 voters"."""
     return frame[num_voters(_votes(frame)) >= min_votes]
 
 
 def golden(frame: pd.DataFrame, *, min_votes: int = 9) -> pd.DataFrame:
-    """One row of each distinct label of an EEG among rows with at least `min_votes` votes (3rd place: more than 8).
+    """Keep one row for each distinct label of an EEG among rows with at least `min_votes` votes (3rd place: more than
+    8).
 
-    A label is the six votes as they stand. Of the rows that share EEG and label the one stays whose 10-minute window
-    overlaps all of theirs the longest, in seconds summed over them; among equals the first of the table.
+    A label is the six vote counts. Among the rows that share EEG and label, the one is kept whose 10-minute window has
+    the largest total overlap with theirs; of equal ones the first in the table.
     """
     voted = high_vote(frame, min_votes=min_votes)
     groups = voted.groupby(["eeg_id", *VOTE_COLUMNS], sort=False)["spectrogram_label_offset_seconds"]
@@ -57,11 +59,11 @@ def golden(frame: pd.DataFrame, *, min_votes: int = 9) -> pd.DataFrame:
 
 
 def eeg_sum(frame: pd.DataFrame, *, data: Path) -> pd.DataFrame:
-    """One row an EEG: votes summed, its middle 50 s, the mean of its first and last spectrogram offset.
+    """Make one row per EEG: votes summed, its middle 50 s, the mean of its first and last spectrogram offset.
 
-    The public baseline's table. `data` is the folder whose train_eegs/ tells how long each EEG is (parquet footers
-    only). An EEG of n samples gets the window from sample (n - 10,000) // 2 on; its offset in seconds leads back to
-    that very sample. Raises UserError for an EEG with two spectrograms, one that is missing, or shorter than 50 s.
+    This is the public baseline's table. `data` is the folder whose train_eegs/ holds the EEGs (only Parquet footers are
+    read). The window of an EEG of n samples starts at sample (n - 10,000) // 2; its offset in seconds converts back to
+    exactly that sample. Raises UserError for an EEG with two spectrograms, a missing EEG, or one shorter than 50 s.
     """
     spectrograms = frame.groupby("eeg_id")["spectrogram_id"].nunique()
     if (spectrograms > 1).any():
@@ -73,9 +75,10 @@ def eeg_sum(frame: pd.DataFrame, *, data: Path) -> pd.DataFrame:
 
 
 def spectrogram_sum(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a spectrogram: votes summed, the mean of its first and last offset (seed 003 groups by spectrogram).
+    """Make one row per spectrogram: votes summed, the mean of its first and last offset (as the course report groups
+    rows).
 
-    Ids and EEG window are those of the row whose own offset is nearest to that mean; among equals the first.
+    Ids and EEG window are those of the row whose own offset is nearest to that mean; of equal ones the first.
     """
     distance = (frame["spectrogram_label_offset_seconds"] - _mean_offset(frame, "spectrogram_id")).abs()
     nearest = frame.loc[distance.sort_values(kind="stable").index].groupby("spectrogram_id").head(1)
@@ -89,11 +92,11 @@ RULES: Mapping[str, Callable[..., pd.DataFrame]] = {
     "eeg_sum": eeg_sum,
     "spectrogram_sum": spectrogram_sum,
 }
-"""Name -> rule: (table, options) to the table that it derives."""
+"""Name -> rule: (table, options) to the derived table."""
 
 
 def classes_of(frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Class of each row, 0 to 5: expert_consensus where the table has it, else the class with most votes."""
+    """Return the class of each row, 0 to 5: expert_consensus if the table has it, else the class with most votes."""
     if "expert_consensus" in frame:
         return np.array(frame["expert_consensus"].map(CONSENSUS_NAMES), np.int64)
     return np.asarray(_votes(frame).argmax(axis=1), np.int64)
@@ -110,7 +113,7 @@ def _overlaps(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _summed(frame: pd.DataFrame, group: str, kept: pd.Index) -> pd.DataFrame:
-    """Rows `kept`, one a group, with the group's votes, the consensus of those, and its mean spectrogram offset."""
+    """Return rows `kept`, one per group, with the group's votes, their consensus and the mean spectrogram offset."""
     rows = frame.loc[kept].copy()
     groups = frame.groupby(group)
     columns = {name: groups[name].transform("sum") for name in VOTE_COLUMNS}
@@ -123,13 +126,13 @@ def _summed(frame: pd.DataFrame, group: str, kept: pd.Index) -> pd.DataFrame:
 
 
 def _most_votes(votes: NDArray[np.int64], preferred: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Class with most votes of each row [rows]: of equal ones the preferred one, else the first."""
+    """Class with most votes in each row [rows]: among equal ones the preferred one, else the first."""
     is_preferred = votes[np.arange(len(votes)), preferred] == votes.max(axis=1)
     return np.where(is_preferred, preferred, votes.argmax(axis=1))
 
 
 def _mean_offset(frame: pd.DataFrame, group: str) -> "pd.Series[float]":
-    """Mean of the first and the last spectrogram offset of each row's group [rows], seconds."""
+    """Mean of the first and last spectrogram offset of each row's group [rows], in seconds."""
     offsets = frame.groupby(group)["spectrogram_label_offset_seconds"]
     return (offsets.transform("min") + offsets.transform("max")) / 2
 
@@ -143,8 +146,8 @@ def _middle(path: Path) -> int:
 
 
 def _num_samples(path: Path) -> int:
-    """Samples of an EEG file, from its footer alone. Raises UserError if it is missing or no parquet."""
-    from hms_dist.core.parquet import ParquetError, num_rows  # Arrow takes its time to import
+    """Number of samples in an EEG file, from its footer. Raises UserError if it is missing or not Parquet."""
+    from hms_dist.core.parquet import ParquetError, num_rows  # importing Arrow takes time
 
     try:
         return num_rows(path)

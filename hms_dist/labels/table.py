@@ -1,4 +1,4 @@
-"""Label rows: the table train.csv, votes and what is derived from them, patient folds."""
+"""Label rows: the table train.csv, its votes, values derived from them, and patient folds."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from hms_dist.core.csv_table import CsvTable
 from hms_dist.core.errors import UserError
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
-"""Class order everywhere."""
+"""Order of the classes everywhere."""
 VOTE_COLUMNS = tuple(f"{name}_vote" for name in CLASSES)
 CONSENSUS_NAMES = {"Seizure": 0, "LPD": 1, "GPD": 2, "LRDA": 3, "GRDA": 4, "Other": 5}
-"""Kaggle's spelling of expert_consensus, and the class each names."""
+"""Kaggle's spelling in expert_consensus -> class."""
 ID_COLUMNS = ("eeg_id", "spectrogram_id", "patient_id")
 OFFSET_COLUMNS = {
     "eeg_sub_id": 0,
     "eeg_label_offset_seconds": 0.0,
     "spectrogram_label_offset_seconds": 0.0,
 }
-"""Columns that Kaggle's test.csv lacks, and what stands in their place there."""
+"""Columns that Kaggle's test.csv lacks -> the values used instead."""
 MAX_OFFSET_S = 1e9
-"""Largest offset, seconds (30 years): below it every sample number is exact."""
+"""Largest offset in seconds (30 years): sample numbers are exact below it."""
 MAX_VOTES = 2**31 - 1
-"""Most votes of one class in one row: below it their sums are exact."""
+"""Most votes for one class in one row: sums are exact below it."""
 FOLD_COUNTS = range(2, 11)
-"""Numbers of folds that a shard set's patients are split into, each a split of its own."""
+"""Numbers of folds into which the patients of a shard set are split; each number is a separate split."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,36 +38,36 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """Checked label rows: ids int64, offsets float64 seconds, votes Int64 (null where unlabelled)."""
+    """Checked label rows: ids int64, offsets float64 in seconds, votes Int64 (null where unlabelled)."""
 
     path: Path
     frame: pd.DataFrame
-    """ID_COLUMNS, OFFSET_COLUMNS and VOTE_COLUMNS, a row a label row, in the order of the file.
+    """ID_COLUMNS, OFFSET_COLUMNS and VOTE_COLUMNS, one row per label row in file order.
 
-    And expert_consensus, one of CONSENSUS_NAMES, if the file is labelled and has it.
+    Also expert_consensus, one of CONSENSUS_NAMES, if the file is labelled and has it.
     """
     labelled: bool
     """True if the table has votes (train.csv), False if not (test.csv)."""
 
 
 def read_labels(path: Path) -> LabelTable:
-    """Read train.csv or test.csv. Raises UserError naming file, row, column, expected and found."""
+    """Read train.csv or test.csv. Raises UserError with file, row, column, expected and found value."""
     table = CsvTable(path)
     labelled = any(name in table.names for name in VOTE_COLUMNS)
     required = [*ID_COLUMNS, *(OFFSET_COLUMNS if labelled else ()), *(VOTE_COLUMNS if labelled else ())]
     table.check_names(required, [*required, *OFFSET_COLUMNS, "expert_consensus"])
     if not len(table):
         raise UserError(f"{path}: no rows; expected at least one label row")
-    columns: dict[str, Any] = {name: table.whole_numbers(name) for name in ID_COLUMNS}
+    columns: dict[str, Any] = {name: table.integers(name) for name in ID_COLUMNS}
     for name, default in OFFSET_COLUMNS.items():
         if name not in table.names:
             columns[name] = np.full(len(table), default)
         elif name == "eeg_sub_id":
-            columns[name] = table.whole_numbers(name)
+            columns[name] = table.integers(name)
         else:
             columns[name] = table.numbers(name, MAX_OFFSET_S)
     for name in VOTE_COLUMNS:
-        columns[name] = table.whole_numbers(name, MAX_VOTES) if labelled else pd.array([None] * len(table), "Int64")
+        columns[name] = table.integers(name, MAX_VOTES) if labelled else pd.array([None] * len(table), "Int64")
     frame = pd.DataFrame(columns).astype({"eeg_sub_id": "int64", **dict.fromkeys(VOTE_COLUMNS, "Int64")})
     if labelled and "expert_consensus" in table.names:
         frame["expert_consensus"] = _consensus(table)
@@ -76,18 +76,18 @@ def read_labels(path: Path) -> LabelTable:
 
 
 def sample_key(eeg_id: int, eeg_sub_id: int) -> str:
-    """Key of a label row, unique in a shard set."""
+    """Return the key of a label row, unique in a shard set."""
     return f"{eeg_id}-{eeg_sub_id}"
 
 
 def shared_spectrograms(frame: pd.DataFrame) -> list[int]:
-    """Spectrograms of label rows of several patients, which lie on both sides of a fold by patient."""
+    """Return spectrograms that are shared by several patients, and so may fall on both sides of a split by patient."""
     patients = frame.groupby("spectrogram_id")["patient_id"].nunique()
     return [int(number) for number in patients.index[patients > 1]]
 
 
 def targets_of(votes: NDArray[np.integer] | Floats) -> Floats:
-    """Shares of the votes [rows, 6], float64. Raises ValueError if a row has no vote or a negative one."""
+    """Convert votes to shares [rows, 6], float64. Raises ValueError if a row has no vote or a negative one."""
     votes = np.asarray(votes, np.float64)
     totals = votes.sum(axis=1, keepdims=True)
     if (votes < 0).any() or not (totals > 0).all():
@@ -96,15 +96,16 @@ def targets_of(votes: NDArray[np.integer] | Floats) -> Floats:
 
 
 def num_voters(votes: NDArray[np.integer] | Floats) -> Ints:
-    """Votes a row [rows], int64."""
+    """Number of votes per row [rows], int64."""
     return np.asarray(votes).sum(axis=1).astype(np.int64)
 
 
 def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
-    """Probability [rows] with which each row stays for classes to be rebalanced (seed 003), from `votes` [rows, 6].
+    """Probability [rows] of keeping each row so that classes are rebalanced (the course report), from `votes` [rows,
+    6].
 
-    In inverse proportion to the share of the row's class (most votes, of equal ones the first) in all votes; the class
-    with the smallest share above 0 keeps all its rows.
+    Inversely proportional to the share of the row's class (most votes; among equal ones the first) in all votes; the
+    class with the smallest share above 0 keeps all its rows.
     """
     votes = np.asarray(votes)
     totals = votes.sum(axis=0)
@@ -113,10 +114,10 @@ def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
 
 
 def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_folds: int, seed: int) -> Ints:
-    """Fold of each row [rows], int64: no patient in two folds, classes (most votes) spread evenly.
+    """Assign each row to a fold [rows], int64: every patient in one fold, classes (most votes) spread evenly.
 
-    scikit-learn's StratifiedGroupKFold, shuffled by `seed`; the order of the rows does not matter. Raises
-    UserError with fewer patients than folds.
+    scikit-learn's StratifiedGroupKFold, shuffled by `seed`, independent of the order of the rows. Raises UserError if
+    there are fewer patients than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -124,11 +125,11 @@ def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_f
     if len(np.unique(patients)) < num_folds:
         raise too_few_patients(num_folds, len(np.unique(patients)))
     if np.bincount(consensus).max() < num_folds:
-        consensus[:] = 0  # nothing to spread: scikit-learn refuses when no class reaches every fold
+        consensus[:] = 0  # nothing to stratify: scikit-learn raises when every class has fewer rows than folds
     folds = np.empty(len(patients), np.int64)
-    order = np.lexsort((consensus, patients))  # scikit-learn numbers the classes as they come
+    order = np.lexsort((consensus, patients))  # scikit-learn numbers the classes in order of appearance
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():  # a class with fewer rows than folds is spread as far as it goes
+    with warnings.catch_warnings():  # a class with fewer rows than folds cannot reach every fold
         warnings.filterwarnings("ignore", message="The least populated class")
         for fold, (_, held_out) in enumerate(splitter.split(order, consensus[order], patients[order])):
             folds[order[held_out]] = fold
@@ -136,7 +137,7 @@ def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_f
 
 
 def too_few_patients(num_folds: int, num_patients: int) -> UserError:
-    """The refusal of more folds than patients."""
+    """Build the error for more folds than patients."""
     return UserError(f"num_folds: {num_folds} folds need as many patients, found {num_patients}; lower num_folds")
 
 
@@ -152,18 +153,18 @@ def _consensus(table: CsvTable) -> list[str]:
 
 
 def _check_rows(path: Path, frame: pd.DataFrame, labelled: bool) -> None:
-    """Checks across columns: unique keys, one patient an EEG (or folds would leak), at least one vote a row."""
+    """Check across columns: unique keys, one patient per EEG (else folds would leak), at least one vote per row."""
     twice = np.flatnonzero(frame.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {frame[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
-        raise UserError(f"{path}: row {twice[0] + 2}: {key} stands twice; each pair may appear once; remove one")
+        raise UserError(f"{path}: row {twice[0] + 2}: {key} appears twice; each pair may appear once; remove one")
     first = frame.groupby("eeg_id")["patient_id"].transform("first")
     two = np.flatnonzero((first != frame["patient_id"]).to_numpy())
     if two.size:
         eeg_id, patient_id = frame["eeg_id"].iloc[two[0]], frame["patient_id"].iloc[two[0]]
         raise UserError(
             f"{path}: row {two[0] + 2}: EEG {eeg_id} is of patient {patient_id}, above it is of "
-            f"{first.iloc[two[0]]}; expected one patient an EEG; mend the table"
+            f"{first.iloc[two[0]]}; expected one patient an EEG; fix the table"
         )
     if not labelled:
         return

@@ -1,6 +1,6 @@
-"""Each class's share of the votes before and after a table is derived and rebalanced, as a table and as a bar chart.
+"""Share of the votes of each class before and after a table is derived and rebalanced, as a table and a bar chart.
 
-Seed 003's figures 1 and 2, and what its rebalancing makes of them.
+The course report's figures 1 and 2.
 """
 
 from io import StringIO
@@ -14,16 +14,17 @@ from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, rebalancing_pro
 WIDTH, HEIGHT = 960, 480
 """Pixels of the chart."""
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 84, 48
-"""Room around the bars, pixels."""
+"""Margins around the bars, in pixels."""
 COLOURS = ((68, 119, 170), (238, 119, 51), (0, 153, 136))
-"""Of the columns, told apart by colour-blind people too."""
+"""Colours of the columns, distinguishable with colour blindness."""
 TITLE = "Share of the votes by class, %"
 
 
 def vote_shares(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Shares of the votes [6 classes, 3]: of the table that another is derived from, of that, and of that rebalanced.
+    """Compute shares of the votes [6 classes, 3]: of the source table, the derived table, and the derived table
+    rebalanced.
 
-    Rebalanced: what selection rule class_rebalanced leaves of the rows on average over its draws.
+    Rebalanced: the average over the draws of selection class_rebalanced.
     """
     votes = after[list(VOTE_COLUMNS)].to_numpy("int64")
     kept = votes * rebalancing_probabilities(votes)[:, None]
@@ -33,7 +34,7 @@ def vote_shares(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def save_vote_shares(path: Path, shares: pd.DataFrame) -> None:
-    """Write the shares as a bar chart (`path`, .png) and, beside it, as a table (.csv)."""
+    """Write the shares as a bar chart (`path`, .png) and next to it as a table (.csv)."""
     text = StringIO()
     shares.to_csv(text, lineterminator="\n", float_format="%.6f")
     with atomic(path.with_suffix(".csv"), "w") as file:
@@ -42,7 +43,7 @@ def save_vote_shares(path: Path, shares: pd.DataFrame) -> None:
 
 
 def _draw(path: Path, percent: pd.DataFrame) -> None:
-    from PIL import Image, ImageDraw, ImageFont  # loaded when first needed: deriving a table need not wait for it
+    from PIL import Image, ImageDraw, ImageFont  # imported late: deriving a table does not need it
 
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(image)
@@ -70,7 +71,7 @@ def _draw(path: Path, percent: pd.DataFrame) -> None:
             left, top = begin + number * bar, base - value * scale
             pen.rectangle((left + 1, top, left + bar - 2, base), fill=COLOURS[number])
             at, text = (left + bar / 2, top - 4), f"{value:.1f}"
-            pen.rectangle(pen.textbbox(at, text, font=small, anchor="mb"), fill="white")  # over the line of a tick
+            pen.rectangle(pen.textbbox(at, text, font=small, anchor="mb"), fill="white")  # above the line of a tick
             pen.text(at, text, fill="black", font=small, anchor="mb")
     with atomic(path) as file:
         image.save(file, format="png")

@@ -1,1 +1,1 @@
-"""Models: timm backbones, weights, normalisation by group, losses."""
+"""timm backbones, weights, normalisation by group, losses, and fast operators."""

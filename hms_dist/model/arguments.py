@@ -5,14 +5,14 @@ from math import isfinite
 from typing import Any
 
 CANVAS = "canvas"
-"""The value of `img_size` that stands for the height and width of the canvas."""
+"""Value of `img_size` that is replaced by the height and width of the canvas."""
 _WEIGHTS = "model.weights and model.name decide which weights are loaded"
 _REFUSED: Mapping[str, str] = {
     "num_classes": "there are six classes",
     "in_chans": "a canvas has one channel",
     "drop_rate": "use model.drop_rate",
     "drop_path_rate": "use model.drop_path_rate",
-    "features_only": "the model has to answer with logits",
+    "features_only": "the model must return logits",
     "device": "the launcher decides",
     "dtype": "use precision",
     **dict.fromkeys(
@@ -23,11 +23,11 @@ _REFUSED: Mapping[str, str] = {
         _WEIGHTS,
     ),
 }  # fmt: skip
-"""Arguments that other options decide, and which."""
+"""Arguments that other options determine -> the reason given in the error."""
 
 
 def check_kwargs(kwargs: Mapping[str, Any]) -> None:
-    """Raises ValueError for arguments that other options decide, and for values that are not plain."""
+    """Raise ValueError for arguments that other options determine, and for values that are not plain."""
     for name, value in kwargs.items():
         if name in _REFUSED:
             raise ValueError(f"model.kwargs: '{name}' cannot be set here: {_REFUSED[name]}; leave it out")
@@ -45,7 +45,7 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
 
 
 def constructor_arguments(kwargs: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
-    """The arguments as timm takes them: tuples for lists, and `size` where `img_size` is CANVAS."""
+    """Convert the arguments for timm: lists to tuples, and `img_size` CANVAS to `size`."""
     found = {name: _as_tuples(value) for name, value in kwargs.items()}
     if found.get("img_size") == CANVAS:
         if size is None:

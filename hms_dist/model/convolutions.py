@@ -1,8 +1,9 @@
-"""Two kinds of convolutions as what a GPU computes quickly: same parameters, same names, same results.
+"""Two kinds of convolutions in a form that is fast on GPUs: same parameters, same names, same results.
 
-A net's first convolution reads one channel, or few, which cuDNN first copies to eight: here it is a product with the
-patches of the picture. And the gradient of what a convolution of single channels reads takes cuDNN much longer than
-the convolution itself, though at stride 1 it is just such a convolution, by the kernel turned by half a turn.
+cuDNN copies the input of the first convolution, with one or few channels, to eight channels; here it is a matrix
+product with the patches of the picture. And cuDNN computes the input gradient of a depthwise convolution much more
+slowly than the convolution itself, although at stride 1 it is a depthwise convolution with the kernel rotated by 180
+degrees.
 """
 
 from collections.abc import Callable
@@ -17,50 +18,50 @@ from hms_dist.model import gpus
 from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
 
 MAX_CHANNELS = 3
-"""Of a picture that a first convolution reads."""
+"""Most channels of a first convolution's input."""
 PATCH_NUMBERS = 16
-"""A patch's numbers are filled up to a multiple of this, as the matrix units like it."""
+"""The values of a patch are padded to a multiple of this, as tensor cores require."""
 
 
 def fast_convolutions(model: nn.Module) -> nn.Module:
-    """Exchange the convolutions of `model` that can be computed more quickly, in place.
+    """Replace the convolutions of `model` that have a faster form, in place.
 
-    Parameters, buffers and their names stay. On a CPU, on a GPU before `gpus.CAPABILITY` and in float64 they compute
-    as they did.
+    Parameters, buffers and their names are unchanged. On a CPU, on a GPU older than `gpus.CAPABILITY` and in float64
+    the original form is used.
     """
     if not gpus.are_recent():
         return model
     for module in model.modules():
         if type(module) in FIRST and _reads_few(module):
-            module.__class__ = FIRST[type(module)]  # what it is made of stays; only `forward` is another
+            module.__class__ = FIRST[type(module)]  # parameters stay; only `forward` changes
         elif type(module) is nn.Conv2d and _keeps_channels_apart(module):
             module.__class__ = ChannelConv
     return model
 
 
 class FirstConv(nn.Conv2d):
-    """A 3 x 3 convolution of stride 2 over few channels."""
+    """A 3 x 3 convolution of stride 2 with few input channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of `x` (batch, channels, height, width), channels last in memory."""
+        """Convolve `x` (batch, channels, height, width), channels last in memory."""
         return patch_product(self, functional.pad(x, _frame(self))) if gpus.is_for(x) else super().forward(x)
 
 
 class FirstConvSame(Conv2dSame):  # type: ignore[misc]
-    """The same, padded as TensorFlow does it."""
+    """The same with TensorFlow's padding."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of `x` (batch, channels, height, width), channels last in memory."""
+        """Convolve `x` (batch, channels, height, width), channels last in memory."""
         if not gpus.is_for(x):
             return super().forward(x)
         return patch_product(self, pad_same(x, self.kernel_size, self.stride))
 
 
 class ChannelConv(nn.Conv2d):
-    """A convolution of each channel by itself, of stride 1, that keeps height and width."""
+    """A depthwise convolution of stride 1 that keeps height and width."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of `x` (batch, channels, height, width)."""
+        """Convolve `x` (batch, channels, height, width)."""
         if not gpus.is_for(x):
             return super().forward(x)
         kind = gpus.layer_type(x)
@@ -69,15 +70,15 @@ class ChannelConv(nn.Conv2d):
 
 
 FIRST: dict[type[nn.Module], Any] = {nn.Conv2d: FirstConv, Conv2dSame: FirstConvSame}
-"""Their class -> ours."""
+"""Original class -> fast class."""
 
 
 def patch_product(conv: nn.Conv2d, framed: Tensor) -> Tensor:
-    """`conv` of pictures (batch, channels, height, width) that are padded already, as one product of matrices."""
+    """Compute `conv` of already padded pictures (batch, channels, height, width) as one matrix product."""
     framed, (tall, wide), (down, right) = framed.to(gpus.layer_type(framed)), conv.kernel_size, conv.stride
     bottom, end = framed.shape[2] - tall + 1, framed.shape[3] - wide + 1
     places = [framed[:, :, i : i + bottom : down, j : j + end : right] for i in range(tall) for j in range(wide)]
-    patches = torch.stack(places, dim=2).flatten(1, 2)  # channel, then place in the patch, as the weights
+    patches = torch.stack(places, dim=2).flatten(1, 2)  # channel, then position in the patch, as in the weights
     filling = (0, -patches.shape[1] % PATCH_NUMBERS)
     rows = functional.pad(nchw_to_rows(patches), filling)
     out = functional.linear(rows, functional.pad(conv.weight.flatten(1), filling), conv.bias)
@@ -85,7 +86,7 @@ def patch_product(conv: nn.Conv2d, framed: Tensor) -> Tensor:
 
 
 class _ChannelConv(torch.autograd.Function):
-    """No operator of this package's: the compiler is to see the convolutions."""
+    """Not a custom operator, so that the compiler sees the convolutions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
@@ -99,9 +100,9 @@ class _ChannelConv(torch.autograd.Function):
 
 
 def conv_gradients(grad: Tensor, x: Tensor, kernel: Tensor, *, stride: int, groups: int) -> tuple[Tensor, Tensor]:
-    """Gradients of `x` (batch, channels, height, width) and of `kernel` (channels, x's channels / groups, size, size).
+    """Gradients of `x` (batch, channels, height, width) and `kernel` (channels, x's channels / groups, size, size).
 
-    Of a convolution that is padded by half its kernel, an odd size.
+    For a convolution padded by half its kernel, an odd size.
     """
     pad = kernel.shape[-1] // 2
     is_turned = stride == 1 and kernel.shape[1] == 1 and groups == len(kernel)
@@ -141,6 +142,6 @@ def _keeps_channels_apart(conv: nn.Conv2d) -> bool:
 
 
 def _frame(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """What `pad` takes for the convolution's own padding."""
+    """The convolution's own padding, in the form that `pad` takes."""
     down, right = (int(pad) for pad in conv.padding)
     return right, right, down, down

@@ -1,4 +1,4 @@
-"""Freezing the first layers of a model: their weights and their batch-norm statistics stand still."""
+"""Freezing of the first layers of a model: weights and batch-norm statistics do not change."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from hms_dist.core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeConfig:
-    """Which layers do not train."""
+    """Which layers are frozen."""
 
     num_layers: int = 0
-    """Layers from the input on that do not train. A layer is a module with weights of its own (a convolution, a
-    norm, a linear map), counted in the order that the model registers them: timm's follow the forward pass. 24 are
-    seed 000's 39 parameter tensors: the stem and the first two stages of EfficientNet-B0."""
+    """Number of frozen layers, from the input. A layer is a module with weights of its own (a convolution, a norm, a
+    linear map), counted in the order in which the model registers them: in timm's models that of the forward pass. 24
+    are the two-stage course project's 39 parameter tensors: the stem and the first two stages of EfficientNet-B0."""
 
     def __post_init__(self) -> None:
         if self.num_layers < 0:
@@ -22,11 +22,11 @@ class FreezeConfig:
 
 
 def freeze(model: nn.Module, config: FreezeConfig) -> bool:
-    """Freeze the first layers of `model`; True if what trains has changed.
+    """Freeze the first layers of `model`; True if the trained parameters have changed.
 
-    A frozen layer gets no gradient, and it and what lies before it (dropout, stochastic depth) run in evaluation
-    mode, so batch norms use and keep their statistics. `model.train()` undoes the modes: call this afterwards. Raises
-    UserError if the model has nothing left to train.
+    A frozen layer gets no gradient. It and everything before it (dropout, stochastic depth) run in evaluation mode, so
+    batch norms use and keep their statistics. `model.train()` resets the modes: call this afterwards. Raises UserError
+    if nothing is left to train.
     """
     if not config.num_layers:
         return False

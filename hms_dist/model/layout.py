@@ -1,8 +1,8 @@
-"""Pictures as rows of channels, a row a place.
+"""Conversion between NCHW pictures and rows of channels, one row per pixel.
 
-What torch's compiler keeps of four dimensions for the backward pass it takes for pictures, and where there are
-convolutions it puts the second dimension last in memory. Of (batch, height, width, channels) that makes copies across
-the grain, of the largest tensors there are. So what is kept here has two or three dimensions.
+torch's compiler treats a four-dimensional tensor that it saves for the backward pass as NCHW, and in models with
+convolutions moves its second dimension last in memory. For (batch, height, width, channels) that means transposed
+copies of the largest tensors. Tensors saved here therefore have two or three dimensions.
 """
 
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The losses of soft labels, and for each the probabilities that a model trained with it stands for."""
+"""Losses for soft labels, each with the matching conversion of logits to probabilities."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 
 class Loss(NamedTuple):
-    """One way to train on soft labels."""
+    """A loss for soft labels."""
 
     rows: Callable[[Tensor, Tensor], Tensor]
     """logits [rows, classes], targets [rows, classes] -> loss of each row [rows]."""
@@ -20,9 +20,9 @@ class Loss(NamedTuple):
 def kl_rows(logits: Tensor, targets: Tensor) -> Tensor:
     """KL(targets || softmax(logits)) of each row: sum over classes of p (ln p - ln q), with 0 ln 0 = 0.
 
-    The Kaggle metric's own quantity. `logits` (rows, classes) of any floating type; `targets` (rows, classes),
-    probabilities. The result (rows,) is float32, float64 for float64 logits: half precision would cost two
-    digits of the loss.
+    The quantity of Kaggle's metric. `logits` (rows, classes) of any floating type; `targets` (rows, classes),
+    probabilities. The result (rows,) is float32, float64 for float64 logits: half precision would lose two digits of
+    the loss.
     """
     p = targets.to(_wide(logits))
     return torch.special.xlogy(p, p).sum(dim=-1) + ce_rows(logits, targets)
@@ -39,7 +39,7 @@ def ce_rows(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def bce_rows(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropy of each row, the mean over classes, each class a yes-or-no of its own (7th place).
+    """Binary cross entropy of each row, the mean over independent classes (7th place).
 
     Shapes and types as `kl_rows`.
     """
@@ -49,14 +49,14 @@ def bce_rows(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Probabilities of classes that exclude each other, float32, float64 for float64 logits."""
+    """Probabilities of mutually exclusive classes, float32, float64 for float64 logits."""
     return torch.softmax(logits.to(_wide(logits)), dim=-1)
 
 
 def normalised_sigmoid(logits: Tensor) -> Tensor:
-    """Each class's own probability, divided by their sum; float32, float64 for float64 logits.
+    """Independent probabilities of the classes, divided by their sum; float32, float64 for float64 logits.
 
-    Through logarithms, so that a row of very small ones still sums to 1.
+    Computed in logarithms, so that a row of very small ones still sums to 1.
     """
     return torch.softmax(functional.logsigmoid(logits.to(_wide(logits))), dim=-1)
 
@@ -70,4 +70,4 @@ LOSSES: dict[str, Loss] = {
     "bce": Loss(bce_rows, normalised_sigmoid),
     "ce": Loss(ce_rows, softmax),
 }
-"""Name -> loss. The trainer sums the rows, weighted, and divides by the weight of the whole step."""
+"""Name -> loss. The trainer sums the weighted rows and divides by the total weight of the step."""

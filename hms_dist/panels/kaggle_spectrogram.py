@@ -1,7 +1,7 @@
-"""The 10-minute spectrogram as Kaggle gives it, stored without a decision: float16 natural-log power.
+"""Kaggle's 10-minute spectrogram, stored unnormalised as float16 natural-log power.
 
-Gaps stay NaN and zero power -inf, because the published systems treat those differently; every
-normalisation is a step of the canvas.
+Gaps are NaN and zero power is -inf, because published systems treat these differently; normalisation is a step of the
+canvas.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from hms_dist.shards.schema import PanelSpec
 NUM_ROWS = 300
 """Spectrogram rows of a sample: 10 minutes, 2 seconds each."""
 SECONDS_A_ROW = 2.0
-"""What a spectrogram row covers, seconds."""
+"""Length of the interval that a spectrogram row covers, seconds."""
 FIRST_BIN = 3
 """Kaggle's first column is bin 3 of a 1024-sample transform at 200 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KaggleSpectrogram(Panel):
-    """Natural logarithm of power, float16 [4 regions, 100 frequencies rising, 300 rows of 2 s].
+    """Natural logarithm of power, float16 [4 regions, 100 frequencies ascending, 300 rows of 2 s].
 
-    The rows are the first 300 whose time is at or after the label's spectrogram offset. NaN: a gap, a row
-    the file does not have, or a power that is negative or infinite. -inf: zero power.
+    The rows are the first 300 whose time is at or after the label's spectrogram offset. NaN: a gap, a row that the file
+    does not have, or a negative or infinite power. -inf: zero power.
     """
 
     @property
@@ -45,7 +45,7 @@ class KaggleSpectrogram(Panel):
         )
 
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:
-        """The panel of one label row; `prepared` is not needed."""
+        """Draw the panel of one label row; `prepared` is not used."""
         recording = window.recording
         first = int(np.searchsorted(recording.spectrogram_time_s, window.spectrogram_offset_s))
         power = recording.spectrogram[first : first + NUM_ROWS]
@@ -53,7 +53,7 @@ class KaggleSpectrogram(Panel):
 
 
 def log_power(power: NDArray[np.floating]) -> NDArray[np.float16]:
-    """`power` [rows up to 300, regions, frequencies] as float16 ln power [regions, frequencies, 300]."""
+    """Convert `power` [rows up to 300, regions, frequencies] to float16 ln power [regions, frequencies, 300]."""
     panel = np.full((*power.shape[1:], NUM_ROWS), np.nan, np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):  # negative power: NaN
         values = np.log(power)

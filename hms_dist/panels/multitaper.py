@@ -1,7 +1,7 @@
-"""Multitaper spectrograms of the 50-second EEG window, as the 7th place adds them: density of the four chains in dB.
+"""Multitaper spectrograms of the 50-second EEG window, as in the 7th place: density of the four chains in dB.
 
-By default the rows are the 100 frequencies of Kaggle's 10-minute spectrogram, and values are absolute: 0 dB is
-1 uV^2/Hz, whatever else the recording holds.
+By default the rows are the 100 frequencies of Kaggle's 10-minute spectrogram. Values are absolute: 0 dB is 1 uV^2/Hz,
+independent of the rest of the recording.
 """
 
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ from hms_dist.signals.chains import REGIONS, ChainSignals
 from hms_dist.signals.multitaper import multitaper_density
 
 LOWEST_DB, HIGHEST_DB = -30.0, 60.0
-"""What 0 and 255 stand for; beyond them values are cut. The amplifier's noise lies below, seizures within."""
+"""Values that 0 and 255 stand for; values beyond are clipped. Amplifier noise is below, seizures are within."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multitaper(Panel):
-    """Density of each chain, the mean of its signals' in uV^2/Hz, as decibel: uint8 [4 chains, rows rising, frames].
+    """Density of each chain, the mean of its signals' in uV^2/Hz, as decibel: uint8 [4 chains, rows ascending, frames].
 
-    Every frame lies within the 50 seconds, and loses its mean. A chain that is silent, or was not recorded, is at
-    the lowest value throughout.
+    Every frame is within the 50 seconds, and its mean is removed. A chain that is silent, or was not recorded, has the
+    lowest value throughout.
     """
 
     window_s: float = 4.0
@@ -34,17 +34,17 @@ class Multitaper(Panel):
     step_s: float = 0.5
     """Time from one frame to the next, seconds."""
     fft_samples: int = 1024
-    """Length of the Fourier transform, samples; frames are padded with zeros to it. Even."""
+    """Length of the Fourier transform, samples; frames are zero-padded to it. Even."""
     min_hz: float = 0.5
     """The lowest row is the first Fourier bin at or above it, hertz."""
     max_hz: float = 20.0
     """The highest row is the last Fourier bin at or below it, hertz."""
     time_half_bandwidth: float = 2.0
-    """Half the width, in units of 1 / window_s, over which a tone is smeared: by default 0.5 Hz to either side."""
+    """Half bandwidth, in units of 1 / window_s: a tone is smeared by this much, by default 0.5 Hz to either side."""
     num_tapers: int = 3
-    """Tapers averaged; more than twice time_half_bandwidth less one would leak."""
+    """Number of tapers averaged; more than twice time_half_bandwidth minus one would leak."""
     signals: ChainSignals = field(default_factory=ChainSignals)
-    """What each chain consists of, and how it is cleaned."""
+    """Signals of each chain and how they are cleaned."""
 
     def __post_init__(self) -> None:
         if not 1 <= self._hop <= WINDOW_SAMPLES:
@@ -87,11 +87,11 @@ class Multitaper(Panel):
         )
 
     def prepare(self, recording: Recording) -> NDArray[np.float64]:
-        """The chains' signals of the whole recording [4, n, samples]."""
+        """Derive the chains' signals of the whole recording [4, n, samples]."""
         return self.signals.of_recording(recording.eeg)
 
     def draw(self, prepared: NDArray[np.float64], window: Window) -> NDArray[np.uint8]:
-        """The panel of one label row."""
+        """Draw the panel of one label row."""
         chains = self.signals.ready(prepared[..., window.start : window.start + WINDOW_SAMPLES])
         decibel = 10 * np.log10(np.maximum(self.density(chains), 10 ** (LOWEST_DB / 10)))
         levels = (np.minimum(decibel, HIGHEST_DB) - LOWEST_DB) * (255 / (HIGHEST_DB - LOWEST_DB))

@@ -1,4 +1,4 @@
-"""The interface of every panel, and what it draws from."""
+"""The interface of all panels, and their input."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from hms_dist.shards.schema import PanelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One label row's part of a recording."""
+    """Position of one label row in a recording."""
 
     recording: Recording
     start: int
     """First EEG sample of the 50-second window."""
     spectrogram_offset_s: float
-    """Time, in seconds of the spectrogram's clock, from which its 10 minutes are taken."""
+    """Start of the row's 10 minutes, in seconds of the spectrogram's time column."""
 
 
 class Panel(ABC):
-    """A kind of picture: a frozen dataclass of options, and a pure drawing of one label row.
+    """A kind of picture: a frozen dataclass of options that draws one label row as a pure function.
 
-    Work that all rows of a recording share goes into `prepare`, which is called once a recording.
+    Work shared by all rows of a recording is done in `prepare`, which is called once per recording.
     """
 
     @property
     @abstractmethod
     def spec(self) -> PanelSpec:
-        """Shape, dtype, codec and meaning of what `draw` gives."""
+        """Shape, dtype, codec and meaning of the arrays that `draw` returns."""
 
     def prepare(self, recording: Recording) -> Any:
-        """Whatever of the whole recording `draw` needs for each of its rows; by default nothing more."""
+        """Compute what `draw` needs of the whole recording; by default the recording itself."""
         return recording
 
     @abstractmethod
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:
-        """The panel of one label row: an array of `spec.shape` and `spec.dtype` (bool for bits)."""
+        """Draw the panel of one label row: an array of `spec.shape` and `spec.dtype` (bool for bits)."""

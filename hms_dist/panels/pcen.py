@@ -1,8 +1,8 @@
-"""Per-channel energy normalisation of mel power (seed 004's pictures of bird calls), with an EEG's numbers.
+"""Per-channel energy normalisation of mel power (the bird-call detector's pictures), with parameters for EEG.
 
-Wang, Getreuer, Hughes, Lyon and Saurous, "Trainable frontend for robust and far-field keyword spotting", ICASSP
-2017: each row of a spectrogram is divided by its own recent past, then compressed. What is always there (a noisy
-electrode, a slow background) fades; what begins stands out. It takes the logarithm's place.
+Wang, Getreuer, Hughes, Lyon and Saurous, "Trainable frontend for robust and far-field keyword spotting", ICASSP 2017:
+each row of a spectrogram is divided by its own recent past, then compressed. Constant activity (a noisy electrode, a
+slow background) fades, and onsets are emphasised. It replaces the logarithm.
 """
 
 from dataclasses import dataclass, field
@@ -22,41 +22,42 @@ from hms_dist.signals.mel import edges_hz, filter_bank
 from hms_dist.signals.short_time import short_time_power
 
 FRAMES = {"window_samples": 128, "fft_samples": 1024, "hop_samples": 39}
-"""The public baseline's frames: 0.64 s, 5.1 a second; window and hop are as 3.3 to 1, the seed's as 4 to 1."""
+"""The public baseline's frames: 0.64 s, 5.1 per second; the ratio of window to hop is 3.3, in the bird-call detector
+4."""
 NUM_FRAMES = WINDOW_SAMPLES // FRAMES["hop_samples"]
-"""Columns: frame t is centred on sample 39 t. Beyond its ends a signal goes on as its mirror image: zeros there would
-make the first frames quiet, and all that follows an onset."""
+"""Columns: frame t is centred on sample 39 t. The signal is extended by reflection: zero padding would make the first
+frames quiet, and the following ones an onset."""
 NUM_MELS, MAX_HZ = 128, 20.0
-"""Rows, evenly spaced on the mel scale from 0 Hz up to the last hertz."""
+"""Rows, evenly spaced on the mel scale from 0 Hz to the highest frequency."""
 SMALLEST_PEAK = 1e-10
-"""Microvolts; a signal that stays below is silent."""
+"""A signal that stays below this many microvolts is silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pcen(Panel):
     """Mean over each chain's signals of (S / (epsilon + M)^gain + bias)^power - bias^power, uint8 [4, 128, 256].
 
-    S is mel power (microvolt squared times the window's gain), rows rising in frequency; M its exponential mean
-    over the frames up to this one. 0 stands for 0, 255 for the loudest frame after silence, S = M / smoothing weight;
-    beyond counts as that.
+    S is mel power (microvolt squared times the window's gain), rows ascending in frequency; M is its exponential mean
+    over the frames up to the current one. 0 stands for 0, 255 for the loudest frame after silence, S = M / smoothing
+    weight; larger values are clipped.
     """
 
     gain: float = 0.98
-    """How much of the past's loudness is divided out: 0 none, 1 all."""
+    """Exponent of the division by past energy: 0 none, 1 full."""
     bias: float = 2.0
     """Added before compression: small changes stay nearly linear."""
     power: float = 0.5
     """Exponent of the compression, above 0 and at most 1."""
     time_constant_s: float = 7.5
-    """Memory of M, seconds: as many frames (38) as the usual 0.4 s are at the seed's 94 frames a second, and longer
-    than the period of any periodic discharge, which so does not divide itself out."""
+    """Time constant of M, seconds: 38 frames, as the usual 0.4 s at the bird-call detector's 94 frames per second. It
+    is longer than the period of any periodic discharge, so discharges are not normalised away."""
     epsilon: float = 1e-6
     """Power that counts as silence, in the unit of S."""
     start: Start = "first_frame"
-    """M before the first frame: that frame's power, or the mean over the first time_constant_s. From the first frame,
-    four of five rows of steady noise are brightest in their first 7.5 s, up to three times as bright as anywhere
-    later; from the mean, one of six or seven, as chance would have it. The default reproduces sets that lack this
-    option; the recipes choose the mean."""
+    """Initial value of M: the first frame's power, or the mean over the first time_constant_s. With the first frame,
+    four of five rows of steady noise are brightest in their first 7.5 s, up to three times as bright as anywhere later;
+    with the mean, one of six or seven, as expected by chance. The default reproduces sets that lack this option; the
+    recipes choose the mean."""
     signals: ChainSignals = field(default_factory=ChainSignals)
     """Montage, filling of gaps and filters."""
 
@@ -88,22 +89,22 @@ class Pcen(Panel):
 
     @property
     def time_constant_frames(self) -> float:
-        """Memory of M in frames."""
+        """Time constant of M in frames."""
         return self.time_constant_s * RATE_HZ / FRAMES["hop_samples"]
 
     def prepare(self, recording: Recording) -> Any:
-        """The signals of the whole recording, before gaps are filled."""
+        """Derive the signals of the whole recording; gaps are filled later."""
         return self.signals.of_recording(recording.eeg)
 
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:
-        """The panel of one label row."""
+        """Draw the panel of one label row."""
         chains = self.signals.ready(prepared[..., window.start : window.start + WINDOW_SAMPLES])
         values = np.stack([np.mean([self.normalised(signal) for signal in chain], axis=0) for chain in chains])
         highest = self.spec.value_range[1] if self.spec.value_range else 1.0
         return np.rint(values.clip(0, highest) * (255 / highest)).astype(np.uint8)
 
     def normalised(self, signal: NDArray[np.float64]) -> NDArray[np.float32]:
-        """One `signal` [10,000], finite, microvolt: float32 [128 mel rows, 256 frames], 0 or above."""
+        """Normalise one `signal` [10,000], finite, microvolt: float32 [128 mel rows, 256 frames], 0 or above."""
         peak = max(float(np.abs(signal).max()), SMALLEST_PEAK)
         weights = _weights()
         extended = np.pad(signal / peak, FRAMES["fft_samples"] // 2, mode="reflect")

@@ -1,9 +1,9 @@
-"""Traces drawn as thin lines, pixel for pixel as the plotting library of the 16th place draws them.
+"""Rasteriser of traces as thin lines, pixel-identical to the plotting library of the 16th place.
 
-That library (justpyplot, thickness 1) samples every segment of a trace at as many points as its longest
-segment needs, and draws each point twice: where it is, and one pixel back along the segment. Seen a column at a
-time, nearly all of it is two runs of rows, the points themselves and the points drawn back from the next column;
-finding the runs and filling them takes a two-hundredth of the time.
+That library (justpyplot, thickness 1) samples every segment of a trace at as many points as its longest segment needs,
+and draws each point twice: in its place, and one pixel back along the segment. In each column nearly all lit pixels
+form two runs of rows: the points themselves, and the points drawn back from the next column. Finding and filling these
+runs takes a two-hundredth of the time.
 """
 
 import numpy as np
@@ -15,11 +15,11 @@ Ints = NDArray[np.int32]
 
 
 def draw_traces(levels: NDArray[np.float64], band_rows: int, width: int) -> NDArray[np.bool_]:
-    """Draw `levels` [traces, samples], 0 (bottom) to 1 (top), one under the other: bool [traces * band_rows, width].
+    """Draw `levels` [traces, samples], 0 (bottom) to 1 (top), below each other: bool [traces * band_rows, width].
 
-    Each trace spans its own band of `band_rows` rows and half of the bands above and below, cut at the picture's
-    edges; where traces cross, both show. Time runs over all columns but the last, which stays empty as in the
-    published picture. Raises ValueError for fewer samples than columns, or levels outside 0 to 1.
+    Each trace spans its own band of `band_rows` rows and half of the bands above and below, clipped at the picture's
+    edges; crossing traces are both visible. Time runs over all columns but the last, which is empty as in the published
+    picture. Raises ValueError for fewer samples than columns, or levels outside 0 to 1.
     """
     num_traces, num_samples = levels.shape
     if num_samples < width - 1:
@@ -43,7 +43,8 @@ def draw_traces(levels: NDArray[np.float64], band_rows: int, width: int) -> NDAr
 
 @jit
 def _rows(levels: NDArray[np.float64], heights: NDArray[np.int64]) -> tuple[Ints, Ints]:
-    """Row of each sample, 0 to its trace's height [traces, samples], and the most rows a segment spans [traces]."""
+    """Row of each sample, 0 to its trace's height [traces, samples], and the most rows spanned by a segment
+    [traces]."""
     rows = np.empty(levels.shape, np.int32)
     longest = np.ones(len(levels), np.int32)
     for trace in range(len(levels)):
@@ -56,12 +57,12 @@ def _rows(levels: NDArray[np.float64], heights: NDArray[np.int64]) -> tuple[Ints
 
 @jit
 def _runs(rows: Ints, columns: Ints, longest: np.int32, height: int) -> tuple[NDArray[np.int16], int]:
-    """Lit rows of each column as two runs, and the number of segments that are not in them.
+    """Lit rows of each column as two runs, and the number of segments outside of them.
 
-    The runs are int16 [4, columns]: first and last row of the points in this column, then of those drawn back
-    from the next one; 1, 0 is an empty run. A segment stays in its column or leaves for the next. The points'
-    run has no holes, as each segment begins where the one before ended. Segments of `longest` rows that leave
-    their column are left out. What falls outside the image's `height` lights its edge.
+    The runs are int16 [4, columns]: first and last row of the points in this column, then of those drawn back from the
+    next one; 1, 0 is an empty run. A segment stays in its column or ends in the next. The points' run has no holes,
+    because each segment begins where the previous one ended. Segments of `longest` rows that leave their column are
+    omitted. Rows outside of the image's `height` are clipped to its edge.
     """
     runs = np.empty((4, columns[-1] + 1), np.int16)
     runs[2, :], runs[3, :] = 1, 0
@@ -77,12 +78,12 @@ def _runs(rows: Ints, columns: Ints, longest: np.int32, height: int) -> tuple[ND
                 continue
             if lower - upper == longest:
                 num_left_out += 1
-            else:  # its last point lies in the next column, and is drawn again one row and one column back
+            else:  # the last point is in the next column, and is drawn again one row and one column back
                 first, last = min(first, upper), max(last, lower - sinks)
                 first_back, last_back = upper - sinks + rises, lower - 2 * sinks + rises
                 if column > 0:
                     runs[2, column - 1], runs[3, column - 1] = min(first_back, height - 1), max(last_back, 0)
-                else:  # no column to the left: drawn in this one, where it touches the points' run
+                else:  # no column to the left: drawn in this one, adjacent to the points' run
                     first, last = min(first, first_back), max(last, last_back)
         runs[0, column], runs[1, column] = min(first, height - 1), max(last, 0)
         if k < len(rows):
@@ -92,7 +93,7 @@ def _runs(rows: Ints, columns: Ints, longest: np.int32, height: int) -> tuple[ND
 
 @jit
 def _light(runs: NDArray[np.int16], image: NDArray[np.bool_]) -> None:
-    """Light both runs; row by row, so that columns are compared many at a time."""
+    """Light both runs, row by row, so that many columns are compared at once."""
     first, last, first_back, last_back = runs[0], runs[1], runs[2], runs[3]
     for row in range(image.shape[0]):
         short = np.int16(row)
@@ -104,7 +105,7 @@ def _light(runs: NDArray[np.int16], image: NDArray[np.bool_]) -> None:
 def _draw_longest(rows: Ints, columns: Ints, longest: np.int32, image: NDArray[np.bool_]) -> None:
     """Draw the segments of `longest` rows that leave their column, point by point.
 
-    Their points lie a whole row apart, and rounding may put one a row short, which leaves a hole.
+    Their points are a whole row apart, and rounding may place one a row short, which leaves a hole.
     """
     bottom = len(image) - 1
     steps = np.diff(rows)

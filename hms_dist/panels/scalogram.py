@@ -19,11 +19,11 @@ LOW_DB, HIGH_DB = -20.0, 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Scalogram(Panel):
-    """Mean amplitude of each chain's signals at each frequency, uint8 [4 chains, frequencies rising, columns].
+    """Mean amplitude of each chain's signals at each frequency, uint8 [4 chains, frequencies ascending, columns].
 
-    Decibel re 1 microvolt: a 10 Hz rhythm of 10 microvolts is 20 dB in the row of 10 Hz. Rows are evenly spaced
-    in the logarithm of the frequency; columns are means over equal parts of the 50 seconds, before and after which
-    each signal goes on as its mirror image. A signal that was not recorded counts as silent.
+    Decibel re 1 microvolt: a 10 Hz rhythm of 10 microvolts is 20 dB in the row of 10 Hz. Rows are evenly spaced in the
+    logarithm of the frequency; columns are means over equal parts of the 50 seconds, which are extended by reflection.
+    A signal that was not recorded counts as silent.
     """
 
     num_scales: int = 64
@@ -33,8 +33,8 @@ class Scalogram(Panel):
     max_hz: float = 40.0
     """Frequency of the highest row, hertz."""
     num_cycles: float = 6.0
-    """Width of the wavelets: the standard deviation of the Gaussian envelope is num_cycles / (2 pi frequency)
-    seconds. More: finer frequencies, coarser times. 6 is the common choice; below 5 the mean would leak in."""
+    """Width of the wavelets: the standard deviation of the Gaussian envelope is num_cycles / (2 pi frequency) seconds.
+    Larger: finer frequency resolution, coarser time resolution. 6 is common; below 5 the signal's mean leaks in."""
     num_columns: int = 256
     """Columns for the 50 seconds."""
     signals: ChainSignals = field(default_factory=ChainSignals)
@@ -57,7 +57,7 @@ class Scalogram(Panel):
 
     @property
     def rows_hz(self) -> tuple[float, ...]:
-        """Frequency of each row, hertz, rising."""
+        """Frequency of each row, hertz, ascending."""
         return tuple(np.geomspace(self.min_hz, self.max_hz, self.num_scales).tolist())
 
     @property
@@ -77,17 +77,17 @@ class Scalogram(Panel):
         )
 
     def prepare(self, recording: Recording) -> Any:
-        """The signals of the whole recording, before gaps are filled."""
+        """Derive the signals of the whole recording; gaps are filled later."""
         return self.signals.of_recording(recording.eeg)
 
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:
-        """The panel of one label row."""
+        """Draw the panel of one label row."""
         ready = self.signals.ready(prepared[..., window.start : window.start + WINDOW_SAMPLES])
         levels = (self.decibel(ready) - LOW_DB) * (255 / (HIGH_DB - LOW_DB))
         return np.rint(levels).astype(np.uint8)
 
     def decibel(self, signals: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The chains of `signals` [4, n, samples], finite, microvolt: float32 [4, frequencies, columns]."""
+        """Compute the chains of `signals` [4, n, samples], finite, microvolt: float32 [4, frequencies, columns]."""
         flat = signals.reshape(-1, signals.shape[-1])
         peaks = np.abs(flat).max(axis=1, keepdims=True) + np.finfo(np.float64).tiny
         amplitude = morlet_amplitude(

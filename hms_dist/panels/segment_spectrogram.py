@@ -1,7 +1,7 @@
-"""Spectrograms of the 50-second EEG window by SciPy's `scipy.signal.spectrogram`, as seed 003 generates them.
+"""Spectrograms of the 50-second EEG window by `scipy.signal.spectrogram`, as the course report generates them.
 
-Stored like the 10-minute spectrogram, as float16 natural-log power without a decision: every normalisation is a step of
-the canvas. The defaults of taper and detrending are SciPy's own.
+Stored unnormalised as float16 natural-log power, like the 10-minute spectrogram; normalisation is a step of the canvas.
+The defaults of taper and detrending are SciPy's.
 """
 
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ from hms_dist.shards.schema import PanelSpec
 from hms_dist.signals.chains import REGIONS, ChainSignals
 
 TUKEY_SHAPE = 0.25
-"""Share of a segment inside the Tukey window's cosine ends: SciPy's default."""
+"""Fraction of a segment in the cosine ends of the Tukey window: SciPy's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentSpectrogram(Panel):
-    """Natural logarithm of each chain's density, the mean of its signals', float16 [4 chains, rows rising, frames].
+    """Natural logarithm of each chain's density, the mean of its signals', float16 [4 chains, rows ascending, frames].
 
-    Segments lie within the 50 seconds; density is one-sided, uV^2/Hz. -inf: a chain that is silent or was not recorded.
+    Segments are within the 50 seconds; density is one-sided, uV^2/Hz. -inf: a chain that is silent or was not recorded.
     """
 
     segment_samples: int = 256
@@ -33,17 +33,18 @@ class SegmentSpectrogram(Panel):
     overlap_samples: int = 32
     """Samples that a segment shares with the next (`noverlap`)."""
     fft_samples: int = 256
-    """Length of the Fourier transform, samples; segments are padded with zeros to it (`nfft`)."""
+    """Length of the Fourier transform, samples; segments are zero-padded to it (`nfft`)."""
     taper: Literal["tukey", "hann", "hamming", "boxcar"] = "tukey"
-    """Window of a segment (`window`): tukey with a shape of 0.25 (SciPy's default), or another, periodic as SciPy's."""
+    """Window of a segment (`window`): tukey with a shape of 0.25 (SciPy's default), or another, periodic as in
+    SciPy."""
     detrend: Literal["constant", "linear", "none"] = "constant"
-    """What is taken from each segment: its mean (SciPy's default), its least-squares line, or nothing."""
+    """Detrending of each segment: its mean is removed (SciPy's default), its least-squares line, or nothing."""
     min_hz: float = 0.0
     """The lowest row is the first Fourier bin at or above it, hertz."""
     max_hz: float = 20.0
     """The highest row is the last Fourier bin at or below it, hertz."""
     signals: ChainSignals = field(default_factory=ChainSignals)
-    """What each chain consists of, and how it is cleaned: `denoise` for the seed's denoised spectrograms."""
+    """Signals of each chain and how they are cleaned: `denoise` gives the course report's denoised spectrograms."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.segment_samples <= WINDOW_SAMPLES:
@@ -65,7 +66,7 @@ class SegmentSpectrogram(Panel):
 
     @property
     def spec(self) -> PanelSpec:
-        """Stored raw, as the 10-minute spectrogram is."""
+        """Stored raw, like the 10-minute spectrogram."""
         hop = self.segment_samples - self.overlap_samples
         num_frames = (WINDOW_SAMPLES - self.overlap_samples) // hop
         first_s = self.segment_samples / 2 / RATE_HZ
@@ -81,12 +82,12 @@ class SegmentSpectrogram(Panel):
         )
 
     def prepare(self, recording: Recording) -> NDArray[np.float64]:
-        """The chains' signals of the whole recording [4, n, samples]."""
+        """Derive the chains' signals of the whole recording [4, n, samples]."""
         return self.signals.of_recording(recording.eeg)
 
     def draw(self, prepared: NDArray[np.float64], window: Window) -> NDArray[np.float16]:
-        """The panel of one label row."""
-        from scipy.signal import spectrogram  # loaded when first needed: reading a configuration need not wait for it
+        """Draw the panel of one label row."""
+        from scipy.signal import spectrogram  # imported late: reading a configuration does not need it
 
         chains = self.signals.ready(prepared[..., window.start : window.start + WINDOW_SAMPLES])
         _, _, density = spectrogram(

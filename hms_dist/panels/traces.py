@@ -1,4 +1,4 @@
-"""A montage drawn as lines: 20 traces of the central 20 seconds as a 1-bit picture (the 16th place's)."""
+"""A montage drawn as lines: 20 traces of the central 20 seconds as a 1-bit picture, as in the 16th place."""
 
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -16,33 +16,33 @@ from hms_dist.signals.gaps import GapPolicy, fill_gaps
 from hms_dist.signals.montage import TRACE_MONTAGES, TRACE_SCALES_UV, Montage, Pair, differences, mirrored
 
 FIRST_S, LAST_S = 15, 35
-"""The drawn part of the 50-second window: its central 20 seconds."""
+"""Length of the drawn part in the middle of the 50-second window, seconds."""
 BAND_ROWS = 32
-"""Rows from one trace to the next. A trace spans twice as many: its band and half of each neighbour's."""
+"""Rows between two traces. A trace spans twice as many: its band and half of each neighbour's."""
 WIDTH = 1600
-"""Columns for 20 seconds; the last one stays empty."""
+"""Columns for 20 seconds; the last one is empty."""
 NUM_TRACES = 20
-"""Traces of every montage."""
+"""Number of traces of every montage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traces(Panel):
-    """The trace picture: bits [640, 1600], time to the right, voltage upwards, a lit pixel where a trace runs.
+    """The trace picture: bits [640, 1600], time to the right, voltage upwards, pixels lit along the traces.
 
-    Each trace is filtered, cut to plus and minus twice its scale, and drawn over 64 rows (48 at the top and bottom
-    of the picture); it begins with a stroke to the bottom and ends with one to the top of its rows.
+    Each trace is filtered, clipped to plus and minus twice its scale, and drawn over 64 rows (48 at the top and bottom
+    of the picture). It begins with a stroke to the bottom and ends with one to the top of its rows.
     """
 
     flipped: bool = False
-    """Exchange left and right electrodes before drawing. The scales stay where they are, and the published last
+    """Exchange left and right electrodes before drawing. The order of the scales is unchanged, and the published last
     trace becomes C4, so this is not a re-ordering of the picture's bands."""
     montage: Montage = "bipolar"
-    """What is drawn: the published differences of neighbours (with EKG, and C3 as recorded), or the 19 scalp
-    electrodes and EKG, against the scalp's mean ("common_average") or as recorded ("referential")."""
+    """Traces: the published differences of neighbours (with EKG, and C3 as recorded), or the 19 scalp electrodes and
+    EKG, against the scalp's mean ("common_average") or as recorded ("referential")."""
     gaps: GapPolicy = "zero"
-    """What fills gaps before filtering: zero (published), the mean of the trace or straight lines across."""
+    """Fill value of gaps before filtering: zero (published), the mean of the trace or linear interpolation."""
     cut: Literal["before", "after"] = "after"
-    """Cut the 20 seconds after filtering the whole recording, or before (then the filter starts up inside them)."""
+    """Cut out the 20 seconds after filtering the whole recording, or before (the filter then starts up inside them)."""
     filters: FilterChain = field(default_factory=FilterChain)
     """Filters of every trace."""
     scales_uv: tuple[float, ...] = TRACE_SCALES_UV
@@ -72,11 +72,12 @@ class Traces(Panel):
         )
 
     def prepare(self, recording: Recording) -> NDArray[np.float64]:
-        """What the picture and its mirror image draw [20 or 21, samples], microvolts; filtered if `cut` is "after"."""
+        """Derive the signals of the picture and its mirror image [20 or 21, samples], microvolts; filtered if `cut` is
+        "after"."""
         return _derivations(recording, self.montage, self.gaps, self.filters if self.cut == "after" else None)
 
     def draw(self, prepared: NDArray[np.float64], window: Window) -> NDArray[np.bool_]:
-        """The picture of a label row: bool [640, 1600]. Its window must lie inside the recording."""
+        """Draw a label row: bool [640, 1600]. Its window must be inside the recording."""
         from hms_dist.panels.rasteriser import draw_traces
 
         rows = [_both_sides(self.montage).index(pair) for pair in self._pairs]
@@ -88,7 +89,7 @@ class Traces(Panel):
 
     @property
     def _pairs(self) -> list[Pair]:
-        """What is drawn, from top to bottom."""
+        """Derivations of the traces, top to bottom."""
         return [mirrored(pair) if self.flipped else pair for pair in TRACE_MONTAGES[self.montage]]
 
     def _levels(self, signals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,7 +104,7 @@ class Traces(Panel):
 
 @cache
 def _both_sides(montage: Montage) -> tuple[Pair, ...]:
-    """Every derivation that the picture or its mirror image draws: 20, and C4 alone for the published montage."""
+    """Every derivation in the picture or its mirror image: 20, and also C4 for the published montage."""
     pairs = TRACE_MONTAGES[montage]
     return tuple(dict.fromkeys((*pairs, *map(mirrored, pairs))))
 
@@ -112,6 +113,6 @@ def _both_sides(montage: Montage) -> tuple[Pair, ...]:
 def _derivations(
     recording: Recording, montage: Montage, gaps: GapPolicy, filters: FilterChain | None
 ) -> NDArray[np.float64]:
-    """Shared by the picture and its mirror image, which differ only in which derivation goes where."""
+    """Shared by the picture and its mirror image, which differ only in the position of the derivations."""
     signals = differences(recording.eeg, _both_sides(montage))
     return signals if filters is None else apply(filters, fill_gaps(signals, gaps))

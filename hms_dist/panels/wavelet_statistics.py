@@ -1,6 +1,6 @@
-"""Haar wavelet statistics of every channel, as seed 001 takes them, on windows that slide over the 50 seconds.
+"""Haar wavelet statistics of every channel, as in the wavelet ablation, on windows that slide over the 50 seconds.
 
-Stored before any logarithm, so that the canvas chooses one.
+Stored before any logarithm, which is a choice of the canvas.
 """
 
 from dataclasses import dataclass, field
@@ -20,24 +20,24 @@ from hms_dist.signals.montage import CHAIN_MONTAGES
 FEWEST_SAMPLES = 2 ** (len(BANDS) - 1)
 """The shortest window in which every level has a coefficient of its own."""
 LARGEST = float(np.finfo(np.float16).max)
-"""Microvolts; larger values count as this."""
+"""Larger magnitudes, in microvolts, are clipped to this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveletStatistics(Panel):
     """Mean and standard deviation of each level's coefficients, float16 [16 channels, 12 statistics, windows].
 
-    Haar (db1), 5 levels. Statistics in microvolts: mean of cA5, standard deviation of cA5, then the same of cD5,
-    cD4, ... cD1; even rows are signed means, odd rows standard deviations. Channels are the signals of the four
-    chains (20 instead of 16 for a montage of single electrodes); one that was not recorded at all is 0. Values
-    beyond plus and minus 65,504 count as that.
+    Haar (db1), 5 levels. Statistics in microvolts: mean of cA5, standard deviation of cA5, then the same of cD5, cD4,
+    ... cD1; even rows are signed means, odd rows standard deviations. Channels are the signals of the four chains (20
+    instead of 16 for a montage of single electrodes); one that was not recorded at all is 0. Values are clipped to plus
+    and minus 65,504.
     """
 
     window_samples: int = 400
     """Length of each window, samples at 200 Hz: 32 to 10,000."""
     num_windows: int = 256
-    """Columns: windows spread evenly from the first sample to the last. 1, with 10,000 samples a window: the
-    whole 50 seconds, as the seed has it."""
+    """Columns: windows spread evenly from the first sample to the last. 1, with 10,000 samples a window: the whole 50
+    seconds, as in the wavelet ablation."""
     signals: ChainSignals = field(default_factory=ChainSignals)
     """Montage, filling of gaps and filters."""
 
@@ -76,11 +76,11 @@ class WaveletStatistics(Panel):
         )
 
     def prepare(self, recording: Recording) -> Any:
-        """The signals of the whole recording, before gaps are filled."""
+        """Derive the signals of the whole recording; gaps are filled later."""
         return self.signals.of_recording(recording.eeg)
 
     def draw(self, prepared: Any, window: Window) -> NDArray[np.generic]:
-        """The panel of one label row."""
+        """Draw the panel of one label row."""
         ready = self.signals.ready(prepared[..., window.start : window.start + WINDOW_SAMPLES])
         statistics = haar_statistics(ready.reshape(-1, WINDOW_SAMPLES), self.starts, self.window_samples)
         return statistics.clip(-LARGEST, LARGEST).astype(np.float16)

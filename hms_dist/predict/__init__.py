@@ -1,1 +1,1 @@
-"""Prediction: tables of probabilities from a run."""
+"""Prediction with a run, and what is made of predictions: scores, pseudo-labels, ensembles, stacks, submissions."""

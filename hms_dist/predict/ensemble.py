@@ -1,4 +1,4 @@
-"""`hms-dist ensemble`: several models' predictions as one, by a plain mean or by fitted weights."""
+"""`hms-dist ensemble`: combine several models' predictions by a plain mean or fitted weights."""
 
 import json
 from dataclasses import dataclass
@@ -20,21 +20,20 @@ from hms_dist.results.predictions import check_no_input, check_rows, prediction_
 class Ensemble:
     """Pool predictions of the same rows.
 
-    Equal weights; or weights and a bias a class fitted to votes (`--weights fit --labels SHARDS`), which takes
-    out-of-fold tables alone, writes them as JSON beside `out` and prints the cross-validated KL; or those of such a
-    file (`--weights FILE`), for new rows.
+    Equal weights; or weights and a bias per class fitted to votes (`--weights fit --labels SHARDS`), which requires
+    out-of-fold tables, writes the weights as JSON next to `out` and prints the cross-validated KL; or the weights of
+    such a file (`--weights FILE`), for new rows.
     """
 
     predictions: tuple[Path, ...]
-    """Tables of the models, .parquet, of the same rows; for a submission, others' submissions (.csv) too. To fit: each
+    """Tables of the models, .parquet, of the same rows; for a submission, other submissions (.csv) too. For a fit: each
     row by models that had not seen its patient."""
     out: Path
-    """Table to write: .parquet, or .csv with Kaggle's submission columns. After a fit it holds, for each fold, what a
-    fit on the other folds makes of it."""
+    """Table to write: .parquet, or .csv with Kaggle's submission columns. After a fit it holds, for each fold, the
+    predictions of a fit on the other folds."""
     method: Literal["mean", "geometric", "rank_mean"] | None = None
-    """mean: of the probabilities; geometric: of their logarithms; rank_mean: of the places of rows in each model's
-    order, which is for metrics of ranks such as AUC: its KL is about twice the mean's. None: mean, or that of the file
-    of weights."""
+    """mean: of the probabilities; geometric: of their logarithms; rank_mean: of the ranks of rows for each model, for
+    rank metrics such as AUC: its KL is about twice the mean's. None: mean, or that of the weights file."""
     weights: str | None = None
     """fit, or a JSON file that a fit wrote. None: equal weights."""
     labels: str | None = None
@@ -58,7 +57,7 @@ class Ensemble:
 
 
 def run(command: Ensemble) -> None:
-    """The verb `ensemble`."""
+    """Run the command `ensemble`."""
     if command.weights == "fit" and command.labels is not None:
         print(json.dumps(fit(command, read_labelled(command.predictions, command.labels)), indent=1))
     else:
@@ -66,7 +65,7 @@ def run(command: Ensemble) -> None:
 
 
 def apply(command: Ensemble) -> None:
-    """Pool by equal or stored weights and write the table. Raises UserError for tables that do not fit."""
+    """Pool with equal or stored weights and write the table. Raises UserError for tables that do not fit."""
     check_no_input(command.out, command.predictions)
     members = read_members(command.predictions, submissions=command.out.suffix == ".csv")
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
@@ -87,9 +86,9 @@ def apply(command: Ensemble) -> None:
 
 
 def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
-    """Fit, write the weights (JSON) and the cross-fitted table; the scores that `run` prints.
+    """Fit, write the weights (JSON) and the cross-fitted table; return the scores that `run` prints.
 
-    Raises UserError if there are not two folds to cross-validate over.
+    Raises UserError if there are fewer than two folds for cross-validation.
     """
     method = command.method or METHODS_FITTED[0]
     check_no_input(command.out, command.predictions)

@@ -1,7 +1,7 @@
-"""Weights of an ensemble, and a bias a class, by convex optimisation of the KL (the 3rd place blends so).
+"""Fit of ensemble weights and a bias per class by convex optimisation of the KL (as the 3rd place blends).
 
 Linear pool: -sum t ln(sum_m w_m p_m) is convex in the weights on the simplex. Log-linear pool: with q the softmax of
-sum_m w_m ln p_m + b, -sum t ln q is convex in (w, b) together. So every minimum found is the minimum.
+sum_m w_m ln p_m + b, -sum t ln q is convex in (w, b) together. Every minimum found is therefore global.
 """
 
 from dataclasses import replace
@@ -15,17 +15,17 @@ from hms_dist.predict.pool import Pool, arithmetic, equal_pool, logs, normalised
 Floats = NDArray[np.float64]
 
 RIDGE = 1e-6
-"""Half this times the squared distance from the plain mean is added to the log-linear objective: it picks one of
-equally good answers, keeps the bias of a class that nobody chose finite, and is 0 at the start, so that the fit is
-never worse than the plain mean on its own rows."""
+"""Half this times the squared distance from the plain mean is added to the log-linear objective. It selects one of
+equally good solutions, keeps the bias of a class without votes finite, and is 0 at the start, so that the fit is never
+worse than the plain mean on its own rows."""
 METHODS_FITTED = ("mean", "geometric")
 
 
 def fit_pool(method: str, probabilities: Floats, targets: Floats) -> Pool:
-    """The pool with the least KL to `targets` [rows, 6] on predictions [models, rows, 6].
+    """Find the pool with the least KL to `targets` [rows, 6] on predictions [models, rows, 6].
 
-    mean: weights on the simplex first, then, for these weights, the bias; each step convex. geometric: weights of 0 or
-    more and bias at once.
+    mean: weights on the simplex first, then, for these weights, the bias; each step is convex. geometric: non-negative
+    weights and bias together.
     """
     start = equal_pool(method, len(probabilities))
     if method == "mean":
@@ -37,7 +37,7 @@ def fit_pool(method: str, probabilities: Floats, targets: Floats) -> Pool:
 
 
 def cross_fitted(method: str, labelled: Labelled) -> Floats:
-    """Predictions [rows, 6] of each fold by a pool fitted on the other folds: what the fit is worth on new patients."""
+    """Predictions [rows, 6] of each fold by a pool fitted on the other folds: an estimate for new patients."""
     found = np.empty_like(labelled.targets)
     for fold in labelled.folds:
         mine, members = labelled.held_out(fold), labelled.members.probabilities
@@ -46,7 +46,7 @@ def cross_fitted(method: str, labelled: Labelled) -> Floats:
 
 
 def fit_simplex(probabilities: Floats, targets: Floats) -> Floats:
-    """Weights [models], 0 or more with sum 1, of the linear pool with the least KL; sequential least squares."""
+    """Weights [models], non-negative with sum 1, of the linear pool with the least KL; sequential least squares."""
     from scipy.optimize import minimize
 
     num_models = len(probabilities)
@@ -69,7 +69,7 @@ def fit_simplex(probabilities: Floats, targets: Floats) -> Floats:
 
 
 def _fit_log_linear(values: Floats, targets: Floats, start: Floats, *, fixed: bool) -> tuple[Floats, Floats]:
-    """Weights [models] of 0 or more and bias [6] of the log-linear pool of logarithms [models, rows, 6].
+    """Non-negative weights [models] and bias [6] of the log-linear pool of logarithms [models, rows, 6].
 
     `fixed`: the weights stay at `start`. L-BFGS-B.
     """

@@ -1,4 +1,5 @@
-"""What stands with a fit to out-of-fold predictions: which models it is for, in which order, whom it has seen."""
+"""Record stored with a fit to out-of-fold predictions: its models and their order, and the patients that it has
+seen."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from hms_dist.results.lineage import ModelRecord, Source
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The record that stands with fitted weights."""
+    """Record stored with fitted weights."""
 
     content: dict[str, Any]
     """The fit itself and its scores, plain JSON."""
@@ -26,7 +27,7 @@ class Fitted:
 
     @staticmethod
     def of(labelled: Labelled, content: dict[str, Any], *, run: str, weights: str) -> "Fitted":
-        """The record of a fit to all rows of `labelled`; `run` names its file, `weights` is its digest."""
+        """Build the record of a fit to all rows of `labelled`; `run` names its file, `weights` is its digest."""
         members = labelled.members
         record = ModelRecord(
             run=run, weights=weights, shards=labelled.shards, fold=None, num_folds=_num_folds(labelled), seed=0,
@@ -37,17 +38,17 @@ class Fitted:
 
     @property
     def source(self) -> Source:
-        """As a source of what the fit predicts."""
+        """The fit as a source of its predictions."""
         return Source(model=self.record)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value, with its digest."""
+        """Convert to a JSON value with its digest."""
         members = [{"table": table, "weights": list(weights)} for table, weights in self.members]
         return sealed({**self.content, "members": members, "seen": self.record.to_json()})
 
     @staticmethod
     def read(path: Path) -> "Fitted":
-        """Inverse of `to_json`, from a file. Raises UserError if it is missing or something else."""
+        """Read from a file. Raises UserError if it is missing or something else."""
         try:
             value: Mapping[str, Any] = unsealed(read_json(path), path)
             members = tuple((each["table"], tuple(each["weights"])) for each in value["members"])
@@ -59,7 +60,8 @@ class Fitted:
             raise UserError(f"{path}: not the record of a fit ({error}); fit it again") from error
 
     def check_members(self, path: Path, members: Members) -> None:
-        """Raises UserError if `members` are not as many as the fit at `path` had, or plainly in another order."""
+        """Raise UserError if `members` differ in number from those of the fit at `path`, or are clearly in another
+        order."""
         if len(members.paths) != len(self.members):
             fitted_on = ", ".join(table for table, _ in self.members)
             raise UserError(
@@ -70,13 +72,14 @@ class Fitted:
             match = [bool(set(found) & set(weights)) for _, weights in self.members]
             if any(match) and not match[place]:
                 raise UserError(
-                    f"{members.paths[place]}: of the models of {self.members[match.index(True)][0]}, but stands in the "
-                    f"place of {self.members[place][0]}; give the tables in the order of the fit"
+                    f"{members.paths[place]}: of the models of {self.members[match.index(True)][0]}, but given "
+                    f"in place of {self.members[place][0]}; give the tables in the order of the fit"
                 )
 
 
 def cross_fit_sources(labelled: Labelled, record: ModelRecord) -> Iterator[Source]:
-    """The fits of a cross-validation: what made the rows of each fold has seen the patients of all others alone."""
+    """Sources of a cross-validation: the fit behind the rows of each fold has seen only the patients of the other
+    folds."""
     for fold in labelled.folds:
         others = frozenset(np.unique(labelled.patients[~labelled.held_out(fold)]).tolist())
         yield Source(model=replace(record, fold=fold, patients=others), fold=fold)

@@ -1,4 +1,4 @@
-"""Predicting all rows of a shard set with the weights of a run, on 1 to N ranks, going on where a kill cut it short."""
+"""Prediction of all rows of a shard set with the weights of a run, on any number of ranks, resumable after a kill."""
 
 import hashlib
 import shutil
@@ -50,9 +50,9 @@ class Predict(PredictConfig):
 
 
 def run(command: Predict) -> None:
-    """Predict, and write the table; every rank calls this. Rerun the same command after a kill.
+    """Predict, and write the table; called by every rank. Rerun the same command after a kill.
 
-    Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
+    Raises UserError for errors that the user can correct, before the process group starts if possible.
     """
     die_with_launcher()
     config = opened_run(command)
@@ -85,7 +85,7 @@ def run(command: Predict) -> None:
 
 
 def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module, Mapping[str, Any]]:
-    """The network with the weights asked for, on the CPU, and what was noted beside them."""
+    """Load the network with the requested weights, on the CPU, and the record next to them."""
     kept = config.model
     kept = ModelConfig(name=kept.name, kwargs=kept.kwargs, sliding_window=kept.sliding_window)
     model = build(kept, seed=0, size=(config.canvas.height, config.canvas.width))
@@ -96,9 +96,9 @@ def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module,
 
 
 def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World) -> tuple[str, str]:
-    """Digest of all that the answers depend on, and the same as version 1 of stored configurations took it.
+    """Digest of everything that the predictions depend on, and the same as format version 1 computed it.
 
-    Raises UserError if ranks disagree: somebody changes the run folder.
+    Raises UserError if ranks disagree, because the run folder is being changed.
     """
     weights = hashlib.sha256()
     for name, tensor in model.state_dict().items():
@@ -124,18 +124,19 @@ def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Mod
 
 
 def _comparable(model: ModelConfig) -> Any:
-    """Options of a model, without those that were added later and have the value of runs from before."""
+    """Options of a model, without later additions that have the value of earlier runs."""
     return comparable_class({CLASS_KEY: "ModelConfig", OPTIONS_KEY: to_dict(model)}, FORMAT_VERSION)[OPTIONS_KEY]
 
 
 def _answers(
     command: Predict, group_size: int, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
 ) -> NDArray[np.float64]:
-    """Answers [rows, num_answers] of all rows on the main rank: those of finished parts, and the others computed."""
+    """Network outputs [rows, num_answers] of all rows on the main rank: those of finished parts, and the others
+    computed."""
     kept = parts.finished() if world.is_main else {}
     todo = world.broadcast([number for number in parts.numbers if number not in kept])
     if kept:
-        LOG.info("%d of %d parts stand from before", len(kept), len(parts.numbers))
+        LOG.info("%d of %d parts were already finished", len(kept), len(parts.numbers))
     mine: Sequence[int] = todo[world.rank :: world.num_ranks]
     if world.device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -160,7 +161,7 @@ def _answers(
 
 
 def held_out_folds(config: TrainConfig, shards: ShardSet, trained_on: str) -> NDArray[np.int64]:
-    """For each row the run's validation fold if the run held its patient out, else -1: those are seen or unknown."""
+    """For each row the run's validation fold if the run held out its patient, else -1 (seen or unknown)."""
     folds = np.full(len(shards.index), -1)
     if config.fold != "none" and shards.manifest.fingerprint == trained_on:
         folds[split_rows(config, shards.index)[1]] = config.fold

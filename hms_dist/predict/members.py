@@ -1,4 +1,4 @@
-"""Tables of several models' predictions of the same rows, side by side, and the honest labels to fit them to."""
+"""Predictions of several models for the same rows, side by side, and the labels for fitting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ SAME_ROWS = "predict the same rows with all models; hms-dist oof joins those of 
 
 @dataclass(frozen=True)
 class Members:
-    """What each model of an ensemble says of each row."""
+    """Predictions of each model of an ensemble."""
 
     paths: tuple[Path, ...]
     ids: pd.DataFrame
     """key, eeg_id, eeg_sub_id of the rows, in the order of the first table."""
     folds: Ints
-    """Fold [rows] that all tables give a row; -1 where one gives none, or another."""
+    """Fold [rows] that all tables agree on; -1 where one has none, or another."""
     probabilities: Floats
-    """[models, rows, 6], each row's sum is 1."""
+    """[models, rows, 6]; each row sums to 1."""
     sources: tuple[tuple[Source, ...], ...]
-    """Models behind each table; empty for one that does not name them."""
+    """Models behind each table; empty for a table without records."""
 
     @property
     def digests(self) -> list[list[str]]:
@@ -44,7 +44,7 @@ class Members:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Members whose every row was predicted by models that had not seen its patient, with the votes."""
+    """Members whose rows were all predicted by models that had not seen their patient, with the votes."""
 
     members: Members
     targets: Floats
@@ -67,15 +67,15 @@ class Labelled:
 def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Index | None = None) -> Members:
     """Read Parquet tables of the same rows, in any order.
 
-    `submissions`: Kaggle's .csv may stand among them. It names no more than the EEG, so then that is what tells rows.
-    `index`: .csv may stand among them as predictions of rows of this shard set (`read_row_submission`).
-    Raises UserError naming the table if it is given twice, and how many rows, if its keys are not those of the first,
-    if a row is no probability distribution, and as `read_predictions`.
+    `submissions`: Kaggle's .csv files are allowed too. They name only the EEG, which then identifies rows. `index`:
+    .csv files are allowed as predictions of rows of this shard set (`read_row_submission`). Raises UserError naming the
+    table if it is given twice, and the number of rows if its keys differ from those of the first or a row is not a
+    probability distribution; also as `read_predictions`.
     """
     places = [path.resolve() for path in paths]
     twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
-        raise UserError(f"--predictions: {twice[0]} stands twice, and would count twice; name each table once")
+        raise UserError(f"--predictions: {twice[0]} is listed twice and would be counted twice; name each table once")
     by_eeg = submissions and any(path.suffix == ".csv" for path in paths)
     tables = [_read(path, by_eeg=by_eeg, index=index) for path in paths]
     first = tables[0]
@@ -93,11 +93,11 @@ def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Ind
 
 
 def read_labelled(paths: Sequence[Path], shards: str) -> Labelled:
-    """Read out-of-fold tables with the votes of a shard set, to fit something to them.
+    """Read out-of-fold tables with the votes of a shard set, for fitting.
 
-    Only what models predicted for patients that they had not seen is taken: each table must name its models, and each
-    row a fold that they held out. The tables must give each row the same fold and each patient one fold, so that
-    cross-validation over these folds is one over patients. Raises UserError, naming the table, for anything else.
+    Only predictions for patients that their models had not seen are accepted: each table must name its models, and each
+    row a fold that they held out. The tables must agree on the fold of each row, and each patient must have one fold,
+    so that cross-validation over these folds is one over patients. Raises UserError naming the table otherwise.
     """
     members = read_members(paths)
     manifest, index = open_set(shards)
@@ -119,17 +119,18 @@ def read_labelled(paths: Sequence[Path], shards: str) -> Labelled:
 
 
 def joined_sources(members: Members) -> tuple[Source, ...]:
-    """Models behind all tables; none, with a warning, if one table does not name its own: it would pass for clean."""
+    """Models behind all tables; empty, with a warning, if one table has no record: the result would seem free of
+    leaks."""
     silent = [path for path, sources in zip(members.paths, members.sources, strict=True) if not sources]
     if silent:
-        LOG.warning("%s does not say which models made it, so the result cannot say either", silent[0])
+        LOG.warning("%s does not record which models made it, so the result does not either", silent[0])
         return ()
     return tuple(dict.fromkeys(source for sources in members.sources for source in sources))
 
 
 def _read(path: Path, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
-    """One table. `by_eeg`: a submission too; the EEG is the key of its rows, the only row of that EEG. `index`: a
-    submission too, of its rows."""
+    """Read one table. `by_eeg`: also a submission; the EEG is the key of its rows, the only row of that EEG. `index`:
+    also a submission, of its rows."""
     is_csv = path.suffix == ".csv"
     if path.suffix != ".parquet" and not (is_csv and (by_eeg or index is not None)):
         raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")

@@ -1,4 +1,4 @@
-"""A small network that makes one prediction of several models' (seed 003's stacking): inputs, loss, training."""
+"""The meta-model of a stack, a small network on several models' predictions: inputs, loss, training (course report)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ Floats = NDArray[np.float64]
 
 INPUTS = ("predictions", "statistics", "both")
 _WEIGHTS, _ORDER = 30, 31
-"""Streams of keyed draws: first weights, order of the rows."""
+"""Streams of keyed draws: initial weights, order of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaConfig:
-    """The network and its training. The seed's text leaves sizes, rate and batch open."""
+    """The network and its training. The course report does not state sizes, learning rate and batch size."""
 
     inputs: str = "both"
     """predictions: six of each model; statistics: per class the minimum, maximum, mean, standard deviation and median
-    over the models; both: side by side."""
+    over the models; both: concatenated."""
     hidden: tuple[int, ...] = (64,)
     """Widths of the hidden layers."""
     ce_weight: float = 0.5
-    """Share of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes."""
+    """Weight of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes."""
     lr: float = 0.001
     """Learning rate of Adam."""
     batch_size: int = 256
-    """StackRows of one step."""
+    """Rows per step."""
     max_epochs: int = 500
-    """Passes over the rows at most."""
+    """Maximum number of passes over the rows."""
     patience: int = 20
-    """Passes without improvement of the KL on the rows that decide this, after which training ends."""
+    """Training stops after this many passes without improvement of the KL on the held-out rows."""
     seed: int = 0
-    """Seed of first weights and order; 0 to 2^32 - 1."""
+    """Seed of initial weights and order; 0 to 2^32 - 1."""
 
     def __post_init__(self) -> None:
         one_of("model.inputs", self.inputs, INPUTS)
@@ -57,7 +57,7 @@ class MetaConfig:
 
 @dataclass(frozen=True)
 class StackRows:
-    """What a network learns from, or is judged by."""
+    """Inputs and targets for training or validation."""
 
     inputs: Tensor
     """float32 [rows, inputs]."""
@@ -66,7 +66,7 @@ class StackRows:
 
 
 def meta_inputs(probabilities: Floats, inputs: str) -> Tensor:
-    """Predictions [models, rows, 6] as a network sees them: float32 [rows, 6 models], [rows, 30] or both."""
+    """Convert predictions [models, rows, 6] to network inputs: float32 [rows, 6 models], [rows, 30] or both."""
     flat = probabilities.transpose(1, 0, 2).reshape(probabilities.shape[1], -1)
     statistics = np.concatenate(
         [function(probabilities, axis=0) for function in (np.min, np.max, np.mean, np.std, np.median)], axis=1
@@ -92,7 +92,7 @@ def meta_network(config: MetaConfig, num_models: int) -> nn.Sequential:
 
 
 def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float) -> Tensor:
-    """Weighted sum of the cross-entropy with the consensus (the first of equals) and the KL to the votes; a mean over
+    """Weighted sum of the cross-entropy with the consensus (the first among equals) and the KL to the votes; mean over
     rows."""
     rows = torch.log_softmax(logits, dim=1)
     kl = nn.functional.kl_div(rows, targets, reduction="batchmean")
@@ -105,10 +105,12 @@ def predicted(network: nn.Module, inputs: Tensor) -> Floats:
         return torch.softmax(network(inputs).double(), dim=1).numpy()
 
 
-def train_network(config: MetaConfig, num_models: int, key: int, train: StackRows, judge: StackRows) -> nn.Sequential:
-    """A network trained on `train` whose weights are those of the epoch with the least KL on `judge`.
+def train_network(
+    config: MetaConfig, num_models: int, key: int, train: StackRows, held_out: StackRows
+) -> nn.Sequential:
+    """Train a network on `train`; return the weights of the epoch with the least KL on `held_out`.
 
-    `key` tells the networks of one seed from each other.
+    `key` distinguishes the networks of one seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(config.seed, _WEIGHTS, key))
@@ -122,7 +124,7 @@ def train_network(config: MetaConfig, num_models: int, key: int, train: StackRow
             torch.autograd.backward(loss)
             optimizer.step()
         with torch.no_grad():
-            found = float(meta_loss(network(judge.inputs), judge.targets, ce_weight=0))
+            found = float(meta_loss(network(held_out.inputs), held_out.targets, ce_weight=0))
         waited = 0 if found < best_kl else waited + 1
         if not waited:
             best, best_kl = _copy(network), found

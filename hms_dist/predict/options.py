@@ -1,4 +1,4 @@
-"""How to predict, whatever is predicted, and whether the run can do it."""
+"""Options of prediction, independent of its input, and a check that the run supports them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,26 +16,25 @@ from hms_dist.train.settings import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """How to predict: all options but what is predicted."""
+    """Options of prediction, except its input."""
 
     run: Path
     """Run folder."""
     out: Path
     """Table to write: .parquet, or .csv with Kaggle's submission columns."""
     checkpoint: str | None = None
-    """Weights of the run: best, final, latest or step-<8 digits>. None: the best ones, the final ones of a run without
-    a fold."""
+    """Weights of the run: best, final, latest or step-<8 digits>. None: best, or final for a run without a fold."""
     weights: Literal["ema", "raw"] | None = None
-    """ema: the moving average; raw: without it. None: the average if the run kept one."""
+    """ema: the moving average; raw: the raw weights. None: the average if the run kept one."""
     tta: tuple[Mirror, ...] = ()
-    """Mirror images whose answers are averaged with the row's own: flip (left and right exchanged), reverse (time runs
-    backwards); with both, every row is answered four times. Empty: none."""
+    """Mirror images whose predictions are averaged with the row's own: flip (left and right exchanged), reverse (time
+    runs backwards); with both, every row is predicted four times. Empty: none."""
     compile_mode: CompileMode | None = None
-    """torch.compile's mode, for thousands of rows on a GPU: it takes minutes at first. None: no compilation."""
+    """torch.compile's mode, for thousands of rows on a GPU: compilation takes minutes. None: no compilation."""
     threads: int = 2
-    """Threads of each rank that read and decode samples."""
+    """Reading and decoding threads per rank."""
     storage: StorageConfig = field(default_factory=StorageConfig)
-    """How the shard set is read; for network file systems and URLs."""
+    """Storage options of the shard set, for network file systems and URLs."""
 
     def __post_init__(self) -> None:
         if self.out.suffix not in (".parquet", ".csv"):
@@ -47,7 +46,7 @@ class PredictConfig:
 
 
 def opened_run(command: PredictConfig) -> TrainConfig:
-    """The configuration of the run to predict with. Raises UserError if the run cannot do what is asked."""
+    """Read the configuration of the run to predict with. Raises UserError if the run does not support the options."""
     if not (command.run / "config.yaml").is_file():
         raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
     check_no_input(command.out, [command.run / PREDICTIONS_NAME])

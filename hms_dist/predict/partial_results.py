@@ -1,10 +1,10 @@
-"""The parts of a prediction on its way, kept beside its output: a killed job does again only what is missing.
+"""Finished parts of an unfinished prediction, stored next to its output: a killed job only computes what is missing.
 
-    OUT.parts/<key>/part-000007.npy     answers of the rows of one part
-    OUT.parts/shards-<key>/             shards rendered for this prediction alone
+OUT.parts/<key>/part-000007.npy network outputs of the rows of one part OUT.parts/shards-<key>/ shards rendered for this
+prediction alone
 
-A key is a digest of all that the content depends on, so a part of other weights or other shards is never taken for one
-of these. The folder goes when the output stands.
+A key is a digest of everything that the content depends on, so a part of other weights or other shards is never used.
+The folder is removed once the output is written.
 """
 
 import io
@@ -17,25 +17,25 @@ from hms_dist.core.files import atomic, read_bytes, sealed_bytes, unsealed_bytes
 from hms_dist.shards.index import Rows
 
 MAX_PARTS = 256
-"""Most parts of a prediction; each holds whole groups."""
+"""Largest number of parts of a prediction; each holds whole groups."""
 
 
 def parts_folder(out: Path) -> Path:
-    """Where the parts of the prediction `out` are kept."""
+    """Folder of the parts of the prediction `out`."""
     return out.with_name(f"{out.name}.parts")
 
 
 def begun(folder: Path, key: str, earlier_key: str) -> Path:
-    """Where in `folder` the parts of a key are kept: under the key of an earlier version if that began them."""
+    """Folder of a key's parts inside `folder`: under the key of an earlier version if that began them."""
     earlier = folder / earlier_key
     return earlier if earlier.is_dir() else folder / key
 
 
 class Parts:
-    """The parts of one prediction; which rows a part holds does not depend on the number of ranks."""
+    """The parts of one prediction; the rows of a part do not depend on the number of ranks."""
 
     def __init__(self, folder: Path, *, num_rows: int, group_size: int, num_answers: int) -> None:
-        """`folder`: of these parts alone, named by their key; made if need be."""
+        """`folder`: of these parts alone, named by their key; created if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._num_rows, self._num_answers = folder, num_rows, num_answers
         num_groups = -(-num_rows // group_size)
@@ -48,12 +48,12 @@ class Parts:
         return np.arange(number * self._size, min((number + 1) * self._size, self._num_rows))
 
     def finished(self) -> dict[int, NDArray[np.float64]]:
-        """Answers of the parts that stand, by number."""
+        """Outputs of the finished parts, by number."""
         found = {number: self._read(number) for number in self.numbers}
         return {number: answers for number, answers in found.items() if answers is not None}
 
     def write(self, number: int, answers: NDArray[np.float64]) -> None:
-        """Keep the answers [rows of the part, num_answers] of a part, whole or not at all."""
+        """Write the outputs [rows of the part, num_answers] of a part, atomically."""
         content = io.BytesIO()
         np.save(content, answers)
         with atomic(self._path(number)) as file:
@@ -65,7 +65,7 @@ class Parts:
             content = unsealed_bytes(read_bytes(self._path(number), most))
         except OSError:
             return None
-        if content is None:  # damaged, or kept by a version that wrote no digest: computed again
+        if content is None:  # damaged, or without digest (an earlier version): recomputed
             return None
         answers: NDArray[np.float64] = np.load(io.BytesIO(content))
         return answers if answers.shape == (len(self.rows_of(number)), self._num_answers) else None

@@ -1,4 +1,4 @@
-"""Pooling the predictions of several models: arithmetic, geometric and rank mean, with weights and a bias a class."""
+"""Pooling of several models' predictions: arithmetic, geometric and rank mean, with weights and a bias per class."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +15,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """How predictions become one: the same rule for the rows that it was fitted on and for new ones."""
+    """A pooling rule with its parameters, for the rows that it was fitted on and for new ones."""
 
     method: str
     """One of METHODS."""
     weights: tuple[float, ...]
-    """Weight of each model, 0 or more. They sum to 1, but for geometric: there the sum sharpens or flattens."""
+    """Weight of each model, 0 or more. They sum to 1, except for geometric, where the sum sharpens or flattens."""
     bias: tuple[float, ...] = (0.0,) * len(CLASSES)
     """Added to the logarithm of each class before the row is normalised."""
 
     def __call__(self, probabilities: Floats) -> Floats:
-        """Pool [models, rows, 6] into [rows, 6] with sums 1."""
+        """Pool [models, rows, 6] to [rows, 6] with sums 1."""
         return normalised(METHODS[self.method](probabilities, np.array(self.weights)) + np.array(self.bias))
 
     def to_json(self) -> dict[str, Any]:
@@ -35,24 +35,24 @@ class Pool:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Pool":
-        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for invalid values."""
         one_of("method", value["method"], list(METHODS))
         bias = tuple(float(value["bias"][name]) for name in CLASSES)
         weights = tuple(float(weight) for weight in value["weights"])
         if not (min(weights, default=-1.0) >= 0 and np.isfinite([*weights, *bias]).all()):
             raise ValueError("expected finite weights of 0 or more")
-        if value["method"] != "geometric" and sum(weights) == 0:  # a geometric pool of none is its bias
+        if value["method"] != "geometric" and sum(weights) == 0:  # a geometric pool without weights is its bias
             raise ValueError("expected a weight above 0")
         return Pool(method=value["method"], weights=weights, bias=bias)
 
 
 def equal_pool(method: str, num_models: int) -> Pool:
-    """The plain mean of its kind."""
+    """Pool with equal weights and no bias."""
     return Pool(method=method, weights=(1 / num_models,) * num_models)
 
 
 def logs(probabilities: Floats) -> Floats:
-    """Natural logarithms, of numbers no smaller than Kaggle's clip."""
+    """Natural logarithms, of values clipped as Kaggle does."""
     return np.log(np.maximum(probabilities, SMALLEST))
 
 
@@ -75,8 +75,8 @@ def geometric(probabilities: Floats, weights: Floats) -> Floats:
 def rank_mean(probabilities: Floats, weights: Floats) -> Floats:
     """Logarithm of the weighted mean of ranks [rows, classes].
 
-    A prediction's rank is its place among all rows for its model and class, ties in the middle, over the number of
-    rows: 0 to 1. How sure a model is does not count, only the order in which it puts the rows.
+    The rank of a prediction is its position among all rows for its model and class, ties averaged, divided by the
+    number of rows: 0 to 1. Only the order of the rows matters, not how confident a model is.
     """
     from scipy.stats import rankdata
 
@@ -84,4 +84,4 @@ def rank_mean(probabilities: Floats, weights: Floats) -> Floats:
 
 
 METHODS = {"mean": arithmetic, "geometric": geometric, "rank_mean": rank_mean}
-"""Name -> function of probabilities [models, rows, classes] and weights [models] that gives logarithms."""
+"""Name -> function of probabilities [models, rows, classes] and weights [models] to logarithms."""

@@ -1,4 +1,4 @@
-"""`hms-dist pseudolabel`: what models make of the rows that few people voted on, as labels to train on (seed 002)."""
+"""`hms-dist pseudolabel`: label rows with few votes by the mean of models' predictions (the 16th place's stage 2)."""
 
 import json
 from collections.abc import Iterable
@@ -22,28 +22,28 @@ OTHER = CLASSES.index("other")
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabel:
-    """Label the rows with few votes by the mean of models' predictions; prints counts as JSON.
+    """Label the rows with few votes by the mean of models' predictions; print counts as JSON.
 
-    The table is an `overlay.file`. It says which models made it, and a run whose validation patients any of them has
-    seen refuses it: for a run with fold K give the predictions of runs with fold K; with fold none, of any.
+    The table is an `overlay.file`. It records its models, and a run whose validation patients any of them has seen
+    rejects it: for a run with fold K give the predictions of runs with fold K; with fold none, of any.
     """
 
     predictions: tuple[Path, ...]
-    """Tables of the models, .parquet, of the same rows: at least all those with few votes. Submissions (.csv) too, if
-    `submissions` states which models made them: with a column eeg_sub_id, unless each EEG has one row."""
+    """Tables of the models, .parquet, of the same rows, at least all those with few votes. Submissions (.csv) too, if
+    `submissions` describes their models: with a column eeg_sub_id, unless each EEG has one row."""
     shards: str
     """Folder of the shard set whose rows are labelled, or its URL."""
     out: Path
-    """Table to write, .parquet: key and six probabilities a row, ids beside them."""
+    """Table to write, .parquet: key, ids and six probabilities per row."""
     max_votes: int = 7
     """Rows with at most this many votes are labelled (the 16th place's low-vote rows)."""
     max_other: float | None = 0.8
-    """An EEG is left out if any of its labelled rows has a mean share of `other` of at least this (the 16th place).
-    None: none is."""
+    """Leave out an EEG if the mean share of `other` in any of its labelled rows is at least this (the 16th place).
+    None: keep all."""
     vote_share: float = 0.0
-    """Share of a row's own votes in its label, 0 to 1; the rest is the models'."""
+    """Weight of a row's own votes in its label, 0 to 1; the rest is the models'."""
     submissions: StatedModels | None = None
-    """Models behind the .csv tables, which name none. None: there are no such tables."""
+    """Models behind the .csv tables, which name none. None: all tables are .parquet."""
 
     def __post_init__(self) -> None:
         if not self.predictions:
@@ -51,8 +51,8 @@ class PseudoLabel:
         tables = [path for path in self.predictions if path.suffix == ".csv"]
         if tables and self.submissions is None:
             raise ValueError(
-                f"predictions: {tables[0]} does not say which models made it; state them with --submissions.name and, "
-                "if they held out a fold, --submissions.fold"
+                f"predictions: {tables[0]} does not record which models made it; state them with --submissions.name "
+                "and, if they held out a fold, --submissions.fold"
             )
         if self.submissions is not None and not tables:
             raise ValueError("submissions: states what .csv tables are, and predictions names none; leave it out")
@@ -67,14 +67,14 @@ class PseudoLabel:
 
 
 def run(command: PseudoLabel) -> None:
-    """The verb `pseudolabel`."""
+    """Run the command `pseudolabel`."""
     print(json.dumps(pseudolabel(command), indent=1))
 
 
 def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
-    """Write the table; the counts that `run` prints.
+    """Write the table; return the counts that `run` prints.
 
-    Raises UserError for keys that are not of the shard set, low-vote rows that the tables lack, and if no label is
+    Raises UserError for keys that are not in the shard set, low-vote rows that the tables lack, and if no label is
     left.
     """
     check_no_input(command.out, command.predictions)
@@ -103,21 +103,21 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
 
 
 def unsure_eegs(eeg_ids: NDArray[np.int64], means: NDArray[np.float64], max_other: float | None) -> NDArray[np.bool_]:
-    """Mask [rows] of the rows of every EEG (`eeg_ids` [rows]) of which any row's mean [rows, 6] gives `other` at least
-    `max_other`; seed 002's `pl_other_vote_threshold`."""
+    """Mask [rows] of the rows of every EEG (`eeg_ids` [rows]) in which any row's mean [rows, 6] has at least
+    `max_other` for `other`; the 16th place's `pl_other_vote_threshold`."""
     if max_other is None:
         return np.zeros(len(eeg_ids), bool)
     return np.isin(eeg_ids, eeg_ids[means[:, OTHER] >= max_other])
 
 
 def blended(means: NDArray[np.float64], votes: NDArray[np.float64], vote_share: float) -> NDArray[np.float64]:
-    """(1 - `vote_share`) of the models' means and `vote_share` of the shares of the votes [rows, 6], sums 1."""
+    """Blend (1 - `vote_share`) of the models' means and `vote_share` of the shares of the votes [rows, 6], sums 1."""
     labels = (1 - vote_share) * means + vote_share * votes
     return np.asarray(labels / labels.sum(axis=1, keepdims=True))
 
 
 def unseen_folds(index: Index, models: Iterable[ModelRecord]) -> dict[str, list[int]]:
-    """For each number of folds that the models used, the validation folds of which none has seen a patient."""
+    """For each number of folds that the models used, the validation folds without a patient that any has seen."""
     known = list(models)
     seen = np.isin(index.ids("patient_id"), list(frozenset().union(*(model.seen for model in known))))
     counts = {model.num_folds for model in known} & {*FOLD_COUNTS}
@@ -128,7 +128,7 @@ def unseen_folds(index: Index, models: Iterable[ModelRecord]) -> dict[str, list[
 
 
 def _with_stated(members: Members, stated: StatedModels, index: Index, shards: str) -> Members:
-    """`members` with the stated models behind the tables that are submissions."""
+    """Add the stated models behind the tables that are submissions to `members`."""
     sources = [
         (stated.source(path, index, shards),) if path.suffix == ".csv" else known
         for path, known in zip(members.paths, members.sources, strict=True)
@@ -137,7 +137,7 @@ def _with_stated(members: Members, stated: StatedModels, index: Index, shards: s
 
 
 def _places(keys: list[str], index: Index, low: Rows, command: PseudoLabel) -> NDArray[np.int64]:
-    """Where the tables have each low-vote row."""
+    """Positions of all low-vote rows in the tables."""
     place_of = {key: place for place, key in enumerate(keys)}
     known = set(index.frame["key"])
     foreign = [key for key in keys if key not in known]

@@ -1,4 +1,4 @@
-"""`hms-dist score`: predictions against labels, by Kaggle's metric."""
+"""`hms-dist score`: score predictions against labels with Kaggle's metric."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.labels.table import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
 from hms_dist.results.lineage import held_out_rows, read_sources
-from hms_dist.results.metrics import bootstrap_interval, doubts, row_kl, score, strata
+from hms_dist.results.metrics import bootstrap_interval, row_kl, score, score_warnings, strata
 from hms_dist.results.predictions import check_no_input, check_place, read_predictions, read_truth
 from hms_dist.shards.index import open_set
 
@@ -24,8 +24,8 @@ from hms_dist.shards.index import open_set
 class Score:
     """Score predictions with Kaggle's KL metric, as JSON. Rows without a prediction are left out.
 
-    Rows that the table's models have not seen are scored, where the table tells them; `not_held_out` has the rest.
-    `warnings` has what makes the score worth little; the log says it too.
+    By default only rows that the table's models have not seen are scored, if their record is known; `not_held_out` has
+    the rest. `warnings` lists reasons why the score may not be meaningful; they are logged too.
     """
 
     predictions: Path
@@ -33,16 +33,16 @@ class Score:
     labels: Path
     """A shard set's folder, or a table like train.csv."""
     rows: Literal["held_out", "all"] = "held_out"
-    """held_out: the rows of patients that no model behind the table has seen; all rows, with a warning, if it does not
-    tell them, as no submission does. all: every row."""
+    """held_out: rows of patients that no model behind the table has seen; all rows, with a warning, for tables without
+    that record, such as submissions. all: every row."""
     out: Path | None = None
-    """File to write the JSON to. None: it is printed."""
+    """JSON file to write. None: print."""
     truth: Path | None = None
-    """truth.parquet of simulated data, for the oracle's KL and the share of the gap closed. None: left out."""
+    """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
     num_draws: int = 1000
-    """Bootstrap draws of patients that the confidence intervals come from. 0: no intervals."""
+    """Bootstrap draws of patients for the confidence intervals. 0: no intervals."""
     level: float = 0.95
-    """Share of the draws that lie within an interval, 0 to 1."""
+    """Confidence level of the intervals, 0 to 1."""
     seed: int = 0
     """Seed of the draws; 0 to 2^32 - 1."""
 
@@ -55,7 +55,7 @@ class Score:
 
 
 def run(command: Score) -> None:
-    """The verb `score`."""
+    """Run the command `score`."""
     if command.out is None:
         print(json.dumps(scored(command), indent=1))
         return
@@ -65,14 +65,18 @@ def run(command: Score) -> None:
 
 
 def scored(command: Score) -> dict[str, Any]:
-    """The scores that `run` gives."""
+    """Compute the scores that `run` writes."""
     predictions = read_predictions(command.predictions)
     labels = _labels(command.labels)
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
     if keys == ["eeg_id"] and labels["eeg_id"].duplicated().any():
         raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
-    said = [*keys, *CLASSES, *(["fold"] if "fold" in predictions else [])]  # votes of a table's own do not count
-    joined = _join(predictions[said], labels, keys, command.labels)
+    own_votes = [
+        *keys,
+        *CLASSES,
+        *(["fold"] if "fold" in predictions else []),
+    ]  # vote columns of the table itself are ignored
+    joined = _join(predictions[own_votes], labels, keys, command.labels)
     held_out = _held_out(command.predictions, joined)
     is_all = command.rows == "all" or held_out is None or not held_out.any()
     mask = np.ones(len(joined), bool) if is_all or held_out is None else held_out
@@ -82,7 +86,7 @@ def scored(command: Score) -> dict[str, Any]:
         result["not_held_out"] = _rest(command.predictions, rest)
     result["num_rows_held_out"] = None if held_out is None else int(held_out.sum())
     result["num_rows_without_prediction"] = len(labels) - len(joined)
-    result["warnings"] = [*_unseen_doubts(joined, held_out, is_all=is_all), *_doubts(chosen)]
+    result["warnings"] = [*_unseen_warnings(joined, held_out, is_all=is_all), *_score_warnings(chosen)]
     for line in result["warnings"]:
         LOG.warning("%s: %s", command.predictions, line)
     return result
@@ -94,7 +98,7 @@ def _scores(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
     targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
     values = row_kl(targets, found, str(command.predictions))
     if truth is not None:
-        row_kl(targets, truth, str(command.truth))  # for its checks
+        row_kl(targets, truth, str(command.truth))  # raises for invalid tables
     result = score(targets, found, num_voters(votes), truth)
     for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
         result["strata"][name]["kl_interval"] = bootstrap_interval(
@@ -111,32 +115,32 @@ def _rest(path: Path, joined: pd.DataFrame) -> dict[str, Any]:
 
 
 def _held_out(path: Path, joined: pd.DataFrame) -> NDArray[np.bool_] | None:
-    """Mask of the rows that the table's models have not seen; None if it does not tell them."""
+    """Mask of the rows that the table's models have not seen; None if that is not recorded."""
     if "fold" not in joined:
         return None
     folds = joined["fold"].to_numpy(np.int64, na_value=-1)
     return held_out_rows(read_sources(path), folds, joined["patient_id"].to_numpy(np.int64))
 
 
-def _unseen_doubts(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, is_all: bool) -> list[str]:
-    """Whether models may have trained on what is scored, or on what is left out."""
+def _unseen_warnings(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *, is_all: bool) -> list[str]:
+    """Warnings that models may have trained on scored rows, or on rows left out."""
     if held_out is None:
-        return ["the table does not tell which rows its models have seen: they may have trained on all of them"]
+        return ["the table does not record which rows its models have seen: they may have trained on all of them"]
     num_seen, num_rows = int((~held_out).sum()), len(joined)
     if num_seen == 0:
         return []
     if is_all:
         return [
             f"{num_seen} of {num_rows} rows are not known to be held out: models may have trained on their patients, "
-            "and the KL is no estimate for new ones"
+            "so the KL is not an estimate for new ones"
         ]
     return [f"{num_seen} of {num_rows} rows are not scored, since models may have trained on their patients"]
 
 
-def _doubts(joined: pd.DataFrame) -> list[str]:
+def _score_warnings(joined: pd.DataFrame) -> list[str]:
     targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
     folds = joined["fold"].to_numpy(np.int64, na_value=-1) if "fold" in joined else None
-    return doubts(targets, joined[list(CLASSES)].to_numpy(np.float64), folds)
+    return score_warnings(targets, joined[list(CLASSES)].to_numpy(np.float64), folds)
 
 
 def _labels(path: Path) -> pd.DataFrame:
@@ -153,7 +157,7 @@ def _labels(path: Path) -> pd.DataFrame:
 
 
 def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path) -> pd.DataFrame:
-    """Rows of `left` with the columns of `right` beside them; UserError if a row has no counterpart."""
+    """Join the columns of `right` to the rows of `left`. Raises UserError if a row has no counterpart."""
     columns = [name for name in right if name in keys or name not in left]
     joined = left.merge(right[columns], on=keys, how="left", indicator="found")
     absent = np.flatnonzero((joined["found"] != "both").to_numpy())

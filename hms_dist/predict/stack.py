@@ -1,7 +1,8 @@
-"""`hms-dist stack`: a small network on top of several models' predictions, judged on patients that it has not seen.
+"""`hms-dist stack`: a small network on several models' predictions, evaluated on patients that it has not seen.
 
-Seed 003 judged its meta-model on rows that its base models had trained on. Here only out-of-fold predictions are
-taken, and cross-validation is nested: the network that predicts fold k stopped by another fold and trained on the rest.
+The course report evaluated its meta-model on rows that its base models had trained on. Here only out-of-fold
+predictions are accepted, and cross-validation is nested: the network that predicts fold k uses another fold for early
+stopping and trains on the rest.
 """
 
 from dataclasses import dataclass, field
@@ -35,22 +36,23 @@ STACK_NAME = "stack.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Fit a network to several models' out-of-fold predictions and print its KL beside the plain mean's; or apply it.
+    """Fit a network to several models' out-of-fold predictions and print its KL next to the plain mean's; or apply it.
 
-    The fit is a folder: the networks, stack.json, and predictions.parquet with what each fold's network, which saw
-    neither the fold's votes nor stopped by them, makes of it. Its product is the mean of the networks of all folds.
+    The fit is a folder: the networks, stack.json, and predictions.parquet with the predictions of each fold by its
+    network, which used the fold's votes neither for training nor for early stopping. New rows are predicted by the mean
+    of the networks of all folds.
     """
 
     predictions: tuple[Path, ...]
-    """Tables of the models, .parquet, of the same rows. To fit: each row by models that had not seen its patient."""
+    """Tables of the models, .parquet, of the same rows. For a fit: each row by models that had not seen its patient."""
     out: Path
-    """To fit: folder to write. To apply: table to write, .parquet or .csv."""
+    """For a fit: folder to write. To apply: table to write, .parquet or .csv."""
     labels: str | None = None
     """Shard set with the votes to fit to: its folder, or its URL. None: apply."""
     apply: Path | None = None
     """Folder of a fit to apply to `predictions`. None: fit."""
     model: MetaConfig = field(default_factory=MetaConfig)
-    """The network, when fitting."""
+    """The network, for a fit."""
 
     def __post_init__(self) -> None:
         if not self.predictions:
@@ -60,7 +62,7 @@ class Stack:
 
 
 def run(command: Stack) -> None:
-    """The verb `stack`."""
+    """Run the command `stack`."""
     if command.labels is not None:
         print(fit(command, read_labelled(command.predictions, command.labels)))
     elif command.apply is not None:
@@ -68,13 +70,13 @@ def run(command: Stack) -> None:
 
 
 def fit(command: Stack, labelled: Labelled) -> str:
-    """Train a network a fold and write the folder; the table that `run` prints.
+    """Train one network per fold and write the folder; return the table that `run` prints.
 
-    Raises UserError with fewer than three folds: one to predict, one to stop by, one to train on; and if `out` holds
-    anything but an older fit, whose place the new one takes.
+    Raises UserError with fewer than three folds (one to predict, one for early stopping, one to train on), and if `out`
+    holds anything but an older fit, which is replaced.
     """
     _check_place(command.out)
-    check_no_input(command.out / PREDICTIONS_NAME, command.predictions)  # the fit's own table takes that name
+    check_no_input(command.out / PREDICTIONS_NAME, command.predictions)  # the fit's own table has that name
     if len(labelled.folds) < 3:
         raise UserError(
             "--predictions: stacking needs 3 folds (to train on, to stop by, to predict), found "
@@ -108,27 +110,28 @@ def _check_place(out: Path) -> None:
 
 
 def train_networks(config: MetaConfig, labelled: Labelled) -> list[nn.Sequential]:
-    """A network for each fold, in order: stopped by the next fold, trained on the others; it never sees its own."""
+    """Train one network per fold, in order: the next fold for early stopping, the others for training, its own
+    unused."""
     inputs = meta_inputs(labelled.members.probabilities, config.inputs)
     targets = torch.from_numpy(labelled.targets).float()
     networks = []
     for place, fold in enumerate(labelled.folds):
-        judge = torch.from_numpy(labelled.held_out(labelled.folds[(place + 1) % len(labelled.folds)]))
-        train = ~judge & ~torch.from_numpy(labelled.held_out(fold))
+        held_out = torch.from_numpy(labelled.held_out(labelled.folds[(place + 1) % len(labelled.folds)]))
+        train = ~held_out & ~torch.from_numpy(labelled.held_out(fold))
         networks.append(
             train_network(
                 config, len(labelled.members.paths), fold,
-                StackRows(inputs[train], targets[train]), StackRows(inputs[judge], targets[judge]),
+                StackRows(inputs[train], targets[train]), StackRows(inputs[held_out], targets[held_out]),
             )
         )  # fmt: skip
     return networks
 
 
 def apply(command: Stack, folder: Path) -> None:
-    """The mean of the networks of a fit, for new rows. Raises UserError for a damaged folder or other tables."""
+    """Predict new rows by the mean of the networks of a fit. Raises UserError for a damaged folder or other tables."""
     fault = damage(folder, [NETWORKS_NAME, STACK_NAME])
     if fault is not None:
-        raise UserError(f"{fault}; not a whole folder of hms-dist stack; fit it again")
+        raise UserError(f"{fault}; not a complete folder of hms-dist stack; fit it again")
     fitted = Fitted.read(folder / STACK_NAME)
     check_no_input(command.out, command.predictions)
     members = read_members(command.predictions)
@@ -149,7 +152,7 @@ def apply(command: Stack, folder: Path) -> None:
 
 
 def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
-    """StackRows of a table: each model, their plain mean and the stack, with the KL of each fold and of all rows."""
+    """Rows of a table: each model, their plain mean and the stack, with the KL of each fold and of all rows."""
     members = labelled.members
     named = [*zip(map(str, members.paths), members.probabilities, strict=True)]
     named += [("plain mean", members.probabilities.mean(axis=0)), ("stack, nested", honest)]
@@ -164,7 +167,7 @@ def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
 
 
 def as_text(table: list[dict[str, Any]]) -> str:
-    """A table as Markdown."""
+    """Format a table as Markdown."""
     lines = [list(table[0]), ["---"] * len(table[0])]
     lines += [[cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row.values()] for row in table]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,6 +1,7 @@
-"""Submissions (.csv) as predictions of label rows: by whom, as the user states it, and of which rows.
+"""Submissions (.csv) as predictions of label rows, with the models and rows stated by the user.
 
-A submission names neither its models nor, in Kaggle's form, the row of an EEG. Seed 002's own have a column eeg_sub_id.
+A submission names neither its models nor, in Kaggle's form, the row of an EEG. The 16th place's own files have a column
+eeg_sub_id.
 """
 
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from hms_dist.shards.index import Index
 
 @dataclass(frozen=True, kw_only=True)
 class StatedModels:
-    """Models behind tables that do not name theirs, as the user states them; recorded as such."""
+    """Models behind tables that do not name theirs, as stated by the user and recorded as such."""
 
     name: str
-    """Which models: a few words, for the lineage of whatever learns from them."""
+    """Description of the models in a few words, for the lineage of everything that learns from them."""
     fold: int | Literal["none"] = "none"
     """Validation fold of this shard set that all of them held out. none: they may have trained on any patient."""
     num_folds: int = 5
-    """Folds that the patients were split into."""
+    """Number of folds that the patients were split into."""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -39,7 +40,7 @@ class StatedModels:
             raise ValueError(f"submissions.fold: expected 0 to {self.num_folds - 1} or none, found {self.fold}")
 
     def source(self, path: Path, index: Index, shards: str) -> Source:
-        """The record of the models behind the table `path`; `shards`: fingerprint of the set of `index`."""
+        """Build the record of the models behind the table `path`; `shards`: fingerprint of the set of `index`."""
         patients = index.ids("patient_id")
         if self.fold != "none":
             patients = patients[index.folds(self.num_folds) != self.fold]
@@ -52,10 +53,9 @@ class StatedModels:
 
 
 def read_row_submission(path: Path, index: Index) -> pd.DataFrame:
-    """A submission as a table of predictions of rows of a shard set, by EEG and, if it has that column, eeg_sub_id.
+    """Read a submission as predictions of rows of a shard set, by EEG and, if it has that column, eeg_sub_id.
 
-    Raises UserError for an EEG of several rows where the column is missing, a row that is there twice, and as
-    `read_table`.
+    Raises UserError for an EEG with several rows if the column is missing, for duplicate rows, and as `read_table`.
     """
     by_row = path.exists() and "eeg_sub_id" in CsvTable(path, "a submission").names
     table = read_table(path, ["eeg_id", *(["eeg_sub_id"] if by_row else []), *VOTE_COLUMNS])
@@ -67,12 +67,12 @@ def read_row_submission(path: Path, index: Index) -> pd.DataFrame:
         if len(several):
             raise UserError(
                 f"{path}: EEG {several.iloc[0]} has several rows in the shard set ({len(several)} such EEGs); a column "
-                "eeg_sub_id has to say which of them it predicts"
+                "eeg_sub_id must identify the predicted row"
             )
         sub_ids = pd.Series(index.frame["eeg_sub_id"].to_numpy(np.int64), eegs)
         table["eeg_sub_id"] = sub_ids.reindex(table["eeg_id"]).fillna(0).to_numpy(np.int64)
     table["key"] = [sample_key(eeg, sub) for eeg, sub in table[["eeg_id", "eeg_sub_id"]].to_numpy(np.int64)]
     twice = table["key"].duplicated()
     if twice.any():
-        raise UserError(f"{path}: row {table['key'][twice].iloc[0]} stands twice; expected once")
+        raise UserError(f"{path}: row {table['key'][twice].iloc[0]} appears twice; expected once")
     return table.assign(fold=pd.array([pd.NA] * len(table), "Int64"))

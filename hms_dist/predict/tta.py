@@ -1,6 +1,6 @@
-"""Test-time augmentation: the mean of a model's answers for a picture and for its mirror images.
+"""Test-time augmentation: the mean of a model's predictions for a picture and its mirror images.
 
-The 16th place averaged the probabilities of a recording and of the one with left and right exchanged (seed 002).
+The 16th place averaged the probabilities of a recording and of its mirror image with left and right exchanged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,16 +26,16 @@ Mirror = Literal["flip", "reverse"]
 
 
 def check_mirrors(model: ModelConfig, mirrors: Sequence[Mirror]) -> None:
-    """Raises UserError for a mirror image that a model cannot answer for."""
+    """Raise UserError for a mirror image that the model does not support."""
     if "reverse" in mirrors and model.sliding_window is not None:
         raise UserError(
-            "tta: reverse moves the annotated window of a sliding-window model, which knows where it lies; use flip "
-            "alone"
+            "tta: reverse moves the annotated window of a sliding-window model, whose position is fixed; use flip alone"
         )
 
 
 def mirrored_canvas(config: CanvasConfig, specs: Mapping[str, PanelSpec], mirrors: Sequence[Mirror]) -> Canvas:
-    """The canvas for the panels `specs` that can draw all mirror images. Raises UserError if it cannot be flipped."""
+    """Create the canvas for the panels `specs` that can draw all mirror images. Raises UserError if it cannot be
+    flipped."""
     plain = Canvas(config, specs, flips=False)
     if "flip" not in mirrors:
         return plain
@@ -56,10 +56,10 @@ def mean_answers(
     mirrors: Sequence[Mirror],
     threads: int,
 ) -> Iterator[NDArray[np.float64]]:
-    """For each group of rows [m] the mean answers [m, num_answers] over all its mirror images, float64, in order.
+    """For each group of rows [m] yield the mean outputs [m, num_answers] over all mirror images, float64, in order.
 
-    Every combination of `mirrors` counts the same: with flip and reverse a row is answered four times. `model` is in
-    evaluation mode.
+    Every combination of `mirrors` has the same weight: with flip and reverse a row is predicted four times. `model` is
+    in evaluation mode.
     """
     dtype = next(model.parameters()).dtype
     flips = (False, True) if "flip" in mirrors else (False,)

@@ -1,1 +1,1 @@
-"""Recordings: Kaggle's parquet files in, `Recording` out; and a simulator of both."""
+"""Reading Kaggle's Parquet files into `Recording`, and an EEG simulator."""

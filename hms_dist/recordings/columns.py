@@ -1,4 +1,4 @@
-"""Number columns of one parquet file held in memory -> numpy, with an error a user can act on for each fault."""
+"""Numeric columns of a Parquet file in memory as numpy arrays, with a user error for each fault."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Columns:
-    """One parquet file: the names of its columns, and the reading of some of them."""
+    """Columns of one Parquet file."""
 
     def __init__(self, content: bytes, path: Path) -> None:
-        """Open `content`, the bytes of `path`. Raises UserError if it is no parquet or has no rows."""
+        """Open `content`, the bytes of `path`. Raises UserError if it is not Parquet or has no rows."""
         from pyarrow import BufferReader
         from pyarrow.parquet import ParquetFile
 
@@ -27,7 +27,7 @@ class Columns:
         try:
             self._file = ParquetFile(BufferReader(content))
             check_footer(self._file.metadata, len(content), self._file.schema_arrow.names)
-        except Exception as error:  # Arrow raises what its decoders raise
+        except Exception as error:  # Arrow passes on any exception of its decoders
             raise UserError(f"{path}: not a readable parquet file ({_one_line(error)}); download it again") from error
         self._schema = self._file.schema_arrow
         self.names: list[str] = self._schema.names
@@ -35,9 +35,9 @@ class Columns:
             raise UserError(f"{path}: the file has no rows; expected at least one; download it again")
 
     def read(self, names: Sequence[str]) -> "Table":
-        """The named columns as an arrow table.
+        """Read the named columns as an Arrow table.
 
-        Raises UserError naming those that are missing, stand twice or hold no numbers, and for damaged data.
+        Raises UserError for missing, duplicate or non-numeric columns and for damaged data.
         """
         from pyarrow import types
 
@@ -49,7 +49,7 @@ class Columns:
             )
         twice = [name for name in names if self.names.count(name) > 1] if len(kinds) < len(self.names) else []
         if twice:
-            raise UserError(f"{self.path}: columns {some(twice)} stand more than once; expected once; remove the rest")
+            raise UserError(f"{self.path}: columns {some(twice)} appear more than once; expected once; remove the rest")
         for name in names:
             if not (types.is_floating(kinds[name]) or types.is_integer(kinds[name])):
                 raise UserError(f"{self.path}: column {name}: expected numbers, found {kinds[name]}; convert it")
@@ -60,9 +60,9 @@ class Columns:
 
 
 def matrix(table: "Table", names: Sequence[str]) -> NDArray[np.float32]:
-    """Columns as one float32 [rows, columns], a column after the other in memory.
+    """Convert columns to one float32 array [rows, columns], column-major.
 
-    Nulls become NaN, what float32 cannot hold infinite.
+    Nulls become NaN, values beyond float32 become infinite.
     """
     columns = np.empty((len(names), table.num_rows), np.float32)
     with np.errstate(over="ignore"):
@@ -72,7 +72,7 @@ def matrix(table: "Table", names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
-    """`a, b, c and 17 more`, for messages."""
+    """Format names as `a, b, c and 17 more`, for messages."""
     shown = ", ".join(names[:most]) or "none"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 

@@ -1,7 +1,7 @@
-"""Recordings as Kaggle writes them, read by polars: a quarter of pyarrow's time for 401 short columns.
+"""Fast path for recordings as Kaggle writes them, with polars: a quarter of pyarrow's time for 401 short columns.
 
-An extra (`fast`), and a short cut only: whatever is not exactly as expected is left to `columns`, which reads more and
-explains what it cannot read. Both give the same numbers.
+An extra (`fast`). Files that deviate from the expected form are left to `columns`, which reads more forms and explains
+errors. Both return the same numbers.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def quick_frame(content: bytes, names: Sequence[str] | None = None) -> "DataFrame | None":
-    """The named columns (None: all) of a parquet file's bytes.
+    """Read the named columns (None: all) of a Parquet file's bytes.
 
-    None where polars is not installed, cannot read it, lacks a column, finds no rows, or more than so small a file may
-    hold.
+    Returns None if polars is not installed or cannot read the file, if a column is missing, or if the file has no rows
+    or exceeds the limits.
     """
     allowed = limits.PARQUET_FREE_BYTES + limits.PARQUET_RATIO * len(content)
     most_rows = allowed // (limits.PARQUET_VALUE_BYTES * max(len(names or ()), 1))
@@ -34,15 +34,15 @@ def quick_frame(content: bytes, names: Sequence[str] | None = None) -> "DataFram
         )
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
         return None
-    except NameError:  # polars imports without its compiled part, where that cannot be loaded (no memory for it)
+    except NameError:  # polars imports successfully even if its compiled part cannot be loaded (no memory for it)
         return None
     return frame if 0 < len(frame) < most_rows else None
 
 
 def quick_matrix(frame: "DataFrame | None", names: Sequence[str]) -> NDArray[np.float32] | None:
-    """The named columns as float32 [rows, columns], a column after the other in memory; nulls become NaN.
+    """Convert the named columns to float32 [rows, columns], column-major; nulls become NaN.
 
-    None where `frame` is, or where one of the columns is missing or not float32.
+    Returns None if `frame` is None, or if a column is missing or not float32.
     """
     if frame is None or not set(names) <= set(frame.columns):
         return None

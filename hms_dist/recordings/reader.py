@@ -1,4 +1,4 @@
-"""Kaggle's parquet files -> `Recording`. Each file is read once for all rows that use it."""
+"""Reader of Kaggle's Parquet files. Each file is read once for all rows that use it."""
 
 import zlib
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ MAX_MICROVOLTS = 1e9
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recording:
-    """One EEG and the 10-minute spectrogram that goes with it. Compared and hashed by identity."""
+    """An EEG and its 10-minute spectrogram. Compared and hashed by identity."""
 
     eeg_id: int
     eeg: NDArray[np.float32]
-    """Microvolts [samples, 20], columns as CHANNELS, 200 Hz; NaN where nothing was recorded. In memory a channel after
-    the other, as the files have them and as everything takes them; so is the spectrogram, frequency by frequency."""
+    """Microvolts [samples, 20], columns as CHANNELS, 200 Hz; NaN where nothing was recorded. Column-major, as in the
+    files and as all consumers read it; so is the spectrogram."""
     spectrogram_id: int
     spectrogram: NDArray[np.float32]
-    """Power [rows, 4, 100], regions as REGIONS, frequencies rising; NaN for gaps."""
+    """Power [rows, 4, 100], regions as REGIONS, frequencies ascending; NaN for gaps."""
     spectrogram_time_s: NDArray[np.float64]
-    """Time of each spectrogram row, seconds, rising."""
+    """Time of each spectrogram row, seconds, ascending."""
 
 
 class RecordingReader:
-    """Reads the recordings of a data folder, each file once for neighbouring rows that share it.
+    """Reads the recordings of a data folder, each file once for consecutive rows that share it.
 
-    Keeps the last EEG and the last spectrogram: rows grouped by spectrogram, then by EEG, read nothing twice.
+    The last EEG and the last spectrogram are cached, so rows sorted by spectrogram and EEG read no file twice.
     """
 
     def __init__(self, data: Path, split: Literal["train", "test"] = "train") -> None:
@@ -49,7 +49,7 @@ class RecordingReader:
         self._spectrogram: tuple[int, NDArray[np.float64], NDArray[np.float32]] | None = None
 
     def read(self, eeg_id: int, spectrogram_id: int) -> Recording:
-        """The recording of a label row. Raises UserError as `read_eeg` and `read_spectrogram` do."""
+        """Read the recording of a label row. Raises UserError as `read_eeg` and `read_spectrogram` do."""
         if self._eeg is None or self._eeg[0] != eeg_id:
             path, content = self._bytes("eegs", eeg_id)
             self._eeg = (eeg_id, parse_eeg(content, path))
@@ -75,27 +75,27 @@ class RecordingReader:
 
 
 def read_eeg(path: Path) -> NDArray[np.float32]:
-    """An EEG file as float32 microvolts [samples, 20], columns as CHANNELS whatever their order in the file.
+    """Read an EEG file as float32 microvolts [samples, 20], columns as CHANNELS in any file order.
 
-    Other columns are ignored, nulls become NaN. Raises UserError naming the file when it is missing, empty or
-    no parquet, and naming the columns when some are missing, stand twice, hold no numbers, or hold infinite ones
-    or more than MAX_MICROVOLTS.
+    Other columns are ignored, nulls become NaN. Raises UserError naming the file if it is missing, empty or not
+    Parquet, and naming columns that are missing, duplicate, not numeric, infinite or above MAX_MICROVOLTS.
     """
     return parse_eeg(read_bytes(path), path)
 
 
 def read_spectrogram(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """A spectrogram file as (time in seconds float64 [rows], power float32 [rows, 4, 100]).
+    """Read a spectrogram file as (time in seconds float64 [rows], power float32 [rows, 4, 100]).
 
-    Columns are `time` and `<region>_<hertz>`, in any order; regions come as REGIONS, frequencies as
-    FREQUENCIES_HZ; powers may be any number, what is none of a power is the panels' to judge. Raises UserError as
-    `read_eeg` does for columns, and when the time does not rise or its rows are not ROW_S apart.
+    Columns are `time` and `<region>_<hertz>`, in any order; regions are returned as REGIONS, frequencies as
+    FREQUENCIES_HZ. Powers are not checked: panels handle invalid ones. Raises UserError as `read_eeg` does for columns,
+    and if the time does not increase or its rows are not ROW_S apart.
     """
     return parse_spectrogram(read_bytes(path), path)
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes. Raises UserError if it is missing, unreadable, empty or no file (reading a pipe would wait)."""
+    """Read a file. Raises UserError if it is missing, unreadable, empty or not a regular file (reading a pipe would
+    block)."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a file; expected parquet; put the file in its place")
     try:
@@ -103,14 +103,16 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; the label table names it, so add it or remove its rows") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot read this file ({error.strerror}); check the path and its rights") from error
+        raise UserError(
+            f"{path}: cannot read this file ({error.strerror}); check the path and its permissions"
+        ) from error
     if not content:
         raise UserError(f"{path}: the file is empty; expected parquet; download it again")
     return content
 
 
 def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
-    """`read_eeg` of bytes already read from `path`."""
+    """Parse the content of an EEG file, as `read_eeg`."""
     eeg = quick_matrix(quick_frame(content, CHANNELS), CHANNELS)
     if eeg is None:
         columns = Columns(content, path)
@@ -120,7 +122,7 @@ def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
             )
         eeg = matrix(columns.read(CHANNELS), CHANNELS)
     flat = eeg.ravel(order="K")
-    if max(np.fmax.reduce(flat), -np.fmin.reduce(flat)) > MAX_MICROVOLTS:  # passes over NaN
+    if max(np.fmax.reduce(flat), -np.fmin.reduce(flat)) > MAX_MICROVOLTS:  # ignores NaN
         row, channel = np.argwhere((eeg > MAX_MICROVOLTS) | (eeg < -MAX_MICROVOLTS))[0]
         raise UserError(
             f"{path}: row {row}, column {CHANNELS[channel]}: expected microvolts, found {eeg[row, channel]:g}; "
@@ -130,7 +132,7 @@ def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
 
 
 def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """`read_spectrogram` of bytes already read from `path`."""
+    """Parse the content of a spectrogram file, as `read_spectrogram`."""
     frame = quick_frame(content, ("time", *KAGGLE_COLUMNS))
     quick = quick_matrix(frame, KAGGLE_COLUMNS)
     if frame is not None and quick is not None and "time" in frame.columns and frame["time"].dtype.is_numeric():
@@ -141,7 +143,7 @@ def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], 
         raise UserError(
             f"{path}: expected a spectrogram (columns time, LL_0.59, ...), found an EEG; exchange the files"
         )
-    # A frequency that the file lacks is asked for by Kaggle's name, and so reported by it.
+    # A frequency that the file lacks is requested, and so reported, by Kaggle's name.
     wanted = [(region, hertz) for region in REGIONS for hertz in FREQUENCIES_HZ]
     names = [found.get(pair, name) for pair, name in zip(wanted, KAGGLE_COLUMNS, strict=True)]
     table = columns.read(["time", *names])
@@ -149,12 +151,12 @@ def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], 
 
 
 def _by_region(power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`power` [rows, 400] as a view [rows, 4, 100]."""
+    """View `power` [rows, 400] as [rows, 4, 100]."""
     return power.T.reshape(len(REGIONS), NUM_FREQUENCIES, -1).transpose(2, 0, 1)
 
 
 def _power_columns(names: list[str]) -> dict[tuple[str, float], str]:
-    """(region, hertz) -> column name, for every column named `<region>_<hertz>`."""
+    """Map (region, hertz) to the column name, for every column named `<region>_<hertz>`."""
     found = {}
     for name in names:
         region, _, hertz = name.partition("_")
@@ -164,7 +166,8 @@ def _power_columns(names: list[str]) -> dict[tuple[str, float], str]:
 
 
 def _rising(time_s: NDArray[np.float64], path: Path) -> NDArray[np.float64]:
-    """`time_s` if its rows rise, ROW_S apart for the most part; UserError names the first row that does not rise."""
+    """Check that `time_s` increases and that most rows are ROW_S apart. Raises UserError naming the first row that does
+    not increase."""
     before = np.concatenate(([-np.inf], time_s[:-1]))
     wrong = np.flatnonzero(~((time_s > before) & np.isfinite(time_s)))
     if wrong.size:

@@ -1,4 +1,4 @@
-"""`hms-dist simulate`: a cohort of simulated recordings in Kaggle's layout, with the true label distributions."""
+"""`hms-dist simulate`: simulate recordings in Kaggle's layout, with their true label distributions."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 class Simulate:
     """Simulate EEGs of all six classes into train.csv, train_eegs, train_spectrograms and truth.parquet.
 
-    The same options give the same bytes, whatever the number of workers.
+    The same options give the same bytes with any number of workers.
     """
 
     out: Path
-    """Folder to write; made if it is missing, refused if it holds a train.csv already."""
+    """Folder to write; created if missing, an error if it already holds a train.csv."""
     num_recordings: int = 64
-    """EEG files to make, each with 1 to 8 label rows; 1 to 4 of a patient, some sharing a spectrogram file."""
+    """Number of EEG files, each with 1 to 8 label rows; a patient has 1 to 4, some sharing a spectrogram file."""
     seed: int = 0
-    """What everything is drawn from: 0 to 4294967295."""
+    """Seed of all draws: 0 to 4294967295."""
     workers: int = 1
-    """Processes that work side by side; 1: this process alone."""
+    """Number of worker processes; 1: this process alone."""
 
     def __post_init__(self) -> None:
         if self.num_recordings < 1:
@@ -41,11 +41,11 @@ class Simulate:
 
 
 def run(config: Simulate) -> None:
-    """Write the cohort. train.csv comes last: where it is, everything is.
+    """Write the simulated recordings. train.csv is written last and marks the folder as complete.
 
-    Raises UserError if `out` holds a train.csv already or cannot be a folder, Stopped and JobError as `run_jobs`.
+    Raises UserError if `out` already holds a train.csv or cannot be a folder, Stopped and JobError as `run_jobs`.
     """
-    # Imported here because they bring pandas, pyarrow and scipy, which reading a configuration need not wait for.
+    # Imported late: these modules import pandas, pyarrow and scipy, which reading a configuration does not need.
     from hms_dist.recordings.simulator.cohort import plan_cohort
     from hms_dist.recordings.simulator.write import make_folders, write_tables
 
@@ -61,7 +61,7 @@ def run(config: Simulate) -> None:
 
 
 def _numbered(task: tuple[int, "SessionPlan"], *, seed: int, out: Path) -> tuple[int, "list[Row]"]:
-    """A session's number and its label rows, its files written."""
+    """Write the files of a session; return its number and its label rows."""
     from hms_dist.recordings.simulator.write import write_session
 
     number, session = task

@@ -1,1 +1,1 @@
-"""Rendering: label rows to panels to shard sets; checks, repair and completion of a set."""
+"""Rendering of label rows into shard sets, and checks, repair and completion of a set."""

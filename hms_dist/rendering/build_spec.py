@@ -1,7 +1,8 @@
-"""The life of a shard set: what it is made of, what of it stands, and how a new one takes an old one's place.
+"""Specification of a shard set under construction, its finished shards, and the replacement of an old set by a new one.
 
-A set is made in its own folder, or, where a complete set stands already, in `.next` inside it: old tars stay valid
-until everything new is written. Then the old manifest goes, the new files move in, and the new manifest comes last.
+A set is written to its own folder or, if that holds a complete set, to `.next` inside it: the old tars stay valid until
+all new files are written. Then the old manifest is removed, the new files are moved in, and the new manifest comes
+last.
 """
 
 import json
@@ -25,10 +26,10 @@ Note = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """What a set is made of; two sets of equal build_spec hold equal bytes, unless recordings changed."""
+    """Specification of a set. Two sets of equal specifications hold equal bytes, unless recordings changed."""
 
     render_config: Mapping[str, Any]
-    """The render configuration as it was stored when the set was begun (`config.stored`)."""
+    """Render configuration as stored when the set was begun (`config.load.stored`)."""
     panels: Mapping[str, Any]
     """Panel specifications, as plain values."""
     table: str
@@ -39,9 +40,8 @@ class BuildSpec:
 
     @property
     def note(self) -> Note:
-        """What every finished shard carries, to be told from a shard of another build_spec. Its hash is that of the
-        configuration as it was stored, so a set that is continued keeps the build_spec that it was begun with.
-        """
+        """Note of every finished shard, which distinguishes it from shards of another specification. Its hash is that
+        of the stored configuration, so a set that is continued keeps the specification that it was begun with."""
         return {
             "render_config_hash": digest(self.render_config),
             "table_sha256": self.table_sha256,
@@ -49,17 +49,17 @@ class BuildSpec:
         }
 
     def differences(self, other: "BuildSpec") -> list[str]:
-        """What `other` would change, a line each: `render_config.panels.traces.cut: after, was before`."""
+        """Differences that `other` would make, one line each: `render_config.panels.traces.cut: after, was before`."""
         return list(_differences(asdict(other), asdict(self), ""))
 
 
 def is_complete(out: Path) -> bool:
-    """True if `out` holds a complete set."""
+    """Whether `out` holds a complete set."""
     return (out / MANIFEST_NAME).exists()
 
 
 def build_spec_of(out: Path) -> BuildSpec | None:
-    """What the set in `out`, complete or not, is made of; None if there is none yet."""
+    """Read the specification of the set in `out`, complete or not; None if there is none."""
     if is_complete(out):
         manifest = read_manifest(out)
         return BuildSpec(
@@ -82,24 +82,24 @@ def build_spec_of(out: Path) -> BuildSpec | None:
 
 
 def _plain_specs(panels: Mapping[str, PanelSpec]) -> dict[str, Any]:
-    """Panel specifications as plain values, with the fields that they have now."""
+    """Panel specifications as plain values, with the fields of the current version."""
     return {name: json.loads(json.dumps(asdict(spec))) for name, spec in panels.items()}
 
 
 def begin(folder: Path, build_spec: BuildSpec) -> None:
-    """Make the folder of a set and say in it what it is made of."""
+    """Create the folder of a set with its specification."""
     (folder / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
     write_json(folder / PARTS_FOLDER / WORK_NAME, sealed(asdict(build_spec)))
 
 
 def is_done(folder: Path, plan: ShardPlan, expected: Mapping[str, Any], *, allow_rejected: bool) -> bool:
-    """True if the shard is finished and its note has the values of `expected`."""
+    """Whether the shard is finished and its note has the values of `expected`."""
     note = read_note(part_path(folder, plan.number))
     if note is None or any(note.get(name) != value for name, value in expected.items()):
         return False
     if note["rejected"] and not allow_rejected:
         return False
-    # A shard that a rebuild takes over unchanged still lies in the complete set around it.
+    # A shard that a rebuild keeps unchanged is still in the surrounding complete set.
     tars = (folder / shard_name(plan.number), folder.parent / shard_name(plan.number))
     size = note["file"]["num_bytes"]
     return any(tar.is_file() and tar.stat().st_size == size for tar in tars[: 2 if folder.name == NEXT_FOLDER else 1])
@@ -113,7 +113,7 @@ def discard_build(folder: Path) -> None:
 
 
 def move_in(out: Path) -> None:
-    """Let a finished set in `.next` take the place of the one around it; goes on where a kill cut it short."""
+    """Replace the set in `out` by the finished one in `.next`; resumes after a kill."""
     new = out / NEXT_FOLDER
     if not (new / MANIFEST_NAME).exists():
         return

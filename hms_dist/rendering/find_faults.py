@@ -1,4 +1,4 @@
-"""Checking a shard set against its own manifest and index: every file, byte, name, value and key."""
+"""Check of a shard set against its own manifest and index: every file, byte, name, value and key."""
 
 import json
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ MANIFEST_NAMES = (MANIFEST_NAME, MANIFEST_COPY_NAME)
 
 
 def find_faults(folder: Path, *, labels: LabelTable | None = None, workers: int = 1) -> Iterator[Fault]:
-    """Every fault of the set in `folder`; nothing if it is whole. With `labels`, its rows are compared too.
+    """Yield every fault of the set in `folder`. With `labels`, its rows are compared with the label table.
 
-    Raises UserError if the set is unfinished, or if neither the manifest nor its copy is whole.
+    Raises UserError if the set is unfinished, or if neither the manifest nor its copy is intact.
     """
     manifest, faults = read_either_manifest(folder)
     yield from faults
     for path in foreign_files(folder, manifest):
-        if path.suffix == ".tar":  # whoever reads all tars of the folder would read it
+        if path.suffix == ".tar":  # a reader of all tars in the folder would include it
             yield Fault(path, "not in the manifest; remove it")
     tars = tar_names(manifest)
     damaged = [fault for entry in manifest.files[len(tars) :] if (fault := file_fault(folder, entry))]
@@ -54,7 +54,7 @@ def find_faults(folder: Path, *, labels: LabelTable | None = None, workers: int 
 
 
 def find_size_faults(folder: Path) -> Iterator[Fault]:
-    """The quick look: files that are absent, of another size or with other counts. Raises as `find_faults`."""
+    """Fast check: files that are missing, of another size or with other counts. Raises as `find_faults`."""
     manifest, faults = read_either_manifest(folder)
     yield from faults
     for entry in manifest.files:
@@ -66,7 +66,8 @@ def find_size_faults(folder: Path) -> Iterator[Fault]:
 
 
 def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
-    """The manifest, from its copy if need be, and the faults of both. Raises UserError as `find_faults`."""
+    """Read the manifest, or its copy if it is damaged, and report the faults of both. Raises UserError as
+    `find_faults`."""
     found: dict[str, Manifest] = {}
     faults: list[Fault] = []
     for name in MANIFEST_NAMES:
@@ -74,14 +75,14 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
         try:
             manifest = read_manifest(folder, name)
             if not _is_as_written(read_bytes(path, limits.JSON_BYTES), manifest):
-                raise UserError(f"{path}: not in the words that this program writes")
+                raise UserError(f"{path}: not formatted as this program writes it")
             found[name] = manifest
         except UserError as error:
-            # What the message says to do is for those who only read.
+            # The advice in the message is for read-only users.
             faults.append(Fault(path, str(error).removeprefix(f"{path}: ").partition(";")[0], damaged=True))
     unfinished = any((folder / name).exists() for name in (PARTS_FOLDER, NEXT_FOLDER))
     if not found or (MANIFEST_NAME not in found and unfinished):
-        raise UserError(f"{faults[0]}; run hms-dist render, which goes on with what stands")
+        raise UserError(f"{faults[0]}; run hms-dist render, which keeps the finished shards")
     best = found.get(MANIFEST_NAME) or found[MANIFEST_COPY_NAME]
     if found.get(MANIFEST_COPY_NAME, best) != best:
         faults.append(Fault(folder / MANIFEST_COPY_NAME, f"is the copy of another {MANIFEST_NAME}", damaged=True))
@@ -89,20 +90,20 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
 
 
 def _is_as_written(content: bytes, manifest: Manifest) -> bool:
-    """Whether a manifest is in the form that `Manifest.to_json` gives it, of the fields that its own version had."""
+    """Whether a manifest has the form of `Manifest.to_json`, with the fields of its own version."""
     value = json.loads(content)
     ordered = {name: json.loads(canonical_json(value[name])) for name in manifest.to_json() if name in value}
     return content == indented_json(ordered)
 
 
 def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:
-    """What lies in the folder and is not of the set, names that begin with a point left out."""
+    """Files in the folder that do not belong to the set, except hidden ones."""
     ours = {*MANIFEST_NAMES, *(entry["name"] for entry in manifest.files)}
     return sorted(path for path in folder.iterdir() if path.name not in ours and not path.name.startswith("."))
 
 
 def _index_of(path: Path, manifest: Manifest) -> tuple[Index | None, list[Fault]]:
-    """The index, if its members can lie where it has them, else why they cannot."""
+    """Read the index if its byte ranges are possible; otherwise return the faults."""
     try:
         table = index_table(path)
     except UserError as error:

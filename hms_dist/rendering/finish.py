@@ -1,4 +1,4 @@
-"""`hms-dist finish`: from finished shards to a complete set. Rendering does it by itself after the last shard."""
+"""`hms-dist finish`: complete a set whose shards are rendered. Rendering does this itself after the last shard."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -29,14 +29,14 @@ LEASE_NAME = ".finish.claim"
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """Write index and manifest of a set whose shards are all rendered, by slices for instance."""
+    """Write index and manifest of a set whose shards are all rendered, for example in slices."""
 
     out: Path
-    """Folder of the shard set, as it was given to render."""
+    """Folder of the shard set, as given to render."""
 
 
 def run(command: Finish) -> None:
-    """The verb `finish`. Raises UserError if shards are missing."""
+    """Run the command `finish`. Raises UserError if shards are missing."""
     folder, build_spec = command.out / NEXT_FOLDER, build_spec_of(command.out / NEXT_FOLDER)
     if build_spec is None:  # no rebuild
         folder, build_spec = command.out, build_spec_of(command.out)
@@ -52,25 +52,26 @@ def run(command: Finish) -> None:
 
 
 def num_open(folder: Path, num_shards: int) -> int:
-    """Shards without a part."""
+    """Number of shards without a part."""
     return sum(not part_path(folder, number).exists() for number in range(num_shards))
 
 
 def complete(out: Path, folder: Path, build_spec: BuildSpec) -> None:
-    """Finish the set begun in `folder` and let it stand in `out`, once: slices may end at the same moment.
+    """Finish the set begun in `folder` and publish it in `out`, exactly once: slices may end at the same time.
 
-    Goes on where a kill cut it short. Raises LeaseHeld while another job does it, UserError if a shard is missing.
+    Resumes after a kill. Raises LeaseHeld while another job does this, UserError if a shard is missing.
     """
     with _alone(out):
-        if is_complete(folder):  # the parts of a set that is written go last
+        if is_complete(folder):  # the parts of a written set are removed last
             shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
-        elif folder.is_dir():  # else another job has moved it in
+        elif folder.is_dir():  # else another job has published it
             finish(folder, build_spec)
         move_in(out)
 
 
 def settle(out: Path) -> None:
-    """Let a finished set stand in `out` whose moving in a kill cut short. Raises UserError if another job does it."""
+    """Complete the publication of a finished set in `out` that a kill interrupted. Raises UserError if another job does
+    it."""
     if not is_complete(out / NEXT_FOLDER):
         return
     try:
@@ -82,14 +83,14 @@ def settle(out: Path) -> None:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Nobody else finishes the set meanwhile. Raises LeaseHeld if somebody does."""
+    """Exclude other jobs from finishing the set. Raises LeaseHeld if one does."""
     await_expiry(out / LEASE_NAME)
     with acquire(out / LEASE_NAME):
         yield
 
 
 def rejected_rows(folder: Path, num_shards: int) -> list[Rejected]:
-    """The rows that were left out of the shards that stand in a set begun in `folder`."""
+    """Rows that were rejected from the finished shards of a set begun in `folder`."""
     notes = [read_note(part_path(folder, number)) for number in range(num_shards)]
     return [Rejected(**row) for note in notes if note is not None for row in note["rejected"]]
 
@@ -123,7 +124,7 @@ def _write(folder: Path, build_spec: BuildSpec) -> None:
     write_manifest(folder, _manifest(build_spec, rows, files, len(rejected)))
     if found := suspicions(rows, notes):
         LOG.warning("%s: %s", folder, "; ".join(found))
-    _say(folder, rows, files, len(rejected))
+    _log_summary(folder, rows, files, len(rejected))
 
 
 def _manifest(build_spec: BuildSpec, rows: pd.DataFrame, files: list[dict[str, Any]], num_rejected: int) -> Manifest:
@@ -145,7 +146,7 @@ def _manifest(build_spec: BuildSpec, rows: pd.DataFrame, files: list[dict[str, A
     )
 
 
-def _say(folder: Path, rows: pd.DataFrame, files: list[dict[str, Any]], num_rejected: int) -> None:
+def _log_summary(folder: Path, rows: pd.DataFrame, files: list[dict[str, Any]], num_rejected: int) -> None:
     num_bytes = sum(entry["num_bytes"] for entry in files)
     LOG.info(
         "%s: %d samples in %d shards, %.1f MB, %d rows rejected",

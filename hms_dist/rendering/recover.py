@@ -1,4 +1,4 @@
-"""Index rows read back from a tar: what its members say of themselves, and where they lie."""
+"""Recovery of index rows from a tar: the values in its members, and their positions."""
 
 import tarfile
 from pathlib import Path
@@ -10,12 +10,14 @@ from hms_dist.shards.schema import JSON_MEMBER, crc32
 
 
 def rows_of_tar(path: Path, number: int) -> list[dict[str, Any]]:
-    """Index fields of each sample of shard `number`, in the order of the tar; all but the fingerprints and folds."""
+    """Index fields of each sample of shard `number`, in tar order; all but the fingerprints and folds."""
     rows: dict[str, dict[str, Any]] = {}
     with open_file(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:  # no decompression
         for info in tar:
             if not info.isreg() or info.issparse():
-                raise UserError(f"{path}: member {info.name[:100]!r} is no plain file; not a shard; render it again")
+                raise UserError(
+                    f"{path}: member {info.name[:100]!r} is not a regular file; not a shard; render it again"
+                )
             key, _, rest = info.name.partition(".")
             member = rest.partition(".")[0]
             file = tar.extractfile(info)

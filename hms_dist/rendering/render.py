@@ -1,4 +1,4 @@
-"""The offline composition root: recordings and their label table -> a shard set."""
+"""`hms-dist render`: render recordings and their label table into a shard set."""
 
 import dataclasses
 import json
@@ -43,14 +43,14 @@ from hms_dist.shards.writer import Rejected, lease_path
 
 @dataclass(frozen=True, kw_only=True)
 class RenderConfig:
-    """What decides the bytes of a shard set; its hash names the recipe."""
+    """Options that determine the bytes of a shard set; their hash identifies the recipe."""
 
     RECIPE_FOLDER = "render"
 
     panels: dict[str, Panel] = field(default_factory=lambda: dict(DEFAULT_PANELS))
-    """Panels of each sample, by the name of their member in the shards."""
+    """Panels of each sample, by member name in the shards."""
     samples_per_shard: int = 128
-    """Samples in each tar; the last tar may hold fewer."""
+    """Samples per tar; the last tar may hold fewer."""
     seed: int = 0
     """Seed of the permutation that spreads patients over the shards, and of the folds in the index."""
 
@@ -75,21 +75,21 @@ class Render(RenderConfig):
     data: Path
     """Folder in Kaggle's layout: train.csv, train_eegs/, train_spectrograms/ (or test...)."""
     out: Path
-    """Folder of the shard set; made if it does not exist."""
+    """Folder of the shard set; created if missing."""
     split: Literal["train", "test"] = "train"
     """Which recordings: train_eegs and train_spectrograms, or test_..."""
     table: Path | None = None
-    """Label table. None: DATA/train.csv or DATA/test.csv, as `split` says."""
+    """Label table. None: DATA/train.csv or DATA/test.csv, depending on `split`."""
     workers: int = 1
-    """Processes that render side by side; the tars do not depend on it."""
+    """Number of rendering processes; it does not affect the tars."""
     job: str = "0/1"
-    """K/N: render only the K-th of N slices, counted from 0, beside other jobs; the last one finishes the set."""
+    """K/N: render only slice K of N, counted from 0, in parallel with other jobs; the last one finishes the set."""
     on_error: Literal["fail", "skip"] = "fail"
     """A row that cannot be rendered: fail at the end of its shard, or skip it into rejected.parquet."""
     max_rejected_share: float = 0.01
-    """With on_error skip: fail all the same when a larger share of the rows is rejected, by all slices together."""
+    """With on_error skip: fail if a larger fraction of the rows is rejected, over all slices."""
     rebuild: bool = False
-    """Render again what was made from another configuration, table or recording."""
+    """Render again what was rendered with another configuration, table or recording."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,17 +109,17 @@ class Render(RenderConfig):
 
 
 def run(command: Render) -> None:
-    """The verb `render`. Raises UserError for bad input, naming file and row."""
+    """Run the command `render`. Raises UserError for invalid input, naming file and row."""
     labels = read_labels(command.table or command.data / f"{command.split}.csv")
     if command.split == "train" and not labels.labelled:
         LOG.warning("%s has no column of votes (%s): this set will not train", labels.path, ", ".join(VOTE_COLUMNS))
     if shared := shared_spectrograms(labels.frame):
         LOG.warning(
-            "%s: %d spectrograms are of several patients each (%d for one): both sides of a fold may show them",
+            "%s: %d spectrograms are of several patients each (%d for one): they may be on both sides of a fold",
             labels.path, len(shared), shared[0],
         )  # fmt: skip
     plans = plan_shards(labels.frame, command.samples_per_shard, command.seed)
-    build_spec = _making(command, labels, len(plans))
+    build_spec = _build_spec(command, labels, len(plans))
     settle(command.out)
     begun = _prepare(command, build_spec)
     if begun is None:
@@ -138,7 +138,7 @@ def run(command: Render) -> None:
     )  # fmt: skip
     _announce(tasks, command.out, command.workers)
     rejected = _render_all(tasks, command)
-    if skip:  # those of shards made before, or by other slices, count too
+    if skip:  # those of shards rendered earlier, or by other slices, count too
         rejected = [_line(labels.path, row) for row in rejected_rows(folder, build_spec.num_shards)]
     _check_rejected(rejected, len(labels.frame), command)
     if others := num_open(folder, build_spec.num_shards):
@@ -150,7 +150,7 @@ def run(command: Render) -> None:
         LOG.info("slice %s is done; %s, finishing the set", command.job, other)
 
 
-def _making(command: Render, labels: LabelTable, num_shards: int) -> BuildSpec:
+def _build_spec(command: Render, labels: LabelTable, num_shards: int) -> BuildSpec:
     recipe = RenderConfig(panels=command.panels, samples_per_shard=command.samples_per_shard, seed=command.seed)
     specs = {name: dataclasses.asdict(panel.spec) for name, panel in command.panels.items()}
     return BuildSpec(
@@ -164,12 +164,12 @@ def _making(command: Render, labels: LabelTable, num_shards: int) -> BuildSpec:
 
 
 def _prepare(command: Render, build_spec: BuildSpec) -> tuple[Path, BuildSpec] | None:
-    """The folder to render into and the specification that it was begun with; None if that set is complete already.
+    """Return the folder to render into and its specification; None if that set is already complete.
 
-    Raises UserError, saying what differs, if something else stands there and `rebuild` was not given.
+    Raises UserError with the differences if the folder holds another set and `rebuild` was not given.
     """
-    standing = build_spec_of(command.out)
-    differences = _differences(standing, build_spec) if standing else []
+    existing = build_spec_of(command.out)
+    differences = _differences(existing, build_spec) if existing else []
     changed: set[int] = set()
     if is_complete(command.out) and not differences:
         for fault in find_size_faults(command.out):
@@ -197,19 +197,19 @@ def _prepare(command: Render, build_spec: BuildSpec) -> tuple[Path, BuildSpec] |
 
 
 def _differences(before: BuildSpec, now: BuildSpec) -> list[str]:
-    """What `now` would change of the set that was begun as `before`, whichever format version stored that."""
+    """Differences that `now` would make to a set begun as `before`, independent of its stored format version."""
     try:
         recipe = from_stored(RenderConfig, before.render_config, "render_config")
-    except UserError:  # of panels that this program does not have: different as it stands
+    except UserError:  # panels unknown to this program: different in any case
         return before.differences(now)
     return dataclasses.replace(before, render_config=stored(recipe)).differences(now)
 
 
 def _announce(tasks: Sequence[ShardTask], out: Path, workers: int) -> None:
-    """Say what is ahead: rows, bytes against free space, minutes; from one row, measured."""
+    """Log the work ahead: rows, bytes against free space, minutes; estimated by rendering one row."""
     if not tasks:
         return
-    # With workers, apart: what drawing imports need not stay in their parent.
+    # With workers, in a separate process: the parent then need not import the drawing code.
     seconds, num_bytes = probe(tasks[0]) if workers == 1 else run_apart(probe, tasks[0])
     num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(out)
     LOG.info(
@@ -219,11 +219,11 @@ def _announce(tasks: Sequence[ShardTask], out: Path, workers: int) -> None:
     if workers > (num_cores := len(os.sched_getaffinity(0))):
         LOG.warning("%d workers share %d cores; more workers than cores make it slower", workers, num_cores)
     if num_rows * num_bytes > free:
-        LOG.warning("%s: the disk will not hold it; finished shards stay, and the same command goes on", out)
+        LOG.warning("%s: not enough disk space; finished shards stay, and the same command continues", out)
 
 
 def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:
-    """Render every task; the rejected rows, a line each. Shards that others hold are waited for, or refused."""
+    """Render every task; return the rejected rows, one line each. Shards held by others are waited for, or an error."""
     rejected: list[str] = []
     taken: list[ShardResult] = []
     with Progress(sum(len(task.rows) for task in tasks)) as progress:
@@ -242,7 +242,7 @@ def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:
 
 
 def _wait_for(taken: Sequence[ShardResult], command: Render) -> list[str]:
-    """Take over shards whose owners have died, as `_render_all`; UserError naming the owner of one that lives."""
+    """Take over shards whose owners have died, as `_render_all`. Raises UserError naming an owner that is alive."""
     for outcome in taken:
         path = lease_path(outcome.task.work.out, outcome.task.plan.number)
         try:
@@ -277,7 +277,7 @@ def _check_rejected(rejected: Sequence[str], num_rows: int, command: Render) -> 
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a log line now and then: rows done, rows a second, minutes left."""
+    """A progress bar on a terminal, otherwise occasional log lines: rows done, rows per second, minutes left."""
 
     EVERY_S = 30.0
 
@@ -306,7 +306,7 @@ class Progress:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes of the file system that `folder` is, or will be, on."""
+    """Free bytes on the file system of `folder`, which need not exist."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,4 +1,4 @@
-"""One shard: label rows -> recordings -> panels -> samples -> tar. What a worker process does."""
+"""Rendering of one shard in a worker process: label rows -> recordings -> panels -> samples -> tar."""
 
 import errno
 import time
@@ -26,7 +26,7 @@ from hms_dist.signals.quality import channel_quality, wrong_scale_uv
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker needs to render any shard of a set, beside the shard's own rows."""
+    """Input shared by all shards of a set, sent to each worker."""
 
     panels: Mapping[str, Panel]
     table: Path
@@ -39,7 +39,7 @@ class Work:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to render: its plan and its rows of the label table, which keep their numbers."""
+    """A shard to render: its plan and its rows of the label table, with their row numbers."""
 
     work: Work
     plan: ShardPlan
@@ -48,19 +48,19 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What became of a shard."""
+    """Result of rendering a shard."""
 
     task: ShardTask
     rejected: tuple[Rejected, ...] = ()
     """Rows that could not be rendered. Without `skip_bad_rows` the shard was then not written."""
     taken_by: str | None = None
-    """Who else is build_spec it; None: it was made here."""
+    """The other owner of the shard; None: it was rendered here."""
 
 
 def render_shard(task: ShardTask) -> ShardResult:
-    """Render and write one shard, unless somebody else is at it. One BLAS thread, so that bytes repeat.
+    """Render and write one shard, unless another job holds it. Uses one BLAS thread, so that bytes are reproducible.
 
-    Raises Stopped between rows when asked to, JobError when the disk is full.
+    Raises Stopped between rows on request, JobError if the disk is full.
     """
     from threadpoolctl import threadpool_limits
 
@@ -78,7 +78,7 @@ def render_shard(task: ShardTask) -> ShardResult:
             if rejected and not work.skip_bad_rows:
                 return ShardResult(task, tuple(rejected))
             if not held.is_mine():
-                return ShardResult(task, taken_by="another job, which took this one for dead")
+                return ShardResult(task, taken_by="another job, after this one's lease expired")
             in_order = (samples[row] for row in task.plan.tar_order if row in samples)
             write_shard(work.out, number, in_order, work.note, rejected)
             return ShardResult(task, tuple(rejected))
@@ -93,9 +93,9 @@ def render_shard(task: ShardTask) -> ShardResult:
 
 
 def probe(task: ShardTask) -> tuple[float, int]:
-    """Seconds and bytes that the task's first row takes, drawn twice because the first drawing compiles.
+    """Measure seconds and bytes of the task's first row, drawn twice because the first drawing compiles.
 
-    (0, 0) if the row cannot be rendered.
+    Returns (0, 0) if the row cannot be rendered.
     """
     first = task.rows.head(1)
     seconds, made = 0.0, None
@@ -111,7 +111,7 @@ def probe(task: ShardTask) -> tuple[float, int]:
 def render_sample(
     panels: Mapping[str, Panel], prepared: Mapping[str, Any], window: Window, fields: Mapping[str, Any]
 ) -> Sample:
-    """One label row: every panel drawn and encoded, and the json member (shards/README.md describes it)."""
+    """Render one label row: all panels drawn and encoded, and the json member (documented in shards/README.md)."""
     key = fields["key"]
     facts = {name: value for name, value in fields.items() if not name.endswith("fingerprint")}
     eeg = window.recording.eeg
@@ -127,12 +127,13 @@ def render_sample(
 
 @cache
 def _spec(panel: Panel) -> PanelSpec:
-    """A panel's specification, computed once for all rows."""
+    """The specification of a panel, computed once for all rows."""
     return panel.spec
 
 
 def window_of(recording: Recording, fields: Mapping[str, Any]) -> Window:
-    """The label row's window; UserError if the EEG is too short for it, or the spectrogram has none of its rows."""
+    """Return the window of a label row. Raises UserError if the EEG is too short, or the spectrogram has none of its
+    rows."""
     start = round(fields["eeg_label_offset_seconds"] * RATE_HZ)
     stop = start + WINDOW_SAMPLES
     if stop > len(recording.eeg):
@@ -150,7 +151,7 @@ def window_of(recording: Recording, fields: Mapping[str, Any]) -> Window:
 
 
 def _render_rows(work: Work, rows: pd.DataFrame) -> Iterator[tuple[int, Sample | Rejected]]:
-    """Samples by table row; each file is read, and each recording prepared, once."""
+    """Yield samples with their table rows; each file is read, and each recording prepared, once."""
     reader = RecordingReader(data=work.data, split=work.split)
     recording: Recording | None = None
     prepared: dict[str, Any] = {}
@@ -173,7 +174,7 @@ def _render_rows(work: Work, rows: pd.DataFrame) -> Iterator[tuple[int, Sample |
 
 
 def _fields(values: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """Index fields of a table row as plain Python values; votes are None where the table has none."""
+    """Index fields of a table row as plain Python values; votes are None if the table has none."""
     ids = {name: int(values[name]) for name in ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")}
     offsets = {name: float(values[name]) for name in ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")}
     votes = {name: None if pd.isna(values[name]) else int(values[name]) for name in VOTE_COLUMNS}

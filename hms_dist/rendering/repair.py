@@ -1,6 +1,6 @@
-"""BuildSpec the damaged files of a shard set again: rendered, or read back from its whole files.
+"""Repair of damaged files of a shard set, by rendering, or from its intact files.
 
-Nothing is put in place but the very bytes that the manifest names, so a repair can only succeed or leave things alone.
+A file is replaced only by the exact bytes that the manifest names, so a repair either succeeds or changes nothing.
 """
 
 import shutil
@@ -34,12 +34,12 @@ from hms_dist.shards.schema import INDEX_NAME, JSON_MEMBER, MANIFEST_NAME, REJEC
 from hms_dist.shards.writer import PARTS_FOLDER, Rejected
 
 SCRATCH_NAME = ".repair"
-"""Folder inside the set where files are made again, until they are known to be right."""
+"""Folder inside the set for rebuilt files until they are verified."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """A set under repair, its manifest whole."""
+    """A set under repair with an intact manifest."""
 
     folder: Path
     manifest: Manifest
@@ -49,19 +49,19 @@ class Repair:
 
     @property
     def scratch(self) -> Path:
-        """Where files are made again."""
+        """Folder of rebuilt files."""
         return self.folder / SCRATCH_NAME
 
     @property
     def entries(self) -> Mapping[str, Mapping[str, Any]]:
-        """The manifest's entry of each file, by name."""
+        """Manifest entry of each file, by name."""
         return {entry["name"]: entry for entry in self.manifest.files}
 
 
 def repair(folder: Path, faults: Iterable[Fault], *, data: Path, labels: LabelTable, workers: int) -> list[str]:
-    """Make the damaged files of a set again; a line for each that did not come out as it was, with the likely reason.
+    """Rebuild the damaged files of a set; return a line for each file that differs from before, with the likely reason.
 
-    Raises UserError if another process is repairing the set, or a recording of a damaged index cannot be read.
+    Raises UserError if another process is repairing the set, or a recording needed for a damaged index cannot be read.
     """
     names = {fault.path.name for fault in faults if fault.damaged}
     with _alone(folder), _scratch(folder):
@@ -69,7 +69,7 @@ def repair(folder: Path, faults: Iterable[Fault], *, data: Path, labels: LabelTa
         if names & set(MANIFEST_NAMES):
             write_manifest(folder, manifest)
         job = Repair(folder, manifest, data, labels, workers)
-        lost = _render_again(job, names)
+        lost = _render_damaged(job, names)
         lines = _put_in_place(job, names - {INDEX_NAME}, lost)
         if INDEX_NAME in names and not lines:
             _make_index(job)
@@ -88,7 +88,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[None]:
-    """The scratch folder, empty; what a killed repair left in it is removed."""
+    """The empty scratch folder; remains of a killed repair are removed."""
     scratch = folder / SCRATCH_NAME
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -98,10 +98,10 @@ def _scratch(folder: Path) -> Iterator[None]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _render_again(job: Repair, names: set[str]) -> dict[str, str]:
-    """Render damaged shards into the scratch folder and, if rejected.parquet is damaged, the shards that lack rows.
+def _render_damaged(job: Repair, names: set[str]) -> dict[str, str]:
+    """Render damaged shards into the scratch folder and, if rejected.parquet is damaged, the shards with rejected rows.
 
-    Returns, by name, why a shard now lacks more rows than it did.
+    Returns, by name, the reason why a shard now lacks more rows than before.
     """
     recipe = from_stored(RenderConfig, job.manifest.render_config, str(job.folder / MANIFEST_NAME))
     plans = plan_shards(job.labels.frame, recipe.samples_per_shard, recipe.seed)
@@ -125,7 +125,7 @@ def _render_again(job: Repair, names: set[str]) -> dict[str, str]:
 
 
 def _make_index(job: Repair) -> None:
-    """Write the index into the scratch folder: from the tars, and the recordings for their fingerprints."""
+    """Write the index into the scratch folder, from the tars, and from the recordings for their fingerprints."""
     found = dict(run_jobs(_Recover(job), range(len(tar_names(job.manifest))), job.workers))
     rows = [row for number in sorted(found) for row in found[number]]
     members = [JSON_MEMBER, *job.manifest.panels]
@@ -136,7 +136,7 @@ def _make_index(job: Repair) -> None:
 
 @dataclass(frozen=True)
 class _Recover:
-    """Shard number -> itself and its index rows. A class, because tasks travel between processes."""
+    """Maps a shard number to itself and its index rows. A class, because it is sent to worker processes."""
 
     job: Repair
 
@@ -154,22 +154,22 @@ class _Recover:
 
 
 def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list[str]:
-    """Move files from the scratch folder into the set if they are what the manifest names; a line for each other."""
+    """Move files that match the manifest from the scratch folder into the set; return a line for each other file."""
     lines = []
     for name in sorted(names & set(job.entries)):
         fault = file_fault(job.scratch, job.entries[name])
         if fault is None and not (job.folder / name).is_dir():
             (job.scratch / name).replace(job.folder / name)
         else:
-            lines.append(f"{job.folder / name}: made again, but not as it was; {_reason(job, name, lost)}")
+            lines.append(f"{job.folder / name}: rebuilt, but not as it was; {_reason(job, name, lost)}")
     sync(job.folder)
     return lines
 
 
 def _reason(job: Repair, name: str, lost: Mapping[str, str]) -> str:
-    """The likeliest reason why a file cannot be made as it was."""
+    """Most likely reason why a file cannot be reproduced."""
     if (job.folder / name).is_dir():
-        return "a folder stands in its place: remove that"
+        return "a folder is in its place; remove it"
     if sha256_of(job.labels.path) != job.manifest.sources["table"]["sha256"]:
         return f"{job.labels.path} is not the table of this set"
     if name in lost:
@@ -177,6 +177,6 @@ def _reason(job: Repair, name: str, lost: Mapping[str, str]) -> str:
     here, then = versions(), job.manifest.versions
     other = [name for name in then if here.get(name) != then[name]]
     if other:
-        told = [f"{name} is {here.get(name, 'absent')}, was {then[name]}" for name in other]
-        return f"software differs: {', '.join(told)}"
+        changes = [f"{name} is {here.get(name, 'absent')}, was {then[name]}" for name in other]
+        return f"software differs: {', '.join(changes)}"
     return f"recordings in {job.data} have changed, or this processor computes otherwise"

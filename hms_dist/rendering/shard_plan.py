@@ -1,4 +1,4 @@
-"""Which label rows go into which shard: a seeded permutation that mixes patients and keeps recordings together."""
+"""Assignment of label rows to shards: a seeded permutation that mixes patients and keeps recordings together."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from hms_dist.core.keyed import keyed_hash
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One shard: rows of the label table."""
+    """Label rows of one shard."""
 
     number: int
     rows: tuple[int, ...]
-    """In the order to render: rows of one spectrogram, and within it of one EEG, stand together."""
+    """In rendering order: rows of one spectrogram, and within it of one EEG, are adjacent."""
     tar_order: tuple[int, ...]
-    """The same rows in the order to write: mixed, so that a sequential reader sees patients mixed."""
+    """The same rows in writing order: shuffled, so that a sequential reader gets patients mixed."""
 
 
 def plan_shards(frame: pd.DataFrame, samples_per_shard: int, seed: int) -> list[ShardPlan]:
-    """Assign every row of a label table to a shard; depends on ids and seed only, not on the order of rows.
+    """Assign every row of a label table to a shard, depending only on ids and seed, not on the order of rows.
 
-    Spectrograms are permuted by a keyed hash of their id, so each file is needed by one shard, or two at a
-    shard's edge; each shard's rows are then written in the order of a keyed hash of their own ids.
+    Spectrograms are permuted by a keyed hash of their id, so each file is needed by one shard, or by two at a shard's
+    edge. The rows of each shard are written in the order of a keyed hash of their own ids.
     """
     by_group = keyed_hash(seed, frame["spectrogram_id"])
     by_row = keyed_hash(seed, frame["eeg_id"], frame["eeg_sub_id"])

@@ -1,4 +1,4 @@
-"""Recordings that changed since a set was rendered, and keeping the shards that they leave alone."""
+"""Detection of recordings that changed since a set was rendered, and reuse of the unaffected shards."""
 
 import zlib
 from pathlib import Path
@@ -14,9 +14,9 @@ from hms_dist.shards.writer import part_path, write_part
 
 
 def changed_shards(out: Path, data: Path, split: str) -> set[int]:
-    """Numbers of the shards of a complete set with a recording that is not what it was, or is gone.
+    """Numbers of the shards of a complete set with a changed or missing recording.
 
-    A file of another size has changed; one touched since the set was written is read and compared by CRC-32.
+    A file of another size has changed; a file modified since the set was written is compared by CRC-32.
     """
     _, index = open_set(out)
     written = (out / MANIFEST_NAME).stat().st_mtime

@@ -1,6 +1,6 @@
-"""The verb `verify`: check a shard set and, if asked, make its damaged files again.
+"""The command `verify`: check a shard set and optionally repair it.
 
-Checking needs the set alone and repair renders, so the two meet here.
+Checking needs only the set, repair needs rendering; this module combines the two.
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from hms_dist.shards.manifest import tar_names
 class Verify:
     """Check a shard set: sizes, hashes, tar structure, index, checksums, values, and the labels if DATA is given.
 
-    Prints one line a fault and ends with 2 if there is any.
+    Prints one line per fault and exits with 2 if there is any.
     """
 
     shards: Path
     """Folder of the shard set."""
     data: Path | None = None
-    """Folder that the set was rendered from. None: labels are not compared, and nothing can be repaired."""
+    """Folder that the set was rendered from. None: labels are not compared, and repair is not possible."""
     table: Path | None = None
-    """Label table. None: DATA/train.csv or DATA/test.csv, whichever the set was rendered from."""
+    """Label table. None: DATA/train.csv or DATA/test.csv, according to the set's split."""
     fast: bool = False
     """Compare sizes and counts only, without reading the shards."""
     repair: bool = False
-    """Make damaged files again, byte for byte, from the manifest's recipe and DATA."""
+    """Rebuild damaged files, byte for byte, from the manifest's recipe and DATA."""
     workers: int = 1
-    """Processes that check, or render, side by side."""
+    """Number of processes for checking or rendering."""
 
     def __post_init__(self) -> None:
         if self.fast and (self.repair or self.data):
@@ -45,7 +45,7 @@ class Verify:
 
 
 def run(command: Verify) -> None:
-    """The verb `verify`. Prints one line a fault; raises UserError with their number if any is left."""
+    """Run the command `verify`. Prints one line per fault; raises UserError with the number of remaining ones."""
     manifest, _ = read_either_manifest(command.shards)
     labels = read_labels(command.table or command.data / f"{manifest.sources['split']}.csv") if command.data else None
     faults = _shown(_find(command, labels))
@@ -58,7 +58,9 @@ def run(command: Verify) -> None:
     for path in foreign_files(command.shards, manifest):
         LOG.warning("%s: not of this set; left as it is", path)
     if faults:
-        advice = "what can be made again was" if command.repair else "--repair --data DIR makes damaged files again"
+        advice = (
+            "everything that can be rebuilt was" if command.repair else "--repair --data DIR rebuilds damaged files"
+        )
         raise UserError(f"{command.shards}: {len(faults)} faults; {advice}")
     extent = "labels as in the table" if labels else "sizes and counts" if command.fast else "labels not compared"
     print(f"{command.shards}: {manifest.num_samples} samples in {len(tar_names(manifest))} shards, no fault ({extent})")

@@ -1,1 +1,1 @@
-"""Reports and pictures for people."""
+"""Report pages, pictures of samples, and the status of runs."""

@@ -1,4 +1,4 @@
-"""A canvas for people: every placement with its regions or channels, frequencies and times, drawn by matplotlib."""
+"""A canvas with labelled axes, drawn by matplotlib: regions or channels, frequencies and times of every placement."""
 
 import importlib.util
 import os
@@ -14,10 +14,10 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import Placement
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic
-from hms_dist.report.tiles import Edge, tile_of
+from hms_dist.report.edges import Edge, edges_of
 
 LONG_SIDE = 900
-"""Pixels that the longer side of a small canvas is enlarged to, about; a larger canvas keeps its size."""
+"""Approximate size in pixels to which the longer side of a small canvas is enlarged; a larger canvas keeps its size."""
 SPACING = 15
 """Smallest distance of two numbers on an edge, picture pixels."""
 TITLE_ROWS, NAME_ROWS, TIME_ROWS, GAP = 32, 24, 42, 6
@@ -26,15 +26,15 @@ LEFT, BAR = 76, 96
 """Picture pixels left of each column of placements, and for the gray scale at the right."""
 DPI = 100
 PLAIN: dict[str, Any] = {"parse_math": False}
-"""Names come from a shard set; matplotlib would read what stands between dollar signs as a formula."""
+"""Names come from a shard set; matplotlib would read text between dollar signs as a formula."""
 UNIT: dict[str, Any] = {
     "xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7, **PLAIN
 }  # fmt: skip
-"""How a unit is written beside the corner where its numbers begin."""
+"""Label of a unit at the corner where its numbers begin."""
 
 
 def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str, flip: bool) -> None:
-    """Write `image` [height, width], which `canvas` composed, as a PNG with axes, `title` and a gray scale.
+    """Write `image` [height, width], composed by `canvas`, as a PNG with axes, `title` and a gray scale.
 
     `flip`: whether it shows left and right exchanged. Raises UserError if matplotlib is not installed.
     """
@@ -50,7 +50,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
             "or leave out --axes"
         ) from error
     enlarged = max(1, round(LONG_SIDE / max(image.shape)))
-    layout = Layout([placed.placement for placed in canvas.placed], enlarged)
+    layout = FigureLayout([placed.placement for placed in canvas.placed], enlarged)
     figure = Figure(figsize=(layout.width / DPI, layout.height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.text(GAP / layout.width, 1 - 16 / layout.height, title, va="center", fontsize=11, weight="bold", **PLAIN)
@@ -60,7 +60,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
         axes = figure.add_axes(layout.box(number))
         pixels = image[place.top : place.bottom, place.left : place.right]
         axes.imshow(pixels, cmap="gray", norm=levels, aspect="auto", extent=(0, place.width, place.height, 0))
-        tile = tile_of(placed, flip=flip, spacing=SPACING / enlarged)
+        tile = edges_of(placed, flip=flip, spacing=SPACING / enlarged)
         _label(axes.yaxis, tile.left, axes.axhline, pad=24)
         _label(axes.xaxis, tile.bottom if layout.is_last(number) else Edge(), axes.axvline, pad=16)
         if layout.is_first(number):
@@ -77,7 +77,7 @@ def save_labelled(path: Path, canvas: Canvas, image: NDArray[Any], *, title: str
 
 
 def _drop_absent_backend() -> None:
-    """Drop MPLBACKEND where it names a module that is not installed: matplotlib could not be imported.
+    """Remove MPLBACKEND if it names a module that is not installed: matplotlib could not be imported.
 
     Notebooks pass theirs on to `!hms-dist ...`, whose environment may lack it. Figures here are drawn by Agg.
     """
@@ -87,7 +87,7 @@ def _drop_absent_backend() -> None:
 
 
 def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:
-    """Numbers as minor ticks next to the picture, names as major ones beyond them, thin lines between parts."""
+    """Draw numbers as minor ticks next to the picture, names as major ones beyond them, thin lines between parts."""
     axis.remove_overlapping_locs = False
     axis.set_ticks([place for place, _ in edge.names], labels=[name for _, name in edge.names], **PLAIN)
     axis.set_ticks([place for place, _ in edge.numbers], labels=[text for _, text in edge.numbers], minor=True)
@@ -97,8 +97,8 @@ def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:
         draw_bound(place, color="0.5", linewidth=0.5)
 
 
-class Layout:
-    """Where placements stand on a figure: as on the canvas, `enlarged` times, with room for what is written.
+class FigureLayout:
+    """Positions of placements on a figure: as on the canvas, `enlarged` times, with room for labels.
 
     Placements that begin at nearly the same row or column share the room before it.
     """
@@ -121,26 +121,26 @@ class Layout:
         """Picture pixels."""
 
     def is_first(self, number: int) -> bool:
-        """Whether no placement of the same panel stands above, in the same columns."""
+        """Whether no placement of the same panel is above, in the same columns."""
         return not any(
             self._alike(number, other) and other.top < self._placements[number].top for other in self._placements
         )
 
     def is_last(self, number: int) -> bool:
-        """Whether no placement of the same panel stands below, in the same columns."""
+        """Whether no placement of the same panel is below, in the same columns."""
         return not any(
             self._alike(number, other) and other.top > self._placements[number].top for other in self._placements
         )
 
     def box(self, number: int) -> tuple[float, float, float, float]:
-        """Left, bottom, width, height of a placement, as shares of the figure."""
+        """Left, bottom, width, height of a placement, as fractions of the figure."""
         item = self._placements[number]
         left, right = self._x(item.left), self._x(item.right, end=True)
         top, bottom = self._y(item.top), self._y(item.bottom, end=True)
         return self._shares(left, bottom, right - left, bottom - top)
 
     def bar_box(self) -> tuple[float, float, float, float]:
-        """The same of the gray scale."""
+        """The same for the gray scale."""
         bottom = self.height - TIME_ROWS
         return self._shares(self.width - BAR + 24, bottom, 14, min(200, bottom - TITLE_ROWS - NAME_ROWS))
 
@@ -164,7 +164,7 @@ class Layout:
 
 
 def _starts(values: Sequence[int]) -> list[int]:
-    """The distinct values, ascending, without those less than 20 after the one before."""
+    """The distinct values, ascending, without those less than 20 after the previous one."""
     kept: list[int] = []
     for value in sorted(set(values)):
         if not kept or value - kept[-1] >= 20:
@@ -173,5 +173,5 @@ def _starts(values: Sequence[int]) -> list[int]:
 
 
 def _room(starts: dict[int, int], place: int, end: bool) -> float:
-    """Room before a place: for an end, without that of what starts there."""
+    """Room before a position: for an end, without that of placements that start there."""
     return float(np.sum([room for start, room in starts.items() if (start < place if end else start <= place)]))

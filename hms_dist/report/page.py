@@ -1,4 +1,4 @@
-"""`hms-dist report`: runs and tables of predictions on one page, a single HTML file that needs no network."""
+"""`hms-dist report`: runs and prediction tables on one page, a single HTML file that needs no network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +24,18 @@ class Report:
     """Write a page about runs and predictions: curves, scores, calibration, ensembles, best and worst rows."""
 
     runs: tuple[Path, ...] = ()
-    """Run folders; the earlier stages of a run are shown too."""
+    """Run folders; earlier stages of a run are included."""
     predictions: tuple[Path, ...] = ()
-    """More tables of predictions (.parquet), of an ensemble for example; those of the runs' validation folds are taken
-    by themselves."""
+    """Further prediction tables (.parquet), for example of an ensemble; those of the runs' validation folds are
+    included automatically."""
     shards: str | None = None
-    """Folder of the shard set, or its URL, for what compares predictions with votes. None: left out."""
+    """Folder of the shard set, or its URL, for comparisons of predictions with votes. None: omitted."""
     truth: Path | None = None
-    """truth.parquet of simulated data, for the oracle's KL and the share of the gap closed. None: left out."""
+    """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
     out: Path
     """Page to write, a name ending in .html."""
     gallery: int = 3
-    """Rows drawn of the best, and as many of the worst; 0: none, and matplotlib is not needed."""
+    """Number of best rows to draw, and of worst rows; 0: none, and matplotlib is not needed."""
 
     def __post_init__(self) -> None:
         if not self.runs and not self.predictions:
@@ -52,13 +52,14 @@ class Report:
         for name in ("runs", "predictions"):
             paths = [path.resolve() for path in getattr(self, name)]
             if len(set(paths)) < len(paths):
-                raise ValueError(f"{name}: one of them stands twice; name each once")
+                raise ValueError(f"{name}: one of them is given twice; name each once")
         if self.gallery < 0:
             raise ValueError(f"gallery: expected 0 or more, found {self.gallery}")
 
 
 def run(command: Report) -> None:
-    """The verb `report`. Raises UserError for folders that are no runs and tables that do not fit the shard set."""
+    """Run the command `report`. Raises UserError for folders that are not runs and tables that do not fit the shard
+    set."""
     check_place(command.out)
     if command.gallery and command.shards is not None:
         check_gallery()
@@ -69,7 +70,7 @@ def run(command: Report) -> None:
 
 
 def report_page(command: Report) -> str:
-    """The page, as HTML: the same for the same input."""
+    """Return the page as HTML; the same input gives the same page."""
     runs = read_runs(command.runs)
     labels = None if command.shards is None else _labels(command.shards, command.truth)
     own = [] if labels is None else _own_tables(runs, labels)
@@ -96,8 +97,8 @@ def _labels(location: str, truth: Path | None) -> Labels:
 
 
 def _own_tables(runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:
-    """The validation folds of the runs that have predicted them. Raises UserError for a run of another shard set, and
-    for a table of other rows than those of its fold."""
+    """Validation predictions of the runs that have them. Raises UserError for a run of another shard set, and for a
+    table whose rows are not those of its fold."""
     keys, own = labels.index.frame["key"], []
     for run in runs:
         if run.predictions is None:
@@ -111,15 +112,15 @@ def _own_tables(runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:
 
 
 def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels) -> list[ScoredTable]:
-    """The given tables, without those that the runs have brought already."""
+    """The given tables, without those that belong to the given runs."""
     known = [run.predictions.resolve() for run in runs if run.predictions is not None]
     more = [path for path in paths if path.resolve() not in known]
-    called = [path.parent if path.name == PREDICTIONS_NAME else path for path in more]  # a run's, or a stack's
+    called = [path.parent if path.name == PREDICTIONS_NAME else path for path in more]  # of a run or a stack
     return [read_scored(path, name, labels) for path, name in zip(more, short_names(called), strict=True)]
 
 
 def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
-    """The first paragraphs: what is reported and what is best, among the tables with most rows."""
+    """First paragraphs of the page: what is reported, and the best of the tables with most rows."""
     text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
         known = [item for item in tables if item.held_out] or tables
@@ -131,4 +132,4 @@ def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
         if best.oracle is not None:
             text += f" and the oracle {scores['oracle_kl']:.4f}"
         text += "."
-    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.doubts)]
+    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG (templates/charts.html): curves, shares as stacked bars, and reliability."""
+"""Charts as inline SVG (templates/charts.html): curves, stacked bars and reliability diagrams."""
 
 import math
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ from hms_dist.report.page_template import macro
 
 Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 400, 250
-"""Of a chart, in units of which a text line is 12 high: about the pixels of a phone."""
+"""Size of a chart, in units of which a text line is 12 high: about the pixels of a phone."""
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 10, 40
-"""Room around the drawing."""
+"""Margins of the drawing."""
 NUM_COLOURS = 8
 MAX_POINTS = 200
-"""Points of a curve; of more, neighbours are averaged."""
+"""Maximum number of points of a curve; beyond it, neighbours are averaged."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart."""
+    """One curve of a chart."""
 
     name: str
     number: int
-    """Which colour and dashes it has."""
+    """Index of its colour and dashes."""
     x: Floats
     y: Floats
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Axes with ticks from 0, and the place of a value between them."""
+    """Axes with ticks from 0, and the position of a value between them."""
 
     x_ticks: Sequence[float]
     y_ticks: Sequence[float]
@@ -43,7 +43,7 @@ class Frame:
     left, right, top, end = LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the axes is in the picture."""
+        """Position of a value in the picture."""
         width, height = self.right - self.left, self.end - self.top
         return self.left + width * x / self.x_ticks[-1], self.end - height * y / self.y_ticks[-1]
 
@@ -59,12 +59,12 @@ def style_of(number: int) -> str:
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """Names beside the lines they stand for, in the order of their numbers."""
+    """Names next to sample lines, in the order of their numbers."""
     return _chart("legend", names=names, styles=[style_of(number) for number in range(len(names))])
 
 
 def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) -> Markup:
-    """Curves over a common axis from 0; `title` is read out in place of the picture."""
+    """Curves over a common axis from 0; `title` is the text alternative of the picture."""
     x_end = max(float(curve.x.max()) for curve in curves)
     y_end = max(float(curve.y.max()) for curve in curves)
     drawn = [
@@ -76,14 +76,15 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) 
 
 
 def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: Floats, number: int) -> Markup:
-    """Dots of the mean prediction and the mean vote share of each bin, larger for more; the diagonal is ideal."""
+    """Mean prediction and mean vote share of each bin as dots, larger for more values; the diagonal is ideal."""
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     dots = list(zip(predicted, observed, 3 + 6 * np.sqrt(counts / counts.max()), counts, strict=True))
     return _chart("reliability_chart", title=title, frame=Frame(ticks, ticks), style=style_of(number), dots=dots)
 
 
 def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, part_names: Sequence[str]) -> Markup:
-    """A bar for each of `names`, of parts [names, parts] that add up, each in its own colour; negative ones go left."""
+    """One bar for each of `names`, of parts [names, parts] that add up, each in its own colour; negative ones extend to
+    the left."""
     row, bar = 38, 16
     right, left = np.maximum(parts, 0).sum(axis=1).max(), np.maximum(-parts, 0).sum(axis=1).max()
     step = _ticks(float(right + left))[1]

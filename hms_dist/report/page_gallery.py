@@ -1,4 +1,4 @@
-"""The rows that a run predicts best and worst: its canvas of each, and the votes beside the prediction."""
+"""Gallery of the rows that a run predicts best and worst: canvas, votes and prediction of each."""
 
 import base64
 import importlib.util
@@ -21,7 +21,7 @@ from hms_dist.train.data.run_data import ShardSet, open_shards
 
 
 def check_gallery() -> None:
-    """Raises UserError if the pictures cannot be drawn."""
+    """Raise UserError if the pictures cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError(
             "gallery: its pictures need matplotlib, which is not installed; pip install 'hms-dist[report]', or give "
@@ -32,7 +32,8 @@ def check_gallery() -> None:
 def gallery_values(
     runs: Sequence[RunFacts], tables: Sequence[ScoredTable], labels: Labels | None, num_rows: int
 ) -> dict[str, Any]:
-    """What gallery.html shows: `num_rows` best and as many worst rows of the run with the lowest KL, or why not.
+    """Values of gallery.html: `num_rows` best and as many worst rows of the run with the lowest KL, or the reason why
+    not.
 
     `tables` are the runs' own.
     """
@@ -56,9 +57,9 @@ def gallery_values(
 
 
 def best_and_worst(row_kl: Floats, eeg_ids: NDArray[np.int64], num_rows: int) -> tuple[Rows, Rows]:
-    """Places of the `num_rows` lowest and highest of `row_kl` [rows], the lowest and the highest first.
+    """Positions of the `num_rows` lowest and highest of `row_kl` [rows], the lowest and the highest first.
 
-    One row an EEG (`eeg_ids` [rows]): its rows look alike. None stands in both, so there may be fewer.
+    One row per EEG (`eeg_ids` [rows]), because its rows look alike. No row is in both, so there may be fewer.
     """
     order = np.argsort(row_kl, kind="stable")
     low, high = (_one_each(eeg_ids, places)[:num_rows] for places in (order, order[::-1]))

@@ -1,4 +1,4 @@
-"""How good predictions are: by class, by votes, as probabilities, and together."""
+"""Quality of predictions: by class, by votes, calibration, and gains of ensembles."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from hms_dist.report.page_scores import Gain, ScoredTable, ensemble_gains, relia
 from hms_dist.report.page_training import NONE
 
 MAX_OPEN = 3
-"""With more tables than this, each one's confusion is folded away."""
+"""With more tables than this, each confusion table is collapsed."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Quality:
 
     name: str
     class_kl: NDArray[np.float64]
-    """Part of each class in the KL [6]."""
+    """Contribution of each class to the KL [6]."""
     confusion: NDArray[np.int64]
     """Rows by consensus and most probable class [6, 6]."""
 
 
 def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Quality]:
-    """Those of runs that have validated, from their logs, then those of given tables."""
+    """Qualities of runs that have validated, from their logs, then of given tables."""
     logged = [
         Quality(
             run.name, np.array([run.best[f"val_kl_{name}"] for name in CLASSES]), np.array(run.best["val_confusion"])
@@ -42,7 +42,7 @@ def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Q
 
 
 def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable]) -> dict[str, Any]:
-    """What quality.html shows, of runs and tables and of tables alone."""
+    """Values of quality.html, of runs and tables and of tables alone."""
     return {
         "qualities": found,
         "max_open": MAX_OPEN,
@@ -56,7 +56,7 @@ def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable]) -> d
 
 
 def _class_values(found: Sequence[Quality]) -> dict[str, Any]:
-    """The KL's parts by class."""
+    """Values of the section on the contributions of the classes to the KL."""
     names, parts = [item.name for item in found], np.array([item.class_kl for item in found])
     rows = [
         [name, *(f"{part:.4f}" for part in line), f"{line.sum():.4f}"] for name, line in zip(names, parts, strict=True)
@@ -71,7 +71,7 @@ def _calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
         found = reliability(item.truth, item.prediction)
         caption = f"{item.name}: calibration error {found.error:.4f}"
         if not item.is_useful:  # a constant is right on average
-            caption = f"{item.name}: no better than a constant predictor, so that its calibration says nothing"
+            caption = f"{item.name}: no better than a constant predictor, so its calibration is not meaningful"
         points = found.predicted, found.observed, found.counts
         yield caption, reliability_chart(f"Reliability of {caption}", *points, number)
 

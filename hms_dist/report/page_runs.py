@@ -1,4 +1,4 @@
-"""What run folders say of their runs, read for the page."""
+"""Facts of run folders, read for the page."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from hms_dist.train.folder.run_folder import read_config, stage_names
 from hms_dist.train.settings import TrainConfig
 
 _EVALUATION = {"val_kl", "val_confusion", *(f"val_kl_{name}" for name in CLASSES)}
-"""What a line of metrics.jsonl has after an evaluation."""
+"""Key of the lines of metrics.jsonl that hold an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class RunFacts:
     """One run, or one stage of a run."""
 
     name: str
-    """What the page calls it."""
+    """Name on the page."""
     folder: Path
     config: TrainConfig
     recipe: str | None
     """Names of the configuration files that it was launched with. None: not recorded."""
     state: str
-    """As status.json has it."""
+    """State in status.json."""
     message: str | None
     """Why the run ended, if it did not finish."""
     steps: tuple[dict[str, Any], ...]
@@ -57,13 +57,14 @@ class RunFacts:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFacts]:
-    """Facts of each run, its earlier stages before it. Raises UserError for what is not a run folder."""
+    """Read the facts of each run, its earlier stages before it. Raises UserError for anything that is not a run
+    folder."""
     every = [stage for folder in folders for stage in _with_stages(folder)]
     return [_read(folder, name) for folder, name in zip(every, short_names(every), strict=True)]
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of paths that tell them apart, the same number of parts for all."""
+    """The shortest ends of paths that distinguish them, with the same number of parts for all."""
     parts = [Path(os.path.abspath(path)).parts for path in paths]
     for length in range(1, max(map(len, parts), default=1)):
         names = ["/".join(item[-length:]) for item in parts]
@@ -73,7 +74,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _with_stages(folder: Path) -> list[Path]:
-    """The folders of a run's stages in their order; the last stage is the run's own folder."""
+    """Folders of a run's stages in order; the last stage is the run's own folder."""
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(f"{folder}: not a run folder (no {CONFIG_NAME}); check --runs")
     earlier = [folder / STAGES / name for name in stage_names(folder)[:-1]]
@@ -95,12 +96,12 @@ def _read(folder: Path, name: str) -> RunFacts:
 
 
 def _json_of(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if the file is not there. Raises UserError if it is damaged."""
+    """Read a JSON object; {} if the file is missing. Raises UserError if it is damaged."""
     return required_object(path, "the file is damaged") if path.is_file() else {}
 
 
 def _recipe(command: Any) -> str | None:
-    """The names of the files that stand behind --config in a command."""
+    """Names of the files after --config in a command."""
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
         return None
     words = [part for word in command for part in (word.split("=", 1) if word.startswith("--config=") else [word])]

@@ -1,4 +1,4 @@
-"""Tables of predictions beside the votes of a shard set: scores, confusion, reliability, and the mean of tables."""
+"""Prediction tables compared with the votes of a shard set: scores, confusion, reliability, and ensemble gains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from hms_dist.core.errors import UserError
 from hms_dist.labels.table import CLASSES
 from hms_dist.results.lineage import held_out_rows, read_sources
-from hms_dist.results.metrics import class_kl, consensus_confusion, doubts, is_useful, kaggle_kl, row_kl, score
+from hms_dist.results.metrics import class_kl, consensus_confusion, is_useful, kaggle_kl, row_kl, score, score_warnings
 from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import Index, Rows
 
 Floats = NDArray[np.float64]
 NUM_BINS = 10
-"""Bins of equal width that predicted probabilities are sorted into."""
+"""Number of bins of equal width for predicted probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +28,19 @@ class Labels:
 
     location: str
     fingerprint: str
-    """Of the set."""
+    """Fingerprint of the set."""
     index: Index
     oracle: Floats | None
-    """The true distribution of each row [samples, 6], of simulated data. None: not known."""
+    """True distribution of each row [samples, 6], for simulated data. None: unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredTable:
-    """A table's predictions of the rows that its model did not see, beside what the experts said."""
+    """A table's predictions of the rows that its model did not see, with the votes."""
 
     name: str
     held_out: bool
-    """Whether the table says that its model held these rows out; else they are all its rows."""
+    """Whether the rows are recorded as held out; else they are all rows of the table."""
     rows: Rows
     """Rows of the shard set, ascending."""
     truth: Floats
@@ -52,11 +52,11 @@ class ScoredTable:
     folds: NDArray[np.int64]
     """Fold of each row [rows]; negative: none."""
     weights: frozenset[str] = frozenset()
-    """SHA-256 of the weights of the models behind the table; empty if it does not name them."""
+    """SHA-256 of the weights of the models behind the table; empty if unknown."""
 
     @cached_property
     def scores(self) -> dict[str, Any]:
-        """What `metrics.score` says."""
+        """Scores of `metrics.score`."""
         return score(self.truth, self.prediction, self.num_voters, self.oracle)
 
     @cached_property
@@ -71,14 +71,14 @@ class ScoredTable:
         return is_useful(overall["kl"], overall["constant_kl"])
 
     @property
-    def doubts(self) -> list[str]:
-        """Reasons why its scores say little."""
-        unknown = [] if self.held_out else ["does not tell which rows its models have seen: they may have seen all"]
-        return [*unknown, *doubts(self.truth, self.prediction, self.folds)]
+    def score_warnings(self) -> list[str]:
+        """Reasons why its scores are not meaningful."""
+        unknown = [] if self.held_out else ["does not record which rows its models have seen: they may have seen all"]
+        return [*unknown, *score_warnings(self.truth, self.prediction, self.folds)]
 
     @property
     def class_kl(self) -> Floats:
-        """Part of each class in the KL [6]."""
+        """Contribution of each class to the KL [6]."""
         return class_kl(self.truth, self.prediction)
 
     @property
@@ -99,12 +99,12 @@ def truth_of(path: Path, index: Index) -> Floats:
         key = index.frame["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: no row for {key} of the shard set; give the truth of the data it was rendered from")
     found = table[list(CLASSES)].to_numpy(np.float64)[places]
-    row_kl(index.targets, found, str(path))  # for its checks
+    row_kl(index.targets, found, str(path))  # raises for invalid tables
     return found
 
 
 def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
-    """A table's held-out rows, or all its rows if it says of none, beside `labels`.
+    """Read a table's held-out rows, or all rows if none are recorded as held out, with `labels`.
 
     Raises UserError for a damaged table and for rows that the shard set lacks.
     """
@@ -119,7 +119,7 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
     if held_out:
         table, places, folds = table[unseen], places[unseen], folds[unseen]
     prediction = table[list(CLASSES)].to_numpy(np.float64)
-    row_kl(labels.index.targets[places], prediction, str(path))  # for its checks
+    row_kl(labels.index.targets[places], prediction, str(path))  # raises for invalid tables
     order = np.argsort(places)
     rows = places[order].astype(np.int64)
     return ScoredTable(
@@ -137,7 +137,7 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predicted probabilities of all classes, sorted into bins: arrays [bins that hold any]."""
+    """Predicted probabilities of all classes, sorted into bins: arrays [non-empty bins]."""
 
     predicted: Floats
     """Mean prediction."""
@@ -147,12 +147,13 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean distance of the two, by counts (Guo et al., 2017, for shares of votes)."""
+        """Expected calibration error: mean distance of the two, weighted by counts (Guo et al., 2017, for shares of
+        votes)."""
         return float(np.average(np.abs(self.predicted - self.observed), weights=self.counts))
 
 
 def reliability(truth: Floats, prediction: Floats) -> Reliability:
-    """How shares of votes follow predictions, both [rows, classes]; every class of every row is a value."""
+    """Compare shares of votes with predictions, both [rows, classes]; every class of every row is a value."""
     values, shares = prediction.ravel(), truth.ravel()
     bins = np.minimum((values * NUM_BINS).astype(np.int64), NUM_BINS - 1)
     counts = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
@@ -163,24 +164,23 @@ def reliability(truth: Floats, prediction: Floats) -> Reliability:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """What tables gain by being taken together, on the rows that they all predict."""
+    """Gain of combining tables, on the rows that they all predict."""
 
     names: tuple[str, ...]
     """The tables."""
     by: str
-    """plain mean, or the table of an ensemble or a stack that was made of them."""
+    """plain mean, or the table of an ensemble or a stack of them."""
     num_rows: int
     single_kl: tuple[float, ...]
     """KL of each table."""
     together_kl: float
-    """KL of what they make together."""
+    """KL of the combination."""
 
 
 def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:
     """Gains of tables that predict the same rows, in the order of the first of them.
 
-    First the plain mean of those that are not made of others, then each table that is made of others: one that names
-    all models of theirs, and more.
+    First the plain mean of the single tables, then each combined table: one whose models include all models of others.
     """
     groups: dict[bytes, list[ScoredTable]] = {}
     for table in tables:

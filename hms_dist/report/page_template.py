@@ -1,4 +1,4 @@
-"""The page's templates (templates/), which escape all text that is not HTML already."""
+"""Templates of the page (templates/), which escape all text that is not HTML already."""
 
 from functools import partial
 from typing import Any
@@ -13,10 +13,10 @@ _TEMPLATES.globals["zip"] = partial(zip, strict=True)
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template filled with values."""
+    """Fill a template with values."""
     return _TEMPLATES.get_template(template).render(values)
 
 
 def macro(template: str, name: str, **values: Any) -> Markup:
-    """A part of the page: what a template's macro makes of values."""
+    """Call a template's macro, which makes a part of the page."""
     return Markup(getattr(_TEMPLATES.get_template(template).module, name)(**values))

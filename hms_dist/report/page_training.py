@@ -1,4 +1,4 @@
-"""How runs trained: the rows of the table of runs, and their curves."""
+"""Training of the runs: rows of the table of runs, and their curves."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from hms_dist.report.page_charts import Curve, legend, line_chart
 from hms_dist.report.page_runs import RunFacts
 
 NONE = "\N{EM DASH}"
-"""What a table shows for something that there is not."""
+"""Shown for a missing value."""
 CURVES = (
     (
         "Training loss",
@@ -41,11 +41,11 @@ CURVES = (
         "steps",
     ),
 )
-"""Heading, label of the axis, what it shows, the name in metrics.jsonl, and which lines have it."""
+"""Heading, axis label, explanation, name in metrics.jsonl, and which lines have it."""
 
 
 def training_values(runs: Sequence[RunFacts]) -> dict[str, Any]:
-    """What training.html shows: the table of runs, and curves of what metrics.jsonl holds; colours tell runs apart."""
+    """Values of training.html: the table of runs, and curves from metrics.jsonl; each run has a colour."""
     drawn, absent = [], []
     for heading, label, explained, name, kind in CURVES:
         curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]

@@ -1,6 +1,6 @@
 """Pictures for people: a panel or a canvas as a gray PNG, and a sample's panels on one sheet.
 
-Pictures are uint8 [height, width], 0 black. Nothing here changes what a model sees.
+Pictures are uint8 [height, width], 0 black. Model inputs are not affected.
 """
 
 from collections.abc import Mapping
@@ -34,9 +34,8 @@ def save_picture(path: Path, picture: Picture) -> None:
 
 
 def gray(values: NDArray[Any], *, low: float, high: float) -> Picture:
-    """`values` of any shape as gray levels: `low` and less 0, `high` and more 255, NaN 0. Raises ValueError if
-    `high` is not above `low`.
-    """
+    """Convert `values` of any shape to gray levels: `low` and less 0, `high` and more 255, NaN 0. Raises ValueError if
+    `high` is not above `low`."""
     if not low < high:
         raise ValueError(f"high: must be above low, found {low} and {high}")
     levels = np.clip((np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low), 0, 1)
@@ -44,9 +43,9 @@ def gray(values: NDArray[Any], *, low: float, high: float) -> Picture:
 
 
 def panel_picture(spec: PanelSpec, stored: NDArray[Any]) -> Picture:
-    """One sample's panel from its stored array (bits packed).
+    """Draw one sample's panel from its stored array (bits packed).
 
-    Regions one under the other, time to the right, high frequencies on top, as people read spectrograms. float16
+    Regions below each other, time to the right, high frequencies on top, as spectrograms are usually shown. float16
     panels are scaled between the 1 % and 99 % quantile of their finite values; gaps are black.
     """
     if spec.dtype == "bit":
@@ -63,7 +62,7 @@ def panel_picture(spec: PanelSpec, stored: NDArray[Any]) -> Picture:
 
 
 def contact_sheet(pictures: Mapping[str, Picture]) -> Picture:
-    """The pictures one under the other, each with its name above, on dark gray. Raises ValueError for none."""
+    """The pictures below each other, each with its name above, on dark gray. Raises ValueError for none."""
     if not pictures:
         raise ValueError("pictures: a sheet needs at least one")
     width = max(picture.shape[1] for picture in pictures.values())

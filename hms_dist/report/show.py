@@ -1,4 +1,4 @@
-"""`hms-dist show`: a sample of a shard set as a PNG, panel by panel or as the canvas that a model sees."""
+"""`hms-dist show`: draw a sample of a shard set as a PNG, panel by panel or as a canvas."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,28 +24,28 @@ from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Draw one sample as a PNG: all its panels on a sheet or, with a canvas, what a model sees."""
+    """Draw one sample as a PNG: all its panels on a sheet or, with a canvas, the model's input."""
 
     shards: Path
     """Folder of the shard set."""
     out: Path
-    """Picture to write, a name ending in .png."""
+    """PNG file to write (.png)."""
     key: str | None = None
     """Sample to draw: <eeg_id>-<eeg_sub_id>. None: the first of the set."""
     canvas: CanvasConfig | None = None
-    """Canvas to draw, such as configs/canvas/sixteenth_place.yaml. None: every panel, one under the other."""
+    """Canvas to draw, such as configs/canvas/sixteenth_place.yaml. None: all panels, below each other."""
     flip: bool = False
     """Draw the canvas with left and right exchanged."""
     augment: AugmentConfig | None = None
-    """Random changes, such as configs/augment/sixteenth_place.yaml, as training with this seed sees the sample at an
-    epoch; but mixing with other rows is left out. None: the canvas as evaluation sees it."""
+    """Augmentations, such as configs/augment/sixteenth_place.yaml, as in training with this seed at an epoch, except
+    mixing with other rows. None: the canvas as in evaluation."""
     epoch: int = 0
-    """Epoch of the random changes, counted from 0."""
+    """Epoch of the augmentations, counted from 0."""
     seed: int = 0
-    """Seed of the random changes: that of a run."""
+    """Seed of the augmentations: that of a run."""
     axes: bool = False
-    """Draw the canvas with region and channel names, frequencies, times and a title (needs matplotlib, extra
-    `report`). False: the picture alone, pixel for pixel."""
+    """Draw the canvas with region and channel names, frequencies, times and a title (needs matplotlib, extra `report`).
+    False: the picture alone, pixel for pixel."""
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".png":
@@ -65,13 +65,13 @@ class Show:
 
 
 def run(command: Show) -> None:
-    """The verb `show`. Raises UserError for an unknown key or a canvas that the set cannot fill."""
+    """Run the command `show`. Raises UserError for an unknown key or a canvas that does not fit the set."""
     key = _draw_panels(command) if command.canvas is None else _draw_canvas(command, command.canvas)
     LOG.info("%s drawn: %s", key, command.out)
 
 
 def _draw_panels(command: Show) -> str:
-    """The key of the sample that was drawn, as for `_draw_canvas`."""
+    """Draw a sheet of panels; return the sample's key."""
     manifest, index = open_set(command.shards)
     row = _row_of(command.key, index)
     panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(np.array([row]))
@@ -109,7 +109,7 @@ def _key(index: Index, row: int) -> str:
 
 
 def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int) -> NDArray[np.float32]:
-    """The picture [height, width] of one row, augmented where that is asked for."""
+    """Compose the picture [height, width] of one row, with augmentations if given."""
     rows, flip = np.array([row]), torch.tensor([True]) if command.flip else None
     if command.augment is None:
         return canvas(panels, flip)[0, 0].numpy()

@@ -1,6 +1,6 @@
-"""`hms-dist status RUNS`: how every run below a folder is doing, the dead ones flagged.
+"""`hms-dist status RUNS`: show the state of every run below a folder, with dead ones marked.
 
-Reads what runs leave behind, so it works while they run, from any node, for the runs of others too.
+Only reads files of the runs, so it works while they run, from any node, and for runs of other users.
 """
 
 import json
@@ -30,49 +30,49 @@ from hms_dist.train.folder.record import (
 )
 
 DEAD = "DEAD"
-"""Said to be running, but its claim is gone or its heart has stopped."""
+"""Recorded as running, but its lease is missing or expired."""
 DAMAGED = "DAMAGED"
-"""Its configuration cannot be read, so it could not go on."""
+"""Its configuration cannot be read, so it cannot be resumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Show how the runs below a folder are doing: `hms-dist status RUNS`."""
+    """Show the state of the runs below a folder: `hms-dist status RUNS`."""
 
     runs: Path
-    """A run folder, or any folder above some."""
+    """A run folder, or any folder above run folders."""
     json: bool = False
-    """Print JSON, one object a run, instead of a table."""
+    """Print JSON, one object per run, instead of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunState:
-    """One run at this moment."""
+class RunStatus:
+    """State of one run."""
 
     run: str
     """Its folder."""
     state: str
     """starting, running, stopped, interrupted, finished, refused, failed, DEAD or DAMAGED."""
     stage: str
-    """The stage that it has come to; empty for a run without stages. Epochs, steps and KL are this stage's."""
+    """Current stage; empty for a run without stages. Epochs, steps and KL are those of this stage."""
     epoch: int | None
-    """Epoch of the last step that it told of, from 1; None before the first."""
+    """Epoch of the last recorded step, from 1; None before the first."""
     epochs: int | None
-    """Epochs that it is to train; None as long as it may still be refused."""
+    """Epochs of the run; None as long as it may still be rejected."""
     step: int | None
-    """Optimiser steps that it told of."""
+    """Recorded optimiser steps."""
     best_kl: float | None
     """Best validation KL so far."""
     silent_s: float | None
-    """Seconds since its last sign of life."""
+    """Seconds since its last heartbeat."""
     job: str
-    """Slurm id, the attempt behind a dot: 17_3.1; empty outside of a batch job."""
+    """Slurm id, with the attempt after a dot: 17_3.1; empty outside of a batch job."""
     message: str
-    """How it ended, in its own words; of a damaged run, what is wrong with which file."""
+    """Recorded message of how it ended; for a damaged run, the faulty file."""
 
 
 def run(command: Status) -> None:
-    """The verb `status`. Raises UserError if there is no run below the folder."""
+    """Run the command `status`. Raises UserError if there is no run below the folder."""
     states = [look(folder) for folder in find_runs(command.runs)]
     if not states:
         raise UserError(f"{command.runs}: no runs here, expected folders with {CONFIG_NAME}; check the folder")
@@ -87,35 +87,35 @@ def run(command: Status) -> None:
 
 def find_runs(folder: Path) -> Iterator[Path]:
     """Run folders at and below `folder`, sorted."""
-    for here, below, files in os.walk(folder, onerror=_say_hidden):
+    for here, below, files in os.walk(folder, onerror=_warn_hidden):
         below.sort()
         if LOG_NAME in files or (CONFIG_NAME in files and {STATUS_NAME, LEASE_NAME} & set(files)):
             below.clear()
             yield Path(here)
 
 
-def _say_hidden(error: OSError) -> None:
+def _warn_hidden(error: OSError) -> None:
     LOG.warning("%s: cannot be listed (%s); runs below it are not shown", error.filename, error.strerror)
 
 
-def look(folder: Path) -> RunState:
-    """What a run folder tells; one that is damaged does not hide the others."""
+def look(folder: Path) -> RunStatus:
+    """Read the state of a run folder; a damaged one does not prevent reading the others."""
     try:
         return _look(folder)
-    except OSError as error:  # a pipe, a folder or a file without rights in place of one of its files
+    except OSError as error:  # a pipe, a folder or an unreadable file in place of one of its files
         damage = f"{error.filename or folder}: {error.strerror or error}; the run folder is damaged"
-    return RunState(
+    return RunStatus(
         run=str(folder), state=DAMAGED, stage="", epoch=None, epochs=None, step=None, best_kl=None, silent_s=None,
         job="", message=damage,
     )  # fmt: skip
 
 
-def _look(folder: Path) -> RunState:
+def _look(folder: Path) -> RunStatus:
     status, variables = read_object(folder / STATUS_NAME), read_object(folder / ENVIRONMENT_NAME).get("slurm")
     variables = variables if isinstance(variables, dict) else {}
     at, stage, damage = folder, "", ""
     if (folder / STATUS_NAME).exists() and not isinstance(status.get("state"), str):
-        damage = f"{folder / STATUS_NAME}: says no state; the file is damaged"
+        damage = f"{folder / STATUS_NAME}: has no state; the file is damaged"
     epochs: int | None = None
     try:
         at, stage = _stage_of(folder)
@@ -128,7 +128,7 @@ def _look(folder: Path) -> RunState:
     signs = [*(folder / name for name in (LEASE_NAME, STATUS_NAME, CONFIG_NAME)), at / STATUS_NAME]
     ages = [age for sign in signs if (age := age_s(sign)) is not None]
     job, attempt = (owner.job, owner.attempt) if owner else (job_of(variables), variables.get("SLURM_RESTART_COUNT", 0))
-    return RunState(
+    return RunStatus(
         run=str(folder),
         state=DAMAGED if damage else _state(status.get("state"), is_held=is_held(folder / LEASE_NAME)),
         stage=stage,
@@ -142,8 +142,8 @@ def _look(folder: Path) -> RunState:
     )
 
 
-def table(states: Sequence[RunState], above: Path) -> str:
-    """The runs for people: a line each, then how many are in which state."""
+def table(states: Sequence[RunStatus], above: Path) -> str:
+    """Format a table with one line per run, then the number of runs in each state."""
     rows = [["run", "state", "epoch", "step", "best KL", "last sign", "job", "stage"]]
     for state in states:
         rows.append(
@@ -165,7 +165,7 @@ def table(states: Sequence[RunState], above: Path) -> str:
 
 
 def _stage_of(folder: Path) -> tuple[Path, str]:
-    """The folder and the name of the stage that a run has come to; its own folder and no name without stages.
+    """Folder and name of the current stage of a run; its own folder and no name without stages.
 
     Raises UserError if its list of stages cannot be read.
     """
@@ -185,7 +185,7 @@ def _stage_of(folder: Path) -> tuple[Path, str]:
 
 
 def _epochs(path: Path) -> int | None:
-    """Epochs of a run's configuration; None if there is none yet. Raises UserError if it cannot be read."""
+    """Epochs in a run's configuration; None if there is none yet. Raises UserError if it cannot be read."""
     if not path.is_file():
         return None
     found = read_record(path)
@@ -195,13 +195,13 @@ def _epochs(path: Path) -> int | None:
     return epochs if isinstance(epochs, int) else None
 
 
-def _state(said: str | None, *, is_held: bool) -> str:
-    """The state that status.json gives, set right by the claim, which tells who lives."""
-    if said == "finished":
-        return said
+def _state(recorded: str | None, *, is_held: bool) -> str:
+    """State in status.json, corrected by the lease, which shows whether the owner is alive."""
+    if recorded == "finished":
+        return recorded
     if is_held:
-        return "running" if said == "running" else "starting"
-    return DEAD if said in (None, "running") else said
+        return "running" if recorded == "running" else "starting"
+    return DEAD if recorded in (None, "running") else recorded
 
 
 def _ago(seconds: float | None) -> str:

@@ -1,1 +1,1 @@
-"""Results: predictions as tables, their metrics, and the lineage of the models that made them."""
+"""Predictions as tables, their metrics, and the lineage of the models that made them."""

@@ -1,8 +1,8 @@
-"""What the models behind weights and tables of predictions have seen, so that a leak can be refused by name.
+"""Lineage of weights and predictions: which patients the models behind them were trained on, to detect leaks.
 
-A run writes its record beside its weights (meta.json, `seen`), and whatever writes predictions writes the records of
-the models that made them into the Parquet file's own metadata. A record names the patients that the model trained on
-and the records of what it learnt from (pseudo-labels, filters, first weights), so a leak shows through any chain.
+A run writes its record next to its weights (meta.json, `seen`). Every table of predictions holds the records of its
+models in the Parquet metadata. A record lists the patients that the model trained on and the records of everything that
+it learned from (pseudo-labels, filters, initial weights), so a leak is found through any chain of models.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,40 +21,40 @@ from hms_dist.core.parquet import ParquetError, read_table
 
 _PLAIN_FIELDS = ("run", "weights", "shards", "fold", "num_folds", "seed", "unknown_teacher")
 METADATA_KEY = b"hms_dist.sources"
-"""Key of the models' records in the metadata of a Parquet file."""
+"""Metadata key of the models' records in a Parquet file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """What one model has seen."""
+    """Patients and models that one model learned from."""
 
     run: str
-    """Run folder, or the file that holds a fitted ensemble."""
+    """Run folder, or file of a fitted ensemble."""
     weights: str
-    """SHA-256 of its weights; empty where the record stands beside them."""
+    """SHA-256 of its weights; empty if the record is stored next to them."""
     shards: str
     """Fingerprint of the shard set that it trained on."""
     fold: int | None
     """Its validation fold; None: it trained on all rows."""
     num_folds: int
-    """Folds that the patients were split into."""
+    """Number of folds that the patients were split into."""
     seed: int
     """Seed of the run."""
     patients: frozenset[int]
     """patient_id of the rows that it trained on."""
     learnt_from: tuple["ModelRecord", ...] = ()
-    """Models whose predictions or weights went into its training."""
+    """Models whose predictions or weights were used in its training."""
     unknown_teacher: str = ""
-    """A table that it learnt from whose models are unknown: they, and so it, may have seen anybody. Empty: none."""
+    """A table without model records that it learned from, so that it may have seen any patient. Empty: none."""
 
     @cached_property
     def seen(self) -> frozenset[int]:
-        """Patients that this model, or any that it learnt from, trained on."""
+        """Patients that this model, or any model that it learned from, trained on."""
         return self.patients.union(*(model.seen for model in self.learnt_from))
 
     @property
     def unknown(self) -> str:
-        """The first table of unknown models that this model, or any below it, has learnt from; empty: none."""
+        """The first table without model records that this model, or any model below it, learned from; empty: none."""
         return next(filter(None, (self.unknown_teacher, *(model.unknown for model in self.learnt_from))), "")
 
     @property
@@ -64,7 +64,7 @@ class ModelRecord:
         return f"{self.run} ({fold})"
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value; patients as one text, ascending."""
+        """Convert to a JSON value; patients are one text in ascending order."""
         return {
             **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "patients": " ".join(str(patient) for patient in sorted(self.patients)),
@@ -73,7 +73,7 @@ class ModelRecord:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "ModelRecord":
-        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for invalid values."""
         patients = frozenset(int(patient) for patient in value["patients"].split())
         learnt_from = tuple(ModelRecord.from_json(model) for model in value["learnt_from"])
         found = ModelRecord(**{**value, "patients": patients, "learnt_from": learnt_from})
@@ -91,11 +91,11 @@ class Source:
 
     model: ModelRecord
     fold: int | None = None
-    """It made the rows of this fold alone, as in a table put together from the runs of all folds; None: all rows."""
+    """The fold whose rows it predicted, in a table joined from the runs of all folds; None: all rows."""
 
 
 def with_sources(table: pa.Table, sources: Iterable[Source]) -> pa.Table:
-    """`table` with its sources in the metadata, each once; unchanged if there are none."""
+    """Add the records of `sources` to the metadata of `table`, without duplicates; no change if there are none."""
     values = [{"fold": source.fold, "model": source.model.to_json()} for source in dict.fromkeys(sources)]
     if not values:
         return table
@@ -103,7 +103,7 @@ def with_sources(table: pa.Table, sources: Iterable[Source]) -> pa.Table:
 
 
 def read_sources(path: Path) -> tuple[Source, ...]:
-    """Sources of a table of predictions; none if it does not name them, as no CSV file does.
+    """Read the sources of a table of predictions; empty if it has none, as every CSV file.
 
     Raises UserError if the file is missing or its metadata is damaged.
     """
@@ -120,28 +120,30 @@ def read_sources(path: Path) -> tuple[Source, ...]:
     except (OSError, ParquetError) as error:
         raise UserError(f"{path}: not a readable table ({error})") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: what it says of its models is damaged ({error}); predict again") from error
+        raise UserError(f"{path}: the record of its models is damaged ({error}); predict again") from error
 
 
 def named_sources(path: Path, why: str) -> tuple[Source, ...]:
-    """As `read_sources`; UserError, which says `why` they are needed, if the table names none."""
+    """Read sources as `read_sources`. Raises UserError if the table has none; `why` explains why they are needed."""
     sources = read_sources(path)
     if not sources:
-        raise UserError(f"{path}: does not say which models made it, {why}; write it with training or hms-dist predict")
+        raise UserError(
+            f"{path}: does not record which models made it, {why}; write it with training or hms-dist predict"
+        )
     return sources
 
 
 def check_unseen(where: str, models: Iterable[ModelRecord], patients: NDArray[np.int64], whose: str) -> None:
-    """Refuse models that have seen any of `patients`; `whose` says which those are.
+    """Raise UserError if any model has seen any of `patients`; `whose` describes them.
 
-    Raises UserError naming `where` (a file), the run, its fold and how many patients.
+    The message names `where` (a file), the run, its fold and the number of patients.
     """
     wanted = frozenset(np.unique(patients).tolist())
     for model in models:
         if wanted and model.unknown:
             raise UserError(
-                f"{where}: its model {model.name} learnt from {model.unknown}, which does not say which models made "
-                f"it, so they may have seen the patients {whose}; use models whose teachers are known"
+                f"{where}: its model {model.name} learned from {model.unknown}, which does not record which models "
+                f"made it, so they may have seen the patients {whose}; use models whose teachers are known"
             )
         seen = wanted & model.seen
         if seen:
@@ -155,10 +157,10 @@ def check_unseen(where: str, models: Iterable[ModelRecord], patients: NDArray[np
 def check_out_of_fold(
     path: Path, sources: Iterable[Source], patients: NDArray[np.int64], folds: NDArray[np.int64]
 ) -> None:
-    """Refuse a table in which any model predicted a patient that it has seen.
+    """Raise UserError if a model predicted a patient that it has seen.
 
-    `patients` and `folds` (negative: none) [rows] of the table's rows. Raises UserError as `check_unseen`, and for
-    rows without a fold, or of a fold that no source made.
+    `patients` and `folds` (negative: none) [rows] belong to the table's rows. Also raised for rows without a fold, or
+    of a fold that no source made.
     """
     sources = tuple(sources)
     for fold in np.unique(folds).tolist():
@@ -170,17 +172,17 @@ def check_out_of_fold(
             )
         models = [source.model for source in sources if source.fold in (None, fold)]
         if not models:
-            raise UserError(f"{path}: does not say which model made the rows of fold {fold}; predict them again")
+            raise UserError(f"{path}: does not record which model made the rows of fold {fold}; predict them again")
         check_unseen(str(path), models, patients[mine], f"that it predicts as fold {fold}")
 
 
 def held_out_rows(
     sources: Iterable[Source], folds: NDArray[np.int64], patients: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Mask [rows] of the rows of a table whose patient no model behind them has seen.
+    """Mask [rows] of the rows whose patient no model of the table has seen.
 
-    By the records of its `sources`; by its `folds` [rows] (negative: none) where it names no models, or one that may
-    have seen anybody. `patients` [rows].
+    Uses the records of `sources`, or `folds` [rows] (negative: none) if the table has no records or one of its models
+    has an incomplete lineage. `patients` [rows].
     """
     sources = tuple(sources)
     if not sources or any(source.model.unknown for source in sources):
@@ -195,14 +197,14 @@ def held_out_rows(
 
 
 def _whole(value: Any, *, null: bool) -> Any:
-    """`value` if it is a whole number of at least 0, or None where that may be. Raises ValueError otherwise."""
+    """Return `value` if it is an integer of at least 0, or None where `null` allows it. Raises ValueError otherwise."""
     if not (value is None and null) and not (type(value) is int and value >= 0):
-        raise ValueError(f"expected a whole number, found {str(value)[:40]}")
+        raise ValueError(f"expected an integer, found {str(value)[:40]}")
     return value
 
 
 def _chain(model: ModelRecord, wanted: frozenset[int]) -> list[ModelRecord]:
-    """From a model that has not trained on `wanted` itself, the way down to one that has."""
+    """Path from a model that did not itself train on `wanted` down to one that did."""
     if wanted & model.patients:
         return []
     below = next(other for other in model.learnt_from if wanted & other.seen)

@@ -1,4 +1,4 @@
-"""Kaggle's KL metric, exactly, and what stands beside it: per class, by votes, share of a gap closed, ranking."""
+"""Kaggle's KL metric, and further scores: per class, by votes, share of a gap closed, ranking."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from hms_dist.labels.table import CLASSES
 
 Floats = NDArray[np.float64]
 SMALLEST = 1e-15
-"""Predictions are clipped to [SMALLEST, 1 - SMALLEST] and not renormalised, as Kaggle does."""
+"""Predictions are clipped to [SMALLEST, 1 - SMALLEST] and not renormalised, as by Kaggle."""
 FEW_ROWS = 30
-"""A KL of fewer rows is worth a warning."""
+"""Below this number of rows a KL gets a warning."""
 VOTE_STRATA = ((1, 7), (8, None))
-"""Low- and high-vote rows: inclusive bounds of the number of voters, None for no upper bound."""
+"""Low- and high-vote rows: inclusive bounds of the number of voters; None: no upper bound."""
 
 
 def kaggle_kl(truth: Floats, prediction: Floats) -> float:
-    """Mean over rows of sum_c p ln(p / q), as kaggle/metric/kullback-leibler-divergence scores it.
+    """Compute the mean over rows of sum_c p ln(p / q), as kaggle/metric/kullback-leibler-divergence does.
 
-    Both tables [rows, classes] must hold numbers in [0, 1] with rows that sum to 1 (np.allclose); anything
-    else raises UserError, as Kaggle refuses it. Terms with p = 0 count 0; the truth is not clipped.
+    Both tables [rows, classes] must hold values in [0, 1] and rows that sum to 1 (np.allclose); anything else raises
+    UserError, as Kaggle rejects it. Terms with p = 0 count 0; the truth is not clipped.
     """
     return float(row_kl(truth, prediction).mean())
 
 
 def row_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
-    """KL of each row [rows]; checks and clipping as `kaggle_kl`, what is refused being said of `name`."""
+    """Compute the KL of each row [rows]; checks and clipping as `kaggle_kl`. `name` is the table in errors."""
     return _terms(truth, prediction, name).sum(axis=1)
 
 
@@ -38,10 +38,10 @@ def class_kl(truth: Floats, prediction: Floats) -> Floats:
 
 
 def seed001_cv(truth: Floats, prediction: Floats) -> float:
-    """Seed 001's own score: the mean KL from the log-softmax of *probabilities*, which it takes for logits.
+    """The wavelet ablation's own score: the mean KL of the log-softmax of *probabilities*, treated as logits.
 
-    It hardly moves: for rows whose voters agree it is 1.04 for a sure and right answer, 1.79 for a uniform one, 2.04
-    for a sure and wrong one. For comparison with the seed's figures only. Checks as `kaggle_kl`.
+    It hardly varies: for rows with a unanimous vote it is 1.04 for a certain correct prediction, 1.79 for a uniform
+    one, 2.04 for a certain wrong one. Only for comparison with the source's figures. Checks as `kaggle_kl`.
     """
     truth, prediction = _checked("solution", truth), _checked("submission", prediction)
     logs = prediction - np.log(np.exp(prediction).sum(axis=1, keepdims=True))
@@ -50,20 +50,21 @@ def seed001_cv(truth: Floats, prediction: Floats) -> float:
 
 
 def constant_prediction(truth: Floats) -> Floats:
-    """The best single prediction for every row, the mean of the targets, repeated [rows, classes]."""
+    """The best constant prediction, the mean of the targets, repeated [rows, classes]."""
     return np.broadcast_to(truth.mean(axis=0), truth.shape)
 
 
 def gap_closed(model_kl: float, constant_kl: float, oracle_kl: float) -> float | None:
-    """Share of the way from the constant predictor to the oracle that the model goes; None: there is no way."""
+    """Fraction of the gap between the constant predictor and the oracle that the model closes; None: no gap."""
     return (constant_kl - model_kl) / (constant_kl - oracle_kl) if constant_kl > oracle_kl else None
 
 
 def log_losses(truth: Floats, prediction: Floats) -> tuple[float, float]:
-    """Mean binary cross-entropy over the classes that some expert chose, and over those that none did (seed 004).
+    """Mean binary cross-entropy over the classes with a vote, and over those without (the bird-call detector's
+    monitors).
 
-    `truth` [rows, classes]: shares of the votes. `prediction`: each class's own probability, clipped as Kaggle's.
-    A mean over nothing is 0.
+    `truth` [rows, classes]: shares of the votes. `prediction`: independent probabilities of the classes, clipped as in
+    `kaggle_kl`. An empty mean is 0.
     """
     clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
     losses = -(truth * np.log(clipped) + (1 - truth) * np.log1p(-clipped))
@@ -72,10 +73,10 @@ def log_losses(truth: Floats, prediction: Floats) -> tuple[float, float]:
 
 
 def label_ranking(labels: NDArray[np.bool_], scores: Floats) -> float:
-    """Label ranking average precision, 0 to 1: of what stands at or above a label in `scores`, the share of labels.
+    """Label ranking average precision, 0 to 1: the fraction of labels among the classes scored at or above each label.
 
-    Both tables [rows, classes]. Mean over each row's labels, then over rows; a row with no label, or all, counts 1.
-    With one label a row it is the mean of 1 / rank.
+    Both tables [rows, classes]. Averaged over each row's labels, then over rows; a row with no label, or with all,
+    counts 1. With one label per row it is the mean of 1 / rank.
     """
     above = scores[:, None, :] >= scores[:, :, None]
     share = (above & labels[:, None, :]).sum(axis=2) / above.sum(axis=2)
@@ -85,7 +86,7 @@ def label_ranking(labels: NDArray[np.bool_], scores: Floats) -> float:
 
 
 def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
-    """Rows counted by the class with most votes and the most probable one [classes, classes]; the first of equals."""
+    """Count rows by the class with most votes and the most probable class [classes, classes]; ties go to the first."""
     counts = np.zeros((truth.shape[1], truth.shape[1]), np.int64)
     np.add.at(counts, (truth.argmax(axis=1), prediction.argmax(axis=1)), 1)
     return counts
@@ -104,9 +105,10 @@ def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
 def score(
     truth: Floats, prediction: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
 ) -> dict[str, Any]:
-    """KL by votes and class beside the constant predictor's and, where the oracle's table is known, its KL and the gap.
+    """KL by votes and class, the constant predictor's KL and, if the oracle's table is known, its KL and the gap
+    closed.
 
-    The constant predictor is the mean target of the rows scored, the strongest one there is.
+    The constant predictor is the mean target of the scored rows, the best possible one.
     """
     model = row_kl(truth, prediction)
     constant_table = constant_prediction(truth)
@@ -129,40 +131,42 @@ def score(
     return result
 
 
-def doubts(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
-    """Lines, each a reason why the KL of these rows says little; none if there is none.
+def score_warnings(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
+    """List reasons why the KL of these rows is not meaningful; empty if there is none.
 
-    `folds` [rows]: the fold of each row; None: the rows are of one.
+    `folds` [rows]: the fold of each row; None: all rows are of one fold.
     """
     lines = []
     counts = [len(truth)] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
     if min(counts) < FEW_ROWS:
         where = "" if len(counts) == 1 else f" in a fold of {len(counts)}"
-        lines.append(f"{min(counts)} rows{where}: fewer than {FEW_ROWS} say little about other patients")
+        lines.append(f"{min(counts)} rows{where}: fewer than {FEW_ROWS} are too few to generalise to other patients")
     if len(np.unique(truth.argmax(axis=1))) == 1:
         name = CLASSES[int(truth[0].argmax())]
-        lines.append(f"all rows have most votes for {name}: nothing tells whether the classes are told apart")
+        lines.append(f"all rows have most votes for {name}: the score does not show whether classes are distinguished")
     model, constant = kaggle_kl(truth, prediction), kaggle_kl(truth, constant_prediction(truth))
     if not is_useful(model, constant):
         lines.append(
             f"KL {model:.4f} is no better than {constant:.4f} of a constant predictor, the mean of these rows' votes "
-            "for each: the model has learnt nothing that helps here"
+            "for each: the model has learned nothing useful for them"
         )
     return lines
 
 
 def is_useful(model_kl: float, constant_kl: float) -> bool:
-    """Whether a model is better than the constant predictor by more than a hundredth."""
+    """Whether a model is better than the constant predictor by more than 1 %."""
     return model_kl < 0.99 * constant_kl
 
 
 def bootstrap_interval(
     values: Floats, patients: NDArray[np.int64], *, num_draws: int, level: float, seed: int
 ) -> tuple[float, float] | None:
-    """Percentile interval of the mean of `values` [rows] over patients drawn with replacement; None for one patient.
+    """Percentile interval of the mean of `values` [rows] over patients drawn with replacement; None for a single
+    patient.
 
-    A patient's rows come and go together: they are alike, and an interval over rows would be too narrow. `patients`
-    [rows] says whose each row is, `level` is the share of the draws inside. Draws are keyed by `seed`.
+    Patients are resampled because rows of one patient are correlated; resampling rows would give too narrow an
+    interval. `patients` [rows]: the patient of each row. `level`: the fraction of draws inside. Draws are keyed by
+    `seed`.
     """
     _, patient_of = np.unique(patients, return_inverse=True)
     num_patients = int(patient_of.max()) + 1

@@ -1,4 +1,4 @@
-"""Tables of predictions: key, ids, fold and six probabilities, as Parquet or as Kaggle's submission."""
+"""Tables of predictions (key, ids, fold, six probabilities), as Parquet or as Kaggle's submission."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hms_dist.core.csv_table import MAX_WHOLE, CsvTable
+from hms_dist.core.csv_table import MAX_INTEGER, CsvTable
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic
 from hms_dist.core.parquet import read_schema, write_table
@@ -18,15 +18,15 @@ from hms_dist.labels.table import CLASSES, VOTE_COLUMNS, sample_key
 from hms_dist.results.lineage import Source, with_sources
 
 _INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
-"""Of recordings and shard sets; `check_no_input` keeps them from being written over."""
+"""Files of recordings and shard sets, which `check_no_input` protects from being overwritten."""
 _OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "predictions.parquet")
-"""Of runs, where one is: the same."""
+"""Files of run folders, protected likewise."""
 
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
 _WHOLE = ("eeg_id", "eeg_sub_id", "fold")
-"""Columns of whole numbers."""
+"""Integer columns."""
 MAX_EXACT = 2**53
-"""Up to here float64 holds every whole number."""
+"""float64 represents every integer up to this one."""
 
 
 def prediction_table(
@@ -44,9 +44,9 @@ def prediction_table(
 
 
 def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source] = ()) -> None:
-    """Write Parquet, or for `.csv` Kaggle's submission columns, atomically. Raises UserError as `check_rows`.
+    """Write Parquet, or Kaggle's submission columns for `.csv`, atomically. Raises UserError as `check_rows`.
 
-    `sources`: the models that made it, which the Parquet file names in its metadata (`provenance.read_sources`).
+    `sources`: the models behind the table, recorded in the Parquet metadata (`lineage.read_sources`).
     """
     check_rows(path, table["eeg_id"].to_numpy(np.int64))
     _check_probabilities(path, table)
@@ -59,8 +59,8 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
 
 
 def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
-    """Refuse, before any work, a table that could not be written: wrong ending, no folder, a submission of several
-    rows an EEG. Raises UserError."""
+    """Raise UserError, before any work, if the table cannot be written: wrong suffix, missing folder, or a submission
+    with several rows per EEG."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
     check_place(path)
@@ -69,7 +69,7 @@ def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Refuse, before any work, a file that could not be written: no folder for it, or a folder of its name."""
+    """Raise UserError, before any work, if the file cannot be written: missing folder, or a folder of that name."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder; choose another --out")
     if not path.parent.is_dir():
@@ -77,8 +77,8 @@ def check_place(path: Path) -> None:
 
 
 def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuse, before any work, to write over a table that is read, or over what recordings, a shard set or a run need.
-    Raises UserError."""
+    """Raise UserError, before any work, if `out` is one of the tables read, or a file of recordings, a shard set or a
+    run."""
     if out.resolve() in [path.resolve() for path in inputs]:
         raise UserError(f"{out}: is a table that this reads, and would be lost; choose another --out")
     if out.exists() and (out.name in _INPUTS or (out.name in _OF_RUNS and (out.parent / "config.yaml").exists())):
@@ -86,7 +86,7 @@ def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
 
 
 def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
-    """Refuse what Kaggle refuses: no numbers, any outside of [0, 1], a sum of a row that is not 1 (np.allclose)."""
+    """Reject what Kaggle rejects: missing values, values outside of [0, 1], rows that do not sum to 1 (np.allclose)."""
     values = table[list(CLASSES)].to_numpy(np.float64)
     good = ((values >= 0) & (values <= 1)).all(axis=1) & np.isclose(values.sum(axis=1), 1)
     bad = np.flatnonzero(~good)
@@ -99,26 +99,26 @@ def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read what `write_predictions` wrote.
+    """Read a table that `write_predictions` wrote.
 
-    Raises UserError for a missing file or column, ids that are no whole numbers, or doubled keys.
+    Raises UserError for a missing file or column, ids that are not integers, and duplicate keys.
     """
     ids = ["eeg_id"] if path.suffix == ".csv" else list(ID_FIELDS)
     columns = VOTE_COLUMNS if path.suffix == ".csv" else CLASSES
     table = read_table(path, [*ids, *columns])
-    if path.suffix == ".csv":  # what a submission calls votes are its probabilities; other tables may hold votes beside
+    if path.suffix == ".csv":  # in a submission the vote columns hold probabilities; other tables may hold both
         table = table.drop(columns=list(CLASSES), errors="ignore")
         table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
     twice = table[ids[0]].duplicated()
     if twice.any():
-        raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} stands twice; expected once")
+        raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} appears twice; expected once")
     if path.suffix != ".csv":
         _check_keys(path, table)
     return table
 
 
 def _check_keys(path: Path, table: pd.DataFrame) -> None:
-    """Refuse a key that is not that of its ids: some tables are joined by the one, some by the others."""
+    """Raise UserError for a key that does not match its ids: some tables are joined by key, others by ids."""
     ids = table[["eeg_id", "eeg_sub_id"]].to_numpy(np.int64)
     made = [sample_key(eeg, sub) for eeg, sub in ids]
     bad = np.flatnonzero(table["key"].to_numpy() != made)
@@ -130,10 +130,9 @@ def _check_keys(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_truth(path: Path) -> pd.DataFrame:
-    """The simulator's truth.parquet: eeg_id, eeg_sub_id and the distribution of each row.
+    """Read the simulator's truth.parquet: eeg_id, eeg_sub_id and the distribution of each row.
 
-    Raises UserError for a missing file or column, a row twice, and for a table of predictions, which would pass for
-    the truth.
+    Raises UserError for a missing file or column, a duplicate row, and for a table of predictions given by mistake.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
@@ -144,15 +143,15 @@ def read_truth(path: Path) -> pd.DataFrame:
     twice = np.flatnonzero(table.duplicated(keys).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in keys)
-        raise UserError(f"{path}: {key} stands twice; expected once; take the file that hms-dist simulate wrote")
+        raise UserError(f"{path}: {key} appears twice; expected once; take the file that hms-dist simulate wrote")
     return table[[*keys, *CLASSES]]
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A Parquet or CSV table with these columns: ids int64, `fold` Int64, `key` as it is, all others float64.
+    """Read these columns of a Parquet or CSV table: ids int64, `fold` Int64, `key` unchanged, all others float64.
 
-    Ids are read exactly, as those of the label table are. Raises UserError naming file, row and column of what is not
-    so, a column that stands twice, and booleans in the place of numbers.
+    Ids are read exactly, as in the label table. Raises UserError with file, row and column for invalid values,
+    duplicate columns, and booleans in place of numbers.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
@@ -172,9 +171,9 @@ def _csv_frame(path: Path, columns: list[str]) -> pd.DataFrame:
         if name == "key":
             frame[name] = cells.words(name)
         elif name == "fold":
-            frame[name] = pd.array(cells.whole_or_empty(name), "Int64")
+            frame[name] = pd.array(cells.integers_or_none(name), "Int64")
         elif name in _WHOLE:
-            frame[name] = cells.whole_numbers(name)
+            frame[name] = cells.integers(name)
         else:
             frame[name] = cells.numbers(name, np.inf)
     return pd.DataFrame(frame)
@@ -185,13 +184,13 @@ def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
         names = read_schema(path).names
         twice = [name for name in columns if names.count(name) > 1]
         if twice:
-            raise UserError(f"{path}: column {twice[0]} stands more than once; expected once; remove the others")
+            raise UserError(f"{path}: column {twice[0]} appears more than once; expected once; remove the others")
         table = read_stored(path).to_pandas()
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
-    except Exception as error:  # pandas raises what the metadata that it once wrote makes it raise
+    except Exception as error:  # pandas may raise anything if its own metadata is invalid
         raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
     missing = [name for name in columns if name not in table]
     if missing:
@@ -201,27 +200,28 @@ def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
             continue
         kind = table[name].dtype
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
-            raise UserError(f"{path}: column {name}: expected numbers, found {kind}; mend the table")
+            raise UserError(f"{path}: column {name}: expected numbers, found {kind}; fix the table")
         if name in _WHOLE:
             table[name] = _whole(path, table[name], null=name == "fold")
     return table
 
 
 def _whole(path: Path, column: "pd.Series[Any]", *, null: bool) -> "pd.Series[Any]":
-    """A column of numbers as int64, or Int64 where it may be `null`, exactly. Raises UserError naming the first row."""
+    """Convert a numeric column to int64 exactly, or to Int64 with `null`. Raises UserError naming the first invalid
+    row."""
     values = column.astype(object).where(column.notna(), None)
     for row, value in enumerate(values):
         if value is None and null:
             continue
-        if value is None or value != value // 1 or abs(value) > MAX_WHOLE:
+        if value is None or value != value // 1 or abs(value) > MAX_INTEGER:
             found = "nan" if value is None else f"{value:g}"
             raise UserError(
-                f"{path}: row {row}, column {column.name}: expected a whole number, found {found}; mend the table"
+                f"{path}: row {row}, column {column.name}: expected an integer, found {found}; fix the table"
             )
         if isinstance(value, float) and abs(value) > MAX_EXACT:
             raise UserError(
                 f"{path}: row {row}, column {column.name}: {value:.0f} is stored as a float, which cannot hold every "
-                "whole number of that size; store the column as int64"
+                "integer of that size; store the column as int64"
             )
     whole = pd.array([None if value is None else int(value) for value in values], "Int64")
     return pd.Series(whole, column.index).astype("Int64" if null else "int64")

@@ -1,1 +1,1 @@
-"""Search: hyperparameters by Optuna, in trials that many jobs share."""
+"""Hyperparameter search with Optuna, in trials shared by many jobs."""

@@ -1,4 +1,4 @@
-"""The options of a search."""
+"""Options of a search."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,37 +11,37 @@ from hms_dist.search.space import Parameter
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Search for the parameters of a training run with the lowest validation KL, by Optuna.
+    """Search for the training options with the lowest validation KL, with Optuna.
 
-    Any number of jobs may run this command on one study at once; killed and rerun, it goes on where it was. A trial
-    trains one run a fold and counts by the mean of their best validation KLs; after every epoch it is stopped if it
-    is behind the median of the trials before it. Writes OUT/best.yaml, a configuration for hms-dist train, and
-    OUT/trials.csv.
+    Any number of jobs may run this command on one study at once; after a kill, rerun it to resume. A trial trains one
+    run per fold; its value is the mean of their best validation KLs. After every epoch it is pruned if it is worse than
+    the median of earlier trials. Writes OUT/best.yaml, a configuration for hms-dist train, and OUT/trials.csv.
     """
 
     RECIPE_FOLDER = "search"
 
     shards: str
-    """Folder of the shard set, or its URL; parameters of the canvas need no new rendering."""
+    """Folder of the shard set, or its URL; canvas options need no new rendering."""
     out: Path
     """Folder of the study."""
     configs: tuple[Path, ...]
-    """Training recipes, laid over one another: names, or paths from where the command runs."""
+    """Training recipes, merged in order: names, or paths relative to the working directory."""
     space: dict[str, Parameter]
-    """What is searched, by name."""
+    """Parameters to search, by name."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the trials alone by their dotted names, such as {epochs: 2}; best.yaml does not have them."""
+    """Options of the trials only, by dotted names, such as {epochs: 2}; they are not written to best.yaml."""
     folds: tuple[int, ...] = (0, 1)
     """Validation folds of every trial, counted from 0."""
     num_trials: int = 20
-    """Trials of a batch, failed and stopped ones among them, over all jobs."""
+    """Trials per batch over all jobs, including failed and pruned ones."""
     num_batches: int = 1
-    """Batches; each begins when the one before it is done, with the ranges narrowed about its best trial."""
+    """Number of batches; each begins when the previous one is finished, with the ranges narrowed around its best
+    trial."""
     narrowing: float = 0.5
-    """Share of each range's width that the next batch keeps."""
+    """Fraction of each range's width that the next batch keeps."""
     num_startup: int = 5
-    """Trials of a batch drawn at random, before the sampler learns from them; no trial is stopped before so many are
-    there to compare with."""
+    """Random trials at the start of a batch, before the sampler uses results; no trial is pruned before this many can
+    be compared with."""
     seed: int = 0
     """Seed of the draws, 0 to 2^32 - 1."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
@@ -61,10 +61,10 @@ class Search:
 
     @property
     def words(self) -> list[str]:
-        """The words that a best trial's configuration is made from, for hms-dist train."""
+        """Words for hms-dist train from which the best trial's configuration is built."""
         return [word for path in self.configs for word in ("--config", str(path))]
 
     @property
     def trial_words(self) -> list[str]:
-        """Those of a trial's."""
+        """Words of a trial for hms-dist train."""
         return [*self.words, *option_words(self.options)]

@@ -1,4 +1,4 @@
-"""What a search leaves: the best trial as a training configuration, and a table of all trials."""
+"""Results of a search: the best trial as a training configuration, and a table of all trials."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ TABLE_NAME = "trials.csv"
 
 
 def write_table(path: Path, studies: list[Any]) -> None:
-    """Write a row a trial: batch, trial, state, validation KL (empty if it did not end), epochs, parameters."""
+    """Write one row per trial: batch, trial, state, validation KL (empty if it did not finish), epochs, parameters."""
     rows = [
         {
             "batch": batch, "trial": trial.number, "state": trial.state.name.lower(), "val_kl": trial.value,
@@ -25,13 +25,14 @@ def write_table(path: Path, studies: list[Any]) -> None:
         for trial in study.get_trials()
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    table.loc[table["state"] != "complete", "val_kl"] = float("nan")  # Optuna gives pruned ones their last KL
+    table.loc[table["state"] != "complete", "val_kl"] = float("nan")  # Optuna assigns the last KL to pruned trials
     with atomic(path, "w") as file:
         table.to_csv(file, index=False)
 
 
 def write_best(path: Path, studies: list[Any], config: Mapping[str, Any], space: Mapping[str, Parameter]) -> bool:
-    """Write the configuration of the trial with the lowest KL, for hms-dist train --config; False if no trial ended."""
+    """Write the configuration of the trial with the lowest KL, for hms-dist train --config; False without a finished
+    trial."""
     ended = [
         (trial.value, batch, trial.number, trial.params)
         for batch, study in enumerate(studies)

@@ -1,4 +1,4 @@
-"""The space of a search: parameters, what each sets in a training configuration, and how it narrows between batches."""
+"""Search space: parameters, the options that they set, and narrowing between batches."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ from typing import Any
 from hms_dist.core.errors import UserError
 
 Values = Mapping[str, Any]
-"""A value for each parameter, by name."""
+"""Parameter name -> value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter: a range of numbers, or choices."""
+    """One parameter: a numeric range, or choices."""
 
     sets: str
-    """The option that it sets, by its dotted name; * stands for every item of a list, a number for one of them."""
+    """Option to set, by dotted name; * stands for every item of a list, a number for one item."""
     low: float | None = None
-    """Smallest value. None: it has choices."""
+    """Smallest value. None: the parameter has choices."""
     high: float | None = None
-    """Largest value. None: it has choices."""
+    """Largest value. None: the parameter has choices."""
     log: bool = False
-    """Draw the logarithm evenly, rather than the value."""
+    """Sample uniformly in the logarithm."""
     choices: tuple[Any, ...] = ()
-    """The values that it may take: text, numbers, true, false or null. Empty: it has a range."""
+    """Allowed values: text, numbers, true, false or null. Empty: the parameter has a range."""
 
     def __post_init__(self) -> None:
         has_range = self.low is not None and self.high is not None
@@ -38,10 +38,10 @@ class Parameter:
                 raise ValueError(f"low: must be above 0 for log, found {self.low} for '{self.sets}'")
 
     def narrowed(self, best: Sequence[Any], factor: float) -> "Parameter":
-        """For the next batch, from the values of the best trials so far, the very best first.
+        """Narrow for the next batch, given the values of the best trials so far, best first.
 
-        A range keeps `factor` of its width (of its logarithm's, for log), about the best value and within what it
-        was; choices keep those that stand among `best`.
+        A range keeps `factor` of its width (of its logarithm, with log) around the best value and within its bounds;
+        choices keep those in `best`.
         """
         if self.low is None or self.high is None:
             return replace(self, choices=tuple(choice for choice in self.choices if choice in best))
@@ -53,7 +53,7 @@ class Parameter:
 
 
 def with_values(config: Mapping[str, Any], space: Mapping[str, Parameter], values: Values) -> dict[str, Any]:
-    """A training configuration (plain values, as `to_dict` gives) with each parameter's option set.
+    """Set each parameter's option in a training configuration (plain values, from `to_dict`).
 
     Raises UserError naming a parameter whose option the configuration does not have.
     """
@@ -61,16 +61,18 @@ def with_values(config: Mapping[str, Any], space: Mapping[str, Parameter], value
     for name, parameter in space.items():
         num_set = _set(changed, parameter.sets.split("."), values[name])
         if not num_set:
-            raise UserError(f"space.{name}.sets: the training configuration has no '{parameter.sets}'; mend the name")
+            raise UserError(
+                f"space.{name}.sets: the training configuration has no '{parameter.sets}'; correct the name"
+            )
     return changed
 
 
 def narrowed(
     space: Mapping[str, Parameter], trials: Sequence[tuple[float, Values]], factor: float
 ) -> dict[str, Parameter]:
-    """The space of the next batch from (value, parameters) of this one's finished trials, smaller being better.
+    """Return the space of the next batch from (value, parameters) of the finished trials; smaller is better.
 
-    Choices are judged by the best quarter. Without a finished trial it stays as it is.
+    Choices are taken from the best quarter. Without a finished trial the space is unchanged.
     """
     if not trials:
         return dict(space)
@@ -80,7 +82,7 @@ def narrowed(
 
 
 def _set(node: Any, path: Sequence[str], value: Any) -> int:
-    """Set what `path` leads to in nested mappings and lists; how many places that were."""
+    """Set the value at `path` in nested mappings and lists; return the number of places set."""
     name, *rest = path
     if isinstance(node, dict):
         keys: list[Any] = [name] if name in node else []

@@ -1,7 +1,7 @@
-"""Studies in a journal file that many jobs share, and whose turn it is.
+"""Studies in a journal file shared by many jobs, and the assignment of trials to jobs.
 
-Each batch is a study of its own, for Optuna's choices cannot change within one. A trial belongs to the job that holds
-the lease in its folder; a trial whose job died is taken over, with the parameters that it has.
+Each batch is a separate study, because the choices of an Optuna study cannot change. A trial belongs to the job that
+holds the lease in its folder; if that job dies, the trial is taken over with its parameters.
 """
 
 import os
@@ -30,7 +30,7 @@ class Store:
     """The studies of one search folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the journal, made if need be. Raises UserError without Optuna, and for a damaged journal."""
+        """Open the journal, or create it. Raises UserError without Optuna, and for a damaged journal."""
         try:
             import optuna
         except ImportError as error:
@@ -45,25 +45,25 @@ class Store:
         if path.exists():
             lock.acquire()
             try:
-                _mend(path)
+                _truncate_incomplete_line(path)
             finally:
                 lock.release()
         try:
             self._storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-        except Exception as error:  # Optuna takes the journal's lines as its own
+        except Exception as error:  # Optuna executes the journal's lines unchecked
             raise UserError(
                 f"{path}: not the journal of a search ({first_line(error)}); restore it from a copy, or choose another "
                 "--out"
             ) from error
 
     def batch(self, number: int) -> Any:
-        """The study of a batch, made if there is none yet."""
+        """The study of a batch, created if missing."""
         return self._optuna.create_study(
             study_name=f"batch-{number}", storage=self._storage, direction="minimize", load_if_exists=True
         )
 
     def batches(self) -> list[Any]:
-        """The studies of all batches that have begun, in order, however many this call of the search asks for."""
+        """The studies of all batches begun so far, in order."""
         return [self.batch(number) for number in range(len(self._storage.get_all_studies()))]
 
     def folder_of(self, batch: int, number: int) -> Path:
@@ -71,8 +71,8 @@ class Store:
         return self._folder / TRIALS / f"{batch}-{number:03d}"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the search's own lock, for moments; wait for whoever holds it."""
+    def locked(self) -> Iterator[None]:
+        """Hold the search's own lock for a moment; wait for other holders."""
         with ExitStack() as stack:
             while True:
                 try:
@@ -83,8 +83,8 @@ class Store:
             yield
 
     def space_of(self, batch: int, space: Mapping[str, Parameter], factor: float) -> dict[str, Parameter]:
-        """The space of a batch, fixed when it begins: `space`, narrowed once for each batch before it."""
-        with self.alone():
+        """Space of a batch, fixed when it begins: `space`, narrowed once for each earlier batch."""
+        with self.locked():
             study = self.batch(batch)
             if _SPACE not in study.user_attrs:
                 now = dict(space)
@@ -95,23 +95,23 @@ class Store:
             return parameters(study.user_attrs[_SPACE])
 
     def finished(self, batch: int) -> list[tuple[float, Values]]:
-        """(mean best KL, parameters) of each trial of a batch that came to its end, in order."""
+        """(mean best KL, parameters) of each finished trial of a batch, in order."""
         complete = self._optuna.trial.TrialState.COMPLETE
         return [(t.value, t.params) for t in self.batch(batch).get_trials(states=(complete,))]
 
     def num_running(self, batch: int) -> int:
-        """Trials of a batch that are in work, or were when their job died."""
+        """Trials of a batch that are running, or were when their job died."""
         return len(self.batch(batch).get_trials(states=(self._optuna.trial.TrialState.RUNNING,)))
 
     @contextmanager
     def next_trial(self, batch: int, num_trials: int, num_startup: int, seed: int) -> Iterator[Any]:
-        """A trial of a batch to work on, leased for this process: one whose job died, or a new one.
+        """Yield a trial of a batch, leased for this process: one whose job died, or a new one.
 
-        None if there are `num_trials` and those not done are in others' hands. What the sampler draws depends on
-        `seed`, the batch, the trial's number and the trials before it alone.
+        Yields None if there are `num_trials` and the unfinished ones are held by other jobs. The sampler's draws depend
+        only on `seed`, the batch, the trial's number and the trials before it.
         """
         with ExitStack() as stack:
-            with self.alone():
+            with self.locked():
                 trial = self._take_over(batch, stack) or self._begin(batch, num_trials, stack)
             if trial is not None:
                 key = int(keyed_hash(seed, batch, trial.number)) % 2**32
@@ -126,7 +126,7 @@ class Store:
                     self._lease(batch, frozen.number, held)
                 except LeaseHeld:
                     continue
-                if study.get_trials()[frozen.number].state == running:  # it may have ended in the meantime
+                if study.get_trials()[frozen.number].state == running:  # it may have finished in the meantime
                     stack.push(held.pop_all())
                     return self._optuna.trial.Trial(study, frozen._trial_id)
         return None
@@ -146,7 +146,7 @@ class Store:
 
 
 def suggested(trial: Any, space: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The parameters of a trial: those that it has, and draws for the others."""
+    """Parameters of a trial: existing ones, and new draws for the others."""
     return {
         name: trial.suggest_categorical(name, part.choices)
         if part.choices
@@ -155,10 +155,10 @@ def suggested(trial: Any, space: Mapping[str, Parameter]) -> dict[str, Any]:
     }
 
 
-def _mend(path: Path) -> None:
-    """Take away a last line that a kill or a full disk cut short: what is appended to it could never be read.
+def _truncate_incomplete_line(path: Path) -> None:
+    """Remove an incomplete last line after a kill or a full disk: lines appended to it could not be read.
 
-    Raises UserError naming another line that is damaged.
+    Raises UserError naming any other damaged line.
     """
     content = read_bytes(path, limits.LOG_BYTES)
     whole = content.rfind(b"\n") + 1
@@ -175,7 +175,7 @@ def _mend(path: Path) -> None:
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:
-    """A space from its plain values."""
+    """Build a space from its plain values."""
     try:
         return {name: Parameter(**{**part, "choices": tuple(part["choices"])}) for name, part in values.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""`hms-dist search`: batches of trials on one study, by as many jobs as run this command (seed 003)."""
+"""`hms-dist search`: run batches of trials on one study, in any number of jobs."""
 
 import time
 from contextlib import suppress
@@ -15,37 +15,37 @@ from hms_dist.search.options import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
 from hms_dist.search.space import Parameter, with_values
 from hms_dist.search.store import Store, parameters, suggested
-from hms_dist.search.trial import Behind, TrialRuns, is_behind
+from hms_dist.search.trial import Pruned, TrialRuns, is_behind
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.settings import TrainConfig
 
 IDENTITY_NAME = "search.json"
 GIVEN_BY_TRIALS = ("shards", "out", "fold")
-"""Options of a training run that are no part of its recipe."""
+"""Options of a training run that are not part of its recipe."""
 WAIT_S = 2.0
-"""Seconds between two looks at trials in others' hands, at the end of a batch."""
+"""Seconds between two polls of other jobs' trials, at the end of a batch."""
 
 
 def run(command: Search) -> None:
-    """The verb `search`. Raises UserError for what can be refused beforehand, JobError if no trial came to its end."""
-    command.launch.command([])  # refused before any work
+    """Run the command `search`. Raises UserError for errors found before any trial, JobError if no trial finished."""
+    command.launch.command([])  # checked before any work
     config = _recipe(command, command.trial_words)
     fingerprint = _check(command, config)
     store = Store(command.out)
-    with store.alone():
+    with store.locked():
         _check_same(command, fingerprint, config)
     for batch in range(command.num_batches):
         space = store.space_of(batch, command.space, command.narrowing)
         while _work(command, store, batch, space, config):
-            with store.alone():
+            with store.locked():
                 _write_results(command, store)
-    with store.alone():
+    with store.locked():
         if not _write_results(command, store):
             raise JobError(f"{command.out}: no trial came to its end; see {TABLE_NAME} and the logs in trials/")
 
 
 def _work(command: Search, store: Store, batch: int, space: dict[str, Parameter], config: dict[str, Any]) -> bool:
-    """Do a trial, or wait a little for those of others; False if the batch needs no more of this job."""
+    """Do a trial, or wait briefly for those of other jobs; False if the batch is finished for this job."""
     with store.next_trial(batch, command.num_trials, command.num_startup, command.seed) as trial:
         if trial is None:
             last = batch == command.num_batches - 1
@@ -58,14 +58,14 @@ def _work(command: Search, store: Store, batch: int, space: dict[str, Parameter]
 
 
 def _try(command: Search, store: Store, batch: int, trial: Any, config: dict[str, Any]) -> None:
-    """Do one trial and tell the study how it ended; one that is stopped from outside, or in others' hands,
-    stays open for a rerun."""
+    """Run one trial and record its end in the study. A trial that is stopped from outside, or held by another job,
+    stays open."""
     folder = store.folder_of(batch, trial.number)
     LOG.info("batch %d trial %d: %s", batch, trial.number, trial.params)
     runs = TrialRuns(folder=folder, config=config, shards=command.shards, folds=command.folds, launch=command.launch)
     try:
         value = runs.train(partial(_report, trial, command.num_startup))
-    except Behind:
+    except Pruned:
         trial.study.tell(trial, state=_state("PRUNED"))
         LOG.info("batch %d trial %d: behind, stopped", batch, trial.number)
     except Stopped:
@@ -82,7 +82,7 @@ def _try(command: Search, store: Store, batch: int, trial: Any, config: dict[str
 
 
 def _report(trial: Any, num_startup: int, step: int, kl: float) -> bool:
-    """Note an epoch's KL in the study; whether the trial goes on, by the trials that ended before."""
+    """Record an epoch's KL in the study; return whether the trial should continue, given the earlier trials."""
     trials = trial.study.get_trials(states=(_state("COMPLETE"), _state("PRUNED")))
     if step not in trial.study.get_trials()[trial.number].intermediate_values:
         trial.report(kl, step)
@@ -91,14 +91,14 @@ def _report(trial: Any, num_startup: int, step: int, kl: float) -> bool:
 
 
 def _recipe(command: Search, words: list[str]) -> dict[str, Any]:
-    """The options of a training run, without those that each trial gives, as stored."""
+    """Options of a training run, without those set by each trial, as stored."""
     given = ["--shards", command.shards, "--out", str(command.out), "--fold", str(command.folds[0])]
     options = stored(load(TrainConfig, [*words, *given], prog="hms-dist train"))
     return {name: value for name, value in options.items() if name not in GIVEN_BY_TRIALS}
 
 
 def _check(command: Search, config: dict[str, Any]) -> str:
-    """Refuse, before any trial, what a run would refuse at either end of the space; the shard set's fingerprint."""
+    """Check both ends of the space before any trial, as a run would; return the shard set's fingerprint."""
     ends = [
         {
             name: part.choices[end] if part.choices else (part.low, part.high)[end]
@@ -116,7 +116,7 @@ def _check(command: Search, config: dict[str, Any]) -> str:
 
 
 def _check_same(command: Search, fingerprint: str, config: dict[str, Any]) -> None:
-    """Raises UserError if the folder holds a study of something else; otherwise notes what it is of."""
+    """Raise UserError if the folder holds another study; otherwise record the identity of this one."""
     path = command.out / IDENTITY_NAME
     space = {name: asdict(part) for name, part in command.space.items()}
     identity = {
@@ -135,9 +135,9 @@ def _check_same(command: Search, fingerprint: str, config: dict[str, Any]) -> No
 
 
 def _meaning(identity: dict[str, Any], fold: int) -> dict[str, Any]:
-    """What a study is of, to be compared: the same for every format version that it was noted in."""
+    """Identity of a study for comparison, independent of the format version in which it was stored."""
     found = dict(identity)
-    with suppress(UserError, KeyError, TypeError, ValueError):  # not readable: different
+    with suppress(UserError, KeyError, TypeError, ValueError):  # unreadable: different
         given = {"shards": "", "out": IDENTITY_NAME, "fold": fold}
         found["config"] = from_stored(TrainConfig, {**identity["config"], **given}, IDENTITY_NAME)
         found["space"] = parameters(identity["space"])
@@ -153,7 +153,7 @@ def _identity_before(path: Path) -> dict[str, Any]:
 
 
 def _write_results(command: Search, store: Store) -> bool:
-    """Write the table and, if a trial came to its end, the best configuration; whether one did."""
+    """Write the table and, if a trial finished, the best configuration; return whether one did."""
     studies = store.batches()
     write_table(command.out / TABLE_NAME, studies)
     return write_best(command.out / BEST_NAME, studies, _recipe(command, command.words), command.space)

@@ -1,4 +1,4 @@
-"""One trial: a training run a fold, watched epoch by epoch, stopped when it falls behind."""
+"""One trial: a training run per fold, monitored after every epoch and pruned when it falls behind."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,14 +21,14 @@ from hms_dist.train.folder.record import read_metrics
 
 CONFIG_NAME = "config.yaml"
 LOOK_EVERY_S = 0.5
-"""Seconds between two looks at the metrics of a run."""
+"""Seconds between two polls of a run's metrics."""
 
-Report = Callable[[int, float], bool]
-"""Takes (epoch of the trial, counted over its folds from 0, and its validation KL); whether to go on."""
+ReportEpoch = Callable[[int, float], bool]
+"""(epoch of the trial, counted over its folds from 0, and its validation KL) -> whether to continue."""
 
 
-class Behind(Exception):
-    """A trial was stopped because the trials before it did better."""
+class Pruned(Exception):
+    """A trial was pruned because earlier trials were better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,18 @@ class TrialRuns:
     """The runs of a trial."""
 
     folder: Path
-    """config.yaml, and a run folder and a log for each fold."""
+    """Holds config.yaml, and a run folder and a log for each fold."""
     config: Mapping[str, Any]
-    """Options of the runs, without those that `run` gives."""
+    """Options of the runs, without those that `run` sets."""
     shards: str
     folds: Sequence[int]
     launch: LaunchConfig
 
-    def train(self, report: Report) -> float:
-        """Train what is not trained yet; the mean of the folds' best validation KLs.
+    def train(self, report: ReportEpoch) -> float:
+        """Train the unfinished runs; return the mean of the folds' best validation KLs.
 
-        Raises Behind when `report` says so, JobError for a run that failed, UserError for one that was refused, and
-        Stopped if this process was asked to stop or somebody else is at work on a run.
+        Raises Pruned when `report` returns False, JobError for a failed run, UserError for a rejected one, and Stopped
+        if this process was asked to stop or another job holds a run.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self.folder / CONFIG_NAME, "w") as file:
@@ -65,7 +65,7 @@ class TrialRuns:
         return PlannedRun(self.folder.name, int(self.config["seed"]), fold, out, (*words, "--fold", str(fold)))
 
     def _train(self, run: PlannedRun, look: Callable[[Path], None]) -> None:
-        """Start or continue a run until it is finished, looking at its folder all the while; done if it is already."""
+        """Start or resume a run until it is finished, and poll its folder; returns at once if it is finished."""
         if not run.finished:
             await_free(run.out)
             log = self.folder / f"{run.out.name}.log"
@@ -80,19 +80,19 @@ class TrialRuns:
         look(run.out)
 
 
-def _report_new(report: Report, first: int, seen: list[float], out: Path) -> None:
-    """Report the epochs of a run that are not among `seen`, and add them. Raises Behind."""
+def _report_new(report: ReportEpoch, first: int, seen: list[float], out: Path) -> None:
+    """ReportEpoch the epochs of a run that are not in `seen`, and add them. Raises Pruned."""
     for kl in _val_kls(out)[len(seen) :]:
         seen.append(kl)
         if not report(first + len(seen) - 1, kl):
-            raise Behind
+            raise Pruned
 
 
 def is_behind(value: float, others: Sequence[float], num_startup: int) -> bool:
-    """Whether a trial's KL after some epoch is above the median of earlier trials' after the same one.
+    """Whether a trial's KL after an epoch is above the median of earlier trials' after the same epoch.
 
-    Never with fewer than `num_startup` of them. Optuna's own MedianPruner compares the best epoch so far, which a
-    first fold easier than the second would decide.
+    Always False with fewer than `num_startup` of them. Optuna's MedianPruner compares the best epoch so far, which
+    would be decided by the first fold if it is easier than the second.
     """
     return len(others) >= num_startup and value > median(others)
 

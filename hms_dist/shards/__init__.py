@@ -1,1 +1,1 @@
-"""Shard sets: the one schema where the offline and the online half meet."""
+"""The format of shard sets, shared by the offline and the online half."""

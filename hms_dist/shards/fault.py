@@ -1,4 +1,4 @@
-"""A fault of a shard set, and the faults of a file as a whole: missing, of another size, of other bytes."""
+"""Faults of a shard set, and checks of a file as a whole: missing, wrong size, wrong content."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from hms_dist.core.files import sha256_of
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a set."""
+    """One fault of a set."""
 
     path: Path
-    """The file at fault."""
+    """The faulty file."""
     text: str
-    """What was expected and what was found."""
+    """Description: expected and found."""
     damaged: bool = False
-    """True if the file is not the one that the manifest names, so that making it again mends it."""
+    """True if the file differs from the manifest's entry, so that rebuilding it repairs it."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}"
 
 
 def size_fault(folder: Path, entry: Mapping[str, Any]) -> Fault | None:
-    """The fault of a file that is absent or of another size than its manifest entry says; None if it has neither."""
+    """Return a fault if a file is missing or its size differs from its manifest entry, else None."""
     path = folder / entry["name"]
     try:
         if not path.is_file():
@@ -38,7 +38,7 @@ def size_fault(folder: Path, entry: Mapping[str, Any]) -> Fault | None:
 
 
 def file_fault(folder: Path, entry: Mapping[str, Any]) -> Fault | None:
-    """As `size_fault`, and the file's SHA-256 too."""
+    """Check a file as `size_fault`, and also its SHA-256."""
     fault = size_fault(folder, entry)
     if fault:
         return fault

@@ -1,8 +1,8 @@
-"""The folds of a shard set, as columns of its index.
+"""Folds of a shard set, stored as columns of its index.
 
-They are computed once, when the index is written, and only read afterwards: runs, predictions and ensembles that share
-a set share its splits, whatever version of scikit-learn they run with. There is a column for each of FOLD_COUNTS,
-because which number of folds a run wants is not known when the set is rendered, and rendering again takes hours.
+They are computed once, when the index is written: runs, predictions and ensembles of a set share its splits whatever
+version of scikit-learn they use. There is a column for each of FOLD_COUNTS, because the number of folds is chosen at
+training time and rendering again takes hours.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from hms_dist.shards.index import fold_column
 
 
 def with_folds(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """`rows` of an index with a column of Int8 for each number of folds in FOLD_COUNTS.
+    """Add an Int8 column to index `rows` for each number of folds in FOLD_COUNTS.
 
-    Grouped by patient, stratified by the class with most votes, shuffled by `seed`. Null where the rows have no votes,
-    or fewer patients than folds.
+    Grouped by patient, stratified by the class with most votes, shuffled by `seed`. Null if the rows have no votes, or
+    fewer patients than folds.
     """
     labelled = bool(rows[VOTE_COLUMNS[0]].notna().all()) and len(rows) > 0
     num_patients = rows["patient_id"].nunique() if labelled else 0

@@ -1,4 +1,4 @@
-"""The index of a shard set, a row a sample: at once the label table and the map for random access."""
+"""The index of a shard set, one row per sample: the label table, and the byte ranges for random access."""
 
 import errno
 import hashlib
@@ -26,7 +26,7 @@ from hms_dist.shards.schema import (
 )
 
 Rows = NDArray[np.int64]
-"""Rows of an index, by number from 0."""
+"""Row numbers of an index, from 0."""
 
 SAMPLE_FIELDS = [
     ("key", pa.string()), ("shard", pa.int32()),
@@ -35,23 +35,23 @@ SAMPLE_FIELDS = [
     *((name, pa.int64()) for name in VOTE_COLUMNS),
     ("eeg_fingerprint", pa.string()), ("spectrogram_fingerprint", pa.string()),
 ]  # fmt: skip
-"""Columns that every index has. Votes are null for unlabelled rows."""
+"""Columns of every index. Votes are null for unlabelled rows."""
 
 
 def fold_column(num_folds: int) -> str:
-    """Column of the index that says in which of `num_folds` folds each row is."""
+    """Name of the index column with each row's fold out of `num_folds`."""
     return f"fold_of_{num_folds}"
 
 
 FOLD_FIELDS = [(fold_column(num_folds), pa.int8()) for num_folds in FOLD_COUNTS]
 """Fold of each row, from 0, in splits by patient; null without votes, or with fewer patients than folds."""
 MEMBER_FIELDS = (("offset", pa.int64()), ("size", pa.int32()), ("crc32", pa.uint32()))
-"""Columns `<member>.<field>` of each member: bytes from the start of the tar, bytes, CRC-32 of those bytes."""
+"""Columns `<member>.<field>` of each member: offset in the tar, number of bytes, CRC-32 of those bytes."""
 
 
 @dataclass(frozen=True)
 class MemberMap:
-    """Where one member of every sample lies: arrays [samples]."""
+    """Byte ranges of one member of every sample: arrays [samples]."""
 
     offset: NDArray[np.int64]
     size: NDArray[np.int32]
@@ -64,14 +64,14 @@ class Index:
 
     frame: pd.DataFrame
     name: str = "index"
-    """What messages call it: its file."""
+    """Name in messages: the file."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @cached_property
     def labelled(self) -> bool:
-        """True if every row has votes."""
+        """Whether every row has votes."""
         return bool(self.frame[VOTE_COLUMNS[0]].notna().all())
 
     @cached_property
@@ -88,11 +88,11 @@ class Index:
 
     @cached_property
     def num_voters(self) -> NDArray[np.int64]:
-        """Votes a row [samples]."""
+        """Number of votes per row [samples]."""
         return num_voters(self.votes)
 
     def folds(self, num_folds: int) -> NDArray[np.int64]:
-        """Fold of each row [samples], 0 to `num_folds` - 1, `num_folds` in FOLD_COUNTS; no patient is in two folds.
+        """Fold of each row [samples], 0 to `num_folds` - 1, `num_folds` in FOLD_COUNTS; each patient is in one fold.
 
         Raises UserError if the set is unlabelled or has fewer patients than folds.
         """
@@ -103,11 +103,11 @@ class Index:
         return column.to_numpy(np.int64)
 
     def ids(self, name: str) -> NDArray[np.int64]:
-        """A column of whole numbers (`eeg_id`, `patient_id`, `shard`, ...) [samples]."""
+        """An integer column (`eeg_id`, `patient_id`, `shard`, ...) [samples]."""
         return self.frame[name].to_numpy(np.int64)
 
     def member(self, name: str) -> MemberMap:
-        """Where member `name` (a panel's name, or `json`) lies in each sample."""
+        """Byte ranges of member `name` (a panel's name, or `json`) in all samples."""
         return MemberMap(
             self.frame[f"{name}.offset"].to_numpy(np.int64),
             self.frame[f"{name}.size"].to_numpy(np.int32),
@@ -115,7 +115,7 @@ class Index:
         )
 
     def row_of(self, key: str) -> int:
-        """Row of the sample `key`; UserError if there is none."""
+        """Row of the sample `key`. Raises UserError if there is none."""
         rows = np.flatnonzero((self.frame["key"] == key).to_numpy())
         if not rows.size:
             example = self.frame["key"].iloc[0]
@@ -131,7 +131,7 @@ def index_schema(members: Iterable[str]) -> pa.Schema:
 
 
 def rows_schema(members: Iterable[str]) -> pa.Schema:
-    """Arrow schema of the index rows of one shard: without the folds, which depend on the rows of all shards."""
+    """Arrow schema of the index rows of one shard: without the folds, which depend on all shards."""
     return pa.schema([*SAMPLE_FIELDS, *_member_fields(members)])
 
 
@@ -140,7 +140,7 @@ def _member_fields(members: Iterable[str]) -> list[tuple[str, pa.DataType]]:
 
 
 def open_set(location: Path | str) -> tuple[Manifest, Index]:
-    """Manifest and index of a complete shard set, in a folder or at a URL.
+    """Read manifest and index of a complete shard set, in a folder or at a URL.
 
     Raises UserError if one is missing, damaged or of another set.
     """
@@ -164,8 +164,8 @@ def read_index(path: Path) -> Index:
 
 
 def index_table(path: Path) -> pa.Table:
-    """The rows of an index, their members unchecked. Raises UserError if it is missing, not Parquet or lacks a
-    column that every index has."""
+    """Read the rows of an index; members are not checked. Raises UserError if it is missing, not Parquet or lacks a
+    required column."""
     content = _index_bytes(path, limits.PARQUET_BYTES)
     return _parsed_index(path, content, pa.schema([*SAMPLE_FIELDS, *FOLD_FIELDS]))
 
@@ -197,5 +197,5 @@ def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.T
 
 
 def as_frame(table: pa.Table) -> pd.DataFrame:
-    """Index rows as a frame; whole numbers stay whole where some are null."""
+    """Convert index rows to a DataFrame; integers stay integers where some are null."""
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)

@@ -1,4 +1,4 @@
-"""Checking an index: against the manifest of its set, and against the label table that the set was rendered from."""
+"""Checks of an index against the manifest of its set, and against the label table of the set."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from hms_dist.shards.schema import JSON_MEMBER
 
 
 def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault]:
-    """Columns, counts, order of the shards, and keys: each made of its ids and there once."""
+    """Check columns, counts, order of the shards, and keys: derived from the ids and unique."""
     expected = index_schema([JSON_MEMBER, *manifest.panels])
     found = read_schema(path).remove_metadata()
     if not found.equals(expected):
@@ -32,15 +32,15 @@ def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault
 
 def _key_faults(frame: pd.DataFrame) -> Iterator[str]:
     for key in frame["key"][frame["key"].duplicated()]:
-        yield f"key {key} stands twice"
+        yield f"key {key} appears twice"
     made = [sample_key(eeg, sub) for eeg, sub in zip(frame["eeg_id"], frame["eeg_sub_id"], strict=True)]
     for key, expected in zip(frame["key"], made, strict=True):
         if key != expected:
-            yield f"key {key} stands at the row of {expected}"
+            yield f"key {key} is in the row of {expected}"
 
 
 def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, rejected: set[str]) -> Iterator[Fault]:
-    """Ids, offsets and votes that differ from the label table, and rows that only one of the two has.
+    """Report ids, offsets and votes that differ from the label table, and rows that only one of the two has.
 
     `labels`: the frame of `read_labels`. Keys in `rejected` may be missing from the index.
     """
@@ -59,7 +59,7 @@ def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, re
 
 
 def _by_key(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns that index and label table share, by key; of rows with one key the first."""
+    """The columns shared by index and label table, by key; of duplicate keys the first row."""
     keys = [sample_key(eeg, sub) for eeg, sub in zip(frame["eeg_id"], frame["eeg_sub_id"], strict=True)]
     columns = dict.fromkeys((*ID_COLUMNS, *OFFSET_COLUMNS, *VOTE_COLUMNS))
     shared = frame[list(columns)].set_axis(keys)

@@ -1,6 +1,7 @@
-"""Checks of an index whose bytes are those that its manifest names: a set from elsewhere may be sealed and senseless.
+"""Checks of the values of an index whose bytes match its manifest: a set from elsewhere may be consistent and still
+invalid.
 
-What passes can be read without a further look: every member lies within its tar and is no larger than its panel can be.
+After these checks rows can be used directly: every member is within its tar and no larger than its panel can be.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ _FINGERPRINT = r"^[0-9]{1,18}-[0-9a-f]{8}$"
 
 
 def column_fault(table: pa.Table, expected: pa.Schema) -> str | None:
-    """The first expected column that is missing or of another type; None without any. Others may be there."""
+    """Return the first expected column that is missing or of another type, else None. Further columns are allowed."""
     for field in expected:
         if field.name not in table.column_names:
             return f"column {field.name} is missing; not an index of a shard set"
@@ -29,7 +30,7 @@ def column_fault(table: pa.Table, expected: pa.Schema) -> str | None:
 
 
 def member_fault(table: pa.Table, tar_bytes: list[int], panels: Mapping[str, PanelSpec]) -> str | None:
-    """The first member that cannot lie where the index has it, in tars of `tar_bytes`; None if all can."""
+    """Return the first member whose byte range is impossible in tars of `tar_bytes`, else None."""
     shard = table["shard"]
     fault = _outside(table, "shard", 0, len(tar_bytes) - 1)
     if fault:
@@ -52,7 +53,7 @@ def member_fault(table: pa.Table, tar_bytes: list[int], panels: Mapping[str, Pan
 
 
 def row_fault(table: pa.Table, samples_per_tar: list[int]) -> str | None:
-    """The first row whose ids, key, place, offsets, votes or folds cannot be; None if all can."""
+    """Return the first row with impossible ids, key, shard, offsets, votes or folds, else None."""
     return next(filter(None, _row_faults(table, samples_per_tar)), None)
 
 
@@ -65,7 +66,7 @@ def _row_faults(table: pa.Table, samples_per_tar: list[int]) -> Iterator[str | N
     if pc.count_distinct(table["key"]).as_py() < len(table):
         yield "two rows have the same key"
     if sum(samples_per_tar) != len(table):
-        yield f"expected {sum(samples_per_tar)} rows, as the shards have samples, found {len(table)}"
+        yield f"expected {sum(samples_per_tar)} rows, the number of samples in the shards, found {len(table)}"
         return
     counted = np.repeat(np.arange(len(samples_per_tar)), samples_per_tar)
     yield None if np.array_equal(table["shard"], counted) else "column shard does not count the samples of each shard"
@@ -89,7 +90,7 @@ def _vote_fault(table: pa.Table) -> str | None:
 
 
 def _outside(table: pa.Table, name: str, low: float, high: float, *, null: bool = False) -> str | None:
-    """The first value of a column that is not within two bounds; NaN is not."""
+    """Return the first value of a column outside of two bounds (NaN is outside), else None."""
     column = table[name]
     if column.null_count and not null:
         return f"column {name}: {column.null_count} values are missing"
@@ -99,6 +100,6 @@ def _outside(table: pa.Table, name: str, low: float, high: float, *, null: bool 
 
 
 def _first(mask: pa.ChunkedArray) -> int | None:
-    """Place of the first true value; None without any."""
+    """Index of the first true value; None without any."""
     place = pc.index(pc.fill_null(mask, False), True).as_py()
     return None if place < 0 else place

@@ -1,4 +1,4 @@
-"""The manifest of a shard set: what the set is made of. It is written last, so its existence means a complete set."""
+"""The manifest of a shard set: its content and origin. It is written last, so its existence means a complete set."""
 
 import json
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from hms_dist.shards.schema import FORMAT_VERSION, MANIFEST_NAME, PanelSpec, spe
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a shard set says of itself."""
+    """Description of a shard set."""
 
     num_samples: int
-    """Samples in all shards."""
+    """Number of samples in all shards."""
     files: tuple[dict[str, Any], ...]
     """Each tar, then the index: name, num_samples, num_bytes, sha256."""
     panels: Mapping[str, PanelSpec]
@@ -27,12 +27,12 @@ class Manifest:
     render_config: Mapping[str, Any]
     """The resolved render configuration."""
     sources: Mapping[str, Any]
-    """Fingerprint of the label table and digest over those of the recordings."""
+    """Fingerprint of the label table, and a digest of those of the recordings."""
     versions: Mapping[str, str]
-    """Software that made the set."""
+    """Versions of the software that made the set."""
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value, its own digest included. Keys within each part are sorted: equal sets give equal text."""
+        """Convert to a JSON value with its own digest. Keys within each part are sorted: equal sets give equal text."""
         value: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "num_samples": self.num_samples,
@@ -49,7 +49,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Digest that names this shard set: over its data files, not over when or with what it was made."""
+        """Digest that identifies this shard set: over its data files, not over when or how it was made."""
         return digest([dict(entry) for entry in self.files])
 
 

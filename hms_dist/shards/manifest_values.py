@@ -1,7 +1,7 @@
-"""Checks of a manifest whose digest fits: one from elsewhere may be sealed and senseless.
+"""Checks of the values of a manifest whose digest matches: one from elsewhere may be consistent and still invalid.
 
-What passes has files of the fixed names alone, so that no name can leave a folder or become a word of a command, and
-sizes that can be.
+After these checks all file names have the fixed form, so that none can leave the folder or end up in a command, and all
+sizes are possible.
 """
 
 import re
@@ -17,7 +17,7 @@ MOST_SAMPLES = 2**31 - 1
 
 
 def manifest_fault(value: Mapping[str, Any]) -> str | None:
-    """What is wrong with the JSON value of a manifest; None if nothing is."""
+    """Return the first fault of a manifest's JSON value, else None."""
     return next(_faults(value), None)
 
 
@@ -28,7 +28,7 @@ def _faults(value: Mapping[str, Any]) -> Iterator[str]:
             return
     for name in ("num_samples", "num_shards"):
         if not _is_whole(value.get(name), MOST_SAMPLES):
-            yield f"{name}: expected a whole number, found {_brief(value.get(name))}"
+            yield f"{name}: expected an integer, found {_brief(value.get(name))}"
             return
     yield from _file_faults(value["files"], value["num_shards"])
     counted = sum(entry["num_samples"] for entry in value["files"][: value["num_shards"]])
@@ -57,7 +57,7 @@ def _file_faults(files: list[Any], num_shards: int) -> Iterator[str]:
             return
         largest = limits.TAR_BYTES if name.endswith(".tar") else limits.PARQUET_BYTES
         if not _is_whole(entry.get("num_bytes"), largest) or not _is_whole(entry.get("num_samples"), MOST_SAMPLES):
-            yield f"files: {name}: expected whole numbers of samples and bytes, found {_brief(entry)}"
+            yield f"files: {name}: expected integers of samples and bytes, found {_brief(entry)}"
             return
         if not isinstance(entry.get("sha256"), str) or not _SHA256.fullmatch(entry["sha256"]):
             yield f"files: {name}: expected a SHA-256, found {_brief(entry.get('sha256'))}"

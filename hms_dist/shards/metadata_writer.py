@@ -1,4 +1,4 @@
-"""Writing what describes a shard set: the index, then the manifest, whose existence means that the set is complete."""
+"""Writers of the index and, last, of the manifest, whose existence means that the set is complete."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,21 +16,21 @@ from hms_dist.shards.schema import MANIFEST_COPY_NAME, MANIFEST_NAME
 
 
 def write_index(path: Path, rows: pd.DataFrame, members: Sequence[str], *, fold_seed: int) -> None:
-    """Write index rows (columns of `rows_schema`) and their folds as Parquet, atomically; equal rows, equal bytes."""
+    """Write index rows (columns of `rows_schema`) and their folds as Parquet, atomically and reproducibly."""
     table = pa.Table.from_pandas(with_folds(rows, fold_seed), schema=index_schema(members), preserve_index=False)
     with atomic(path) as file:
         pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
 
 
 def write_rejected(path: Path, rejected: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows that could not be rendered (key, row in the label table from 0, reason) as Parquet, atomically."""
+    """Write the rows that could not be rendered (key, row in the label table from 0, reason) as Parquet, atomically."""
     frame = pd.DataFrame(list(rejected), columns=["key", "row", "reason"])
     with atomic(path) as file:
         frame.to_parquet(file, index=False)
 
 
 def file_entry(path: Path, num_samples: int) -> dict[str, Any]:
-    """The manifest's entry of one file."""
+    """Build the manifest entry of a file."""
     return {
         "name": path.name,
         "num_samples": num_samples,
@@ -40,6 +40,6 @@ def file_entry(path: Path, num_samples: int) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the copy of the manifest, then the manifest of a finished shard set, each atomically."""
+    """Write the copy of the manifest, then the manifest, each atomically."""
     for name in (MANIFEST_COPY_NAME, MANIFEST_NAME):
         write_json(folder / name, manifest.to_json())

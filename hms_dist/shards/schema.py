@@ -1,6 +1,6 @@
-"""What a shard set is made of: names, panel specifications, and the bytes of one member.
+"""The format of a shard set: file names, panel specifications, and the encoding of members.
 
-Both halves import this file and nothing else of each other.
+Imported by both halves; they share nothing else but the index.
 """
 
 import io
@@ -23,14 +23,14 @@ FORMAT_VERSION = 1
 INDEX_NAME = "index.parquet"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_COPY_NAME = "manifest.copy.json"
-"""The same bytes again, so that a damaged or lost manifest can be mended: nothing else knows the recipe."""
+"""A copy of the manifest, to repair a damaged or lost one: no other file holds the recipe."""
 REJECTED_NAME = "rejected.parquet"
 """Rows of the label table that could not be rendered; absent if there are none."""
 JSON_MEMBER = "json"
 ZSTD_LEVEL = -1
-"""Faster to decode than level 1 (0.16 against 0.27 ms a row of the default panels), tars 6 % larger."""
+"""zstd level: faster to decode than level 1 (0.16 against 0.27 ms for the default panels of a row), tars 6 % larger."""
 SIDES = {"LL": "RL", "RL": "LL", "LP": "RP", "RP": "LP"}
-"""The region that takes each region's place when left and right are exchanged."""
+"""Region -> its opposite when left and right are exchanged."""
 
 Array = NDArray[Any]
 _MEMBER_NAME = re.compile(r"[^\W\d]\w{0,63}")
@@ -38,29 +38,29 @@ _MEMBER_NAME = re.compile(r"[^\W\d]\w{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class PanelSpec:
-    """What the manifest says of one panel: enough to read its bytes and to know what they mean."""
+    """Specification of a panel in the manifest: enough to decode its bytes and to interpret them."""
 
     shape: tuple[int, ...]
     """Shape of one sample's panel, before bits are packed."""
     dtype: Literal["bit", "uint8", "float16"]
     """Element type. Bits are packed along the last axis, first pixel in the highest bit."""
     codec: Literal["npy", "npy.zst"]
-    """How a member's bytes are written: a plain .npy file, or one compressed with zstd."""
+    """Encoding of a member: a plain .npy file, or one compressed with zstd."""
     axes: tuple[str, ...]
     """Name of each axis of `shape`."""
     unit: str
-    """What a value means."""
+    """Meaning of a value."""
     regions: tuple[str, ...] = ()
-    """Regions ("LL") or channels ("Fp1-F3", "C3") along the first axis; empty: the panel has none."""
+    """Regions ("LL") or channels ("Fp1-F3", "C3") along the first axis; empty: none."""
     traces: tuple[str, ...] = ()
-    """For a picture of traces: their channels from top to bottom, an equal share of the rows each."""
+    """For a picture of traces: their channels from top to bottom, with equal shares of the rows."""
     value_range: tuple[float, float] | None = None
-    """For uint8: the values, in `unit`, that 0 and 255 stand for. None: values are stored as they are."""
+    """For uint8: the values, in `unit`, that 0 and 255 stand for. None: values are stored directly."""
     rows_hz: tuple[float, ...] = ()
-    """Centre frequency, hertz, of each row of a frequency axis; empty: the panel has none."""
+    """Centre frequency, hertz, of each row of a frequency axis; empty: none."""
     columns_s: tuple[float, float] | None = None
-    """Time of the centres of the first and the last column, seconds from the start of the row's 50 s (of its 10
-    minutes, for their spectrogram); the others lie evenly between. None: not stated."""
+    """Time of the centres of the first and the last column, in seconds from the start of the row's 50 s (of its 10
+    minutes for the 10-minute spectrogram); columns are evenly spaced. None: not specified."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -70,9 +70,9 @@ class PanelSpec:
             raise ValueError("value_range: uint8 panels need one, others have none")
 
     def _check_types(self) -> None:
-        """Raises ValueError for what no writer makes: a manifest may come from elsewhere."""
+        """Raise ValueError for values that no writer produces: a manifest may come from elsewhere."""
         if not self.shape or not all(type(size) is int and size >= 1 for size in self.shape):
-            raise ValueError(f"shape: expected whole numbers of at least 1, found {list(self.shape)}")
+            raise ValueError(f"shape: expected integers of at least 1, found {list(self.shape)}")
         if self.dtype not in ("bit", "uint8", "float16") or self.codec not in ("npy", "npy.zst"):
             raise ValueError(f"dtype, codec: unknown '{self.dtype}' or '{self.codec}'")
         if math.prod(self.shape) > 8 * limits.PANEL_BYTES or self.num_bytes > limits.PANEL_BYTES:
@@ -102,13 +102,13 @@ class PanelSpec:
 
     @property
     def most_member_bytes(self) -> int:
-        """Most bytes of a member: its array, header and, if it is compressed, what zstd may add."""
+        """Largest size of a member: array, header and, if it is compressed, the overhead of zstd."""
         size = len(self.npy_header) + self.num_bytes
-        return limits.of_zstd(size) if self.codec == "npy.zst" else size
+        return limits.max_zstd_bytes(size) if self.codec == "npy.zst" else size
 
     @property
     def npy_header(self) -> bytes:
-        """The .npy header that stands before the array; the same for every sample."""
+        """The .npy header before the array; the same for every sample."""
         buffer = io.BytesIO()
         header = {
             "descr": self.stored_dtype.newbyteorder("<").str,
@@ -119,7 +119,7 @@ class PanelSpec:
         return buffer.getvalue()
 
     def encode(self, array: Array) -> bytes:
-        """The member's bytes for a panel of `shape` (bool for bits). Raises ValueError on another shape or dtype."""
+        """Encode a panel of `shape` (bool for bits) as a member. Raises ValueError for another shape or dtype."""
         if array.shape != self.shape:
             raise ValueError(f"panel of shape {array.shape}, expected {self.shape}")
         if self.dtype == "bit":
@@ -130,12 +130,12 @@ class PanelSpec:
         return zstandard.compress(payload, ZSTD_LEVEL) if self.codec == "npy.zst" else payload
 
     def decode(self, member: bytes | memoryview) -> Array:
-        """The stored array (bits still packed) of a member's bytes. Raises ValueError if they do not fit."""
+        """Decode a member to the stored array (bits still packed). Raises ValueError if the bytes do not fit."""
         size = len(self.npy_header) + self.num_bytes
         if self.codec == "npy.zst":
             try:
                 announced = zstandard.frame_content_size(member)
-                if announced != size:  # before any memory is taken for it
+                if announced != size:  # before any memory is allocated for it
                     raise ValueError(f"not a zstd frame of {size} bytes (it announces {announced})")
                 payload = zstandard.decompress(member, max_output_size=size)
             except zstandard.ZstdError as error:
@@ -154,7 +154,7 @@ def shard_name(number: int) -> str:
 
 
 def is_member_name(name: str) -> bool:
-    """Whether a panel may have this name: its members are files of a tar, `<key>.<name>.<codec>`."""
+    """Whether a panel may have this name: its members are files in a tar, `<key>.<name>.<codec>`."""
     return name != JSON_MEMBER and _MEMBER_NAME.fullmatch(name) is not None
 
 
@@ -163,7 +163,7 @@ def _is_finite(number: object) -> bool:
 
 
 def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
-    """A panel specification from the manifest's JSON. Raises UserError if it is not one."""
+    """Build a panel specification from the manifest's JSON. Raises UserError if it is invalid."""
     try:
         tuples: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
         return PanelSpec(**tuples)
@@ -172,10 +172,10 @@ def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
 
 
 def mirrored(names: Sequence[str]) -> tuple[str, ...]:
-    """The regions or channels that take the places of `names` when left and right are exchanged.
+    """Opposite regions or channels of `names` when left and right are exchanged.
 
-    Electrodes with an odd number are on the left and have the next even one as their opposite (10-20 system):
-    Fp1-F3 becomes Fp2-F4; Fz-Cz and EKG stay.
+    Electrodes with odd numbers are on the left, and the next even number is their opposite (10-20 system): Fp1-F3
+    becomes Fp2-F4; Fz-Cz and EKG are unchanged.
     """
     return tuple(SIDES.get(name, re.sub(r"\d+", _opposite, name)) for name in names)
 
@@ -190,15 +190,15 @@ def member_name(key: str, panel: str, spec: PanelSpec | None = None) -> str:
 
 
 def member_order(members: Iterable[str]) -> list[str]:
-    """Members as they stand in a tar and in the index: json, then panels by name, however a recipe lists them."""
+    """Order of members in a tar and in the index: json, then panels by name, independent of the recipe's order."""
     return sorted(members, key=lambda member: (member != JSON_MEMBER, member))
 
 
 def json_member(values: Mapping[str, Any]) -> bytes:
-    """The bytes of the `json` member: ids, offsets, votes."""
+    """Encode the `json` member: ids, offsets, votes."""
     return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
 
 def crc32(member: bytes | memoryview) -> int:
-    """CRC-32 of a member's bytes, as the index holds it."""
+    """CRC-32 of a member's bytes, as stored in the index."""
     return zlib.crc32(member)

@@ -1,4 +1,4 @@
-"""Checking one tar: the file, its layout byte for byte, and every member's name, place, checksum and values."""
+"""Check of one tar: the file, its layout byte for byte, and every member's name, position, checksum and values."""
 
 import mmap
 import tarfile
@@ -18,23 +18,24 @@ from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, crc32, json_member, m
 from hms_dist.shards.writer import member_info
 
 GAP_UNITS = ("ln(power)",)
-"""Units of the float16 panels that mark gaps as NaN and zero power as -inf; others hold finite values only."""
+"""Units of the float16 panels that mark gaps as NaN and zero power as -inf; all others hold finite values only."""
 
 
 @dataclass(frozen=True)
 class TarTask:
-    """One tar to check."""
+    """A tar to check."""
 
     folder: Path
     entry: Mapping[str, Any]
-    """The manifest's: name, num_samples, num_bytes, sha256."""
+    """Its manifest entry: name, num_samples, num_bytes, sha256."""
     panels: Mapping[str, PanelSpec]
     rows: pd.DataFrame | None
     """Index rows of its samples; None: the index is damaged, and only the file as a whole can be checked."""
 
 
 def tar_faults(task: TarTask) -> list[Fault]:
-    """Every fault of one tar; of a damaged file only that it is. Raises Stopped between members when asked to."""
+    """Find all faults of a tar; of a damaged file, only that it is damaged. Raises Stopped between members on
+    request."""
     damage = file_fault(task.folder, task.entry)
     if damage:
         return [damage]
@@ -50,10 +51,10 @@ def tar_faults(task: TarTask) -> list[Fault]:
 
 
 def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str, PanelSpec]) -> Iterator[str]:
-    """What is wrong inside a tar whose samples are the index rows `rows`.
+    """Find the faults inside a tar whose samples are the index rows `rows`.
 
-    The layout is compared block by block with what the writer makes of these names and sizes, in this order; at the
-    first difference the rest is not looked at, because nothing behind it would fit.
+    The layout is compared block by block with the writer's output for these names and sizes, in this order. The check
+    ends at the first difference, because nothing after it would match.
     """
     end = 0
     for values in rows.to_dict("records"):
@@ -64,7 +65,7 @@ def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str,
             offset, size = values[f"{member}.offset"], values[f"{member}.size"]
             header = member_info(name, size).tobuf(tarfile.USTAR_FORMAT)
             if offset != end + len(header) or content[end:offset] != header:
-                yield f"{name} does not stand at bytes {offset} to {offset + size}, where the index has it"
+                yield f"{name} is not at bytes {offset} to {offset + size}, where the index has it"
                 return
             end = -(-(offset + size) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
             text = _member_fault(content[offset : offset + size], values, member, spec)
@@ -72,10 +73,10 @@ def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str,
                 yield f"{name} {text}"
             if not _is_empty(content[offset + size : end]):
                 yield f"{name} is followed by something before the next block"
-    # Two empty blocks close a tar, and empty ones fill its last record.
+    # Two empty blocks end a tar, and more fill its last record.
     length = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
     if len(content) != length or not _is_empty(content[end:]):
-        yield f"something stands behind byte {end}, where the last sample of the index ends"
+        yield f"unexpected data after byte {end}, where the last sample of the index ends"
 
 
 def _is_empty(block: memoryview) -> bool:
@@ -84,7 +85,7 @@ def _is_empty(block: memoryview) -> bool:
 
 def _member_fault(block: memoryview, values: Mapping[Hashable, Any], member: str, spec: PanelSpec | None) -> str | None:
     if crc32(block) != values[f"{member}.crc32"]:
-        return "has another CRC-32 than the index says"
+        return "has another CRC-32 than in the index"
     try:
         return json_fault(bytes(block), values) if spec is None else value_fault(spec, spec.decode(block))
     except ValueError as error:
@@ -92,7 +93,7 @@ def _member_fault(block: memoryview, values: Mapping[Hashable, Any], member: str
 
 
 def json_fault(block: bytes, values: Mapping[Hashable, Any]) -> str | None:
-    """What is wrong with a json member beside its index row. Raises ValueError if it is not JSON."""
+    """Compare a json member with its index row; return the first difference. Raises ValueError if it is not JSON."""
     facts = parse_json(block)
     if not isinstance(facts, dict) or json_member(facts) != block:
         return "is not written as this program writes it"
@@ -104,7 +105,8 @@ def json_fault(block: bytes, values: Mapping[Hashable, Any]) -> str | None:
 
 
 def value_fault(spec: PanelSpec, stored: np.ndarray) -> str | None:
-    """What is wrong with the values of a decoded panel. Every uint8 is good; float16 has rules about infinities."""
+    """Return the fault of a decoded panel's values, else None. Every uint8 is valid; float16 has rules about
+    infinities."""
     if spec.dtype != "float16":
         return None
     if np.isposinf(stored).any():

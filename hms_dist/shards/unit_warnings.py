@@ -1,6 +1,7 @@
-"""Recordings that look like another unit or another sampling rate than microvolt and 200 Hz: one warning a set.
+"""Warnings about recordings that seem to have another unit or sampling rate than microvolt and 200 Hz, one per set.
 
-Nothing else would show it: panels are normalised or clipped, so volts, millivolts and nanovolts render to pictures.
+Without them the mistake would go unnoticed: panels are normalised or clipped, so volts, millivolts and nanovolts render
+to plausible pictures.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,24 +11,25 @@ import numpy as np
 import pandas as pd
 
 SIGNALS_KEY = "signals"
-"""In the note of a shard: for each EEG `[number of samples, rows of a wrong scale, amplitude in microvolts]`."""
+"""Key in a shard's note: EEG -> `[number of samples, rows of a wrong scale, amplitude in microvolts]`."""
 RATE_HZ = 200
 WINDOW_S = 50.0
 ROW_SHARE = 0.9
-"""An EEG is of a wrong scale if this share of its rows is."""
+"""An EEG has a wrong scale if this fraction of its rows has."""
 CAUSES = (
     (0.0, 1e-12, "was anything recorded", "Leave them out"),
     (1e-12, 1e-3, "are they volts", "Multiply them by 1e6 and render again"),
     (1e-3, 2.0, "are they millivolts", "Multiply them by 1000 and render again"),
     (2.0, np.inf, "are they nanovolts", "Multiply them by 0.001 and render again"),
 )
-"""Amplitudes (microvolts as read) from, up to; their likely cause; what to do."""
+"""Amplitudes (microvolts as read) from, up to; their likely cause; advice."""
 OTHER_RATES_HZ = (250, 256, 300, 400, 500, 512, 1000, 1024, 2000, 2048)
-"""Rates of other amplifiers, above ours: a slower recording is too short for its windows and refused."""
+"""Sampling rates of other amplifiers, above 200 Hz: a slower recording is too short for its windows and rejected."""
 
 
 def signal_facts(signals: Iterable[tuple[int, int, float | None]]) -> dict[str, list[float]]:
-    """The note's entry for rows of a shard: (eeg_id, samples of its file, amplitude if the row's scale is wrong)."""
+    """Build the note's entry from rows of a shard: (eeg_id, samples of its file, amplitude if the row's scale is
+    wrong)."""
     facts: dict[str, list[float]] = {}
     for eeg_id, num_samples, amplitude_uv in signals:
         entry = facts.setdefault(str(eeg_id), [num_samples, 0, 0.0])
@@ -38,7 +40,7 @@ def signal_facts(signals: Iterable[tuple[int, int, float | None]]) -> dict[str, 
 
 
 def suspicions(rows: pd.DataFrame, notes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines about the recordings of a set, given its index rows and the notes of its shards."""
+    """Describe suspicious recordings of a set, given its index rows and the notes of its shards."""
     facts: dict[int, list[float]] = {}
     for note in notes:
         for eeg_id, (num_samples, num_wrong, amplitude) in note.get(SIGNALS_KEY, {}).items():
@@ -68,7 +70,8 @@ def _scales(rows: pd.DataFrame, facts: Mapping[int, list[float]]) -> list[str]:
 
 
 def _rates(rows: pd.DataFrame, facts: Mapping[int, list[float]]) -> list[str]:
-    """EEGs end with their last window. Where nearly all are longer by the ratio of two rates, they are of that rate."""
+    """EEGs end with their last window. If nearly all are longer by the ratio of two rates, they have that other
+    rate."""
     if not facts:
         return []
     ends_s = rows.groupby("eeg_id")["eeg_label_offset_seconds"].max() + WINDOW_S

@@ -1,4 +1,4 @@
-"""Writing one shard: samples in, a plain WebDataset tar and its index rows out, byte for byte repeatable."""
+"""Writer of one shard: a plain WebDataset tar and its index rows, reproducible byte for byte."""
 
 import json
 import tarfile
@@ -19,20 +19,20 @@ from hms_dist.shards.schema import crc32, member_order, shard_name
 from hms_dist.shards.unit_warnings import SIGNALS_KEY, signal_facts
 
 PARTS_FOLDER = ".parts"
-"""Inside an unfinished set: the index rows of each finished shard, until the index is written."""
+"""Folder in an unfinished set: the index rows of each finished shard, until the index is written."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One label row, rendered: its index fields (ids, votes, ...) and its members as bytes."""
+    """One rendered label row: its index fields (ids, votes, ...) and its encoded members."""
 
     fields: Mapping[str, Any]
     members: Mapping[str, tuple[str, bytes]]
     """Member (a panel's name, or json) -> name inside the tar, bytes."""
     num_samples: int = 0
-    """Samples of its EEG's file."""
+    """Number of samples in its EEG file."""
     wrong_scale_uv: float | None = None
-    """Its amplitude, if that is no EEG's in microvolts."""
+    """Its amplitude if the unit seems wrong, else None."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +41,30 @@ class Rejected:
 
     key: str
     row: int
-    """In the label table, from 0."""
+    """Row in the label table, from 0."""
     reason: str
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """Where the index rows of shard `number` wait for the others."""
+    """Path of the index rows of shard `number`, until the index is written."""
     return folder / PARTS_FOLDER / f"shard-{number:06d}.parquet"
 
 
 def lease_path(folder: Path, number: int) -> Path:
-    """The claim of whoever is making shard `number`."""
+    """Path of the lease of shard `number`."""
     return folder / PARTS_FOLDER / f"shard-{number:06d}.claim"
 
 
 def write_shard(
     folder: Path, number: int, samples: Iterable[Sample], note: Mapping[str, Any], rejected: Sequence[Rejected] = ()
 ) -> None:
-    """Write a tar, then its part file; the part's existence means that the shard is done.
+    """Write a tar, then its part file, whose existence means that the shard is finished.
 
-    `note` (config hash and the like) is kept in the part, beside the rejected rows and size and sha256 of the tar.
-    Members carry no time, owner or machine, so equal samples give equal bytes.
+    `note` (configuration hash etc.) is stored in the part, together with the rejected rows and the size and SHA-256 of
+    the tar. Members carry no time, owner or machine, so equal samples give equal bytes.
     """
     path = folder / shard_name(number)
-    for leftover in folder.glob(f".{path.name}.*.tmp"):  # of a job that was killed; the shard is ours now
+    for leftover in folder.glob(f".{path.name}.*.tmp"):  # left by a killed job; this job holds the lease now
         leftover.unlink()
     rows: list[dict[str, Any]] = []
     signals: list[tuple[int, int, float | None]] = []
@@ -85,7 +85,7 @@ def write_shard(
 
 
 def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
-    """Index rows and note of a part; None if it is absent or damaged (then the shard is rendered again)."""
+    """Read the index rows and note of a part; None if it is missing or damaged (the shard is then rendered again)."""
     try:
         table = read_table(path)
         return table.replace_schema_metadata(None), parse_json(table.schema.metadata[b"note"])
@@ -94,13 +94,13 @@ def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """The note of a part, without its rows; None as `read_part`."""
+    """Read the note of a part without its rows; None as `read_part`."""
     part = read_part(path)
     return None if part is None else part[1]
 
 
 def member_info(name: str, size: int) -> tarfile.TarInfo:
-    """A member's header: name and size, and nothing of when, where or by whom it was made."""
+    """Header of a member: name and size, without time, machine or owner."""
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, 0, 0o444
     return info

@@ -1,1 +1,1 @@
-"""Signals: montages and filters on arrays of microvolts."""
+"""Signal processing on arrays of microvolts: montages, filters, transforms, statistics."""

@@ -1,7 +1,7 @@
-"""Denoising by wavelet thresholds: small coefficients are taken for noise and removed.
+"""Wavelet threshold denoising: small coefficients are treated as noise and removed.
 
-Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 1994, in the form of the
-public baseline of this competition: the signal is taken as periodic and decomposed as deep as its length allows.
+Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 1994, as the competition's public
+baseline implements it: the signal is extended periodically and decomposed as deep as its length allows.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 GAUSSIAN_RATIO = 0.6745
-"""What the published formula divides the deviation by. (It is the ratio of the *median* absolute deviation; the
-formula takes the mean one, and so finds 18 % more noise than there is.)"""
+"""Divisor of the deviation in the published formula. (It belongs to the *median* absolute deviation; the formula uses
+the mean one, and so estimates 18 % too much noise.)"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveletDenoise:
     """Threshold of each signal: sigma sqrt(2 ln N), where N is its number of samples.
 
-    sigma = the mean absolute deviation of the finest details from their mean, divided by 0.6745.
+    sigma is the mean absolute deviation of the finest details from their mean, divided by 0.6745.
     """
 
     wavelet: str = "db8"
-    """A discrete wavelet by PyWavelets' name."""
+    """Discrete wavelet, by PyWavelets' name."""
     threshold: Literal["hard", "soft"] = "hard"
-    """"hard": coefficients below the threshold become 0, the others stay (published). "soft": those others, too,
-    are moved towards 0 by the threshold."""
+    """"hard": coefficients below the threshold become 0, the others are unchanged (published). "soft": the others are
+    also moved towards 0 by the threshold."""
 
     def __post_init__(self) -> None:
         import pywt
@@ -36,9 +36,9 @@ class WaveletDenoise:
 
 
 def denoise(options: WaveletDenoise, signals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`signals` [..., samples], finite, without what lies below the threshold: same shape and unit.
+    """Denoise finite `signals` [..., samples]; same shape and unit.
 
-    Signals shorter than two lengths of the wavelet's filter have no details to cut, and stay as they are.
+    Signals shorter than twice the wavelet's filter have no details and are returned unchanged.
     """
     import pywt
 
@@ -55,7 +55,7 @@ def denoise(options: WaveletDenoise, signals: NDArray[np.float64]) -> NDArray[np
 
 
 def _shrink(values: NDArray[np.float64], limit: NDArray[np.float64], threshold: str) -> NDArray[np.float64]:
-    """`values` [..., coefficients] with those below `limit` [..., 1] as 0."""
+    """Set `values` [..., coefficients] below `limit` [..., 1] to 0."""
     if threshold == "hard":
         return np.where(np.abs(values) < limit, 0.0, values)
     return np.sign(values) * np.maximum(np.abs(values) - limit, 0)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALLEST = 1e-37
-"""Least energy that anything is divided by; float32 ends at 1e-38."""
+"""Smallest energy used as a divisor; float32 ends at 1e-38."""
 
 Start = Literal["first_frame", "mean"]
-"""The exponential mean before the first frame: that frame's energy, or the mean over the first time constant. A single
-frame of noise is often far below its row's mean: then the frames after it are as bright as an onset."""
+"""Initial value of the exponential mean: the first frame's energy, or the mean over the first time constant. A single
+frame of noise is often far below its row's mean, and the frames after it are then as bright as an onset."""
 
 
 def smoothing_weight(time_constant_frames: float) -> float:
@@ -43,7 +43,7 @@ def normalise_energy(
     M is S smoothed forward in time, row by row, from `start` on. `energy` [rows, frames] is 0 or above and at most
     of order 1, `scale` whatever brings it to its unit: the product need not fit float32.
     """
-    from scipy import signal  # loaded when first needed: reading a configuration need not wait for it
+    from scipy import signal  # imported late: reading a configuration does not need it
 
     weight = np.float32(smoothing_weight(time_constant_frames))
     kept = np.float32(1) - weight

@@ -15,19 +15,19 @@ from hms_dist.core.signal_format import RATE_HZ
 from hms_dist.signals.gaps import fill_gaps
 
 LANES = 8
-"""Signals are filtered in multiples of so many, the widest vector of float64: a remainder would go one by one."""
+"""Signals are padded to a multiple of this, the widest float64 vector; a remainder would be processed one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterChain:
-    """Band-stops against mains hum, then a band-pass, all Butterworth (the 16th place's numbers)."""
+    """Band-stops against mains hum, then a band-pass, all Butterworth (defaults of the 16th place)."""
 
     order: int = 5
     """Order of each filter's prototype; a band filter has twice as many poles."""
     band_stops_hz: tuple[tuple[float, float], ...] = ((59.0, 61.0),)
     """Edges of each removed band, hertz; [[49, 51], [59, 61]] removes the mains hum of any country. Empty: none."""
     band_pass_hz: tuple[float, float] | None = (1.0, 70.0)
-    """Edges of the kept band, hertz. None: keep all."""
+    """Edges of the kept band, hertz. None: no band-pass."""
     zero_phase: bool = True
     """Filter forward and backward: no delay, twice the attenuation. False: causal, starting from rest."""
 
@@ -40,17 +40,17 @@ class FilterChain:
 
     @property
     def bands(self) -> list[tuple[str, str, tuple[float, float]]]:
-        """Each filter in the order of the cascade: its option, scipy's name of its kind, its edges in hertz."""
+        """Yield each filter of the cascade: its option, scipy's name of its kind, its edges in hertz."""
         stops = [("band_stops_hz", "bandstop", band) for band in self.band_stops_hz]
         return stops if self.band_pass_hz is None else [*stops, ("band_pass_hz", "bandpass", self.band_pass_hz)]
 
 
 def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float64]:
-    """`signals` [signals, samples] at 200 Hz, filtered along the samples: float64 of the same shape and unit.
+    """Filter `signals` [signals, samples] at 200 Hz along the samples; float64 of the same shape and unit.
 
-    What is not a finite number becomes 0 before filtering: a recursive filter would spread it over all that
-    follows. Zero phase extends the ends by odd reflection and starts from the steady state of the first sample,
-    as scipy's `sosfiltfilt` does. In memory the result has the signals of one sample side by side, in rows of LANES.
+    Non-finite values become 0 before filtering, because a recursive filter would spread them over all later samples.
+    Zero-phase filtering extends the ends by odd reflection and starts from the steady state of the first sample, as
+    scipy's `sosfiltfilt` does. In memory the signals of one sample are adjacent, in rows of LANES.
     """
     filled = fill_gaps(np.asarray(signals, np.float64), "zero")
     sections = sections_of(chain)
@@ -58,7 +58,7 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
     if not (len(sections) and signals.size):
         return filled.copy()
     padding = min(3 * (2 * len(sections) + 1), num_samples - 1) if chain.zero_phase else 0
-    # Signals side by side, so that they are filtered at once; silent ones fill the last vector.
+    # Signals are interleaved so that they are filtered together; zeros fill the last vector.
     num_lanes = -(-num_signals // LANES) * LANES
     lanes = np.empty((num_samples + 2 * padding, num_lanes))
     lanes[padding : padding + num_samples, :num_signals] = filled.T
@@ -79,9 +79,9 @@ def apply(chain: FilterChain, signals: NDArray[np.floating]) -> NDArray[np.float
 def _filter_in_place(
     sections: NDArray[np.float64], state: NDArray[np.float64], lanes: NDArray[np.float64], backward: bool
 ) -> None:
-    """Run the cascade (direct form II transposed) over `lanes` [samples, signals], all signals side by side.
+    """Run the cascade (direct form II transposed) over `lanes` [samples, signals].
 
-    `state` [sections, 2, signals] is where it starts from, and is overwritten.
+    `state` [sections, 2, signals] is the initial state, and is overwritten.
     """
     num_samples, num_lanes = lanes.shape
     first, step = (num_samples - 1, -1) if backward else (0, 1)
@@ -118,8 +118,8 @@ def _filter_in_place(
 
 @cache
 def sections_of(chain: FilterChain) -> NDArray[np.float64]:
-    """The chain as one cascade of second-order sections, float64 [sections, 6] (scipy's `sos` layout)."""
-    from scipy import signal  # 0.9 s that reading a configuration need not pay
+    """Return the chain as one cascade of second-order sections, float64 [sections, 6] (scipy's `sos` layout)."""
+    from scipy import signal  # imported late: takes 0.9 s, which reading a configuration does not need
 
     designed = [signal.butter(chain.order, band, kind, fs=RATE_HZ, output="sos") for _, kind, band in chain.bands]
     return np.concatenate([np.empty((0, 6)), *designed])
@@ -127,7 +127,7 @@ def sections_of(chain: FilterChain) -> NDArray[np.float64]:
 
 @cache
 def _steady_state(chain: FilterChain) -> NDArray[np.float64]:
-    """State of each section after an endless input of 1, float64 [sections, 2, 1]."""
+    """State of each section after a constant input of 1, float64 [sections, 2, 1]."""
     from scipy import signal
 
     return np.asarray(signal.sosfilt_zi(sections_of(chain)), np.float64)[:, :, None]

@@ -1,4 +1,4 @@
-"""Gaps: what stands in for samples that were not recorded, or are not finite numbers."""
+"""Filling of gaps: samples that were not recorded or are not finite."""
 
 from typing import Literal
 
@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 GapPolicy = Literal["zero", "mean", "interpolate"]
-"""0 microvolt (the 16th place's traces); the mean of the signal's other samples (the published spectrograms); or
-straight lines between the samples around each gap, level before the first sample and after the last."""
+"""0 microvolt (the 16th place's traces); the mean of the signal's other samples (the published spectrograms); or linear
+interpolation across each gap, constant before the first sample and after the last."""
 
 
 def fill_gaps(signals: NDArray[np.float64], policy: GapPolicy) -> NDArray[np.float64]:
-    """`signals` [..., samples] with every sample finite: itself if it is already, else a changed copy.
+    """Fill the gaps of `signals` [..., samples]; a signal without gaps is returned as is, otherwise a copy.
 
-    Each signal is filled from its own samples; one that has none becomes zero.
+    Each signal is filled from its own samples; one without samples becomes zero.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        if np.isfinite(signals.sum()):  # the quick way: any gap would show in the sum
+        if np.isfinite(signals.sum()):  # fast path: any gap shows in the sum
             return signals
     valid = np.isfinite(signals)
     if valid.all():
@@ -25,7 +25,7 @@ def fill_gaps(signals: NDArray[np.float64], policy: GapPolicy) -> NDArray[np.flo
     if policy == "zero":
         return filled
     for place in np.ndindex(signals.shape[:-1]):
-        recorded, signal = valid[place], filled[place]  # views: writing changes `filled`
+        recorded, signal = valid[place], filled[place]  # views: writing to them changes `filled`
         if recorded.all() or not recorded.any():
             continue
         if policy == "mean":

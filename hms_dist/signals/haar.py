@@ -1,7 +1,7 @@
-"""The Haar wavelet transform (db1) of sliding windows, reduced to mean and standard deviation of each level.
+"""Haar wavelet transform (db1) of sliding windows, reduced to mean and standard deviation of each level.
 
-Mallat's pyramid with the two-sample filters: each level halves the approximation by sums and differences of
-neighbours, over the square root of 2. Each window goes through it once, and no coefficient is kept.
+Mallat's pyramid with two-sample filters: each level halves the approximation by sums and differences of neighbours,
+divided by the square root of 2. Coefficients are not stored.
 """
 
 import numpy as np
@@ -16,10 +16,11 @@ BANDS = ("cA5", "cD5", "cD4", "cD3", "cD2", "cD1")
 def haar_statistics(
     signals: NDArray[np.float64], starts: NDArray[np.int64], window_samples: int
 ) -> NDArray[np.float64]:
-    """Statistics of windows of `signals` [signals, samples] (finite): float64 [signals, 12, windows], its unit.
+    """Compute statistics of windows of `signals` [signals, samples] (finite): float64 [signals, 12, windows], same
+    unit.
 
-    Window i is samples [starts[i], starts[i] + window_samples). Rows: mean and (population) standard deviation
-    of cA5, then those of cD5, ... cD1. Where a level has an odd number of values, the last is paired with itself.
+    Window i is samples [starts[i], starts[i] + window_samples). Rows: mean and (population) standard deviation of cA5,
+    then of cD5, ... cD1. If a level has an odd number of values, the last is paired with itself.
     """
     return _statistics(signals, starts, window_samples, np.sqrt(0.5))
 
@@ -33,7 +34,7 @@ def _statistics(
     for number in range(len(signals)):
         for window in range(len(starts)):
             source, size = signals[number, starts[window] : starts[window] + window_samples], window_samples
-            for row in range(10, -2, -2):  # cD1, ... cD5, and at 0 what is left: cA5
+            for row in range(10, -2, -2):  # cD1, ... cD5, and at index 0 the remaining approximation cA5
                 band = details if row else source
                 if row:
                     half = size // 2
@@ -44,7 +45,7 @@ def _statistics(
                         target[half], band[half] = 2 * source[size - 1] * gain, 0.0
                     size -= half
                     source, target, other = target, other, target
-                # About one of the values themselves: no digits are lost, wherever the mean is.
+                # Relative to one of the values, so that no digits are lost for any mean.
                 pivot, total, squares = band[0], 0.0, 0.0
                 for k in range(size):
                     deviation = band[k] - pivot

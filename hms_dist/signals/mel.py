@@ -1,8 +1,8 @@
-"""The mel filter bank of the published EEG spectrograms: Slaney's scale, triangles of equal area.
+"""Mel filter bank of the published EEG spectrograms: Slaney's scale, triangles of equal area.
 
-Slaney, Auditory Toolbox, technical report 1998-010: linear below 1 kHz (3 mel each 200 Hz), logarithmic
-above (27 mel each factor 6.4). Each triangle is divided by half its width in hertz, so that white noise
-gives every row the same power.
+Slaney, Auditory Toolbox, technical report 1998-010: linear below 1 kHz (3 mel per 200 Hz), logarithmic above (27 mel
+per factor 6.4). Each triangle is divided by half its width in hertz, so that white noise has the same power in every
+row.
 """
 
 import numpy as np
@@ -17,19 +17,19 @@ _MEL_PER_LN = 27 / np.log(6.4)
 
 
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mel of each frequency in hertz (0 or above), same shape."""
+    """Convert frequencies in hertz (0 or above) to mel, same shape."""
     above = _BREAK_MEL + _MEL_PER_LN * np.log(np.maximum(hz, _BREAK_HZ) / _BREAK_HZ)
     return np.where(hz < _BREAK_HZ, hz * _MEL_PER_HZ, above)
 
 
 def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Hertz of each mel, same shape: the inverse of `hz_to_mel`."""
+    """Convert mel to hertz, same shape: the inverse of `hz_to_mel`."""
     above = _BREAK_HZ * np.exp((np.maximum(mel, _BREAK_MEL) - _BREAK_MEL) / _MEL_PER_LN)
     return np.where(mel < _BREAK_MEL, mel / _MEL_PER_HZ, above)
 
 
 def edges_hz(num_mels: int, min_hz: float, max_hz: float) -> NDArray[np.float64]:
-    """The `num_mels + 2` corners of the triangles, evenly spaced in mel; triangle i spans corners i to i + 2."""
+    """Return the `num_mels + 2` corners of the triangles, evenly spaced in mel; triangle i spans corners i to i + 2."""
     low, high = hz_to_mel(np.array([min_hz, max_hz], np.float64))
     return mel_to_hz(np.linspace(low, high, num_mels + 2))
 
@@ -37,10 +37,10 @@ def edges_hz(num_mels: int, min_hz: float, max_hz: float) -> NDArray[np.float64]
 def filter_bank(
     *, rate_hz: float, fft_samples: int, num_mels: int, min_hz: float, max_hz: float
 ) -> NDArray[np.float64]:
-    """Weights [num_mels, bins] from the power of each Fourier bin to that of each mel row.
+    """Return the weights [num_mels, bins] from the power of each Fourier bin to that of each mel row.
 
-    Bins run from 0 Hz in steps of `rate_hz / fft_samples` to the last one below `max_hz`; those above weigh
-    nothing and are left out. A row narrower than a bin may be empty: all zero.
+    Bins run from 0 Hz in steps of `rate_hz / fft_samples` to the last one below `max_hz`; higher ones have no weight
+    and are omitted. A row narrower than a bin may be all zero.
     """
     step_hz = rate_hz / fft_samples
     bins_hz = np.arange(np.ceil(max_hz / step_hz)) * step_hz
@@ -52,16 +52,18 @@ def filter_bank(
 
 
 def bins_of_rows(weights: NDArray[np.floating]) -> NDArray[np.int64]:
-    """For each row of `weights` [rows, bins] its first bin of any weight, and the one after its last: [rows, 2]."""
+    """For each row of `weights` [rows, bins], the first bin with a weight and the one after the last: [rows, 2]."""
     weighs = weights != 0
     return np.stack([weighs.argmax(axis=1), weights.shape[1] - weighs[:, ::-1].argmax(axis=1)], axis=1)
 
 
 @jit_any_order
 def mel_rows(weights: NDArray[np.float32], bins: NDArray[np.int64], power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`weights` @ `power` [bins, frames], both C-ordered, of the bins that weigh (`bins_of_rows`): [rows, frames].
+    """Compute `weights` @ `power` [bins, frames], both C-ordered, from the bins with a weight (`bins_of_rows`): [rows,
+    frames].
 
-    Of finite power it is the product to the last bit: terms are added in the order of the bins, each rounded once.
+    For finite power the result equals the product to the last bit: terms are added in the order of the bins, each
+    rounded once.
     """
     rows = np.zeros((len(weights), power.shape[1]), np.float32)
     for row in range(len(weights)):

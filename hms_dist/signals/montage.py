@@ -1,8 +1,8 @@
 """Montages: which electrodes are subtracted from which, and the exchange of left and right.
 
-Pairs, order and scales of the 16th place's trace picture, and the four chains of the published EEG
-spectrograms (the longitudinal bipolar, or "double banana", montage); beside them the same electrodes against
-the common average, and as they were recorded.
+Pairs, order and scales of the 16th place's trace picture, and the four chains of the published EEG spectrograms (the
+longitudinal bipolar, or "double banana", montage); also the same electrodes against the common average, and as
+recorded.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from hms_dist.core.signal_format import CHANNELS
 
 Pair = tuple[str] | tuple[str, str]
-"""(electrode, what is subtracted from it: another or AVERAGE), or a single electrode as it was recorded."""
+"""(electrode, subtracted electrode or AVERAGE), or a single electrode as recorded."""
 Montage = Literal["bipolar", "common_average", "referential"]
 """Neighbours along the chains; electrodes minus the scalp's mean; electrodes as recorded."""
 AVERAGE = "average"
-"""The mean, sample by sample, of those of the 19 scalp electrodes that were recorded then."""
+"""Mean, sample by sample, of those of the 19 scalp electrodes that were recorded at that time."""
 
 TRACE_PAIRS: tuple[Pair, ...] = (
     ("Fp1", "F3"), ("F3", "C3"), ("C3", "P3"), ("P3", "O1"),
@@ -33,7 +33,7 @@ TRACE_SCALES_UV = (
     100.77059, 100.71571, 101.946915, 98.06077, 109.903534, 88.95162, 92.10137, 113.432465,
     89.53329, 98.25634, 575.77045, 192.73958,
 )  # fmt: skip
-"""Microvolts a trace: the 16th place's published scales (outer 5 % quantiles over the training EEGs)."""
+"""Microvolts per trace: the 16th place's published scales (outer 5 % quantiles over the training EEGs)."""
 
 CHAINS: dict[str, tuple[Pair, ...]] = {
     "LL": (("Fp1", "F7"), ("F7", "T3"), ("T3", "T5"), ("T5", "O1")),
@@ -57,7 +57,7 @@ TRACE_MONTAGES: dict[Montage, tuple[Pair, ...]] = {
 
 
 def _electrodes(chain: tuple[Pair, ...]) -> tuple[str, ...]:
-    """The five electrodes of a chain of differences from front to back."""
+    """The five electrodes of a chain of differences, front to back."""
     return (*(pair[0] for pair in chain), chain[-1][-1])
 
 
@@ -80,7 +80,7 @@ _SWAPPED_COLUMNS = [CHANNELS.index(_MIRROR[name]) for name in CHANNELS]
 
 
 def differences(eeg: NDArray[np.floating], pairs: Sequence[Pair]) -> NDArray[np.float64]:
-    """Derivations of `eeg` [samples, 20] (columns as CHANNELS): float64 [pairs, samples], C-ordered.
+    """Derive signals from `eeg` [samples, 20] (columns as CHANNELS): float64 [pairs, samples], C-ordered.
 
     Same unit as `eeg`. NaN in either electrode gives NaN. Raises KeyError for an unknown electrode.
     """
@@ -88,7 +88,7 @@ def differences(eeg: NDArray[np.floating], pairs: Sequence[Pair]) -> NDArray[np.
     if any(AVERAGE in pair for pair in pairs):
         electrodes[AVERAGE] = _average(eeg.T.astype(np.float64))
     result = np.empty((len(pairs), len(eeg)))
-    with np.errstate(invalid="ignore"):  # infinity minus infinity: NaN, like any gap
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: NaN, like a gap
         for index, pair in enumerate(pairs):
             result[index] = electrodes[pair[0]]
             if len(pair) == 2:
@@ -99,7 +99,7 @@ def differences(eeg: NDArray[np.floating], pairs: Sequence[Pair]) -> NDArray[np.
 def _average(electrodes: NDArray[np.float64]) -> NDArray[np.float64]:
     """AVERAGE of `electrodes` [20, samples]: [samples], NaN where the whole scalp has a gap.
 
-    Left and right are added first, so that exchanging the sides changes no bit.
+    Left and right are added first, so that exchanging the sides does not change the result.
     """
     valid = np.isfinite(electrodes)
     values = np.where(valid, electrodes, 0.0)
@@ -111,10 +111,10 @@ def _average(electrodes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mirrored(pair: Pair) -> Pair:
-    """The pair of the opposite hemisphere: Fp1-F3 -> Fp2-F4; the midline and EKG stay."""
+    """Return the pair of the opposite hemisphere: Fp1-F3 -> Fp2-F4; the midline and EKG are unchanged."""
     return (_MIRROR[pair[0]], _MIRROR[pair[1]]) if len(pair) == 2 else (_MIRROR[pair[0]],)
 
 
 def swap_sides(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
-    """`eeg` [samples, 20] with left and right electrodes exchanged (C3 <-> C4, ...): a copy of the same dtype."""
+    """Exchange left and right electrodes (C3 <-> C4, ...) of `eeg` [samples, 20]: a copy of the same dtype."""
     return eeg[:, _SWAPPED_COLUMNS]

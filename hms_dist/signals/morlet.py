@@ -1,9 +1,9 @@
-"""The continuous wavelet transform with complex Morlet wavelets, computed only where a picture has columns.
+"""Continuous wavelet transform with complex Morlet wavelets, computed only at the columns of a picture.
 
-The transform at one scale is the signal's spectrum times a Gaussian, transformed back. A picture wants a few
-hundred instants of it, not every sample: so the product is folded (aliased) to as many coefficients as there are
-instants before it is transformed back, which gives the same values there. With the signal extended by its mirror
-image, the spectrum is a cosine transform, and real and imaginary part are a cosine and a sine transform.
+At one scale the transform is the signal's spectrum times a Gaussian, transformed back. A picture needs only a few
+hundred instants of it. The product is therefore folded (aliased) to as many coefficients as there are instants before
+the inverse transform, which gives the same values there. With the signal extended by reflection, the spectrum is a
+cosine transform, and real and imaginary part are a cosine and a sine transform.
 """
 
 from functools import lru_cache
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from hms_dist.core.jit import jit
 
 NEGLIGIBLE = 1e-6
-"""Where a wavelet's Gaussian is below this share of its peak, it is cut."""
+"""The Gaussian of a wavelet is cut below this fraction of its peak."""
 REACH = float(np.sqrt(-2 * np.log(NEGLIGIBLE)))
-"""The Gaussian ends so many standard deviations (5.3) from its peak."""
+"""The Gaussian ends this many standard deviations (5.3) from its peak."""
 
 Floats = NDArray[np.float32]
 
 
 class Bank(NamedTuple):
-    """The wavelets' spectra, each over its own band of cosine bins (bin k is k * rate / 2 / samples hertz)."""
+    """Spectra of the wavelets, each over its own band of cosine bins (bin k is k * rate / 2 / samples hertz)."""
 
     first_bin: NDArray[np.int64]
     """First bin of each band [scales]."""
     starts: NDArray[np.int64]
-    """Where each band starts in `gains`, and where the last one ends [scales + 1]."""
+    """Start of each band in `gains`, and the end of the last one [scales + 1]."""
     gains: Floats
-    """The bands one after the other."""
+    """The concatenated bands."""
 
 
 def morlet_amplitude(
@@ -38,12 +38,12 @@ def morlet_amplitude(
 ) -> Floats:
     """Mean of |W(t, f)| over each column's time, float32 [rows, columns, signals], in the unit of the signals.
 
-    W(t, f) = sum_n x[n] 2 g(n - t) exp(-2 pi i f (n - t) / rate), with g the Gaussian of standard deviation
-    num_cycles * rate / (2 pi f) samples and sum 1: a sine of amplitude 1 at f gives 1. `signals` [signals, samples]
-    must be finite, and of a size that float32 holds; beyond its ends a signal goes on as its mirror image. Columns
-    are equal parts of the samples; the mean is over `instants_a_column` instants, the middles of equal parts of it.
+    W(t, f) = sum_n x[n] 2 g(n - t) exp(-2 pi i f (n - t) / rate), with g the Gaussian of standard deviation num_cycles
+    * rate / (2 pi f) samples and sum 1: a sine of amplitude 1 at f gives 1. `signals` [signals, samples] must be finite
+    and within the range of float32; they are extended by reflection. Columns are equal parts of the samples; the mean
+    is over `instants_a_column` instants at the centres of equal parts of a column.
     """
-    from scipy import fft  # loaded when first needed: reading a configuration need not wait for it
+    from scipy import fft  # imported late: reading a configuration does not need it
 
     per_column = instants_a_column(signals.shape[1] / num_columns, rate_hz, rows_hz, num_cycles)
     parts = []
@@ -62,9 +62,8 @@ def morlet_amplitude(
 def instants_a_column(
     column_samples: float, rate_hz: float, rows_hz: tuple[float, ...], num_cycles: float
 ) -> NDArray[np.int64]:
-    """Instants to average for each of `rows_hz` (rising): they lie at most two standard deviations of the row's
-    Gaussian apart, so that nothing falls between them (the mean of a spike's trace is then right to 1.5 %).
-    """
+    """Number of instants to average for each of `rows_hz` (ascending): at most two standard deviations of the row's
+    Gaussian apart, so that no event is missed (the mean of a spike's trace is then correct to 1.5 %)."""
     widths = num_cycles * rate_hz / (2 * np.pi * np.array(rows_hz))
     return np.ceil(column_samples / (2 * widths)).astype(np.int64)
 
@@ -76,7 +75,7 @@ def _bank(num_samples: int, rate_hz: float, rows_hz: tuple[float, ...], num_cycl
     first = np.maximum(1, np.ceil(centres * (1 - REACH / num_cycles))).astype(np.int64)
     last = np.minimum(num_samples - 1, np.floor(centres * (1 + REACH / num_cycles))).astype(np.int64)
     distances = [np.arange(low, high + 1) / centre - 1 for low, high, centre in zip(first, last, centres, strict=True)]
-    # 2 for the missing negative frequencies; 1 / (4 samples) because both transforms count everything twice.
+    # 2 for the missing negative frequencies; 1 / (4 samples) because both transforms count every term twice.
     gains = np.concatenate([np.exp(-0.5 * (num_cycles * distance) ** 2) for distance in distances]) / (2 * num_samples)
     return Bank(first, np.concatenate(([0], np.cumsum(last - first + 1))), gains.astype(np.float32))
 
@@ -87,9 +86,9 @@ def _fold(
 ) -> tuple[Floats, Floats]:
     """Coefficients of the cosine and of the sine transform, each [scales, instants, signals].
 
-    Instant i is (i + 1/2) * samples / instants - 1/2. There the waves of bin k are cos and sin of
-    pi k (i + 1/2) / instants: for k and 2 instants - k they differ in the cosine's sign alone, and for k and
-    k + 2 instants in both signs.
+    Instant i is (i + 1/2) * samples / instants - 1/2. There the waves of bin k are cos and sin of pi k (i + 1/2) /
+    instants: for k and 2 instants - k they differ only in the sign of the cosine, and for k and k + 2 instants in both
+    signs.
     """
     num_scales, num_lanes = len(first_bin), spectrum.shape[1]
     cosines = np.zeros((num_scales, num_instants, num_lanes), np.float32)
@@ -108,7 +107,7 @@ def _fold(
             if wave > 0:
                 for lane in range(num_lanes):
                     sines[scale, wave - 1, lane] += sine_gain * spectrum[k, lane]
-        # Type 3 transforms count every wave twice but the cosine's first and the sine's last.
+        # Type 3 transforms count every wave twice except the cosine's first and the sine's last.
         for lane in range(num_lanes):
             cosines[scale, 0, lane] *= 2
             sines[scale, num_instants - 1, lane] *= 2

@@ -1,7 +1,7 @@
-"""Multitaper spectral density: the mean over orthogonal tapers, which varies less than any single window's.
+"""Multitaper spectral density: the mean over orthogonal tapers, with less variance than a single window.
 
-Thomson, "Spectrum estimation and harmonic analysis", Proceedings of the IEEE 1982; the tapers are Slepian's
-discrete prolate spheroidal sequences.
+Thomson, "Spectrum estimation and harmonic analysis", Proceedings of the IEEE 1982; the tapers are Slepian's discrete
+prolate spheroidal sequences.
 """
 
 from functools import lru_cache
@@ -23,9 +23,9 @@ def multitaper_density(
 ) -> NDArray[np.float64]:
     """One-sided density (every bin doubled), unit^2 / Hz, of finite `signals` [n, samples]: float64 [n, bins, frames].
 
-    Frame t is samples [t * hop, t * hop + window), less its mean. Bins are the first `num_bins` (at most
-    `fft_samples` / 2 + 1) multiples of rate / `fft_samples`, from 0 up; frames are padded with zeros to that length.
-    Transformed in float32, three times as fast: the error is some 1e-7 of the frame's loudest amplitude.
+    Frame t is samples [t * hop, t * hop + window), minus its mean. Bins are the first `num_bins` (at most `fft_samples`
+    / 2 + 1) multiples of rate / `fft_samples`, starting at 0; frames are zero-padded to that length. Transformed in
+    float32, which is three times faster; the error is about 1e-7 of the frame's largest amplitude.
     """
     from scipy.fft import rfft
 
@@ -41,7 +41,7 @@ def multitaper_density(
 
 @lru_cache(maxsize=4)
 def _tapers(window_samples: int, time_half_bandwidth: float, num_tapers: int) -> NDArray[np.float32]:
-    """The tapers [num_tapers, window_samples], each of unit energy, the most concentrated first."""
+    """Compute the tapers [num_tapers, window_samples], each of unit energy, the most concentrated first."""
     from scipy.signal.windows import dpss
 
     return np.asarray(dpss(window_samples, time_half_bandwidth, num_tapers), np.float32)

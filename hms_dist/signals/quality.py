@@ -1,6 +1,6 @@
-"""How well each channel of a label row was recorded: the shares of it that are gap, flat or clipped.
+"""Recording quality of each channel of a label row: the fractions that are gap, flat or clipped.
 
-Facts for the `json` member of a sample, so that bad rows can be found, left out or masked without the recordings.
+Stored in the `json` member of a sample, so that bad rows can be found, excluded or masked without the recordings.
 """
 
 import numpy as np
@@ -10,20 +10,20 @@ from hms_dist.core.jit import jit
 from hms_dist.core.signal_format import CHANNELS, RATE_HZ
 
 FLAT_UV = 1.0
-"""A second whose samples, at least two, lie within this many microvolts is flat: no living scalp is so quiet."""
+"""A second whose samples (at least two) are within this many microvolts is flat: no living scalp is so quiet."""
 CLIP_UV = 1024.0
-"""A sample this many microvolts or more from the mean of its channel is clipped: beyond what brains give, where
-amplifiers saturate and the 3rd place cuts. (Of EKG, a tall heartbeat may be.)"""
+"""A sample this many microvolts or more from the mean of its channel is clipped: beyond physiological values, where
+amplifiers saturate and the 3rd place clips. (A tall heartbeat in the EKG may exceed it.)"""
 
 _FAULTS = ("gap", "flat", "clipped")
 Quality = dict[str, dict[str, float]]
-"""Fault (gap, flat, clipped) -> channel -> share of the window, 0 to 1; only shares above 0."""
+"""Fault (gap, flat, clipped) -> channel -> fraction of the window, 0 to 1; only fractions above 0."""
 
 
 def channel_quality(eeg: NDArray[np.floating]) -> Quality:
-    """Quality of `eeg` [samples, 20], microvolt, columns as CHANNELS; a whole number of seconds.
+    """Compute the quality of `eeg` [samples, 20], microvolt, columns as CHANNELS, over whole seconds.
 
-    What is not a finite number is a gap, and neither flat nor clipped.
+    Non-finite samples are gaps, and neither flat nor clipped.
     """
     shares = _counts(np.ascontiguousarray(eeg.T, np.float64), RATE_HZ) / len(eeg)
     return {
@@ -33,10 +33,10 @@ def channel_quality(eeg: NDArray[np.floating]) -> Quality:
 
 
 def wrong_scale_uv(eeg: NDArray[np.floating], quality: Quality) -> float | None:
-    """Amplitude of `eeg` [samples, 20] (median over channels of the standard deviation, microvolt) if nearly all of its
-    channels are flat or clipped, given its `quality`; else None.
+    """Return the amplitude of `eeg` [samples, 20] if its unit seems wrong, else None.
 
-    In microvolts hardly any recording is so; in volts or millivolts all are flat, in nanovolts all are clipped.
+    The unit seems wrong if nearly all channels are flat or clipped according to `quality`: in volts or millivolts all
+    are flat, in nanovolts all are clipped. Amplitude: the median over channels of the standard deviation, microvolt.
     """
     gap, flat, clipped = (np.array([quality[fault].get(name, 0.0) for name in CHANNELS]) for fault in _FAULTS)
     recorded = gap < 1
@@ -48,7 +48,7 @@ def wrong_scale_uv(eeg: NDArray[np.floating], quality: Quality) -> float | None:
 
 @jit
 def _counts(channels: NDArray[np.float64], second: int) -> NDArray[np.int64]:
-    """Samples of `channels` [channels, samples] that are gap, flat, clipped: int64 [3, channels]."""
+    """Number of samples of `channels` [channels, samples] that are gap, flat, clipped: int64 [3, channels]."""
     counts = np.zeros((3, len(channels)), np.int64)
     for channel in range(len(channels)):
         values = channels[channel]
@@ -67,7 +67,7 @@ def _counts(channels: NDArray[np.float64], second: int) -> NDArray[np.int64]:
                 counts[1, channel] += num_here
         counts[0, channel] = len(values) - num_recorded
         mean = total / max(num_recorded, 1)
-        if mean - least >= CLIP_UV or most - mean >= CLIP_UV:  # hardly any channel has a sample to count
+        if mean - least >= CLIP_UV or most - mean >= CLIP_UV:  # hardly any channel has a recorded sample
             for value in values:
                 if np.isfinite(value) and abs(value - mean) >= CLIP_UV:
                     counts[2, channel] += 1

@@ -1,7 +1,7 @@
-"""Quantiles of endless signals in bounded memory: a histogram with bins of equal relative width.
+"""Quantiles of arbitrarily long signals in bounded memory: a histogram with bins of equal relative width.
 
-Counts of fixed bins do not depend on the order of what is counted, unlike the markers and centroids of P2 and
-t-digest, and their error has a bound.
+Counts of fixed bins do not depend on the order of the values, unlike the markers and centroids of P2 and t-digest, and
+their error is bounded.
 """
 
 from math import ceil, log
@@ -14,32 +14,32 @@ from hms_dist.core.jit import jit
 LEAST = 1e-3
 """Magnitudes below this count as 0."""
 MOST = 1e7
-"""Magnitudes above this count as it."""
+"""Larger magnitudes count as this one."""
 RATIO = 1.001
-"""Upper over lower edge of every bin: a quantile is found to 0.05 %, half a bin, between LEAST and MOST."""
+"""Ratio of the edges of every bin: the error of a quantile is 0.05 %, half a bin, between LEAST and MOST."""
 BINS_A_SIDE = ceil(log(MOST / LEAST) / log(RATIO))
 
 
 class QuantileCounter:
-    """Counts the values of several signals, then tells their quantiles. 0.37 MB a signal."""
+    """Counts the values of several signals and computes their quantiles. 0.37 MB per signal."""
 
     def __init__(self, num_signals: int) -> None:
         self._counts = np.zeros((num_signals, 2 * BINS_A_SIDE + 1), np.int64)
 
     def add(self, signals: NDArray[np.float64], counted: NDArray[np.bool_]) -> None:
-        """Count the values of finite `signals` [signals, samples] where `counted` (of the same shape) is true."""
+        """Count the values of finite `signals` [signals, samples] where `counted` (same shape) is true."""
         _count(signals, counted, self._counts, BINS_A_SIDE, 1 / LEAST, 1 / log(RATIO))
 
     def totals(self) -> NDArray[np.int64]:
-        """Values counted so far [signals]."""
+        """Number of values counted so far [signals]."""
         return np.asarray(self._counts.sum(axis=1))
 
     def quantile(self, share: float) -> NDArray[np.float64]:
-        """The least value with at least `share` (above 0, up to 1) of the signal at or below it [signals].
+        """Smallest value with at least `share` (above 0, up to 1) of the signal at or below it [signals].
 
         The geometric mean of its bin's edges; NaN for a signal without values.
         """
-        ranks = np.maximum(np.ceil(share * self.totals() * (1 - 1e-12)), 1)  # 0.05 * 20 is above 1 in floats
+        ranks = np.maximum(np.ceil(share * self.totals() * (1 - 1e-12)), 1)  # 0.05 * 20 is above 1 in floating point
         places = (np.cumsum(self._counts, axis=1) < ranks[:, None]).sum(axis=1) - BINS_A_SIDE
         magnitudes = np.where(places == 0, 0.0, LEAST * RATIO ** (np.abs(places) - 0.5))
         return np.where(self.totals() > 0, np.sign(places) * magnitudes, np.nan)
@@ -54,7 +54,7 @@ def _count(
     scale: float,
     bins_an_e: float,
 ) -> None:
-    """Add to `counts` [signals, 2 * bins + 1]: the middle bin is 0, negative values fall to the left of it."""
+    """Add to `counts` [signals, 2 * bins + 1]: the middle bin is 0, negative values are to its left."""
     for row in range(len(signals)):
         for k in range(signals.shape[1]):
             if counted[row, k]:

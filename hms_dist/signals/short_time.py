@@ -1,8 +1,8 @@
-"""Power of the short-time Fourier transform with a Hann window, for the few low bins that a picture needs.
+"""Power of the short-time Fourier transform with a Hann window, for a small number of low bins.
 
-A full transform of each frame computes five to ten times more bins than an EEG spectrogram up to 20 Hz
-shows. Two exact ways to compute just those: a matrix product with the window folded about its centre (short
-windows), and sliding sums (`sliding_transform`, when the hop divides the window).
+A full transform of each frame computes five to ten times more bins than an EEG spectrogram up to 20 Hz shows. Two exact
+methods compute only those: a matrix product with the window folded about its centre (short windows), and sliding sums
+(`sliding_transform`, if the hop divides the window).
 """
 
 from functools import lru_cache
@@ -22,11 +22,11 @@ def short_time_power(
     num_bins: int,
     centred: bool,
 ) -> NDArray[np.float32]:
-    """|X[bin, frame]|^2, float32 [num_bins, frames], of `signal` [samples] (finite, at most about 1).
+    """Compute |X[bin, frame]|^2, float32 [num_bins, frames], of `signal` [samples] (finite, at most about 1).
 
-    Periodic Hann window of `window_samples` (even) in the middle of `fft_samples` (even), zeros around it.
-    Frame t starts at sample `t * hop_samples`; with `centred` it is centred there, as if zeros stood before
-    and after the signal. Bins are the multiples of rate / `fft_samples` from 0 up.
+    Periodic Hann window of `window_samples` (even) in the middle of `fft_samples` (even), zeros around it. Frame t
+    starts at sample `t * hop_samples`; with `centred` it is centred there, with zeros before and after the signal. Bins
+    are the multiples of rate / `fft_samples`, starting at 0.
     """
     if centred:
         signal = np.pad(signal, fft_samples // 2)
@@ -41,15 +41,15 @@ def short_time_power(
 def folded_power(
     signal: NDArray[np.float64], window_samples: int, fft_samples: int, hop_samples: int, num_bins: int
 ) -> NDArray[np.float32]:
-    """The same by a matrix product, frames starting with their window: float32 [num_bins, frames].
+    """The same by a matrix product, with frames starting at their window: float32 [num_bins, frames].
 
-    About the window's centre a cosine is even and a sine odd, so the samples at equal distance ahead and
-    behind are added (or subtracted) first, which halves the product. Computed in float32: the error is some
-    1e-7 of the loudest amplitude, where a picture of 80 dB ends at 1e-4 of it.
+    About the window's centre a cosine is even and a sine odd, so samples at equal distance ahead and behind are added
+    (or subtracted) first, which halves the product. Computed in float32: the error is about 1e-7 of the largest
+    amplitude, and an 80 dB picture ends at 1e-4 of it.
     """
     half = window_samples // 2
     cosines, sines = _folded_basis(window_samples, fft_samples, num_bins)
-    # The first sample of a periodic Hann window weighs nothing, so each frame has one sample less.
+    # The first sample of a periodic Hann window has weight 0, so each frame has one sample less.
     samples = signal[1:].astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(samples, window_samples - 1)[::hop_samples]
     ahead, behind = frames[:, half - 1 :], frames[:, half - 1 :: -1]

@@ -1,9 +1,10 @@
 """Short-time Fourier power by sliding sums, for hops that divide the window.
 
-Each block of one hop is transformed once, folded about its centre, where cosines are even and sines odd. A frame's
-transform is that of the frame before, less its first block, plus the next one, its phase turned by a hop (Jacobsen
-and Lyons, "The sliding DFT", IEEE Signal Processing Magazine 2003). The Hann window is then three neighbouring bins:
-the windowed bin k is (2 X[k] - X[k-1] - X[k+1]) / 4. A sum carries no rounding worth naming: 1e-15 of the loudest bin.
+Each block of one hop is transformed once, folded about its centre, where cosines are even and sines odd. The transform
+of a frame is that of the previous frame, minus its first block, plus the next block, with its phase advanced by a hop
+(Jacobsen and Lyons, "The sliding DFT", IEEE Signal Processing Magazine 2003). The Hann window then combines three
+neighbouring bins: the windowed bin k is (2 X[k] - X[k-1] - X[k+1]) / 4. Rounding errors do not accumulate noticeably:
+1e-15 of the largest bin.
 """
 
 from functools import lru_cache
@@ -17,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def sliding_power(signal: Array, window_samples: int, hop_samples: int, num_bins: int) -> Array:
-    """|X[bin, frame]|^2, float64 [num_bins, frames], of `signal` [samples]; Fourier length = window length.
+    """Compute |X[bin, frame]|^2, float64 [num_bins, frames], of `signal` [samples]; Fourier length = window length.
 
     `hop_samples` must divide `window_samples`. Frame t is samples [t * hop, t * hop + window).
     """
@@ -28,16 +29,15 @@ def sliding_power(signal: Array, window_samples: int, hop_samples: int, num_bins
     real, imag = (ahead + behind) @ cosines, (behind - ahead) @ sines
     if hop_samples % 2:
         real += blocks[:, half : half + 1]
-    # Phases are those about the blocks' centres; from one bin to the next they differ by half a block's turn.
+    # Phases are relative to the blocks' centres; adjacent bins differ by the rotation of half a block.
     angle = np.pi / window_samples * (hop_samples - 1)
     return _slide(real, imag, turn, window_samples // hop_samples, np.cos(angle), np.sin(angle)).T
 
 
 @lru_cache(maxsize=8)
 def _basis(window_samples: int, hop_samples: int, num_bins: int) -> tuple[Array, Array, Array]:
-    """Cosines and sines [half a hop, bins] about a block's centre, and each bin's turn by one hop: its cosine and
-    sine [2, bins].
-    """
+    """Cosines and sines [half a hop, bins] about a block's centre, and the rotation of each bin by one hop: cosine and
+    sine [2, bins]."""
     step = 2 * np.pi / window_samples
     distance = np.arange(hop_samples // 2) + (1 if hop_samples % 2 else 0.5)
     angles = step * np.outer(distance, np.arange(num_bins))
@@ -47,12 +47,12 @@ def _basis(window_samples: int, hop_samples: int, num_bins: int) -> tuple[Array,
 
 @jit
 def _slide(real: Array, imag: Array, turn: Array, per_frame: int, cosine: float, sine: float) -> Array:
-    """Windowed power [frames, bins] from the blocks' transforms `real`, `imag` [blocks, bins + 1].
+    """Compute windowed power [frames, bins] from the blocks' transforms `real`, `imag` [blocks, bins + 1].
 
-    `cosine`, `sine`: of the angle by which a bin's phase is ahead of the next one's.
+    `cosine`, `sine`: of the angle between the phases of adjacent bins.
     """
     num_blocks, num_sums = real.shape
-    sum_real, sum_imag = np.zeros(num_sums + 1), np.zeros(num_sums + 1)  # from bin -1 up
+    sum_real, sum_imag = np.zeros(num_sums + 1), np.zeros(num_sums + 1)  # starting at bin -1
     power = np.empty((num_blocks - per_frame + 1, num_sums - 1))
     for block in range(num_blocks):
         oldest = block - per_frame

@@ -1,7 +1,7 @@
-"""`hms-dist statistics`: the scale of each trace of a montage, measured on recordings in one pass.
+"""`hms-dist statistics`: measure the scale of each trace of a montage on recordings, in one pass.
 
-The 16th place's A_i, "0.05 and 0.95 quantiles over train": A_i is the mean of the magnitudes of the two quantiles
-of trace i, filtered as it is drawn, over every recorded sample of every recording.
+The 16th place's A_i, "0.05 and 0.95 quantiles over train": A_i is the mean magnitude of the two quantiles of trace i,
+filtered as it is drawn, over every recorded sample of every recording.
 """
 
 from dataclasses import dataclass, field
@@ -25,30 +25,30 @@ from hms_dist.signals.montage import TRACE_MONTAGES, Montage, differences
 from hms_dist.signals.quantiles import QuantileCounter
 
 TAIL = 0.05
-"""Share of a trace's samples beyond each of the two quantiles."""
+"""Fraction of a trace's samples beyond each of the two quantiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Compute the scales of the trace picture from recordings: DATA -> a YAML file with a panel `Traces`.
+    """Compute the scales of the trace picture from recordings, and write a YAML file with a panel `Traces`.
 
-    Name the file in a render configuration (`panels: {traces: FILE}`), or copy its scales_uv. Every EEG that the
-    label table names counts once, all of it; gaps do not count. The result is within 0.05 % of the exact
-    quantiles, whatever the order of the files; memory does not grow with their number.
+    Name the file in a render configuration (`panels: {traces: FILE}`), or copy its scales_uv. Every EEG of the label
+    table counts once, in full; gaps do not count. The result is within 0.05 % of the exact quantiles for any order of
+    the files; memory use does not grow with their number.
     """
 
     data: Path
     """Folder in Kaggle's layout: train.csv, train_eegs/ (or test...)."""
     out: Path
-    """File to write, a name ending in .yaml."""
+    """YAML file to write (.yaml)."""
     split: Literal["train", "test"] = "train"
     """Which recordings: train_eegs or test_eegs."""
     table: Path | None = None
-    """Label table. None: DATA/train.csv or DATA/test.csv, as `split` says."""
+    """Label table. None: DATA/train.csv or DATA/test.csv, depending on `split`."""
     montage: Montage = "bipolar"
     """Montage of the 20 traces, as the panel's option of this name."""
     gaps: GapPolicy = "zero"
-    """What fills gaps before filtering, as the panel's option of this name."""
+    """Fill value of gaps before filtering, as the panel's option of this name."""
     filters: FilterChain = field(default_factory=FilterChain)
     """Filters of every trace, over the whole recording."""
 
@@ -58,7 +58,7 @@ class Statistics:
 
 
 def run(command: Statistics) -> None:
-    """The verb `statistics`. Raises UserError for bad input, and for a trace that no recording holds."""
+    """Run the command `statistics`. Raises UserError for invalid input, and for a trace that no recording contains."""
     if not command.out.parent.is_dir():
         raise UserError(f"{command.out.parent}: no such folder; make it, or choose another --out")
     labels = read_labels(command.table or command.data / f"{command.split}.csv")
@@ -80,7 +80,7 @@ def run(command: Statistics) -> None:
 
 
 def scales_of(counter: QuantileCounter, montage: Montage) -> NDArray[np.float64]:
-    """A_i of each trace [20], microvolts. Raises UserError naming a trace without samples, or silent in most."""
+    """A_i of each trace [20], microvolts. Raises UserError for a trace without samples, or with zeros in most."""
     scales_uv = (np.abs(counter.quantile(TAIL)) + np.abs(counter.quantile(1 - TAIL))) / 2
     for pair, scale_uv in zip(TRACE_MONTAGES[montage], scales_uv, strict=True):
         if not scale_uv > 0:
@@ -93,7 +93,7 @@ def scales_of(counter: QuantileCounter, montage: Montage) -> NDArray[np.float64]
 
 
 def panel_text(command: Statistics, scales_uv: NDArray[np.float64], num_recordings: int) -> str:
-    """The YAML file: a panel for a render configuration, with a comment that says how it came about."""
+    """Format the YAML file: a panel for a render configuration, with a comment on its origin."""
     options: dict[str, Any] = to_dict(command)
     panel = {
         "class_path": "Traces",

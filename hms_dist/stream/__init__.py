@@ -1,1 +1,1 @@
-"""Stream: which rows when (rows), their panels from the shards (read), and whole tars in turn (tars)."""
+"""Streaming of shards: the rows of an epoch (rows), random-access reading (read), sequential reading of tars (tars)."""

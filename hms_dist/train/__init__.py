@@ -1,1 +1,1 @@
-"""Train: the loop, its options and stages; in rooms: optimise, the run folder, ranks, data, learn."""
+"""Training: the loop, its options and stages, optimisation, the run folder, ranks, data and the training step."""

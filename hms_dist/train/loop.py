@@ -29,7 +29,7 @@ from hms_dist.train.folder.record import (
     LOG_NAME,
     MetricsLog,
     reported,
-    write_last_words,
+    write_forced_end,
     write_status,
 )
 from hms_dist.train.folder.run_folder import begin_folder, clear_folder
@@ -66,7 +66,7 @@ def run(config: TrainConfig) -> None:
     with owned(config.out, is_main=is_main) as ownership, stop:
         if is_main:
             clear_folder(config)
-            stop.last_words = partial(write_last_words, config.out, ownership)
+            stop.last_words = partial(write_forced_end, config.out, ownership)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
         with reported(config.out, launched_rank()), ownership.guard():
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
@@ -214,7 +214,7 @@ class Trainer:
         """Raises Stopped, which `fit` saves."""
         if not asked:
             return
-        raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to go on")
+        raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to continue")
 
     def _log_step(self, step: OptimizerStep, outcome: StepResult, meter: Meter, *, last: bool) -> None:
         self.judge.settle()

@@ -12,32 +12,34 @@ from hms_dist.train.optimise.schedules import ScheduleConfig
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: what it does otherwise than the run. Each stage has its schedule from its first step to its last."""
+    """One stage: options that differ from the run's. Each stage has its own schedule from its first step to its
+    last."""
 
     name: str
-    """Name of its folder, and for later stages to refer to."""
+    """Name of its folder, used by later stages to refer to it."""
     init: str = "pretrained"
-    """Weights to start from. pretrained: as the run's `model.weights` says (seed 002 starts anew); best:NAME or
-    final:NAME: those that an earlier stage of this run kept, averaged ones if there are (seed 000 goes on)."""
+    """Initial weights. pretrained: those of the run's `model.weights` (the 16th place restarts from them); best:NAME or
+    final:NAME: those of an earlier stage of this run, averaged if it kept an average (the two-stage course project
+    continues)."""
     epochs: int | None = None
     """Passes over its rows. None: the run's."""
     selection: SelectionConfig | None = None
-    """Which rows an epoch takes. None: the run's."""
+    """Rows of an epoch. None: the run's."""
     filters: FilterConfig | None = None
-    """Which rows are left out. None: the run's."""
+    """Filters of the rows. None: the run's."""
     overlay: OverlayConfig | None = None
     """Targets from a table. None: the run's."""
     schedule: ScheduleConfig | None = None
-    """The learning rate over the stage. None: the run's."""
+    """Schedule of the learning rate over the stage. None: the run's."""
     optim: OptimConfig | None = None
     """The optimiser. None: the run's."""
 
     REPLACED: ClassVar[tuple[str, ...]] = ("epochs", "selection", "filters", "overlay", "schedule", "optim")
-    """Options that stand for the run's where they are given."""
+    """Options that replace the run's where they are given."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those options that stand for the run's here."""
+        """Options that replace the run's in this stage."""
         return {name: value for name in self.REPLACED if (value := getattr(self, name)) is not None}
 
     def __post_init__(self) -> None:
@@ -51,15 +53,17 @@ class StageConfig:
 
 
 def check_stages(stages: tuple[StageConfig, ...], *, has_fold: bool) -> None:
-    """Raises ValueError for names that stand twice, and for weights of a stage that cannot have them."""
+    """Raise ValueError for duplicate names, and for weights of a stage that cannot have them."""
     earlier: list[str] = []
     for stage in stages:
         if stage.name in earlier:
-            raise ValueError(f"stages.name: '{stage.name}' stands twice; give each stage a name of its own")
+            raise ValueError(f"stages.name: '{stage.name}' appears twice; give each stage a name of its own")
         kind, _, name = stage.init.partition(":")
         if name and name not in earlier:
             found = ", ".join(earlier) or "none"
-            raise ValueError(f"stages.init: '{stage.name}' starts from '{name}', which is no earlier stage ({found})")
+            raise ValueError(
+                f"stages.init: '{stage.name}' starts from '{name}', which is not an earlier stage ({found})"
+            )
         if kind == "best" and not has_fold:
             raise ValueError(f"stages.init: '{stage.name}' starts from best weights, fold is none; use final:{name}")
         earlier.append(stage.name)

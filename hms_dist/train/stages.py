@@ -1,7 +1,7 @@
-"""Stages within one run: train on all rows, then on some; on the votes, then on pseudo-labels; one config, one command.
+"""Stages within one run: all rows, then some of them; votes, then pseudo-labels; one configuration, one command.
 
-Each stage is a run with a folder of its own, RUN/stages/<name>/; the last one is RUN itself, so what comes after a run
-(predict, score, report) need not know of stages. They share the launch, the process group and the lease.
+Each stage is a run with its own folder, RUN/stages/<name>/; the last one is RUN itself, so that later commands
+(predict, score, report) need not know about stages. They share the launch, the process group and the lease.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from hms_dist.train.settings import TrainConfig
 
 
 def stage_runs(config: TrainConfig) -> list[TrainConfig]:
-    """The runs that a configuration asks for, in order, each without stages of its own; itself if it has none.
+    """Split a configuration into the runs of its stages, in order; itself if it has none.
 
-    What a stage leaves open is the run's. A stage that starts from an earlier one has a path in that one's folder as
-    `model.weights`.
+    Options that a stage does not set are the run's. The `model.weights` of a stage that starts from an earlier one is a
+    path in that one's folder.
     """
     if not config.stages:
         return [config]
@@ -48,15 +48,15 @@ def stage_runs(config: TrainConfig) -> list[TrainConfig]:
 
 
 def open_stages(config: TrainConfig) -> list[TrainConfig]:
-    """Those runs of `stage_runs` that are not finished; the last one always."""
+    """The unfinished runs of `stage_runs`; always includes the last one."""
     runs = stage_runs(config)
     return [run for run in runs[:-1] if not is_finished(run.out)] + runs[-1:]
 
 
 def check_folders(config: TrainConfig) -> None:
-    """Compare every stage, finished or not, with what its folder holds.
+    """Compare every stage, finished or not, with its folder.
 
-    Raises UserError for a stage that began with other options, and for one that this run has no more.
+    Raises UserError for a stage that began with other options, and for a stage that is no longer in the configuration.
     """
     runs = stage_runs(config)
     for run in runs:
@@ -67,9 +67,9 @@ def check_folders(config: TrainConfig) -> None:
 
 
 def check_products(config: TrainConfig) -> None:
-    """Compare what a finished run was trained on, in every stage, with what is there now, as a resume would.
+    """Compare the inputs of a finished run, in every stage, with the present ones, as a resume would.
 
-    Raises UserError for other shards, and for other tables of labels. What is gone cannot be compared.
+    Raises UserError for other shards, and for other tables of labels. Missing inputs cannot be compared.
     """
     for run in stage_runs(config):
         product = present(run.out / FINAL)
@@ -82,7 +82,7 @@ def check_products(config: TrainConfig) -> None:
 
 
 def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
-    """What is not any more what a run was trained on, by what was noted beside its weights; empty if nothing."""
+    """Inputs of a run that have changed, according to the record next to its weights; empty if none."""
     try:
         fingerprint = read_manifest(run.shards).fingerprint
     except UserError:
@@ -97,7 +97,7 @@ def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
 
 
 def check_networks(config: TrainConfig) -> None:
-    """Raises UserError for a network that cannot be built, or not trained on the canvas: before anything is written."""
+    """Raise UserError for a network that cannot be built, or not trained on the canvas, before anything is written."""
     check_name(config.model.name)
     if any(run.model.weights == config.model.weights for run in open_stages(config)):
         check_weights(config.model)

@@ -1,9 +1,9 @@
-"""How fast and how big the shard factory is: rows a second, scaling, memory, and what 106,800 rows will take.
+"""Throughput and resource use of rendering: rows per second, scaling, memory, and an estimate for 106,800 rows.
 
 python scripts/bench/factory.py [--num_rows 1500] [--repeats 2] [--full_rows 106800] [--json FILE]. Simulated recordings
-are rendered by `hms-dist render` with 1 and with 2 workers in turn. Rows a second are the slope of finished rows over
-time, so that the start of Python and numba is told apart. Then a table of the real size, all but two of its shards done
-(full_size.py), goes through the same command: planning, index and manifest.
+are rendered by `hms-dist render` with 1 and with 2 workers in turn. Rows per second is the slope of finished rows over
+time, which excludes the start of Python and numba. Then a table of the real size, all but two of its shards finished
+(full_size.py), is rendered with the same command: planning, index and manifest.
 """
 
 import argparse
@@ -37,11 +37,11 @@ class Rendering:
     wall_s: float
     rows_per_s: float
     start_s: float
-    """Wall time beyond what the rows took at that rate."""
+    """Wall time in addition to the rows' at that rate."""
     cpu_s: float
     """Processor time of all processes."""
     load: float
-    """Processes that wanted a core in the minute before; more than the idle machine's 0 spoil the run."""
+    """Load average in the minute before; more than the idle machine's 0 makes the run unreliable."""
     parent_mb: float
     worker_mb: float
     """The largest worker; with one worker the parent renders, and it is the parent."""
@@ -71,7 +71,8 @@ def main() -> None:
 
 
 def make_recordings(data: Path, num_rows: int) -> None:
-    """Simulate 48 recordings (fewer for few rows), and give them more names until there are `num_rows` label rows."""
+    """Simulate 48 recordings (fewer for few rows), and copy them under new names until there are `num_rows` label
+    rows."""
     recordings = min(48, 1 + num_rows // 8)
     watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", recordings, "--workers", 2])
     table = pd.read_csv(data / "train.csv")
@@ -89,7 +90,7 @@ def make_recordings(data: Path, num_rows: int) -> None:
 def render(folder: Path, name: str, workers: int, samples_per_shard: int = 16) -> Rendering:
     """Render the recordings in `folder` into a set there.
 
-    Shards are small, so that two workers end at about the same time; large ones have less to do at their edges.
+    Shards are small, so that two workers end at about the same time; large ones make edge effects smaller.
     """
     out = folder / name
     load = os.getloadavg()[0]
@@ -114,7 +115,7 @@ def render(folder: Path, name: str, workers: int, samples_per_shard: int = 16) -
 
 
 def summary(runs: Sequence[Rendering], full_size: Rendering) -> dict[str, Any]:
-    """Every number of the report; scaling to many cores is taken to be as from one to two."""
+    """Every number of the report; scaling to many cores is extrapolated from one and two."""
     best = {w: max((run for run in runs if run.workers == w), key=lambda run: run.rows_per_s) for w in (1, 2)}
     efficiency = best[2].rows_per_s / (2 * best[1].rows_per_s)
     bytes_per_row = best[1].num_bytes / best[1].num_rows

@@ -1,4 +1,4 @@
-"""Prints the seconds that the default panels' first sample takes in this process, imports not counted.
+"""Print the seconds that the default panels' first sample takes in this process, imports not counted.
 
 python scripts/bench/first_use.py. Started by render.py, with and without compiled code on the disk.
 """

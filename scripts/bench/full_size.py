@@ -1,7 +1,7 @@
-"""A label table of the real size, and a shard set of it of which all but two shards are done.
+"""A label table of the real size, and a shard set of it of which all but two shards are finished.
 
 python scripts/bench/full_size.py FOLDER [--num_rows 106800] makes FOLDER/data and FOLDER/set; `hms-dist render` on them
-then plans, looks at every shard, renders the two, and writes index and manifest. The table has the counts of Kaggle's:
+then plans, checks every shard, renders the two, and writes index and manifest. The table has the counts of Kaggle's:
 106,800 rows, 17,089 EEGs of 1 to 700 rows, 11,138 spectrograms, 1,950 patients. Finished shards hold a few bytes in
 place of pictures, and the recordings of the open ones are one simulated recording under many names.
 """
@@ -29,7 +29,7 @@ from hms_dist.shards.schema import JSON_MEMBER, json_member, member_name
 from hms_dist.shards.writer import Sample, write_shard
 
 NUM_ROWS, NUM_EEGS, NUM_SPECTROGRAMS, NUM_PATIENTS = 106_800, 17_089, 11_138, 1_950
-"""Counts of Kaggle's train.csv; a smaller table has as much less of each."""
+"""Counts of Kaggle's train.csv; a smaller table is scaled down."""
 NUM_OPEN = 2
 """Shards left to render."""
 
@@ -52,7 +52,7 @@ def main() -> None:
     recipe = RenderConfig()
     frame = read_labels(data / "train.csv").frame
     plans = plan_shards(frame, recipe.samples_per_shard, recipe.seed)
-    making = BuildSpec(
+    build_spec = BuildSpec(
         render_config=stored(recipe),
         panels=json.loads(json.dumps({name: asdict(panel.spec) for name, panel in recipe.panels.items()})),
         table="train.csv",
@@ -60,9 +60,9 @@ def main() -> None:
         split="train",
         num_shards=len(plans),
     )
-    begin(folder / "set", making)
+    begin(folder / "set", build_spec)
     for plan in plans[:-NUM_OPEN]:
-        write_tiny_shard(folder / "set", plan, frame, making)
+        write_tiny_shard(folder / "set", plan, frame, build_spec)
     needed = frame.iloc[[row for plan in plans[-NUM_OPEN:] for row in plan.rows]]
     for kind in ("eeg", "spectrogram"):
         parquet = next((data / f"train_{kind}s").iterdir())
@@ -94,10 +94,10 @@ def label_table(num_rows: int = NUM_ROWS) -> pd.DataFrame:
     return frame
 
 
-def write_tiny_shard(folder: Path, plan: ShardPlan, frame: pd.DataFrame, making: BuildSpec) -> None:
-    """A shard whose panels are empty."""
+def write_tiny_shard(folder: Path, plan: ShardPlan, frame: pd.DataFrame, build_spec: BuildSpec) -> None:
+    """Write a shard whose panels are empty."""
     rows = frame.iloc[list(plan.tar_order)].astype(object).to_dict("records")
-    write_shard(folder, plan.number, [_sample(values, making.panels) for values in rows], making.note)
+    write_shard(folder, plan.number, [_sample(values, build_spec.panels) for values in rows], build_spec.note)
 
 
 def _sample(values: Mapping[Hashable, Any], panels: Iterable[str]) -> Sample:

@@ -1,15 +1,14 @@
-"""How many samples a second each loader delivers: this package against its peers, the same samples, side by side.
+"""Samples per second of this package's loader and of its peers, on the same samples.
 
 python scripts/bench/loader.py [--device cuda] [--rounds 5] [--seconds 1] [--num_rows 256] [--out build/loader]
 [--loaders NAME ...] [--no_install] [--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16,
 in order, with 0, 1 and 2 workers (processes; threads in this package and FFCV). Each loader has a process of its own
-and first proves every pixel of every row; then they take turns, and medians of the rounds count. On the host nothing is
-done with a batch but to look at a byte of it: peers deliver the finished u8 canvas there, this package its packed
-panels, checked and decoded. With --device cuda a batch counts when its finished float canvas stands on the GPU, for all
-of them.
+and is first verified on every pixel of every row; then they take turns, and medians of the rounds are reported. On the
+host a batch is only touched by reading one byte: peers deliver the finished u8 canvas, this package its packed panels,
+verified and decoded. With --device cuda a batch counts when its finished float canvas is on the GPU, for all loaders.
 
-The peers whose requirements do not go with ours live in a virtual environment under --out (loader_peers.txt). With
---no_install there is none, and those that are not installed are reported so.
+Peers whose requirements conflict with ours are installed into a virtual environment under --out (loader_peers.txt).
+With --no_install there is none, and those that are not installed are reported as such.
 """
 
 import argparse
@@ -36,9 +35,9 @@ NAMES = {
     "MosaicML streaming": (0, 1, 2), "WebDataset raw": (0, 1, 2), "WebDataset PNG": (0, 1, 2),
     "Dataset of .npy": (0, 1, 2), "read() of our panels": (0,), "read() of u8 canvases": (0,),
 }  # fmt: skip
-"""Contestants, and the numbers of workers that they know: FFCV has no way without threads."""
+"""Contestants, and the supported numbers of workers: FFCV needs at least one thread."""
 PATIENCE_S = 120
-"""For one answer: a loader that hangs is told, not waited for."""
+"""Seconds for one answer: a loader that hangs is reported."""
 Measured = dict[str, dict[int, list[dict[str, float]]]]
 
 
@@ -84,7 +83,7 @@ def main() -> None:
 
 
 def peers_python(folder: Path) -> str:
-    """The interpreter of a virtual environment over this one, with what the peers import; made if it is not there."""
+    """Interpreter of a virtual environment on top of this one, with the peers' packages; created if missing."""
     python = folder / "bin/python"
     if not (folder / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
@@ -94,7 +93,9 @@ def peers_python(folder: Path) -> str:
         ours = sysconfig.get_path("purelib")
         Path(paths.strip(), "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
         for line in (HERE / "loader_peers.txt").read_text().splitlines():
-            if line and not line.startswith("#"):  # one by one: what does not install is told, not the end
+            if line and not line.startswith(
+                "#"
+            ):  # one by one: a package that does not install is reported, and the others continue
                 subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", line], check=False)
         (folder / "complete").touch()
     return str(python)
@@ -114,7 +115,7 @@ class Process:
         )  # fmt: skip
 
     def ask(self, job: str, workers: int) -> Any:
-        """Its answer. Raises OSError if it failed (why stands in its error output) or hangs, and ends what is left."""
+        """Return its answer. Raises OSError if it failed (the reason is in its error output) or hangs, and kills it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{job} {workers}\n")
@@ -127,7 +128,8 @@ class Process:
         return json.loads(line)
 
     def check(self) -> str | None:
-        """Let it prove its pixels; why it cannot take part, or None. A wrong pixel of ours ends the bench."""
+        """Verify its pixels; return the reason why it cannot take part, or None. A wrong pixel of this package's loader
+        ends the bench."""
         try:
             for workers in NAMES[self.name]:
                 if why_not := self.ask("check", workers):
@@ -140,7 +142,7 @@ class Process:
 
 
 def in_turns(processes: Mapping[str, Process], rounds: int, missing: dict[str, str]) -> Measured:
-    """Every loader with every number of workers, round by round; one that fails joins the `missing`."""
+    """Measure every loader with every number of workers, round by round; one that fails is added to `missing`."""
     measured: Measured = {name: {workers: [] for workers in NAMES[name]} for name in processes}
     for _ in range(rounds):
         for workers in (0, 1, 2):
@@ -157,7 +159,7 @@ def in_turns(processes: Mapping[str, Process], rounds: int, missing: dict[str, s
 
 
 def summary(rounds: Mapping[int, list[dict[str, float]]]) -> dict[str, Any]:
-    """Medians over the rounds, by number of workers; the first batch also as it was in the fresh process."""
+    """Medians over the rounds, by number of workers; the first batch also in the fresh process."""
     medians = {
         str(workers): {key: median(one[key] for one in values) for key in values[0]}
         for workers, values in rounds.items()

@@ -1,6 +1,6 @@
-"""The loaders of the bench behind one interface, each written as its own documentation would have it.
+"""The loaders of the bench behind one interface, each written as its documentation recommends.
 
-Peers store the finished canvas as u8; this package stores panels and composes them on the device. Nobody shuffles.
+Peers store the finished canvas as u8; this package stores panels and composes them on the device. No loader shuffles.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Pictures = NDArray[np.uint8]
 Epochs = Iterable[tuple[Any, Any]]
-"""Each time it is iterated: an epoch of (rows [m], what the loader delivers of them)."""
+"""Iterating it runs an epoch of (rows [m], delivered batch)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,22 +23,22 @@ class Contestant:
     """One loader."""
 
     delivers: str
-    """What a batch holds, for the table."""
+    """Content of a batch, for the table."""
     write: Callable[[Path, Pictures], None] | None = None
-    """Store the pictures in a folder, in the loader's own form; None: it reads the shard set."""
+    """Store the pictures in a folder, in the loader's format; None: it reads the shard set."""
     open: Callable[[Path, Samples, int], Epochs]
     """(folder, samples, workers or threads) -> its epochs."""
     needs: str | None = None
-    """The module that it imports and that not every machine has."""
+    """Module that it imports and that may be missing."""
     workers: tuple[int, ...] = (0, 1, 2)
-    """Numbers of workers or threads that it knows."""
+    """Supported numbers of workers or threads."""
     finish: Callable[[Samples, torch.device], Callable[[Any], torch.Tensor]] | None = None
-    """Makes the function from what it delivers to the finished canvas [m, 1, height, width] on the device."""
+    """Creates the function from a delivered batch to the finished canvas [m, 1, height, width] on the device."""
 
 
 @dataclass(frozen=True)
 class Again:
-    """Epochs of a loader that is made anew for each."""
+    """Epochs of a loader that is created again for each epoch."""
 
     epoch: Callable[[], Iterator[tuple[Any, Any]]]
 
@@ -59,7 +59,7 @@ def finish_panels(samples: Samples, device: torch.device) -> Callable[[Any], tor
 
 
 def loader_options(workers: int) -> dict[str, Any]:
-    """What all DataLoaders get: workers that outlive an epoch, and page-locked memory where there is a GPU."""
+    """Options of all DataLoaders: persistent workers, and page-locked memory if there is a GPU."""
     return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
 
 
@@ -70,7 +70,7 @@ def groups(num_rows: int) -> Iterator[NDArray[np.int64]]:
 
 
 def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
-    """This package by range."""
+    """This package with range reads."""
     del folder
     from hms_dist.stream.read.batch import Request
     from hms_dist.stream.read.loader import load

@@ -1,4 +1,4 @@
-"""The samples of the loader bench: simulated recordings, their shard set, the finished canvases that peers store."""
+"""Samples of the loader bench: simulated recordings, their shard set, and the finished canvases that peers store."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ SAMPLES_PER_SHARD = 32
 
 @dataclass(frozen=True)
 class Samples:
-    """Where everything lies in the folder of a bench."""
+    """Paths in the folder of a bench."""
 
     folder: Path
 
@@ -42,7 +42,7 @@ class Samples:
         return Canvas(canvas_config(), manifest.panels, flips=False)
 
     def reader(self) -> ShardReader:
-        """A reader of what the canvas needs."""
+        """A reader of the panels in the canvas."""
         manifest, index = open_set(self.shards)
         return ShardReader(self.shards, manifest, index, self.canvas().panels)
 

@@ -1,4 +1,4 @@
-"""MosaicML streaming, LitData and FFCV, which bring requirements of their own (loader_peers.txt)."""
+"""MosaicML streaming, LitData and FFCV, which have requirements of their own (loader_peers.txt)."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def open_litdata(folder: Path, samples: Samples, workers: int) -> Epochs:
 
 
 class _Pictures:
-    """What FFCV's writer reads from."""
+    """Dataset for FFCV's writer."""
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures

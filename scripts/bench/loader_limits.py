@@ -1,4 +1,4 @@
-"""What the machine allows: plain read() of the same bytes into one reused buffer, nothing checked or decoded."""
+"""Upper limit of the machine: plain read() of the same bytes into one reused buffer, without checks or decoding."""
 
 import os
 from collections.abc import Iterator

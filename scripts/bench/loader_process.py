@@ -1,7 +1,8 @@
-"""One loader in a process of its own: measures when told, a line of JSON each time. Started by loader.py.
+"""Measure one loader in a separate process on request, one line of JSON each time. Started by loader.py.
 
-A measurement makes the loader, takes its first batch, finishes an epoch to warm up, and then drains whole epochs: with
-the main thread waiting; with the main thread counting in Python; and one after the page cache let go of its files.
+A measurement creates the loader, takes its first batch, finishes an epoch to warm up, and then drains whole epochs:
+with the main thread waiting; with the main thread counting in Python; and once after its files were dropped from the
+page cache.
 """
 
 import argparse
@@ -50,7 +51,7 @@ CONTESTANTS = {
     "read() of u8 canvases": Contestant(delivers=BYTES, write=write_npy, open=open_picture_bytes, workers=(0,)),
 }
 SPIN = 10_000
-"""Additions between two looks at the clock."""
+"""Additions between two reads of the clock."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,7 +85,7 @@ def main() -> None:
 
 
 def prepare(contestant: Contestant, samples: Samples, name: str) -> Path:
-    """The folder that a contestant reads; written if it is not there."""
+    """Folder that a contestant reads; written if missing."""
     if contestant.write is None:
         return samples.shards
     own = samples.folder / name.replace(" ", "_")
@@ -130,7 +131,7 @@ def measure(
 
 
 def touch(delivered: Any) -> None:
-    """Look at one byte of each array delivered; through NumPy, since each step of torch's lets go of Python's lock."""
+    """Read one byte of each delivered array, through NumPy, because torch would release the GIL."""
     arrays = delivered.panels.values() if hasattr(delivered, "panels") else [delivered]
     for array in arrays:
         _ = np.asarray(array).flat[0]
@@ -185,7 +186,7 @@ def count(more: Callable[[], bool]) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Let the page cache go of a folder's files; pages that a process maps stay."""
+    """Drop a folder's files from the page cache; pages that a process maps stay."""
     for path in folder.rglob("*"):
         if path.is_file():
             handle = os.open(path, os.O_RDONLY)

@@ -4,11 +4,11 @@ from typing import Any
 
 OURS, WORST, LIMITS = "hms_dist", "WebDataset PNG", "read()"
 TARGET = 20
-"""Times faster than WORST that this package has to be."""
+"""Required speed-up over WORST."""
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """What stands in docs/performance.md."""
+    """Lines of the tables in docs/performance.md."""
     loaders = report["loaders"]
     head = ["loader", "samples/s, 0 / 1 / 2", "beside busy Python", "Python's share left", "cold", "first batch, s",
             "peak MB"]  # fmt: skip
@@ -42,7 +42,7 @@ def _cells(found: dict[str, Any], key: str, form: str) -> str:
 
 
 def _ratios(loaders: dict[str, Any]) -> list[str]:
-    """This package's rate over each peer's with as many workers, and whether that is enough."""
+    """This package's rate relative to each peer's with as many workers, and whether that is enough."""
     if OURS not in loaders:
         return []
     ours = loaders[OURS]["workers"]

@@ -1,10 +1,10 @@
-"""What reading by blocks buys on storage that answers slowly, and what it costs in mixing.
+"""Benefits of reading by blocks on storage with high latency, and its cost in mixing.
 
 python scripts/bench/locality.py [--latency_ms 30] [--seconds 10] [--num_recordings 48] [--json FILE]. Simulated
 recordings are rendered once; their tars are linked under more names until there are some thousand rows. Every order of
-rows is then read by the real reader through a storage that waits before it answers, with one and with sixteen requests
-on their way at once. The mixing of the same orders is computed for a table of the real size (full_size.py), 106,800
-rows in tars of 128, whose votes go with the EEG.
+rows is then read by the real reader through a storage with a delay, with one and with sixteen requests in flight. The
+mixing of the same orders is computed for a table of the real size (full_size.py), 106,800 rows in tars of 128, whose
+votes go with the EEG.
 """
 
 import argparse
@@ -55,7 +55,7 @@ ORDERS: Mapping[str, LocalityConfig | None] = {
 
 
 class SlowFiles(LocalFiles):
-    """Files of a folder behind a network: every read waits before it is answered."""
+    """Files of a folder behind a simulated network: every read is delayed."""
 
     def __init__(self, folder: Path, depth: int, latency_s: float) -> None:
         super().__init__(folder, depth)
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def many_rows(scratch: Path, num_recordings: int) -> tuple[Path, Manifest, Index]:
-    """Render simulated recordings, and link their tars under more names; a reader takes them for other rows."""
+    """Render simulated recordings, and link their tars under more names, as further rows."""
     simulate(Simulate(out=scratch / "data", num_recordings=num_recordings, seed=0))
     render(Render(data=scratch / "data", out=scratch / "set", samples_per_shard=64))
     manifest, index = open_set(scratch / "set")
@@ -148,7 +148,7 @@ def read(
 
 
 def groups(index: Index, locality: LocalityConfig | None) -> Iterator[Request]:
-    """The groups of an epoch, as one rank asks for them."""
+    """The groups of an epoch, as one rank requests them."""
     rows = plan(index, locality)
     for group in rows.reshape(-1, BATCHING.group_size):
         yield Request(group)
@@ -163,7 +163,7 @@ def plan(index: Index, locality: LocalityConfig | None) -> np.ndarray:
 
 
 def mixing(num_rows: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """How every order mixes at the real size, and what a full shuffle is expected to give."""
+    """Mixing of every order at the real size, and the expectation of a full shuffle."""
     table = label_table(num_rows)
     rng = np.random.default_rng(0)
     classes = rng.integers(0, len(VOTE_COLUMNS), table["eeg_id"].nunique())[table["eeg_id"].factorize()[0]]

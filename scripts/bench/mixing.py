@@ -1,9 +1,9 @@
-"""What mixing patients over the shards costs in opened files, weighed on a label table of the real size.
+"""Cost of mixing patients over the shards in opened files, on a label table of the real size.
 
 python scripts/bench/mixing.py [--num_rows 106800] [--json FILE]. Three ways to assign rows to shards: in the table's
-order (no mixing), whole spectrograms shuffled (what plan_shards does), and single rows shuffled (full mixing). A file
-is opened once for each run of rows that need it; its time is measured here, on one simulated recording. Mixing is told
-by the patients in a shard and by the share of neighbours in a tar that show the same EEG.
+order (no mixing), whole spectrograms shuffled (as plan_shards does), and single rows shuffled (full mixing). A file is
+opened once for each run of rows that need it; its time is measured here, on one simulated recording. Mixing is measured
+by the patients in a shard and by the fraction of neighbours in a tar that show the same EEG.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Weigh the three ways and print the table."""
+    """Compare the three ways and print the table."""
     arguments = parser().parse_args()
     frame, size = label_table(arguments.num_rows), RenderConfig().samples_per_shard
     eeg_ms, spectrogram_ms = file_milliseconds()

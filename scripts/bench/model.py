@@ -1,10 +1,10 @@
-"""TinyViT-21M-512 at 640 x 1920 on one GPU: this project's blocks against timm's, compiled and not.
+"""TinyViT-21M-512 at 640 x 1920 on one GPU: this project's blocks compared with timm's, compiled and eager.
 
 python scripts/bench/model.py --json model.json runs everything; most of the time is torch.compile's.
 --parts chooses: step (training step), equal (outputs, gradients, loss curves), predict (with the mirror image),
 efficientnet (B0 at 512 x 512). Random data, bf16 autocast, AdamW in one kernel, channels_last; medians of rounds of
-steps that follow one another without a pause. At the end: what was wanted beside what was found. --device cpu with a
-small --model and --size shows that it runs; its figures mean nothing.
+steps that follow one another without a pause. At the end: targets and results. --device cpu with a
+small --model and --size only shows that it runs.
 """
 
 import argparse
@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured, and where; the default is the bench of docs/performance.md."""
+    """Model, sizes and device of the measurement; the default is the bench of docs/performance.md."""
 
     device: torch.device
     model: str = "tiny_vit_21m_512"
@@ -54,7 +54,7 @@ class Setting:
 
     @property
     def device_name(self) -> str:
-        """What the device calls itself."""
+        """Name of the device."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
 
     def synchronize(self) -> None:
@@ -94,7 +94,7 @@ def main() -> None:
         for row in PARTS[part](options, setting):
             rows.append({"part": part, **row})
             print(" | ".join(f"{name} {_text(value)}" for name, value in rows[-1].items()), flush=True)
-            if options.json:  # after each, lest a failure take all of them along
+            if options.json:  # after each, so that a failure does not lose all of them
                 facts = {"gpu": setting.device_name, "torch": torch.__version__, "timm": version("timm")}
                 write_json(options.json, {**facts, "rows": rows})
             gc.collect()
@@ -116,7 +116,7 @@ def training_steps(options: argparse.Namespace, setting: Setting) -> Iterator[Ro
 
 
 def write_profile(step: Callable[[], object], path: Path) -> None:
-    """Where three steps' time goes: on the GPU by kernel, then on the host by call."""
+    """Profile three steps: on the GPU by kernel, then on the host by call."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         for _ in range(3):
             step()
@@ -157,7 +157,7 @@ def efficientnet(options: argparse.Namespace, setting: Setting) -> Iterator[Row]
 
 
 def equalities(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
-    """Relative distances from timm in float32 proper, without drop-path; then two loss curves with it."""
+    """Relative distances from timm in true float32, without drop-path; then two loss curves with it."""
     torch.backends.cudnn.allow_tf32 = False
     images, targets = data(2, setting)
     exact = gradients(model_of("timm eager", setting, drop_path_rate=0.0), images, targets)
@@ -274,7 +274,7 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 
 def reached(rows: list[Row]) -> Iterator[str]:
-    """A line for each thing wanted whose rows are there."""
+    """A line for each target whose rows were measured."""
 
     def best(part: str, system: str, name: str = "images/s") -> float:
         return max((row[name] for row in rows if row["part"] == part and row.get("system") == system), default=nan)

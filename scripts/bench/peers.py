@@ -1,7 +1,7 @@
-"""What others use for the same pictures, written as they would: the libraries' own functions in plain loops.
+"""Peers' ways to make the same pictures: the libraries' own functions in plain loops.
 
-Where the public 16th place's pipeline leaves a choice, the faster way is taken: one canvas for all traces, pyarrow
-in one thread, Pillow's bilinear resize. What the `bench` extra brings is imported where it is used.
+Where the public 16th place's pipeline leaves a choice, the faster way is taken: one canvas for all traces, pyarrow in
+one thread, Pillow's bilinear resize. Packages of the `bench` extra are imported where they are used.
 """
 
 from io import BytesIO

@@ -5,7 +5,7 @@ Each recipe trains by `train.py` under torchrun, unmodified but for random weigh
 compiled; images a second, the share of waiting for data and the memory come from metrics.jsonl, after the first steps.
 The plain loop trains timm's model of the same name on one batch of random pictures that stays on the GPU, with the same
 batch and precision, channels last, AdamW in one kernel: eager, and with torch.compile. Its batch norm sees the whole
-batch. Shard sets of simulated recordings are made in OUT and kept; runs are made anew.
+batch. Shard sets of simulated recordings are made in OUT and kept; runs are repeated.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from trainer import run, verb
+from trainer import hms_dist, run
 
 from hms_dist.config.load import load
 from hms_dist.core.files import write_json
@@ -72,8 +72,8 @@ def made(given: argparse.Namespace, recipe: str) -> Path:
     recordings, shards = given.out / "data", given.out / recipe
     workers = ["--workers", str(given.workers)]
     if not (recordings / "train.csv").exists():
-        verb("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
-    verb("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
+        hms_dist("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
+    hms_dist("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
     return shards
 
 

@@ -1,9 +1,9 @@
-"""How fast panels are rendered, beside what others use.
+"""Rendering speed of panels compared with peers.
 
 python scripts/bench/render.py [--data DIR] [--rounds N] [--cases NAME ...] [--json FILE]. One process, one thread,
 candidates in turns, medians of processor time. The peers come with the extra `bench` (pip install -e '.[bench]'), and
-fCWT needs Debian's libfftw3-single3; those that are not installed are left out and reported so. Recordings are
-simulated unless --data names a folder in Kaggle's layout. Exits with 1 if a target is missed.
+fCWT needs Debian's libfftw3-single3; those that are not installed are skipped and reported. Recordings are simulated
+unless --data names a folder in Kaggle's layout. Exits with 1 if a target is missed.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def simulated(folder: Path, num_recordings: int) -> Path:
 
 @dataclass(frozen=True)
 class Material:
-    """What the work is done on."""
+    """Input of the work."""
 
     data: Path
     rows: list[dict[str, Any]]
@@ -226,7 +226,8 @@ CASES: dict[str, Callable[[Material], list[Case]]] = {
 
 
 def rendered(data: Path, fields: dict[str, Any]) -> Sample:
-    """Nothing kept from an earlier row: both files are read, the recording prepared, every panel drawn and encoded."""
+    """Render a row without caches from an earlier one: both files are read, the recording prepared, every panel drawn
+    and encoded."""
     recording = RecordingReader(data).read(fields["eeg_id"], fields["spectrogram_id"])
     prepared = {name: panel.prepare(recording) for name, panel in DEFAULT_PANELS.items()}
     return render_sample(DEFAULT_PANELS, prepared, window_of(recording, fields), fields)

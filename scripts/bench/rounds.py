@@ -1,8 +1,8 @@
-"""Measuring side by side: candidates take turns, round by round, so that a disturbed moment disturbs all of them.
+"""Measurement in turns: candidates alternate round by round, so that a disturbance affects all of them.
 
 A turn is two runs, of which the second counts: each candidate is measured with the memory and caches that it has in a
-long job, not with those that the one before it left. Times are processor time of the process, all its threads, which
-other work on the machine disturbs less than it disturbs the clock.
+long job, not with those left by the previous candidate. Times are processor time of the process, all its threads, which
+other work on the machine affects less than wall time.
 """
 
 import json
@@ -24,7 +24,7 @@ class Case:
     """One piece of work, done by this package and by its peers."""
 
     name: str
-    """What is done, for the table."""
+    """Description of the work, for the table."""
     ours: Callable[[], object]
     """This package's way."""
     peers: Mapping[str, Callable[[], object]]
@@ -32,7 +32,7 @@ class Case:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Modules of the `bench` extra that a peer imports; a peer that lacks one is reported as not installed."""
     targets: Mapping[str, float] = field(default_factory=dict)
-    """How many times faster than a peer this package has to be; a peer without a target is shown only."""
+    """Required speed-up over a peer; a peer without a target is only reported."""
     check: Callable[[], None]
     """Asserts that both give the same, before anything is measured; it also warms caches and compiled code."""
     rounds: int = 7
@@ -75,7 +75,7 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def not_installed(modules: Iterable[str]) -> str | None:
-    """Why the first of `modules` that cannot be imported cannot be; None if all can."""
+    """Reason why the first of `modules` that cannot be imported cannot be; None if all can."""
     for name in modules:
         try:
             with warnings.catch_warnings(action="ignore"):

@@ -1,10 +1,10 @@
 """One run on one GPU and on two: the same rows, the same gradients, twice the images.
 
-python scripts/bench/scaling.py SHARDS OUT [--ranks 1 2] [--device cpu] [--json FILE]. Trains for real, under torchrun,
-and reads what the runs wrote down. Equality: EfficientNet-Lite0, B = 32 in groups of 16 whatever the number of ranks;
-losses of the first steps, and the gradients of the first, which AdamW's first moment holds after one step. Weak
-scaling: the 16th place's recipe, 24 rows a rank, images a second at its logged steps after the first ten. Final: the KL
-on unseen patients after the last epoch, by seed, in both worlds; these runs are not timed and go on side by side.
+python scripts/bench/scaling.py SHARDS OUT [--ranks 1 2] [--device cpu] [--json FILE]. Trains under torchrun and reads
+the records of the runs. Equality: EfficientNet-Lite0, B = 32 in groups of 16 for any number of ranks; losses of the
+first steps, and the gradients of the first, which AdamW's first moment holds after one step. Weak scaling: the 16th
+place's recipe, 24 rows per rank, images per second at its logged steps after the first ten. Final: the KL on unseen
+patients after the last epoch, by seed, for both numbers of ranks; these runs are not timed and run in parallel.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What the whole trainer costs beside a bare step: loader, canvas, augmentation, averages and records, on one GPU.
+"""Overhead of the whole trainer over a bare step: loader, canvas, augmentation, averages and records, on one GPU.
 
 python scripts/bench/trainer.py OUT [--tasks tiny_vit efficientnet] [--num_recordings 400] [--device cpu] [--json FILE]
-Trains for real with torch.compile (train.py under torchrun, one rank), augmentation on, reads images a second and the
-share of waiting for data from metrics.jsonl, and compares with steps of the same model on one batch that stays on the
-GPU: this project's blocks for TinyViT, timm + torch.compile for EfficientNet-B0. Shard sets of simulated recordings are
-made in OUT and kept; runs are made anew. --device cpu with few --num_recordings and a small --batch shows that it runs,
-not compiled and in float32.
+Trains with torch.compile (train.py under torchrun, one rank), augmentation on, reads images per second and the data
+wait share from metrics.jsonl, and compares with steps of the same model on one batch that stays on the GPU: this
+project's blocks for TinyViT, timm + torch.compile for EfficientNet-B0. Shard sets of simulated recordings are created
+in OUT and kept; runs are repeated. --device cpu with few --num_recordings and a small --batch only shows that it runs,
+uncompiled and in float32.
 """
 
 import argparse
@@ -96,12 +96,12 @@ def made(given: argparse.Namespace, recipe: str) -> Path:
     recordings, shards = given.out / "data", given.out / recipe
     workers = ["--workers", str(given.workers)]
     if not (recordings / "train.csv").exists():
-        verb("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
-    verb("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
+        hms_dist("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
+    hms_dist("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
     return shards
 
 
-def verb(*words: object) -> None:
+def hms_dist(*words: object) -> None:
     """One command of hms-dist."""
     run([sys.executable, "-m", "hms_dist", *map(str, words)], threads=1)
 

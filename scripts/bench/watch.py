@@ -12,7 +12,7 @@ EVERY_S = 0.1
 
 @dataclass(frozen=True)
 class Watched:
-    """What a command took."""
+    """Resources used by a command."""
 
     wall_s: float
     cpu_s: float

@@ -52,7 +52,7 @@ class Browser:
             self._take()
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression gives in the page."""
+        """Evaluate a JavaScript expression in the page."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -63,12 +63,12 @@ class Browser:
         return base64.b64decode(answer["data"])
 
     def complaints(self) -> list[str]:
-        """What the console says of the page that is open."""
+        """Console messages of the open page."""
         methods = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         return [json.dumps(event["params"]) for event in self.events if event["method"] in methods]
 
     def requests(self) -> list[str]:
-        """What the page has loaded, itself included."""
+        """Resources that the page has loaded, itself included."""
         sent = [event["params"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
         return [params["request"]["url"] for params in sent]
 

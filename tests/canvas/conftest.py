@@ -86,7 +86,7 @@ class Project:
         return stored
 
     def mirror_image(self, stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What the renderer would give for the mirror image of the recording."""
+        """The renderer's output for the mirror image of the recording."""
         result = {}
         for name, array in stored.items():
             regions = self.specs[name].regions

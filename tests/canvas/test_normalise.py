@@ -57,7 +57,7 @@ def test_standardise(rng: np.random.Generator, gaps: float) -> None:
 
 @pytest.mark.parametrize("gaps", ["mean", "low"])
 def test_data_wide_statistics(rng: np.random.Generator, gaps: str) -> None:
-    """Over two passes, as seed 003 computes them; rows come in batches, and one of them is all gaps."""
+    """Over two passes, as the course report computes them; rows come in batches, and one of them is all gaps."""
     values = log_power(rng, (6, 4, 30, 50), gaps=0.3)
     values[1] = np.nan
     options = DataWide(gaps=gaps)

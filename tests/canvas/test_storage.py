@@ -93,7 +93,7 @@ class TestRandomPower:
 @pytest.mark.real_data
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs shared/data beside the checkout")
 def test_real_spectrograms() -> None:
-    """What the documentation says of real files: 0.003 of a standard deviation; 0.15/255 between quantiles."""
+    """Bounds in the documentation, on real files: 0.003 of a standard deviation; 0.15/255 between quantiles."""
     for path in sorted((DATA / "iiic/train_spectrograms").glob("*.parquet")):
         power = read_spectrogram(path)[1][None, :300]
         row = as_panels(power)[0]

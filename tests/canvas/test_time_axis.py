@@ -1,4 +1,4 @@
-"""Where the annotated 10 seconds lie on a canvas: by a mark drawn into recordings, and by geometry."""
+"""Position of the annotated 10 seconds on a canvas: by a mark drawn into recordings, and by geometry."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_panels_that_nearly_agree_are_averaged() -> None:
         ((placed("eeg"), placed("eeg", 1, width=499)), r"placement 1 \('eeg'\) covers columns 0 to 499 of 500"),
         ((placed("eeg", left=10, width=490),), "covers columns 10 to 500 of 500; .* needs left: 0 and width: 500"),
         ((placed("timeless"),), r"\('timeless'\) does not state its times"),
-        ((placed("eeg", time_crop=(22, 50)),), "does not show all of the annotated 10 s, which lie at columns -35.7"),
+        ((placed("eeg", time_crop=(22, 50)),), "does not show all of the annotated 10 s, which are at columns -35.7"),
         ((placed("eeg", time_crop=(0, 28)),), "does not show all of the annotated 10 s"),
     ],
 )

@@ -1,4 +1,4 @@
-"""docs/clusters.md: what it shows is taken as it stands, and it names every option that the job scripts have."""
+"""docs/clusters.md: its examples are valid, and it explains every option of the job scripts."""
 
 import re
 import shlex
@@ -33,7 +33,7 @@ def test_the_cluster_that_it_writes_down_gives_scripts_whose_options_it_explains
     assert "module load cuda/12.4\nsource .venv/bin/activate\nexport NCCL_SOCKET_IFNAME=ib0\n" in text
     options = re.findall(r"^#SBATCH (--[\w-]+)", text, re.MULTILINE)
     assert bool(options) == (job != "pipeline")
-    table = page[page.index("## What each line is for") :]
+    table = page[page.index("## Explanation of each line") :]
     assert [option for option in options if option not in table] == []
 
 

@@ -20,7 +20,7 @@ SECOND = {"name": "b", "command": "verify --shards s", "makes": "{out}/b", "afte
 
 
 class Sandbox:
-    """An empty folder, a chain of two steps that nothing is there for, and the verbs."""
+    """An empty folder, a chain of two steps that nothing is there for, and the commands."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -85,7 +85,7 @@ MISTAKES = {
     "asking for a task beyond the list": lambda d: d.chain("--step", "a", "--task", "2"),
     "asking for a task of no step": lambda d: d.chain("--task", "1"),
     "a chain on recordings that are not there": lambda d: d.chain(first={"reads": ["{data}/train.csv"]}),
-    "a verb that is not there in a step": lambda d: d.chain(second={"command": "verfy --shards s"}),
+    "an unknown command in a step": lambda d: d.chain(second={"command": "verfy --shards s"}),
     "a wrong option in a step": lambda d: d.chain(second={"command": "verify --shard s"}),
     "a wrong option of a recipe in a step": lambda d: d.chain(second={"command": d.grid("optim.lrr")}),
     "a step before its turn": lambda d: d.chain("--step", "b"),

@@ -1,6 +1,6 @@
 """train.sbatch after a run that ended badly: back into the queue only if it lost a rank or a node.
 
-srun is of the test's own making.
+srun is a fake.
 """
 
 import os
@@ -68,7 +68,7 @@ def test_ranks_get_the_variables_of_the_job_whatever_the_job_was_submitted_with(
 
 
 def test_ranks_share_the_allocated_cores_and_meet_at_a_port_of_their_job(train, tmp_path):
-    train('echo "$OMP_NUM_THREADS $ranks $port $NUMBA_CACHE_DIR" > "$run"/said')
-    threads, ranks, port, cache = (tmp_path / "my run/said").read_text().split()
+    train('echo "$OMP_NUM_THREADS $ranks $port $NUMBA_CACHE_DIR" > "$run"/printed')
+    threads, ranks, port, cache = (tmp_path / "my run/printed").read_text().split()
     assert (threads, ranks, cache) == ("4", "2", f"{tmp_path}/hms-77-0/numba")
     assert 20077 <= int(port) < 20177, "the next that is free"

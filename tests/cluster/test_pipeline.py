@@ -147,7 +147,7 @@ def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(c
 
     thread = threading.Thread(target=beat)
     thread.start()
-    with pytest.raises(UserError, match="step copy: process 1 on elsewhere, job 17 is at work on it; wait for its end"):
+    with pytest.raises(UserError, match="step copy: process 1 on elsewhere, job 17 is working on it; wait for its end"):
         run(load(Pipeline, [*config, "--step", "copy"]))
     beating.set()
     thread.join()
@@ -162,12 +162,12 @@ def test_a_task_that_somebody_is_at_is_refused_and_a_dead_owners_is_taken_over(c
         (
             "--out {data}/{seed}",
             "--out /proc/none",
-            "step simulate 3 ended with exit code 2; its message stands above",
+            "step simulate 3 ended with exit code 2; its message is above",
         ),
         (
             "{seed}/train.csv",
             "{seed}/trian.csv",
-            "step simulate 3 ended well, but made no DATA/3/trian.csv; mend `makes` or the command",
+            "step simulate 3 succeeded, but did not write DATA/3/trian.csv; correct `makes` or the command",
         ),
     ],
 )

@@ -119,7 +119,7 @@ def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
         ),
         (chain, "steps: expected at least one"),
         (lambda: chain(TRAIN, TRAIN), "steps: two are named 'train'; give each its own name"),
-        (lambda: chain(MEAN, TRAIN), "steps.after: 'train' of step 'mean' is no earlier step"),
+        (lambda: chain(MEAN, TRAIN), "steps.after: 'train' of step 'mean' is not an earlier step"),
         (lambda: chain(replace(TRAIN, each="s")), "steps.each: no list 's' for step 'train'"),
         (
             lambda: chain(replace(TRAIN, command="x {sead}")),

@@ -1,4 +1,4 @@
-"""The shell that stops and requeues, with a scheduler of its own making: what it calls is written down."""
+"""The shell that stops and requeues, with a fake scheduler that records the calls."""
 
 import os
 import signal
@@ -92,7 +92,7 @@ def test_a_site_that_requeues_no_job_is_told_of(job, tmp_path):
     send(process, signal.SIGUSR1, tmp_path)
     text, _ = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert text.endswith("77: the scheduler does not take it back; submit it again, it goes on from here\n")
+    assert text.endswith("77: the scheduler did not requeue it; submit it again to continue from here\n")
     assert calls(tmp_path)[1:] == ["requeue 77"] * 5
 
 

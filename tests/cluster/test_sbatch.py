@@ -1,4 +1,4 @@
-"""The job scripts: what is checked in is what is printed, and what is printed says what the configuration says."""
+"""The job scripts: checked-in and printed text agree, and follow the configuration."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def test_every_cluster_gives_shell_that_parses_and_can_be_stopped(job, cluster, 
     assert {path.stem for path in (repository / "configs/slurm").iterdir()} == set(CLUSTERS)
 
 
-def test_the_options_say_what_the_configuration_says():
+def test_the_options_follow_the_configuration():
     config = Sbatch(
         job="train", account="eeg", partition="a", options=("--qos=long",), warn_s=77, max_restarts=4,
         container=("apptainer", "exec", "my image.sif"), environment={"NCCL_SOCKET_IFNAME": "ib 0"},

@@ -1,4 +1,5 @@
-"""Seed 003's final ensemble: its chain checked as packaged, and run from recordings to the submission, small."""
+"""The course report's final ensemble: its chain checked as packaged, and run from recordings to the submission,
+small."""
 
 import pandas as pd
 import pytest

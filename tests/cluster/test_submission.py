@@ -1,4 +1,4 @@
-"""slurm/pipeline.sh: what it submits for what is left of a chain, told to a scheduler of the test's own making."""
+"""slurm/pipeline.sh: its submissions for the unfinished steps of a chain, to a fake scheduler."""
 
 import subprocess
 
@@ -126,7 +126,7 @@ def test_a_step_that_sbatch_refuses_ends_the_submission(submit):
     done, calls = submit(LEFT, "c.yaml", "D", "O", refused="finish")
     assert (done.returncode, len(calls)) == (1, 2)
     assert done.stderr == (
-        "step finish was refused by sbatch; mend that, scancel what was submitted before it (70), and run this again\n"
+        "step finish was refused by sbatch; fix that, scancel what was submitted before it (70), and run this again\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The verb predict straight on recordings: a submission that Kaggle takes, by the run's recipe, and nothing left."""
+"""`hms-dist predict` on recordings: a submission that Kaggle accepts, by the recipe of the run, without leftovers."""
 
 import shutil
 
@@ -63,7 +63,7 @@ def predict(*words):
 
 
 def check_as_kaggle_does(path, test_table):
-    """The competition's checks of a submission, written anew from its metric's description."""
+    """The competition's checks of a submission, reimplemented from its metric's description."""
     submission, wanted = pd.read_csv(path), pd.read_csv(test_table)["eeg_id"]
     assert list(submission) == COLUMNS
     assert submission["eeg_id"].is_unique

@@ -241,7 +241,7 @@ def test_the_package_is_installed_with_its_version():
     assert importlib.metadata.version("hms-dist") == __version__
 
 
-def test_the_one_thing_a_verb_needs_may_stand_without_its_name():
+def test_the_one_thing_a_command_needs_may_be_given_without_its_name():
     assert with_subject(House, ["here", "--floor", "2"]) == ["--out=here", "--floor", "2"]
     for words in (["--out", "here"], [], ["--floor=2"]):
         assert with_subject(House, words) == words

@@ -28,7 +28,7 @@ class Lens(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Glass:
-    """What a lens is made of."""
+    """Material of a lens."""
 
     clear: bool = True
     """Not coloured."""
@@ -60,7 +60,7 @@ class Camera:
     lenses: dict[str, Lens] = field(default_factory=dict)
     """Lenses by name."""
     case: Glass | None = None
-    """What it lies in."""
+    """Its mount."""
     rate_hz: int = 4
     """A default that changed: it was 2."""
 

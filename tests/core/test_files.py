@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from hms_dist.config.safe_yaml import read_record
-from hms_dist.core.errors import UserError, verdict
+from hms_dist.core.errors import UserError, exit_status
 from hms_dist.core.files import (
     atomic,
     canonical_json,
-    check_text,
+    check_sealed_text,
     digest,
     sealed,
     sealed_text,
@@ -176,7 +176,7 @@ def test_a_file_without_a_digest_is_taken_as_it_is(kind, tmp_path):
     path = tmp_path / "file"
     if kind == "text":
         path.write_text("epochs: 4\n")
-        check_text(path)
+        check_sealed_text(path)
     elif kind == "json":
         assert unsealed({"a": 1}, path) == {"a": 1}
     else:
@@ -188,7 +188,7 @@ def test_what_a_changed_file_says(tmp_path):
     text, table = tmp_path / "config.yaml", tmp_path / "t.parquet"
     text.write_text(sealed_text(TEXT).replace("3", "4", 1))
     with pytest.raises(UserError, match=r"config.yaml: its digest does not match, .* or remove its last line if you"):
-        check_text(text)
+        check_sealed_text(text)
     with pytest.raises(UserError, match=r"x.json: its digest does not match, .* or remove its key 'digest' if you"):
         unsealed({**sealed(VALUE), "a": 2}, tmp_path / "x.json")
     write_frame(table)
@@ -225,14 +225,14 @@ def test_a_file_that_cannot_be_synced_is_an_error(tmp_path, monkeypatch):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from hms_dist.core.errors import verdict
+from hms_dist.core.errors import exit_status
 from hms_dist.core.files import atomic
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     with atomic(Path(sys.argv[1])) as file:
         file.write(bytes(2000))
 except OSError as error:
-    print(verdict(error))
+    print(exit_status(error))
 """
 
 
@@ -247,7 +247,7 @@ def test_a_limit_on_the_size_of_files_names_the_file(tmp_path, repository):
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught, atomic(tmp_path / "a.bin"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert verdict(caught.value)[1].startswith(f"{tmp_path / 'a.bin'}: no space left on the disk")
+    assert exit_status(caught.value)[1].startswith(f"{tmp_path / 'a.bin'}: no space left on the disk")
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,6 @@ def test_a_full_disk_names_the_file(tmp_path):
     ],
 )  # fmt: skip
 def test_out_of_memory_is_one_line(error):
-    code, line = verdict(error)
+    code, line = exit_status(error)
     assert code == 1
     assert re.fullmatch(r"out of memory \(.+\); ask for more, .*", line)

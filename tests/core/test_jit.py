@@ -49,7 +49,7 @@ def test_damaged_code_is_compiled_again_and_that_is_said(rng, tmp_path, monkeypa
     def checksum():
         done = subprocess.run([sys.executable, "-c", CHECKSUM], input=data, capture_output=True, check=True)
         assert int(done.stdout) == zlib.crc32(data)
-        return done.stderr.decode().count("compiled code there is damaged")
+        return done.stderr.decode().count("compiled code is damaged")
 
     def damage(path):
         content = bytearray(path.read_bytes())

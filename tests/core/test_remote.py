@@ -1,4 +1,4 @@
-"""Locations, patience with servers, and what a server says that refuses."""
+"""Locations, retries, and errors of servers that deny access."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,7 +124,7 @@ def test_what_a_server_sends_instead_of_a_set(gate, query, advised):
     assert gate.num_requests == 1  # such an answer is final
 
 
-def test_commands_that_take_folders_alone_say_so(capsys):
+def test_commands_that_take_folders_only_reject_urls(capsys):
     assert main(["verify", "--shards", "https://host/set"]) == 2
     assert capsys.readouterr().err == (
         "hms-dist verify: --shards: expected a file or folder here, found the URL 'https://host/set'; copy it to this "

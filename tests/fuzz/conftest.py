@@ -1,4 +1,5 @@
-"""What the fuzz tests share: a small set and a run made once, mutations that know the structure, and one judgement."""
+"""Fixtures of the fuzz tests: a small set and a run made once, mutations that know the structure, and the expected
+outcome."""
 
 import copy
 import hashlib
@@ -53,7 +54,7 @@ RAW = [
     "01",
     "tru",
 ]
-"""What no writer of JSON gives, or only for a value that is none."""
+"""Values that no JSON writer produces, or only for None."""
 
 
 class Mutations:
@@ -102,7 +103,7 @@ class Mutations:
         return value
 
     def json(self, value: Any) -> str:
-        """JSON text of a changed value; sometimes with what is no JSON in it."""
+        """JSON text of a changed value; sometimes with invalid JSON in it."""
         if self.rng.random() < 0.25:
             mark = "9178235611"
             text = json.dumps(_with(copy.deepcopy(value), self, int(mark)))
@@ -195,7 +196,7 @@ def _speakable(value: Any) -> Any:
     return json.loads(json.dumps(value).replace("\\ud800", "?"))
 
 
-class NonFiniteLossGuard:
+class CommandOutcome:
     """Runs one command in this process; what it may do is answer, or refuse in one line."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -206,26 +207,26 @@ class NonFiniteLossGuard:
         self._capsys.readouterr()
         with self._watched():
             code = main([str(word) for word in words])
-        said = self._capsys.readouterr().err
-        lines = [line for line in said.splitlines() if line and not re.match(r"\d{4}-\d\d-\d\d |verify: ", line)]
-        assert code in (0, 1, 2), said
-        assert "Traceback" not in said, said
-        assert "out of memory" not in said, said
+        printed = self._capsys.readouterr().err
+        lines = [line for line in printed.splitlines() if line and not re.match(r"\d{4}-\d\d-\d\d |verify: ", line)]
+        assert code in (0, 1, 2), printed
+        assert "Traceback" not in printed, printed
+        assert "out of memory" not in printed, printed
         if code:
-            assert len(lines) == 1, said
-            assert lines[0].startswith(f"hms-dist {words[0]}: "), said
-            assert len(lines[0]) < 5000, said
+            assert len(lines) == 1, printed
+            assert lines[0].startswith(f"hms-dist {words[0]}: "), printed
+            assert len(lines[0]) < 5000, printed
         return code
 
     def call(self, function: Callable[[], Any]) -> Any:
         """The result of a call, or None where it refuses in one line."""
-        from hms_dist.core.errors import verdict
+        from hms_dist.core.errors import exit_status
 
         with self._watched():
             try:
                 return function()
             except Exception as error:
-                known = verdict(error)
+                known = exit_status(error)
                 if known is None:
                     raise
                 assert "\n" not in known[1], known[1]
@@ -258,8 +259,8 @@ def mutations(rng) -> Mutations:
 
 
 @pytest.fixture
-def judge(capsys, tmp_path) -> NonFiniteLossGuard:
-    return NonFiniteLossGuard(capsys, tmp_path)
+def outcome(capsys, tmp_path) -> CommandOutcome:
+    return CommandOutcome(capsys, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -44,20 +44,20 @@ class TestSets:
     """A manifest, an index and tars."""
 
     @amounts
-    def test_damaged_bytes_give_one_line_or_the_same_values(self, small, fresh, mutations, judge, amount):
+    def test_damaged_bytes_give_one_line_or_the_same_values(self, small, fresh, mutations, outcome, amount):
         expected = answer(small)
         for number in range(amount):
             folder = fresh(small)
             names = ["manifest.json", "index.parquet", *tar_names(open_set(small)[0])]
             path = folder / mutations.pick(names)
             path.write_bytes(mutations.bytes(path.read_bytes()))
-            found = judge.call(lambda folder=folder: answer(folder))
+            found = outcome.call(lambda folder=folder: answer(folder))
             assert found is None or found == expected, (number, path)
             if number % 5 == 0:
-                judge.command("verify", "--shards", folder)
+                outcome.command("verify", "--shards", folder)
 
     @amounts
-    def test_a_manifest_that_is_sealed_again(self, small, fresh, mutations, judge, reseal, tmp_path, amount):
+    def test_a_manifest_that_is_sealed_again(self, small, fresh, mutations, outcome, reseal, tmp_path, amount):
         value = json.loads((small / "manifest.json").read_bytes())
         for number in range(amount):
             folder = fresh(small)
@@ -69,12 +69,12 @@ class TestSets:
                     (folder / "manifest.json").write_text(json.dumps(changed))
             else:
                 (folder / "manifest.json").write_text(mutations.json(value))
-            judge.call(lambda folder=folder: answer(folder))
+            outcome.call(lambda folder=folder: answer(folder))
             words = [("verify", "--shards", folder), ("show", "--shards", folder, "--out", tmp_path / "p.png")]
-            judge.command(*words[number % 2])
+            outcome.command(*words[number % 2])
 
     @amounts
-    def test_an_index_that_is_sealed_again(self, small, fresh, mutations, judge, reseal, tmp_path, amount):
+    def test_an_index_that_is_sealed_again(self, small, fresh, mutations, outcome, reseal, tmp_path, amount):
         table = pq.read_table(small / "index.parquet")
         for number in range(amount):
             folder = fresh(small)
@@ -83,12 +83,12 @@ class TestSets:
             else:
                 (folder / "index.parquet").write_bytes(mutations.bytes((small / "index.parquet").read_bytes()))
             reseal(folder)
-            judge.call(lambda folder=folder: answer(folder))
+            outcome.call(lambda folder=folder: answer(folder))
             words = [("verify", "--shards", folder), ("show", "--shards", folder, "--out", tmp_path / "p.png")]
-            judge.command(*words[number % 2])
+            outcome.command(*words[number % 2])
 
     @amounts
-    def test_tars_that_are_sealed_again(self, small, fresh, mutations, judge, reseal, amount):
+    def test_tars_that_are_sealed_again(self, small, fresh, mutations, outcome, reseal, amount):
         table = pq.read_table(small / "index.parquet").to_pandas()
         for number in range(amount):
             folder = fresh(small)
@@ -106,8 +106,8 @@ class TestSets:
             else:
                 path.write_bytes(mutations.bytes(content) if number % 4 else foreign_tar(mutations, content))
             reseal(folder)
-            judge.call(lambda folder=folder: answer(folder))
-            judge.command("verify", "--shards", folder)
+            outcome.call(lambda folder=folder: answer(folder))
+            outcome.command("verify", "--shards", folder)
 
 
 def foreign_tar(mutations, content):
@@ -137,7 +137,7 @@ class TestRuns:
     """A run folder: its JSON and YAML, weights and predictions."""
 
     @amounts
-    def test_json_and_yaml(self, run_folder, fresh, mutations, judge, tmp_path, amount):
+    def test_json_and_yaml(self, run_folder, fresh, mutations, outcome, tmp_path, amount):
         for number in range(amount):
             folder = fresh(run_folder)
             name = mutations.pick(
@@ -159,21 +159,21 @@ class TestRuns:
             else:
                 value = json.loads(path.read_bytes()) if path.exists() else {"state": "failed"}
                 path.write_text(mutations.json(value))
-            judge.command("status", folder)
+            outcome.command("status", folder)
             if number % 4 == 0:
-                judge.command("report", "--runs", folder, "--out", tmp_path / "r.html")
+                outcome.command("report", "--runs", folder, "--out", tmp_path / "r.html")
 
     @amounts
-    def test_other_files_where_files_are_expected(self, run_folder, fresh, mutations, judge, amount):
+    def test_other_files_where_files_are_expected(self, run_folder, fresh, mutations, outcome, amount):
         for _ in range(max(amount // 4, 5)):
             folder = fresh(run_folder)
             path = folder / mutations.pick(sorted(p.name for p in folder.iterdir() if p.is_file()))
             path.unlink()
             mutations.pick([path.mkdir, lambda path=path: os.mkfifo(path), lambda path=path: path.symlink_to(path)])()
-            judge.command("status", folder)
+            outcome.command("status", folder)
 
     @amounts
-    def test_weights(self, small, run_folder, fresh, mutations, judge, tmp_path, amount):
+    def test_weights(self, small, run_folder, fresh, mutations, outcome, tmp_path, amount):
         from accelerate.state import AcceleratorState
 
         for number in range(max(amount // 2, 5)):
@@ -192,11 +192,11 @@ class TestRuns:
                 }
                 (folder / "best/hashes.json").write_text(json.dumps(hashes))
             out = tmp_path / f"p{number}.parquet"
-            judge.command("predict", "--run", folder, "--shards", small, "--out", out)
+            outcome.command("predict", "--run", folder, "--shards", small, "--out", out)
             AcceleratorState._reset_state(reset_partial_state=True)
 
     @amounts
-    def test_predictions(self, small, run_folder, mutations, judge, tmp_path, amount):
+    def test_predictions(self, small, run_folder, mutations, outcome, tmp_path, amount):
         source = run_folder / "predictions.parquet"
         table, path = pq.read_table(source), tmp_path / "p.parquet"
         for number in range(amount):
@@ -204,26 +204,26 @@ class TestRuns:
                 pq.write_table(mutations.table(table), path)
             else:
                 path.write_bytes(mutations.bytes(source.read_bytes()))
-            judge.command("score", "--predictions", path, "--labels", small, "--num_draws", "0")
+            outcome.command("score", "--predictions", path, "--labels", small, "--num_draws", "0")
             if number % 5 == 0:
-                judge.command("ensemble", "--predictions", path, source, "--out", tmp_path / "e.parquet")
+                outcome.command("ensemble", "--predictions", path, source, "--out", tmp_path / "e.parquet")
 
 
 class TestConfigurations:
     """YAML of a canvas, of a recipe for rendering, of a training run."""
 
     @amounts
-    def test_canvas(self, small, run_folder, mutations, judge, tmp_path, amount):
+    def test_canvas(self, small, run_folder, mutations, outcome, tmp_path, amount):
         value = yaml.safe_load((run_folder / "canvas.yaml").read_text())
         path = tmp_path / "c.yaml"
         for _ in range(amount):
             path.write_text(mutations.yaml(value), encoding="utf-8", errors="replace")
-            judge.command("show", "--shards", small, "--canvas", path, "--out", tmp_path / "p.png", "--axes")
+            outcome.command("show", "--shards", small, "--canvas", path, "--out", tmp_path / "p.png", "--axes")
 
     @amounts
-    def test_render(self, run_folder, mutations, judge, tmp_path, amount):
+    def test_render(self, run_folder, mutations, outcome, tmp_path, amount):
         value = yaml.safe_load((run_folder / "render.yaml").read_text())
         path = tmp_path / "r.yaml"
         for _ in range(amount):
             path.write_text(mutations.yaml(value), encoding="utf-8", errors="replace")
-            judge.command("render", "--config", path, "--data", tmp_path, "--out", tmp_path / "set")
+            outcome.command("render", "--config", path, "--data", tmp_path, "--out", tmp_path / "set")

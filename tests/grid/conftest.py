@@ -13,5 +13,5 @@ def in_the_checkout(repository, monkeypatch):
 
 @pytest.fixture(scope="session")
 def features(rendered):
-    """A shard set with seed 001's three features."""
+    """A shard set with the wavelet ablation's three features."""
     return rendered("seed_001")

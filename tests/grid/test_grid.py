@@ -1,4 +1,4 @@
-"""Plans of runs, what they refuse, and real runs one after another: skipped, failed, gone on with."""
+"""Plans of grids, their errors, and real runs one after another: skipped, failed, resumed."""
 
 import json
 import os
@@ -79,14 +79,14 @@ def test_seeds_that_frameworks_would_fold_are_refused(seeds):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seeds", "[1, 2, 1]"], "seeds: 1 stands twice, so two runs would be one"),
+        (["--seeds", "[1, 2, 1]"], "seeds: 1 is listed twice, and the two runs would be the same"),
         (["--seeds", "[4294967296]"], "seeds: expected 0 to 4294967295, found 4294967296"),
         (["--out", "runs/{fold}"], None),
-        (["--out", "runs/{fold}", "--seeds", "[1,2]"], "would share runs/0; add what tells them apart"),
+        (["--out", "runs/{fold}", "--seeds", "[1,2]"], "would share runs/0; add a placeholder that distinguishes them"),
         (["--out", "runs/{model}"], r"out: unknown place \{model\}; one of: \{recipe\}, \{seed\}, \{fold\}"),
-        (["--out", "runs/{fold"], "is no pattern"),
+        (["--out", "runs/{fold"], "is not a valid pattern"),
         (["--folds", "[3]"], "fold: expected 0 to 2"),
-        (["--json"], "json: says how list prints"),
+        (["--json"], "json: sets the format of --list"),
         (["--number", "1", "--list"], "number: list prints all"),
         (["--recipes", json.dumps([{**RECIPE, "options": {"seed": 1}}])], "'seed' of recipe 'a' is the grid's to set"),
         (["--recipes", json.dumps([{**RECIPE, "name": "a/b"}])], "recipes.name: expected a name"),
@@ -171,9 +171,9 @@ def test_a_finished_run_is_passed_over_while_its_data_is_what_it_was(finished, s
     index = open_set(shard_set)[1]
     write_predictions(table, prediction_table(index.frame, None, np.full((len(index), 6), 1 / 6)))
     changed = f"{tmp_path}/run: finished, but {table} changed since; remove that folder to train it again"
-    for verb in (check, run):
+    for call in (check, run):
         with pytest.raises(UserError, match=changed):
-            verb(command)
+            call(command)
     table.unlink()
     run(command)
 
@@ -212,7 +212,7 @@ def test_a_run_in_others_hands_is_named_with_its_owner_and_left_alone(features, 
     command = grid(features, tmp_path, "--folds", "[0]")
     (one,) = planned(command)
     one.out.mkdir(parents=True)
-    owner = rf"1 of 1 runs did not finish: {one.out}: process {os.getpid()} on .* is at work on it; rerun the same"
+    owner = rf"1 of 1 runs did not finish: {one.out}: process {os.getpid()} on .* is working on it; rerun the same"
     with acquire(one.out / LEASE_NAME), pytest.raises(JobError, match=owner):
         run(command)
     assert list(one.out.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Seed 001's number, and tables of real runs against figures computed here."""
+"""The wavelet ablation's own score, and tables of real runs against figures computed here."""
 
 import itertools
 import json
@@ -144,7 +144,7 @@ def oof_of_runs(shards, runs, joined, tmp_path, edited):
     (runs[1] / "best/meta.json").write_text(meta)
     kept = pd.read_parquet(runs[1] / "predictions.parquet")
     kept.to_parquet(runs[1] / "predictions.parquet")
-    with pytest.raises(UserError, match="does not say which models made it"):
+    with pytest.raises(UserError, match="does not record which models made it"):
         assembled(runs)
     leaky = [Source(model=replace(one.model, fold=1), fold=1) for one in read_sources(out) if one.fold != 1]
     write_predictions(runs[1] / "predictions.parquet", kept, leaky)

@@ -1,4 +1,4 @@
-"""Claims: one owner at a time, the dead replaced, also under contention of real processes."""
+"""Leases: one owner at a time, expired ones taken over, also with real processes competing."""
 
 import dataclasses
 import errno
@@ -68,7 +68,7 @@ def test_an_error_releases_it(path):
 def test_a_living_owner_on_another_node_is_named(path):
     write(path, elsewhere(), age_s=20)
     with (
-        pytest.raises(LeaseHeld, match=r"process 7 on far-away, job 123_4 holds it \(last sign of life 2\d s ago\)"),
+        pytest.raises(LeaseHeld, match=r"process 7 on far-away, job 123_4 holds it \(last heartbeat 2\d s ago\)"),
         acquire(path),
     ):
         pass

@@ -32,7 +32,7 @@ def ask_at_once(task):
 
 
 def work(path):
-    """A short task, or one that says who is at it and takes long."""
+    """A short task, or a long one that reports its process."""
     if path is not None:
         path.write_text(str(os.getpid()))
         time.sleep(100)
@@ -69,7 +69,7 @@ def test_results_come_one_by_one_or_in_any_order():
 
 def test_asked_while_its_process_ends_it_stops():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="rerun the same command to go on"):
+    with pytest.raises(Stopped, match="rerun the same command to continue"):
         run_apart(ask_when_leaving, 0)
     assert signal.getsignal(signal.SIGTERM) == before
 

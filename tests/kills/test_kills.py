@@ -107,7 +107,7 @@ def test_a_killed_report_leaves_the_page_before_or_the_whole_one(folder, start, 
         page = (folder / "page.html").read_text()
         assert page.rstrip().endswith("</html>")
         finish(start(*words))
-        assert abs((folder / "page.html").stat().st_size - size) < 200  # the page tells when it was written
+        assert abs((folder / "page.html").stat().st_size - size) < 200  # the page shows when it was written
         assert leftovers(folder) == []
 
 
@@ -157,7 +157,7 @@ def test_of_two_pipelines_on_one_folder_one_is_killed(folder, start, rng):
         _, errors = second.communicate(timeout=600)
         line = errors.decode().splitlines()[-1] if second.returncode else ""
         assert second.returncode in (0, 2), errors.decode()
-        assert second.returncode == 0 or "is at work on it" in line or "holds it" in line, line
+        assert second.returncode == 0 or "is working on it" in line or "holds it" in line, line
         finish(start(*given))
         names = [np.sort([p.name for p in (folder / f"out-{number}/3").iterdir()]).tolist()]
         assert names == expected

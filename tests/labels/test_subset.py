@@ -1,4 +1,4 @@
-"""The verb: a table that render takes, counts, and its refusals."""
+"""The command: a table that render takes, counts, and its refusals."""
 
 import numpy as np
 import pandas as pd
@@ -89,7 +89,7 @@ def test_an_equal_table_is_left_and_another_refused(recordings, tmp_path, capsys
         (["golden", "--min_votes", "0"], "min_votes: expected at least 1, found 0"),
         (["balanced", "--seed", "-1"], "seed: expected 0 to 4294967295, found -1"),
         (["golden", "--min_votes", "5000"], "train.csv: rule golden leaves none of"),
-        (["balanced"], "rows_per_class: 50 rows of each class wanted, Seizure has"),
+        (["balanced"], "rows_per_class: 50 rows of each class needed, Seizure has"),
     ],
 )
 def test_refusals(recordings, tmp_path, capsys, words, message):

@@ -63,7 +63,7 @@ def test_balanced_says_which_class_is_short(frame):
     classes = np.resize(list(CONSENSUS_NAMES), len(frame))
     frame = frame.assign(expert_consensus=classes)[(classes != "LRDA") | (np.arange(len(frame)) < 12)]
     assert len(balanced(frame, rows_per_class=2)) == 12
-    with pytest.raises(UserError, match=r"^rows_per_class: 3 rows of each class wanted, LRDA has 2; lower it$"):
+    with pytest.raises(UserError, match=r"^rows_per_class: 3 rows of each class needed, LRDA has 2; lower it$"):
         balanced(frame, rows_per_class=3)
 
 

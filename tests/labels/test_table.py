@@ -45,7 +45,7 @@ def test_a_test_table_has_no_votes_sub_ids_or_offsets(tmp_path, rng):
     assert labels.frame[list(VOTE_COLUMNS)].isna().all(axis=None)
 
 
-def spoil(column, value, row=3):
+def corrupt(column, value, row=3):
     def change(frame):
         frame[column] = frame[column].astype(object)
         frame.loc[row, column] = value
@@ -60,13 +60,16 @@ def spoil(column, value, row=3):
         (lambda f: f.drop(columns="lpd_vote"), "column lpd_vote is missing"),
         (lambda f: f.drop(columns="patient_id"), "column patient_id is missing"),
         (lambda f: f.iloc[:0], "no rows"),
-        (spoil("lpd_vote", "two"), "row 5, column lpd_vote: expected a number of at least 0, found 'two'"),
-        (spoil("lpd_vote", -1), "row 5, column lpd_vote: expected a number of at least 0, found '-1'"),
-        (spoil("lpd_vote", 1.5), "row 5, column lpd_vote: expected a whole number, found '1.5'"),
-        (spoil("eeg_id", None), "row 5, column eeg_id: expected a number"),
-        (spoil("eeg_label_offset_seconds", "inf"), "row 5, column eeg_label_offset_seconds: expected a number"),
-        (spoil("expert_consensus", "Spike"), "row 5, column expert_consensus: unknown class 'Spike'; one of: Seizure"),
-        (lambda f: f.assign(eeg_sub_id=0), "row 3: eeg_id 100, eeg_sub_id 0 stands twice"),
+        (corrupt("lpd_vote", "two"), "row 5, column lpd_vote: expected a number of at least 0, found 'two'"),
+        (corrupt("lpd_vote", -1), "row 5, column lpd_vote: expected a number of at least 0, found '-1'"),
+        (corrupt("lpd_vote", 1.5), "row 5, column lpd_vote: expected an integer, found '1.5'"),
+        (corrupt("eeg_id", None), "row 5, column eeg_id: expected a number"),
+        (corrupt("eeg_label_offset_seconds", "inf"), "row 5, column eeg_label_offset_seconds: expected a number"),
+        (
+            corrupt("expert_consensus", "Spike"),
+            "row 5, column expert_consensus: unknown class 'Spike'; one of: Seizure",
+        ),
+        (lambda f: f.assign(eeg_sub_id=0), "row 3: eeg_id 100, eeg_sub_id 0 appears twice"),
         (lambda f: f.assign(**dict.fromkeys(VOTE_COLUMNS, 0)), "row 2: no votes at all"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A small data folder to spoil, and the comparison of what render makes of it with docs/malformed_inputs.md."""
+"""A small data folder to corrupt, and the comparison of what render makes of it with docs/malformed_inputs.md."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ from hms_dist.shards.manifest import read_manifest
 
 ROW = re.compile(r"^\| ([^|]+?) \| (`.+`|as the clean input|rendered: [^|`]+) \|$", re.MULTILINE)
 SECTIONS = (Path(__file__).parents[2] / "docs/malformed_inputs.md").read_text().split("\n## ")[1:]
-TOLD = {text.partition("\n")[0]: dict(ROW.findall(text)) for text in SECTIONS}
+DOCUMENTED = {text.partition("\n")[0]: dict(ROW.findall(text)) for text in SECTIONS}
 
 
 def two_rows(folder, recordings):
@@ -35,7 +35,7 @@ def two_rows(folder, recordings):
 
 
 class Sandbox:
-    """A copy of those two rows to spoil: the second row's files are `eeg` and `spectrogram`."""
+    """A copy of those two rows to corrupt: the second row's files are `eeg` and `spectrogram`."""
 
     def __init__(self, folder, source):
         self.folder, self.data = folder, shutil.copytree(source, folder / "data")
@@ -81,33 +81,33 @@ def without_root_rights():
 
 
 @pytest.fixture(scope="session")
-def told():
-    """Section of the document -> input -> what comes, as it says."""
-    return TOLD
+def documented():
+    """Section of the document -> input -> documented outcome."""
+    return DOCUMENTED
 
 
 @pytest.fixture(scope="session")
 def clean(recordings, tmp_path_factory):
     """The folder as it should be, rendered."""
     folder = tmp_path_factory.mktemp("clean")
-    desk = Sandbox(folder, two_rows(folder / "source", recordings))
-    assert desk.render() == 0
-    return desk
+    sandbox = Sandbox(folder, two_rows(folder / "source", recordings))
+    assert sandbox.render() == 0
+    return sandbox
 
 
 @pytest.fixture
 def compare(clean, tmp_path, capfd):
     """Spoil a folder, render it and compare what comes with the document; `check` is for rendered ones."""
 
-    def compared(section, name, spoil, check):
-        desk, outcome = Sandbox(tmp_path, clean.data), TOLD[section][name]
-        spoil(desk)
+    def compared(section, name, corrupt, check):
+        sandbox, outcome = Sandbox(tmp_path, clean.data), DOCUMENTED[section][name]
+        corrupt(sandbox)
         with without_root_rights():
-            code = desk.render()
-        said = capfd.readouterr().err
-        assert "Warning" not in said
+            code = sandbox.render()
+        printed = capfd.readouterr().err
+        assert "Warning" not in printed
         if outcome.startswith("`"):
-            lines = [line for line in said.splitlines() if line.startswith("hms-dist render: ")]
+            lines = [line for line in printed.splitlines() if line.startswith("hms-dist render: ")]
             expected = ".*".join(map(re.escape, outcome.strip("`").split("…")))
             assert [bool(re.fullmatch(f"hms-dist render: {expected}", line)) for line in lines] == [True], lines
             assert code == 2
@@ -116,8 +116,8 @@ def compare(clean, tmp_path, capfd):
         assert code == 0
         assert list(find_faults(tmp_path / "set")) == []
         if outcome == "as the clean input":
-            assert desk.tars() == clean.tars()
+            assert sandbox.tars() == clean.tars()
         else:
-            assert check(desk, clean)
+            assert check(sandbox, clean)
 
     return compared

@@ -12,18 +12,18 @@ INPUTS = {}
 MANY_ZEROS = np.zeros(2_000_000, np.float32)
 
 
-def spoils(name, spoil, check=None):
+def malformed(name, corrupt, check=None):
     """Register what makes an input of a good folder, and for rendered ones the check of what comes."""
-    INPUTS[name] = (spoil, check)
+    INPUTS[name] = (corrupt, check)
 
 
 def parquet(name, change, check=None):
     """Change the second row's EEG as an arrow table."""
 
-    def spoil(desk):
-        pq.write_table(change(pq.read_table(desk.eeg)), desk.eeg)
+    def corrupt(sandbox):
+        pq.write_table(change(pq.read_table(sandbox.eeg)), sandbox.eeg)
 
-    spoils(name, spoil, check)
+    malformed(name, corrupt, check)
 
 
 def with_column(table, name, values):
@@ -43,24 +43,24 @@ def cast(table, kind):
     return pa.table({name: table[name].cast(kind) for name in table.column_names})
 
 
-spoils("no folder of EEGs", lambda d: d.eeg.parent.rename(d.data / "eegs"))
-spoils("no EEG file", lambda d: d.eeg.unlink())
-spoils("a link to nowhere", lambda d: d.eeg.unlink() or d.eeg.symlink_to(d.folder / "nowhere"))
-spoils("a folder in place of an EEG", lambda d: d.eeg.unlink() or d.eeg.mkdir())
-spoils("a pipe in place of an EEG", lambda d: d.eeg.unlink() or os.mkfifo(d.eeg))
-spoils("an EEG without permission", lambda d: d.eeg.chmod(0))
-spoils("a zero-byte EEG", lambda d: d.eeg.write_bytes(b""))
-spoils("an EEG cut short", lambda d: os.truncate(d.eeg, d.eeg.stat().st_size // 2))
-spoils("CSV text named .parquet", lambda d: d.eeg.write_text("Fp1,F3\n1.0,2.0\n"))
-spoils("a spectrogram among the EEGs", lambda d: d.eeg.write_bytes(d.spectrogram.read_bytes()))
+malformed("no folder of EEGs", lambda d: d.eeg.parent.rename(d.data / "eegs"))
+malformed("no EEG file", lambda d: d.eeg.unlink())
+malformed("a link to nowhere", lambda d: d.eeg.unlink() or d.eeg.symlink_to(d.folder / "nowhere"))
+malformed("a folder in place of an EEG", lambda d: d.eeg.unlink() or d.eeg.mkdir())
+malformed("a pipe in place of an EEG", lambda d: d.eeg.unlink() or os.mkfifo(d.eeg))
+malformed("an EEG without permission", lambda d: d.eeg.chmod(0))
+malformed("a zero-byte EEG", lambda d: d.eeg.write_bytes(b""))
+malformed("an EEG cut short", lambda d: os.truncate(d.eeg, d.eeg.stat().st_size // 2))
+malformed("CSV text named .parquet", lambda d: d.eeg.write_text("Fp1,F3\n1.0,2.0\n"))
+malformed("a spectrogram among the EEGs", lambda d: d.eeg.write_bytes(d.spectrogram.read_bytes()))
 
 
-def damage(desk):
-    content = desk.eeg.read_bytes()
-    desk.eeg.write_bytes(content[:4] + bytes(30_000) + content[30_004:])
+def damage(sandbox):
+    content = sandbox.eeg.read_bytes()
+    sandbox.eeg.write_bytes(content[:4] + bytes(30_000) + content[30_004:])
 
 
-spoils("an EEG damaged inside", damage)
+malformed("an EEG damaged inside", damage)
 
 
 parquet("an EEG without rows", lambda t: t[:0])
@@ -89,7 +89,7 @@ parquet(
     lambda d, clean: (d.panels()["eeg_spectrogram"] == 255).all(),
 )  # fmt: skip
 parquet("an EEG of few bytes and many hours", lambda t: pa.table(dict.fromkeys(t.column_names, MANY_ZEROS)))
-spoils("a socket in place of an EEG", lambda d: d.eeg.unlink() or os.mknod(d.eeg, stat.S_IFSOCK | 0o600))
+malformed("a socket in place of an EEG", lambda d: d.eeg.unlink() or os.mknod(d.eeg, stat.S_IFSOCK | 0o600))
 parquet(
     "one channel not recorded", lambda t: with_column(t, "Fp1", np.full(len(t), np.nan, np.float32)),
     lambda d, clean: all(
@@ -99,9 +99,9 @@ parquet(
 )  # fmt: skip
 
 
-def test_the_document_and_the_tests_name_the_same_inputs(told):
+def test_the_document_and_the_tests_name_the_same_inputs(documented):
     assert len(INPUTS) >= 25
-    assert set(told["EEG files"]) == set(INPUTS)
+    assert set(documented["EEG files"]) == set(INPUTS)
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -15,29 +15,29 @@ from hms_dist.shards.index import read_index
 INPUTS = {}
 
 
-def spoils(name, spoil, check=None):
+def malformed(name, corrupt, check=None):
     """Register what makes an input of a good folder, and for rendered ones the check of what comes."""
-    INPUTS[name] = (spoil, check)
+    INPUTS[name] = (corrupt, check)
 
 
 def text(name, change, check=None):
     """Change the table as text (or into bytes)."""
 
-    def spoil(desk):
-        changed = change(desk.csv.read_text())
-        desk.csv.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    def corrupt(sandbox):
+        changed = change(sandbox.csv.read_text())
+        sandbox.csv.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
 
-    spoils(name, spoil, check)
+    malformed(name, corrupt, check)
 
 
 def frame(name, change, check=None):
     """Change the table as a frame of text cells."""
 
-    def spoil(desk):
-        changed = change(pd.read_csv(desk.csv, dtype=str))
-        changed.to_csv(desk.csv, index=False)
+    def corrupt(sandbox):
+        changed = change(pd.read_csv(sandbox.csv, dtype=str))
+        changed.to_csv(sandbox.csv, index=False)
 
-    spoils(name, spoil, check)
+    malformed(name, corrupt, check)
 
 
 def cell(name, column, value):
@@ -50,12 +50,12 @@ def cell(name, column, value):
     frame(name, change)
 
 
-spoils("no table", lambda d: d.csv.unlink())
-spoils("a folder in place of the table", lambda d: d.csv.unlink() or d.csv.mkdir())
-spoils("a pipe in place of the table", lambda d: d.csv.unlink() or os.mkfifo(d.csv))
-spoils("a compressed table", lambda d: d.csv.write_bytes(gzip.compress(d.csv.read_bytes())))
-spoils("a table without permission", lambda d: d.csv.chmod(0))
-spoils("a parquet file named train.csv", lambda d: d.frame.to_parquet(d.csv))
+malformed("no table", lambda d: d.csv.unlink())
+malformed("a folder in place of the table", lambda d: d.csv.unlink() or d.csv.mkdir())
+malformed("a pipe in place of the table", lambda d: d.csv.unlink() or os.mkfifo(d.csv))
+malformed("a compressed table", lambda d: d.csv.write_bytes(gzip.compress(d.csv.read_bytes())))
+malformed("a table without permission", lambda d: d.csv.chmod(0))
+malformed("a parquet file named train.csv", lambda d: d.frame.to_parquet(d.csv))
 text("a zero-byte table", lambda t: "")
 text("column names and no rows", lambda t: t.split("\n")[0])
 text("rows and no column names", lambda t: t.partition("\n")[2])
@@ -131,25 +131,25 @@ frame(
 
 
 def rename_eeg(written):
-    def spoil(desk):
+    def corrupt(sandbox):
         number = 2**53 + 1
-        desk.eeg.rename(desk.eeg.with_name(f"{number}.parquet"))
-        desk.csv.write_text(desk.csv.read_text().replace(desk.eeg.stem, written.format(number)))
+        sandbox.eeg.rename(sandbox.eeg.with_name(f"{number}.parquet"))
+        sandbox.csv.write_text(sandbox.csv.read_text().replace(sandbox.eeg.stem, written.format(number)))
 
-    return spoil
-
-
-def has_that_id(desk, clean):
-    ids = read_index(desk.folder / "set/index.parquet").ids("eeg_id")
-    return sorted(ids) == sorted([2**53 + 1, desk.frame["eeg_id"][0]])
+    return corrupt
 
 
-spoils("an id above 2^53", rename_eeg("{}"), has_that_id)
-spoils("an id above 2^53 written with .0", rename_eeg("{}.0"), has_that_id)
+def has_that_id(sandbox, clean):
+    ids = read_index(sandbox.folder / "set/index.parquet").ids("eeg_id")
+    return sorted(ids) == sorted([2**53 + 1, sandbox.frame["eeg_id"][0]])
 
 
-def same_pictures(desk, clean):
-    return all(np.array_equal(found, clean.panels()[name], True) for name, found in desk.panels().items())
+malformed("an id above 2^53", rename_eeg("{}"), has_that_id)
+malformed("an id above 2^53 written with .0", rename_eeg("{}.0"), has_that_id)
+
+
+def same_pictures(sandbox, clean):
+    return all(np.array_equal(found, clean.panels()[name], True) for name, found in sandbox.panels().items())
 
 
 def between(table):
@@ -160,9 +160,9 @@ def between(table):
 frame("an offset between samples", between, same_pictures)
 
 
-def test_the_document_and_the_tests_name_the_same_inputs(told):
+def test_the_document_and_the_tests_name_the_same_inputs(documented):
     assert len(INPUTS) >= 60
-    assert set(told["The label table"]) == set(INPUTS)
+    assert set(documented["The label table"]) == set(INPUTS)
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -12,18 +12,18 @@ import pytest
 INPUTS = {}
 
 
-def spoils(name, spoil, check=None):
+def malformed(name, corrupt, check=None):
     """Register what makes an input of a good folder, and for rendered ones the check of what comes."""
-    INPUTS[name] = (spoil, check)
+    INPUTS[name] = (corrupt, check)
 
 
 def parquet(name, change, check=None):
     """Change the second row's spectrogram as an arrow table."""
 
-    def spoil(desk):
-        pq.write_table(change(pq.read_table(desk.spectrogram)), desk.spectrogram)
+    def corrupt(sandbox):
+        pq.write_table(change(pq.read_table(sandbox.spectrogram)), sandbox.spectrogram)
 
-    spoils(name, spoil, check)
+    malformed(name, corrupt, check)
 
 
 def with_column(table, name, values):
@@ -43,9 +43,9 @@ def cast(table, kind):
     return pa.table({name: table[name].cast(kind) for name in table.column_names})
 
 
-spoils("no spectrogram file", lambda d: d.spectrogram.unlink())
-spoils("a spectrogram cut short", lambda d: os.truncate(d.spectrogram, d.spectrogram.stat().st_size // 2))
-spoils("an EEG among the spectrograms", lambda d: d.spectrogram.write_bytes(d.eeg.read_bytes()))
+malformed("no spectrogram file", lambda d: d.spectrogram.unlink())
+malformed("a spectrogram cut short", lambda d: os.truncate(d.spectrogram, d.spectrogram.stat().st_size // 2))
+malformed("an EEG among the spectrograms", lambda d: d.spectrogram.write_bytes(d.eeg.read_bytes()))
 
 
 def renamed(old, new):
@@ -67,13 +67,13 @@ parquet("a time missing", with_value("time", 5, np.nan, np.float64))
 parquet("a row every second", lambda t: with_column(t, "time", np.arange(len(t))))
 
 
-def gap_after_100(desk, clean):
-    found, whole = desk.panels()["kaggle_spectrogram"], clean.panels()["kaggle_spectrogram"]
+def gap_after_100(sandbox, clean):
+    found, whole = sandbox.panels()["kaggle_spectrogram"], clean.panels()["kaggle_spectrogram"]
     return np.isnan(found[..., 100:]).all() and np.array_equal(found[..., :100], whole[..., :100], True)
 
 
-def gap_in_row_5(desk, clean):
-    found, expected = desk.panels()["kaggle_spectrogram"], clean.panels()["kaggle_spectrogram"].copy()
+def gap_in_row_5(sandbox, clean):
+    found, expected = sandbox.panels()["kaggle_spectrogram"], clean.panels()["kaggle_spectrogram"].copy()
     expected[0, 0, 5] = np.nan
     return np.array_equal(found, expected, True)
 
@@ -89,9 +89,9 @@ parquet("infinite power", with_value("LL_0.59", 5, np.inf), gap_in_row_5)
 parquet("power beyond float32", with_value("LL_0.59", 5, 1e300, np.float64), gap_in_row_5)
 
 
-def test_the_document_and_the_tests_name_the_same_inputs(told):
+def test_the_document_and_the_tests_name_the_same_inputs(documented):
     assert len(INPUTS) >= 20
-    assert set(told["Spectrogram files"]) == set(INPUTS)
+    assert set(documented["Spectrogram files"]) == set(INPUTS)
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -1,4 +1,4 @@
-"""What tests of models share."""
+"""Fixtures of the model tests."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def compiled_anew() -> Iterator[None]:
-    """Code that the compiler kept for a graph would be taken for today's: our operators are no part of its key.
+    """Code that the compiler kept for a graph would be taken for today's: its key does not include our operators.
 
     What it keeps for a text of C++ or of Triton serves all tests.
     """

@@ -55,7 +55,7 @@ def test_widths_of_the_published_forms() -> None:
 
 
 def test_record_reference_is_one_picture_cut(draw, noise, chain_signals) -> None:
-    """The loudest moment lies outside the window: with the record's reference the window is darker."""
+    """The loudest moment is outside the window: with the record's reference the window is darker."""
     eeg = noise(16_000)
     eeg[14_000:15_000] *= 20
     panel = EegSpectrogram(reference="record")

@@ -31,7 +31,7 @@ every_panel = pytest.mark.parametrize("name", PANELS)
 
 
 def relative_decibel(chains: np.ndarray, window: int, fft: int, hop: int, rows: slice) -> np.ndarray:
-    """Mean decibel of `chains` [4, n, samples] by scipy: frames that lie within, windows in the frame's middle."""
+    """Mean decibel of `chains` [4, n, samples] by scipy: frames inside the window, windows in the frame's middle."""
     margin = (fft - window) // 2
     taper = np.pad(signal.windows.hann(window, sym=False), (margin, fft - window - margin))
     starts = range(0, chains.shape[-1] - fft + 1, hop)

@@ -31,7 +31,8 @@ def within_half_precision(found: np.ndarray, expected: np.ndarray) -> None:
     ],
 )
 def test_equals_scipy(draw, noise, chain_signals, options, given) -> None:
-    """Whatever SciPy is not told here is its default: a Tukey window, the mean taken away, an eighth of overlap."""
+    """Arguments not given to SciPy here have its defaults: a Tukey window, the mean taken away, an eighth of
+    overlap."""
     eeg, panel = noise(), SegmentSpectrogram(**options)
     drawn = draw(panel, eeg)
     for region, signals in enumerate(chain_signals(eeg)):

@@ -1,4 +1,4 @@
-"""What the wavelet and PCEN panels have in common: finite for any input, exact under the flip, spikes in place."""
+"""Common properties of the wavelet and PCEN panels: finite for any input, exact under the flip, spikes in place."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The wavelet panel against pywt on the bipolar differences, and where its windows lie."""
+"""The wavelet panel against pywt on the bipolar differences, and the positions of its windows."""
 
 from itertools import chain
 
@@ -56,7 +56,7 @@ def test_channels_are_the_chains_differences_or_electrodes(draw, noise) -> None:
 
 
 def test_slow_waves_light_the_slow_rows(draw) -> None:
-    """Levels halve the band: 1 Hz lies in cA5 (below 3.1 Hz), 5 Hz in cD5, 80 Hz in cD1 (above 50 Hz)."""
+    """Levels halve the band: 1 Hz is in cA5 (below 3.1 Hz), 5 Hz in cD5, 80 Hz in cD1 (above 50 Hz)."""
     for hz, row in ((1, 1), (5, 3), (9, 5), (18, 7), (37, 9), (80, 11)):
         eeg = np.zeros((10_000, 20))
         eeg[:, CHANNELS.index("Fp1")] = 20 * np.sin(2 * np.pi * hz * np.arange(10_000) / 200)

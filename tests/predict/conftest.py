@@ -1,4 +1,5 @@
-"""What tests of predictions share: a small and a sliding-window net, each trained once a session; made-up tables."""
+"""Fixtures of the prediction tests: a small and a sliding-window network, each trained once a session; made-up
+tables."""
 
 import json
 import shutil
@@ -144,7 +145,7 @@ def submission(index, tmp_path, rng) -> Callable[[str], Path]:
 
 
 class Sandbox:
-    """A shard set, a trained run of fold 0, tables of made-up predictions, and the verbs."""
+    """A shard set, a trained run of fold 0, tables of made-up predictions, and the commands."""
 
     def __init__(self, folder, shard_set, index, small_file, trained, record, submission, rng):
         self.folder, self.shards, self.index, self.small_file = folder, shard_set, index, small_file
@@ -170,7 +171,7 @@ class Sandbox:
         write_predictions(path, table, sources)
         return path
 
-    def spoilt(self, change):
+    def corrupted(self, change):
         """A table of predictions, changed."""
         path = self.predictions("a", 0)
         change(pd.read_parquet(path)).to_parquet(path)
@@ -196,16 +197,16 @@ class Sandbox:
         (self.folder / name).write_text(text)
         return str(self.folder / name)
 
-    def verb(self, *words):
+    def command(self, *words):
         return main([str(word) for word in words])
 
     def grid(self, *words, options="{}"):
         recipes = json.dumps([{"name": "a", "configs": [str(self.small_file)], "options": json.loads(options)}])
         out = f"{self.folder}/{{seed}}/{{fold}}"
-        return self.verb("grid", "--recipes", recipes, "--shards", self.shards, "--out", out, *words)
+        return self.command("grid", "--recipes", recipes, "--shards", self.shards, "--out", out, *words)
 
     def finished_elsewhere(self):
-        """A grid whose first run says that it is finished, and that it was trained on other shards."""
+        """A grid whose first run is recorded as finished, and as trained on other shards."""
         run = self.folder / "0/0"
         (run / "final").mkdir(parents=True)
         (run / "final/meta.json").write_text('{"shards": "others"}')
@@ -214,23 +215,23 @@ class Sandbox:
 
     def ablation(self, *words):
         given = ["--shards", self.shards, "--out", self.folder, "--configs", self.small_file, "--models", "[a]"]
-        return self.verb("ablation", *given, *words)
+        return self.command("ablation", *given, *words)
 
     def search(self, space, *words):
         given = ["--shards", self.shards, "--out", self.folder / "study", "--configs", self.small_file]
-        return self.verb("search", *given, "--space", json.dumps({"x": space}), *words)
+        return self.command("search", *given, "--space", json.dumps({"x": space}), *words)
 
-    def search_again(self, spoilt):
+    def search_again(self, corrupted):
         """A search in a folder where this file holds something else."""
         self.made("study")
-        self.write(f"study/{spoilt}", "{\n")
+        self.write(f"study/{corrupted}", "{\n")
         return self.search({"sets": "seed", "choices": [1]})
 
     def oof(self, *runs):
-        return self.verb("oof", "--runs", *runs, "--out", self.out)
+        return self.command("oof", "--runs", *runs, "--out", self.out)
 
     def predict(self, *words):
-        return self.verb("predict", "--run", self.trained, "--out", self.out, *words)
+        return self.command("predict", "--run", self.trained, "--out", self.out, *words)
 
     def predict_set(self, *words):
         return self.predict("--shards", self.shards, *words)
@@ -240,10 +241,10 @@ class Sandbox:
         return self.predict_set("--run", self.folder / "run")
 
     def pseudolabel(self, table, *words):
-        return self.verb("pseudolabel", "--predictions", table, "--shards", self.shards, "--out", self.out, *words)
+        return self.command("pseudolabel", "--predictions", table, "--shards", self.shards, "--out", self.out, *words)
 
     def ensemble(self, tables, *words):
-        return self.verb("ensemble", "--predictions", *tables, "--out", self.out, *words)
+        return self.command("ensemble", "--predictions", *tables, "--out", self.out, *words)
 
     def fit(self, *tables):
         return self.ensemble(tables, "--weights", "fit", "--labels", self.shards)
@@ -254,10 +255,10 @@ class Sandbox:
         return self.folder / "out.json"
 
     def stack(self, *words):
-        return self.verb("stack", "--out", self.folder / "stack", *words)
+        return self.command("stack", "--out", self.folder / "stack", *words)
 
     def report(self, *words):
-        return self.verb("report", "--out", self.page, *words)
+        return self.command("report", "--out", self.page, *words)
 
     def train(self, *words):
         given = ["--config", self.small_file, "--shards", self.shards, "--out", self.folder / "run", *words]
@@ -280,6 +281,6 @@ class Sandbox:
 
 
 @pytest.fixture
-def desk(tmp_path, shard_set, index, small_file, trained, record, submission, rng) -> Sandbox:
+def sandbox(tmp_path, shard_set, index, small_file, trained, record, submission, rng) -> Sandbox:
     """One for each test."""
     return Sandbox(tmp_path, shard_set, index, small_file, trained, record, submission, rng)

@@ -1,4 +1,4 @@
-"""The verb `ensemble`: what it writes, what it fits to, and the leaks that it refuses."""
+"""The command `ensemble`: what it writes, what it fits to, and the leaks that it refuses."""
 
 import json
 from dataclasses import replace
@@ -77,9 +77,7 @@ def test_stored_weights_are_applied_to_new_tables(three, index, shard_set, tmp_p
     assert fitted[0].patients == set(index.ids("patient_id"))
     with pytest.raises(UserError, match=r"p.json was fitted on 3 tables .*, found 2; give one for each"):
         ensemble("--predictions", *tables[:2], "--out", tmp_path / "n.parquet", "--weights", tmp_path / "p.json")
-    with pytest.raises(
-        UserError, match=r"new1.parquet: of the models of .*m1.parquet, but stands in the place of .*m0"
-    ):
+    with pytest.raises(UserError, match=r"new1.parquet: of the models of .*m1.parquet, but given in place of .*m0"):
         ensemble(
             "--predictions", tables[1], tables[0], tables[2], "--out", tmp_path / "n.parquet",
             "--weights", tmp_path / "p.json",
@@ -103,7 +101,7 @@ def test_a_cross_fitted_table_is_honest_and_applied_weights_are_not(three, shard
 
 
 class TestLeaks:
-    """Seed 003's: fitting to what models say of rows that they trained on."""
+    """The course report's: fitting to predictions of rows that the models trained on."""
 
     @pytest.fixture
     def fit_to(self, shard_set, tmp_path):
@@ -140,15 +138,15 @@ class TestLeaks:
             fit_to(path)
 
     def test_a_table_that_says_nothing(self, three, index, write, fit_to, tmp_path):
-        with pytest.raises(UserError, match=r"silent.parquet: does not say which models made it, so they may have"):
+        with pytest.raises(UserError, match=r"silent.parquet: does not record which models made it, so they may have"):
             fit_to(write("silent.parquet", three[1][0], [], index.folds(3)))
         pd.read_parquet(three[0][0]).to_parquet(tmp_path / "copied.parquet")
-        with pytest.raises(UserError, match=r"copied.parquet: does not say which models made it"):
+        with pytest.raises(UserError, match=r"copied.parquet: does not record which models made it"):
             fit_to(tmp_path / "copied.parquet")
 
     def test_a_fold_that_no_model_made(self, three, index, write, fit_to):
         path = write("part.parquet", three[1][0], read_sources(three[0][0])[:2], index.folds(3))
-        with pytest.raises(UserError, match=r"part.parquet: does not say which model made the rows of fold 2"):
+        with pytest.raises(UserError, match=r"part.parquet: does not record which model made the rows of fold 2"):
             fit_to(path)
 
 
@@ -156,7 +154,7 @@ def test_a_silent_table_makes_a_silent_mean(three, index, write, tmp_path, caplo
     path = write("silent.parquet", three[1][0], [], index.folds(3))
     ensemble("--predictions", three[0][0], path, "--out", tmp_path / "mean.parquet")
     assert read_sources(tmp_path / "mean.parquet") == ()
-    assert "silent.parquet does not say which models made it, so the result cannot say either" in caplog.text
+    assert "silent.parquet does not record which models made it, so the result does not either" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["mean", "geometric"])
@@ -169,7 +167,7 @@ def test_submissions_are_pooled_by_their_eegs(submission, tmp_path, caplog, meth
     expected = sum(both) / 2 if method == "mean" else np.exp(sum(map(np.log, both)) / 2)
     expected = expected.div(expected.sum(axis=1), axis=0)
     np.testing.assert_allclose(found, expected.loc[found.index], rtol=1e-6)
-    assert "does not say which models made it" not in caplog.text
+    assert "does not record which models made it" not in caplog.text
 
 
 def test_of_two_submissions_the_one_that_lacks_an_eeg_is_named(submission, tmp_path):

@@ -34,8 +34,8 @@ MISTAKES = {
     "joining a run that is not finished": lambda d: d.oof(d.folder),
     "joining some of the folds": lambda d: d.oof(d.trained),
     "joining a fold twice": lambda d: d.oof(d.trained, d.trained),
-    "a table of stages of runs without": lambda d: d.verb("stages", "--runs", d.trained, "--out", d.folder / "t"),
-    "a table of stages with an ending": lambda d: d.verb("stages", "--runs", d.trained, "--out", d.folder / "t.csv"),
+    "a table of stages of runs without": lambda d: d.command("stages", "--runs", d.trained, "--out", d.folder / "t"),
+    "a table of stages with an ending": lambda d: d.command("stages", "--runs", d.trained, "--out", d.folder / "t.csv"),
     "two stages of one name": lambda d: d.stages({"name": "a"}, {"name": "a"}),
     "a stage after one that is not there": lambda d: d.stages({"name": "a", "init": "best:b"}),
     "a stage after the best weights of no fold": lambda d: d.stages(
@@ -65,7 +65,7 @@ MISTAKES = {
     "pseudo-labels of no EEG": lambda d: d.pseudolabel(d.predictions("a", 0), "--max_other", "1.0e-9"),
     "pseudo-labels by models that saw the fold": lambda d: d.train("--overlay.file", d.predictions("a", 1)),
     "pseudo-labels by unknown models": lambda d: d.train("--overlay.file", d.predictions("a")),
-    "pseudo-labels by a model that learnt from unknown ones": lambda d: d.train(
+    "pseudo-labels by a model that learned from unknown ones": lambda d: d.train(
         "--overlay.file", d.predictions("b", 0, unknown_teacher=str(d.predictions("a")))
     ),
     "pseudo-labels that lack rows": lambda d: d.train("--overlay.file", d.predictions("a", 0, rows=[0])),
@@ -74,18 +74,18 @@ MISTAKES = {
     ),
     "tables of different rows": lambda d: d.ensemble([d.predictions("a", 0), d.predictions("b", 0, rows=[0, 1])]),
     "a table twice": lambda d: d.ensemble([d.predictions("a", 0)] * 2),
-    "a table without rows": lambda d: d.ensemble([d.spoilt(lambda t: t.iloc[:0])]),
-    "a folder in place of a table": lambda d: d.verb("score", "--predictions", d.folder, "--labels", d.shards),
-    "a table with half a fold": lambda d: d.ensemble([d.spoilt(lambda t: t.assign(fold=0.5))]),
+    "a table without rows": lambda d: d.ensemble([d.corrupted(lambda t: t.iloc[:0])]),
+    "a folder in place of a table": lambda d: d.command("score", "--predictions", d.folder, "--labels", d.shards),
+    "a table with half a fold": lambda d: d.ensemble([d.corrupted(lambda t: t.assign(fold=0.5))]),
     "a table cut short": lambda d: d.ensemble([d.cut(d.predictions("a", 0))]),
-    "a table with a row that is no probability": lambda d: d.ensemble(
-        [d.spoilt(lambda t: t.assign(gpd=t["gpd"].where(t.index > 0)))]
+    "a table with a row that is not a probability distribution": lambda d: d.ensemble(
+        [d.corrupted(lambda t: t.assign(gpd=t["gpd"].where(t.index > 0)))]
     ),
-    "a table with a row twice": lambda d: d.ensemble([d.spoilt(lambda t: t.iloc[[0, 1, 0]])]),
+    "a table with a row twice": lambda d: d.ensemble([d.corrupted(lambda t: t.iloc[[0, 1, 0]])]),
     "an ensemble over one of its tables": lambda d: d.ensemble(
         [d.predictions("b", 0), d.predictions("a", 0)], "--out", d.folder / "a.parquet"
     ),
-    "held-out predictions over a run's own": lambda d: d.verb(
+    "held-out predictions over a run's own": lambda d: d.command(
         "oof", "--runs", d.trained, "--out", d.trained / "predictions.parquet"
     ),
     "a prediction over a run's own": lambda d: d.predict_set("--out", d.trained / "predictions.parquet"),
@@ -100,7 +100,7 @@ MISTAKES = {
     "an ensemble over the index of a shard set": lambda d: d.ensemble(
         [d.out_of_fold("a")], "--out", d.shards / "index.parquet"
     ),
-    "a score over a run's configuration": lambda d: d.verb(
+    "a score over a run's configuration": lambda d: d.command(
         "score", "--predictions", d.out_of_fold("a"), "--labels", d.shards, "--out", d.trained / "config.yaml"
     ),
     "a stack over one of its tables": lambda d: d.stack("--labels", d.shards, "--out", d.made("kept"),
@@ -143,10 +143,10 @@ MISTAKES = {
     "a report on rows of another shard set": lambda d: d.report(
         "--shards", d.shards, "--predictions", d.predictions("a", 0, key="1-1")
     ),
-    "a truth that is a prediction": lambda d: d.verb(
+    "a truth that is a prediction": lambda d: d.command(
         "score", "--predictions", d.predictions("a", 0), "--labels", d.shards, "--truth", d.predictions("b", 0)
     ),
-    "a truth that is not there": lambda d: d.verb(
+    "a truth that is not there": lambda d: d.command(
         "score", "--predictions", d.predictions("a", 0), "--labels", d.shards, "--truth", d.folder / "truth.parquet"
     ),
 }  # fmt: skip
@@ -157,9 +157,9 @@ def test_the_table_and_the_tests_name_the_same_mistakes():
 
 
 @pytest.mark.parametrize("name", sorted(MISTAKES))
-def test_the_line_is_the_one_in_the_table(name, desk, repository, capsys, monkeypatch):
+def test_the_line_is_the_one_in_the_table(name, sandbox, repository, capsys, monkeypatch):
     monkeypatch.chdir(repository)
-    assert MISTAKES[name](desk) == 2
+    assert MISTAKES[name](sandbox) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"hms-dist \w+: ", line)]
     assert len(lines) == 1
     expected = ".*".join(map(re.escape, TABLE[name].split("…")))

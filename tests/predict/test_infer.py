@@ -145,7 +145,7 @@ def test_an_average_that_was_not_kept_is_refused(predict, trained_sliding):
 
 
 class Killed(BaseException):
-    """What a kill looks like from within."""
+    """A kill, seen from inside the process."""
 
 
 def killed_after(monkeypatch, num_parts):
@@ -202,7 +202,7 @@ def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path):
     folder.mkdir()
     with (
         acquire(folder / ".claim"),
-        pytest.raises(UserError, match=r"p.parquet.parts: process \d+ on .* is at work on it; wait for"),
+        pytest.raises(UserError, match=r"p.parquet.parts: process \d+ on .* is working on it; wait for"),
     ):
         predict()
 
@@ -240,7 +240,7 @@ def _full(rows):
 
 
 class _Alone(infer.World):
-    """A rank that hears of nobody else."""
+    """A rank without peers."""
 
     @staticmethod
     def of(world):

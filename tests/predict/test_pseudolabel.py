@@ -1,4 +1,4 @@
-"""The verb `pseudolabel`: its labels against the rule of seed 002, written out."""
+"""The command `pseudolabel`: its labels against the 16th place's rule, written out."""
 
 import json
 
@@ -126,7 +126,7 @@ def test_options_that_cannot_be(models, shard_set, tmp_path, words, message):
 
 
 def test_from_a_trained_run_to_the_run_that_learns_from_it(trained, shard_set, small_file, tmp_path, capsys):
-    """A run of fold 0 may learn from what a run of fold 0 says, no run of another fold may."""
+    """A run of fold 0 may learn from predictions of a run of fold 0, but no run of another fold may."""
     assert (
         main(["predict", "--run", str(trained), "--shards", str(shard_set), "--out", str(tmp_path / "p.parquet")]) == 0
     )

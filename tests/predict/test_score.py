@@ -1,4 +1,4 @@
-"""The verb score: Kaggle's metric to the last digit, intervals over patients, and every refusal."""
+"""The command `score`: Kaggle's metric to the last digit, intervals over patients, and every refusal."""
 
 import json
 
@@ -25,7 +25,7 @@ def guessed(shard_set, tmp_path, rng):
 
 
 def kaggles_score(solution, submission):
-    """The competition's metric in pandas, column by column, written anew from its description."""
+    """The competition's metric in pandas, column by column, reimplemented from its description."""
     total = pd.Series(0.0, solution.index)
     for name in solution:
         p, q = solution[name], submission[name].clip(1e-15, 1 - 1e-15)

@@ -1,4 +1,4 @@
-"""Stacking: inputs and loss against their formulas, an honest KL, and the leak of seed 003 refused."""
+"""Stacking: inputs and loss against their formulas, an honest KL, and the course report's leak rejected."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from hms_dist.labels.table import CLASSES
 from hms_dist.predict.members import Labelled, Members
 from hms_dist.predict.meta_model import (
     MetaConfig,
-    Rows,
+    StackRows,
     meta_inputs,
     meta_loss,
     meta_network,
@@ -85,7 +85,7 @@ def test_the_nested_kl_on_noise_is_no_better_than_the_mean(rng):
     plain = kaggle_kl(targets, found.mean(axis=0))
     assert nested(config, data) > plain - 0.01
     inputs = meta_inputs(found, "both")
-    rows = Rows((inputs - inputs.mean(dim=0)) / inputs.std(dim=0), torch.from_numpy(targets).float())
+    rows = StackRows((inputs - inputs.mean(dim=0)) / inputs.std(dim=0), torch.from_numpy(targets).float())
     long = replace(config, ce_weight=0.0, patience=config.max_epochs)
     leaked = predicted(train_network(long, 3, 0, rows, rows), rows.inputs)
     assert kaggle_kl(targets, leaked) < plain - 0.05
@@ -118,18 +118,18 @@ def test_no_network_depends_on_the_votes_of_its_fold(rng):
 
 @pytest.mark.usefixtures("torch_rng")
 def test_training_ends_without_improvement_and_keeps_the_best(monkeypatch, rng):
-    rows = Rows(torch.randn(64, 12), torch.from_numpy(rng.dirichlet(np.ones(6), 64)).float())
-    judge = Rows(torch.randn(64, 12), torch.from_numpy(rng.dirichlet(np.ones(6), 64)).float())
+    rows = StackRows(torch.randn(64, 12), torch.from_numpy(rng.dirichlet(np.ones(6), 64)).float())
+    held_out = StackRows(torch.randn(64, 12), torch.from_numpy(rng.dirichlet(np.ones(6), 64)).float())
     seen = []
     real = torch.optim.Adam.step
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *a, **k: seen.append(1) or real(self, *a, **k))
     config = MetaConfig(inputs="predictions", lr=0.05, batch_size=64, max_epochs=400, patience=5)
-    network = train_network(config, 2, 0, rows, judge)
+    network = train_network(config, 2, 0, rows, held_out)
     assert len(seen) < 400
-    last = train_network(MetaConfig(**{**vars(config), "patience": 400, "max_epochs": len(seen)}), 2, 0, rows, judge)
+    last = train_network(MetaConfig(**{**vars(config), "patience": 400, "max_epochs": len(seen)}), 2, 0, rows, held_out)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, last.state_dict()[name])
-    shorter = train_network(MetaConfig(**{**vars(config), "max_epochs": len(seen) - 5}), 2, 0, rows, judge)
+    shorter = train_network(MetaConfig(**{**vars(config), "max_epochs": len(seen) - 5}), 2, 0, rows, held_out)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, shorter.state_dict()[name])
 
@@ -169,10 +169,12 @@ def test_a_fit_is_kept_compared_and_applied(tables, index, shard_set, tmp_path, 
 
     with pytest.raises(UserError, match=r"fit was fitted on 2 tables .*, found 1; give one for each"):
         stack("--predictions", paths[0], "--apply", tmp_path / "fit", "--out", tmp_path / "p.parquet")
-    with pytest.raises(UserError, match=r"m1.parquet: of the models of .*m1.parquet, but stands in the place of"):
+    with pytest.raises(UserError, match=r"m1.parquet: of the models of .*m1.parquet, but given in place of"):
         stack("--predictions", *paths[::-1], "--apply", tmp_path / "fit", "--out", tmp_path / "p.parquet")
     (tmp_path / "fit/model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"its SHA-256 is not the one in hashes.json; not a whole folder of hms-dist"):
+    with pytest.raises(
+        UserError, match=r"its SHA-256 is not the one in hashes.json; not a complete folder of hms-dist"
+    ):
         stack("--predictions", *paths, "--apply", tmp_path / "fit", "--out", tmp_path / "p.parquet")
 
 
@@ -189,7 +191,7 @@ def test_same_seed_same_networks(tables, shard_set, tmp_path):
 def test_a_meta_model_is_not_judged_on_rows_that_base_models_trained_on(
     tables, index, record, write, shard_set, tmp_path
 ):
-    """Seed 003's leak, in both its forms: predictions of all rows by one model, and their fold leased."""
+    """The course report's leak, in both its forms: predictions of all rows by one model, and their fold leased."""
     to = ["--labels", shard_set, "--out", tmp_path / "x"]
     everything = write("all.parquet", tables[1][0], [Source(model=record("all", None))])
     with pytest.raises(UserError, match=r"all.parquet: \d+ of \d+ rows have no fold, so a model may have trained on"):
@@ -224,7 +226,7 @@ def test_fewer_than_three_folds_are_refused(tables, index, record, write, shard_
         (["--labels", "s", "--model.lr", 0], "model.lr: expected a rate above 0, found 0"),
         (
             ["--apply", "nowhere"],
-            r"nowhere/hashes.json: No such file or directory; not a whole folder of hms-dist stack",
+            r"nowhere/hashes.json: No such file or directory; not a complete folder of hms-dist stack",
         ),
     ],
 )

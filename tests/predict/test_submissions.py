@@ -16,7 +16,8 @@ from hms_dist.results.predictions import read_predictions
 
 @pytest.fixture
 def files(index, tmp_path, rng):
-    """Two files as seed 002 wrote them, in an order of their own, and their probabilities in the set's order."""
+    """Two files as the 16th place's code wrote them, in an order of their own, and their probabilities in the set's
+    order."""
     found = rng.dirichlet(np.ones(6), (2, len(index)))
     paths = []
     for number, each in enumerate(found):
@@ -34,7 +35,7 @@ def pseudolabel(shard_set, tmp_path, *words):
     return out
 
 
-STATED = ("--submissions.name", "seed 002's ten models")
+STATED = ("--submissions.name", "the 16th place's ten models")
 
 
 def test_they_label_the_rows_that_they_name_and_are_recorded_as_stated(files, index, shard_set, tmp_path, capsys):
@@ -45,12 +46,14 @@ def test_they_label_the_rows_that_they_name_and_are_recorded_as_stated(files, in
     np.testing.assert_allclose(table[list(CLASSES)], found.mean(axis=0), rtol=1e-9)
     models = [source.model for source in read_sources(out)]
     assert [model.run for model in models] == [
-        f"seed 002's ten models (stated for submission_{number}.csv)" for number in range(2)
+        f"the 16th place's ten models (stated for submission_{number}.csv)" for number in range(2)
     ]
     assert [model.weights for model in models] == [sha256_of(path) for path in paths]
     assert all(model.patients == set(index.ids("patient_id").tolist()) for model in models)
     assert json.loads(capsys.readouterr().out)["validation_folds_unseen"] == {"5": []}
-    with pytest.raises(UserError, match=r"labels.parquet: its model seed 002's ten models \(stated for submission_0"):
+    with pytest.raises(
+        UserError, match=r"labels.parquet: its model the 16th place's ten models \(stated for submission_0"
+    ):
         check_unseen(str(out), models, index.ids("patient_id")[:1], "of validation fold 0 of 5")
 
 
@@ -76,7 +79,10 @@ def test_tables_that_name_their_models_may_stand_beside_them(files, index, shard
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "predictions: .*submission_0.csv does not say which models made it; state them with --submissions.name"),
+        (
+            [],
+            "predictions: .*submission_0.csv does not record which models made it; state them with --submissions.name",
+        ),
         (["--submissions.name", " "], "submissions.name: expected a few words about the models, found none"),
         ([*STATED, "--submissions.fold", "5"], "submissions.fold: expected 0 to 4 or none, found 5"),
         ([*STATED, "--submissions.num_folds", "1"], "submissions.num_folds: expected 2 to 10, found 1"),
@@ -96,7 +102,7 @@ def test_rows_that_a_file_cannot_mean_are_refused(files, index, shard_set, tmp_p
     (path, _), _ = files
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[1]]))
-    with pytest.raises(UserError, match=r"submission_0.csv: row \d+-\d+ stands twice; expected once"):
+    with pytest.raises(UserError, match=r"submission_0.csv: row \d+-\d+ appears twice; expected once"):
         pseudolabel(shard_set, tmp_path, "--predictions", path, *STATED)
     frame = index.frame.drop_duplicates("eeg_id")[["eeg_id"]].copy()
     frame[list(VOTE_COLUMNS)] = 1 / 6

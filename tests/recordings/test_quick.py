@@ -60,7 +60,7 @@ def test_eegs_are_the_same_with_and_without(
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     [
         lambda columns: columns | {"O1": np.zeros(5)},
         lambda columns: columns | {"O1": np.zeros(5, np.int32)},
@@ -68,8 +68,8 @@ def test_eegs_are_the_same_with_and_without(
     ],
     ids=["float64", "int32", "missing"],
 )
-def test_unusual_columns_are_left_to_others(tmp_path: Path, spoil: Callable[[dict], dict]) -> None:
-    columns = spoil({name: np.ones(5, np.float32) for name in CHANNELS})
+def test_unusual_columns_are_left_to_others(tmp_path: Path, corrupt: Callable[[dict], dict]) -> None:
+    columns = corrupt({name: np.ones(5, np.float32) for name in CHANNELS})
     frame = quick_frame(written(tmp_path / "1.parquet", columns).read_bytes())
     assert frame is not None
     assert quick_matrix(frame, CHANNELS) is None
@@ -78,6 +78,6 @@ def test_unusual_columns_are_left_to_others(tmp_path: Path, spoil: Callable[[dic
 def test_unreadable_and_empty_files_are_left_to_others(rng: np.random.Generator, tmp_path: Path) -> None:
     content = kaggle_file(tmp_path / "1.parquet", rng).read_bytes()
     empty = written(tmp_path / "2.parquet", {name: np.zeros(0, np.float32) for name in CHANNELS}).read_bytes()
-    for spoiled in (b"no parquet", content[: len(content) // 2], content[:4] + bytes(3000) + content[3004:], empty):
-        assert quick_frame(spoiled) is None
+    for corrupted in (b"no parquet", content[: len(content) // 2], content[:4] + bytes(3000) + content[3004:], empty):
+        assert quick_frame(corrupted) is None
     assert quick_matrix(None, CHANNELS) is None

@@ -1,4 +1,4 @@
-"""The verb: files, dtypes, determinism, and every message that a user can cause."""
+"""The command: files, dtypes, determinism, and every message that a user can cause."""
 
 import signal
 import subprocess
@@ -146,7 +146,7 @@ def test_asked_to_stop_twice_it_says_so_and_leaves_no_table(tmp_path, workers):
             process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.splitlines()[-1] == "hms-dist simulate: stopped; rerun the same command to go on"
+    assert errors.splitlines()[-1] == "hms-dist simulate: stopped; rerun the same command to continue"
     assert "Traceback" not in errors
     assert workers > 1 or not list(out.rglob(".*"))  # workers that take too long are killed, and leave what they wrote
     assert not (out / "train.csv").exists()

@@ -1,4 +1,4 @@
-"""A flipped bit in what a run keeps for later commands is refused, naming the file; nothing believes it."""
+"""A flipped bit in a run's records for later commands is rejected, naming the file."""
 
 import shutil
 

@@ -32,8 +32,8 @@ from hms_dist.train.settings import TrainConfig
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two runs of nothing but what status reads; the second is spoilt by the tests."""
-    for name in ("good", "spoilt"):
+    """Two runs of nothing but what status reads; the second is corrupted by the tests."""
+    for name in ("good", "corrupted"):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("epochs: 2\n")
@@ -65,17 +65,17 @@ KINDS = ("pipe", "folder", "socket", "link to itself", "device")
     "name", ["metrics.jsonl", "status.json", "environment.json", "config.yaml", "stages.yaml", ".claim", "train.log"]
 )
 def test_status_shows_the_other_runs(runs, name, kind, capsys):
-    make(kind, runs / "spoilt" / name)
+    make(kind, runs / "corrupted" / name)
     assert main(["status", str(runs)]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"^good +stopped +1/2 +3 ", said, re.MULTILINE)
-    assert re.search(r"^spoilt ", said, re.MULTILINE)
+    printed = capsys.readouterr().out
+    assert re.search(r"^good +stopped +1/2 +3 ", printed, re.MULTILINE)
+    assert re.search(r"^corrupted ", printed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("content", ['{"pid": "1x"}', "[" * 9999, "7", '{"pid": -1}', "\xff", '{"host": NaN}'])
 def test_a_damaged_lease_is_held_by_nobody_known(runs, content, capsys):
     whole = {"host": "h", "machine": "m", "pid": 3, "job": "", "nonce": "n", "attempt": 0}
-    path = runs / "spoilt/.claim"
+    path = runs / "corrupted/.claim"
     try:
         changed = json.loads(content)
         content = json.dumps({**whole, **changed}) if isinstance(changed, dict) else content
@@ -103,16 +103,16 @@ def test_a_damaged_lease_is_held_by_nobody_known(runs, content, capsys):
     ],
 )
 def test_senseless_metrics_end_the_lines_that_count(runs, line, capsys):
-    with (runs / "spoilt/metrics.jsonl").open("a") as file:
+    with (runs / "corrupted/metrics.jsonl").open("a") as file:
         file.write(line + "\n")
     assert main(["status", str(runs)]) == 0
     assert len(re.findall(r" 1/2 +3 ", capsys.readouterr().out)) == 2
 
 
 def test_names_of_stages_stay_in_the_run(runs, capsys):
-    (runs / "spoilt/stages.yaml").write_text("stages: [{name: ../../good}, {name: b}]\n")
+    (runs / "corrupted/stages.yaml").write_text("stages: [{name: ../../good}, {name: b}]\n")
     assert main(["status", str(runs)]) == 0
-    assert re.search(r"^spoilt +DAMAGED ", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^corrupted +DAMAGED ", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

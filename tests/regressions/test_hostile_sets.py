@@ -35,7 +35,7 @@ SEALED = "the set was not made by hms-dist render; render it again"
 
 @pytest.fixture
 def folder(shard_set, tmp_path) -> Path:
-    """A copy of a set, to be spoilt."""
+    """A copy of a set, to be corrupted."""
     return shutil.copytree(shard_set, tmp_path / "set")
 
 
@@ -106,14 +106,14 @@ def test_a_panel_of_another_name_is_refused(folder):
     [
         (lambda v: v.pop("files"), "files: expected a list, found None"),
         (lambda v: v["files"].pop(), "files: expected 3 shards and index.parquet, found 3 entries"),
-        (lambda v: v["files"][0].update(num_bytes=-1), "whole numbers of samples and bytes"),
-        (lambda v: v["files"][0].update(num_samples=1e9), "whole numbers of samples and bytes"),
+        (lambda v: v["files"][0].update(num_bytes=-1), "integers of samples and bytes"),
+        (lambda v: v["files"][0].update(num_samples=1e9), "integers of samples and bytes"),
         (lambda v: v["files"][0].update(num_samples=10**9), "do not fit into"),
         (lambda v: v["files"][0].update(sha256="x"), "expected a SHA-256, found 'x'"),
-        (lambda v: v.update(num_samples=True), "num_samples: expected a whole number, found True"),
+        (lambda v: v.update(num_samples=True), "num_samples: expected an integer, found True"),
         (lambda v: v.update(num_samples=7), "num_samples: expected "),
         (lambda v: v.update(panels={}), "panels: expected 1 to "),
-        (lambda v: v["panels"]["traces"].update(shape=[-640, 1600]), "shape: expected whole numbers of at least 1"),
+        (lambda v: v["panels"]["traces"].update(shape=[-640, 1600]), "shape: expected integers of at least 1"),
         (lambda v: v["panels"]["traces"].update(shape=[100000, 1600000]), "takes more than 67108864 bytes a sample"),
         (lambda v: v["panels"]["traces"].update(shape="x"), "bad panel specification"),
         (lambda v: v["panels"]["traces"].update(codec="npy.gz"), "unknown 'bit' or 'npy.gz'"),
@@ -184,7 +184,7 @@ def test_a_damaged_index_is_not_parsed_and_its_message_is_one_line(folder):
 
 
 class TestSizes:
-    """Small input that says, or makes, a lot."""
+    """Small input that announces, or expands to, much more."""
 
     def test_a_zstd_frame_that_announces_gigabytes_is_not_decompressed(self):
         spec = PanelSpec(shape=(4, 16), dtype="bit", codec="npy.zst", axes=("row", "time"), unit="lit")

@@ -42,25 +42,28 @@ def test_an_id_written_as_a_float_is_found_among_the_labels(tmp_path, recordings
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "message"),
+    ("corrupted", "message"),
     [
-        ({"ids": ("7", "8.5")}, r"s.csv: row 3, column eeg_id: expected a whole number, found '8.5'"),
+        ({"ids": ("7", "8.5")}, r"s.csv: row 3, column eeg_id: expected an integer, found '8.5'"),
         ({"ids": ("7", "")}, r"s.csv: row 3, column eeg_id: expected a number of at least 0, found ''"),
         (
             {"ids": ("7", "9223372036854775808")},
-            r"row 3, column eeg_id: expected a whole number of at most 92233720368",
+            r"row 3, column eeg_id: expected an integer of at most 92233720368",
         ),
-        ({"ids": ("7",), "header": f"{HEADER},lpd_vote", "shares": f"{SHARES},0"}, "column lpd_vote stands more than"),
-        ({"ids": ("7",), "header": f"eeg_id,{HEADER}", "shares": f"7,{SHARES}"}, "column eeg_id stands more than once"),
+        ({"ids": ("7",), "header": f"{HEADER},lpd_vote", "shares": f"{SHARES},0"}, "column lpd_vote appears more than"),
+        (
+            {"ids": ("7",), "header": f"eeg_id,{HEADER}", "shares": f"7,{SHARES}"},
+            "column eeg_id appears more than once",
+        ),
         ({"ids": ("7",), "shares": "True,False,False,False,False,False"}, "column seizure_vote: .*found 'True'"),
         ({"ids": ("7",), "shares": "nan,0,0,0,0,0"}, "row 2, column seizure_vote: expected a number .*found 'nan'"),
-        ({"ids": (str(BIG), f"{BIG}.0")}, rf"eeg_id {BIG} stands twice"),
+        ({"ids": (str(BIG), f"{BIG}.0")}, rf"eeg_id {BIG} appears twice"),
     ],
 )
-def test_what_a_submission_may_not_hold(tmp_path, spoilt, message):
-    ids = spoilt.pop("ids")
+def test_what_a_submission_may_not_hold(tmp_path, corrupted, message):
+    ids = corrupted.pop("ids")
     with pytest.raises(UserError, match=message):
-        read_predictions(submission(tmp_path / "s.csv", *ids, **spoilt))
+        read_predictions(submission(tmp_path / "s.csv", *ids, **corrupted))
 
 
 def stored(path, **columns):
@@ -80,11 +83,11 @@ def test_ids_stored_as_floats_are_whole_numbers_again(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"eeg_id": [7.0, 8.5]}, "row 1, column eeg_id: expected a whole number, found 8.5"),
+        ({"eeg_id": [7.0, 8.5]}, "row 1, column eeg_id: expected an integer, found 8.5"),
         ({"eeg_id": [7.0, 2.0**60]}, "row 1, column eeg_id: 1152921504606846976 is stored as a float, which cannot"),
-        ({"eeg_id": [7.0, np.nan]}, "row 1, column eeg_id: expected a whole number, found nan"),
-        ({"eeg_id": [7.0, np.inf]}, "row 1, column eeg_id: expected a whole number, found inf"),
-        ({"eeg_id": pd.array([7, 2**64 - 1], "UInt64")}, "row 1, column eeg_id: expected a whole number"),
+        ({"eeg_id": [7.0, np.nan]}, "row 1, column eeg_id: expected an integer, found nan"),
+        ({"eeg_id": [7.0, np.inf]}, "row 1, column eeg_id: expected an integer, found inf"),
+        ({"eeg_id": pd.array([7, 2**64 - 1], "UInt64")}, "row 1, column eeg_id: expected an integer"),
         ({"eeg_id": [True, False]}, "column eeg_id: expected numbers, found bool"),
         ({"lpd": [True, False]}, "column lpd: expected numbers, found bool"),
         ({"fold": ["0", "1"]}, "column fold: expected numbers, found"),
@@ -104,9 +107,9 @@ def test_every_reader_of_tables_reads_ids_so(tmp_path, shard_set):
     table = read_row_table([tmp_path / "t.csv"], index, ["fold"])
     assert table.frame["fold"].tolist() == [1, pd.NA]
     (tmp_path / "t.csv").write_text("\n".join([lines[0], lines[1].replace("1.0", "1.5")]))
-    with pytest.raises(UserError, match=r"t.csv: row 2, column fold: expected a whole number, found '1.5'"):
+    with pytest.raises(UserError, match=r"t.csv: row 2, column fold: expected an integer, found '1.5'"):
         read_row_table([tmp_path / "t.csv"], index, ["fold"])
     truth = pd.read_parquet(stored(tmp_path / "x.parquet")).drop(columns="fold")
     truth.assign(eeg_id=[7.0, 7.5]).to_parquet(tmp_path / "truth.parquet")
-    with pytest.raises(UserError, match=r"truth.parquet: row 1, column eeg_id: expected a whole number"):
+    with pytest.raises(UserError, match=r"truth.parquet: row 1, column eeg_id: expected an integer"):
         read_truth(tmp_path / "truth.parquet")

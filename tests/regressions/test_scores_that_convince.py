@@ -1,4 +1,4 @@
-"""Scores lead with rows that the models have not seen, and a score that says little says so."""
+"""Scores use rows that the models have not seen, and come with a warning if they are not meaningful."""
 
 import numpy as np
 import pandas as pd
@@ -6,10 +6,10 @@ import pytest
 
 from hms_dist.labels.table import CLASSES
 from hms_dist.predict.score import Score, scored
-from hms_dist.report.page_quality import calibration_section
+from hms_dist.report.page_quality import quality_values
 from hms_dist.report.page_scores import Labels, read_scored
 from hms_dist.results.lineage import ModelRecord, Source, held_out_rows
-from hms_dist.results.metrics import constant_prediction, doubts, kaggle_kl
+from hms_dist.results.metrics import constant_prediction, kaggle_kl, score_warnings
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
 
@@ -84,22 +84,22 @@ def test_a_submission_says_that_nothing_is_known(index, shard_set, recordings, t
     write_predictions(tmp_path / "s.csv", table)
     found = scored(Score(predictions=tmp_path / "s.csv", labels=tmp_path / "labels.csv", num_draws=0))
     assert found["num_rows_held_out"] is None
-    assert "does not tell which rows its models have seen: they may have trained on all of them" in caplog.text
-    assert f"{len(rows)} rows: fewer than 30 say little" in caplog.text
+    assert "does not record which rows its models have seen: they may have trained on all of them" in caplog.text
+    assert f"{len(rows)} rows: fewer than 30 are too few" in caplog.text
     assert len(found["warnings"]) == 2
 
 
 def test_doubts(rng):
     truth = rng.dirichlet(np.ones(6), 60)
     better = 0.5 * truth + 0.5 * constant_prediction(truth)
-    assert doubts(truth, better) == []
-    assert doubts(truth, better, np.repeat([0, 1], 30)) == []
-    (line,) = doubts(truth, better, np.repeat([0, 1], [31, 29]))
-    assert line == "29 rows in a fold of 2: fewer than 30 say little about other patients"
-    (line,) = doubts(truth, constant_prediction(truth))
+    assert score_warnings(truth, better) == []
+    assert score_warnings(truth, better, np.repeat([0, 1], 30)) == []
+    (line,) = score_warnings(truth, better, np.repeat([0, 1], [31, 29]))
+    assert line == "29 rows in a fold of 2: fewer than 30 are too few to generalise to other patients"
+    (line,) = score_warnings(truth, constant_prediction(truth))
     assert "is no better than" in line
     one = np.roll(np.sort(truth, axis=1), 2, axis=1)
-    (line,) = doubts(one, 0.5 * one + 0.5 * constant_prediction(one))
+    (line,) = score_warnings(one, 0.5 * one + 0.5 * constant_prediction(one))
     assert line.startswith("all rows have most votes for lpd")
 
 
@@ -107,10 +107,10 @@ def test_the_report_does_not_praise_the_calibration_of_a_constant(index, write, 
     labels = Labels(location=str(shard_set), fingerprint="", index=index, oracle=None)
     useless = read_scored(write("p.parquet", constant_prediction(index.targets)), "useless", labels)
     useful = read_scored(write("q.parquet", good(index), np.zeros(len(index), int)), "useful", labels)
-    page = calibration_section([useless, useful])
-    assert "useless: no better than a constant predictor, so that its calibration says nothing" in page
-    assert "useful: calibration error" in page
-    assert any("no better than" in line for line in useless.doubts)
-    assert any("does not tell which rows" in line for line in useless.doubts)
-    assert useful.doubts == []
+    captions = [caption for caption, _ in quality_values([], [useless, useful])["calibration"]]
+    assert captions[0] == "useless: no better than a constant predictor, so its calibration is not meaningful"
+    assert captions[1].startswith("useful: calibration error")
+    assert any("no better than" in line for line in useless.score_warnings)
+    assert any("does not record which rows" in line for line in useless.score_warnings)
+    assert useful.score_warnings == []
     assert len(CLASSES) == useful.prediction.shape[1]

@@ -1,4 +1,4 @@
-"""Recordings in another unit or of another rate than microvolt and 200 Hz: rendering says so once, with the cause."""
+"""Recordings in another unit or of another rate than microvolt and 200 Hz: rendering warns once, with the cause."""
 
 import shutil
 

@@ -142,7 +142,7 @@ def test_a_test_folder_renders_without_votes(recordings, tmp_path):
 
 @pytest.fixture
 def one_eeg(recordings, tmp_path):
-    """A folder with one EEG of its own, to spoil."""
+    """A folder with one EEG of its own, to corrupt."""
     table = pd.read_csv(recordings / "train.csv").head(1)
     for kind in ("eegs", "spectrograms"):
         (tmp_path / f"train_{kind}").mkdir()

@@ -35,7 +35,7 @@ class TestBadRows:
     """Rows that cannot be rendered."""
 
     @pytest.fixture
-    def spoilt(self, recordings, tmp_path):
+    def corrupted(self, recordings, tmp_path):
         """A copy in which one EEG is cut short: all its rows are bad."""
         data = shutil.copytree(recordings, tmp_path / "data")
         table = pd.read_csv(data / "train.csv")
@@ -43,8 +43,8 @@ class TestBadRows:
         (data / f"train_eegs/{number}.parquet").write_bytes(b"PAR1 but no more")
         return data, table[table["eeg_id"] == number]
 
-    def test_fail_says_every_bad_row_and_goes_on_after_a_mend(self, recordings, shard_set, spoilt, tmp_path, caplog):
-        data, bad = spoilt
+    def test_fail_says_every_bad_row_and_goes_on_after_a_mend(self, recordings, shard_set, corrupted, tmp_path, caplog):
+        data, bad = corrupted
         with pytest.raises(UserError, match=r"train.csv: row \d+: .*parquet"):
             run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
         assert len([r for r in caplog.records if r.levelname == "WARNING"]) <= len(bad)
@@ -52,8 +52,8 @@ class TestBadRows:
         run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
         assert hashes(tmp_path / "set") == hashes(shard_set)
 
-    def test_skip_keeps_account_of_them(self, spoilt, tmp_path):
-        data, bad = spoilt
+    def test_skip_keeps_account_of_them(self, corrupted, tmp_path):
+        data, bad = corrupted
         out = tmp_path / "set"
         run(Render(data=data, out=out, samples_per_shard=16, on_error="skip", max_rejected_share=0.5))
         rejected = pd.read_parquet(out / "rejected.parquet")
@@ -66,23 +66,23 @@ class TestBadRows:
         assert not set(read_index(out / "index.parquet").frame["key"]) & set(rejected["key"])
         assert list(find_faults(out)) == []
 
-    def test_too_many_fail_all_the_same(self, spoilt, tmp_path):
+    def test_too_many_fail_all_the_same(self, corrupted, tmp_path):
         for _ in range(2):  # a second run finds their shards made
             with pytest.raises(UserError, match=r"rows rejected, more than max_rejected_share 0.01; the first: "):
-                run(Render(data=spoilt[0], out=tmp_path / "set", samples_per_shard=16, on_error="skip"))
+                run(Render(data=corrupted[0], out=tmp_path / "set", samples_per_shard=16, on_error="skip"))
             assert not (tmp_path / "set/manifest.json").exists()
 
     @pytest.mark.parametrize(
         ("on_error", "message"), [("fail", r"row \d+: .*parquet"), ("skip", "more than max_rejected_share")]
     )
-    def test_they_count_in_shards_of_dead_owners_too(self, spoilt, tmp_path, monkeypatch, on_error, message):
+    def test_they_count_in_shards_of_dead_owners_too(self, corrupted, tmp_path, monkeypatch, on_error, message):
         monkeypatch.setattr(lease, "DEAD_AFTER_S", 3.0)
         out = tmp_path / "set"
         (out / ".parts").mkdir(parents=True)
-        for number in range(-(-len(pd.read_csv(spoilt[0] / "train.csv")) // 16)):
+        for number in range(-(-len(pd.read_csv(corrupted[0] / "train.csv")) // 16)):
             lease_path(out, number).write_text('{"host": "n7", "machine": "x", "pid": 1, "job": "", "nonce": "n"}')
         with pytest.raises(UserError, match=message):
-            run(Render(data=spoilt[0], out=out, samples_per_shard=16, on_error=on_error))
+            run(Render(data=corrupted[0], out=out, samples_per_shard=16, on_error=on_error))
         assert not (out / "manifest.json").exists()
 
 

@@ -127,7 +127,7 @@ class TestClaims:
         )
         try:
             with pytest.raises(
-                UserError, match=r"shard 0: process 1 on n7, job 88_2 is at work on it; wait for that job"
+                UserError, match=r"shard 0: process 1 on n7, job 88_2 is working on it; wait for that job"
             ):
                 run(Render(data=recordings, out=tmp_path / "set", samples_per_shard=16))
         finally:
@@ -161,7 +161,7 @@ class TestStop:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 1, errors
         assert made_so_far(out) < -(-len(read_index_of(recordings)) // 16)
-        assert errors.splitlines()[-1] == "hms-dist render: stopped; rerun the same command to go on"
+        assert errors.splitlines()[-1] == "hms-dist render: stopped; rerun the same command to continue"
         assert "Traceback" not in errors
         assert not list(out.rglob("*.tmp"))
         assert not any(alive(path) for path in out.rglob("*.claim"))

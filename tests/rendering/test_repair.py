@@ -90,7 +90,7 @@ def test_any_file_comes_back_as_it_was(whole, copy, data, name, damage, capsys, 
     assert verify(copy) == 2
     out = capsys.readouterr()
     assert out.out.startswith(f"{copy / name}: ")
-    assert "1 faults; --repair --data DIR makes damaged files again" in out.err
+    assert "1 faults; --repair --data DIR rebuilds damaged files" in out.err
     assert verify(copy, "--repair", "--data", str(data)) == 0
     assert hashes(copy) == hashes(whole)
 
@@ -134,11 +134,11 @@ def test_a_folder_in_place_of_a_file_is_not_removed(copy, data, capsys):
     (copy / "shard-000000.tar").unlink()
     (copy / "shard-000000.tar").mkdir()
     assert verify(copy, "--repair", "--data", str(data)) == 2
-    assert "shard-000000.tar: made again, but not as it was; a folder stands in its place" in capsys.readouterr().out
+    assert "shard-000000.tar: rebuilt, but not as it was; a folder is in its place" in capsys.readouterr().out
 
 
 class TestWhatCannotBeMadeAgain:
-    """The old file stays, and the line says why."""
+    """The old file stays, and the line gives the reason."""
 
     @pytest.fixture
     def other(self, data, tmp_path):
@@ -150,8 +150,8 @@ class TestWhatCannotBeMadeAgain:
         assert verify(folder, "--repair", "--data", str(other)) == 2
         assert hashes(folder) == before
         lines = capsys.readouterr().out.splitlines()
-        (line,) = [line for line in lines if "made again" in line]
-        return line.removeprefix(f"{folder / 'shard-000000.tar'}: made again, but not as it was; ")
+        (line,) = [line for line in lines if "rebuilt" in line]
+        return line.removeprefix(f"{folder / 'shard-000000.tar'}: rebuilt, but not as it was; ")
 
     def test_another_table(self, copy, other, capsys, rng):
         table = pd.read_csv(other / "train.csv")

@@ -1,4 +1,4 @@
-"""`hms-dist report`: numbers on the page are those of the tables; what is missing is said; mistakes are refused."""
+"""`hms-dist report`: numbers on the page are those of the tables; what is missing is printed; mistakes are refused."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def make_run(small_file, shard_set, index, tmp_path, rng):
 
 @pytest.fixture
 def report(shard_set, tmp_path):
-    """The page that the verb writes."""
+    """The page that the command writes."""
 
     def write(*words: object) -> str:
         out = tmp_path / "report.html"
@@ -217,7 +217,7 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
         ("--runs RUN --out x.htm", "out: expected a name ending in .html, found x.htm"),
         ("--runs RUN --out no/x.html", "no: no such folder; make it, or choose another --out"),
         ("--runs RUN --out SHUT.html", "is a folder; choose another --out"),
-        ("--runs RUN RUN", "runs: one of them stands twice; name each once"),
+        ("--runs RUN RUN", "runs: one of them is given twice; name each once"),
         ("--runs RUN --gallery -1", "gallery: expected 0 or more, found -1"),
         ("--runs RUN/..", "not a run folder (no config.yaml); check --runs"),
         ("--predictions a.parquet", "predictions: comparing them with votes needs the shard set; give --shards"),

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
+from hms_dist.canvas.augment.groups import one_group
 from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
 from hms_dist.config.load import load
@@ -24,7 +25,7 @@ from hms_dist.train.data.run_data import open_shards
 
 @pytest.fixture
 def show(shard_set, tmp_path):
-    """The verb on the first sample, with more words: the picture it writes."""
+    """The command on the first sample, with more words: the picture it writes."""
     key = read_index(shard_set / "index.parquet").frame["key"].iloc[0]
 
     def run(*words: str) -> np.ndarray:
@@ -63,7 +64,7 @@ def test_an_augmented_picture_is_that_of_training(show, shard_set, repository) -
         when = {"seed": 4, "epoch": epoch}
         reverse = draw_reversals(np.array([0]), **when, probability=config.reverse_probability)
         images = shards.canvas(stored, None, reverse)
-        image = augmenter(images, torch.zeros(1, 6), np.array([0]), **when)[0][0, 0].numpy()
+        image = augmenter(images, torch.zeros(1, 6), one_group(np.array([0])), **when)[0][0, 0].numpy()
         expected = gray(image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
         found.append(show("--canvas", file, "--augment", chain, "--seed", "4", "--epoch", str(epoch)))
         np.testing.assert_array_equal(found[-1], expected)

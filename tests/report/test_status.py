@@ -96,7 +96,7 @@ def test_runs_are_found_at_any_depth_and_not_below_each_other(make, tmp_path):
 
 
 def test_a_run_in_an_earlier_stage_is_one_run(make, tmp_path, capsys):
-    """RUN has the claim, its stages have the numbers; RUN/config.yaml comes with the last stage."""
+    """RUN has the lease, its stages have the numbers; RUN/config.yaml comes with the last stage."""
     run_folder = make("a", "running", stage="first")
     (run_folder / "config.yaml").rename(run_folder / "stages.yaml")
     (run_folder / "stages.yaml").write_text("stages: [{name: first}, {name: second}, {name: third}]\n")
@@ -141,8 +141,8 @@ def test_json_has_a_line_a_run(make, tmp_path, capsys):
         ("config.yaml", "\0\0\0", "config.yaml: not valid YAML"),
         ("stages.yaml", "", "stages.yaml: expected a run with stages; the file is damaged"),
         ("stages.yaml", "stages: []", "stages.yaml: expected a run with stages; the file is damaged"),
-        ("status.json", '{"sta', "status.json: says no state; the file is damaged"),
-        ("status.json", '{"state": 5, "time": "x"}', "status.json: says no state; the file is damaged"),
+        ("status.json", '{"sta', "status.json: has no state; the file is damaged"),
+        ("status.json", '{"state": 5, "time": "x"}', "status.json: has no state; the file is damaged"),
         ("environment.json", '{"slurm": 5}', None),
         ("environment.json", "", None),
         ("metrics.jsonl", '{"epoch": 0, "step": 5, "loss": 1.0}\n\0\0\0', None),
@@ -154,11 +154,11 @@ def test_a_damaged_run_does_not_hide_the_others(make, tmp_path, capsys, name, co
     (make("a", "failed", STEPS) / name).write_text(content)
     make("b", "finished", STEPS)
     assert main(["status", str(tmp_path / "runs")]) == 0
-    said = capsys.readouterr()
-    damaged, whole = (line.split() for line in said.out.splitlines()[1:3])
+    printed = capsys.readouterr()
+    damaged, whole = (line.split() for line in printed.out.splitlines()[1:3])
     assert whole[:2] == ["b", "finished"]
     assert (damaged[1] == DAMAGED) == (message is not None)
-    assert (message or "") in said.err
+    assert (message or "") in printed.err
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

@@ -55,7 +55,7 @@ def test_a_csv_and_a_plain_table_name_none(tmp_path):
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "t.parquet")
     assert read_sources(tmp_path / "t.parquet") == ()
     assert read_sources(tmp_path / "t.csv") == ()
-    with pytest.raises(UserError, match=r"t.parquet: does not say which models made it, because; write it with"):
+    with pytest.raises(UserError, match=r"t.parquet: does not record which models made it, because; write it with"):
         named_sources(tmp_path / "t.parquet", "because")
 
 
@@ -63,7 +63,7 @@ def test_a_csv_and_a_plain_table_name_none(tmp_path):
 def test_damaged_metadata_is_named(tmp_path, content):
     table = pa.table({"x": [1]}).replace_schema_metadata({METADATA_KEY: content})
     pq.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(UserError, match=r"t.parquet: what it says of its models is damaged \(.*\); predict again"):
+    with pytest.raises(UserError, match=r"t.parquet: the record of its models is damaged \(.*\); predict again"):
         read_sources(tmp_path / "t.parquet")
 
 
@@ -96,7 +96,7 @@ def test_each_fold_is_held_against_the_models_that_made_it(tmp_path):
         UserError, match=r"its model a \(fold 0 of 5\) has seen 2 of the 2 patients that it predicts as"
     ):
         check_out_of_fold(tmp_path, [Source(model=made_0.model), made_1], patients, folds)
-    with pytest.raises(UserError, match="does not say which model made the rows of fold 1"):
+    with pytest.raises(UserError, match="does not record which model made the rows of fold 1"):
         check_out_of_fold(tmp_path, [made_0], patients, folds)
     with pytest.raises(UserError, match="1 of 4 rows have no fold, so a model may have trained on them"):
         check_out_of_fold(tmp_path, [made_0, made_1], patients, np.array([0, 0, 1, -1]))

@@ -45,7 +45,7 @@ def test_a_zero_where_the_truth_is_positive_costs_ln_of_1e15():
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("corrupt", "message"),
     [
         (lambda t: t * 1.01, "expected a sum of 1"),
         (lambda t: t - 0.5, "expected probabilities in"),
@@ -55,10 +55,10 @@ def test_a_zero_where_the_truth_is_positive_costs_ln_of_1e15():
         (lambda t: t[0], "expected rows of 6 probabilities"),
     ],
 )
-def test_what_kaggle_refuses_is_refused(spoil, message, rng):
+def test_what_kaggle_refuses_is_refused(corrupt, message, rng):
     truth, guess = random_tables(rng)
     with pytest.raises(UserError, match=message):
-        kaggle_kl(truth, spoil(guess))
+        kaggle_kl(truth, corrupt(guess))
 
 
 def test_the_truth_is_verified_too(rng):

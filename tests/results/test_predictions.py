@@ -31,7 +31,7 @@ def test_a_submission_has_the_sample_submissions_columns(tmp_path, rng):
 
 @pytest.mark.parametrize("name", ["s.csv", "s.parquet"])
 @pytest.mark.parametrize(
-    ("spoil", "found"),
+    ("corrupt", "found"),
     [
         (lambda values: np.r_[values[:5], 1 + values[5]], r"\(1 such rows in all\)"),
         (lambda values: np.r_[-values[0] - 0.1, values[1:5], values[5] + 2 * values[0] + 0.1], "found -"),
@@ -39,10 +39,10 @@ def test_a_submission_has_the_sample_submissions_columns(tmp_path, rng):
         (lambda values: values * 0.99, "sum of 1, found"),
     ],
 )
-def test_what_kaggle_refuses_is_refused_by_row(tmp_path, name, spoil, found, rng):
+def test_what_kaggle_refuses_is_refused_by_row(tmp_path, name, corrupt, found, rng):
     made = table(rng)
     row = rng.integers(len(made))
-    made.loc[row, list(CLASSES)] = spoil(made.loc[row, list(CLASSES)].to_numpy(float))
+    made.loc[row, list(CLASSES)] = corrupt(made.loc[row, list(CLASSES)].to_numpy(float))
     with pytest.raises(UserError, match=f"{name}: row {made['key'][row]}: expected six probabilities.*{found}"):
         write_predictions(tmp_path / name, made)
     assert not (tmp_path / name).exists()

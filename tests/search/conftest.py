@@ -28,7 +28,7 @@ def spectrograms(recordings, tmp_path_factory, repository):
 
 @pytest.fixture
 def search_words(spectrograms, tmp_path):
-    """Seed 003's search at a small size, as words of the command line."""
+    """The course report's search at a small size, as words of the command line."""
     configs = ["configs/train/seed_003.yaml", "configs/train/small.yaml"]
     options = ["--configs", *configs, "--options", "{num_folds: 3, epochs: 2}"]
     given = ["--shards", str(spectrograms), "--out", str(tmp_path / "study")]

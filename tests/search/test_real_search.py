@@ -1,4 +1,4 @@
-"""Searches that train: killed and rerun, pruned, refused, and one of six trials as seed 003's."""
+"""Searches that train: killed and rerun, pruned, refused, and one of six trials as the course report's."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from hms_dist.cli import main
 from hms_dist.config.load import load, to_dict
 from hms_dist.core.errors import JobError
 from hms_dist.grid.recipe import LaunchConfig
-from hms_dist.search.trial import Behind, TrialRuns
+from hms_dist.search.trial import Pruned, TrialRuns
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.settings import TrainConfig
 
@@ -50,25 +50,25 @@ def trial(spectrograms, tmp_path):
 
 
 def test_a_trial_reports_every_epoch_of_every_fold_and_counts_by_their_best(trial):
-    told = []
+    reported = []
 
     def report(step, kl):
-        told.append((step, kl))
+        reported.append((step, kl))
         return True
 
     runs = trial()
     value = runs.train(report)
     found = [[line["val_kl"] for line in read_metrics(runs.folder / f"fold-{k}") if "val_kl" in line] for k in (0, 2)]
-    assert told == list(enumerate(found[0] + found[1]))
+    assert reported == list(enumerate(found[0] + found[1]))
     assert value == (min(found[0]) + min(found[1])) / 2
     again = []
     assert runs.train(lambda step, kl: again.append((step, kl)) is None) == value
-    assert again == told
+    assert again == reported
 
 
 def test_a_trial_behind_stops_its_run_and_begins_no_other(trial):
     runs = trial(epochs=200)
-    with pytest.raises(Behind):
+    with pytest.raises(Pruned):
         runs.train(lambda step, kl: step < 1)
     epochs = [line for line in read_metrics(runs.folder / "fold-0") if "val_kl" in line]
     assert 2 <= len(epochs) < 100
@@ -83,7 +83,7 @@ def test_a_run_that_fails_is_named_with_its_log(trial):
 
 
 def test_six_trials_killed_on_the_way_by_two_jobs_at_once(search_words, repository, tmp_path):
-    """A job is killed within a trial; two jobs go on, and the best of six is a recipe that trains."""
+    """A job is killed within a trial; two jobs continue, and the best of six is a recipe that trains."""
     study = tmp_path / "study"
     words = [*search_words, "--num_trials", "6", "--num_batches", "1", "--num_startup", "2", "--folds", "[0]"]
     command = [sys.executable, "-m", "hms_dist", "search", *words]

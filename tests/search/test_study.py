@@ -14,7 +14,7 @@ from hms_dist.config.load import load
 from hms_dist.core.errors import JobError, Stopped, UserError
 from hms_dist.search.store import Store
 from hms_dist.search.study import run
-from hms_dist.search.trial import Behind, TrialRuns, is_behind
+from hms_dist.search.trial import Pruned, TrialRuns, is_behind
 from hms_dist.train.settings import TrainConfig
 
 BEST_LR = 2e-3
@@ -34,7 +34,7 @@ def no_training(monkeypatch):
         kl = formula(self.config)
         for step in range(2 * len(self.folds)):
             if not report(step, kl + 1 / (step + 1)):
-                raise Behind
+                raise Pruned
         return kl
 
     monkeypatch.setattr(TrialRuns, "train", train)
@@ -218,7 +218,7 @@ def test_a_study_of_something_else_is_refused(make, no_training):
         ({"narrowing": 1.5}, "narrowing: expected a share"),
         ({"seed": -1}, "seed: expected 0 to"),
         ({"space": "{}"}, "space: a search needs"),
-        ({"space": "{a: {sets: optim.rate, low: 0, high: 1}}"}, "no 'optim.rate'; mend the name"),
+        ({"space": "{a: {sets: optim.rate, low: 0, high: 1}}"}, "no 'optim.rate'; correct the name"),
         ({"space": "{a: {sets: optim.lr, low: 0, high: 1}}"}, "lr: expected a number above 0"),
         ({"folds": "[7]"}, "fold: expected 0 to 2"),
     ],

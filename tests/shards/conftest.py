@@ -36,7 +36,7 @@ class TinySet:
         folder: Path,
         rng: np.random.Generator,
         num_rows: int,
-        spoil: Callable[[Sample], Sample] = lambda sample: sample,
+        corrupt: Callable[[Sample], Sample] = lambda sample: sample,
     ) -> None:
         self.folder, self.rng = folder, rng
         self.labels = self._table(num_rows)
@@ -44,7 +44,7 @@ class TinySet:
         (folder / PARTS_FOLDER).mkdir(parents=True)
         for plan in plans:
             rows = self.labels.iloc[list(plan.tar_order)].astype(object).to_dict("records")
-            write_shard(folder, plan.number, [spoil(self._sample(values)) for values in rows], {})
+            write_shard(folder, plan.number, [corrupt(self._sample(values)) for values in rows], {})
         parts = [read_part(part_path(folder, plan.number)) for plan in plans]
         tables, notes = zip(*(part for part in parts if part is not None), strict=True)
         manifest = Manifest(
@@ -100,9 +100,9 @@ def tiny(tmp_path, rng) -> TinySet:
 
 @pytest.fixture
 def make_tiny(tmp_path, rng) -> Callable[..., TinySet]:
-    """Makes a set whose samples are spoilt before they are written: every hash and checksum fits."""
+    """Makes a set whose samples are corrupted before they are written: every hash and checksum fits."""
 
-    def make(spoil: Callable[[Sample], Sample]) -> TinySet:
-        return TinySet(tmp_path / "spoilt", rng, 11, spoil)
+    def make(corrupt: Callable[[Sample], Sample]) -> TinySet:
+        return TinySet(tmp_path / "corrupted", rng, 11, corrupt)
 
     return make

@@ -1,4 +1,5 @@
-"""The full check finds every flipped bit of every file, and what hashes cannot tell; the quick look finds sizes."""
+"""The full check finds every flipped bit of every file, and faults that hashes cannot show; the quick look finds
+sizes."""
 
 import dataclasses
 import json
@@ -19,8 +20,8 @@ from hms_dist.shards.metadata_writer import file_entry, write_manifest, write_re
 from hms_dist.shards.schema import MANIFEST_COPY_NAME, MANIFEST_NAME
 
 
-def told(folder: Path) -> list[str]:
-    """What the full check says, a UserError included."""
+def fault_texts(folder: Path) -> list[str]:
+    """Faults found by the full check, a UserError included."""
     try:
         return [str(fault) for fault in find_faults(folder)]
     except UserError as error:
@@ -28,7 +29,7 @@ def told(folder: Path) -> list[str]:
 
 
 def test_a_whole_set_has_no_fault(tiny):
-    assert told(tiny.folder) == []
+    assert fault_texts(tiny.folder) == []
     assert list(find_size_faults(tiny.folder)) == []
     labels = LabelTable(path=Path("train.csv"), frame=tiny.labels, labelled=True)
     assert list(find_faults(tiny.folder, labels=labels, workers=2)) == []
@@ -44,7 +45,7 @@ def test_any_flipped_bit_of_any_file_is_found(tiny, data):
     bit = data.draw(st.integers(0, 7), "bit")
     path.write_bytes(original[:place] + bytes([original[place] ^ 1 << bit]) + original[place + 1 :])
     try:
-        faults = told(tiny.folder)
+        faults = fault_texts(tiny.folder)
         assert len(faults) == 1
         assert faults[0].startswith(f"{path}: ")
     finally:
@@ -86,7 +87,7 @@ def test_a_changed_manifest_with_a_digest_that_fits_is_not_the_copy(tiny):
     del value["digest"]
     value["versions"]["numpy"] = "0"
     (tiny.folder / MANIFEST_COPY_NAME).write_text(json.dumps(value | {"digest": digest(value)}, indent=1) + "\n")
-    assert told(tiny.folder) == [f"{tiny.folder / MANIFEST_COPY_NAME}: is the copy of another manifest.json"]
+    assert fault_texts(tiny.folder) == [f"{tiny.folder / MANIFEST_COPY_NAME}: is the copy of another manifest.json"]
 
 
 def test_the_digest_is_over_the_canonical_json_of_the_rest(tiny):
@@ -129,9 +130,9 @@ def test_counts_that_disagree(tiny):
 
 def test_without_manifest_and_copy_there_is_no_set(tiny):
     (tiny.folder / MANIFEST_NAME).unlink()
-    assert told(tiny.folder) == [f"{tiny.folder / MANIFEST_NAME}: no such file"]
+    assert fault_texts(tiny.folder) == [f"{tiny.folder / MANIFEST_NAME}: no such file"]
     (tiny.folder / MANIFEST_COPY_NAME).write_text("{")
-    with pytest.raises(UserError, match=r"manifest.json: no such file; run hms-dist render, which goes on"):
+    with pytest.raises(UserError, match=r"manifest.json: no such file; run hms-dist render, which keeps"):
         list(find_faults(tiny.folder))
 
 
@@ -147,7 +148,7 @@ def test_foreign_files_are_named_and_a_foreign_tar_is_a_fault(tiny):
     (tiny.folder / ".hidden").write_text("mine")
     stray = Path(shutil.copy(tiny.folder / "shard-000000.tar", tiny.folder / "shard-000009.tar"))
     assert foreign_files(tiny.folder, read_manifest(tiny.folder)) == [tiny.folder / "notes.txt", stray]
-    assert told(tiny.folder) == [f"{stray}: not in the manifest; remove it"]
+    assert fault_texts(tiny.folder) == [f"{stray}: not in the manifest; remove it"]
 
 
 def test_with_a_damaged_index_the_tars_are_still_checked(rng, tiny):

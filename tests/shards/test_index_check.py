@@ -44,8 +44,8 @@ def test_rows_of_another_shard(tiny):
 def test_a_key_that_is_not_its_ids(tiny):
     own = read_index(tiny.folder / INDEX_NAME).frame["key"].iloc[3]
     tiny.respell(cell(3, "key", lambda key: "1-2"))
-    assert texts(tiny) == [f"key 1-2 stands at the row of {own}"]
-    assert any("has key" in str(fault) or "does not stand" in str(fault) for fault in find_faults(tiny.folder))
+    assert texts(tiny) == [f"key 1-2 is in the row of {own}"]
+    assert any("has key" in str(fault) or "is not at bytes" in str(fault) for fault in find_faults(tiny.folder))
 
 
 def test_a_key_twice(tiny):
@@ -56,7 +56,7 @@ def test_a_key_twice(tiny):
         return rows
 
     tiny.respell(twice)
-    assert texts(tiny) == [f"key {first['key']} stands twice"]
+    assert texts(tiny) == [f"key {first['key']} appears twice"]
 
 
 def test_columns_that_do_not_belong(tiny):

@@ -1,4 +1,4 @@
-"""What hashes cannot tell: sets whose every hash fits and whose content is wrong."""
+"""Faults that hashes cannot show: sets with matching hashes and wrong content."""
 
 import dataclasses
 import json
@@ -21,11 +21,11 @@ BYTES = dataclasses.replace(POWER, dtype="uint8", value_range=(-80.0, 0.0))
 def member(name, change):
     """Spoils one member's bytes in every sample."""
 
-    def spoil(sample):
+    def corrupt(sample):
         full_name, content = sample.members[name]
         return dataclasses.replace(sample, members={**sample.members, name: (full_name, change(content))})
 
-    return spoil
+    return corrupt
 
 
 def fact(name, change):
@@ -42,7 +42,7 @@ def texts(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "text"),
+    ("corrupt", "text"),
     [
         (member("power", lambda content: content[:-1]), ".power.npy cannot be decoded (not a .npy of float16 (2, 6))"),
         (member("bytes", lambda content: content.replace(b"|u1", b"|i1")), ".bytes.npy cannot be decoded (not a .npy"),
@@ -60,8 +60,8 @@ def texts(folder):
         ),
     ],
 )
-def test_spoilt_members_are_found_in_every_sample(make_tiny, spoil, text):
-    faults = texts(make_tiny(spoil).folder)
+def test_corrupted_members_are_found_in_every_sample(make_tiny, corrupt, text):
+    faults = texts(make_tiny(corrupt).folder)
     assert len(faults) == 11
     assert all(text in fault for fault in faults)
 
@@ -110,27 +110,27 @@ class TestLayout:
         moved.loc[1, column] += 1
         assert len(check(rows=moved)) >= 1
         assert f"{rows['key'].iloc[1]}.{column.partition('.')[0]}" in check(rows=moved)[0]
-        assert "does not stand at bytes" in check(rows=moved)[0]
+        assert "is not at bytes" in check(rows=moved)[0]
 
     def test_another_checksum(self, shard):
         check, (_, rows) = shard
         wrong = rows.copy()
         wrong.loc[2, "ratio.crc32"] ^= 1
         key = rows["key"].iloc[2]
-        assert check(rows=wrong) == [f"{key}.ratio.npy.zst has another CRC-32 than the index says"]
+        assert check(rows=wrong) == [f"{key}.ratio.npy.zst has another CRC-32 than in the index"]
 
     def test_another_order_of_samples(self, shard):
         check, (_, rows) = shard
-        assert "does not stand at bytes" in check(rows=rows.iloc[::-1])[0]
+        assert "is not at bytes" in check(rows=rows.iloc[::-1])[0]
 
     def test_a_sample_more_in_the_tar(self, shard):
         check, (_, rows) = shard
-        assert check(rows=rows.iloc[:-1])[-1].startswith("something stands behind byte")
+        assert check(rows=rows.iloc[:-1])[-1].startswith("unexpected data after byte")
 
     def test_a_sample_fewer_in_the_tar(self, shard):
         check, (content, rows) = shard
         cut = content[: int(rows["json.offset"].iloc[-1]) - 512]
-        assert "does not stand at bytes" in check(content=cut)[0]
+        assert "is not at bytes" in check(content=cut)[0]
 
     def test_every_byte_outside_the_members_counts(self, rng, shard):
         """Headers, padding and the empty end: nothing in a tar is free to change."""
@@ -147,4 +147,4 @@ class TestLayout:
 
     def test_a_shorter_end_is_found(self, shard):
         check, (content, _) = shard
-        assert check(content=content[:-512])[0].startswith("something stands behind byte")
+        assert check(content=content[:-512])[0].startswith("unexpected data after byte")

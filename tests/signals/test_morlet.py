@@ -40,7 +40,7 @@ def test_equals_direct_convolution(rng: np.random.Generator, num_columns: int, n
 
 
 def test_no_spike_falls_between_the_instants() -> None:
-    """Wherever in a column a spike lies, the column and its neighbours hold the same sum, the trace's integral."""
+    """Wherever a spike is in a column, the column and its neighbours hold the same sum, the trace's integral."""
     rows_hz = tuple(np.geomspace(0.5, 40, 20).tolist())
     signals = np.zeros((39, 10_000))
     signals[np.arange(39), 4980 + np.arange(39)] = 1

@@ -16,7 +16,7 @@ def clean(rng: np.random.Generator) -> np.ndarray:
 
 def test_a_good_recording_has_an_empty_report(clean: np.ndarray) -> None:
     assert channel_quality(clean) == {"gap": {}, "flat": {}, "clipped": {}}
-    assert channel_quality(clean + 5000) == {"gap": {}, "flat": {}, "clipped": {}}  # an offset is no fault
+    assert channel_quality(clean + 5000) == {"gap": {}, "flat": {}, "clipped": {}}  # an offset is not a fault
 
 
 def test_each_fault_is_found_where_it_is(clean: np.ndarray) -> None:

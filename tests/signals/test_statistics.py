@@ -97,7 +97,7 @@ def test_real_scales_are_as_the_published_ones(tmp_path: Path) -> None:
 
 
 class TestErrors:
-    """What the user hears of."""
+    """Errors shown to the user."""
 
     def test_a_trace_that_nobody_recorded(self, rng: np.random.Generator, tmp_path: Path) -> None:
         eegs = random_eegs(rng)

@@ -75,7 +75,7 @@ class Cluster:
         return found.strip()
 
     def show(self, job: str) -> dict[str, str]:
-        """What the scheduler says of a job or an array's task."""
+        """The scheduler's record of a job or an array task."""
         return dict(re.findall(r"(\w+)=(\S*)", self.call("scontrol", "--oneliner", "show", "job", job)))
 
     def wait(self, until: Callable[[], object], logs: Path, limit_s: float = LIMIT_S) -> None:
@@ -181,13 +181,13 @@ class Cluster:
                 pytest.fail(f"waited in vain for the training process {pid}\n{self.account(logs)}")
             time.sleep(0.02)
 
-    def _local_slurm(self, verb: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.repository / "scripts/local_slurm.sh"), verb, str(self.folder)]
+    def _local_slurm(self, action: str) -> subprocess.CompletedProcess[str]:
+        command = [str(self.repository / "scripts/local_slurm.sh"), action, str(self.folder)]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=120)
 
 
 def _read(pid: int, name: str) -> bytes:
-    """What /proc says of a process; nothing of one that is gone."""
+    """Content of /proc for a process; empty if it is gone."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
@@ -220,7 +220,7 @@ def _free_ports() -> int:
 
 @pytest.fixture(scope="session")
 def compiled(shared, recordings, shard_set, small_file, repository, tmp_path_factory):
-    """The machine code of rendering and training, so that not every job makes it anew."""
+    """The machine code of rendering and training, so that not every job recompiles it."""
 
     def make(folder: Path) -> None:
         out = tmp_path_factory.mktemp("compiled")

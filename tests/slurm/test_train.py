@@ -37,7 +37,7 @@ def reached(run, step):
 
 
 def attempted(attempt):
-    """What tells the processes of one attempt at a job from those of another."""
+    """Identity of an attempt of a job, from the environment of its processes."""
     return {"SLURM_RESTART_COUNT": str(attempt)} if attempt else {}
 
 

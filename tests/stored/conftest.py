@@ -1,4 +1,4 @@
-"""What the tests of stored things share: a copy of the folder, and the verbs in this process."""
+"""Fixtures of the tests of stored files: a copy of the folder, and the commands in this process."""
 
 import json
 import runpy
@@ -48,8 +48,8 @@ def folder(tmp_path, monkeypatch, repository) -> Path:
 
 
 @pytest.fixture
-def verb(folder):
-    """Runs a verb in the folder."""
+def run_command(folder):
+    """Runs a command in the folder."""
 
     def call(*words: str) -> None:
         assert main([*words]) == 0

@@ -5,7 +5,7 @@ checkout of the commit whose storage is to be kept, with that checkout's environ
 
     python make.py CHECKOUT OUT
 
-Every path in OUT is relative to OUT. Claims, logs and weights that no test reads are removed, to keep it small.
+Every path in OUT is relative to OUT. Leases, logs and weights that no test reads are removed, to keep it small.
 """
 
 import json
@@ -118,7 +118,7 @@ def main(checkout: Path, out: Path) -> None:
         (out / f"{name}.yaml").write_text(text.lstrip() + "\n" * (not text.endswith("\n")))
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
 
-    def verb(*words: str) -> None:
+    def run_command(*words: str) -> None:
         subprocess.run([sys.executable, "-m", "hms_dist", *words], cwd=out, env=environment, check=True)
 
     def begun(*words: str) -> subprocess.Popen[bytes]:
@@ -140,8 +140,8 @@ def main(checkout: Path, out: Path) -> None:
     panels = subprocess.run([sys.executable, "-c", script], cwd=out, env=environment, check=True, stdout=-1)
     (out / "panels.json").write_bytes(panels.stdout)
     rendered = ("render", "--config", "render.yaml", "--data", "recordings")
-    verb(*rendered, "--out", "set")
-    verb(*rendered, "--out", "unfinished_set", "--job", "0/2")
+    run_command(*rendered, "--out", "set")
+    run_command(*rendered, "--out", "unfinished_set", "--job", "0/2")
     shards = ("--shards", "set")
     assert train(*shards, "--out", "finished_run").wait() == 0
     words = (*shards, "--config", "killed.yaml", "--out", "killed_run")
@@ -150,28 +150,28 @@ def main(checkout: Path, out: Path) -> None:
     killed(train(*words), (out / "staged_run/config.yaml").is_file)
     assert (out / "killed_run/checkpoints/latest").read_text().strip() == "step-00000002"
     assert not (out / "staged_run/checkpoints").exists()
-    verb("render", "--config", "kaggle.yaml", "--data", "recordings", "--out", "kaggle_set")
+    run_command("render", "--config", "kaggle.yaml", "--data", "recordings", "--out", "kaggle_set")
     assert train("--shards", "kaggle_set", "--out", "data_wide_run", "--config", "data_wide.yaml").wait() == 0
     program = f"{{program: {checkout / 'train.py'}}}"
     recipes = "[{name: a, configs: [train.yaml]}, {name: b, configs: [train.yaml], options: {optim.lr: 0.01}}]"
     grid = ("--recipes", recipes, "--out", "grid/{recipe}/{fold}", "--launch", program)
-    verb("grid", *shards, *grid)
+    run_command("grid", *shards, *grid)
     for recipe in ("a", "b"):
-        verb("oof", "--runs", *(f"grid/{recipe}/{fold}" for fold in range(3)), "--out", f"oof_{recipe}.parquet")
-    verb("predict", "--run", "finished_run", *shards, "--tta", "flip", "--out", "predicted.parquet")
+        run_command("oof", "--runs", *(f"grid/{recipe}/{fold}" for fold in range(3)), "--out", f"oof_{recipe}.parquet")
+    run_command("predict", "--run", "finished_run", *shards, "--tta", "flip", "--out", "predicted.parquet")
     words = ("predict", "--run", "finished_run", *shards, "--out", "unfinished.parquet")
     killed(begun(*words), lambda: any(out.glob("unfinished.parquet.parts/*/part-*.npy")))
     assert any(out.glob("unfinished.parquet.parts/*/part-*.npy"))
     tables = ("--predictions", "oof_a.parquet", "oof_b.parquet")
-    verb("ensemble", *tables, "--weights", "fit", "--labels", "set", "--out", "ensemble.parquet")
-    verb("ensemble", *tables, "--weights", "ensemble.json", "--out", "ensemble_applied.parquet")
-    verb("stack", *tables, "--labels", "set", "--out", "stack", "--model.hidden", "4", "--model.max_epochs", "5")
-    verb("stack", *tables, "--apply", "stack", "--out", "stack_applied.parquet")
+    run_command("ensemble", *tables, "--weights", "fit", "--labels", "set", "--out", "ensemble.parquet")
+    run_command("ensemble", *tables, "--weights", "ensemble.json", "--out", "ensemble_applied.parquet")
+    run_command("stack", *tables, "--labels", "set", "--out", "stack", "--model.hidden", "4", "--model.max_epochs", "5")
+    run_command("stack", *tables, "--apply", "stack", "--out", "stack_applied.parquet")
     space = "{lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}, " \
             "shift: {sets: canvas.placements.0.normalise.init_args.shift, low: 70, high: 90}}"  # fmt: skip
     search = ("--configs", "train.yaml", "--space", space, "--folds", "0", "--options", "{epochs: 1}")
     words = ("search", *shards, *search, "--num_trials", "2", "--out", "study", "--launch", program)
-    status = out / "study/trials/0-001/fold-0/status.json"  # says so a moment before the study knows
+    status = out / "study/trials/0-001/fold-0/status.json"  # written a moment before the study is
     killed(begun(*words), lambda: status.is_file() and '"finished"' in status.read_text())
     assert len((out / "study/trials.csv").read_text().splitlines()) == 2
     remove(out)

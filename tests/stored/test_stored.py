@@ -1,4 +1,4 @@
-"""What commit 5e6f9d5 stored is read, verified, compared equal, continued and predicted from."""
+"""Files stored by commit 5e6f9d5 are read, verified, compared equal, resumed and predicted from."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ TABLES = ("--predictions", "oof_a.parquet", "oof_b.parquet")
 
 
 def texts(folder):
-    """What of a folder a program reads as text, by path; logs and the command that ran aside."""
+    """The text files of a folder that programs read, by path; logs and the command that ran aside."""
     names = ("*.yaml", "*.json")
     paths = [path for name in names for path in folder.rglob(name) if path.name != "environment.json"]
     assert paths
@@ -59,26 +59,26 @@ def assert_close(found, expected):
 class TestSets:
     """Shard sets."""
 
-    def test_it_is_whole(self, folder, verb):
+    def test_it_is_whole(self, folder, run_command):
         assert list(find_faults(folder / "set", labels=read_labels(folder / "recordings/train.csv"))) == []
-        verb("verify", "--shards", "set", "--data", "recordings")
+        run_command("verify", "--shards", "set", "--data", "recordings")
 
-    def test_rendering_it_again_finds_nothing_to_do(self, folder, verb, caplog):
+    def test_rendering_it_again_finds_nothing_to_do(self, folder, run_command, caplog):
         before = {path: path.read_bytes() for path in (folder / "set").iterdir()}
-        verb(*RENDER, "set")
+        run_command(*RENDER, "set")
         assert "set is complete already: nothing to do" in caplog.text
         assert {path: path.read_bytes() for path in (folder / "set").iterdir()} == before
 
-    def test_a_set_whose_panels_have_moved_is_the_same_set(self, folder, verb, caplog):
+    def test_a_set_whose_panels_have_moved_is_the_same_set(self, folder, run_command, caplog):
         manifest = read_manifest(folder / "set")
         write_manifest(
             folder / "set", replace(manifest, render_config=json.loads(moved(json.dumps(manifest.render_config))))
         )
         assert list(find_faults(folder / "set")) == []
-        verb(*RENDER, "set")
+        run_command(*RENDER, "set")
         assert "nothing to do" in caplog.text
 
-    def test_a_set_from_before_a_field_of_its_panels_is_the_same_set(self, folder, verb, caplog):
+    def test_a_set_from_before_a_field_of_its_panels_is_the_same_set(self, folder, run_command, caplog):
         value = json.loads((folder / "set/manifest.json").read_bytes())
         for spec in value["panels"].values():
             del spec["rows_hz" if spec["traces"] else "traces"]
@@ -86,17 +86,17 @@ class TestSets:
         for name in ("manifest.json", "manifest.copy.json"):
             write_json(folder / "set" / name, {**value, "digest": digest(value)})
         assert list(find_faults(folder / "set")) == []
-        verb(*RENDER, "set")
+        run_command(*RENDER, "set")
         assert "nothing to do" in caplog.text
 
     def test_another_option_is_another_set(self, folder, capsys):
         assert main([*RENDER, "set", "--samples_per_shard", "7"]) == 2
         assert "made from other input (render_config.samples_per_shard: 7, was 6); --rebuild" in capsys.readouterr().err
 
-    def test_an_unfinished_set_goes_on_with_its_finished_shards(self, folder, verb, same_machine):
+    def test_an_unfinished_set_goes_on_with_its_finished_shards(self, folder, run_command, same_machine):
         kept = folder / "unfinished_set/shard-000002.tar"
         stamp = kept.stat().st_mtime_ns, kept.stat().st_ino
-        verb(*RENDER, "unfinished_set")
+        run_command(*RENDER, "unfinished_set")
         assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == stamp
         assert list(find_faults(folder / "unfinished_set", labels=read_labels(folder / "recordings/train.csv"))) == []
         (before, index), (now, found) = open_set(folder / "set"), open_set(folder / "unfinished_set")
@@ -110,8 +110,8 @@ class TestSets:
             assert now.fingerprint == before.fingerprint
         assert "hms_dist." not in "".join(texts(folder / "unfinished_set").values())
 
-    def test_finish_completes_a_set_whose_shards_are_all_there(self, folder, verb):
-        verb(*RENDER, "unfinished_set", "--job", "1/2")
+    def test_finish_completes_a_set_whose_shards_are_all_there(self, folder, run_command):
+        run_command(*RENDER, "unfinished_set", "--job", "1/2")
         assert list(find_faults(folder / "unfinished_set")) == []
 
 
@@ -197,56 +197,56 @@ class TestRuns:
 class TestPredictions:
     """Predictions, and what is fitted to them."""
 
-    def test_a_run_predicts_what_it_predicted(self, folder, verb):
-        verb("predict", "--run", "finished_run", "--shards", "set", "--tta", "flip", "--out", "again.parquet")
+    def test_a_run_predicts_what_it_predicted(self, folder, run_command):
+        run_command("predict", "--run", "finished_run", "--shards", "set", "--tta", "flip", "--out", "again.parquet")
         assert_close(read_predictions(folder / "again.parquet"), read_predictions(folder / "predicted.parquet"))
         assert read_sources(folder / "again.parquet") == read_sources(folder / "predicted.parquet")
 
-    def test_a_killed_prediction_ends_as_one_that_was_not(self, folder, verb):
+    def test_a_killed_prediction_ends_as_one_that_was_not(self, folder, run_command):
         """Its parts carry no digest, so they are computed again."""
         for out in ("unfinished.parquet", "fresh.parquet"):
-            verb("predict", "--run", "finished_run", "--shards", "set", "--out", out)
+            run_command("predict", "--run", "finished_run", "--shards", "set", "--out", out)
         assert not (folder / "unfinished.parquet.parts").exists()
         assert (folder / "unfinished.parquet").read_bytes() == (folder / "fresh.parquet").read_bytes()
 
-    def test_straight_from_recordings_too(self, folder, verb):
+    def test_straight_from_recordings_too(self, folder, run_command):
         given = ("--data", "recordings", "--split", "train", "--tta", "flip", "--out", "again.parquet")
-        verb("predict", "--run", "finished_run", *given)
+        run_command("predict", "--run", "finished_run", *given)
         names = ["key", *CLASSES]
         found, expected = (read_predictions(folder / name)[names] for name in ("again.parquet", "predicted.parquet"))
         assert_close(found, expected)
 
-    def test_the_runs_of_a_grid_are_finished_and_joined(self, folder, verb, capsys):
+    def test_the_runs_of_a_grid_are_finished_and_joined(self, folder, run_command, capsys):
         recipes = "[{name: a, configs: [train.yaml]}, {name: b, configs: [train.yaml], options: {optim.lr: 0.01}}]"
-        verb("grid", "--shards", "set", "--recipes", recipes, "--out", "grid/{recipe}/{fold}", "--list")
+        run_command("grid", "--shards", "set", "--recipes", recipes, "--out", "grid/{recipe}/{fold}", "--list")
         assert "all finished" in capsys.readouterr().out
-        verb("oof", "--runs", *(f"grid/a/{fold}" for fold in range(3)), "--out", "again.parquet")
+        run_command("oof", "--runs", *(f"grid/a/{fold}" for fold in range(3)), "--out", "again.parquet")
         assert_close(read_predictions(folder / "again.parquet"), read_predictions(folder / "oof_a.parquet"))
         assert read_sources(folder / "again.parquet") == read_sources(folder / "oof_a.parquet")
 
-    def test_they_are_scored(self, verb, capsys):
-        verb("score", "--predictions", "oof_a.parquet", "--labels", "set")
-        verb("score", "--predictions", "finished_run/predictions.parquet", "--labels", "set")
+    def test_they_are_scored(self, run_command, capsys):
+        run_command("score", "--predictions", "oof_a.parquet", "--labels", "set")
+        run_command("score", "--predictions", "finished_run/predictions.parquet", "--labels", "set")
         assert capsys.readouterr().out
 
-    def test_an_ensemble_is_applied(self, folder, verb):
-        verb("ensemble", *TABLES, "--weights", "ensemble.json", "--out", "again.parquet")
+    def test_an_ensemble_is_applied(self, folder, run_command):
+        run_command("ensemble", *TABLES, "--weights", "ensemble.json", "--out", "again.parquet")
         assert_close(read_predictions(folder / "again.parquet"), read_predictions(folder / "ensemble_applied.parquet"))
 
-    def test_a_stack_is_applied(self, folder, verb):
-        verb("stack", *TABLES, "--apply", "stack", "--out", "again.parquet")
+    def test_a_stack_is_applied(self, folder, run_command):
+        run_command("stack", *TABLES, "--apply", "stack", "--out", "again.parquet")
         assert_close(read_predictions(folder / "again.parquet"), read_predictions(folder / "stack_applied.parquet"))
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(folder, verb):
+def test_a_killed_search_goes_on(folder, run_command):
     space = (
         "{lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}, "
         "shift: {sets: canvas.placements.0.normalise.init_args.shift, low: 70, high: 90}}"
     )
     before = pd.read_csv(folder / "study/trials.csv")
     words = ("--configs", "train.yaml", "--space", space, "--folds", "0", "--options", "{epochs: 1}")
-    verb("search", "--shards", "set", *words, "--num_trials", "2", "--out", "study")
+    run_command("search", "--shards", "set", *words, "--num_trials", "2", "--out", "study")
     table = pd.read_csv(folder / "study/trials.csv")
     pd.testing.assert_frame_equal(table.head(1), before)
     assert table["state"].tolist() == ["complete", "complete"]

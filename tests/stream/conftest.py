@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = int(given[0]), min(int(given[1]) + 1, len(content))
         fault = self._owner.begin(path.name, start, end)
         time.sleep(PAUSES_S.get(fault, 0))
-        self._owner.end()  # before the answer: who has that may be back before this thread goes on
+        self._owner.end()  # before the answer: the receiver may return before this thread continues
         self._answer(content, start, end, fault)
 
     def _answer(self, content: bytes, start: int, end: int, fault: str) -> None:

@@ -1,4 +1,4 @@
-"""Every recipe: its header says what it reproduces and how it differs, and it trains, small, from end to end."""
+"""Every recipe: its header states what it reproduces and how it differs, and it trains, small, from end to end."""
 
 import json
 from pathlib import Path

@@ -190,7 +190,7 @@ def test_training_on_all_rows_has_a_final_model_and_no_best(small):
 
 
 def test_ranks_that_accelerate_does_not_see_are_refused(monkeypatch):
-    """A launcher that started two ranks, and an accelerate that believes to be alone."""
+    """A launcher that started two ranks, and an accelerate that assumes a single process."""
     loop.open_world("float32", 60)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="the launcher started 2 ranks but accelerate sees 1"):

@@ -122,7 +122,7 @@ def test_stopped_in_the_second_stage_it_goes_on_there(small, monkeypatch):
 
 
 def test_a_finished_stage_is_compared_too(small, monkeypatch):
-    """The run is killed between its stages: then only the first one's folder tells how it began."""
+    """The run is killed between its stages: then only the first one's folder shows how it began."""
     first, second = StageConfig(name="first"), StageConfig(name="second", init="final:first")
     config = staged(small(epochs=1), first, second)
     real = loop._run_stage
@@ -177,9 +177,9 @@ def test_the_run_says_which_stage_it_is_in(small, monkeypatch):
     real = loop.Trainer.fit
 
     def fit(self):
-        said = json.loads((out / "status.json").read_text()).get("stage")
+        printed = json.loads((out / "status.json").read_text()).get("stage")
         now = look(out)
-        seen.append((list(find_runs(out.parent)), said, now.state, now.stage, now.epochs))
+        seen.append((list(find_runs(out.parent)), printed, now.state, now.stage, now.epochs))
         return real(self)
 
     monkeypatch.setattr(loop.Trainer, "fit", fit)
@@ -191,7 +191,7 @@ def test_the_run_says_which_stage_it_is_in(small, monkeypatch):
 
 
 def test_a_job_script_sees_a_run_begin_in_its_first_stage(small, monkeypatch, repository):
-    """A node lost there is told from a run that was refused."""
+    """A node lost there is distinguished from a run that was rejected."""
     script = (repository / "slurm/train.sbatch").read_text()
     shell = re.search(r"^begun\(\).*$", script, re.MULTILINE)[0]
     config = staged(small(), StageConfig(name="first"), StageConfig(name="second"))
@@ -220,10 +220,10 @@ def test_a_job_script_sees_a_run_begin_in_its_first_stage(small, monkeypatch, re
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (['[{"name": "a"}, {"name": "a"}]'], r"stages.name: 'a' stands twice"),
+        (['[{"name": "a"}, {"name": "a"}]'], r"stages.name: 'a' appears twice"),
         (
             ['[{"name": "a", "init": "best:b"}]'],
-            r"stages.init: 'a' starts from 'b', which is no earlier stage \(none\)",
+            r"stages.init: 'a' starts from 'b', which is not an earlier stage \(none\)",
         ),
         (['[{"name": "a", "init": "worst:b"}]'], r"expected pretrained, best:NAME or final:NAME, found 'worst:b'"),
         (['[{"name": "a b"}]'], r"stages.name: 'a b' cannot name a folder"),

@@ -1,4 +1,4 @@
-"""Where a run that is asked to stop does: at the step that hears it, before an evaluation or in it; saved once."""
+"""Points at which a run stops on request: after a step, before an evaluation or in it; saved once."""
 
 import json
 
@@ -8,8 +8,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from hms_dist.core.errors import Stopped
-from hms_dist.train import checkpointing as keeper
-from hms_dist.train import loop
+from hms_dist.train import checkpointing, loop
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.folder.stop import STOP_NAME
 from hms_dist.train.learn.step import Stepper
@@ -40,19 +39,19 @@ def taken(monkeypatch):
 @pytest.fixture
 def saved(monkeypatch):
     """Steps of the checkpoints that were written, in order."""
-    steps, real = [], keeper.save_checkpoint
+    steps, real = [], checkpointing.save_checkpoint
 
     def save(folder, step, **parts):
         steps.append(step)
         return real(folder, step, **parts)
 
-    monkeypatch.setattr(keeper, "save_checkpoint", save)
+    monkeypatch.setattr(checkpointing, "save_checkpoint", save)
     return steps
 
 
 @pytest.fixture
 def in_round(monkeypatch):
-    """What to do before a round of the evaluations: {number of the round from 1: function}."""
+    """Actions before a round of the evaluations: {number of the round from 1: function}."""
     deeds, rounds, real = {}, [], loop.predict_rows
 
     def predict(*words, before_round, **options):

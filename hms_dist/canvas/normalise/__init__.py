@@ -1,8 +1,8 @@
-"""From stored values to pixel values: one class a published normalisation, all finite whatever comes in.
+"""Normalisation of stored values to pixel values: one class per published method, with finite output for any input.
 
-The storage error: stored natural-log power is float16, off by at most 0.004 below 16, 0.002 below 8, 0.001 below 4.
-A standardised pixel is therefore off by at most 0.004 / the picture's standard deviation (0.003 on the 20 real
-spectrograms at hand), and one scaled between quantiles by at most 0.15 / 255 on them.
+Error from storage: stored natural-log power is float16, off by at most 0.004 below 16, 0.002 below 8, 0.001 below 4. A
+standardised pixel is therefore off by at most 0.004 / the picture's standard deviation (0.003 on the 20 available real
+spectrograms), and one scaled between quantiles by at most 0.15 / 255 on them.
 """
 
 from hms_dist.canvas.normalise.affine import Affine

@@ -1,4 +1,4 @@
-"""A fixed scale and shift, for panels that come in a fixed range."""
+"""A fixed scale and shift, for panels with a fixed range."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from hms_dist.canvas.normalise.normaliser import Normaliser
 
 @dataclass(frozen=True, kw_only=True)
 class Affine(Normaliser):
-    """(value + shift) * scale, for pictures that come in a fixed range; what is not finite becomes 0."""
+    """(value + shift) * scale, for panels with a fixed range; non-finite values become 0."""
 
     shift: float = 0.0
     """Added first, in the panel's unit."""
@@ -17,5 +17,5 @@ class Affine(Normaliser):
     """Then multiplied, in pixel values per panel unit."""
 
     def __call__(self, values: Tensor) -> Tensor:
-        """See the class."""
+        """Normalise as described in the class."""
         return ((values + self.shift) * self.scale).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,4 +1,4 @@
-"""The 16th place's normalisation: between two quantiles of the row's own picture."""
+"""The 16th place's normalisation: between two quantiles of each row's own picture."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,20 @@ from torch import Tensor
 from hms_dist.canvas.normalise.normaliser import LOG_POWER_UNIT, Normaliser
 
 MAX_LOG_POWER = 80.0
-"""Larger natural-log powers count as this, since float32 ends at exp(88.7)."""
+"""Larger natural-log powers are clipped to this, because float32 ends at exp(88.7)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantileLog10(Normaliser):
-    """log10 of power, cut at two quantiles of the row's picture and scaled to [0, 1] (16th place).
+    """log10 of power, clipped at two quantiles of the row's picture and scaled to [0, 1] (16th place).
 
     Gaps count as zero power. A row whose quantiles are equal is 0 throughout.
     """
 
     low: float = 0.01
-    """Share of the picture's values that become 0."""
+    """Fraction of the picture's values that become 0."""
     high: float = 0.99
-    """Share of the picture's values below 1."""
+    """Fraction of the picture's values below 1."""
     offset: float = 1e-6
     """Added to the power before the logarithm, in the power's unit."""
 
@@ -38,7 +38,7 @@ class QuantileLog10(Normaliser):
         return LOG_POWER_UNIT
 
     def __call__(self, values: Tensor) -> Tensor:
-        """See the class."""
+        """Normalise as described in the class."""
         power = values.clamp(max=MAX_LOG_POWER).exp().nan_to_num(nan=0.0)
         flat = torch.log10(power + self.offset).flatten(1)
         ordered = ascending(flat)
@@ -49,7 +49,7 @@ class QuantileLog10(Normaliser):
 
 
 def ascending(values: Tensor) -> Tensor:
-    """`values` [m, n], each row sorted. On the CPU numpy sorts, 25 times faster than torch; the result is one."""
+    """Sort each row of `values` [m, n]. On the CPU numpy sorts, 25 times faster than torch, with the same result."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.numpy(), axis=1))
     return values.sort(dim=1).values

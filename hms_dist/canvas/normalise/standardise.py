@@ -1,4 +1,4 @@
-"""Log power less a mean and divided by a standard deviation: of the row's own picture, or of all training rows."""
+"""Log power minus a mean, divided by a standard deviation: of the row's own picture, or of all training rows."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,16 +10,16 @@ from hms_dist.canvas.normalise.normaliser import LOG_POWER_UNIT, Normaliser
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clipped(Normaliser):
-    """What the standardisations share: natural-log power cut at two ends, and what a gap counts as."""
+class LogPowerNormaliser(Normaliser):
+    """Options shared by the standardisations: clipping of natural-log power, and the treatment of gaps."""
 
     low_ln: float = -4.0
-    """Natural logarithm of the power that lower ones, zero among them, count as."""
+    """Natural logarithm of the power to which lower ones (also zero) are clipped."""
     high_ln: float = 8.0
-    """Natural logarithm of the power that higher ones count as."""
+    """Natural logarithm of the power to which higher ones are clipped."""
     gaps: Literal["mean", "low"] = "mean"
-    """mean: gaps are left out of the statistics and become 0 (seed 001, public baseline). low: gaps count as a
-    power below `low_ln` (seed 003, which sets them to -1 before it cuts)."""
+    """mean: gaps are excluded from the statistics and become 0 (wavelet ablation, public baseline). low: gaps count as
+    a power below `low_ln` (course report, which sets them to -1 before clipping)."""
     offset: float = 1e-6
     """Added to the standard deviation."""
 
@@ -35,7 +35,8 @@ class Clipped(Normaliser):
         return LOG_POWER_UNIT
 
     def _clipped(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`values` [m, ...] cut, [m, n], 0 where left out; and which are left out, bool [m, n] (None: none)."""
+        """Clip `values` [m, ...] to [m, n], 0 where excluded; also return the excluded ones, bool [m, n] (None:
+        none)."""
         flat = values.flatten(1)
         if self.gaps == "low":
             return flat.nan_to_num(nan=self.low_ln, neginf=self.low_ln).clamp_(self.low_ln, self.high_ln), None
@@ -43,41 +44,42 @@ class Clipped(Normaliser):
         return _without(flat.clamp(self.low_ln, self.high_ln), left_out), left_out
 
     def moments(self, values: Tensor) -> Tensor:
-        """Of each row of `values` [m, ...]: how many count, their mean, and their squared differences from it
-        summed; float64 [m, 3].
-        """
+        """Count, mean and sum of squared differences from the mean for each row of `values` [m, ...]; float64 [m,
+        3]."""
         clipped, left_out = self._clipped(values.double())
         return torch.cat(_moments(clipped, left_out)[1:], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standardise(Clipped):
-    """Each row's picture less its own mean and divided by its own (population) standard deviation.
+class Standardise(LogPowerNormaliser):
+    """Each row's picture minus its own mean, divided by its own (population) standard deviation.
 
-    The defaults are seed 001's and the public baseline's; seed 003's are low_ln -6, high_ln 10, gaps low.
+    The defaults are those of the wavelet ablation and the public baseline; the course report has low_ln -6, high_ln 10,
+    gaps low.
     """
 
     def __call__(self, values: Tensor) -> Tensor:
-        """See the class."""
+        """Normalise as described in the class."""
         centred, count, _, squares = _moments(*self._clipped(values))
         deviation = (squares / count.clamp(min=1)).sqrt() + self.offset
         return centred.div_(deviation.to(centred.dtype)).view_as(values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataWide(Clipped):
-    """Every row's picture less one mean and divided by one standard deviation: the training rows' (seed 003)."""
+class DataWide(LogPowerNormaliser):
+    """Every row's picture minus one mean, divided by one standard deviation, those of the training rows (course
+    report)."""
 
     low_ln: float = -6.0
-    """Natural logarithm of the power that lower ones, zero among them, count as."""
+    """Natural logarithm of the power to which lower ones (also zero) are clipped."""
     high_ln: float = 10.0
-    """Natural logarithm of the power that higher ones count as."""
+    """Natural logarithm of the power to which higher ones are clipped."""
     gaps: Literal["mean", "low"] = "low"
-    """As of Standardise."""
+    """As for Standardise."""
     mean: float | None = None
     """Mean of the rows' means, ln(power). None: computed from the training rows of the run."""
     deviation: float | None = None
-    """Standard deviation of all values about that mean, ln(power). None: computed as `mean` is."""
+    """Standard deviation of all values around that mean, ln(power). None: computed like `mean`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +89,7 @@ class DataWide(Clipped):
             raise ValueError(f"deviation: must be 0 or above, found {self.deviation}")
 
     def __call__(self, values: Tensor) -> Tensor:
-        """See the class. Raises ValueError while `mean` and `deviation` are None."""
+        """Normalise as described in the class. Raises ValueError while `mean` and `deviation` are None."""
         if self.mean is None or self.deviation is None:
             raise ValueError("mean: data-wide statistics are not known yet; compute them and use `with_moments`")
         clipped, left_out = self._clipped(values)
@@ -95,10 +97,10 @@ class DataWide(Clipped):
         return _without(scaled, left_out).view_as(values)
 
     def with_moments(self, moments: Tensor) -> "DataWide":
-        """The same with mean and deviation of rows whose `moments` [rows, 3] are given, in float64.
+        """Return a copy with mean and deviation of the rows with these `moments` [rows, 3], in float64.
 
-        Mean of the rows' means, each row counting once, then the root of the mean square about it, each value
-        counting once. Rows without a value do not count; 0 and 0 if none has any.
+        The mean of the rows' means, each row counting once, then the root of the mean square around it, each value
+        counting once. Rows without values do not count; 0 and 0 if none has any.
         """
         count, mean, squares = moments[moments[:, 0] > 0].T
         centre = mean.mean() if len(mean) else torch.zeros((), dtype=torch.float64)
@@ -108,7 +110,7 @@ class DataWide(Clipped):
 
 
 def _moments(clipped: Tensor, left_out: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Values less their mean, 0 where left out, [m, n]; how many count, the mean and the sum of squares, [m, 1].
+    """Values minus their mean, 0 where excluded, [m, n]; count, mean and sum of squares, [m, 1].
 
     Sums are float64, so that they do not depend on how the device or the batch splits them.
     """
@@ -121,5 +123,5 @@ def _moments(clipped: Tensor, left_out: Tensor | None) -> tuple[Tensor, Tensor, 
 
 
 def _without(values: Tensor, left_out: Tensor | None) -> Tensor:
-    """`values` with 0 where left out, in place."""
+    """Set excluded `values` to 0, in place."""
     return values if left_out is None else values.masked_fill_(left_out, 0.0)

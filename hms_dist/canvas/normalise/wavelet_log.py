@@ -1,4 +1,4 @@
-"""The logarithm of wavelet statistics, then one scale for all of them (seed 001)."""
+"""Logarithm of wavelet statistics, then one scale for all of them (wavelet ablation)."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,22 @@ from torch import Tensor
 from hms_dist.canvas.normalise.normaliser import Normaliser
 
 LARGEST_UV = 65504.0
-"""Larger microvolts count as this: the largest float16."""
+"""Larger magnitudes in microvolts are clipped to this: the largest float16."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaveletLog(Normaliser):
-    """sign(x) ln(1 + |x|) of signed means, ln of standard deviations, then less mean and divided by deviation.
+    """sign(x) ln(1 + |x|) of signed means, ln of standard deviations, then minus the mean, divided by the deviation.
 
-    For panels in microvolts with a statistic axis whose even rows are means and odd rows standard deviations.
-    Mean and (population) standard deviation at the end are over the row's shown channels together.
+    For panels in microvolts with a statistic axis whose even rows are means and odd rows standard deviations. Mean and
+    (population) standard deviation at the end are over the row's shown channels together.
     """
 
     least_uv: float = 0.01
-    """Standard deviations below count as this, microvolts: a flat channel's is 0, recordings' steps are 0.01."""
+    """Smaller standard deviations, in microvolts, are raised to this: a flat channel has 0, the resolution of
+    recordings is 0.01."""
     offset: float = 1e-6
-    """Added to the standard deviation that divides."""
+    """Added to the standard deviation used as divisor."""
 
     def __post_init__(self) -> None:
         for name in ("least_uv", "offset"):
@@ -35,7 +36,7 @@ class WaveletLog(Normaliser):
         return "uV"
 
     def __call__(self, values: Tensor) -> Tensor:
-        """See the class; `values` [m, channels, statistics, windows]."""
+        """Normalise `values` [m, channels, statistics, windows] as described in the class."""
         finite = values.double().nan_to_num(nan=0.0).clamp(-LARGEST_UV, LARGEST_UV)
         logs = torch.empty_like(finite)
         means, deviations = finite[:, :, 0::2], finite[:, :, 1::2]

@@ -1,4 +1,4 @@
-"""What is in every EEG and is not brain: heart, eyes, muscle, mains, bad electrodes, interruptions."""
+"""Artifacts of an EEG: heart, eyes, muscle, mains hum, bad electrodes, interruptions."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,51 +17,51 @@ MAINS_HZ = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Burst:
-    """A stretch of muscle activity, or of steady tone if it lasts for the session."""
+    """A burst of muscle activity, or steady muscle tone if it lasts for the whole session."""
 
     start_s: float
     stop_s: float
     gains_uv: Floats
-    """Root mean square at each electrode [19], microvolt."""
+    """RMS at each electrode [19], microvolt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadElectrode:
-    """An electrode that is not recording its place on the head."""
+    """An electrode that does not record its place on the head."""
 
     index: int
-    """Position in CHANNELS."""
+    """Index in CHANNELS."""
     kind: Literal["flat", "drift", "mains"]
     uv: float
-    """Root mean square of the drift, or amplitude of the mains, microvolt."""
+    """RMS of the drift, or amplitude of the mains hum, microvolt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifacts:
-    """All artifacts of one session, in seconds of the session."""
+    """All artifacts of a session; times in seconds of the session."""
 
     blinks_s: Floats
-    """Rising times of blinks."""
+    """Times of blinks, ascending."""
     blink_uv: Floats
-    """Height of each blink at Fp1 and Fp2, about."""
+    """Approximate height of each blink at Fp1 and Fp2."""
     beats_s: Floats
-    """Rising times of heart beats (R waves)."""
+    """Times of heart beats (R waves), ascending."""
     ekg_uv: float
     """Height of the R wave in the EKG channel; negative if the leads are reversed."""
     heart_gains: Floats
-    """Share of the EKG that each electrode [19] picks up."""
+    """Fraction of the EKG that each electrode [19] picks up."""
     muscle: tuple[Burst, ...]
     hum_uv: Floats
-    """Amplitude of the mains in each channel [20]."""
+    """Amplitude of the mains hum in each channel [20]."""
     bad: tuple[BadElectrode, ...]
     gaps_s: Floats
-    """Start and stop of what was not recorded (NaN) [k, 2]."""
+    """Start and stop of intervals that were not recorded (NaN) [k, 2]."""
     unplugged_s: Floats
-    """Start and stop of stretches with the head box unplugged (exact zeros) [k, 2]."""
+    """Start and stop of intervals with the head box unplugged (exact zeros) [k, 2]."""
 
 
 def draw_artifacts(rng: np.random.Generator, length_s: float) -> Artifacts:
-    """The artifacts of a session of `length_s` seconds."""
+    """Draw the artifacts of a session of `length_s` seconds."""
     awake = rng.random() < 0.5
     blinks = np.cumsum(0.8 + rng.exponential(rng.uniform(3, 12), int(length_s / 3))) if awake else np.empty(0)
     period_s = 60 / rng.uniform(55, 105)
@@ -82,7 +82,7 @@ def draw_artifacts(rng: np.random.Generator, length_s: float) -> Artifacts:
 
 
 def add(artifacts: Artifacts, signals: Floats, rng: np.random.Generator, time_s: Floats, rate_hz: float) -> None:
-    """Add everything but interruptions to `signals`, microvolt [20, samples], in place."""
+    """Add all artifacts except interruptions to `signals`, microvolt [20, samples], in place."""
     eyes = head.field(-0.35, 1.0, 24) + head.field(0.35, 1.0, 24)
     signals[:EKG] += (eyes / eyes.max())[:, None] * train(time_s, artifacts.blinks_s, artifacts.blink_uv, _blink, 0.3)
     heart = artifacts.ekg_uv * train(time_s, artifacts.beats_s, np.ones_like(artifacts.beats_s), _beat, 0.22)
@@ -99,12 +99,12 @@ def add(artifacts: Artifacts, signals: Floats, rng: np.random.Generator, time_s:
 
 
 def interrupt(artifacts: Artifacts, signals: Floats, time_s: Floats) -> None:
-    """Set the unplugged stretches of `signals` [20, samples] to zero, in place."""
+    """Set the unplugged intervals of `signals` [20, samples] to zero, in place."""
     signals[:, inside(artifacts.unplugged_s, time_s)] = 0
 
 
 def inside(spans_s: Floats, time_s: Floats) -> NDArray[np.bool_]:
-    """Whether each of `time_s` [n] lies in one of the spans [k, 2]."""
+    """Whether each of `time_s` [n] is inside one of the intervals [k, 2]."""
     found = np.zeros(len(time_s), np.bool_)
     for start_s, stop_s in spans_s:
         found |= (time_s >= start_s) & (time_s < stop_s)
@@ -112,7 +112,7 @@ def inside(spans_s: Floats, time_s: Floats) -> NDArray[np.bool_]:
 
 
 def _draw_muscle(rng: np.random.Generator, length_s: float) -> tuple[Burst, ...]:
-    """Steady tone all over, and bursts over one or both temples."""
+    """Draw steady tone at all electrodes, and bursts over one or both temples."""
     tone = 2.5 * np.exp(rng.normal(0, 0.5, len(head.SCALP)))
     bursts = [Burst(start_s=-60, stop_s=length_s + 60, gains_uv=tone)]
     temples = head.field(-0.9, 0.25, 28), head.field(0.9, 0.25, 28)
@@ -124,7 +124,7 @@ def _draw_muscle(rng: np.random.Generator, length_s: float) -> tuple[Burst, ...]
 
 
 def _draw_bad(rng: np.random.Generator) -> tuple[BadElectrode, ...]:
-    """None in two of three sessions, otherwise one or two."""
+    """Draw bad electrodes: none in two of three sessions, otherwise one or two."""
     chosen = rng.choice(len(head.SCALP), int(rng.choice(3, p=(0.67, 0.27, 0.06))), replace=False)
     kinds: tuple[Literal["flat", "drift", "mains"], ...] = ("flat", "drift", "mains")
     return tuple(
@@ -135,19 +135,19 @@ def _draw_bad(rng: np.random.Generator) -> tuple[BadElectrode, ...]:
 def _draw_spans(
     rng: np.random.Generator, length_s: float, *, share: float, most: int, shortest_s: float, longest_s: float
 ) -> Floats:
-    """Up to `most` spans [k, 2] anywhere in the session, in a `share` of the sessions."""
+    """Draw up to `most` intervals [k, 2] anywhere in the session, in a fraction `share` of the sessions."""
     num_spans = int(rng.integers(1, most + 1)) if rng.random() < share else 0
     starts = rng.uniform(0, length_s - longest_s, num_spans)
     return np.stack([starts, starts + rng.uniform(shortest_s, longest_s, num_spans)], axis=1)
 
 
 def _blink(since_s: Floats) -> Floats:
-    """A fast rise, a slower fall and a shallow overshoot."""
+    """Waveform of a blink: a fast rise, a slower fall and a shallow overshoot."""
     return bumps(since_s, (1.0, 0.0, 0.075), (0.35, 0.13, 0.08), (-0.18, 0.38, 0.12))
 
 
 def _beat(since_s: Floats) -> Floats:
-    """P, Q, R, S and T waves about the R wave."""
+    """Waveform of a heart beat: P, Q, R, S and T waves around the R wave."""
     return bumps(
         since_s,
         (0.09, -0.16, 0.022), (-0.12, -0.028, 0.009), (1.0, 0.0, 0.011), (-0.25, 0.03, 0.011), (0.26, 0.24, 0.045),
@@ -155,7 +155,7 @@ def _beat(since_s: Floats) -> Floats:
 
 
 def _add_muscle(burst: Burst, signals: Floats, rng: np.random.Generator, time_s: Floats, rate_hz: float) -> None:
-    """Noise flat above about 20 Hz; its power below the Nyquist frequency of `rate_hz` is kept as it is."""
+    """Add noise that is flat above about 20 Hz; its power below the Nyquist frequency does not depend on `rate_hz`."""
     seen = slice(*np.searchsorted(time_s, (burst.start_s, burst.stop_s)))
     num_samples = seen.stop - seen.start
     if num_samples < 2 or not burst.gains_uv.any():
@@ -170,7 +170,7 @@ def _add_muscle(burst: Burst, signals: Floats, rng: np.random.Generator, time_s:
 
 
 def _bad(electrode: BadElectrode, signal: Floats, rng: np.random.Generator, time_s: Floats, rate_hz: float) -> Floats:
-    """What a bad electrode records in place of, or on top of, `signal` [samples]."""
+    """Signal [samples] of a bad electrode, instead of or added to `signal`."""
     if electrode.kind == "flat":
         return np.zeros_like(signal)
     if electrode.kind == "drift":

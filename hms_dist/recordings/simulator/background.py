@@ -1,7 +1,7 @@
-"""The brain when nothing happens: 1/f activity shared by neighbours, posterior alpha, irregular slowing.
+"""EEG background: 1/f activity shared by neighbours, posterior alpha, irregular slowing.
 
-One-sided power densities in microvolt^2 / Hz of a bipolar derivation; real ICU spectrograms have about 25 at
-1 Hz and 0.3 at 10 Hz, which is 1 / f^2.
+One-sided power densities in microvolt^2 / Hz of a bipolar derivation. Real ICU spectrograms have about 25 at 1 Hz and
+0.3 at 10 Hz, which is 1 / f^2.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from hms_dist.recordings.simulator.waves import coloured_noise, narrow_band, one
 
 Floats = NDArray[np.float64]
 LEVEL_STEP_S = 15.0
-"""Distance of the moments between which the background's level glides, seconds."""
+"""Seconds between the moments at which the background's level is drawn; levels in between are interpolated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,25 +25,25 @@ class Background:
     power_1hz: float
     """Power density of a bipolar derivation at 1 Hz, microvolt^2 / Hz."""
     exponent: float
-    """How fast the density falls: 1 / f^exponent."""
+    """Decay of the density: 1 / f^exponent."""
     alpha_hz: float
     """Frequency of the posterior alpha rhythm."""
     alpha_uv: float
-    """Root mean square of the alpha rhythm over the occiput, microvolt."""
+    """RMS of the alpha rhythm over the occiput, microvolt."""
     slow_uv: float
-    """Root mean square of irregular (polymorphic) slowing where it is strongest, microvolt."""
+    """RMS of irregular (polymorphic) slowing where it is strongest, microvolt."""
     slow_field: Floats
-    """Where the slowing is [19], 1 at most."""
+    """Relative amplitude of the slowing at each electrode [19], at most 1."""
     common_power_1hz: float
-    """Power density at 1 Hz of what the reference electrode adds to all channels alike."""
+    """Power density at 1 Hz that the reference electrode adds to all channels."""
     level_swing: float
-    """Standard deviation of the logarithm of the background's level over a session."""
+    """Standard deviation of the log level of the background over a session."""
     alpha_swing: float
-    """The same of the alpha rhythm, which comes and goes."""
+    """The same for the alpha rhythm, which comes and goes."""
 
     @property
     def scale_uv(self) -> float:
-        """About the root mean square of a bipolar derivation, 1 to 20 Hz: the unit of a pattern's strength.
+        """Approximate RMS of a bipolar derivation, 1 to 20 Hz: the unit of a pattern's strength.
 
         Half of the alpha and a third of the slowing reach a typical difference of neighbours.
         """
@@ -53,7 +53,7 @@ class Background:
 
 
 def draw_background(rng: np.random.Generator) -> Background:
-    """A patient's background: two of five patients have a clear alpha rhythm, a third irregular slowing."""
+    """Draw a patient's background: two of five patients have a clear alpha rhythm, a third irregular slowing."""
     focus = rng.uniform(-0.8, 0.8, 2)
     return Background(
         power_1hz=float(np.clip(30 * np.exp(rng.normal(0, 0.55)), 8, 110)),
@@ -69,20 +69,21 @@ def draw_background(rng: np.random.Generator) -> Background:
 
 
 def draw_levels(background: Background, rng: np.random.Generator, length_s: float) -> Floats:
-    """Levels of the background and of its alpha [2, moments], about 1, every LEVEL_STEP_S seconds of a session."""
+    """Draw the levels of the background and of its alpha [2, moments], about 1, every LEVEL_STEP_S seconds of a
+    session."""
     steps = rng.standard_normal((2, int(length_s / LEVEL_STEP_S) + 4))
     smooth = (steps[:, :-2] + steps[:, 1:-1] + steps[:, 2:]) / np.sqrt(3)
     return np.exp(smooth * np.array([[background.level_swing], [background.alpha_swing]]))
 
 
 def render(background: Background, levels: Floats, rng: np.random.Generator, time_s: Floats, rate_hz: float) -> Floats:
-    """Microvolts [19, samples] at the session's times `time_s`, evenly `rate_hz` apart."""
+    """Render microvolts [19, samples] at the session's times `time_s`, which are `rate_hz` apart."""
 
     def noise(density: Callable[[Floats], Floats], num_channels: int) -> Floats:
         return coloured_noise(rng, density, num_channels=num_channels, num_samples=len(time_s), rate_hz=rate_hz)
 
     white = noise(one_over_f(background.power_1hz, background.exponent), len(head.SCALP))
-    # einsum rather than a matrix product: its rounding does not depend on the number of BLAS threads.
+    # einsum instead of a matrix product: its rounding does not depend on the number of BLAS threads.
     signals: Floats = np.einsum("ij,jn->in", head.MIXING, white)
     moments_s = np.arange(levels.shape[1]) * LEVEL_STEP_S
     alpha = noise(narrow_band(background.alpha_uv, background.alpha_hz, 0.5), 3) * np.interp(

@@ -1,7 +1,7 @@
-"""Who is recorded: patients, their sessions, the EEGs cut from a session, their classes and ids.
+"""Plan of the simulated cohort: patients, their sessions, the EEGs cut from a session, their classes and ids.
 
-All of it is one pure function of (num_recordings, seed), drawn before any signal, so that sessions can be
-simulated in any order and by any number of workers.
+A pure function of (num_recordings, seed), drawn before any signal, so that sessions can be simulated in any order by
+any number of workers.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ import numpy as np
 from hms_dist.labels.table import CLASSES
 
 BEFORE_S = 275
-"""Seconds of a session before its first EEG and after its last one: the 10-minute spectrogram of a label row
-is centred on the row's 50 seconds."""
+"""Seconds of a session before its first EEG and after its last one: the 10-minute spectrogram of a label row is centred
+on the row's 50 seconds."""
 _EEGS_A_PATIENT = (0.5, 0.25, 0.15, 0.1)
-"""Shares of patients with 1, 2, 3 and 4 EEGs."""
+"""Fractions of patients with 1, 2, 3 and 4 EEGs."""
 _ROWS_AN_EEG = (0.36, 0.15, 0.12, 0.1, 0.09, 0.07, 0.06, 0.05)
-"""Shares of EEGs with 1 to 8 label rows."""
+"""Fractions of EEGs with 1 to 8 label rows."""
 _SAME_SESSION = 0.15
-"""Share of a patient's further EEGs that lie in the session of the one before and share its spectrogram."""
+"""Probability that a further EEG of a patient is in the session of the previous one and shares its spectrogram."""
 _SAME_CLASS = 0.7
-"""Share of a patient's EEGs that show the patient's usual pattern."""
+"""Fraction of a patient's EEGs that show the patient's usual pattern."""
 _NAMES = CLASSES[:5] * 3 + CLASSES[5:]
-"""What an EEG is made to show: rarely `other`, since that is also what weak and short patterns look like."""
+"""Classes of the EEGs; rarely `other`, because weak and short patterns are labelled so too."""
 _LAST_OFFSET_S = 40
 _MIXED = 2**32
 """Ids are 32-bit, as Kaggle's."""
@@ -34,29 +34,29 @@ class EegPlan:
     """One EEG of a session."""
 
     index: int
-    """Number of the EEG in the cohort."""
+    """Index of the EEG in the cohort."""
     name: str
-    """The class whose pattern it is made to show."""
+    """Class whose pattern the EEG shows."""
     start_s: int
-    """Where in the session it begins."""
+    """Start of the EEG in the session."""
     offsets_s: tuple[int, ...]
-    """Start of each label row's 50 seconds in the EEG, even and rising from 0."""
+    """Start of each label row's 50 seconds in the EEG, even, ascending from 0."""
     high_votes: bool
     """True: its rows get 8 to 20 votes; False: 1 to 7."""
 
     @property
     def length_s(self) -> int:
-        """Length of the EEG: to the end of its last label row."""
+        """Length of the EEG: up to the end of its last label row."""
         return 50 + self.offsets_s[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionPlan:
-    """One continuous recording of one patient: one spectrogram file, one or more EEG files."""
+    """A continuous recording of one patient: one spectrogram file, one or more EEG files."""
 
     index: int
     patient: int
-    """Number of the patient in the cohort."""
+    """Index of the patient in the cohort."""
     eegs: tuple[EegPlan, ...]
 
     @property
@@ -66,13 +66,13 @@ class SessionPlan:
 
     @property
     def stretches(self) -> tuple[tuple[float, float], ...]:
-        """The part of the session that belongs to each EEG, seconds: the borders lie midway between EEGs."""
+        """Interval of the session that belongs to each EEG, seconds: the borders are midway between EEGs."""
         between = [(a.start_s + a.length_s + b.start_s) / 2 for a, b in pairwise(self.eegs)]
         return tuple(pairwise([0.0, *between, float(self.length_s)]))
 
 
 def plan_cohort(num_recordings: int, seed: int) -> list[SessionPlan]:
-    """The sessions of `num_recordings` EEGs. A larger cohort of the same seed begins with the same patients."""
+    """Plan the sessions of `num_recordings` EEGs. A larger cohort of the same seed begins with the same patients."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     sessions: list[SessionPlan] = []
     names: list[str] = []
@@ -99,7 +99,7 @@ def plan_cohort(num_recordings: int, seed: int) -> list[SessionPlan]:
 
 
 def identifier(kind: str, seed: int, number: int) -> int:
-    """A plausible id, unique among the ids of one kind: a bijection of 32-bit numbers applied to `number`."""
+    """Return a plausible id, unique among the ids of one kind: a bijection of 32-bit integers applied to `number`."""
     value = (number + sum(map(ord, kind)) * 0x9E3779B1 + seed * 0x85EBCA6B) % _MIXED
     for multiplier in (0x7FEB352D, 0x846CA68B):
         value = (value ^ (value >> 16)) * multiplier % _MIXED

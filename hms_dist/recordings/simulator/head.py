@@ -1,7 +1,7 @@
-"""Where the electrodes sit, how far a source reaches, and how neighbouring electrodes share a signal.
+"""Electrode positions, the reach of a source, and the signals shared by neighbouring electrodes.
 
-The 10-20 system on a unit sphere: the plane map has the vertex (Cz) at its middle, the nose at y = 1 and the
-right ear at x = 1; a point's distance from the middle is its angle from the vertex in units of 90 degrees.
+The 10-20 system on a unit sphere. The plane map has the vertex (Cz) at its centre, the nose at y = 1 and the right ear
+at x = 1; the distance of a point from the centre is its angle from the vertex in units of 90 degrees.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ _PLANE = {
 
 
 def direction(x: float, y: float) -> Floats:
-    """Unit vector [3] (right, front, up) of a point of the plane map."""
+    """Unit vector [3] (right, front, up) of a point on the plane map."""
     radius = float(np.hypot(x, y))
     across = np.sin(radius * np.pi / 2) / radius if radius else 0.0
     return np.array([x * across, y * across, np.cos(radius * np.pi / 2)])
@@ -41,13 +41,13 @@ POSITIONS = np.array([direction(*_PLANE[name]) for name in SCALP])
 
 
 def field(x: float, y: float, width_deg: float) -> Floats:
-    """How strongly a source under the plane point reaches each electrode [19]: 1 there, Gaussian in the angle."""
+    """Gain of a source under the plane point at each electrode [19]: 1 at the point, Gaussian in the angle."""
     cosines = np.clip(POSITIONS @ direction(x, y), -1, 1)
     return np.exp(-0.5 * (np.degrees(np.arccos(cosines)) / width_deg) ** 2)
 
 
 def on_one_side(gains: Floats, side: int, crossing: float) -> Floats:
-    """`gains` [19] with the other side's electrodes damped to the share `crossing`; side -1 left, +1 right."""
+    """Multiply the gains [19] of the other side's electrodes by `crossing`; side -1 left, +1 right."""
     return gains * np.where(POSITIONS[:, 0] * side < -1e-9, crossing, 1.0)
 
 
@@ -58,15 +58,15 @@ def bipolar(signals: Floats) -> Floats:
 
 
 def largest_difference(gains: Floats) -> float:
-    """The largest difference between neighbours of a chain: what a double-banana page shows of a field [19]."""
+    """Largest difference between neighbours of a chain in a field [19], as a double-banana page shows it."""
     return float(np.abs(bipolar(gains)).max())
 
 
 def _mixing() -> Floats:
     """Matrix [19, 19] that turns independent noise into noise shared by neighbours.
 
-    Covariance: a broad part, a local part and a little of each electrode's own, scaled so that the differences
-    along the chains have variance 1 on average.
+    Covariance: a broad part, a local part and a small independent part, scaled so that the differences along the chains
+    have variance 1 on average.
     """
     angles = np.degrees(np.arccos(np.clip(POSITIONS @ POSITIONS.T, -1, 1)))
     covariance = 0.6 * np.exp(-((angles / 75) ** 2)) + 0.37 * np.exp(-angles / 35) + 0.03 * np.eye(len(SCALP))

@@ -1,4 +1,4 @@
-"""Drawing the patterns: where it is on the head, how fast, how regular, how it evolves."""
+"""Random draws of patterns: location on the head, rate, regularity and evolution."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.recordings.simulator import head
-from hms_dist.recordings.simulator.patterns import SWELL_STEP_S, Features, Pattern, Source
+from hms_dist.recordings.simulator.patterns import SWELL_STEP_S, Features, Pattern, WaveSource
 
 Floats = NDArray[np.float64]
 Run = tuple[float, float]
 """Start and stop of a run, seconds of the session."""
 _FOCI = ((0.8, 0.45), (0.95, 0.0), (0.8, -0.5), (0.5, 0.35), (0.5, 0.0), (0.45, -0.5))
-"""Plane points on the right side where a focus may lie: frontotemporal to parietal."""
+"""Plane points on the right side for a focus: frontotemporal to parietal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a patient's lateralised patterns come from, so that a patient's runs resemble each other."""
+    """Focus of a patient's lateralised patterns, shared by the patient's runs."""
 
     side: int
     """-1 left, +1 right."""
@@ -27,19 +27,19 @@ class Place:
 
 
 def draw_place(rng: np.random.Generator) -> Place:
-    """A focus on one side of the head."""
+    """Draw a focus on one side of the head."""
     side = int(rng.choice((-1, 1)))
     x, y = _FOCI[rng.integers(len(_FOCI))]
     return Place(side=side, x=side * x, y=y, width_deg=float(rng.uniform(30, 42)))
 
 
 def draw_features(rng: np.random.Generator, name: str, place: Place) -> Features:
-    """What the runs of the pattern `name` in an EEG share; `place` is where it comes from if it is lateralised."""
+    """Draw the features shared by the runs of the pattern `name` in an EEG; `place` is used by lateralised patterns."""
     return _DRAWS[name](rng, place)
 
 
 def draw_run(rng: np.random.Generator, features: Features, run: Run, strength: float) -> Pattern:
-    """One run with these features, at `strength` times the background's `scale_uv`."""
+    """Draw one run with these features, at `strength` times the background's `scale_uv`."""
     start_s, stop_s = run
     rise_s, fall_s = np.clip(rng.uniform(0.03, 0.15, 2) * (stop_s - start_s), 1.5, 20)
     moments_s = _moments(rng, run, *features.rates_hz, features.jitter)
@@ -57,7 +57,7 @@ def draw_run(rng: np.random.Generator, features: Features, run: Run, strength: f
 
 
 def _lpd(rng: np.random.Generator, place: Place) -> Features:
-    """Sharp discharges at 0.7 to 1.5 Hz over one hemisphere, a little irregular."""
+    """Sharp discharges at 0.7 to 1.5 Hz over one hemisphere, slightly irregular."""
     return Features(
         name="lpd",
         gain=1.6,
@@ -77,7 +77,7 @@ def _gpd(rng: np.random.Generator, _: Place) -> Features:
         gain=1.6,
         rates_hz=(rng.uniform(0.8, 1.8),) * 2,
         jitter=0.06,
-        sources=(Source(gains=front), Source(gains=back, lag_s=rng.uniform(0.02, 0.06))),
+        sources=(WaveSource(gains=front), WaveSource(gains=back, lag_s=rng.uniform(0.02, 0.06))),
         width_s=rng.uniform(0.024, 0.044),
     )
 
@@ -103,7 +103,7 @@ def _grda(rng: np.random.Generator, _: Place) -> Features:
         gain=1.0,
         rates_hz=(rng.uniform(1.2, 2.8),) * 2,
         jitter=0.05,
-        sources=(Source(gains=front), Source(gains=behind, lag_s=0.03)),
+        sources=(WaveSource(gains=front), WaveSource(gains=behind, lag_s=0.03)),
         harmonics=(1.0, rng.uniform(0, 0.25)),
     )
 
@@ -111,8 +111,8 @@ def _grda(rng: np.random.Generator, _: Place) -> Features:
 def _seizure(rng: np.random.Generator, place: Place) -> Features:
     """A sharply contoured rhythm that grows, changes its frequency between 2 and 6 Hz, and spreads.
 
-    Three of four slow down, the others speed up; two of three begin at the focus and reach the rest of the
-    hemisphere and then the other one, the others are generalised from the start.
+    Three of four slow down, the others accelerate. Two of three begin at the focus and spread to the rest of the
+    hemisphere and then to the other one; the others are generalised from the start.
     """
     fast, slow = rng.uniform(4.0, 6.0), rng.uniform(2.0, 3.0)
     return Features(
@@ -130,9 +130,9 @@ _DRAWS = {"seizure": _seizure, "lpd": _lpd, "gpd": _gpd, "lrda": _lrda, "grda": 
 
 
 def _moments(rng: np.random.Generator, run: Run, first_hz: float, last_hz: float, jitter: float) -> Floats:
-    """Rising moments from before a run to after it, the rate gliding from `first_hz` to `last_hz`.
+    """Draw ascending moments from before a run to after it, with a rate from `first_hz` to `last_hz`.
 
-    The rate wanders slowly by some per cent; each moment is off by `jitter` (standard deviation, in periods).
+    The rate varies slowly by a few per cent; each moment is jittered by `jitter` (standard deviation, in periods).
     """
     step_s = 0.25
     grid = np.arange(run[0] - 2.5, run[1] + 2.5 + step_s, step_s)
@@ -143,8 +143,8 @@ def _moments(rng: np.random.Generator, run: Run, first_hz: float, last_hz: float
     return np.interp(whole + off, phase, grid)
 
 
-def _spreading(rng: np.random.Generator, place: Place) -> tuple[Source, ...]:
-    """The focus, then its hemisphere, then the other one."""
+def _spreading(rng: np.random.Generator, place: Place) -> tuple[WaveSource, ...]:
+    """Sources of a spreading seizure: the focus, then its hemisphere, then the other one."""
     spread_s = float(rng.uniform(6, 15))
     mirrored = Place(side=-place.side, x=-place.x, y=place.y, width_deg=place.width_deg)
     return (
@@ -154,29 +154,33 @@ def _spreading(rng: np.random.Generator, place: Place) -> tuple[Source, ...]:
     )
 
 
-def _everywhere(rng: np.random.Generator, place: Place) -> tuple[Source, ...]:
-    """Generalised from the start, the occiput a little later."""
+def _everywhere(rng: np.random.Generator, place: Place) -> tuple[WaveSource, ...]:
+    """Sources of a generalised seizure, the occiput slightly later."""
     gains = _tilted(rng, _front_to_back() + head.field(0.0, 0.9, 50))
     back = _scaled(head.field(0.0, -0.8, 45), 0.3)
-    return Source(gains=_scaled(gains, 1.0)), _focal(place, 1.5, 0.01, gain=0.2), Source(gains=back, joins_s=5.0)
+    return (
+        WaveSource(gains=_scaled(gains, 1.0)),
+        _focal(place, 1.5, 0.01, gain=0.2),
+        WaveSource(gains=back, joins_s=5.0),
+    )
 
 
-def _focal(place: Place, widths: float, lag_s: float, gain: float = 1.0, joins_s: float = 0.0) -> Source:
-    """A source at `place`, `widths` times as wide, which hardly crosses the midline."""
+def _focal(place: Place, widths: float, lag_s: float, gain: float = 1.0, joins_s: float = 0.0) -> WaveSource:
+    """A source at `place`, `widths` times as wide, almost confined to its side."""
     gains = head.on_one_side(head.field(place.x, place.y, widths * place.width_deg), place.side, 0.25)
-    return Source(gains=_scaled(gains, gain), lag_s=lag_s, joins_s=joins_s)
+    return WaveSource(gains=_scaled(gains, gain), lag_s=lag_s, joins_s=joins_s)
 
 
 def _front_to_back() -> Floats:
-    """The field [19] of a deep midline dipole: positive in front, negative behind."""
+    """Field [19] of a deep midline dipole: positive in front, negative behind."""
     return head.POSITIONS @ np.array([0.0, 0.75, 0.65])
 
 
 def _tilted(rng: np.random.Generator, gains: Floats) -> Floats:
-    """`gains` a little stronger on one side, as no head is symmetrical."""
+    """Make `gains` slightly stronger on one side: no head is symmetrical."""
     return gains * (1 + rng.normal(0, 0.08) * head.POSITIONS[:, 0])
 
 
 def _scaled(gains: Floats, peak: float) -> Floats:
-    """`gains` scaled so that the largest difference between neighbours is |peak|."""
+    """Scale `gains` so that the largest difference between neighbours is |peak|."""
     return gains * (peak / head.largest_difference(gains))

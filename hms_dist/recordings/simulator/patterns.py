@@ -1,10 +1,9 @@
 """The five patterns of the ACNS terminology as trains of cycles on the scalp.
 
-Periodic discharges (lpd, gpd) are one sharp wave with an after-going slow wave at each moment; rhythmic delta
-(lrda, grda) and seizures are continuous waves whose phase runs through the moments, so that jitter of the
-moments is jitter of the rhythm. A pattern is fixed when it is drawn: any stretch of it can be rendered at any
-rate, and the EEG and the 10-minute spectrogram show the same discharges.
-Source of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
+Periodic discharges (lpd, gpd) are a sharp wave with an after-going slow wave at each moment. Rhythmic delta (lrda,
+grda) and seizures are continuous waves whose phase follows the moments, so jitter of the moments is jitter of the
+rhythm. A pattern is fixed once it is drawn: any part of it can be rendered at any rate, so the EEG and the 10-minute
+spectrogram show the same discharges. WaveSource of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
 """
 
 from dataclasses import dataclass
@@ -17,47 +16,47 @@ from hms_dist.recordings.simulator.waves import bumps, ramp, train
 Floats = NDArray[np.float64]
 PERIODIC = ("lpd", "gpd")
 LEAD_S = 0.15
-"""How long before its moment a discharge begins, seconds."""
+"""Seconds between the start of a discharge and its moment."""
 SWELL_STEP_S = 6.0
-"""Distance of the moments between which a pattern's strength glides, seconds."""
+"""Seconds between the moments at which a pattern's strength is drawn; strengths in between are interpolated."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class WaveSource:
     """One of the places that a pattern comes from."""
 
     gains: Floats
-    """How strongly each electrode sees it [19]."""
+    """Gain at each electrode [19]."""
     lag_s: float = 0.0
-    """How much later its waves come than the pattern's moments, seconds."""
+    """Delay of its waves relative to the pattern's moments, seconds."""
     joins_s: float = 0.0
-    """Seconds after the pattern's start at which this place joins in (a seizure that spreads)."""
+    """Seconds from the pattern's start until this source joins (a spreading seizure)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What the runs of one pattern in one EEG have in common."""
+    """Features shared by the runs of one pattern in one EEG."""
 
     name: str
     """Class: seizure, lpd, gpd, lrda or grda."""
     gain: float
-    """Peak of the wave that is seen as well as a sine of peak 1: discharges are short and have to be higher."""
+    """Peak of a wave as visible as a sine of peak 1: discharges are short and must be higher."""
     rates_hz: tuple[float, float]
-    """Cycles or discharges a second at the start and at the end of a run."""
+    """Cycles or discharges per second at the start and at the end of a run."""
     jitter: float
     """Standard deviation of the moments, in periods."""
-    sources: tuple[Source, ...]
+    sources: tuple[WaveSource, ...]
     harmonics: tuple[float, ...] = (1.0,)
     """Rhythms: amplitude of the 1st, 2nd ... harmonic of a cycle."""
     width_s: float = 0.03
     """Discharges: standard deviation of the sharp wave, seconds."""
     rise_s: float = 0.0
-    """Seconds until full strength; 0: a share of the run's length."""
+    """Seconds until full strength; 0: a fraction of the run's length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """One run of one pattern, in seconds of its session."""
+    """One run of one pattern; times in seconds of its session."""
 
     features: Features
     start_s: float
@@ -67,23 +66,23 @@ class Pattern:
     fall_s: float
     """Seconds from full strength to the end."""
     strength: float
-    """Peak in the bipolar derivation where it is largest, over `gain`, in units of the background's `scale_uv`."""
+    """Peak in the largest bipolar derivation, divided by `gain`, in units of the background's `scale_uv`."""
     swell: Floats
     """Slow changes of the strength: factors about 1, every SWELL_STEP_S seconds from the start."""
     moments_s: Floats
-    """Rising times of discharges or of cycle starts, covering the run."""
+    """Times of discharges or of cycle starts, ascending, covering the run."""
     scales: Floats
     """Relative amplitude at each moment, about 1."""
 
 
 def strength_at(pattern: Pattern, time_s: Floats) -> Floats:
-    """Strength of the pattern at `time_s` [n], 0 outside its run: what the truth is made from."""
+    """Strength of the pattern at `time_s` [n], 0 outside its run; the true labels derive from it."""
     swell = np.interp(time_s - pattern.start_s, np.arange(len(pattern.swell)) * SWELL_STEP_S, pattern.swell)
     return pattern.strength * swell * ramp(time_s, pattern.start_s, pattern.stop_s, pattern.rise_s, pattern.fall_s)
 
 
 def waveform(pattern: Pattern, time_s: Floats) -> Floats:
-    """The pattern's wave at `time_s` [n], its peaks about 1, without its envelope."""
+    """Wave of the pattern at `time_s` [n], with peaks of about 1, without its envelope."""
     features = pattern.features
     if features.name in PERIODIC:
         return train(time_s, pattern.moments_s, pattern.scales, lambda t: _discharge(t, features.width_s), LEAD_S)
@@ -95,7 +94,7 @@ def waveform(pattern: Pattern, time_s: Floats) -> Floats:
 
 
 def render(pattern: Pattern, time_s: Floats, scale_uv: float) -> Floats:
-    """Microvolts [19, n] of the pattern at `time_s` over a background of `scale_uv`."""
+    """Render microvolts [19, n] of the pattern at `time_s` over a background of `scale_uv`."""
     sources = pattern.features.sources
     amplitude_uv = scale_uv * pattern.features.gain * strength_at(pattern, time_s)
     signals = np.zeros((len(sources[0].gains), len(time_s)))
@@ -110,7 +109,7 @@ def render(pattern: Pattern, time_s: Floats, scale_uv: float) -> Floats:
 
 
 def _discharge(since_s: Floats, width_s: float) -> Floats:
-    """A small first phase, a sharp negative wave, a slow positive wave after it."""
+    """Waveform of a discharge: a small first phase, a sharp negative wave, a slow positive wave."""
     return bumps(
         since_s,
         (0.3, -1.8 * width_s, 0.8 * width_s),

@@ -1,4 +1,4 @@
-"""One session: everything that happens in it, and its signals at any rate."""
+"""One session: all its events, and its signals at any sampling rate."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,17 @@ from hms_dist.recordings.simulator.timeline import draw_patterns
 
 Floats = NDArray[np.float64]
 RESOLUTION_UV = 0.01
-"""Step of the recorder: EEG values are whole multiples of it."""
+"""Resolution of the recorder: EEG values are multiples of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """All that was drawn for one session; times in seconds from its start."""
+    """All draws of one session; times in seconds from its start."""
 
     plan: SessionPlan
     background: brain.Background
     levels: Floats
-    """The background's level, as `background.draw_levels` gives it."""
+    """Level of the background, as `background.draw_levels` returns it."""
     patterns: tuple[pattern.Pattern, ...]
     artifacts: artifact.Artifacts
 
@@ -49,7 +49,7 @@ def draw_session(plan: SessionPlan, seed: int) -> Session:
 
 
 def render(session: Session, rng: np.random.Generator, start_s: float, num_samples: int, rate_hz: float) -> Floats:
-    """Microvolts [20, num_samples] from `start_s` on, channels as CHANNELS, gaps still filled."""
+    """Render microvolts [20, num_samples] starting at `start_s`, channels as CHANNELS, without gaps."""
     time_s = start_s + np.arange(num_samples) / rate_hz
     signals = np.zeros((len(CHANNELS), num_samples))
     signals[: artifact.EKG] = brain.render(session.background, session.levels, rng, time_s, rate_hz)
@@ -61,7 +61,7 @@ def render(session: Session, rng: np.random.Generator, start_s: float, num_sampl
 
 
 def render_eeg(session: Session, eeg: EegPlan, seed: int) -> NDArray[np.float32]:
-    """The EEG as it is written: microvolts float32 [samples, 20] at 200 Hz, NaN in gaps."""
+    """Render the EEG as it is written: microvolts float32 [samples, 20] at 200 Hz, NaN in gaps."""
     num_samples = eeg.length_s * RATE_HZ
     signals = render(session, _rng(seed, 3, eeg.index), eeg.start_s, num_samples, RATE_HZ).T
     signals = np.round(signals / RESOLUTION_UV) * RESOLUTION_UV
@@ -71,18 +71,18 @@ def render_eeg(session: Session, eeg: EegPlan, seed: int) -> NDArray[np.float32]
 
 
 def recorded(session: Session, time_s: Floats) -> NDArray[np.bool_]:
-    """Whether something can be seen at each of `time_s`: neither a gap nor unplugged."""
+    """Whether each of `time_s` was recorded: neither in a gap nor unplugged."""
     spans = np.concatenate([session.artifacts.gaps_s, session.artifacts.unplugged_s])
     return ~artifact.inside(spans, time_s)
 
 
 def spectrogram_rng(session: Session, seed: int) -> np.random.Generator:
-    """The generator of the noise in the session's spectrogram."""
+    """Random generator of the noise in the session's spectrogram."""
     return _rng(seed, 4, session.plan.eegs[0].index)
 
 
 def votes_rng(eeg: EegPlan, seed: int) -> np.random.Generator:
-    """The generator of an EEG's votes."""
+    """Random generator of an EEG's votes."""
     return _rng(seed, 5, eeg.index)
 
 

@@ -1,8 +1,7 @@
 """The 10-minute spectrogram of a session, by multitaper, in the layout of Kaggle's files.
 
-The session is rendered once more at 50 Hz, which holds all of the 0.59 to 19.92 Hz that the files have: the
-same discharges, blinks and gaps as in the EEG, and other noise of the same spectrum (noise has no phase that a
-power spectrum could show).
+The session is rendered again at 50 Hz, which covers the files' 0.59 to 19.92 Hz: the same discharges, blinks and gaps
+as in the EEG, and different noise with the same spectrum (a power spectrum does not show the phase of noise).
 """
 
 import numpy as np
@@ -17,11 +16,11 @@ from hms_dist.recordings.simulator.session import Session, render, spectrogram_r
 Floats = NDArray[np.float64]
 RATE_HZ = 50
 STEP_S = 2
-"""Distance of rows, seconds; row r is at time 2 r + 1."""
+"""Seconds between rows; row r is at time 2 r + 1."""
 WINDOW_S = 4
-"""Length of the stretch that a row is computed from, centred on the row."""
+"""Length of the interval that a row is computed from, centred on the row."""
 NUM_FFT = 256
-"""Points of the transform: frequencies 50 / 256 Hz apart."""
+"""Length of the FFT: frequencies are 50 / 256 Hz apart."""
 FIRST_BIN = 3
 """Bin of the lowest frequency in the files, 0.59 Hz."""
 NUM_TAPERS = 3
@@ -31,7 +30,7 @@ COLUMNS = tuple(f"{region}_{hertz:g}" for region in REGIONS for hertz in FREQUEN
 
 
 def spectrogram(session: Session, seed: int) -> NDArray[np.float32]:
-    """Power, microvolt^2 / Hz, float32 [rows, 400]; rows with a gap are NaN, unplugged ones exactly 0."""
+    """Compute power, microvolt^2 / Hz, float32 [rows, 400]; rows with a gap are NaN, unplugged ones exactly 0."""
     num_rows = session.plan.length_s // STEP_S
     margin_s = (WINDOW_S - STEP_S) / 2
     num_samples = int((num_rows * STEP_S + 2 * margin_s) * RATE_HZ)
@@ -44,7 +43,8 @@ def spectrogram(session: Session, seed: int) -> NDArray[np.float32]:
 
 
 def regional_power(signals: Floats) -> Floats:
-    """Microvolts [19, samples] at 50 Hz -> power density [rows, 400]: mean over a chain's differences and tapers."""
+    """Power density [rows, 400] of microvolts [19, samples] at 50 Hz: the mean over a chain's differences and
+    tapers."""
     from scipy.signal.windows import dpss  # half a second
 
     size = WINDOW_S * RATE_HZ

@@ -1,4 +1,4 @@
-"""When which pattern shows in a session: runs placed so that an EEG of a class shows that class."""
+"""Times of the patterns in a session, placed so that an EEG of a class shows that class."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from hms_dist.recordings.simulator.pattern_draws import Place, Run, draw_feature
 from hms_dist.recordings.simulator.patterns import Pattern
 
 PARTNERS = {"seizure": ("lpd", "gpd"), "lpd": ("lrda", "seizure"), "gpd": ("grda",), "lrda": ("lpd",), "grda": ("gpd",)}
-"""What may stand beside each pattern in one EEG."""
+"""Patterns that may accompany each pattern in one EEG."""
 
 
 def draw_patterns(rng: np.random.Generator, name: str, eeg: Run, stretch: Run, place: Place) -> list[Pattern]:
-    """The patterns about an EEG of class `name`; they stay in its `stretch` of the session (both in seconds of it).
+    """Draw the patterns around an EEG of class `name`, within its `stretch` of the session (both in seconds of it).
 
-    One in five is weak. One in six has a second pattern. An EEG of class `other` has nothing, or one in four
-    a faint short run of something.
+    One in five is weak. One in six has a second pattern. An EEG of class `other` has none, or in one of four cases a
+    faint short run of one.
     """
     if name == "other":
         if rng.random() < 0.75:
@@ -35,7 +35,7 @@ def draw_patterns(rng: np.random.Generator, name: str, eeg: Run, stretch: Run, p
 
 
 def _runs(rng: np.random.Generator, name: str, eeg: Run, stretch: Run) -> list[Run]:
-    """Seizures: one, now and then a second far from it. Others: lasting, or coming and going."""
+    """Seizures: one, occasionally a second one far from it. Others: continuous or intermittent."""
     if name == "seizure":
         runs = [_seizure_run(rng, eeg[0] + 25)]
         if rng.random() < 0.3:
@@ -53,7 +53,7 @@ def _seizure_run(rng: np.random.Generator, around_s: float) -> Run:
 
 
 def _intermittent_runs(rng: np.random.Generator, around_s: float, stretch: Run) -> list[Run]:
-    """Runs of 8 to 45 s with pauses of 5 to 35 s all through `stretch`, one of them over `around_s`."""
+    """Runs of 8 to 45 s with pauses of 5 to 35 s throughout `stretch`, one of them over `around_s`."""
     lengths_s = rng.uniform(8, 45, int((stretch[1] - stretch[0]) / 13) + 2)
     pauses_s = rng.uniform(5, 35, len(lengths_s))
     starts_s = stretch[0] + np.cumsum(lengths_s + pauses_s) - lengths_s - pauses_s

@@ -1,15 +1,15 @@
-"""What experts would say of a label row: its true distribution over the classes, and votes drawn from it.
+"""True distribution of a label row over the classes, and votes drawn from it.
 
-The truth is a function of what shows in the row's 50 seconds and of nothing else:
+The truth depends only on the patterns visible in the row's 50 seconds:
 
-1. visibility v of each pattern: its strength (times the background's RMS) averaged over the window with the
-   weights of `window_weights`: a bell of 7 s about the middle, so the central 10 to 20 s count most; what was
-   not recorded counts as nothing. Runs of the same pattern add up.
+1. visibility v of each pattern: its strength (times the background's RMS) averaged over the window with the weights of
+   `window_weights`: a bell of 7 s around the centre, so the central 10 to 20 s count most; gaps count as zero. Runs of
+   the same pattern add up.
 2. evidence e = v^3 / (v^3 + h^3), with h = HALF_VISIBLE.
-3. Each visible pattern is named rightly with probability `SURE` e, and otherwise taken for `other` or for its
+3. Each visible pattern is named correctly with probability `SURE` e, and otherwise confused with `other` or its
    neighbours (CONFUSIONS): its share is d = SURE e onehot + (1 - SURE e) confusions.
-4. truth = (sum of e d + quiet d_other) / (sum of e + quiet), quiet = product of (1 - e); then a floor of
-   FLOOR: nobody is sure of anything.
+4. truth = (sum of e d + quiet d_other) / (sum of e + quiet), quiet = product of (1 - e); then a floor of FLOOR for all
+   classes.
 """
 
 import numpy as np
@@ -24,9 +24,9 @@ Floats = NDArray[np.float64]
 HALF_VISIBLE = 2.5
 """Visibility at which the evidence for a pattern is one half."""
 SURE = 0.92
-"""Probability that a perfectly clear pattern is named rightly."""
+"""Probability that a perfectly clear pattern is named correctly."""
 FLOOR = 0.01
-"""Share of votes that falls evenly on all classes."""
+"""Share of the votes that is spread evenly over all classes."""
 CONFUSIONS = {
     "seizure": {"lpd": 0.25, "gpd": 0.25, "lrda": 0.1, "grda": 0.1, "other": 0.3},
     "lpd": {"lrda": 0.4, "gpd": 0.15, "seizure": 0.15, "other": 0.3},
@@ -35,24 +35,24 @@ CONFUSIONS = {
     "grda": {"gpd": 0.35, "lrda": 0.25, "other": 0.4},
     "other": {"grda": 0.3, "lrda": 0.25, "gpd": 0.2, "lpd": 0.15, "seizure": 0.1},
 }
-"""What each class is taken for when it is not named rightly; rows sum to 1."""
+"""Distribution of the wrong names of each class; rows sum to 1."""
 LOW_VOTES = (0.12, 0.2, 0.4, 0.14, 0.08, 0.04, 0.02)
-"""Shares of low-vote rows with 1 to 7 votes: 3.06 on average."""
+"""Fractions of low-vote rows with 1 to 7 votes: 3.06 on average."""
 
 
 def window_times(start_s: float) -> Floats:
-    """The moments [200] at which a window of 50 s from `start_s` is looked at, a quarter of a second apart."""
+    """Times [200], a quarter of a second apart, at which visibility is evaluated in the 50 s from `start_s`."""
     return start_s + (np.arange(200) + 0.5) / 4
 
 
 def window_weights() -> Floats:
-    """How much each of `window_times` counts [200]; sums to 1."""
+    """Weight of each of `window_times` [200]; they sum to 1."""
     weights = np.exp(-0.5 * ((window_times(-25.0)) / 7.0) ** 2)
     return weights / weights.sum()
 
 
 def visibility(session: Session, start_s: float) -> dict[str, float]:
-    """Visibility of each pattern's class in the 50 s from `start_s` of the session; 0 where there is none."""
+    """Visibility of each pattern's class in the 50 s from `start_s` of the session; 0 without a pattern."""
     time_s = window_times(start_s)
     weights = window_weights() * recorded(session, time_s)
     seen = dict.fromkeys(CLASSES[:5], 0.0)
@@ -62,7 +62,7 @@ def visibility(session: Session, start_s: float) -> dict[str, float]:
 
 
 def truth(seen: dict[str, float]) -> Floats:
-    """The true distribution over CLASSES [6] of a row with these visibilities; float64, sums to 1."""
+    """True distribution over CLASSES [6] of a row with these visibilities; float64, sums to 1."""
     total = np.zeros(len(CLASSES))
     quiet = 1.0
     for name, visible in seen.items():
@@ -74,7 +74,7 @@ def truth(seen: dict[str, float]) -> Floats:
 
 
 def draw_votes(rng: np.random.Generator, truths: Floats, high_votes: bool) -> NDArray[np.int64]:
-    """Votes [rows, 6] drawn from `truths` [rows, 6]: 8 to 20 (14) a row if `high_votes`, else 1 to 7 (3)."""
+    """Draw votes [rows, 6] from `truths` [rows, 6]: 8 to 20 (14 on average) a row if `high_votes`, else 1 to 7 (3)."""
     if high_votes:
         totals = np.clip(np.round(rng.normal(14, 2.8, len(truths))), 8, 20).astype(np.int64)
     else:
@@ -83,7 +83,7 @@ def draw_votes(rng: np.random.Generator, truths: Floats, high_votes: bool) -> ND
 
 
 def _named(name: str, sure: float) -> Floats:
-    """Distribution of the names given to a pattern that is named rightly with probability `sure`."""
+    """Distribution of the names given to a pattern that is named correctly with probability `sure`."""
     shares = np.array([CONFUSIONS[name].get(other, 0.0) for other in CLASSES]) * (1 - sure)
     shares[CLASSES.index(name)] = sure
     return shares

@@ -1,4 +1,4 @@
-"""Two ways to make a signal: noise of a given spectrum, and a train of equal waves at given times."""
+"""Generators of signals: noise of a given spectrum, and trains of equal waves at given times."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def coloured_noise(
     num_samples: int,
     rate_hz: float,
 ) -> Floats:
-    """Independent Gaussian noise [num_channels, num_samples] of a one-sided power density (unit^2 / Hz)."""
+    """Generate independent Gaussian noise [num_channels, num_samples] of a one-sided power density (unit^2 / Hz)."""
     length = next_fast_len(num_samples, real=True)
     frequencies = np.arange(length // 2 + 1) * (rate_hz / length)
     amplitude = np.sqrt(density(frequencies) * rate_hz * length / 4)
@@ -27,12 +27,12 @@ def coloured_noise(
 
 
 def one_over_f(power_1hz: float, exponent: float, knee_hz: float = 0.4) -> Callable[[Floats], Floats]:
-    """Power density falling as 1 / f^exponent above the knee; `power_1hz` is roughly its value at 1 Hz."""
+    """Power density decaying as 1 / f^exponent above the knee; `power_1hz` is roughly its value at 1 Hz."""
     return lambda hz: power_1hz / (hz**2 + knee_hz**2) ** (exponent / 2)
 
 
 def narrow_band(rms: float, centre_hz: float, width_hz: float) -> Callable[[Floats], Floats]:
-    """Gaussian power density about `centre_hz` (standard deviation `width_hz`) whose total power is rms^2."""
+    """Gaussian power density around `centre_hz` (standard deviation `width_hz`) whose total power is rms^2."""
     peak = rms**2 / (np.sqrt(2 * np.pi) * width_hz)
     return lambda hz: peak * np.exp(-0.5 * ((hz - centre_hz) / width_hz) ** 2)
 
@@ -46,10 +46,10 @@ def bumps(time_s: Floats, *parts: tuple[float, float, float]) -> Floats:
 
 
 def train(time_s: Floats, at_s: Floats, scales: Floats, wave: Callable[[Floats], Floats], lead_s: float) -> Floats:
-    """A wave at each of the rising times `at_s`, times its scale: values at `time_s` [n].
+    """Sum a wave at each of the ascending times `at_s`, multiplied by its scale: values at `time_s` [n].
 
-    `wave` is a function of the time since its moment; each wave holds from `lead_s` before its moment until
-    the next one's begins.
+    `wave` is a function of the time since its moment; each wave is used from `lead_s` before its moment until the next
+    one begins.
     """
     if not len(at_s):
         return np.zeros_like(time_s)
@@ -58,6 +58,7 @@ def train(time_s: Floats, at_s: Floats, scales: Floats, wave: Callable[[Floats],
 
 
 def ramp(time_s: Floats, start_s: float, stop_s: float, rise_s: float, fall_s: float) -> Floats:
-    """Rises smoothly from 0 at `start_s` to 1 within `rise_s`, and falls to 0 within the last `fall_s`."""
+    """Envelope that rises smoothly from 0 at `start_s` to 1 within `rise_s`, and falls to 0 within the last
+    `fall_s`."""
     shares = np.minimum((time_s - start_s) / rise_s, (stop_s - time_s) / fall_s)
     return np.sin(np.clip(shares, 0, 1) * np.pi / 2) ** 2

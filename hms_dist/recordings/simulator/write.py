@@ -1,4 +1,4 @@
-"""The simulator's files: one session's parquet files, and the tables of the cohort."""
+"""Files of the simulator: a session's Parquet files and the tables of the cohort."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ TRAIN_COLUMNS = (
 
 
 def make_folders(out: Path) -> None:
-    """Make `out` and its two folders. Raises UserError if that cannot be."""
+    """Create `out` and its two folders. Raises UserError if that fails."""
     try:
         for name in ("train_eegs", "train_spectrograms"):
             (out / name).mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def make_folders(out: Path) -> None:
 
 
 def write_session(plan: SessionPlan, seed: int, out: Path) -> list[Row]:
-    """Write a session's EEGs and spectrogram; return its label rows, TRAIN_COLUMNS and the truth by class."""
+    """Write a session's EEGs and spectrogram; return its label rows with TRAIN_COLUMNS and the true shares by class."""
     session = draw_session(plan, seed)
     spectrogram_id = identifier("spectrogram", seed, plan.index)
     rows: list[Row] = []
@@ -89,5 +89,5 @@ def write_tables(out: Path, rows: list[Row]) -> None:
 
 
 def _write_parquet(path: Path, columns: dict[str, NDArray[Any]]) -> None:
-    with atomic(path) as file:  # compressed as Kaggle's files are: small, and quick to read in 400 columns
+    with atomic(path) as file:  # compressed as Kaggle's files are: small, and fast to read with 400 columns
         pq.write_table(pa.table(columns), file, compression="snappy")

@@ -1,1 +1,1 @@
-"""Rows: which rows an epoch trains on, in which order, towards which labels."""
+"""Rows of an epoch: filters, selections, order and label overlays."""

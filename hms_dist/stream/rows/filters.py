@@ -1,7 +1,8 @@
-"""Filters: rows that leave a run's training part for good, before any selection (seed 000's second stage).
+"""Filters that remove rows from a run's training part before any selection, as the two-stage course project's second
+stage.
 
-The seed's code and its prose name different quantities; both are here. A filter is computed once, from the votes of
-the index and, for the model's loss, from tables of out-of-fold predictions.
+The project's code and its text describe different quantities; both are implemented. A filter is computed once, from the
+votes of the index and, for the model's loss, from tables of out-of-fold predictions.
 """
 
 from dataclasses import dataclass
@@ -17,22 +18,23 @@ from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.rows.row_tables import read_row_table
 
 VOTE_FLOOR = 1e-5
-"""Added to every count of votes, as seed 000 does, so that its logarithm exists."""
+"""Added to every vote count, as in the two-stage course project, so that its logarithm exists."""
 FEW = 0.1
-"""A filter that keeps a smaller share of the rows is worth a warning."""
+"""A filter that keeps a smaller fraction of the rows gets a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
-    """Which training rows are left out for the whole run. Both filters may be given; each sees all rows."""
+    """Filters of the training rows of the whole run. Both may be given; each is applied to all rows."""
 
     label_peakedness: float | None = None
-    """Keep rows whose `label_peakedness` is below this; 9 is seed 000's code. None: keep all."""
+    """Keep rows whose `label_peakedness` is below this; 9 in the two-stage course project's code. None: keep all."""
     model_loss: float | None = None
-    """Keep rows whose KL between votes and out-of-fold prediction is below this (seed 000's prose). None: keep all."""
+    """Keep rows whose KL between votes and out-of-fold prediction is below this (the two-stage course project's text).
+    None: keep all."""
     predictions: tuple[Path, ...] = ()
-    """For model_loss: predictions.parquet of first-stage runs, so many that each training row is in one of them,
-    predicted by a model that trained neither on its patient nor on the run's validation fold (`left_out_folds`)."""
+    """For model_loss: predictions.parquet of first-stage runs that together cover all training rows, each predicted by
+    a model that trained neither on its patient nor on the run's validation fold (`left_out_folds`)."""
 
     def __post_init__(self) -> None:
         if (self.model_loss is None) != (not self.predictions):
@@ -41,7 +43,7 @@ class FilterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Filtered:
-    """What a filter did."""
+    """Result of a filter."""
 
     name: str
     threshold: float
@@ -49,7 +51,7 @@ class Filtered:
     num_rows: int
 
     def log(self) -> None:
-        """One line; a warning where the filter keeps everything, or very little."""
+        """Log one line; a warning if the filter keeps everything, or very little."""
         text = f"filter {self.name} below {self.threshold:g} keeps {self.num_kept} of {self.num_rows} training rows"
         if self.num_kept == self.num_rows:
             LOG.warning("%s: it does nothing", text)
@@ -60,9 +62,10 @@ class Filtered:
 
 
 def filter_rows(index: Index, rows: Rows, filters: FilterConfig) -> tuple[Rows, list[Filtered]]:
-    """The training rows that pass all filters, and what each did.
+    """Return the training rows that pass all filters, and the result of each.
 
-    Raises UserError for unusable predictions, and if no row is left."""
+    Raises UserError for unusable predictions, and if no row is left.
+    """
     kept, reports = np.ones(len(rows), bool), []
     for name, values, threshold in _measured(index, rows, filters):
         passed = values < threshold
@@ -75,9 +78,9 @@ def filter_rows(index: Index, rows: Rows, filters: FilterConfig) -> tuple[Rows, 
 
 
 def label_peakedness(votes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(uniform || label) of rows of raw votes [rows, 6], nats: the label is (votes + 1e-5), normalised (seed 000).
+    """KL(uniform || label) of rows of raw votes [rows, 6], nats: the label is (votes + 1e-5), normalised.
 
-    It grows with the number of voters, also where they agree: raw votes, never shares.
+    It grows with the number of voters, also for unanimous rows: pass raw votes, not shares.
     """
     floored = votes + VOTE_FLOOR
     label = floored / floored.sum(axis=1, keepdims=True)
@@ -85,9 +88,9 @@ def label_peakedness(votes: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def out_of_fold_loss(index: Index, rows: Rows, paths: tuple[Path, ...]) -> NDArray[np.float64]:
-    """KL [rows] between the votes of rows and predictions by models that held their patients out.
+    """KL [rows] between the votes of rows and predictions by models that held out their patients.
 
-    Raises UserError if a row of the tables has no fold (its model trained on it) or a training row is in none.
+    Raises UserError if a row of the tables has no fold (its model trained on it) or a training row is in no table.
     """
     table = read_row_table(paths, index, ["fold"])
     folds = table.frame["fold"].to_numpy(np.float64, na_value=-1)
@@ -110,7 +113,7 @@ def out_of_fold_loss(index: Index, rows: Rows, paths: tuple[Path, ...]) -> NDArr
 
 
 def _measured(index: Index, rows: Rows, filters: FilterConfig) -> list[tuple[str, NDArray[np.float64], float]]:
-    """Name, value of each row and threshold of the filters in use."""
+    """Name, value of each row and threshold of the active filters."""
     found = []
     if filters.label_peakedness is not None:
         found.append(("label_peakedness", label_peakedness(index.votes[rows]), filters.label_peakedness))

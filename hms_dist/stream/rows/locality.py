@@ -1,14 +1,13 @@
-"""Locality: an order of rows that reads the tars block by block, for storage where every request waits.
+"""Locality: an order of rows that reads the tars block by block, for storage with high latency per request.
 
-On a local disk a random read of one sample costs what any other does, and the full shuffle of `plan` is best. Over a
-network file system or an object store each request waits for tens of milliseconds, so samples that stand side by side
-in a tar are worth one request (`block_memory` makes it and keeps what is not needed yet). What it costs is mixing:
-`mixing` says how much.
+On a local disk random reads are cheap, and the full shuffle of `epoch_plan` is best. Over a network file system or an
+object store each request takes tens of milliseconds, so adjacent samples of a tar are read with one request
+(`block_memory` sends it and keeps samples for later). The cost is weaker mixing, measured by `mixing`.
 
-    blocks     0 1 2 3 | 4 5 6 7 | 8 9 ...     each tar cut into blocks of block_rows samples, the same in all epochs
-    shuffled   8 9 a b | 0 1 2 3 | ...         the selected rows of a block together, blocks in another order each epoch
-    windows    2 9 a 0 8 3 1 b | ...           the rows of window_blocks blocks, one after the other, shuffled
-    lanes      the order cut into num_lanes equal parts; every step takes the next rows of each, as many of each
+blocks 0 1 2 3 | 4 5 6 7 | 8 9 ... each tar cut into blocks of block_rows samples, the same in all epochs shuffled 8 9 a
+b | 0 1 2 3 | ... the selected rows of a block together, blocks in another order each epoch windows 2 9 a 0 8 3 1 b |
+... the rows of window_blocks consecutive blocks, shuffled lanes the order cut into num_lanes equal parts; every step
+takes equally many next rows of each
 """
 
 from dataclasses import dataclass
@@ -25,16 +24,16 @@ _BLOCKS, _WITHIN = 5, 6
 
 @dataclass(frozen=True, kw_only=True)
 class LocalityConfig:
-    """How far an epoch's order follows that of the tars. Each rank remembers 2 * window_blocks *
-    num_lanes blocks: by default 2,048 samples of what the tars hold, about 0.8 GB with the default panels."""
+    """How closely an epoch's order follows that of the tars. Each rank caches 2 * window_blocks * num_lanes blocks: by
+    default 2,048 samples, about 0.8 GB with the default panels."""
 
     block_rows: int = 32
-    """Samples next to each other in a tar that are read together, whether selected or not."""
+    """Adjacent samples of a tar that are read together, whether selected or not."""
     window_blocks: int = 4
-    """Blocks whose rows are shuffled together. 1: the rows of a block stay in their order."""
+    """Number of blocks whose rows are shuffled together. 1: the rows of a block keep their order."""
     num_lanes: int = 8
-    """Places of the epoch that every step takes rows from, as many of each; divides global_batch. With as many lanes
-    as groups, or a multiple, no block is read by two ranks but those at the lanes' ends."""
+    """Number of positions in the epoch from which every step takes equally many rows; divides global_batch. If it is a
+    multiple of the number of groups, only blocks at the ends of lanes are read by two ranks."""
 
     def __post_init__(self) -> None:
         for name in ("block_rows", "window_blocks", "num_lanes"):
@@ -43,11 +42,11 @@ class LocalityConfig:
 
     @property
     def num_kept(self) -> int:
-        """Blocks to keep in memory: the open window of each lane, and as much of what is done with or comes next."""
+        """Number of blocks to cache: the open window of each lane, and as many that are finished or come next."""
         return 2 * self.window_blocks * self.num_lanes
 
     def check_batch(self, global_batch: int) -> None:
-        """Refuse lanes that cannot give equally many rows to a step. Raises ValueError."""
+        """Raise ValueError for lanes that cannot contribute equally many rows to a step."""
         if global_batch % self.num_lanes:
             raise ValueError(
                 f"locality.num_lanes: expected a divisor of global_batch ({global_batch}), found {self.num_lanes}"
@@ -55,14 +54,14 @@ class LocalityConfig:
 
 
 def block_numbers(index: Index, block_rows: int) -> NDArray[np.int64]:
-    """Block of each sample [samples], from 0, in the order of the tars; a tar's last block may be shorter."""
+    """Block of each sample [samples], from 0, in tar order; a tar's last block may be shorter."""
     shards = index.ids("shard")
     place = np.arange(len(shards)) - np.searchsorted(shards, shards)
     return np.cumsum(place % block_rows == 0) - 1
 
 
 def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int, epoch: int) -> Rows:
-    """`rows` in the order of their shuffled blocks and windows: a permutation, another one each epoch."""
+    """`rows` in the order of their shuffled blocks and windows: a permutation, a different one each epoch."""
     blocks = block_numbers(index, locality.block_rows)[rows]
     _, place = np.unique(keyed_hash(seed, _BLOCKS, epoch, blocks), return_inverse=True)
     within = rows if locality.window_blocks == 1 else keyed_hash(seed, _WITHIN, epoch, rows)
@@ -70,8 +69,8 @@ def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int
 
 
 def deal(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
-    """`rows`, whole steps of them, so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal parts.
+    """Interleave `rows` (whole steps) so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal parts.
 
-    c = `global_batch` / `num_lanes`; a step's rows stand lane by lane.
+    c = `global_batch` / `num_lanes`; the rows of a step are ordered by lane.
     """
     return rows.reshape(num_lanes, -1, global_batch // num_lanes).swapaxes(0, 1).reshape(-1)

@@ -1,4 +1,4 @@
-"""The label overlay: targets that take the place of the votes' shares, such as pseudo-labels (seed 002's stage 2)."""
+"""Label overlay: targets that replace the shares of the votes, such as pseudo-labels (the 16th place's stage 2)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,19 @@ from hms_dist.stream.rows.row_tables import read_row_table
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayConfig:
-    """Targets from a table for training rows with few votes. Validation always has the votes."""
+    """Targets from a table for training rows with few votes. Validation always uses the votes."""
 
     file: Path
     """Parquet table: key and six probabilities, as predictions.parquet."""
     max_votes: int | None = None
-    """Training rows with at most this many votes take their targets from the table (the 16th place: 7), whatever it
-    says of others. None: all training rows."""
+    """Training rows with at most this many votes take their targets from the table (the 16th place: 7); the table's
+    other rows are ignored. None: all training rows."""
     missing: Literal["refuse", "drop", "votes"] = "refuse"
-    """Such rows that the table does not name: refuse the run, drop them from training, or leave them their votes."""
+    """Such rows that the table lacks: raise an error, drop them from training, or use their votes."""
 
     made_by_models: bool = True
-    """A run with a validation fold takes only tables that say which models made them, none of which has seen the fold.
-    False: a table that says nothing is of people, or of rules, and is taken too."""
+    """True: a run with a validation fold accepts only tables that record their models, none of which has seen the fold.
+    False: a table without models (labels by people or rules) is accepted too."""
 
     def __post_init__(self) -> None:
         if self.max_votes is not None and self.max_votes < 1:
@@ -36,7 +36,7 @@ class OverlayConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlaid:
-    """What the overlay did."""
+    """Result of an overlay."""
 
     file: Path
     num_replaced: int
@@ -45,16 +45,16 @@ class Overlaid:
     num_rows: int
 
     def log(self) -> None:
-        """One line."""
+        """Log one line."""
         rest = f"; {self.num_missing} that it lacks: {self.missing}" if self.num_missing else ""
         LOG.info("targets of %d of %d training rows from %s%s", self.num_replaced, self.num_rows, self.file, rest)
 
 
 def overlay_targets(index: Index, rows: Rows, overlay: OverlayConfig) -> tuple[NDArray[np.float64], Rows, Overlaid]:
-    """Targets [samples, 6] of the whole shard set, the training rows that are left, and what was done.
+    """Return the targets [samples, 6] of the whole shard set, the remaining training rows, and the counts.
 
-    The targets of all but the replaced training rows are the shares of the votes. Raises UserError, with counts,
-    for keys that are not of the shard set and, unless `missing` says otherwise, for rows that the table lacks.
+    All targets except the replaced ones are the shares of the votes. Raises UserError, with counts, for keys that are
+    not in the shard set and, unless `missing` allows them, for rows that the table lacks.
     """
     table = read_row_table([overlay.file], index)
     meant = rows if overlay.max_votes is None else rows[index.num_voters[rows] <= overlay.max_votes]

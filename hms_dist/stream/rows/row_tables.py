@@ -1,4 +1,4 @@
-"""Tables of predictions joined to the rows of a shard set by key."""
+"""Prediction tables joined to the rows of a shard set by key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,35 +16,35 @@ from hms_dist.shards.index import Index, Rows
 
 @dataclass(frozen=True)
 class RowTable:
-    """What tables say of rows of a shard set."""
+    """Predictions for rows of a shard set."""
 
     rows: Rows
-    """Rows that the tables name, each once, in their order."""
+    """Rows in the tables, without duplicates, in table order."""
     probabilities: NDArray[np.float64]
-    """[rows, 6], each row's sum is 1."""
+    """[rows, 6]; each row sums to 1."""
     frame: pd.DataFrame
-    """The tables' rows, in the same order."""
+    """Rows of the tables, in the same order."""
 
     def probabilities_of(self, rows: Rows) -> NDArray[np.float64]:
-        """Probabilities [len(rows), 6] of rows that the tables name; NaN for the others."""
+        """Probabilities [len(rows), 6] of the given rows; NaN for rows that the tables lack."""
         places = pd.Index(self.rows).get_indexer(pd.Index(rows))
         return np.where((places >= 0)[:, None], self.probabilities[places], np.nan)
 
 
 def read_row_table(paths: Sequence[Path], index: Index, columns: Sequence[str] = ()) -> RowTable:
-    """Read tables with key, six probabilities and `columns`, as one.
+    """Read tables with key, six probabilities and `columns`, and concatenate them.
 
-    Raises UserError naming the file, and how many rows, if keys are not of the index or stand twice, if rows are
-    no probabilities, and as `read_table` does.
+    Raises UserError naming the file and the number of rows if keys are not in the index or are duplicated, if rows are
+    not probabilities, and as `read_table` does.
     """
     frames = [read_table(path, ["key", *columns, *CLASSES]).assign(path=str(path)) for path in paths]
     frame = pd.concat(frames, ignore_index=True)
     rows = pd.Index(index.frame["key"]).get_indexer(pd.Index(frame["key"]))
     _refuse(frame, rows < 0, "not a sample of the shard set", "is the table of another set?")
-    _refuse(frame, frame["key"].duplicated().to_numpy(), "stands twice", "give each row once")
+    _refuse(frame, frame["key"].duplicated().to_numpy(), "appears twice", "give each row once")
     values = frame[list(CLASSES)].to_numpy(np.float64)
     good = (values >= 0).all(axis=1) & (abs(values.sum(axis=1) - 1) < 1e-3)
-    _refuse(frame, ~good, "expected six probabilities whose sum is 1", "mend the table")
+    _refuse(frame, ~good, "expected six probabilities whose sum is 1", "fix the table")
     return RowTable(rows.astype(np.int64), values / values.sum(axis=1, keepdims=True), frame)
 
 

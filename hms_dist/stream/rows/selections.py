@@ -1,7 +1,7 @@
-"""Selections: which of a run's rows an epoch trains on. One rule, one function, and a table of their names.
+"""Selections: the rows of a run that an epoch trains on. Each rule is one function, listed in a table of names.
 
-A selection is a pure function of the index, the rows open to the run, and (seed, epoch): it knows nothing of ranks,
-of the order of the rows it is given, or of the epochs before. The order of an epoch is another matter (`plan`).
+A selection is a pure function of the index, the run's rows, and (seed, epoch); it does not depend on ranks, on the
+order of the given rows, or on earlier epochs. The order of an epoch is determined separately (`epoch_plan`).
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from hms_dist.labels.table import CLASSES, rebalancing_probabilities
 from hms_dist.shards.index import Index, Rows
 
 _CHOICE, _BALANCE, _KEEP = 2, 3, 4
-"""Streams of keyed draws: a row among an EEG's, rows among a class's, whether a row is kept."""
+"""Streams of keyed draws: a row of an EEG, rows of a class, whether a row is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoteWeights:
-    """How often rule `vote_weighted` keeps a row, by its votes."""
+    """Probability with which rule `vote_weighted` keeps a row, by its votes."""
 
     weights: tuple[tuple[int, float], ...] = ((1, 0.3), (4, 0.5), (9, 1.0))
-    """(least votes, probability) of each bucket, both rising, the first from 1 vote on. The 3rd place's weights and
-    its bound of more than 8 votes; the bound between the lower two is not published."""
+    """(least votes, probability) of each bucket, both ascending, the first from 1 vote. The 3rd place's weights and its
+    bound of more than 8 votes; the bound between the lower two is not published."""
     decay: float = 0.9
-    """Factor on the probabilities below 1 from one epoch to the next, in (0, 1]."""
+    """Factor of the probabilities below 1 from one epoch to the next, in (0, 1]."""
 
     def __post_init__(self) -> None:
         bounds, weights = [bound for bound, _ in self.weights], [weight for _, weight in self.weights]
@@ -39,7 +39,7 @@ class VoteWeights:
             raise ValueError(f"vote_weights.decay: expected a factor in (0, 1], found {self.decay}")
 
     def probabilities(self, num_voters: NDArray[np.int64], epoch: int) -> NDArray[np.float64]:
-        """Probability [rows] that a row with so many votes is kept: weight * decay^epoch, but 1 stays 1."""
+        """Probability [rows] of keeping rows with these votes: weight * decay^epoch, but 1 stays 1."""
         bucket = np.searchsorted([bound for bound, _ in self.weights], num_voters, side="right") - 1
         weight = np.array([weight for _, weight in self.weights])[bucket]
         return np.where(weight < 1, weight * self.decay**epoch, 1.0)
@@ -47,7 +47,7 @@ class VoteWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """Which of a run's rows an epoch trains on: bounds on the votes first, then a rule among what they leave."""
+    """Rows of an epoch: bounds on the votes first, then a rule among the remaining rows."""
 
     rule: str = "all"
     """Name of a rule in SELECTIONS: all, one_random_row_per_eeg, centre_row_per_eeg, class_balanced, class_rebalanced,
@@ -57,10 +57,10 @@ class SelectionConfig:
     max_votes: int | None = None
     """Rows with more votes are left out; None: no upper bound."""
     min_votes_schedule: tuple[tuple[int, int], ...] = ()
-    """(epoch, votes), epochs rising from 0: from that epoch on, `votes` in the place of min_votes (4th place). Before
-    the first of them min_votes holds."""
+    """(epoch, votes), epochs ascending from 0: from that epoch on, `votes` replaces min_votes (4th place). Before the
+    first of them min_votes applies."""
     vote_weights: VoteWeights | None = None
-    """Weights of rule vote_weighted; None: its own defaults. Refused with another rule."""
+    """Weights of rule vote_weighted; None: its defaults. An error with another rule."""
 
     def __post_init__(self) -> None:
         one_of("selection.rule", self.rule, list(SELECTIONS))
@@ -74,14 +74,14 @@ class SelectionConfig:
             raise ValueError(f"selection.vote_weights: rule {self.rule} does not use them; leave them out")
 
     def min_votes_in(self, epoch: int) -> int:
-        """Fewest votes of a row that epoch `epoch` (0 is the first) takes."""
+        """Fewest votes of a row in epoch `epoch` (0 is the first)."""
         passed = [votes for first, votes in self.min_votes_schedule if first <= epoch]
         return passed[-1] if passed else self.min_votes
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a rule chooses from."""
+    """The rows that a rule chooses from."""
 
     index: Index
     rows: Rows
@@ -95,16 +95,16 @@ class Candidates:
         return self.index.ids(name)[self.rows]
 
     def classes(self) -> NDArray[np.int64]:
-        """Class [rows] with most votes, of equal ones the first; pseudo-labels do not count."""
+        """Class [rows] with most votes, the first among equals; pseudo-labels are not considered."""
         return np.asarray(self.index.votes[self.rows].argmax(axis=1), np.int64)
 
     def hashes(self, stream: int) -> NDArray[np.uint64]:
-        """A keyed hash [rows] of each candidate, another each epoch."""
+        """A keyed hash [rows] of each candidate, a different one each epoch."""
         return keyed_hash(self.seed, stream, self.epoch, self.rows)
 
 
 def select(index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, epoch: int) -> Rows:
-    """The rows that a selection leaves for an epoch, ascending, each once."""
+    """Return the rows of an epoch, ascending, without duplicates."""
     num_voters = index.num_voters[rows]
     kept = num_voters >= selection.min_votes_in(epoch)
     if selection.max_votes is not None:
@@ -124,7 +124,7 @@ def _all(candidates: Candidates) -> Rows:
 
 
 def _one_random_row_per_eeg(candidates: Candidates) -> Rows:
-    """One row of each EEG, drawn anew each epoch (seed 002)."""
+    """One row of each EEG, drawn again each epoch (the 16th place)."""
     eeg_ids = candidates.ids("eeg_id")
     order = np.lexsort((candidates.hashes(_CHOICE), eeg_ids))
     _, first = np.unique(eeg_ids[order], return_index=True)
@@ -132,7 +132,7 @@ def _one_random_row_per_eeg(candidates: Candidates) -> Rows:
 
 
 def _centre_row_per_eeg(candidates: Candidates) -> Rows:
-    """The middle row of each EEG by sub id (seed 002's validation rows)."""
+    """The middle row of each EEG by sub id (the 16th place's validation rows)."""
     eeg_ids = candidates.ids("eeg_id")
     order = np.lexsort((candidates.ids("eeg_sub_id"), eeg_ids))
     _, first, count = np.unique(eeg_ids[order], return_index=True, return_counts=True)
@@ -140,10 +140,10 @@ def _centre_row_per_eeg(candidates: Candidates) -> Rows:
 
 
 def _class_balanced(candidates: Candidates) -> Rows:
-    """As many rows of every class as its rarest one has, drawn anew each epoch without replacement.
+    """As many rows of every class as the rarest class has, drawn again each epoch without replacement.
 
-    Classes without any row do not count. Each row of a class is as likely as the others, so the larger classes
-    are seen whole over several epochs.
+    Classes without rows are ignored. All rows of a class are equally likely, so larger classes are covered over several
+    epochs.
     """
     classes = candidates.classes()
     order = np.lexsort((candidates.hashes(_BALANCE), classes))
@@ -153,23 +153,23 @@ def _class_balanced(candidates: Candidates) -> Rows:
 
 
 def _class_rebalanced(candidates: Candidates) -> Rows:
-    """Each row with a probability in inverse proportion to its class's share of the votes (seed 003).
+    """Each row with a probability inversely proportional to its class's share of the votes (course report).
 
-    The share is of all votes of the candidates; the class with the smallest share above 0 keeps all its rows.
-    Drawn anew each epoch. Where rows of a class also hold votes for others, the outcome is nearer to balance
-    than the data, not balanced: that is `class_balanced`.
+    The share is of all votes of the candidates; the class with the smallest share above 0 keeps all its rows. Drawn
+    again each epoch. Because rows also hold votes for other classes, the result is closer to balance than the data, but
+    not balanced; for that use `class_balanced`.
     """
     return _kept(candidates, rebalancing_probabilities(candidates.index.votes[candidates.rows]))
 
 
 def _vote_weighted(candidates: Candidates) -> Rows:
-    """Each row with a probability by its number of votes, falling from epoch to epoch (3rd place)."""
+    """Each row with a probability by its number of votes, decreasing from epoch to epoch (3rd place)."""
     weights = candidates.selection.vote_weights or VoteWeights()
     return _kept(candidates, weights.probabilities(candidates.index.num_voters[candidates.rows], candidates.epoch))
 
 
 def _kept(candidates: Candidates, probability: NDArray[np.float64]) -> Rows:
-    """Each row with its own probability [rows], drawn anew each epoch."""
+    """Each row with its own probability [rows], drawn again each epoch."""
     draws = keyed_uniform(candidates.seed, _KEEP, candidates.epoch, candidates.rows)
     return candidates.rows[draws < probability]
 
@@ -182,4 +182,4 @@ SELECTIONS: dict[str, Callable[[Candidates], Rows]] = {
     "class_rebalanced": _class_rebalanced,
     "vote_weighted": _vote_weighted,
 }
-"""Name -> rule: candidates to the rows that it leaves, in any order."""
+"""Name -> rule: candidates to the selected rows, in any order."""

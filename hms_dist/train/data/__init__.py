@@ -1,1 +1,1 @@
-"""Data: what a run learns from: rows and labels, what its models have seen, the canvas with its statistics."""
+"""Data of a run: rows and labels, leakage checks, and the canvas with its statistics."""

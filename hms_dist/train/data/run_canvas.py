@@ -1,8 +1,8 @@
-"""The canvas of a run, with data-wide statistics of its training rows: computed once, equal on all ranks, kept.
+"""The canvas of a run with data-wide statistics of its training rows: computed once, equal on all ranks, stored.
 
-canvas.yaml in the run folder is what the model saw, for `predict` and `show`; render.yaml is the recipe of the panels
-that it was composed of, which `render --config` takes to make them of other recordings. statistics.json says what its
-statistics were computed from, so that a resume computes them again only if that changed.
+canvas.yaml in the run folder is the model's input, for `predict` and `show`. render.yaml is the recipe of its panels,
+which `render --config` accepts to render other recordings. statistics.json records the inputs of the statistics, so
+that a resume recomputes them only if these changed.
 """
 
 import hashlib
@@ -28,7 +28,8 @@ from hms_dist.train.settings import TrainConfig
 
 
 def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData:
-    """`data` with canvases that know their statistics. Every rank calls it; the main one writes the run folder."""
+    """Return `data` with canvases that have their statistics. Called by every rank; the main one writes the run
+    folder."""
     canvas = config.canvas
     if needs_statistics(canvas):
         depends_on = _dependencies(config, data)
@@ -44,7 +45,7 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
 
 
 def read_canvas(run: Path) -> CanvasConfig:
-    """The canvas that the model of a run folder saw. Raises UserError if the run has not begun to train."""
+    """Read the canvas of a run's model. Raises UserError if the run has not begun to train."""
     path = run / CANVAS_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
@@ -52,7 +53,7 @@ def read_canvas(run: Path) -> CanvasConfig:
 
 
 def read_recipe(run: Path) -> Any:
-    """The render configuration of the shard set of a run folder, as plain values. Raises UserError if it has none."""
+    """Read the render configuration of a run's shard set, as plain values. Raises UserError if there is none."""
     path = run / RECIPE_NAME
     if not path.exists():
         raise UserError(f"{path}: no such file; is this a run folder, and has the run started training?")
@@ -60,7 +61,7 @@ def read_recipe(run: Path) -> Any:
 
 
 def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
-    """All that the statistics depend on: the shard set, the training rows of the fold, the canvas."""
+    """Everything that the statistics depend on: the shard set, the training rows of the fold, the canvas."""
     rows = np.ascontiguousarray(data.train_rows, "<i8")
     return {
         "shards": data.plain.manifest.fingerprint,
@@ -70,7 +71,7 @@ def _dependencies(config: TrainConfig, data: RunData) -> dict[str, Any]:
 
 
 def kept_canvas(path: Path, depends_on: dict[str, Any]) -> CanvasConfig | None:
-    """The canvas that the run folder holds for these dependencies; None if it holds none."""
+    """Read the stored canvas with these dependencies; None if the run folder holds none."""
     try:
         record = unsealed(read_json(path), path) if path.exists() else {}
         if "canvas" not in record:
@@ -80,12 +81,12 @@ def kept_canvas(path: Path, depends_on: dict[str, Any]) -> CanvasConfig | None:
             return None
         return from_stored(CanvasConfig, record["canvas"], str(path))
     except (UserError, OSError, ValueError, TypeError, KeyError) as error:
-        LOG.warning("%s is damaged (%s); computing the statistics again", path, error)
+        LOG.warning("%s is damaged (%s); recomputing the statistics", path, error)
         return None
 
 
 def _computed(config: TrainConfig, data: RunData, world: World) -> CanvasConfig:
-    """The canvas with statistics that all ranks compute together; in row order, so that they agree to the bit."""
+    """Compute the statistics on all ranks together, in row order, so that they are bit-identical."""
     mine = row_moments(
         data.plain, data.train_rows, threads=config.reader_threads, rank=world.rank, num_ranks=world.num_ranks
     )

@@ -1,4 +1,4 @@
-"""The rows of a run: a shard set opened, its patients split, its reader and canvas made."""
+"""Data of a run: the opened shard set, the split of its patients, its reader and canvas."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from hms_dist.train.task import Task, open_task
 
 @dataclass(frozen=True)
 class ShardSet:
-    """An opened shard set and what a canvas needs of it."""
+    """An opened shard set with its reader and canvas."""
 
     location: str | Path
     """Folder or URL."""
@@ -42,14 +42,14 @@ class ShardSet:
     canvas: Canvas
 
     def reader_of(self, panels: Sequence[str]) -> ShardReader:
-        """A reader of these panels alone."""
+        """Create a reader of only these panels."""
         return ShardReader(self.location, self.manifest, self.index, panels, storage=self.storage)
 
 
 def open_shards(
     location: str | Path, canvas: CanvasConfig, *, flips: bool, storage: StorageConfig | None = None
 ) -> ShardSet:
-    """Open a shard set for a canvas, with what flipped rows need or without it.
+    """Open a shard set for a canvas, with or without the panels of flipped rows.
 
     Raises UserError if the set is incomplete or lacks a panel.
     """
@@ -59,7 +59,7 @@ def open_shards(
 
 
 def composed_by(shards: ShardSet, canvas: Canvas) -> ShardSet:
-    """The same shard set read for another canvas."""
+    """Return the same shard set with the reader for another canvas."""
     return _for_canvas(shards.location, shards.storage, shards.manifest, shards.index, canvas)
 
 
@@ -71,7 +71,7 @@ def _for_canvas(
 
 
 def panel_recipes(shards: ShardSet) -> dict[str, str]:
-    """For each panel that the canvas reads, a digest of the options it was rendered with."""
+    """For each panel of the canvas, a digest of the options it was rendered with."""
     return {name: digest(recipe) for name, recipe in _recipes(shards).items()}
 
 
@@ -82,7 +82,8 @@ def _recipes(shards: ShardSet) -> dict[str, Any]:
 
 
 def check_recipes(folder: str, shards: ShardSet, trained: Mapping[str, str]) -> None:
-    """Refuse the set in `folder` if its panels were rendered otherwise than those that a run was `trained` on."""
+    """Raise UserError if the panels of the set in `folder` were rendered with other options than those a run was
+    `trained` on."""
     different = [
         name
         for name, recipe in _recipes(shards).items()
@@ -97,18 +98,18 @@ def check_recipes(folder: str, shards: ShardSet, trained: Mapping[str, str]) -> 
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything a run reads."""
+    """Everything that a run reads."""
 
     shards: ShardSet
-    """As training reads it, with what flipped rows need."""
+    """Shard set for training, with the panels of flipped rows."""
     plain: ShardSet
-    """As evaluation reads it, without."""
+    """Shard set for evaluation, without them."""
     train_rows: Rows
-    """Rows of the other folds: those that data-wide statistics are computed from."""
+    """Rows of the other folds, from which data-wide statistics are computed."""
     validation_rows: Rows
     """Rows of the validation fold; empty with fold none."""
     labels: TrainingLabels
-    """Rows open to training, and what they are trained towards."""
+    """Training rows and their targets."""
     steps_of: list[int]
     """Steps of each epoch."""
 
@@ -118,20 +119,20 @@ class RunData:
         return self.shards.index
 
     def close(self) -> None:
-        """Let go of the memory and the files of its readers."""
+        """Release the memory and the files of its readers."""
         for shards in (self.shards, self.plain):
             shards.reader.close()
 
 
 def open_run_data(config: TrainConfig) -> RunData:
-    """Open the shard set of a run and split it. All that can be refused about data is refused here."""
+    """Open the shard set of a run and split it. All checks of the data are made here."""
     plain = open_shards(config.shards, config.canvas, flips=False, storage=config.storage)
     canvas = Canvas(config.canvas, plain.manifest.panels, flips=config.flip_probability > 0)
     shards = _for_canvas(config.shards, config.storage, plain.manifest, plain.index, canvas)
     if config.locality is not None:
         shards.reader.storage = by_blocks(shards, config.locality)
     train, validation = split_rows(config, shards.index)
-    open_task(config, canvas)  # refuses a canvas that the model cannot take
+    open_task(config, canvas)  # raises for a canvas that the model cannot take
     labels = training_labels(shards.index, train, config.filters, config.overlay)
     check_leaks(config, shards.index, validation)
     check_targets(labels.targets, shards.index.frame["key"].tolist())
@@ -143,7 +144,7 @@ def open_run_data(config: TrainConfig) -> RunData:
 
 
 def by_blocks(shards: ShardSet, locality: LocalityConfig) -> BlockMemory:
-    """The storage of a shard set, read in the blocks that the order of `locality` is made of."""
+    """Storage of a shard set, read in the blocks of the `locality` order."""
     bounds = block_bounds(shards.index, shards.reader.tars, list(shards.manifest.panels), locality.block_rows)
     return BlockMemory(shards.reader.storage, bounds, locality.num_kept)
 
@@ -159,7 +160,7 @@ def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
 def requests_of(
     config: TrainConfig, data: RunData, task: Task, epoch: int, rows: Rows, steps: range, passes: Sequence[Pass]
 ) -> Iterator[Request]:
-    """What to read for a rank's passes of some steps of an epoch, step by step; flips are drawn here, row by row.
+    """Read requests of a rank's passes of some steps of an epoch, step by step; flips are drawn here, row by row.
 
     `rows` is the epoch's plan (`epoch_rows`). Rows of split groups come with the rows of other ranks that they are
     mixed with.
@@ -188,8 +189,8 @@ def _partners(config: TrainConfig, task: Task, planned: Rows, one: Pass, epoch: 
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:
-    """Training and validation rows: patients of the validation fold, as the index has it, against all others but those
-    of the folds left out."""
+    """Training and validation rows: patients of the validation fold (from the index), and all others except those of
+    the folds left out."""
     every = np.arange(len(index))
     if config.fold == "none" and not config.left_out_folds:
         return every, every[:0]

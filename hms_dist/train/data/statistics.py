@@ -1,4 +1,4 @@
-"""Data-wide statistics: what a canvas asks of many rows of a shard set before it can draw one (seed 003)."""
+"""Data-wide statistics: values that a canvas needs from many rows of a shard set before it can be drawn."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,24 +16,24 @@ from hms_dist.stream.read.loader import Batch, Request, load
 from hms_dist.train.data.run_data import ShardSet
 
 GROUP_ROWS = 32
-"""Rows read and reduced together. All rows are cut into groups before ranks share them out, so that a row's sums do
+"""Rows read and reduced together. All rows are cut into groups before they are distributed to ranks, so that sums do
 not depend on the number of ranks."""
 
 
 def is_open(placement: Placement) -> bool:
-    """Whether a placement's statistics are still to be computed."""
+    """Whether a placement's statistics are not yet computed."""
     return isinstance(placement.normalise, DataWide) and placement.normalise.mean is None
 
 
 def needs_statistics(canvas: CanvasConfig) -> bool:
-    """Whether any placement's statistics are still to be computed."""
+    """Whether any placement's statistics are not yet computed."""
     return any(map(is_open, canvas.placements))
 
 
 def row_moments(
     shards: ShardSet, rows: Rows, *, threads: int, rank: int = 0, num_ranks: int = 1
 ) -> tuple[Rows, NDArray[np.float64]]:
-    """A rank's share of `rows`, and of each the moments of every open placement: float64 [rows, placements, 3]."""
+    """A rank's part of `rows`, and the moments of every open placement for each row: float64 [rows, placements, 3]."""
     wanted = filter(is_open, shards.canvas.config.placements)
     placed = [PlacedPanel(item, shards.manifest.panels, flips=False) for item in wanted]
     groups = [rows[first : first + GROUP_ROWS] for first in range(0, len(rows), GROUP_ROWS)][rank::num_ranks]
@@ -44,13 +44,13 @@ def row_moments(
 
 
 def filled(canvas: CanvasConfig, moments: NDArray[np.float64]) -> CanvasConfig:
-    """`canvas` with the statistics of the rows whose `moments` [rows, open placements, 3] are given, in their order."""
+    """Return `canvas` with the statistics of rows with these `moments` [rows, open placements, 3], in their order."""
     columns = iter(torch.from_numpy(moments).unbind(1))
     return replace(canvas, placements=tuple(_filled(item, columns) for item in canvas.placements))
 
 
 def _filled(placement: Placement, columns: Iterator[torch.Tensor]) -> Placement:
-    """`placement`; if it is open, with the statistics of the next of `columns` [rows, 3]."""
+    """Return `placement`; if it is open, with the statistics of the next of `columns` [rows, 3]."""
     if not is_open(placement) or not isinstance(placement.normalise, DataWide):
         return placement
     moments = next(columns)
@@ -63,7 +63,7 @@ def _filled(placement: Placement, columns: Iterator[torch.Tensor]) -> Placement:
 
 
 def _moments(placed: Sequence[PlacedPanel], batch: Batch) -> NDArray[np.float64]:
-    """Of each row of a batch [rows, placements, 3]."""
+    """Moments of each row of a batch [rows, placements, 3]."""
     found = []
     for item in placed:
         assert isinstance(item.placement.normalise, DataWide)

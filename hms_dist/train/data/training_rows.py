@@ -1,4 +1,4 @@
-"""What a run trains on and towards: its training rows filtered, and their targets with the overlay."""
+"""Training rows and targets of a run: rows after the filters, targets after the overlay."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from hms_dist.stream.rows.overlay import Overlaid, OverlayConfig, overlay_target
 
 @dataclass(frozen=True)
 class TrainingLabels:
-    """Rows open to training and their targets. Validation knows nothing of these: it has the votes."""
+    """Training rows and targets. Validation does not use them: its targets are the votes."""
 
     rows: Rows
-    """Training rows that filters and overlay leave: the selection of an epoch chooses among these."""
+    """Training rows after filters and overlay; the selection of an epoch chooses among them."""
     targets: NDArray[np.float64]
-    """[samples, 6] of the whole shard set: shares of the votes, or what the overlay says."""
+    """[samples, 6] of the whole shard set: shares of the votes, or the values of the overlay."""
     reports: tuple[Filtered | Overlaid, ...]
-    """What was done, for the log."""
+    """Results of filters and overlay, for the log."""
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the rows and their targets: a resume has to find the same ones."""
+        """Digest of the rows and their targets, compared by a resume."""
         content = hashlib.sha256(np.ascontiguousarray(self.rows, "<i8").tobytes())
         content.update(np.ascontiguousarray(self.targets[self.rows], "<f8").tobytes())
         return content.hexdigest()
@@ -34,7 +34,7 @@ class TrainingLabels:
 def training_labels(
     index: Index, train_rows: Rows, filters: FilterConfig, overlay: OverlayConfig | None
 ) -> TrainingLabels:
-    """Filter the training rows by their votes, then lay the overlay over what is left.
+    """Filter the training rows by their votes, then apply the overlay to the rest.
 
     Raises UserError for tables that do not fit.
     """

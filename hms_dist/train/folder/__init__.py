@@ -1,1 +1,1 @@
-"""Folder: the run folder: its owner, what it says of the run, checkpoints and weights, the file that asks to stop."""
+"""The run folder: owner, status and metrics, checkpoints and weights, and the stop file."""

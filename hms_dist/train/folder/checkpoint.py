@@ -1,11 +1,10 @@
-"""Checkpoints of a run, to resume it bit for bit, and folders of weights, to use the model elsewhere.
+"""Checkpoints, to resume a run bit for bit, and weight folders, to use the model elsewhere.
 
-    checkpoints/step-00000120/  model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json
-    checkpoints/latest          the name of the newest one, replaced last
-    best/, final/               model.safetensors, ema.safetensors, meta.json, hashes.json
+checkpoints/step-00000120/ model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json checkpoints/latest
+the name of the newest one, replaced last best/, final/ model.safetensors, ema.safetensors, meta.json, hashes.json
 
-ema.safetensors, the averaged weights under the same names, is there if the run keeps an average.
-Every folder appears whole (`train.folder.whole_folder`). Nothing is unpickled: the optimiser's tensors are read with
+ema.safetensors, the averaged weights under the same names, exists if the run keeps an average. Every folder appears
+atomically (`train.folder.whole_folder`). Nothing is unpickled: the optimiser's tensors are read with
 `torch.load(weights_only=True)`.
 """
 
@@ -54,7 +53,7 @@ class Checkpoint:
 
     folder: Path
     state: dict[str, Any]
-    """What the trainer handed to `save_checkpoint`: cursor, history, what a resume has to compare."""
+    """State passed to `save_checkpoint`: cursor, history, and values that a resume compares."""
 
     def restore(
         self,
@@ -65,8 +64,8 @@ class Checkpoint:
     ) -> None:
         """Load weights, their average and optimiser, in place, on their devices. `model` is the unwrapped one.
 
-        Raises UserError if they were saved from another model, another optimiser, or with another AMP mode, or
-        without an average that is asked for.
+        Raises UserError if they were saved from another model, another optimiser, with another AMP mode, or without a
+        requested average.
         """
         fit_weights(model, read_weights(self.folder / MODEL_NAME), str(self.folder / MODEL_NAME))
         path = self.folder / OPTIMIZER_NAME
@@ -76,7 +75,7 @@ class Checkpoint:
                 saved = torch.load(file, map_location="cpu", weights_only=True)
             optimizer.load_state_dict(saved["optimizer"])
             _ = saved[_SCALER_KEY], saved[_UPDATES_KEY]
-        except Exception as error:  # each kind of senseless content has its own in torch
+        except Exception as error:  # torch raises different exceptions for each kind of invalid content
             raise UserError(
                 f"{path}: does not fit this run's optimiser ({first_line(error)}); resume with the configuration "
                 "that the run began with"
@@ -106,11 +105,11 @@ def save_checkpoint(
     ema: Ema | None = None,
     num_kept: int = 2,
 ) -> Path:
-    """Write `folder`/step-<8 digits>, point `latest` at it, delete all but the newest `num_kept`; its path.
+    """Write `folder`/step-<8 digits>, point `latest` at it, and delete all but the newest `num_kept`; return its path.
 
-    `folder` is the run's checkpoints/, `step` the number of optimiser steps taken, `state` plain JSON values
-    (no NaN), `model` the unwrapped one. A checkpoint of the same step is replaced; later ones belong to a
-    future that a resume from an earlier one abandoned, and go. Call it on one rank.
+    `folder` is the run's checkpoints/, `step` the number of optimiser steps taken, `state` plain JSON values (no NaN),
+    `model` the unwrapped one. A checkpoint of the same step is replaced. Later checkpoints were abandoned by a resume
+    from an earlier one, and are deleted. Call it on one rank.
     """
     target = folder / _name_of(step)
     with whole_folder(target) as temporary:
@@ -128,23 +127,23 @@ def save_checkpoint(
     position = names.index(target.name)
     for name in names[:position] + names[position + num_kept :]:
         discard(folder / name)
-    for leftover in folder.glob(".step-*"):  # of a save that was killed
+    for leftover in folder.glob(".step-*"):  # left by a killed save
         discard(leftover)
     return target
 
 
 def has_any(folder: Path) -> bool:
-    """Whether there are checkpoints in `folder`; one that was being replaced when its run was killed is put back."""
+    """Whether there are checkpoints in `folder`; one that was being replaced when its run was killed is restored."""
     for hidden in folder.glob(".step-*.old"):
         put_back(folder / hidden.name.removeprefix(".").removesuffix(".old"))
     return bool(_checkpoints(folder))
 
 
 def load_latest(folder: Path) -> Checkpoint:
-    """The newest undamaged checkpoint of `folder` that is not newer than `latest` says; every byte verified.
+    """Load the newest undamaged checkpoint of `folder` that is not newer than `latest`, verifying every byte.
 
-    A damaged one is passed over for the one before, with a warning in the log. Raises UserError if there is
-    none, or if all are damaged, naming the files.
+    A damaged one is skipped with a warning in the log. Raises UserError if there is none, or if all are damaged, naming
+    the files.
     """
     names = _checkpoints(folder)
     latest = folder / LATEST_NAME
@@ -159,7 +158,7 @@ def load_latest(folder: Path) -> Checkpoint:
         faults.append(fault)
     if faults:
         raise UserError(
-            f"{folder}: every checkpoint is damaged ({'; '.join(faults)}); restore one from a copy, or start anew "
+            f"{folder}: every checkpoint is damaged ({'; '.join(faults)}); restore one from a copy, or start again "
             "in another run folder"
         )
     raise UserError(
@@ -169,17 +168,19 @@ def load_latest(folder: Path) -> Checkpoint:
 
 
 def save_weights(folder: Path, model: nn.Module, metadata: Mapping[str, Any], ema: Ema | None = None) -> None:
-    """Write the weights of `model` (unwrapped), their average and `metadata` (plain JSON values) as `folder`, whole."""
+    """Write the weights of `model` (unwrapped), their average and `metadata` (plain JSON values) to `folder`,
+    atomically."""
     with whole_folder(folder) as temporary:
         _save_tensors(temporary, model, ema)
         write_json(temporary / META_NAME, dict(metadata))
 
 
 def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] | None = None) -> dict[str, Any]:
-    """Load what `save_weights` wrote, or a checkpoint's weights, into `model`, in place; its metadata or state.
+    """Load the result of `save_weights`, or a checkpoint's weights, into `model`, in place; return its metadata or
+    state.
 
-    `weights`: the average or the weights without averaging; None: the average if there is one, which is what the run
-    evaluated. Raises UserError if the folder is missing or damaged, lacks the average, or is of another model.
+    `weights`: averaged or raw weights; None: the average if there is one, as the run evaluated. Raises UserError if the
+    folder is missing or damaged, lacks the average, or is of another model.
     """
     found = present(folder)
     if found is None:
@@ -196,7 +197,7 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What was noted beside the weights of a folder: the metadata of `save_weights`, or the state of a checkpoint."""
+    """Read the record next to the weights in a folder: the metadata of `save_weights`, or the state of a checkpoint."""
     path = _meta_path(folder)
     if (folder / HASHES_NAME).is_file() and recorded_hash(folder, path.name) != sha256_of(path):
         raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; {RESTORE}")
@@ -208,32 +209,33 @@ def _meta_path(folder: Path) -> Path:
 
 
 def noted(values: Mapping[str, Any], name: str, kind: type[T], folder: Path) -> T:
-    """What was noted beside weights under a name. Raises UserError if it is not there, or of another kind."""
+    """Return a value of the record next to weights. Raises UserError if it is missing or of another type."""
     value = values.get(name)
     if not isinstance(value, kind):
-        raise UserError(f"{folder}: its {META_NAME} says no {name}; restore it from a copy, or train the run again")
+        raise UserError(f"{folder}: its {META_NAME} has no {name}; restore it from a copy, or train the run again")
     return value
 
 
 def product_file(folder: Path, *, averaged: bool) -> Path:
-    """The file of `save_weights` that holds what the run evaluated: the average if it keeps one (`averaged`)."""
+    """File of `save_weights` that the run evaluated: the average if it keeps one (`averaged`)."""
     return folder / product_name(averaged=averaged)
 
 
 def product_name(*, averaged: bool) -> str:
-    """Name of the averaged or the raw weights in a folder of `save_weights`."""
+    """File name of the averaged or the raw weights in a folder of `save_weights`."""
     return EMA_NAME if averaged else MODEL_NAME
 
 
 def _save_tensors(folder: Path, model: nn.Module, ema: Ema | None) -> None:
-    """Written by Python: a full disk or quota is an OSError then, which ends in one line, not an error of a library."""
+    """Write with Python's own I/O: a full disk or quota then raises OSError, which is reported in one line, not a
+    library's error."""
     (folder / MODEL_NAME).write_bytes(safetensors.torch.save(_on_cpu(model.state_dict())))
     if ema is not None:
         (folder / EMA_NAME).write_bytes(safetensors.torch.save(_on_cpu(ema.tensors)))
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, each in memory of its own: safetensors refuses shared memory."""
+    """Copy tensors to the CPU, each to memory of its own: safetensors rejects shared memory."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()

@@ -1,4 +1,4 @@
-"""A run folder has one owner: the job whose main rank holds its claim, from whatever node."""
+"""Owner of a run folder: the job whose main rank holds its lease, on any node."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +21,11 @@ LEASE_NAME = ".claim"
 
 
 class Superseded(JobError):
-    """Another job has taken this one for dead and owns the run folder now; nothing more may be written."""
+    """Another job took over the run folder after this one's lease expired; nothing more may be written."""
 
 
 class Ownership:
-    """The right to write into a run folder; a rank other than the main one has none and needs none."""
+    """The right to write into a run folder; only the main rank has and needs it."""
 
     def __init__(self, folder: Path, held: Lease | None) -> None:
         self._folder, self._held = folder, held
@@ -37,13 +37,14 @@ class Ownership:
         return is_superseded(self._folder / LEASE_NAME)
 
     def check(self) -> None:
-        """Call before every write. Raises Superseded if the folder has another owner now."""
+        """Raise Superseded if the folder has another owner now. Call before every write."""
         if self._held is not None and self.is_lost():
             raise self._superseded()
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Turn whatever ends a run that has lost its folder into Superseded, which nobody writes down there."""
+        """Convert any exception of a run that has lost its folder to Superseded, which is not recorded in the
+        folder."""
         try:
             yield
         except Exception as error:
@@ -57,9 +58,9 @@ class Ownership:
 
 @contextmanager
 def owned(folder: Path, *, is_main: bool) -> Iterator[Ownership]:
-    """Hold the claim of the run folder `folder`, made if need be, on the main rank.
+    """Hold the lease of the run folder `folder`, created if missing, on the main rank.
 
-    A dead owner's lease is waited out and taken over. Raises UserError naming an owner that is alive.
+    An expired lease is waited for and taken over. Raises UserError naming an owner that is alive.
     """
     if not is_main:
         yield Ownership(folder, None)
@@ -67,7 +68,7 @@ def owned(folder: Path, *, is_main: bool) -> Iterator[Ownership]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LEASE_NAME
     if is_held(path):
-        LOG.warning("%s: held by %s; waiting up to %.0f s for a sign of life", folder, read_owner(path), DEAD_AFTER_S)
+        LOG.warning("%s: held by %s; waiting up to %.0f s for a heartbeat", folder, read_owner(path), DEAD_AFTER_S)
     try:
         await_expiry(path)
         with acquire(path) as held:

@@ -1,4 +1,4 @@
-"""What a run says of itself in its folder: metrics.jsonl, status.json, environment.json."""
+"""Records of a run in its folder: metrics.jsonl, status.json, environment.json."""
 
 import json
 import re
@@ -17,18 +17,18 @@ from hms_dist.core.logging import LOG
 from hms_dist.train.folder.owner import Ownership, Superseded
 from hms_dist.train.folder.trackers import scalars
 
-if TYPE_CHECKING:  # reading a run's record takes no accelerate
+if TYPE_CHECKING:  # reading a run's record does not need accelerate
     from accelerate import Accelerator
 
 CONFIG_NAME = "config.yaml"
 STAGES_CONFIG_NAME = "stages.yaml"
-"""The whole configuration of a run with stages; config.yaml is its last stage's."""
+"""Configuration of a run with all its stages; config.yaml is that of the last stage."""
 STAGES = "stages"
 """Folder of the stages before the last, in the run folder."""
 STATUS_NAME = "status.json"
 FAULT_NAME = ".fault"
-"""Exists from the moment that a rank knows why the run fails: what ranks that lost a peer then say is hearsay. Holds
-what the run's status then is."""
+"""File written by the first rank that fails with a known reason; later errors about a lost peer are secondary. Holds
+the run's status."""
 METRICS_NAME = "metrics.jsonl"
 ENVIRONMENT_NAME = "environment.json"
 LOG_NAME = "train.log"
@@ -40,25 +40,25 @@ GLOO_LOST = re.compile(r"gloo.*(connection|read error|write error|broken pipe|ti
 
 
 def write_status(folder: Path, state: str, *, exit_code: int | None = None, **facts: Any) -> None:
-    """Write status.json: running, stopped, interrupted, finished, refused or failed, with whatever else is known.
+    """Write status.json: running, stopped, interrupted, finished, refused or failed, with further facts.
 
-    Launchers swallow exit codes, so scripts read this file instead.
+    Launchers hide exit codes, so scripts read this file instead.
     """
     if state == "running" and (folder / FAULT_NAME).exists():
         return
     write_json(folder / STATUS_NAME, {"state": state, "exit_code": exit_code, "time": time.time(), **facts})
-    if state == "running":  # if a rank failed meanwhile, that was written over its words, or they come now
+    if state == "running":  # if a rank failed meanwhile, its status was overwritten, or is written now
         with suppress(OSError, ValueError):
             write_json(folder / STATUS_NAME, read_json(folder / FAULT_NAME))
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run of this folder says that it is done."""
+    """Whether the run of this folder is recorded as finished."""
     return _state(folder) == "finished"
 
 
-def write_last_words(folder: Path, ownership: Ownership, message: str) -> None:
-    """Write why the main rank is ended where it stands, unless it has said how the run ended, or owns it no more."""
+def write_forced_end(folder: Path, ownership: Ownership, message: str) -> None:
+    """Write why the main rank is ended at once, unless the end of the run is already recorded, or it lost ownership."""
     if _state(folder) == "running" and not ownership.is_lost():
         write_status(folder, "interrupted", exit_code=1, message=message)
 
@@ -69,18 +69,19 @@ def _state(folder: Path) -> str | None:
 
 @contextmanager
 def reported(folder: Path, rank: int) -> Iterator[None]:
-    """Write how a run ended into its status.json when it ends by an exception, which passes on.
+    """Write the end of a run into its status.json when an exception ends it; the exception is passed on.
 
-    Whichever rank fails of its own first says so, and leaves the fault file; what the others then say, who only lose
-    their connection, is not written over it. A failure of a rank other than the main one carries the rank's number.
+    The first rank that fails for its own reason records it and leaves the fault file; the errors of the other ranks,
+    which only lose their connection, do not overwrite it. A failure of a rank other than the main one has the rank's
+    number.
     """
     where = f"rank {rank}: " if rank else ""
     try:
         yield
     except KeyboardInterrupt:
-        LOG.info("interrupted; rerun the same command to go on")
+        LOG.info("interrupted; rerun the same command to continue")
         if rank == 0:
-            write_status(folder, "interrupted", exit_code=1, message="rerun the same command to go on")
+            write_status(folder, "interrupted", exit_code=1, message="rerun the same command to continue")
         raise
     except Superseded:
         raise
@@ -92,53 +93,53 @@ def reported(folder: Path, rank: int) -> Iterator[None]:
     except (UserError, JobError) as error:
         state, code = ("refused", 2) if isinstance(error, UserError) else ("failed", 1)
         LOG.error("%s", error)
-        said: dict[str, Any] = {"exit_code": code, "message": f"{where}{error}"}
-        if _is_first_fault(folder, state, said) or rank == 0:
-            write_status(folder, state, **said)
+        status: dict[str, Any] = {"exit_code": code, "message": f"{where}{error}"}
+        if _is_first_fault(folder, state, status) or rank == 0:
+            write_status(folder, state, **status)
         raise type(error)(f"{where}{error}") from error
     except BaseException as error:
         message = where + traceback.format_exception_only(error)[-1].strip()
         LOG.error("%s", message)
-        said = {"exit_code": 1, "message": message}
+        status = {"exit_code": 1, "message": message}
         if is_lost_peer(error):
             is_news = rank == 0 and not (folder / FAULT_NAME).exists()
         else:
-            is_news = _is_first_fault(folder, "failed", said)
+            is_news = _is_first_fault(folder, "failed", status)
         if is_news:
-            write_status(folder, "failed", **said)
+            write_status(folder, "failed", **status)
         raise
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether a rank fails because another one is gone or stuck: the process group says so, not this rank's own work.
+    """Whether a rank fails because another one is gone or stuck, according to the process group.
 
-    torch has a type of its own for NCCL and for the store; gloo raises a plain RuntimeError.
+    torch has an exception type for NCCL and for the store; gloo raises a plain RuntimeError.
     """
     if any(kind.__name__ == "DistError" for kind in type(error).__mro__):
         return True
     return isinstance(error, RuntimeError) and GLOO_LOST.search(str(error)) is not None
 
 
-def _is_first_fault(folder: Path, state: str, said: dict[str, Any]) -> bool:
-    """Leave the fault file; True for the one rank that is the first to."""
+def _is_first_fault(folder: Path, state: str, status: dict[str, Any]) -> bool:
+    """Write the fault file; True only for the first rank that does."""
     try:
         with (folder / FAULT_NAME).open("x") as file:
-            json.dump({"state": state, "time": time.time(), **said}, file)
+            json.dump({"state": state, "time": time.time(), **status}, file)
     except OSError:
         return False
     return True
 
 
 class MetricsLog:
-    """metrics.jsonl: one JSON object a line, on disk as soon as it is known; its numbers go to the trackers too."""
+    """metrics.jsonl: one JSON object per line, written at once; its numbers are sent to the trackers too."""
 
     def __init__(
         self, folder: Path, keep_steps: int, accelerator: "Accelerator", prefix: str = "", *, evaluated: bool = True
     ) -> None:
-        """Continue the log of a run whose first `keep_steps` steps stand; later lines are dropped.
+        """Continue the log of a run after its first `keep_steps` steps; later lines are dropped.
 
-        `evaluated`: False if an evaluation after the last of them is still to be done; its line is dropped too.
-        `prefix` tells a stage's numbers from another's in the trackers.
+        `evaluated`: False if an evaluation after the last of them is still missing; its line is dropped too. `prefix`
+        distinguishes the numbers of a stage in the trackers.
         """
         self._accelerator, self._prefix = accelerator, prefix
         self._path = folder / METRICS_NAME
@@ -157,7 +158,8 @@ class MetricsLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of a run's metrics.jsonl up to the first that is none: a last line cut short by a kill is left out."""
+    """Read the lines of a run's metrics.jsonl up to the first invalid one; a last line truncated by a kill is
+    ignored."""
     path = folder / METRICS_NAME
     lines = read_bytes(path, limits.LOG_BYTES).splitlines() if path.exists() else []
     found: list[dict[str, Any]] = []
@@ -173,7 +175,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _is_line(values: dict[str, Any]) -> bool:
-    """Whether an object of metrics.jsonl is one that a run writes."""
+    """Whether an object of metrics.jsonl has the form that a run writes."""
     numbers = [value for name, value in values.items() if name not in ("val_batch_kl", "val_confusion")]
     table = values.get("val_confusion", [])
     rows: list[Any] = table if isinstance(table, list) else [0]

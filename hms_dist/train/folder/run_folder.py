@@ -1,4 +1,4 @@
-"""The run folder: whose it is, and what a stopped run left in it."""
+"""The run folder: the run that it belongs to, and what a stopped run left in it."""
 
 import os
 import re
@@ -35,13 +35,13 @@ NEUTRAL = (
     "keep_checkpoints",
     "timeout_s",
 )
-"""Options that do not change what a run computes; a resume may change them."""
+"""Options that do not change the result; a resume may change them."""
 
 
 def check_folder(config: TrainConfig) -> None:
-    """Raises UserError if the run folder holds a run of another configuration, or any run with `resume: never`.
+    """Raise UserError if the run folder holds a run of another configuration, or any run with `resume: never`.
 
-    A run that was refused before it began holds the folder for nobody.
+    A run that was rejected before it began does not occupy its folder.
     """
     path = config.out / CONFIG_NAME
     if config.out.exists() and not config.out.is_dir():
@@ -58,7 +58,7 @@ def check_folder(config: TrainConfig) -> None:
 
 
 def holds_another(folder: Path, different: Sequence[str]) -> UserError:
-    """What to say of a run folder that holds a run with other values of these options."""
+    """Build the error for a run folder that holds a run with other values of these options."""
     return UserError(
         f"{folder}: holds a run whose {' and '.join(different)} differ; choose another --out, or give the options that "
         "the run began with"
@@ -66,34 +66,35 @@ def holds_another(folder: Path, different: Sequence[str]) -> UserError:
 
 
 def clear_folder(config: TrainConfig) -> None:
-    """Make the run folder and remove what an earlier attempt left for its ranks to see; note the stages, if any."""
+    """Create the run folder and remove an earlier attempt's signals to the ranks; record the stages, if any."""
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / FAULT_NAME).unlink(missing_ok=True)
     (config.out / STOP_NAME).unlink(missing_ok=True)
-    for left in config.out.glob(".*.tmp"):  # of an attempt that was killed while it wrote
+    for left in config.out.glob(".*.tmp"):  # left by an attempt that was killed while writing
         left.unlink(missing_ok=True)
     if config.stages:
         save(config, config.out / STAGES_CONFIG_NAME)
     else:
-        (config.out / STAGES_CONFIG_NAME).unlink(missing_ok=True)  # of a run that was refused
+        (config.out / STAGES_CONFIG_NAME).unlink(missing_ok=True)  # of a rejected run
 
 
 def begin_folder(config: TrainConfig) -> None:
-    """Write config.yaml into the folder of a run, or of a stage: from now on it is this one's."""
+    """Write config.yaml into the folder of a run or stage, which then belongs to it."""
     config.out.mkdir(parents=True, exist_ok=True)
     save(config, config.out / CONFIG_NAME)
 
 
 def find_checkpoint(config: TrainConfig) -> Checkpoint | None:
-    """The newest whole checkpoint of the run folder; None if the run has not saved one yet."""
+    """Find the newest intact checkpoint of the run folder; None if the run has not saved one yet."""
     folder = config.out / CHECKPOINTS
     return load_latest(folder) if has_any(folder) else None
 
 
 def stored_weights(run: Path, checkpoint: str | None = None) -> Path:
-    """Folder of weights of a run: best, final, latest or step-<8 digits>; None: best, final of a run without a fold.
+    """Return the weights folder of a run: best, final, latest or step-<8 digits>; None: best, or final for a run
+    without a fold.
 
-    Raises UserError if it is not there.
+    Raises UserError if it does not exist.
     """
     if checkpoint is not None:
         return _named_weights(run, checkpoint)
@@ -110,7 +111,7 @@ def stored_weights(run: Path, checkpoint: str | None = None) -> Path:
 def _named_weights(run: Path, name: str) -> Path:
     latest = run / CHECKPOINTS / LATEST_NAME
     step = read_bytes(latest, 100).decode(errors="replace").strip() if name == "latest" and latest.is_file() else name
-    if not re.fullmatch(r"[\w-]+", step):  # neither what was asked for nor `latest` may lead out of the folder
+    if not re.fullmatch(r"[\w-]+", step):  # neither the given name nor `latest` may lead out of the folder
         raise UserError(f"{run}: no weights '{step}'; expected best, final, latest or step-<8 digits>")
     folder = run / name if name in (BEST, FINAL) else run / CHECKPOINTS / step
     if present(folder) is None:
@@ -121,7 +122,8 @@ def _named_weights(run: Path, name: str) -> Path:
 
 
 def _compared(config: TrainConfig) -> dict[str, Any]:
-    """What a resume may not change; weights of an earlier stage by their place in the run, wherever that lies now."""
+    """Options that a resume may not change; weights of an earlier stage by their place in the run, wherever it is
+    now."""
     values = {name: value for name, value in to_dict(config).items() if name not in NEUTRAL}
     run = config.out.parent.parent if config.out.parent.name == STAGES else config.out
     place = Path(os.path.relpath(config.model.weights, run))
@@ -131,12 +133,12 @@ def _compared(config: TrainConfig) -> dict[str, Any]:
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The configuration of a run folder."""
+    """Read the configuration of a run folder."""
     return _read(run / CONFIG_NAME)
 
 
 def stage_names(run: Path) -> list[str]:
-    """Names of the stages of a run folder, in their order; none for a run without stages."""
+    """Names of the stages of a run folder, in order; none for a run without stages."""
     path = run / STAGES_CONFIG_NAME
     return [stage.name for stage in _read(path).stages] if path.is_file() else []
 

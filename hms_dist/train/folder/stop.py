@@ -1,7 +1,7 @@
-"""Being asked to stop: SIGTERM, or a file `stop` in the run folder, as a batch script's trap writes it.
+"""Stop requests: SIGTERM, or a file `stop` in the run folder, as a batch script's trap writes it.
 
-torchrun dies of SIGUSR1 and leaves its ranks running, so a warning from the scheduler comes as that file; SIGTERM is
-passed on by launchers, which kill after 30 seconds. Ranks agree on the step at which they stop (`train.ranks.outcome`).
+torchrun dies of SIGUSR1 and leaves its ranks running, so a warning from the scheduler comes as that file. Launchers
+forward SIGTERM, and kill after 30 seconds. Ranks agree on the step at which they stop (`train.ranks.step_result`).
 """
 
 import os
@@ -17,37 +17,37 @@ from hms_dist.core.logging import LOG
 from hms_dist.jobs.stop_flag import Flag, raised_by
 
 STOP_NAME = "stop"
-"""`touch RUN/stop` ends a run at its next step, saved."""
+"""`touch RUN/stop` ends a run after its next step, with a checkpoint."""
 LOOK_EVERY_S = 1.0
-"""Seconds between two looks for the file."""
+"""Seconds between two checks for the file."""
 SAVE_S = 20.0
-"""Seconds that a rank has for its last save once its launcher is gone."""
+"""Seconds for a rank's last save once its launcher is gone."""
 
 
 class StopRequest:
-    """Whether this rank was asked to stop. A signal raises a flag and does nothing else, however often it comes."""
+    """Whether this rank was asked to stop. A signal only sets a flag, however often it comes."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STOP_NAME
         self._flag = Flag()
-        self._hears = raised_by(self._flag, signal.SIGTERM)
+        self._signals = raised_by(self._flag, signal.SIGTERM)
         self._looked_s = 0.0
         self.last_words: Callable[[str], None] = lambda message: None
-        """Called with the reason when this rank is ended unsaved, from another thread; by default says nothing."""
+        """Called with the reason, from another thread, when this rank is ended unsaved; does nothing by default."""
 
     def __enter__(self) -> "StopRequest":
-        self._hears.__enter__()
+        self._signals.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._hears.__exit__(None, None, None)
+        self._signals.__exit__(None, None, None)
 
     def ask(self) -> None:
-        """Ask from within this process; any thread may."""
+        """Request a stop from within this process; any thread may."""
         self._flag.set()
 
     def asked(self) -> bool:
-        """True from the first request on; looks for the file at most once in LOOK_EVERY_S."""
+        """True after the first request; checks for the file at most once in LOOK_EVERY_S."""
         now = time.monotonic()
         if not self._flag.is_set() and now - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = now
@@ -57,18 +57,18 @@ class StopRequest:
 
 
 def die_with_launcher() -> None:
-    """End this process as soon as its launcher is gone: a killed torchrun would leave ranks that nobody collects.
+    """End this process as soon as its launcher is gone: a killed torchrun would leave its ranks running.
 
-    Does nothing for a process that no launcher started.
+    Does nothing for a process without a launcher.
     """
     _when_launcher_is_gone(_die)
 
 
 def stop_with_launcher(stop: StopRequest) -> None:
-    """Ask this rank to stop when its launcher is gone, and end it SAVE_S later if it has not left by then.
+    """Ask this rank to stop when its launcher is gone, and end it SAVE_S later if it is still running.
 
-    torchrun dies of a second SIGTERM while its ranks still save after the first, or before it has passed one on. Does
-    nothing for a process that no launcher started.
+    torchrun dies of a second SIGTERM while its ranks still save after the first, or before it forwards one. Does
+    nothing for a process without a launcher.
     """
     _when_launcher_is_gone(lambda: _stop_or_die(stop))
 
@@ -101,7 +101,7 @@ def _stop_or_die(stop: StopRequest) -> None:
         LOG.warning("the launcher is gone; this rank stops at its next step, within %g s", SAVE_S)
         time.sleep(SAVE_S)
         message = (
-            f"the launcher is gone, and the rank did not stop within {SAVE_S:g} s; rerun the same command to go on"
+            f"the launcher is gone, and the rank did not stop within {SAVE_S:g} s; rerun the same command to continue"
         )
         LOG.error("%s", message)
         stop.last_words(message)

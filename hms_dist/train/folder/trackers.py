@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases beside metrics.jsonl, through accelerate's trackers."""
+"""TensorBoard and Weights & Biases in addition to metrics.jsonl, through accelerate's trackers."""
 
 import importlib.util
 import os
@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from hms_dist.core.errors import UserError
 
-if TYPE_CHECKING:  # reading a run's record takes no accelerate
+if TYPE_CHECKING:  # reading a run's record does not need accelerate
     from accelerate import Accelerator
 
 PROJECT = "hms_dist"
 TRACKERS_NAME = "trackers"
-"""Folder in the run folder that trackers write into."""
+"""Folder in the run folder for the trackers' files."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raises UserError naming a tracker whose package is not installed."""
+    """Raise UserError naming a tracker whose package is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise UserError(f"trackers: {name} is not installed; pip install 'hms-dist[trackers]', or leave it out")
 
 
 def start_trackers(accelerator: "Accelerator", names: Sequence[str], out: Path, options: Mapping[str, Any]) -> None:
-    """Begin to track the run in folder `out`; `options` is its resolved configuration, nested.
+    """Start tracking the run in folder `out`; `options` is its resolved, nested configuration.
 
-    Weights & Biases keeps its files in the run folder and stays off the network unless WANDB_MODE says otherwise;
-    `wandb sync` sends them later. Raises UserError if one cannot start.
+    Weights & Biases keeps its files in the run folder and stays offline unless WANDB_MODE is set; `wandb sync` uploads
+    them later. Raises UserError if a tracker cannot start.
     """
     if not names:
         return
@@ -37,8 +37,8 @@ def start_trackers(accelerator: "Accelerator", names: Sequence[str], out: Path, 
     own = {"wandb": {"name": out.name, "dir": str(folder)}}
     try:
         accelerator.init_trackers(PROJECT, config=flat(options), init_kwargs=own)
-    except Exception as error:  # each tracker has its own
-        accelerator.trackers.clear()  # none that is half started is ended at the end of the run
+    except Exception as error:  # each tracker raises its own exceptions
+        accelerator.trackers.clear()  # trackers that started are not ended at the end of the run
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"trackers: {' or '.join(names)} cannot start ({reason}); set WANDB_MODE=offline or log in, or leave it out"
@@ -46,7 +46,7 @@ def start_trackers(accelerator: "Accelerator", names: Sequence[str], out: Path, 
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Nested options as `group.name: value`, lists and None as words: what every tracker takes."""
+    """Flatten nested options to `group.name: value`, with lists and None as text, which every tracker accepts."""
     found: dict[str, str | int | float | bool] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):

@@ -1,7 +1,6 @@
-"""Folders that are whole or absent: written beside their place, hashed, synced, then renamed into it.
+"""Folders that appear atomically: written next to their place, hashed, synced, then renamed.
 
-`hashes.json`, written last, holds the SHA-256 of every other file of the folder, so a reader can tell a whole
-folder from one that lost bytes later on.
+`hashes.json`, written last, holds the SHA-256 of every other file of the folder, so that a reader detects later damage.
 """
 
 import os
@@ -16,15 +15,15 @@ from hms_dist.core.files import read_json, sha256_of, sync, write_json
 
 HASHES_NAME = "hashes.json"
 _NAME = re.compile(r"\w[\w.-]{0,99}")
-"""Files in such a folder: none leads out of it."""
+"""File names in such a folder: none leads out of it."""
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give an empty temporary folder to fill; on success it becomes `target`, in the place of an older one.
+    """Yield an empty temporary folder; on success it becomes `target`, replacing an older one.
 
-    A kill at any moment leaves the older `target`, the new one, or (between two renames) the older one where
-    `present` and the next writer find it. One writer a folder at a time, any number of readers.
+    A kill at any moment leaves the older `target`, the new one, or (between two renames) the older one where `present`
+    and the next writer find it. One writer per folder at a time, any number of readers.
     """
     temporary, old = _hidden(target, "new"), _hidden(target, "old")
     put_back(target)
@@ -35,7 +34,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield temporary
         paths = sorted(temporary.iterdir())
         for path in paths:
-            path.chmod(0o666 & ~_umask())  # safetensors lets nobody else read
+            path.chmod(0o666 & ~_umask())  # safetensors creates files readable only by the user
             sync(path)
         write_json(temporary / HASHES_NAME, {path.name: sha256_of(path) for path in paths})
     except BaseException:
@@ -49,21 +48,21 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def put_back(target: Path) -> None:
-    """Give `target` back what a kill between two renames took away from it, if it did."""
+    """Restore `target` after a kill between two renames."""
     if not target.exists():
-        with suppress(FileNotFoundError):  # there is nothing, or another rank was quicker
+        with suppress(FileNotFoundError):  # nothing to restore, or another rank was faster
             _hidden(target, "old").rename(target)
 
 
 def present(target: Path) -> Path | None:
-    """Where to read what `whole_folder` last wrote as `target`; None if nothing is there. Changes nothing."""
+    """Where to read what `whole_folder` last wrote as `target`; None if there is nothing. Changes nothing."""
     return next((path for path in (target, _hidden(target, "old")) if path.is_dir()), None)
 
 
 def damage(folder: Path, names: Iterable[str]) -> str | None:
-    """What is wrong with a folder that `whole_folder` wrote, naming the file; None if every byte is there.
+    """Return the fault of a folder that `whole_folder` wrote, naming the file; None if every byte is intact.
 
-    `names`: files of it that will be read, each of which needs a hash.
+    `names` are the files that will be read; each needs a hash.
     """
     try:
         hashes = read_json(folder / HASHES_NAME)
@@ -84,7 +83,7 @@ def damage(folder: Path, names: Iterable[str]) -> str | None:
 
 
 def recorded_hash(folder: Path, name: str) -> str:
-    """SHA-256 of one file of a folder, as its hashes.json has it. Raises UserError if that has none."""
+    """SHA-256 of a file in a folder, from its hashes.json. Raises UserError without one."""
     path = folder / HASHES_NAME
     try:
         hashes = read_json(path)
@@ -97,7 +96,7 @@ def recorded_hash(folder: Path, name: str) -> str:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder, if it exists, without it ever looking whole on the way."""
+    """Delete a folder, if it exists, so that a partly deleted one never looks whole."""
     if not folder.exists():
         return
     if not folder.name.startswith("."):

@@ -1,1 +1,1 @@
-"""Optimise: what moves the weights: optimiser, rates, plateaus, how much each row counts, the average of it all."""
+"""Optimisation: optimisers, schedules, plateaus, loss and row weights, and the moving average of the weights."""

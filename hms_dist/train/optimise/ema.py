@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights: updated with training, evaluated and exported in their place."""
+"""Exponential moving average (EMA) of a model's weights, evaluated and exported instead of the raw weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ from hms_dist.model.weights import refresh_caches
 
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
-    """Whether the weights are averaged, how fast, how often."""
+    """Options of the moving average: decay and update interval."""
 
     decay: float | None = None
-    """Share of the average that an update keeps, in [0, 1). None: no averaging."""
+    """Fraction of the average kept by an update, in [0, 1). None: no averaging."""
     every: Literal["step", "epoch"] = "step"
-    """Update after every optimiser step, or once at the end of every epoch (seed 002)."""
+    """Update after every optimiser step, or once at the end of every epoch (the 16th place)."""
     warmup: bool = False
-    """Keep min(decay, (1 + n) / (10 + n)) at update n, counted from 1, as torch-ema does (seed 002: 16 updates at 0.8
-    keep 0.18 rising to 0.65). False: decay from the first update."""
+    """Keep min(decay, (1 + n) / (10 + n)) at update n, counted from 1, as torch-ema does (the 16th place's 16 updates
+    at 0.8 keep 0.18 rising to 0.65). False: decay from the first update."""
     evaluate_raw: bool = False
-    """Evaluate the weights without averaging as well: val_kl_raw beside val_kl, at the cost of a second evaluation."""
+    """Also evaluate the raw weights: val_kl_raw in addition to val_kl, at the cost of a second evaluation."""
 
     def __post_init__(self) -> None:
         if self.decay is not None and not 0 <= self.decay < 1:
@@ -33,21 +33,21 @@ class EmaConfig:
             raise ValueError("warmup and evaluate_raw: need an average; set decay")
 
     def effective_decay(self, update: int) -> float:
-        """What update `update`, counted from 1, keeps of the average."""
+        """Fraction of the average kept by update `update`, counted from 1."""
         if self.decay is None:
             raise ValueError("no average is kept")
         return min(self.decay, (1 + update) / (10 + update)) if self.warmup else self.decay
 
 
 class Ema:
-    """The average of a model's state: parameters and floating buffers are averaged, whole numbers copied.
+    """The average of a model's state: parameters and floating-point buffers are averaged, integers copied.
 
-    It starts as the model's state and keeps its types, float32 (float64 in float64 runs). It is computed from the
-    weights alone, which all ranks share, so all ranks hold the same average.
+    It starts as the model's state and keeps its dtypes, float32 (float64 in float64 runs). It is computed only from the
+    weights, which all ranks share, so all ranks hold the same average.
     """
 
     def __init__(self, config: EmaConfig, model: nn.Module) -> None:
-        """Begin at the state of `model` (unwrapped), on its device, and follow this very model."""
+        """Start from the state of `model` (unwrapped), on its device, and follow this model."""
         self.config = config
         self.num_updates = 0
         self._model = model
@@ -56,12 +56,12 @@ class Ema:
 
     @property
     def effective_decay(self) -> float:
-        """What the last update kept of the average; before the first, what it will keep."""
+        """Fraction kept by the last update; before the first, that of the first."""
         return self.config.effective_decay(max(self.num_updates, 1))
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the model. Call it after an optimiser step that took place."""
+        """Move the average towards the model. Call it after an optimiser step that was not skipped."""
         self.num_updates += 1
         live = self._live()
         floats = [name for name, tensor in live.items() if tensor.is_floating_point()]
@@ -73,7 +73,7 @@ class Ema:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within, the model has the averaged weights; afterwards its own, bit for bit. Cached biases are refreshed."""
+        """Inside, the model has the averaged weights; afterwards its own, bit for bit. Cached biases are refreshed."""
         own = {name: tensor.detach().clone() for name, tensor in self._live().items()}
         self._put(self.tensors)
         try:
@@ -82,7 +82,7 @@ class Ema:
             self._put(own)
 
     def restore(self, tensors: Mapping[str, Tensor], num_updates: int, source: str) -> None:
-        """Continue from a saved average. Raises UserError, naming `source`, if it is of another model."""
+        """Resume from a saved average. Raises UserError, naming `source`, if it is of another model."""
         different = sorted(
             name
             for name in tensors.keys() | self.tensors.keys()
@@ -104,12 +104,12 @@ class Ema:
         refresh_caches(self._model)
 
     def _live(self) -> dict[str, Tensor]:
-        """The tensors that the model has now. Read anew each time: moving a model replaces its tensors."""
+        """The tensors that the model has now. Read each time: moving a model replaces its tensors."""
         return {name: tensors[own] for name, (tensors, own) in self._owners.items()}
 
 
 def _owner(model: nn.Module, name: str) -> tuple[dict[str, Tensor], str]:
-    """The table of a module that holds the entry `name` of the model's state, and its key there."""
+    """Return the dictionary of a module that holds the entry `name` of the model's state, and its key there."""
     path, _, own = name.rpartition(".")
     module = model.get_submodule(path)
     tables: tuple[Any, ...] = (module._parameters, module._buffers)

@@ -1,4 +1,4 @@
-"""What each training row teaches and how much it counts: targets, smoothed if asked, and weights by votes."""
+"""Loss, targets and weights of training rows: smoothing of targets, and weights by votes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss, and how the number of a row's votes weighs on it. By default every row counts the same."""
+    """The loss, and how a row's number of votes affects its weight. By default all rows have equal weight."""
 
     name: str = "kl"
-    """kl (the metric's own), bce (each class by itself; 7th place), ce (kl without the label's entropy)."""
+    """kl (the metric's own), bce (independent classes; 7th place), ce (kl without the label's entropy)."""
     vote_power: float = 0.0
-    """A row of n votes weighs n to this power: 1 weighs by votes (15th place), 0 all rows the same."""
+    """A row of n votes has weight n to this power: 1 weights by votes (15th place), 0 all rows equally."""
     vote_steps: tuple[tuple[int, float], ...] = ()
-    """[votes, weight] pairs, the first at 1 vote, votes ascending: from that many votes on, a row has this weight,
-    times that of vote_power (maxc303: [1, 0.25], [8, 1])."""
+    """[votes, weight] pairs, the first at 1 vote, votes ascending: from that many votes, a row has this weight, times
+    that of vote_power (maxc303: [1, 0.25], [8, 1])."""
     smooth_below: int | None = None
-    """Smooth the targets of rows with fewer votes than this by how voters differ on the other rows; None: never."""
+    """Smooth the targets of rows with fewer votes than this by the disagreement of voters on the other rows; None:
+    never."""
 
     def __post_init__(self) -> None:
         one_of("loss.name", self.name, list(LOSSES))
@@ -51,9 +52,9 @@ def row_weights(config: LossConfig, num_voters: NDArray[np.integer]) -> Floats:
 def training_targets(
     config: LossConfig, targets: Floats, num_voters: NDArray[np.integer], train_rows: NDArray[np.int64]
 ) -> Floats:
-    """Targets [rows, classes] to train on: `targets`, smoothed where `config` asks.
+    """Targets [rows, classes] for training: `targets`, smoothed as `config` specifies.
 
-    The confusion of voters is counted on `train_rows` alone: nothing of the validation fold gets into the labels.
+    The confusion of voters is counted only on `train_rows`: no information of the validation fold enters the labels.
     """
     if config.smooth_below is None:
         return targets
@@ -62,8 +63,8 @@ def training_targets(
 
 
 def confusion(targets: Floats) -> Floats:
-    """How rows of each consensus are voted on [classes, classes]: row a is the mean target of the rows with most
-    votes for class a (the first of equals). A class without rows is certain of itself. Rows sum to 1.
+    """Confusion of voters by consensus [classes, classes]: row a is the mean target of the rows with most votes for
+    class a (the first among equals). A class without rows is certain of itself. Rows sum to 1.
 
     A row's target times this matrix spreads each vote for a as the voters of many-voted rows with consensus a spread
     theirs (the 16th place's label smoothing by voters).
@@ -76,7 +77,7 @@ def confusion(targets: Floats) -> Floats:
 
 
 def check_targets(targets: Floats, keys: Sequence[str]) -> None:
-    """Raises UserError naming the first row, by its key, whose target is no probability distribution."""
+    """Raise UserError naming the first row, by its key, whose target is not a probability distribution."""
     bad = np.flatnonzero(~((targets >= 0).all(axis=1) & np.isclose(targets.sum(axis=1), 1)))
     if bad.size:
         found = ", ".join(f"{value:.6g}" for value in targets[bad[0]])

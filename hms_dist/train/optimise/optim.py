@@ -1,4 +1,4 @@
-"""Optimisers, and the groups of parameters that they treat differently."""
+"""Optimisers and their parameter groups."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ class OptimConfig:
     lr: float = 3e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running means of the gradient and of its square, each in [0, 1); of adamw and adam."""
+    """Decay of the running means of the gradient and of its square, each in [0, 1); adamw and adam only."""
     momentum: float = 0.9
     """Momentum of sgd, in [0, 1). 0: none."""
     eps: float = 1e-8
-    """Added to the denominator; of adamw and adam."""
+    """Added to the denominator; adamw and adam only."""
     weight_decay: float = 0.01
     """Weight decay of all parameters, norms and biases included: decoupled and multiplied by the learning rate in
     adamw, an L2 penalty in adam and sgd. 0: none."""
     head_lr_factor: float = 1.0
-    """Learning rate of the classifier over that of the backbone."""
+    """Learning rate of the classifier relative to the backbone's."""
     max_grad_norm: float | None = None
-    """Scale the gradient down to this L2 norm over all parameters where it is larger. None: never."""
+    """Clip the L2 norm of the gradient over all parameters to this. None: no clipping."""
 
     def __post_init__(self) -> None:
         one_of("optim.name", self.name, list(OPTIMIZERS))
@@ -51,10 +51,10 @@ class OptimConfig:
 
 
 def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
-    """The optimiser over the parameters of `model` that require gradients.
+    """Create the optimiser over the parameters of `model` that require gradients.
 
-    One fused kernel if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser
-    skips a step by itself, and nobody hears of it.
+    Fused if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser skips steps by
+    itself, without reporting it.
     """
     groups = parameter_groups(config, model)
     on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
@@ -62,9 +62,9 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True
 
 
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Parameters that require gradients, each once, grouped by `lr_scale`, the factor on their learning rate."""
+    """Group the parameters that require gradients by `lr_scale`, the factor of their learning rate."""
     if isinstance(model, SlidingWindowNet):
-        model = model.backbone  # it has no weights of its own, and timm knows the head of this one
+        model = model.backbone  # the wrapper has no weights of its own, and timm knows the head of the backbone
     head = head_names(model)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -77,7 +77,8 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:
-    """Use `rate`, times each group's scale, from the next step on; and `momentum` (beta1), where it is given."""
+    """Set the learning rate to `rate` times each group's scale from the next step on; and `momentum` (beta1), if
+    given."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
         if momentum is not None and "betas" in group:
@@ -99,4 +100,4 @@ OPTIMIZERS: dict[str, Callable[[OptimConfig, list[dict[str, Any]], bool], torch.
     "adam": _adam(torch.optim.Adam),
     "sgd": _sgd,
 }
-"""Name -> maker: (options, parameter groups, fused) to the optimiser."""
+"""Name -> constructor: (options, parameter groups, fused) to the optimiser."""

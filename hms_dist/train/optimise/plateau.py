@@ -1,6 +1,6 @@
-"""What a monitor that stops improving decides: a lower learning rate, or the end of the run.
+"""Reactions to a monitored value that stops improving: a lower learning rate, or the end of the run.
 
-The decisions are a small state beside the schedule: it is in every checkpoint and the same on all ranks.
+The state is stored in every checkpoint and is the same on all ranks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,20 +12,21 @@ from hms_dist.core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauConfig:
-    """Reactions to a monitor that does not improve (seed 004); by default none. An evaluation ends each epoch."""
+    """Reactions to a plateau (the bird-call detector); none by default. Every epoch ends with an evaluation."""
 
     monitor: str = "val_kl"
-    """Number of the evaluations in metrics.jsonl to watch: val_kl, val_kl_seizure, ..."""
+    """Value of the evaluations in metrics.jsonl to monitor: val_kl, val_kl_seizure, ..."""
     mode: Literal["min", "max"] = "min"
-    """Whether less or more of it is better."""
+    """Whether lower or higher values are better."""
     threshold: float = 0.0
-    """An improvement has to be larger than this, in the monitor's unit."""
+    """Minimum change that counts as an improvement, in the monitor's unit."""
     drop_factor: float | None = None
-    """Multiply the learning rate by this on a plateau, in (0, 1). None: never."""
+    """Factor of the learning rate on a plateau, in (0, 1). None: no change."""
     patience: int = 2
-    """Evaluations in a row without improvement that are borne; the next one drops the rate and counts anew."""
+    """Consecutive evaluations without improvement that are tolerated; the next one lowers the rate and restarts the
+    count."""
     stop_patience: int | None = None
-    """End the run after this many evaluations in a row without improvement. None: never."""
+    """End the run after this many consecutive evaluations without improvement. None: never."""
 
     def __post_init__(self) -> None:
         if not self.threshold >= 0:
@@ -39,30 +40,30 @@ class PlateauConfig:
 
     @property
     def active(self) -> bool:
-        """True if a plateau has any consequence."""
+        """Whether a plateau has any effect."""
         return self.drop_factor is not None or self.stop_patience is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau:
-    """Where the monitor stands after the evaluations so far."""
+    """State of the monitor after the evaluations so far."""
 
     best: float | None = None
-    """Best value yet; None before the first evaluation."""
+    """Best value so far; None before the first evaluation."""
     num_patient: int = 0
     """Evaluations without improvement since the last improvement or drop."""
     num_stale: int = 0
     """Evaluations without improvement since the last improvement."""
     factor: float = 1.0
-    """Factor on the scheduled learning rate."""
+    """Factor of the scheduled learning rate."""
     stopped: bool = False
     """True: the run ends here."""
 
 
 def observed(config: PlateauConfig, plateau: Plateau, monitors: Mapping[str, float]) -> Plateau:
-    """The state after an evaluation that gave `monitors`; drops as torch's ReduceLROnPlateau, threshold_mode abs.
+    """Update the state after an evaluation with `monitors`, like torch's ReduceLROnPlateau with threshold_mode abs.
 
-    A plateau without consequences looks at none of them.
+    A plateau without effect reads none of them.
     """
     if not config.active:
         return plateau
@@ -78,7 +79,7 @@ def observed(config: PlateauConfig, plateau: Plateau, monitors: Mapping[str, flo
 
 
 def check_monitor(config: PlateauConfig, monitors: Iterable[str]) -> None:
-    """Raises UserError if a plateau matters and its monitor is not among those that the run evaluates."""
+    """Raise UserError if the plateau has an effect and its monitor is not among the run's evaluations."""
     names = list(monitors)
     if config.active and config.monitor not in names:
         raise UserError(f"plateau.monitor: unknown '{config.monitor}'; one of: {', '.join(names)}")

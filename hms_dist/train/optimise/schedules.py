@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the optimiser step, so a resume and any number of ranks agree."""
+"""Learning-rate schedules as pure functions of the optimiser step, equal after a resume and for any number of ranks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,20 +9,20 @@ from hms_dist.core.errors import one_of
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """The learning rate over a run. Factors are of the peak learning rate."""
+    """The learning rate over a run. Factors are relative to the peak learning rate."""
 
     name: str = "warmup_cosine"
-    """warmup_cosine: linear warm-up, then a cosine to the end (seed 002). one_cycle: a cosine up and a cosine down
-    (seed 001). cosine_annealing: a cosine without warm-up (seed 003). constant."""
+    """warmup_cosine: linear warm-up, then a cosine to the end (the 16th place). one_cycle: a cosine up and a cosine
+    down (the wavelet ablation). cosine_annealing: a cosine without warm-up (the course report). constant."""
     warmup_share: float = 0.1
-    """Share of all optimiser steps that warm up, in [0, 1). 0: no warm-up. Of warmup_cosine and one_cycle."""
+    """Fraction of all optimiser steps for the warm-up, in [0, 1). 0: no warm-up. For warmup_cosine and one_cycle."""
     start_factor: float = 0.1
     """Factor at the first step of the warm-up."""
     final_factor: float = 0.01
-    """Factor that the cosine reaches at its end."""
+    """Factor at the end of the cosine."""
     momentum_range: tuple[float, float] | None = None
-    """Of one_cycle: lowest and highest momentum (beta1 of Adam and AdamW), lowest at the peak learning rate.
-    None: the optimiser's own throughout."""
+    """For one_cycle: lowest and highest momentum (beta1 of Adam and AdamW), lowest at the peak learning rate. None: the
+    optimiser's own throughout."""
 
     def __post_init__(self) -> None:
         one_of("schedule.name", self.name, list(SCHEDULES))
@@ -38,17 +38,17 @@ class ScheduleConfig:
 
 
 def learning_rate_factor(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
-    """Factor on the learning rate for optimiser step `step` (0 is the first).
+    """Factor of the learning rate for optimiser step `step` (0 is the first).
 
-    `epoch_ends` is, for each epoch of the run, the number of steps up to its end; the last is the run's. A step of
-    that number is the schedule's end, which no step uses. Raises ValueError for a step outside the run.
+    `epoch_ends` is, for each epoch of the run, the number of steps up to its end; the last is the run's. A step of that
+    number is the end of the schedule, which no step uses. Raises ValueError for a step outside the run.
     """
     _check_step(step, epoch_ends)
     return SCHEDULES[schedule.name](schedule, step, epoch_ends)
 
 
 def cycled_momentum(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float | None:
-    """Momentum of optimiser step `step` where the schedule moves it; None: leave the optimiser's own.
+    """Momentum of optimiser step `step` if the schedule changes it, else None.
 
     Arguments and errors as `learning_rate_factor`.
     """
@@ -83,7 +83,7 @@ def _constant(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) ->
 
 
 def _cycle(schedule: ScheduleConfig, step: int, num_steps: int, first: float, peak: float, last: float) -> float:
-    """`first` to `peak` to `last` along cosines; the turn lies one step before the share ends, as torch has it."""
+    """`first` to `peak` to `last` along cosines; the peak is one step before the share ends, as in torch."""
     turn, end = schedule.warmup_share * num_steps - 1, num_steps - 1
     if turn > 0 and step <= turn:
         return _cosine(first, peak, step / turn)

@@ -70,7 +70,7 @@ def test_gaps_are_nan_rows_and_unplugged_rows_are_zero(rng):
     gone = np.isnan(power).all(axis=1)
     assert np.flatnonzero(gone).tolist() == [20, 21]  # the rows of 40 to 42 and of 42 to 44 s
     zero = (power == 0).all(axis=1)
-    assert set(np.flatnonzero(zero)) == {50, 51, 52, 53, 54}  # windows of 4 s that lie in it
+    assert set(np.flatnonzero(zero)) == {50, 51, 52, 53, 54}  # windows of 4 s inside it
     assert not np.isnan(power[~gone]).any()
 
 

@@ -18,7 +18,7 @@ def predictions(index, path, rows, folds, rng):
 
 
 class TestLabelPeakedness:
-    """The code of seed 000, from raw votes."""
+    """The two-stage course project's code, from raw votes."""
 
     def test_it_is_the_kl_from_uniform_to_the_votes(self, rng):
         votes = rng.integers(0, 9, (50, 6))
@@ -42,7 +42,7 @@ class TestLabelPeakedness:
 
 
 class TestModelLoss:
-    """The prose of seed 000: the first stage's out-of-fold loss."""
+    """The two-stage course project's text: the first stage's out-of-fold loss."""
 
     def test_rows_below_the_threshold_stay(self, index, tmp_path, rng):
         folds = index.folds(5)
@@ -82,7 +82,7 @@ class TestModelLoss:
         for name in ("a", "b"):
             predictions(index, tmp_path / f"{name}.parquet", np.arange(503), np.zeros(503, int), rng)
         config = FilterConfig(model_loss=1, predictions=(tmp_path / "a.parquet", tmp_path / "b.parquet"))
-        with pytest.raises(UserError, match=r"b\.parquet: key \S+: stands twice \(503 such rows of 1006\)"):
+        with pytest.raises(UserError, match=r"b\.parquet: key \S+: appears twice \(503 such rows of 1006\)"):
             filter_rows(index, np.arange(503), config)
 
 

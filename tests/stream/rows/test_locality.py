@@ -1,4 +1,4 @@
-"""Orders by block: what stands together, what is mixed, and which rank needs which blocks."""
+"""Orders by block: adjacent rows, mixing, and which rank needs which blocks."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def runs_of(numbers):
 
 
 def test_the_index_stands_in_the_order_of_the_tars(shard_set):
-    """What neighbouring rows means: the next sample of the same tar, or the first of the next tar."""
+    """Definition of neighbouring rows: the next sample of the same tar, or the first of the next tar."""
     frame = read_index(shard_set / "index.parquet").frame
     for _, shard in frame.groupby("shard"):
         assert (np.diff(shard["json.offset"]) > 0).all()

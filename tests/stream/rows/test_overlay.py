@@ -92,7 +92,7 @@ class TestRefusals:
         ("columns", "message"),
         [
             ({"key": "1-1-1"}, r"key 1-1-1: not a sample of the shard set \(503 such rows of 503\); is the table of"),
-            ({"seizure": 2.0}, r"key \S+: expected six probabilities whose sum is 1 \(503 such rows of 503\); mend"),
+            ({"seizure": 2.0}, r"key \S+: expected six probabilities whose sum is 1 \(503 such rows of 503\); fix"),
             ({"lpd": float("nan")}, r"key \S+: expected six probabilities whose sum is 1 \(503 such rows of 503\)"),
             ({"lpd": "many"}, r"column lpd: expected numbers"),
         ],
@@ -104,7 +104,7 @@ class TestRefusals:
 
     def test_a_key_twice(self, index, table, tmp_path):
         table(np.array([*range(503), 7]))
-        with pytest.raises(UserError, match=r"labels\.parquet: key \S+: stands twice \(1 such rows of 504\)"):
+        with pytest.raises(UserError, match=r"labels\.parquet: key \S+: appears twice \(1 such rows of 504\)"):
             overlay_targets(index, np.arange(503), overlay(tmp_path))
 
     def test_no_file(self, index, tmp_path):

@@ -1,4 +1,5 @@
-"""What a run has seen stands in its metadata, and a run that would learn from its validation fold does not begin."""
+"""The patients that a run has seen are in its metadata, and a run that would learn from its validation fold does not
+begin."""
 
 import json
 from dataclasses import replace
@@ -69,7 +70,7 @@ def test_a_run_says_what_it_saw_beside_its_weights_and_in_its_predictions(small,
 
 
 def test_pseudo_labels_whose_model_saw_the_validation_fold_are_refused(small, record_of, table_of, manifest_index):
-    """What seed 002 would do with a validation fold: label with models of all rows, validate on their patients."""
+    """The 16th place's method with a validation fold: label with models of all rows, validate on their patients."""
     _, index = manifest_index
     rows = np.arange(len(index))
     num_patients = len(np.unique(index.ids("patient_id")[index.folds(3) == 0]))
@@ -95,7 +96,7 @@ def test_a_leak_through_what_a_model_learnt_from_is_refused(small, record_of, ta
 
 def test_a_table_that_does_not_say_who_made_it_is_refused_with_a_fold(small, table_of, manifest_index):
     path = table_of("p.parquet", np.arange(len(manifest_index[1])), -1)
-    with pytest.raises(UserError, match=r"p.parquet: does not say which models made it, .*overlay.made_by_models"):
+    with pytest.raises(UserError, match=r"p.parquet: does not record which models made it, .*overlay.made_by_models"):
         open_run_data(small(fold=0, overlay__file=path))
     open_run_data(small(fold="none", overlay__file=path))
     open_run_data(small(fold=0, overlay__file=path, overlay__made_by_models=False))
@@ -104,7 +105,7 @@ def test_a_table_that_does_not_say_who_made_it_is_refused_with_a_fold(small, tab
 def test_rewriting_a_table_with_pandas_does_not_launder_it(small, record_of, table_of, manifest_index, tmp_path):
     path = table_of("p.parquet", np.arange(len(manifest_index[1])), -1, record_of(fold="none"))
     pd.read_parquet(path).to_parquet(tmp_path / "again.parquet")
-    with pytest.raises(UserError, match="does not say which models made it"):
+    with pytest.raises(UserError, match="does not record which models made it"):
         open_run_data(small(fold=0, overlay__file=tmp_path / "again.parquet"))
 
 
@@ -113,7 +114,8 @@ def filtered(small, *paths, **options):
 
 
 def test_a_loss_from_in_fold_predictions_is_refused(small, record_of, table_of, manifest_index):
-    """What seed 000's prose comes to with one model: the loss of rows that it trained on. Claiming a fold fails too."""
+    """The two-stage course project's text with one model: the loss of rows that it trained on. Stating a fold fails
+    too."""
     _, index = manifest_index
     rows = rows_of_folds(index, 1, 2)
     honest = table_of("honest.parquet", rows, -1, record_of(fold=0))
@@ -171,7 +173,9 @@ def test_what_learnt_from_unknown_models_is_no_teacher(small, record_of, table_o
     assert record_of(fold="none", overlay__file=silent, overlay__made_by_models=False).unknown_teacher == ""
     far = replace(pupil, patients=frozenset())
     path = table_of("p.parquet", rows, -1, replace(record_of(fold=0), learnt_from=(far,)))
-    message = r"p.parquet: its model \S* \(fold 0 of 3\) learnt from \S*silent.parquet, which does not say which models"
+    message = (
+        r"p.parquet: its model \S* \(fold 0 of 3\) learned from \S*silent.parquet, which does not record which models"
+    )
     with pytest.raises(UserError, match=message):
         open_run_data(small(fold=0, overlay__file=path))
     open_run_data(small(fold="none", overlay__file=path))

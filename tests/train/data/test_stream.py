@@ -83,12 +83,12 @@ def test_damage_stops_a_run_or_is_replaced_and_counted(small, shard_set, tmp_pat
     with pytest.raises(UserError, match=rf"of {key}, .* verify --repair --shards .*broken"):
         run(config)
     config = small(shards=broken, fold="none", global_batch=2, epochs=1, on_error="replace")
-    run(config)  # goes on
+    run(config)  # resumes
     assert read_metrics(config.out)[-1]["num_replaced"] >= 1
     assert key in (config.out / "train.log").read_text()
 
 
-def test_a_stand_in_counts_as_the_row_that_it_stands_in_for(small, shard_set, tmp_path, monkeypatch):
+def test_a_replacement_counts_as_the_row_that_it_replaces(small, shard_set, tmp_path, monkeypatch):
     """Where every row's loss is 1, so is their mean, however many experts voted on which."""
     broken, _ = break_traces(shard_set, tmp_path / "broken")
     real = WholePicture.loss_rows

@@ -12,7 +12,7 @@ from hms_dist.train.learn.step import Stepper
 
 
 def fails_at_the_third_step():
-    """As for want of memory."""
+    """As if out of memory."""
     take = Stepper.take
 
     def failing(self, batches, step, **options):

@@ -162,7 +162,7 @@ def test_all_damaged_names_the_files(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{tmp_path}: every checkpoint is damaged ({tmp_path}/step-00000005/hashes.json: No such file or directory; "
         f"{tmp_path}/step-00000004/optimizer.pt: its SHA-256 is not the one in hashes.json); restore one from a copy, "
-        "or start anew in another run folder"
+        "or start again in another run folder"
     )
 
 

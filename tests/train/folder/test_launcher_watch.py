@@ -1,4 +1,4 @@
-"""A rank whose launcher is gone, in a process of its own: what it says, and what it leaves."""
+"""A rank whose launcher is gone, in a separate process: its message, and the files that it leaves."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from hms_dist.core.logging import start_log
 from hms_dist.train.folder import stop
 from hms_dist.train.folder.owner import owned
-from hms_dist.train.folder.record import write_last_words, write_status
+from hms_dist.train.folder.record import write_forced_end, write_status
 
 folder, state = Path(sys.argv[1]), sys.argv[2]
 stop.LOOK_EVERY_S, stop.SAVE_S = 0.05, 60 if state == "leaves" else 0.5
@@ -28,7 +28,7 @@ else:
     stop.stop_with_launcher(request)
 with owned(folder, is_main=True) as ownership:
     write_status(folder, state)
-    request.last_words = partial(write_last_words, folder, ownership)
+    request.last_words = partial(write_forced_end, folder, ownership)
     print("begun", flush=True)
     while not request.asked():
         time.sleep(0.01)
@@ -72,7 +72,7 @@ def test_a_rank_that_does_not_stop_in_time_says_so_and_ends(orphaned, tmp_path):
     out, log = orphaned("running")
     assert out == "asked\n"
     assert "rank 1 WARNING the launcher is gone; this rank stops at its next step, within 0.5 s" in log
-    message = "the launcher is gone, and the rank did not stop within 0.5 s; rerun the same command to go on"
+    message = "the launcher is gone, and the rank did not stop within 0.5 s; rerun the same command to continue"
     assert f"rank 1 ERROR {message}" in log
     found = status(tmp_path)
     assert (found["state"], found["exit_code"], found["message"]) == ("interrupted", 1, message)

@@ -1,4 +1,4 @@
-"""One of two gloo ranks fails alone: the job ends at once, and says of what."""
+"""One of two gloo ranks fails alone: the job ends at once, with the reason."""
 
 import json
 import os

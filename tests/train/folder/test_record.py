@@ -1,4 +1,4 @@
-"""Who says how a run ended, when ranks fail of their own, of a lost peer, or both."""
+"""Which rank records the end of a run, when ranks fail by themselves, by a lost peer, or both."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import torch
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.train.folder import record
 from hms_dist.train.folder.owner import LEASE_NAME, owned
-from hms_dist.train.folder.record import FAULT_NAME, is_lost_peer, reported, write_last_words, write_status
+from hms_dist.train.folder.record import FAULT_NAME, is_lost_peer, reported, write_forced_end, write_status
 
 CLOSED = RuntimeError(
     "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]"
@@ -50,15 +50,15 @@ def test_what_a_rank_fails_of_is_its_own_word_and_a_fault(tmp_path, rank, error)
     assert not is_lost_peer(error)
     fail(tmp_path, rank, error)
     assert (tmp_path / FAULT_NAME).exists()
-    said = status(tmp_path)
-    assert said[:2] == ("failed", 1)
-    assert said[2].startswith("rank 3: ") == (rank == 3)
-    assert type(error).__name__ in said[2]
-    assert str(error) in said[2]
-    for peer, hearsay in ((0, CLOSED), (1, NCCL), (2, OUT_OF_MEMORY)):
-        fail(tmp_path, peer, hearsay)
+    printed = status(tmp_path)
+    assert printed[:2] == ("failed", 1)
+    assert printed[2].startswith("rank 3: ") == (rank == 3)
+    assert type(error).__name__ in printed[2]
+    assert str(error) in printed[2]
+    for peer, secondary in ((0, CLOSED), (1, NCCL), (2, OUT_OF_MEMORY)):
+        fail(tmp_path, peer, secondary)
     write_status(tmp_path, "running")
-    assert status(tmp_path) == said
+    assert status(tmp_path) == printed
 
 
 def test_what_a_rank_fails_of_while_the_main_one_writes_stands(tmp_path, monkeypatch):
@@ -89,5 +89,5 @@ def test_who_lost_the_folder_has_no_last_words(tmp_path):
         write_status(tmp_path, "running")
         path = tmp_path / LEASE_NAME
         path.write_text(json.dumps({**json.loads(path.read_text()), "nonce": "another"}))
-        write_last_words(tmp_path, ownership, "the launcher is gone")
+        write_forced_end(tmp_path, ownership, "the launcher is gone")
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "running"

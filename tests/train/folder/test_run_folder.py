@@ -1,4 +1,4 @@
-"""Whose a run folder is: a run that was refused holds it for nobody, so the mended command takes it."""
+"""Ownership of a run folder: a rejected run does not hold it, so the corrected command takes it."""
 
 from dataclasses import replace
 from pathlib import Path

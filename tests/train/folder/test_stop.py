@@ -77,7 +77,7 @@ def wait_for_step(folder, step, process, limit_s=240):
 def held_at(folder, step, process, limit_s=240):
     """Stop a rank within some ms of a step, however fast its steps are, and with it the others that wait for it.
 
-    It is held for as long as it lets pass between two looks at what it was asked: the next step hears.
+    It is held for the time between two polls: the next step notices.
     """
     wait_for_step(folder, (steps(folder) or [0])[-1] + 1, process, limit_s)
     pid = (ranks_of(process) or [process.pid])[0]
@@ -150,7 +150,7 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, ranks, words_
         assert process.returncode != 0
         found = status(stopped)
         assert (found["state"], found["exit_code"]) == ("stopped", 1), text
-        assert "rerun the same command to go on" in found["message"]
+        assert "rerun the same command to continue" in found["message"]
         assert step <= steps(stopped)[-1] < len(steps(tmp_path / "whole")) == 42
     ranks(number, *words_of("stopped"))
     assert_same_weights(tmp_path / "whole", stopped)
@@ -233,7 +233,7 @@ def test_who_was_taken_for_dead_writes_nothing_more(tmp_path):
         path.write_text(json.dumps({**values, "host": "elsewhere", "nonce": "another"}))
         with pytest.raises(Superseded, match="another job took this run over; this one stops and writes nothing more"):
             ownership.check()
-    assert path.exists(), "the claim of the new owner is not ours to remove"
+    assert path.exists(), "the lease of the new owner must stay"
 
 
 def test_what_a_superseded_rank_dies_of_is_not_written_into_the_run(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Trackers: what metrics.jsonl says, TensorBoard and Weights & Biases say too, without a network."""
+"""Trackers: TensorBoard and Weights & Biases get the values of metrics.jsonl, without a network."""
 
 import pytest
 

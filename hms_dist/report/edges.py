@@ -1,4 +1,4 @@
-"""What stands at the edges of each placement of a canvas: names of regions and channels, hertz, seconds.
+"""Tick labels at the edges of each placement of a canvas: names of regions and channels, hertz, seconds.
 
 Pure geometry, in canvas pixels from the placement's own corner.
 """
@@ -13,7 +13,7 @@ from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.shards.schema import PanelSpec, mirrored
 
 FREQUENCIES_HZ = (10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
-"""Frequencies that may get a tick; those too close to one named before get none."""
+"""Frequencies that may get a tick; those too close to an earlier one are skipped."""
 
 Ticks = tuple[tuple[float, str], ...]
 """(position, pixels; text) of each tick."""
@@ -21,32 +21,33 @@ Ticks = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """What one edge of a placement says."""
+    """Labels of one edge of a placement."""
 
     names: Ticks = ()
-    """Regions or channels, each at the middle of its part."""
+    """Regions or channels, each at the centre of its part."""
     numbers: Ticks = ()
     """Frequencies of each part, or times."""
     bounds: tuple[float, ...] = ()
-    """Where one part ends and the next begins, for parts that do not overlap."""
+    """Boundaries between parts that do not overlap."""
     unit: str = ""
-    """Of the numbers."""
+    """Unit of the numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tile:
-    """One placement's edges."""
+class PlacementEdges:
+    """The edges of one placement."""
 
     bottom: Edge
     left: Edge
 
 
-def tile_of(placed: PlacedPanel, *, flip: bool, spacing: float) -> Tile:
-    """The edges of a placement, with `flip` named for what is shown then; numbers at least `spacing` pixels apart."""
+def edges_of(placed: PlacedPanel, *, flip: bool, spacing: float) -> PlacementEdges:
+    """Compute the edges of a placement, with `flip` named for what is shown then; numbers at least `spacing` pixels
+    apart."""
     placement, spec = placed.placement, placed.spec
     if placement.arrangement == "as_is":
         names = mirrored(spec.traces) if flip and placement.flipped_panel else spec.traces
-        return Tile(
+        return PlacementEdges(
             bottom=time_edge(spec, (0, spec.shape[-1]), placement.width, spacing),
             left=parts_edge(names, (), placement.height, spacing),
         )
@@ -56,11 +57,11 @@ def tile_of(placed: PlacedPanel, *, flip: bool, spacing: float) -> Tile:
     length, breadth = (placement.height, placement.width) if down else (placement.width, placement.height)
     time = time_edge(spec, columns, length, spacing)
     parts = parts_edge(names, spec.rows_hz, breadth, spacing)
-    return Tile(bottom=parts, left=time) if down else Tile(bottom=time, left=parts)
+    return PlacementEdges(bottom=parts, left=time) if down else PlacementEdges(bottom=time, left=parts)
 
 
 def time_edge(spec: PanelSpec, columns: tuple[int, int], length: float, spacing: float) -> Edge:
-    """Seconds along `length` pixels that show `columns` (first, end) of a panel; empty if it states none."""
+    """Seconds along `length` pixels that show `columns` (first, end) of a panel; empty if its times are unknown."""
     if spec.columns_s is None or spec.shape[-1] < 2:
         return Edge()
     first_s, last_s = spec.columns_s
@@ -72,7 +73,7 @@ def time_edge(spec: PanelSpec, columns: tuple[int, int], length: float, spacing:
 
 
 def parts_edge(names: Sequence[str], rows_hz: Sequence[float], length: float, spacing: float) -> Edge:
-    """Named equal parts of `length` pixels, each with its frequencies rising; numbers only where they have room."""
+    """Named equal parts of `length` pixels, each with its frequencies ascending; numbers only where they fit."""
     if not names:
         return Edge()
     part = length / len(names)
@@ -100,7 +101,7 @@ def round_numbers(low: float, high: float, *, most: int) -> list[float]:
 
 
 def _apart(places: Sequence[tuple[float, str]], spacing: float) -> list[tuple[float, str]]:
-    """Those of `places`, by preference, that are `spacing` away from all kept before; ascending."""
+    """Those of `places`, by preference, that are `spacing` away from all earlier ones; ascending."""
     kept: list[tuple[float, str]] = []
     for item in places:
         if all(abs(item[0] - other) >= spacing for other, _ in kept):

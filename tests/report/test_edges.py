@@ -1,4 +1,5 @@
-"""Ticks stand where the values lie: times and frequencies of a column or row are read back from their pixel."""
+"""Ticks are at the positions of their values: times and frequencies of a column or row are read back from their
+pixel."""
 
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from hms_dist.canvas.options import Placement
 from hms_dist.canvas.placed import PlacedPanel
-from hms_dist.report.tiles import parts_edge, round_numbers, tile_of, time_edge
+from hms_dist.report.edges import edges_of, parts_edge, round_numbers, time_edge
 from hms_dist.shards.schema import PanelSpec
 
 SPEC = PanelSpec(
@@ -25,7 +26,7 @@ PLACE = {"top": 5, "left": 7}
 
 def tile(placement: Placement, *, flip: bool = False):
     mirror = replace(TRACES, traces=("Fp2-F4", "C4"))
-    return tile_of(PlacedPanel(placement, {"a": SPEC, "t": TRACES, "m": mirror}, flips=flip), flip=flip, spacing=10)
+    return edges_of(PlacedPanel(placement, {"a": SPEC, "t": TRACES, "m": mirror}, flips=flip), flip=flip, spacing=10)
 
 
 def test_columns_and_times() -> None:
