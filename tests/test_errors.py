@@ -242,6 +242,13 @@ def _ranks(sandbox):
         return sandbox.train()
 
 
+simple("passes that would cut a group", lambda d: d.train("--pass_rows", "1"))
+simple(
+    "a network that draws random numbers by itself",
+    lambda d: d.train("--model", "{name: test_resnet, kwargs: {drop_block_rate: 0.5}}"),
+)
+
+
 @mistake("training under a variable that asks for DeepSpeed")
 def _engine(sandbox):
     with pytest.MonkeyPatch.context() as patch:

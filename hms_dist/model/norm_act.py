@@ -195,7 +195,7 @@ def plain_apply(
 ) -> Tensor:  # fmt: skip
     """The operator's arithmetic: the reference of the kernels, on any device."""
     result = _before_act(by_row(x, places), weight, bias, mean, rstd, shortcut, keep, piece, places)
-    return _activated(result, act).to(x.dtype).view(x.shape)
+    return _reshaped(_activated(result, act).to(x.dtype), x)
 
 
 def _backward_sums(
@@ -222,7 +222,13 @@ def _backward_apply(
 ) -> Tensor:
     unit = (by_row(x, places).to(weight.dtype) - _of_pieces(mean, piece)) * _of_pieces(rstd, piece)
     d_x = d_norm - _of_pieces(means[:, 0], piece) - unit * _of_pieces(means[:, 1], piece)
-    return (d_x * _of_pieces(weight * rstd, piece)).to(x.dtype).view(x.shape)
+    return _reshaped((d_x * _of_pieces(weight * rstd, piece)).to(x.dtype), x)
+
+
+def _reshaped(values: Tensor, like: Tensor) -> Tensor:
+    """`values` in the shape of `like`; no view in autograd's eyes, so that what follows may change it in place."""
+    shaped: Tensor = torch.ops.aten._unsafe_view(values, like.shape)
+    return shaped
 
 
 def by_row(x: Tensor, places: int) -> Tensor:

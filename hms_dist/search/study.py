@@ -17,6 +17,7 @@ from hms_dist.search.space import Parameter, with_values
 from hms_dist.search.store import Store, parameters, suggested
 from hms_dist.search.trial import Pruned, TrialRuns, is_behind
 from hms_dist.train.data.run_data import open_run_data
+from hms_dist.train.folder.run_folder import compared
 from hms_dist.train.settings import TrainConfig
 
 IDENTITY_NAME = "search.json"
@@ -139,7 +140,7 @@ def _meaning(identity: dict[str, Any], fold: int) -> dict[str, Any]:
     found = dict(identity)
     with suppress(UserError, KeyError, TypeError, ValueError):  # unreadable: different
         given = {"shards": "", "out": IDENTITY_NAME, "fold": fold}
-        found["config"] = from_stored(TrainConfig, {**identity["config"], **given}, IDENTITY_NAME)
+        found["config"] = compared(from_stored(TrainConfig, {**identity["config"], **given}, IDENTITY_NAME))
         found["space"] = parameters(identity["space"])
     return found
 

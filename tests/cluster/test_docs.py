@@ -98,4 +98,4 @@ def test_the_ranks_of_every_printed_training_can_share_its_groups(page, reposito
         places = [] if "--shards" in given else ["--shards", "s", "--out", "o"]
         config = load(TrainConfig, [*given, *places])
         for ranks in ranks_of(line, clusters, repository):
-            assert config.batching.num_groups % ranks == 0, f"{where}: {ranks} ranks: {line}"
+            assert config.global_batch % ranks == 0, f"{where}: {ranks} ranks: {line}"

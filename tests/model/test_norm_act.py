@@ -145,7 +145,7 @@ def test_the_kernels_sum_many_rows_far_from_zero() -> None:
 def test_the_kernels_compute_the_plain_arithmetic(
     shape: tuple[int, ...], shortcut: bool, drop: bool, act: int, dtype: torch.dtype, tolerance: float, slots: bool
 ) -> None:
-    """Also of groups that lie on several ranks, of which there is one here."""
+    """Also of groups that span several ranks, of which there is one here."""
     batch, channels, height, width = shape
     places = height * width
     x, added, grad = (torch.randn(batch * places, channels, device="cuda").add(2).to(dtype) for _ in range(3))

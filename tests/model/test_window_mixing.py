@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hms_dist.model.draws import group_uniform
 
-from hms_dist.model.window_mixing import crop_offsets, cropped, donors, offset_range, pasted
+from hms_dist.canvas.augment import GroupedRows
+from hms_dist.model.sliding_window import SlidingWindowConfig
+from hms_dist.model.window_mixing import crop_offsets, cropped, offset_range, pasted
+from hms_dist.train.task import AnnotatedWindow
 
 
 def test_every_crop_holds_the_window_and_all_places_are_used(rng: np.random.Generator) -> None:
@@ -29,28 +31,40 @@ def test_crops_are_columns_of_the_picture() -> None:
     assert torch.equal(cropped(images, offsets, 16), expected)
 
 
-def test_donors_are_other_rows_as_often_as_asked(rng: np.random.Generator) -> None:
-    drawn = torch.stack([donors(rng.random(6), rng.random(6), 0.3) for _ in range(3000)])
-    own = drawn == torch.arange(6)
-    assert abs(float(own.double().mean()) - 0.7) < 0.02
-    others = drawn[:, 0][~own[:, 0]]
-    assert set(others.tolist()) == {1, 2, 3, 4, 5}
-    assert donors(rng.random(6), rng.random(6), 0.0).tolist() == list(range(6))
-    assert donors(np.zeros(1), np.zeros(1), 1.0).tolist() == [0]
+def test_windows_come_from_other_rows_of_the_group_as_often_as_asked(rng: np.random.Generator) -> None:
+    num_groups, size, width = 800, 6, 32
+    num_rows = num_groups * size
+    numbers = torch.arange(num_rows, dtype=torch.float64)
+    images = numbers.view(-1, 1, 1, 1).expand(-1, 1, 1, width)
+    rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
+
+    def donors(probability: float, rows: GroupedRows) -> torch.Tensor:
+        config = SlidingWindowConfig(paste_probability=probability)
+        task = AnnotatedWindow(config=config, width=width, window=(8.0, 16.0))
+        mixed, targets, _ = task.mixed(images, numbers[:, None], rows, (int(rng.integers(2**32)), 0, 0))
+        assert torch.equal(targets[:, 0], mixed[:, 0, 0, 8])  # a pasted window brings its label
+        return targets[:, 0].long()
+
+    places = torch.arange(num_rows)
+    drawn = donors(0.3, rows)
+    own = drawn == places
+    share = float(own.double().mean())
+    assert abs(share - 0.7) < 6 * (0.3 * 0.7 / num_rows) ** 0.5
+    assert torch.equal(drawn // size, places // size)
+    counts = torch.bincount((drawn - places)[~own] % size, minlength=size)
+    assert counts[0] == 0
+    mean = (num_rows - int(own.sum())) / (size - 1)
+    assert ((counts[1:] - mean).abs() < 6 * (mean * (1 - 1 / (size - 1))) ** 0.5).all()
+    assert torch.equal(donors(0.0, rows), places)
+    assert torch.equal(donors(1.0, GroupedRows(rows.rows, rows.places, 1, num_rows)), places)
 
 
 @pytest.mark.usefixtures("torch_rng")
 def test_the_window_comes_from_the_donor_as_it_was_and_the_rest_stays() -> None:
     images = torch.rand(4, 1, 5, 30)
     donor = torch.tensor([1, 2, 2, 0])
-    expected = images.clone()
+    expected, before = images.clone(), images.clone()
     for row, other in enumerate(donor):
         expected[row, :, :, 10:21] = images[other, :, :, 10:21]
-    assert torch.equal(pasted(images, donor, (10.6, 20.2)), expected)
-
-
-def test_draws_are_keyed_by_the_group_and_the_stream() -> None:
-    keys = [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
-    draws = [group_uniform(key, stream, 8) for key in keys for stream in (1, 2)]
-    assert len({tuple(draw) for draw in draws}) == len(draws)
-    np.testing.assert_array_equal(group_uniform(keys[3], 1, 8), group_uniform(keys[3], 1, 12)[:8])
+    assert torch.equal(pasted(images, images[donor], (10.6, 20.2)), expected)
+    assert torch.equal(images, before)

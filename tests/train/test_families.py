@@ -126,6 +126,7 @@ def test_it_trains_resumes_bit_for_bit_and_is_plain_timms(small, name, torch_rng
 
 
 def test_the_documentation_lists_those_tried():
-    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \|", DOCS.read_text(), re.MULTILINE)
+    section = DOCS.read_text().partition("\n## Tried\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| `(\w+)` \|", section, re.MULTILINE)
     assert sorted(rows) == sorted(FAMILIES)
     assert len(FAMILIES) >= 25

@@ -36,10 +36,10 @@ def test_the_first_loss_is_that_of_the_cpu(small, precision, digits, monkeypatch
 @pytest.mark.parametrize(
     "options",
     [
-        {"channels_last": True},
-        {"compile_mode": "default", "channels_last": True},
+        {"compile_mode": None},
+        {"compile_mode": "default"},
+        {"pass_rows": 2},
         {"compile_mode": "default", "model__name": "tiny_vit_5m_224", "ema__decay": 0.9},
-        {"batch_norm": "sync"},
         {"model__grad_checkpointing": True},
         {"freeze__num_layers": 10, "epochs": 2},
         {"optim__name": "sgd", "optim__max_grad_norm": 1.0},
@@ -49,7 +49,7 @@ def test_the_first_loss_is_that_of_the_cpu(small, precision, digits, monkeypatch
 def test_options_of_speed_do_not_change_what_is_learnt(small, precision, options):
     from accelerate.state import AcceleratorState
 
-    kept = {name: options[name] for name in options if name not in ("channels_last", "compile_mode", "batch_norm")}
+    kept = {name: options[name] for name in options if name not in ("pass_rows", "compile_mode")}
     kept = {"model__name": STEADY, "model__drop_rate": 0, "model__drop_path_rate": 0, **kept}
     plain = {"epochs": 1, "precision": precision, **kept}
     run(small("plain", **plain))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from hms_dist.rendering.render import run as render
 from hms_dist.results.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
 from hms_dist.train import loop
-from hms_dist.train.data.run_data import open_run_data
+from hms_dist.train.data.run_data import epoch_rows, open_run_data
 from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.folder.run_folder import stored_weights
@@ -214,9 +215,16 @@ def test_a_mistake_on_a_finished_run_does_not_touch_its_record(small, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_run(small):
     config = small(optim__lr=1e12, epochs=8)
-    keys = r"\d+-\d+, \d+-\d+"
-    with pytest.raises(JobError, match=rf"the loss is (nan|inf) at step \d+ in a group of rows {keys}.*lower optim.lr"):
+    message = r"the loss is (?:nan|inf) at step (\d+) on rows (\d+-\d+(?:, \d+-\d+)*); look at .*lower optim.lr"
+    with pytest.raises(JobError, match=message) as error:
         run(config)
+    step, named = re.search(message, str(error.value)).groups()
+    data = open_run_data(config)
+    epoch, place = divmod(int(step) - 1, data.steps_of[0])
+    planned = epoch_rows(config, data, epoch)[4 * place : 4 * place + 4]
+    keys = named.split(", ")
+    assert len(set(keys)) == len(keys)
+    assert set(keys) <= set(data.index.frame["key"].iloc[planned])
     status = json.loads((config.out / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("failed", 1)
     assert all("loss" not in line or np.isfinite(line["loss"]) for line in read_metrics(config.out))

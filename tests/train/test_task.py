@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hms_dist.canvas.augment import GroupedRows, one_group
 from hms_dist.core.errors import UserError
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.loss import LOSSES, bce_rows
@@ -22,7 +23,8 @@ from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.task import AnnotatedWindow, WholePicture
 
 WINDOW = (64.0, 96.0)
-KEY = (0, 3, 7, 1)
+KEY = (0, 3, 7)
+SIX = one_group(np.arange(6))
 
 
 def task(**options: object) -> AnnotatedWindow:
@@ -53,7 +55,7 @@ def test_a_crop_moves_the_window_with_the_picture(rng: np.random.Generator) -> N
     one = task(crop_share=0.5)
     seen = set()
     for step in range(40):
-        images, _, offsets = one.mixed(marked(6), shares(rng, 6), (0, 0, step, 0))
+        images, _, offsets = one.mixed(marked(6), shares(rng, 6), SIX, (0, 0, step))
         assert images.shape == (6, 1, 32, 80)
         assert torch.equal(images[:, 0, 0, 0], 1000.0 * torch.arange(6) + offsets)
         assert ((offsets >= 16) & (offsets <= 64)).all()
@@ -70,7 +72,7 @@ def test_the_loss_is_of_the_annotated_window_wherever_it_lies(rng: np.random.Gen
     images[..., 64:96] = 2.0
     targets = shares(rng, 6)
     for share in (1.0, 0.5):
-        rows = task(crop_share=share).loss_rows(_Exact(), images, targets, KEY)
+        rows = task(crop_share=share).loss_rows(_Exact(), images, targets, SIX, KEY)
         torch.testing.assert_close(rows, bce_rows(torch.full((6, 6), 2.0, dtype=torch.float64), targets))
 
 
@@ -90,7 +92,7 @@ class _Exact(nn.Module):
 @pytest.mark.usefixtures("torch_rng")
 def test_negatives_have_a_weight_of_their_own(rng: np.random.Generator) -> None:
     images, targets = torch.randn(6, 1, 32, 160, dtype=torch.float64), shares(rng, 6)
-    rows = [task(negative_weight=weight).loss_rows(Looking(), images, targets, KEY) for weight in (0.0, 1.0, 3.0)]
+    rows = [task(negative_weight=weight).loss_rows(Looking(), images, targets, SIX, KEY) for weight in (0.0, 1.0, 3.0)]
     torch.testing.assert_close(rows[2] - rows[0], 3 * (rows[1] - rows[0]))
     logits = Looking()(images, torch.eye(10, dtype=torch.float64)[4:6].mean(0)[None, None])[:, 0]
     torch.testing.assert_close(rows[1], bce_rows(logits, targets))
@@ -98,7 +100,7 @@ def test_negatives_have_a_weight_of_their_own(rng: np.random.Generator) -> None:
 
 def test_a_pasted_window_brings_its_label(rng: np.random.Generator) -> None:
     one, targets = task(paste_probability=1.0), shares(rng, 6)
-    images, labels, _ = one.mixed(marked(6), targets, KEY)
+    images, labels, _ = one.mixed(marked(6), targets, SIX, KEY)
     donors = (images[:, 0, 0, 70] // 1000).long()
     assert (donors != torch.arange(6)).all()
     assert torch.equal(labels, targets[donors])
@@ -107,20 +109,46 @@ def test_a_pasted_window_brings_its_label(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("torch_rng")
-def test_draws_depend_on_the_group_alone(rng: np.random.Generator) -> None:
+def test_draws_depend_on_seed_epoch_step_and_place_alone(rng: np.random.Generator) -> None:
     one = task(paste_probability=0.5, crop_share=0.5)
-    first = one.mixed(marked(6), shares(rng, 6), KEY)[0]
+    first = one.mixed(marked(6), shares(rng, 6), SIX, KEY)[0]
     torch.rand(5)
-    assert torch.equal(one.mixed(marked(6), shares(rng, 6), KEY)[0], first)
-    assert not torch.equal(one.mixed(marked(6), shares(rng, 6), (*KEY[:3], 2))[0], first)
+    assert torch.equal(one.mixed(marked(6), shares(rng, 6), one_group(np.arange(6) + 90), KEY)[0], first)
+    elsewhere = GroupedRows(np.arange(6), np.arange(6, 12), 6, 6)
+    assert not torch.equal(one.mixed(marked(6), shares(rng, 6), elsewhere, KEY)[0], first)
+    for key in ((1, 3, 7), (0, 4, 7), (0, 3, 8)):
+        assert not torch.equal(one.mixed(marked(6), shares(rng, 6), SIX, key)[0], first)
+
+
+def test_a_row_is_the_same_in_any_batch_that_has_its_partners(rng: np.random.Generator) -> None:
+    """Any rows of a step of three groups, as a rank's own, with the partners that they ask for and no others."""
+    one, images, targets = task(paste_probability=0.7, crop_share=0.6), marked(12), shares(rng, 12)
+    whole = GroupedRows(np.arange(12), np.arange(12), 4, 12)
+    numbers = set()
+    for step in range(20):
+        key = (0, 1, step)
+        expected = one.mixed(images, targets, whole, key)
+        own = np.sort(rng.choice(12, int(rng.integers(1, 9)), replace=False))
+        partners = one.partner_places(whole, own, key)
+        numbers.add(len(partners))
+        assert not set(partners) & set(own)
+        assert set(partners // 4) <= set(own // 4)
+        places = np.concatenate([own, partners])
+        found = one.mixed(images[places], targets[places], GroupedRows(places, places, 4, len(own)), key)
+        for tensor, all_rows in zip(found, expected, strict=True):
+            assert torch.equal(tensor, all_rows[own])
+    assert len(numbers) > 2
 
 
 def test_nothing_is_drawn_where_nothing_is_asked(rng: np.random.Generator) -> None:
     images, targets = marked(4), shares(rng, 4)
-    same, labels, offsets = task().mixed(images, targets, KEY)
-    assert same is images
-    assert labels is targets
+    rows = one_group(np.arange(4))
+    same, labels, offsets = task().mixed(images, targets, rows, KEY)
+    for tensor, given in ((same, images), (labels, targets)):
+        assert torch.equal(tensor, given)
+        assert tensor.data_ptr() == given.data_ptr()
     assert not offsets.any()
+    assert not len(task().partner_places(rows, np.arange(2), KEY))
 
 
 @pytest.mark.parametrize("pooling", ["max", "noisy_or", "window"])
@@ -142,10 +170,10 @@ def test_a_net_learns_what_the_windows_show_and_finds_it_elsewhere() -> None:
     one = task(crop_share=0.6, negative_weight=2.0)
     model = SlidingWindowNet(_Small())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    taken = []
+    taken, rows = [], one_group(np.arange(12))
     for step in range(50):
         classes = torch.arange(6).repeat(2)
-        loss = one.loss_rows(model, _with_marks(classes, 64), torch.eye(6)[classes], (0, 0, step, 0)).mean()
+        loss = one.loss_rows(model, _with_marks(classes, 64), torch.eye(6)[classes], rows, (0, 0, step)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -215,7 +243,12 @@ def test_a_whole_picture_is_the_loss_and_its_probabilities(rng: np.random.Genera
     model, images, targets = nn.Sequential(nn.Flatten(), nn.Linear(8, 6)), torch.rand(4, 1, 2, 4), shares(rng, 4)
     for loss in LOSSES.values():
         whole = WholePicture(loss)
-        assert torch.equal(whole.loss_rows(model, images, targets, KEY), loss.rows(model(images), targets))
+        rows = one_group(np.arange(4))
+        assert torch.equal(whole.loss_rows(model, images, targets, rows, KEY), loss.rows(model(images), targets))
+        own = GroupedRows(np.arange(4), np.arange(4), 4, 3)
+        expected = loss.rows(model(images[:3]), targets[:3])
+        assert torch.equal(whole.loss_rows(model, images, targets, own, KEY), expected)
+        assert not len(whole.partner_places(rows, np.arange(3), KEY))
         assert torch.equal(whole.answers(model, images), loss.probabilities(model(images)))
         assert whole.monitors(targets.numpy(), targets.numpy()) == {}
 

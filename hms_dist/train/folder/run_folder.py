@@ -51,7 +51,7 @@ def check_folder(config: TrainConfig) -> None:
             raise UserError(
                 f"{config.out}: holds a run already; choose another --out, or continue it with --resume auto"
             )
-        before, now = _compared(read_config(config.out)), _compared(config)
+        before, now = compared(read_config(config.out)), compared(config)
         different = [name for name in now if before.get(name) != now[name]]
         if different:
             raise holds_another(config.out, different)
@@ -121,7 +121,7 @@ def _named_weights(run: Path, name: str) -> Path:
     return folder
 
 
-def _compared(config: TrainConfig) -> dict[str, Any]:
+def compared(config: TrainConfig) -> dict[str, Any]:
     """Options that a resume may not change; weights of an earlier stage by their place in the run, wherever it is
     now."""
     values = {name: value for name, value in to_dict(config).items() if name not in NEUTRAL}

@@ -9,6 +9,8 @@ import torch
 from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock, TinyVitStage
 from torch import Tensor, nn
 
+from hms_dist.model.group_norms import GroupNorms, group_batch_norms
+from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
 from hms_dist.model.tiny_vit import blocks as tiny_vit
 from hms_dist.model.tiny_vit import norm_conv, window_attention
 from hms_dist.model.tiny_vit.blocks import BLOCKS, WindowBlock, fast_blocks
@@ -28,10 +30,24 @@ def everywhere(monkeypatch) -> None:
     monkeypatch.setattr(tiny_vit, "has_kernels", lambda *_: True)
 
 
-def results(model: nn.Module, images: Tensor, grad: Tensor) -> dict[str, Tensor]:
-    """Logits, gradients of all parameters, running statistics."""
+def by_group(model: nn.Module, num_rows: int, device: str = "cpu") -> GroupNorms:
+    """Let the norms of `model` be by group, where the next pass is one group of so many rows."""
+    rows = PassRows(torch.device(device))
+    group_batch_norms(model, rows)
+    rows.begin(whole_groups(1, num_rows), draw_words(0, 0, 0, range(num_rows)))
+    norms = GroupNorms(model, rows)
+    norms.begin_step()
+    norms.begin_pass()
+    return norms
+
+
+def results(model: nn.Module, images: Tensor, grad: Tensor, norms: GroupNorms | None = None) -> dict[str, Tensor]:
+    """Logits, gradients of all parameters, running statistics; those of `norms` by group."""
     torch.manual_seed(3)
     logits = model(images)
+    if norms is not None:
+        norms.after_pass()
+        norms.end_step(1)
     parameters = dict(model.named_parameters())
     gradients = torch.autograd.grad(logits, list(parameters.values()), grad)
     statistics = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
@@ -56,7 +72,8 @@ def test_names_stay_and_other_models_are_left_alone() -> None:
 def test_the_whole_model_is_timms(training: bool) -> None:
     model, fast = (each.double().train(training) for each in pair())
     images, grad = torch.randn(2, 1, 72, 136, dtype=torch.float64), torch.randn(2, 6, dtype=torch.float64)
-    wanted, found = results(model, images, grad), results(fast, images, grad)
+    norms = by_group(fast, 2) if training else None
+    wanted, found = results(model, images, grad), results(fast, images, grad, norms)
     largest = max(value.norm() for value in wanted.values())
     for name, value in wanted.items():
         # A bias before a batch norm in training has no effect: its gradient is rounding alone.
@@ -83,7 +100,7 @@ def test_a_norm_that_is_frozen_stays_as_it_was(frozen: str) -> None:
         getattr(each[0], frozen).bn.eval()
     images = torch.randn(2, 4, 5, 6, dtype=torch.float64)
     grad = torch.randn_like(images)
-    wanted, found = results(model, images, grad), results(fast, images, grad)
+    wanted, found = results(model, images, grad), results(fast, images, grad, by_group(fast, 2))
     for name, value in wanted.items():
         assert torch.allclose(found[name], value, rtol=1e-10, atol=1e-12), name
 
@@ -127,6 +144,7 @@ def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
         nn.init.normal_(parameter, std=0.3)
     x = torch.randn(shape)
     theirs, ours = copy.deepcopy(model).double(), fast_blocks(copy.deepcopy(model))
+    by_group(ours, 2)
     compiled = torch.compile(ours.forward, dynamic=False)
     with torch.no_grad():  # pictures of another size first, else the compiler makes code for this one anyway
         larger = torch.randn([length + 2 if length in places else length for length in shape])
@@ -159,6 +177,7 @@ def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch) -> Non
     noted(window_attention, "plain_backward", slice(1, 4))
     stage = TinyVitStage(8, 32, depth=2, num_heads=2, window_size=4, downsample=PatchMerging)
     model = fast_blocks(nn.Sequential(MBConv(8, 8, 2.0, nn.GELU, 0.0), stage))
+    by_group(model, 2)
     torch.compile(model.forward, dynamic=False)(torch.randn(2, 8, 18, 26)).sum().backward()
     assert len(read) == 2 * (4 + 2)  # convolutions behind norms, and attentions
     assert read[6:] == read[5::-1]
@@ -177,12 +196,13 @@ def exact_float32(monkeypatch) -> None:
 def test_on_a_gpu_it_is_timms_function(compiled: bool) -> None:
     """Without drop-path: a GPU draws other numbers in float64, and the compiler's code others again."""
     model, fast = (each.cuda() for each in pair())
+    norms = by_group(fast, 2, "cuda")
     for module in [*model.modules(), *fast.modules()]:
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
     images, grad = torch.randn(2, 1, 104, 168, device="cuda"), torch.randn(2, 6, device="cuda")
     wanted = results(model.double(), images.double(), grad.double())
     fast.forward = torch.compile(fast.forward, dynamic=False) if compiled else fast.forward
-    found = results(fast, images, grad)
+    found = results(fast, images, grad, norms)
     for name, value in wanted.items():
         assert (found[name] - value).norm() < 1e-4 * (value.norm() + 1e-2 * grad.norm()), name

@@ -5,13 +5,14 @@ import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from hms_dist.canvas.augment import Augmenter
+from hms_dist.canvas.augment import Augmenter, GroupedRows
 from hms_dist.core.errors import UserError
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
@@ -20,49 +21,105 @@ from hms_dist.stream.read.loader import load
 from hms_dist.train.data.run_data import epoch_rows, open_run_data, requests_of
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.loop import run
-from hms_dist.train.task import WholePicture
+from hms_dist.train.task import WholePicture, open_task
+
+MIXES = [
+    {"class_path": "MixUp", "init_args": {"probability": 0.7}},
+    {"class_path": "CutMix", "init_args": {"probability": 0.5}},
+]
+"""Two in a row, so that a row may depend on another by way of a third."""
 
 
-def groups_read(config, data, steps, groups):
-    """Rows, flips, panels, augmented pictures and mixed labels of each group that a rank reads."""
-    requests = requests_of(config, data, 1, epoch_rows(config, data, 1), steps, groups)
-    canvas, labels = data.shards.canvas, torch.from_numpy(data.labels.targets)
-    augment = Augmenter(config.augment, canvas)
+def rows_read(config, data, steps, passes):
+    """For each own row that a rank reads: step, place, row, flip, panels, augmented picture and mixed label."""
+    task, canvas = open_task(config, data.shards.canvas), data.shards.canvas
+    requests = requests_of(config, data, task, 1, epoch_rows(config, data, 1), steps, passes)
+    labels, augment = torch.from_numpy(data.labels.targets), Augmenter(config.augment, canvas)
+    of_pass = product(steps, passes)
     for batch in load(data.shards.reader, requests, threads=config.reader_threads):
+        step, one = next(of_pass)
+        places = batch.request.places
+        np.testing.assert_array_equal(places[: batch.request.num_own], one.places)
+        rows = GroupedRows(batch.rows, places, config.group_size, batch.request.num_own)
         images = canvas(batch.panels, torch.from_numpy(batch.flips))
-        pictures, mixed = augment(images, labels[batch.rows], batch.rows, seed=config.seed, epoch=1)
-        panels = {name: tensor.clone() for name, tensor in batch.panels.items()}
-        yield batch.rows, batch.flips, {**panels, "pictures": pictures, "mixed": mixed}
+        pictures, mixed = augment(images, labels[batch.rows], rows, seed=config.seed, epoch=1)
+        tensors = {**batch.panels, "pictures": pictures, "mixed": mixed}
+        for i, place in enumerate(one.places.tolist()):
+            own = {name: tensor[i].clone() for name, tensor in tensors.items()}
+            yield (step, place), (batch.rows[i], batch.flips[i]), own
 
 
-def test_after_a_cursor_the_groups_are_those_of_an_uninterrupted_run_at_any_world_size(small, repository, rng):
-    """Augmented pictures included, of a chain with noise and of mixes within the group."""
+@pytest.mark.parametrize("blurs", [False, True])
+@pytest.mark.parametrize("group_size", [2, 4, 8])
+def test_after_a_cursor_the_rows_are_those_of_an_uninterrupted_run_at_any_world_size(
+    small, repository, rng, group_size, blurs
+):
+    """Augmented pictures included, of a chain with noise and of mixes within the group, in passes of any size.
+
+    To the bit; blurs, convolutions of as many rows as a pass has, within a rounding unless the passes are the same.
+    """
     chain = yaml.safe_load((repository / "configs/augment/sixteenth_place.yaml").read_text())["steps"]
-    mix = {"class_path": "MixUp", "init_args": {"probability": 0.7}}
-    config = small(global_batch=8, augment__steps=json.dumps([*chain, mix]), fold="none")
-    data = open_run_data(config)
+    if not blurs:
+        chain[1]["init_args"]["choices"] = chain[1]["init_args"]["choices"][:1]
+    assert ("Blur" in str(chain)) == blurs
+    config = small(global_batch=8, group_size=group_size, augment__steps=json.dumps([*chain, *MIXES]), fold="none")
+    data, batching = open_run_data(config), config.batching
     num_steps = data.steps_of[1]
-    whole = list(groups_read(config, data, range(num_steps), range(4)))
+    whole = {
+        at: (row, tensors) for at, row, tensors in rows_read(config, data, range(num_steps), batching.passes(0, 1))
+    }
     cursor = int(rng.integers(1, num_steps))
-    for num_ranks in (1, 2, 4):
-        ranks = [
-            groups_read(config, data, range(cursor, num_steps), config.batching.groups_of(rank, num_ranks))
-            for rank in range(num_ranks)
-        ]
-        for place, (rows, flips, tensors) in enumerate(whole[cursor * 4 :]):
-            found_rows, found_flips, found = next(ranks[place % 4 * num_ranks // 4])
-            np.testing.assert_array_equal(found_rows, rows)
-            np.testing.assert_array_equal(found_flips, flips)
-            assert list(found) == list(tensors)
-            assert [name for name in tensors if not found[name].equal(tensors[name])] == []
+    for num_ranks in (1, 2, 4, 8):
+        for pass_rows in {batching.min_pass_rows(num_ranks), 8}:
+            met = []
+            for rank in range(num_ranks):
+                passes = batching.passes(rank, num_ranks, pass_rows)
+                for at, row, found in rows_read(config, data, range(cursor, num_steps), passes):
+                    expected_row, expected = whole[at]
+                    assert row == expected_row
+                    assert list(found) == list(expected)
+                    if blurs and (num_ranks, pass_rows) != (1, 8):
+                        pictures = found.pop("pictures"), expected["pictures"]
+                        torch.testing.assert_close(*pictures, rtol=0, atol=1e-6)
+                    assert [name for name in found if not found[name].equal(expected[name])] == []
+                    met.append(at)
+            assert sorted(met) == list(product(range(cursor, num_steps), range(8)))
 
 
-def test_the_groups_of_an_epoch_are_its_plan(small):
-    config = small(global_batch=8)
-    data = open_run_data(config)
-    plan = epoch_rows(config, data, 0)
-    requests = requests_of(config, data, 0, plan, range(data.steps_of[0]), range(4))
-    np.testing.assert_array_equal(np.concatenate([request.rows for request in requests]), plan)
+@pytest.mark.parametrize("group_size", [1, 2, 4, 8])
+@pytest.mark.parametrize("on_error", ["stop", "replace"])
+@pytest.mark.parametrize("kind", ["small", "sliding"])
+def test_the_rows_of_a_step_are_its_plan(request, kind, on_error, group_size):
+    """Over all ranks each row once, in passes of any size; what else is read is of groups that span several ranks."""
+    options = {"small": {"augment__steps": json.dumps(MIXES)} if group_size > 1 else {}, "sliding": {}}[kind]
+    make = request.getfixturevalue(kind)
+    config = make(global_batch=8, group_size=group_size, on_error=on_error, **options)
+    data, batching = open_run_data(config), config.batching
+    task, num_steps, plan = open_task(config, data.shards.canvas), data.steps_of[0], epoch_rows(config, data, 0)
+    flips = {}
+    for num_ranks in (1, 2, 4, 8):
+        split = batching.split_groups(num_ranks)
+        for pass_rows in range(batching.min_pass_rows(num_ranks), 9):
+            met = []
+            for rank in range(num_ranks):
+                passes = batching.passes(rank, num_ranks, pass_rows)
+                requests = list(requests_of(config, data, task, 0, plan, range(num_steps), passes))
+                assert len(requests) == num_steps * len(passes)
+                for number, one in enumerate(requests):
+                    step, places = number // len(passes), one.places
+                    np.testing.assert_array_equal(one.rows, plan[8 * step + places])
+                    own, partners = places[: one.num_own], places[one.num_own :]
+                    met.extend((8 * step + own).tolist())
+                    assert one.num_own <= pass_rows
+                    assert one.group_size == group_size
+                    assert set(partners // group_size) <= set(own // group_size) & set(split)
+                    assert len(set(places)) == len(places)
+                    if on_error == "replace" and set(own // group_size) & set(split):
+                        assert len(places) == group_size * len(set(own // group_size))
+                    if one.flips is not None:
+                        for place, flip in zip((8 * step + places).tolist(), one.flips.tolist(), strict=True):
+                            assert flips.setdefault(place, flip) == flip
+            assert sorted(met) == list(range(len(plan)))
 
 
 def break_traces(shards, folder):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hms_dist.model.draws import seed_group
 from torch import nn
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
+from hms_dist.model.by_rows import convert
+from hms_dist.model.group_norms import GroupBatchNorm, GroupNorms
+from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
 from hms_dist.train.folder.checkpoint import load_latest, save_checkpoint
 from hms_dist.train.optimise.ema import Ema, EmaConfig
 from hms_dist.train.optimise.optim import OptimConfig, build_optimizer
@@ -29,15 +31,25 @@ def make(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(seed)
     layers = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 6))
     model = nn.Sequential(*layers)
+    convert(model, PassRows(torch.device("cpu")))
     return model, build_optimizer(OptimConfig(lr=0.01), model)
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    """Steps of two groups of three rows, whose pictures and draws depend on nothing but the step."""
+    norm = model[1]
+    assert isinstance(norm, GroupBatchNorm)
+    norms = GroupNorms(model, norm.rows)
     for step in steps:
-        seed_group(1, 0, step, 0)
-        model(torch.rand(5, 1, 8, 8)).square().sum().backward()
+        norm.rows.begin(whole_groups(2, 3), draw_words(1, 0, step, range(6)))
+        norms.begin_step()
+        norms.begin_pass()
+        pictures = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(step))
+        model(pictures).square().sum().backward()
+        norms.after_pass()
         optimizer.step()
         optimizer.zero_grad()
+        norms.end_step(2)
 
 
 def save(folder: Path, step: int, num_kept: int = 9) -> None:

@@ -31,14 +31,6 @@ def test_what_the_options_alone_give_away_is_refused_before_anything_is_written(
     assert not small().out.exists()
 
 
-def test_norms_that_ranks_cannot_share_are_refused_before_they_meet(small, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UserError, match="batch_norm: sync needs GPUs"):
-        run(small(batch_norm="sync"))
-    assert not small().out.exists()
-
-
 def test_a_checkpoint_that_was_being_replaced_when_its_run_was_killed_is_found(small, monkeypatch):
     config = small()
     folder = config.out / "checkpoints"

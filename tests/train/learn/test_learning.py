@@ -9,10 +9,15 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from timm.layers import DropPath
+from torch import nn
 from torch._dynamo.utils import counters
 
 from hms_dist.core.errors import UserError
 from hms_dist.labels.table import CLASSES
+from hms_dist.model.build import build
+from hms_dist.model.group_norms import GroupNorms
+from hms_dist.model.pass_rows import draw_words, whole_groups
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.train import loop
@@ -23,7 +28,7 @@ from hms_dist.train.folder.stop import StopRequest
 from hms_dist.train.learn.network import build_network
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import Trainer, run
-from hms_dist.train.ranks.world import World, open_world
+from hms_dist.train.ranks.world import open_world
 
 
 def again(config):
@@ -157,40 +162,54 @@ def test_a_monitor_that_the_run_does_not_have_is_refused_before_the_first_step(s
 
 
 def test_accumulation_is_one_large_batch_weighted_rows_and_all(small):
-    """One group of 4, or 4 groups of 1, of a net without draws or norms that depend on the group."""
+    """One group of 4, or 4 groups of 1 in one pass or in 4, of a net without norms that depend on the group."""
     found = {}
-    for size in (1, 4):
+    for size, pass_rows in ((1, 1), (1, 4), (4, 4)):
         config = small(
-            f"m{size}", epochs=1, group_size=size, precision="float64", model__name="convnext_atto",
+            f"m{size}-{pass_rows}", epochs=1, group_size=size, pass_rows=pass_rows, precision="float64",
+            model__name="convnext_atto",
             loss__vote_power=1, loss__vote_steps="[[1,0.25],[8,1]]", loss__smooth_below=8,
             optim__max_grad_norm=0.1,
         )  # fmt: skip
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, drop_rate=0.0, drop_path_rate=0.0))
         again(config)
-        found[size] = (column(config, "loss"), weights(config))
-    assert found[1][0] == pytest.approx(found[4][0], abs=1e-10)
-    torch.testing.assert_close(found[1][1], found[4][1], rtol=0, atol=1e-10)
+        found[size, pass_rows] = (column(config, "loss"), weights(config))
+    for each in ((1, 4), (4, 4)):
+        assert found[1, 1][0] == pytest.approx(found[each][0], abs=1e-10)
+        torch.testing.assert_close(found[1, 1][1], found[each][1], rtol=0, atol=1e-10)
 
 
-def test_the_loss_of_a_step_is_the_weighted_mean_of_its_rows(small, monkeypatch):
-    config = small(epochs=1, loss__vote_power=1)
+def test_passes_change_neither_norms_nor_draws(small):
+    """Of a net with both: each group of 2 in a pass of its own, or 2 groups in one."""
+    found = {}
+    for pass_rows in (2, 4):
+        config = small(f"p{pass_rows}", epochs=1, pass_rows=pass_rows, precision="float64", optim__name="sgd")
+        again(config)
+        found[pass_rows] = (column(config, "loss"), weights(config))
+    assert found[2][0] == pytest.approx(found[4][0], abs=1e-10)
+    torch.testing.assert_close(found[2][1], found[4][1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("pass_rows", [2, 4])
+def test_the_loss_of_a_step_is_the_weighted_mean_of_its_rows(small, monkeypatch, pass_rows):
+    config = small(epochs=1, loss__vote_power=1, pass_rows=pass_rows)
     trainer = trainer_of(config)
-    seen = []
+    seen, its_rows = [], []
     real = type(trainer.learner.task).loss_rows
 
-    def watched(self, model, images, targets, key):
-        losses = real(self, model, images, targets, key)
+    def watched(self, model, images, targets, rows, key):
+        losses = real(self, model, images, targets, rows, key)
+        assert len(losses) == rows.num_own == pass_rows
         seen.append(losses.detach().double().numpy())
+        its_rows.append(rows.rows)
         return losses
 
     monkeypatch.setattr(type(trainer.learner.task), "loss_rows", watched)
     rows = epoch_rows(config, trainer.data, 0)
     trainer.fit()
-    votes = trainer.data.index.num_voters[rows].astype(float)
-    expected = [
-        np.average(np.concatenate(seen[2 * step : 2 * step + 2]), weights=votes[4 * step : 4 * step + 4])
-        for step in range(len(rows) // 4)
-    ]
+    np.testing.assert_array_equal(np.concatenate(its_rows), rows)
+    votes = trainer.data.index.num_voters[rows].astype(float).reshape(-1, 4)
+    expected = np.average(np.concatenate(seen).reshape(-1, 4), weights=votes, axis=1)
     assert column(config, "loss") == pytest.approx(expected, rel=1e-6)
 
 
@@ -233,22 +252,36 @@ def test_labels_that_are_none_are_refused_before_the_run_folder_is_made(small, m
 
 
 @pytest.mark.usefixtures("torch_rng")
-def test_channels_last_and_synchronised_norms_have_the_plain_models_names_and_answers(small):
-    world = open_world("float32", 60)
-    plain = build_network(small(), world).eval()
-    other = build_network(small(channels_last=True, batch_norm="sync"), world).eval()
+def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small):
+    """Channels last in memory too, as on a GPU."""
+    config = small()
+    plain = build(config.model, config.seed, size=(64, 64)).eval()
+    network, _ = build_network(config, open_world("float32", 60))
+    network.eval()
     images = torch.randn(2, 1, 64, 64)
-    assert other.state_dict().keys() == plain.state_dict().keys()
-    assert other.get_parameter("blocks.0.0.conv.weight").is_contiguous(memory_format=torch.channels_last)
-    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in other.modules())
-    torch.testing.assert_close(other(images), plain(images), rtol=1e-4, atol=1e-5)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(network.state_dict(), plain.state_dict(), rtol=0, atol=0)
+    assert not any(type(module) in (nn.BatchNorm2d, nn.Dropout, DropPath) for module in network.modules())
+    torch.testing.assert_close(network(images), plain(images), rtol=1e-4, atol=1e-5)
+    network.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(network(images), plain(images), rtol=1e-4, atol=1e-5)
 
 
-def test_synchronised_norms_on_several_cpu_ranks_are_refused(small):
-    world = dataclasses.replace(open_world("float32", 60), num_ranks=2)
-    assert isinstance(world, World)
-    with pytest.raises(UserError, match=r"batch_norm: sync needs GPUs .*set batch_norm: group"):
-        build_network(small(batch_norm="sync"), world)
+@pytest.mark.usefixtures("torch_rng")
+def test_a_network_trains_the_same_with_channels_last(small):
+    network, rows = build_network(small(precision="float64"), open_world("float64", 60))
+    images, norms = torch.randn(4, 1, 64, 64, dtype=torch.float64), GroupNorms(network, rows)
+    found = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        network.to(memory_format=memory_format).train()
+        rows.begin(whole_groups(2, 2), draw_words(0, 0, 0, range(4)))
+        norms.begin_step()
+        norms.begin_pass()
+        answers = network(images.to(memory_format=memory_format))
+        answers.square().sum().backward()
+        found.append((answers, [parameter.grad.contiguous() for parameter in network.parameters()]))
+        network.zero_grad()
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float32"])

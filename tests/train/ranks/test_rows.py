@@ -47,14 +47,13 @@ def words_of(group_size, pass_rows):
 
 @pytest.mark.slow
 def test_groups_on_several_ranks_train_the_run_of_one(losses):
-    """Six steps of a net with batch norm, dropout, drop-path, mixup and cutmix; the matrix is in test-long."""
+    """Four steps of a net with batch norm, dropout, drop-path, mixup and cutmix; the matrix is in test-long."""
     model = "{name: test_efficientnet, drop_rate: 0.3, drop_path_rate: 0.2}"
-    for group_size, worlds in ((8, (2, 3)), (6, (3,))):
-        alone = losses(f"alone-{group_size}", 1, model, *words_of(group_size, group_size), num_epochs=3)
-        assert len(set(alone.round(6))) == len(alone) == 6
-        for num_ranks in worlds:
-            found = losses(f"{num_ranks}-{group_size}", num_ranks, model, *words_of(group_size, None), num_epochs=3)
-            np.testing.assert_allclose(found, alone, rtol=0, atol=1e-9)
+    for num_ranks, group_size in ((2, 8), (3, 6)):
+        alone = losses(f"alone-{group_size}", 1, model, *words_of(group_size, group_size), num_epochs=2)
+        assert len(set(alone.round(6))) == len(alone) == 4
+        found = losses(f"{num_ranks}-{group_size}", num_ranks, model, *words_of(group_size, None), num_epochs=2)
+        np.testing.assert_allclose(found, alone, rtol=0, atol=1e-9)
 
 
 @pytest.mark.long

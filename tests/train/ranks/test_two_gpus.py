@@ -1,4 +1,4 @@
-"""Two ranks on two GPUs over NCCL, compiled or with SyncBatchNorm, begin as one rank on one GPU does."""
+"""Two ranks on two GPUs over NCCL, compiled or with groups on both, begin as one rank on one GPU does."""
 
 import os
 import subprocess
@@ -29,16 +29,16 @@ def losses(repository, small_file, shard_set, tmp_path):
     return train
 
 
-def test_synchronised_norms_of_two_ranks_are_those_of_one_large_group(losses):
+def test_a_group_on_two_ranks_is_the_group_of_one(losses):
     one = losses(1, "--group_size=8", "--precision=float32")
-    two = losses(2, "--group_size=4", "--precision=float32", "--batch_norm=sync")
+    two = losses(2, "--group_size=8", "--precision=float32")
     assert two[0] == pytest.approx(one[0], rel=1e-4)
     assert len(one) == len(two)
 
 
 @pytest.mark.parametrize("model", ["resnet18", "tiny_vit_5m_224"])
 def test_a_compiled_model_on_two_ranks_is_the_one_rank_s(losses, model):
-    words = ("--group_size=4", "--precision=bf16", "--channels_last=true", f"--model.name={model}")
+    words = ("--group_size=4", "--precision=bf16", f"--model.name={model}")
     one = losses(1, *words)
     two = losses(2, *words, "--compile_mode=default")
     assert two[0] == pytest.approx(one[0], rel=0.02)

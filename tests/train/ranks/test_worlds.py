@@ -162,7 +162,7 @@ def test_damage_that_only_the_second_rank_meets_is_told(repository, small_file, 
     config = load(TrainConfig, ["--config", str(small_file), "--shards", str(shards), "--out", str(tmp_path / "run")])
     data = open_run_data(config)
     plan = plan_epoch(data.index, data.train_rows, config.selection, seed=0, epoch=0, global_batch=4)
-    row = data.index.frame.iloc[config.batching.rows_of(plan, 0, 1)[0]]
+    row = data.index.frame.iloc[plan[config.group_size]]
     path = shards / f"shard-{row['shard']:06d}.tar"
     content = bytearray(path.read_bytes())
     content[row["eeg_spectrogram.offset"] + 100] ^= 1
@@ -176,9 +176,10 @@ def test_damage_that_only_the_second_rank_meets_is_told(repository, small_file, 
     assert status["message"].startswith("rank 1: ")
 
 
-def test_three_groups_cannot_be_shared_by_two_ranks(ranks, small_file, shard_set, tmp_path):
-    words = ["--config", small_file, "--shards", shard_set, "--out", tmp_path / "run", "--global_batch", "6"]
-    assert "= 3 groups cannot be shared equally by 2 ranks" in ranks(2, "train.py", *words, code=2)
+def test_five_rows_cannot_be_shared_by_two_ranks(ranks, small_file, shard_set, tmp_path):
+    words = ["--config", small_file, "--shards", shard_set, "--out", tmp_path / "run"]
+    words += ["--global_batch", "5", "--group_size", "5"]
+    assert "5 rows cannot be shared equally by 2 ranks; start 1 or 5 ranks" in ranks(2, "train.py", *words, code=2)
 
 
 def test_data_wide_statistics_are_one_at_any_number_of_ranks(train, tmp_path):
