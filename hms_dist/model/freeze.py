@@ -21,28 +21,25 @@ class FreezeConfig:
             raise ValueError(f"num_layers: expected 0 or more, found {self.num_layers}")
 
 
-def freeze(model: nn.Module, config: FreezeConfig) -> bool:
-    """Freeze the first layers of `model`; True if the trained parameters have changed.
+def freeze(model: nn.Module, config: FreezeConfig) -> None:
+    """Freeze the first layers of `model`.
 
     A frozen layer gets no gradient. It and everything before it (dropout, stochastic depth) run in evaluation mode, so
     batch norms use and keep their statistics. `model.train()` resets the modes: call this afterwards. Raises UserError
     if nothing is left to train.
     """
     if not config.num_layers:
-        return False
+        return
     modules = [module for module in model.modules() if _layer(module) or not any(True for _ in module.children())]
     places = [place for place, module in enumerate(modules) if _layer(module)]
     if config.num_layers >= len(places):
         raise UserError(
             f"freeze.num_layers: {config.num_layers} of the model's {len(places)} layers leave none to train; lower it"
         )
-    changed = False
     for module in modules[: places[config.num_layers - 1] + 1]:
         module.training = False
         for parameter in module.parameters(recurse=False):
-            changed = changed or parameter.requires_grad
             parameter.requires_grad_(False)
-    return changed
 
 
 def _layer(module: nn.Module) -> bool:

@@ -120,7 +120,7 @@ class Trainer:
         check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
         self.keeper = RunState(config, data, world, self.learner, ownership)
         self.learner.choose_passes(self.keeper.resume())
-        self.learner.begin_epoch(self.keeper.epoch)
+        self.learner.begin()
         if world.is_main:
             begin_folder(config)  # not before nothing can be refused any more
         self.replacements = Replacements(config.max_replaced) if config.on_error == "replace" else None
@@ -160,7 +160,6 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         config, world, steps_of = self.config, self.world, self.data.steps_of
         self.durations.begin("epoch")
-        self.learner.begin_epoch(epoch)
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
         steps = range(self.keeper.step, steps_of[epoch])
         requests = requests_of(config, self.data, self.learner.task, epoch, rows, steps, self.learner.passes)

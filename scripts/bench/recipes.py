@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from trainer import hms_dist, run
+from trainer import made, run
 
 from hms_dist.config.load import load
 from hms_dist.core.files import write_json
@@ -67,29 +67,12 @@ def main() -> None:
         write_json(given.json, {"gpu": device_name(given), "torch": torch.__version__, "recipes": found})
 
 
-def made(given: argparse.Namespace, recipe: str) -> Path:
-    """The shard set of a render recipe, from recordings that all recipes share."""
-    recordings, shards = given.out / "data", given.out / recipe
-    workers = ["--workers", str(given.workers)]
-    if not (recordings / "train.csv").exists():
-        hms_dist("simulate", "--out", recordings, "--num_recordings", given.num_recordings, "--seed", 1, *workers)
-    hms_dist("render", "--data", recordings, "--out", shards, "--config", f"configs/render/{recipe}.yaml", *workers)
-    return shards
-
-
 def trained(given: argparse.Namespace, name: str, shards: Path, mode: str) -> dict[str, float]:
     """Medians over the logged stretches of a run, after the first steps."""
     out = given.out / f"run-{name}-{mode}"
     words = ["--config", f"configs/train/{name}.yaml", "--model.weights", "none", "--epochs", str(given.epochs)]
-    words += [
-        "--compile_mode",
-        mode,
-        "--shards",
-        str(shards),
-        "--out",
-        str(out),
-        *(f"--{word}" for word in given.words),
-    ]
+    words += ["--compile_mode", mode, "--shards", str(shards), "--out", str(out)]
+    words += [f"--{word}" for word in given.words]
     shutil.rmtree(out, ignore_errors=True)
     run([sys.executable, "-m", "torch.distributed.run", "--standalone", "train.py", *words], threads=4)
     lines = [line for line in read_metrics(out) if "images_per_s" in line]

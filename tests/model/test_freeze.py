@@ -28,7 +28,7 @@ def stepped(model: nn.Module) -> None:
 @pytest.mark.usefixtures("torch_rng")
 def test_frozen_layers_are_bit_equal_after_steps_and_the_rest_is_not(name: str) -> None:
     model = build(ModelConfig(name=name), seed=0)
-    assert freeze(model, FreezeConfig(num_layers=15))
+    freeze(model, FreezeConfig(num_layers=15))
     names = frozen_names(model)
     assert names
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
@@ -59,7 +59,7 @@ def test_24_layers_are_the_39_tensors_of_the_published_notebook_and_end_with_a_s
     """Written out: `for name, p in list(model.named_parameters())[:39]: p.requires_grad = False`."""
     model = build(ModelConfig(name="tf_efficientnet_b0"), seed=0)
     names = [name for name, _ in model.named_parameters()]
-    assert freeze(model, FreezeConfig(num_layers=24))
+    freeze(model, FreezeConfig(num_layers=24))
     assert frozen_names(model) == names[:39]
     assert {name.partition(".")[0] for name in names[:39] if "blocks" not in name} == {"conv_stem", "bn1"}
     stages = [{name.split(".")[1] for name in part if "blocks" in name} for part in (names[:39], names[39:])]
@@ -67,7 +67,6 @@ def test_24_layers_are_the_39_tensors_of_the_published_notebook_and_end_with_a_s
     norms = {name: module for name, module in model.named_modules() if name.rpartition(".")[2].startswith("bn")}
     first = ("bn1", "blocks.0", "blocks.1")
     assert {name for name, norm in norms.items() if not norm.training} == {n for n in norms if n.startswith(first)}
-    assert not freeze(model, FreezeConfig(num_layers=24))
 
 
 def test_a_change_of_mode_is_undone_by_freezing_again() -> None:
@@ -76,14 +75,14 @@ def test_a_change_of_mode_is_undone_by_freezing_again() -> None:
     freeze(model, config)
     model.train()
     assert model.bn1.training
-    assert not freeze(model, config)
+    freeze(model, config)
     assert not model.bn1.training
     assert model.layer1[0].bn1.training
 
 
 def test_nothing_frozen_changes_nothing() -> None:
     model = build(ModelConfig(name="resnet18"), seed=0)
-    assert not freeze(model, FreezeConfig())
+    freeze(model, FreezeConfig())
     assert not frozen_names(model)
 
 

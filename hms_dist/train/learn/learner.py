@@ -1,4 +1,4 @@
-"""What learns in a run: the network, its average, the optimiser, and which layers stand still at which epoch."""
+"""The parts of a run that steps change: the network, its average and the optimiser."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class Learner:
     """The parts of a run that steps change, on one rank."""
 
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
-        """Build them as a run begins. A checkpoint may be restored before the first `begin_epoch`."""
+        """Build them as a run begins."""
         self._config, self._data, self._world = config, data, world
         self.raw_model, self._pass_rows = build_network(config, world)
         self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
@@ -50,23 +50,18 @@ class Learner:
 
     @property
     def stepper(self) -> Stepper:
-        """What takes the steps; there from the first `begin_epoch` on."""
+        """What takes the steps, from `begin` on."""
         if self._stepper is None:
-            raise RuntimeError("no epoch has begun")
+            raise RuntimeError("begin() was not called")
         return self._stepper
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Freeze or free layers, and wrap the model for the ranks where that changes what they exchange."""
-        changed = freeze(self.raw_model, self._config.freeze)
-        if self._stepper is None:
-            self._wrap()
-        elif changed and self._world.num_ranks > 1:
-            self._world.accelerator.unwrap_model(self.stepper.model, keep_fp32_wrapper=False)
-            self._stepper = None  # DDP's hooks live as long as DDP: two at once would both sum the gradients
-            self._wrap()
+    def begin(self) -> None:
+        """Freeze layers, and wrap the model for the ranks. Passes are chosen and a checkpoint is restored before."""
+        freeze(self.raw_model, self._config.freeze)
+        self._wrap()
 
     def choose_passes(self, before: int | None) -> None:
-        """Settle how many rows a pass has: as configured, as `before` a resume, or as many as the memory takes."""
+        """Settle how many rows a pass has: as configured, as `before` a resume, or as many as fit into memory."""
         config, world = self._config, self._world
         pass_rows = config.pass_rows
         if pass_rows is None:

@@ -38,17 +38,17 @@ def _pieces(places: tuple[int, ...], is_split: bool, batching: Batching, num_ran
 def fitting_pass_rows(
     batching: Batching, world: World, rehearse: Callable[[int], None], *, num_parameters: int, most: int | None = None
 ) -> int:
-    """Rows of the largest pass that fits into the memory of every rank's GPU, at most `most`; on CPUs of all rows.
+    """Rows of the largest pass that fits into the memory of every rank's GPU, at most `most`; a CPU's is taken to fit.
 
     `rehearse` computes a forward and a backward pass of so many rows, whose results are thrown away. Every rank calls
     this. Raises UserError if not even the smallest pass fits.
     """
     passes = batching.passes(world.rank, world.num_ranks)
     whole, split = (sum(len(one) for one in passes if one.is_split is kind) for kind in (False, True))
-    if world.device.type != "cuda":
-        return max(most or 0, whole, split)
-    fits = _fits(split, rehearse, world, num_parameters) if split else True
     found = min(whole, most or whole)
+    if world.device.type != "cuda":
+        return max(found, split)
+    fits = _fits(split, rehearse, world, num_parameters) if split else True
     while found and not _fits(found, rehearse, world, num_parameters):
         num_groups = found // batching.group_size
         found = num_groups // 2 * batching.group_size if num_groups > 1 else 0
