@@ -2,7 +2,9 @@
 
 A network of many small layers leaves a GPU waiting for the host. A graph holds all kernels of a pass of fixed shapes;
 replaying it costs the host next to nothing. Passes of other shapes, of groups on several ranks, and evaluation run as
-they do without graphs.
+they do without graphs. A network that cannot be recorded runs on without them, if it is not compiled: a failed capture
+leaves torch's CUDA generator in a state that torch.compile does not accept, and such a run ends; `compile_mode: null`
+trains it.
 """
 
 from typing import Any
@@ -43,7 +45,7 @@ class GraphedNetwork(nn.Module):
         return answers
 
     def capture(self) -> None:
-        """Record the pass that came last, under the autocast that is on. What cannot be recorded runs as before."""
+        """Record the pass that came last, under the autocast that is on; log a warning if it cannot be recorded."""
         inputs = tuple(tensor.detach().clone() for tensor in self.inputs)
         shell = _Shell(self.model)
         torch.cuda.empty_cache()
