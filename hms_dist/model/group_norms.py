@@ -109,7 +109,7 @@ class GroupNorms:
         self._norms = [norm for norm in model.modules() if isinstance(norm, GroupBatchNorm)]
         self._active: list[GroupBatchNorm] = []
         self._total = torch.empty(0)
-        self._shares: dict[tuple[object, ...], Tensor] = {}
+        self._momenta: dict[tuple[object, ...], Tensor] = {}
 
     def begin_step(self) -> None:
         """Begin to sum the statistics of a step's groups."""
@@ -158,10 +158,10 @@ class GroupNorms:
         momenta = tuple(float(norm.momentum or 0.0) for norm in self._active)
         sizes = tuple(norm.num_features for norm in self._active)
         key = (momenta, sizes, self._total.device)
-        if key not in self._shares:
+        if key not in self._momenta:
             shares = torch.repeat_interleave(torch.tensor(momenta, dtype=torch.float64), torch.tensor(sizes))
-            self._shares[key] = shares.to(self._total.device)
-        return self._shares[key]
+            self._momenta[key] = shares.to(self._total.device)
+        return self._momenta[key]
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:

@@ -78,7 +78,7 @@ class RunState:
         if checkpoint is None:
             return None
         try:
-            self._go_on(checkpoint)
+            self._restore(checkpoint)
             state = checkpoint.state
             return int(state["pass_rows"]) if state["num_ranks"] == self._world.num_ranks else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -87,7 +87,7 @@ class RunState:
                 "remove this checkpoint"
             ) from error
 
-    def _go_on(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> None:
         state, facts = checkpoint.state, self._facts()
         if state["shards"] != facts["shards"] and not self._config.other_shards:
             raise UserError(

@@ -66,7 +66,7 @@ def run(config: TrainConfig) -> None:
     with owned(config.out, is_main=is_main) as ownership, stop:
         if is_main:
             clear_folder(config)
-            stop.last_words = partial(write_forced_end, config.out, ownership)
+            stop.on_forced_end = partial(write_forced_end, config.out, ownership)
         start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
         with reported(config.out, launched_rank()), ownership.guard():
             world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
@@ -114,12 +114,12 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
         self.config, self.data, self.world, self.stop = config, data, world, stop
         self.durations = Durations()
-        self.judge = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
+        self.guard = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.learner = Learner(config, data, world)
         raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
         check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
-        self.keeper = RunState(config, data, world, self.learner, ownership)
-        self.learner.choose_passes(self.keeper.resume())
+        self.state = RunState(config, data, world, self.learner, ownership)
+        self.learner.choose_passes(self.state.resume())
         self.learner.begin()
         if world.is_main:
             begin_folder(config)  # not before nothing can be refused any more
@@ -127,12 +127,12 @@ class Trainer:
         self.metrics: MetricsLog | None = None
         if world.is_main:
             prefix = f"{name}/" if name else ""
-            keeper, evaluated = self.keeper, self.keeper.step == 0
-            self.metrics = MetricsLog(config.out, keeper.steps_done, world.accelerator, prefix, evaluated=evaluated)
+            state, evaluated = self.state, self.state.step == 0
+            self.metrics = MetricsLog(config.out, state.steps_done, world.accelerator, prefix, evaluated=evaluated)
 
     def fit(self) -> None:
         """Train the epochs that are left and write the product. Raises Stopped, saved, if asked to stop."""
-        self._say_start()
+        self._log_start()
         try:
             self._fit()
         except Stopped:  # on all ranks at the same point
@@ -140,19 +140,19 @@ class Trainer:
             raise
 
     def _fit(self) -> None:
-        keeper = self.keeper
-        while keeper.epoch < self.config.epochs and not keeper.plateau.stopped:
-            if keeper.step < self.data.steps_of[keeper.epoch]:  # else it was stopped before its evaluation was done
-                self._train_epoch(keeper.epoch)
-            self._evaluate(keeper.epoch)
-            keeper.epoch, keeper.step = keeper.epoch + 1, 0
+        state = self.state
+        while state.epoch < self.config.epochs and not state.plateau.stopped:
+            if state.step < self.data.steps_of[state.epoch]:  # else it was stopped before its evaluation was done
+                self._train_epoch(state.epoch)
+            self._evaluate(state.epoch)
+            state.epoch, state.step = state.epoch + 1, 0
             self._save()
-        keeper.check_owner()
+        state.check_owner()
         if self.world.is_main:
-            keeper.keep_final()
+            state.keep_final()
             write_status(
-                self.config.out, "finished", exit_code=0, best=keeper.best, steps=keeper.steps_done,
-                stopped_early=keeper.plateau.stopped, **self.durations.taken(),
+                self.config.out, "finished", exit_code=0, best=state.best, steps=state.steps_done,
+                stopped_early=state.plateau.stopped, **self.durations.taken(),
             )  # fmt: skip
             LOG.info("finished: %s", self.config.out)
         self.world.wait()
@@ -161,7 +161,7 @@ class Trainer:
         config, world, steps_of = self.config, self.world, self.data.steps_of
         self.durations.begin("epoch")
         rows, size = epoch_rows(config, self.data, epoch), config.global_batch
-        steps = range(self.keeper.step, steps_of[epoch])
+        steps = range(self.state.step, steps_of[epoch])
         requests = requests_of(config, self.data, self.learner.task, epoch, rows, steps, self.learner.passes)
         batches = load(
             self.data.shards.reader, requests, threads=config.reader_threads, pin=world.device.type == "cuda",
@@ -174,53 +174,53 @@ class Trainer:
             meter = Meter(batches)
             for number in bar:
                 step = OptimizerStep(
-                    epoch=epoch, number=number, overall=self.keeper.steps_done, epoch_ends=tuple(accumulate(steps_of)),
-                    rows=rows[number * size : (number + 1) * size], lr_factor=self.keeper.plateau.factor,
+                    epoch=epoch, number=number, overall=self.state.steps_done, epoch_ends=tuple(accumulate(steps_of)),
+                    rows=rows[number * size : (number + 1) * size], lr_factor=self.state.plateau.factor,
                 )  # fmt: skip
                 self._step(step, meter, last=number == steps[-1])
-        self.judge.settle()
+        self.guard.settle()
         self.learner.end_epoch()
 
     def _step(self, step: OptimizerStep, meter: Meter, *, last: bool) -> None:
         """Take a step; log and save when it is time. `last`: of its epoch."""
         config, done = self.config, step.overall + 1
         outcome = self.learner.stepper.take(meter, step, stop=self.stop.asked())
-        self.keeper.step = step.number + 1
-        self.judge.add(outcome)
+        self.state.step = step.number + 1
+        self.guard.add(outcome)
         if (step.number + 1) % config.log_every == 0 or last:
             self._log_step(step, outcome, meter, last=last)
         if last:
             return
         due = config.checkpoint_every and done % config.checkpoint_every == 0
-        if due or self.judge.stop_asked:
-            self.judge.settle()
-        self._stop_if(self.judge.stop_asked)
+        if due or self.guard.stop_asked:
+            self.guard.settle()
+        self._stop_if(self.guard.stop_asked)
         if due:
             self._save()
 
     def _save(self) -> None:
         """Write a checkpoint; every rank calls it. Its duration goes into the next line of metrics.jsonl."""
         self.durations.begin("checkpoint")
-        self.keeper.save()
+        self.state.save()
         if self.world.is_main:
-            LOG.info("step %d: checkpoint in %.2f s", self.keeper.steps_done, self.durations.end("checkpoint"))
+            LOG.info("step %d: checkpoint in %.2f s", self.state.steps_done, self.durations.end("checkpoint"))
 
     def _stop_if_any_asked(self) -> None:
         """Between steps: ask all ranks. The judge's word is from the last steps, and the same on all."""
-        self._stop_if(self.world.any_rank(self.judge.stop_asked or self.stop.asked()))
+        self._stop_if(self.world.any_rank(self.guard.stop_asked or self.stop.asked()))
 
     def _stop_if(self, asked: bool) -> None:
         """Raises Stopped, which `fit` saves."""
         if not asked:
             return
-        raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to continue")
+        raise Stopped(f"stopped after step {self.state.steps_done} as asked; rerun the same command to continue")
 
     def _log_step(self, step: OptimizerStep, outcome: StepResult, meter: Meter, *, last: bool) -> None:
-        self.judge.settle()
+        self.guard.settle()
         replaced = self._num_replaced()
         if self.metrics is None:
             return
-        self.keeper.check_owner()
+        self.state.check_owner()
         images_per_s, data_wait_share = meter.read()
         if last:
             LOG.info("epoch %d: trained in %.1f s", step.epoch + 1, self.durations.end("epoch"))
@@ -230,7 +230,7 @@ class Trainer:
             **replaced, **self.durations.taken(),
         )  # fmt: skip
         write_status(
-            self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.keeper.best, **replaced
+            self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.state.best, **replaced
         )
 
     def _num_replaced(self) -> dict[str, int]:
@@ -243,7 +243,7 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> None:
         """Score the validation fold; keep weights and predictions if they are the best yet."""
-        self.keeper.check_owner()
+        self.state.check_owner()
         self._stop_if_any_asked()
         config, rows = self.config, self.data.validation_rows
         if not len(rows):
@@ -256,7 +256,7 @@ class Trainer:
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
         monitors = self.world.broadcast(monitors)
-        self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
+        self.state.plateau = observed(config.plateau, self.state.plateau, monitors)
         if self.metrics is None:
             return
         seconds, batches = self.durations.end("evaluation"), batch_kl(truth, found, config.group_size)
@@ -267,7 +267,7 @@ class Trainer:
             val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.taken(),
         )  # fmt: skip
         LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
-        self.keeper.keep_if_best(epoch, monitors["val_kl"], found)
+        self.state.keep_if_best(epoch, monitors["val_kl"], found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:
         """Answers for rows without augmentation, by the weights that the model has now; on every rank."""
@@ -278,10 +278,10 @@ class Trainer:
             before_round=self._stop_if_any_asked,
         )  # fmt: skip
 
-    def _say_start(self) -> None:
-        config, world, data, keeper = self.config, self.world, self.data, self.keeper
+    def _log_start(self) -> None:
+        config, world, data, state = self.config, self.world, self.data, self.state
         if world.is_main:
-            write_status(config.out, "running", best=keeper.best)
+            write_status(config.out, "running", best=state.best)
         world.wait()  # or a rank that fails at once would be overwritten
         log_placement(world)
         for report in data.labels.reports:
@@ -296,5 +296,5 @@ class Trainer:
             config.global_batch, config.batching.num_groups, config.group_size,
             " + ".join(str(len(one)) for one in self.learner.passes), sum(data.steps_of), world.arithmetic,
             self.learner.compile_mode or "no",
-            f", resumed at epoch {keeper.epoch} step {keeper.step}" if keeper.steps_done else "",
+            f", resumed at epoch {state.epoch} step {state.step}" if state.steps_done else "",
         )  # fmt: skip

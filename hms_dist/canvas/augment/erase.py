@@ -9,7 +9,7 @@ from torch import Tensor
 from hms_dist.canvas.augment.augmentation import Change, check_range
 from hms_dist.canvas.augment.boxes import inside, placed_boxes
 from hms_dist.canvas.augment.draws import Floats, RowDraws, between, whole_below
-from hms_dist.canvas.augment.layout import Layout, Tile
+from hms_dist.canvas.augment.layout import Layout, PlacedArea
 
 NUM_ATTEMPTS = 10
 """Shapes that RandomErasing tries before it leaves a row as it is."""
@@ -18,7 +18,7 @@ MOST_BOXES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filled(Change):
+class BoxFill(Change):
     """What erasing shares: the value that is left, and how boxes are filled."""
 
     fill: float = 0.0
@@ -30,7 +30,7 @@ class Filled(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseDropout(Filled):
+class CoarseDropout(BoxFill):
     """Exactly so many holes of exactly one size, wholly on the canvas; they may overlap (16th place)."""
 
     num_holes: int = 5
@@ -63,7 +63,7 @@ class CoarseDropout(Filled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomErasing(Filled):
+class RandomErasing(BoxFill):
     """One hole of any area and shape (Zhong et al. 2017; as torchvision's RandomErasing with a fixed value)."""
 
     area_share: tuple[float, float] = (0.02, 0.33)
@@ -94,7 +94,7 @@ class RandomErasing(Filled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class XYMasking(Filled):
+class XYMasking(BoxFill):
     """Stripes across each placement by itself, along its time and across it (SpecAugment, Park et al. 2019).
 
     A stripe of time blanks some seconds of all that the placement shows; one across time blanks some frequencies,
@@ -122,21 +122,21 @@ class XYMasking(Filled):
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
         """The stripes of every placement, as boxes."""
-        parts = [self._stripes(draws.within(number), tile) for number, tile in enumerate(layout.tiles)]
+        parts = [self._stripes(draws.within(number), area) for number, area in enumerate(layout.areas)]
         return np.concatenate(parts, axis=1).reshape(len(draws.rows), -1)
 
-    def _stripes(self, draws: RowDraws, tile: Tile) -> Floats:
+    def _stripes(self, draws: RowDraws, area: PlacedArea) -> Floats:
         """Boxes [n, stripes, 4] of one placement."""
         num_stripes = self.num_time + self.num_frequency
         size, place = draws.uniform(2 * num_stripes).reshape(-1, num_stripes, 2).transpose(2, 0, 1)
         along = np.arange(num_stripes) < self.num_time
-        extent = np.where(along, tile.length, tile.breadth)
+        extent = np.where(along, area.length, area.breadth)
         shares = np.where(along, between(size, self.time_share), between(size, self.frequency_share))
         thickness = np.rint(shares * extent)
         first = whole_below(place, extent - thickness + 1)
-        in_rows = along == tile.time_down
-        top = tile.top + np.where(in_rows, first, 0)
-        bottom = np.where(in_rows, top + thickness, tile.bottom)
-        left = tile.left + np.where(in_rows, 0, first)
-        right = np.where(in_rows, tile.right, left + thickness)
+        in_rows = along == area.time_down
+        top = area.top + np.where(in_rows, first, 0)
+        bottom = np.where(in_rows, top + thickness, area.bottom)
+        left = area.left + np.where(in_rows, 0, first)
+        right = np.where(in_rows, area.right, left + thickness)
         return np.stack([top, bottom, left, right], axis=-1)

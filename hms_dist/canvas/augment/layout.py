@@ -7,7 +7,7 @@ from hms_dist.canvas.placed import PlacedPanel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tile:
+class PlacedArea:
     """One placement's rectangle on the canvas, pixels."""
 
     top: int
@@ -38,19 +38,21 @@ class Layout:
 
     height: int
     width: int
-    tiles: tuple[Tile, ...]
+    areas: tuple[PlacedArea, ...]
 
 
 def layout_of(canvas: Canvas) -> Layout:
     """The layout of a canvas that is bound to its panels."""
     return Layout(
-        height=canvas.config.height, width=canvas.config.width, tiles=tuple(_tile(placed) for placed in canvas.placed)
+        height=canvas.config.height,
+        width=canvas.config.width,
+        areas=tuple(_placed_area(placed) for placed in canvas.placed),
     )
 
 
-def _tile(placed: PlacedPanel) -> Tile:
+def _placed_area(placed: PlacedPanel) -> PlacedArea:
     place = placed.placement
-    return Tile(
+    return PlacedArea(
         top=place.top,
         bottom=place.bottom,
         left=place.left,

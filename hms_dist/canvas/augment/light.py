@@ -14,7 +14,7 @@ from hms_dist.canvas.augment.pixel_noise import NUM_WORDS, normal_noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clipped(Change):
+class ClippedChange(Change):
     """What changes of pixel values share: where they are cut."""
 
     clip: tuple[float, float] | None = (0.0, 1.0)
@@ -31,7 +31,7 @@ class Clipped(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrightnessContrast(Clipped):
+class BrightnessContrast(ClippedChange):
     """pixel * (1 + c) + b, one c and one b a row (16th place; albumentations' RandomBrightnessContrast)."""
 
     brightness: float = 0.1
@@ -60,7 +60,7 @@ class BrightnessContrast(Clipped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussNoise(Clipped):
+class GaussNoise(ClippedChange):
     """Normal noise added to every pixel by itself (16th place; albumentations' GaussNoise)."""
 
     variance: tuple[float, float] = (0.1, 0.3)

@@ -24,7 +24,7 @@ class BetaMix(Mix):
         if not self.alpha > 0:
             raise ValueError(f"alpha: expected above 0, found {self.alpha}")
 
-    def _shares(self, uniform: Floats) -> Floats:
+    def _own_shares(self, uniform: Floats) -> Floats:
         from scipy.special import betaincinv
 
         shares: Floats = betaincinv(self.alpha, self.alpha, uniform)
@@ -41,7 +41,7 @@ class MixUp(BetaMix):
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
         """The row's own share."""
         del layout
-        return self._shares(draws.uniform(1))
+        return self._own_shares(draws.uniform(1))
 
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
         """See the class."""
@@ -61,7 +61,7 @@ class CutMix(BetaMix):
         """The row's own share of the area, and the rectangle."""
         uniform = draws.uniform(3)
         canvas = np.array([layout.height, layout.width])
-        half = np.floor(canvas * np.sqrt(1 - self._shares(uniform[:, :1]))) // 2
+        half = np.floor(canvas * np.sqrt(1 - self._own_shares(uniform[:, :1]))) // 2
         centre = whole_below(uniform[:, 1:], canvas)
         low, high = np.maximum(centre - half, 0), np.minimum(centre + half, canvas)
         share = 1 - (high - low).prod(axis=1) / canvas.prod()

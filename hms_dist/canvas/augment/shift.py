@@ -33,19 +33,19 @@ class TimeShift(Change):
         return True
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Pixels of every placement: [n, tiles]."""
+        """Pixels of every placement: [n, areas]."""
         shift_s = between(draws.uniform(1), (-self.max_s, self.max_s))
-        pixels_per_s = np.array([tile.length / tile.span_s if tile.span_s else 0.0 for tile in layout.tiles])
+        pixels_per_s = np.array([area.length / area.span_s if area.span_s else 0.0 for area in layout.areas])
         return np.rint(shift_s * pixels_per_s)
 
     def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
         """See the class."""
         moved = images.clone()
-        for tile, pixels in zip(layout.tiles, parameters.long().unbind(1), strict=True):
-            part = moved[:, 0, tile.top : tile.bottom, tile.left : tile.right]
-            sources = _mirrored(torch.arange(tile.length, device=images.device) - pixels[:, None], tile.length)
-            index = sources[:, :, None] if tile.time_down else sources[:, None, :]
-            part.copy_(part.gather(1 if tile.time_down else 2, index.expand_as(part)))
+        for area, pixels in zip(layout.areas, parameters.long().unbind(1), strict=True):
+            part = moved[:, 0, area.top : area.bottom, area.left : area.right]
+            sources = _mirrored(torch.arange(area.length, device=images.device) - pixels[:, None], area.length)
+            index = sources[:, :, None] if area.time_down else sources[:, None, :]
+            part.copy_(part.gather(1 if area.time_down else 2, index.expand_as(part)))
         return moved
 
 

@@ -28,7 +28,7 @@ def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, rows: PassRows) -> Te
     out = torch.ops.hms_dist.norm_conv(
         flat, norm.weight, norm.bias, *moments, kernel, *layout_of(flat, rows), height, width, stride, conv.groups
     )
-    return rows_to_nchw(out, _reached(height, stride), _reached(width, stride))
+    return rows_to_nchw(out, _output_size(height, stride), _output_size(width, stride))
 
 
 def _forward(
@@ -50,7 +50,7 @@ def _forward_shapes(
     groups: int,
 ) -> Tensor:  # fmt: skip
     batch = x.shape[0] // (height * width)
-    return x.new_empty(batch * _reached(height, stride) * _reached(width, stride), kernel.shape[0])
+    return x.new_empty(batch * _output_size(height, stride) * _output_size(width, stride), kernel.shape[0])
 
 
 def _backward(
@@ -65,7 +65,7 @@ def _backward(
         d_kernel = (grad.T @ y).view_as(kernel)
         d_y = grad @ kernel.flatten(1)
     else:
-        d_out = rows_to_nchw(grad, _reached(height, stride), _reached(width, stride))
+        d_out = rows_to_nchw(grad, _output_size(height, stride), _output_size(width, stride))
         d_read, d_kernel = conv_gradients(d_out, rows_to_nchw(y, height, width), kernel, stride=stride, groups=groups)
         d_y = nchw_to_rows(d_read)
     del y
@@ -79,7 +79,7 @@ def _backward_shapes(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias), d_kernel
 
 
-def _reached(length: int, stride: int) -> int:
+def _output_size(length: int, stride: int) -> int:
     """Places of the convolution along `length`."""
     return (length - 1) // stride + 1
 

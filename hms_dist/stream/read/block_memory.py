@@ -26,11 +26,11 @@ class BlockMemory:
         self._blocks: OrderedDict[tuple[str, int], Future[bytes]] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
         """As Storage."""
         numbers = self._numbers(name, start, size)
         skipped = start - int(self._bounds[name][numbers.start])
-        return b"".join([self._block(name, number, given_up) for number in numbers])[skipped : skipped + size]
+        return b"".join([self._block(name, number, cancelled) for number in numbers])[skipped : skipped + size]
 
     def forget(self, name: str, start: int, size: int) -> None:
         """As Storage."""
@@ -50,7 +50,7 @@ class BlockMemory:
         first, last = np.searchsorted(self._bounds[name][1:-1], (start, start + size - 1), side="right")
         return range(int(first), int(last) + 1)
 
-    def _block(self, name: str, number: int, given_up: Event | None) -> bytes:
+    def _block(self, name: str, number: int, cancelled: Event | None) -> bytes:
         mine: Future[bytes] = Future()
         with self._lock:
             found = self._blocks.setdefault((name, number), mine)
@@ -58,14 +58,14 @@ class BlockMemory:
             while len(self._blocks) > self._num_kept:
                 self._blocks.popitem(last=False)
         if found is mine:
-            self._fetch(name, number, mine, given_up)
+            self._fetch(name, number, mine, cancelled)
         return found.result()
 
-    def _fetch(self, name: str, number: int, block: "Future[bytes]", given_up: Event | None) -> None:
+    def _fetch(self, name: str, number: int, block: "Future[bytes]", cancelled: Event | None) -> None:
         """Read a block into its future; what fails is forgotten, so that the next who asks tries again."""
         start, end = self._bounds[name][number : number + 2].tolist()
         try:
-            block.set_result(self._storage.read(name, start, end - start, given_up))
+            block.set_result(self._storage.read(name, start, end - start, cancelled))
         except BaseException as error:
             with self._lock:
                 self._blocks.pop((name, number), None)

@@ -45,16 +45,16 @@ class BlockCache:
         self._folder = config.folder / fingerprint[:32]
         self._folder.mkdir(parents=True, exist_ok=True)
         self._limit = int(config.limit_gb * 1e9)
-        self._unseen = self._limit
+        self._bytes_since_check = self._limit
         self._lock = Lock()
 
-    def read(self, name: str, span: range, file_bytes: int, ask: Callable[[int, int], bytes]) -> bytes:
-        """The bytes `span` of a file of `file_bytes`; blocks that are missing come from `ask(start, end)`."""
+    def read(self, name: str, span: range, file_bytes: int, fetch: Callable[[int, int], bytes]) -> bytes:
+        """The bytes `span` of a file of `file_bytes`; blocks that are missing come from `fetch(start, end)`."""
         numbers = range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES))
         blocks = {number: self._stored(name, number, file_bytes) for number in numbers}
         for first, last in _runs(number for number, content in blocks.items() if content is None):
             start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, file_bytes)
-            content = ask(start, end)
+            content = fetch(start, end)
             for number in range(first, last + 1):
                 at = (number - first) * BLOCK_BYTES
                 blocks[number] = content[at : at + BLOCK_BYTES]
@@ -94,9 +94,9 @@ class BlockCache:
                 temporary.unlink()
             LOG.warning("%s: cannot keep what was read (%s); make room, or lower storage.cache.limit_gb", path, error)
         with self._lock:
-            self._unseen += len(content)
-            if self._unseen > self._limit * _SLACK:
-                self._unseen = 0
+            self._bytes_since_check += len(content)
+            if self._bytes_since_check > self._limit * _SLACK:
+                self._bytes_since_check = 0
                 _shrink(self._root, self._limit)
 
 

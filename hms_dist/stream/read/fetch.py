@@ -16,7 +16,7 @@ class Fetcher:
         self._storage, self._tars, self._workers = storage, tars, workers
         self._pool = ThreadPoolExecutor(storage.depth, thread_name_prefix="shard-fetcher")
         self._missing: dict[int, int] = {}
-        self._given_up = Event()
+        self._cancelled = Event()
         self._lock = Lock()
 
     def begin(self, number: int, job: Job) -> None:
@@ -29,7 +29,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Give up what has not begun, make no request again, and end the threads once those under way have ended."""
-        self._given_up.set()
+        self._cancelled.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=True)
         self._storage.close()
@@ -38,7 +38,7 @@ class Fetcher:
         start, length = job.requests[place, [decode.START, decode.LENGTH]].tolist()
         try:
             name = self._tars[job.ranges.shard[place]]
-            job.give(place, self._storage.read(name, start, length, self._given_up))
+            job.give(place, self._storage.read(name, start, length, self._cancelled))
         except Exception as error:  # raised in the caller's turn
             job.errors[place] = error
         with self._lock:

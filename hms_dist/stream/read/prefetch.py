@@ -29,7 +29,7 @@ class Prefetch:
         self._lent: int | None = None
         self._under_way: deque[tuple[int, Job | Exception]] = deque()
         self._done: set[int] = set()
-        self._workers = reader.crews.take(threads)
+        self._workers = reader.worker_pool.take(threads)
         storage = reader.storage
         self._local = storage if isinstance(storage, LocalFiles) and storage.direct else None
         self._fetcher = None if self._local else Fetcher(storage, reader.tars, self._workers)
@@ -53,7 +53,7 @@ class Prefetch:
         """Give threads and memory back to the reader, but for a batch that the caller may still look at."""
         if self._fetcher is not None:
             self._fetcher.close()
-        self._reader.crews.give_back(self._workers)
+        self._reader.worker_pool.give_back(self._workers)
         slots = [slot for number, slot in enumerate(self._slots) if number != self._lent]
         self._reader.slots.give_back(slots, pin=self._pin)
 

@@ -15,7 +15,7 @@ from hms_dist.shards.schema import Array, PanelSpec, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
 from hms_dist.stream.read.slots import Slots
 from hms_dist.stream.read.storage import StorageConfig, open_storage
-from hms_dist.stream.read.workers import Crews
+from hms_dist.stream.read.workers import WorkerPool
 
 Rows = NDArray[np.int64]
 Flips = NDArray[np.bool_]
@@ -61,7 +61,7 @@ class ShardReader:
         self.location = location
         self.slots = Slots(list(self.specs.values()))
         """Memory of the streams that read from it."""
-        self.crews = Crews(list(self.specs.values()))
+        self.worker_pool = WorkerPool(list(self.specs.values()))
         """And their threads."""
         self.storage = open_storage(location, storage or StorageConfig(), manifest)
         self.tars = tar_names(manifest)
@@ -138,7 +138,7 @@ class ShardReader:
 
     def close(self) -> None:
         """Let go of threads, memory, open tars and connections; reading takes them again."""
-        self.crews.close()
+        self.worker_pool.close()
         self.slots.clear()
         self.storage.close()
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from hms_dist.core.files import open_file
-from hms_dist.core.remote import Patience, RemoteFile, is_url, join
+from hms_dist.core.remote import RemoteFile, RetryPolicy, is_url, join
 from hms_dist.shards.manifest import Manifest
 from hms_dist.stream.read.cache import BlockCache, CacheConfig
 
@@ -28,7 +28,7 @@ class StorageConfig:
     """Requests that are on their way at once, apart from the threads that decode; for storage that answers slowly.
     None: 16 for a URL and for the blocks of `locality`; otherwise the decoding threads read a folder themselves, which
     is fastest where reading is quick."""
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
     """How long a server is waited for."""
     cache: CacheConfig | None = None
     """Keep what comes from a URL on a local disk. None: nowhere."""
@@ -46,10 +46,10 @@ class Storage(Protocol):
     gap_bytes: int
     """Ranges of one file that are no further apart than this are read as one."""
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
         """`size` bytes of a file from `start`; fewer only if it ends there. Raises OSError.
 
-        `given_up`: once it is set, a failed request is not made again.
+        `cancelled`: once it is set, a failed request is not made again.
         """
 
     def forget(self, name: str, start: int, size: int) -> None:
@@ -101,9 +101,9 @@ class LocalFiles:
                 self._files.popitem(last=False)
             return file
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
         """As Storage."""
-        del given_up
+        del cancelled
         file = self.open(name)
         return os.pread(file.handle, size, start)
 
@@ -123,23 +123,23 @@ class RemoteFiles:
 
     def __init__(self, url: str, config: StorageConfig, manifest: Manifest) -> None:
         self.depth = config.depth or URL_DEPTH
-        self._url, self._patience = url, config.patience
+        self._url, self._retry_policy = url, config.patience
         self._cache = BlockCache(config.cache, manifest.fingerprint) if config.cache else None
         self._file_bytes = {str(entry["name"]): int(entry["num_bytes"]) for entry in manifest.files}
         self._files: dict[str, RemoteFile] = {}
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
         """As Storage."""
-        pause = time.sleep if given_up is None else given_up.wait
+        pause = time.sleep if cancelled is None else cancelled.wait
         end = min(start + size, self._file_bytes[name])
 
-        def ask(first: int, last: int) -> bytes:
-            file = self._files.setdefault(name, RemoteFile(str(join(self._url, name)), self._patience))
-            return self._patience.retried(lambda: file.read(first, last), pause)
+        def fetch(first: int, last: int) -> bytes:
+            file = self._files.setdefault(name, RemoteFile(str(join(self._url, name)), self._retry_policy))
+            return self._retry_policy.retried(lambda: file.read(first, last), pause)
 
         if self._cache is None:
-            return ask(start, end)
-        return self._cache.read(name, range(start, end), self._file_bytes[name], ask)
+            return fetch(start, end)
+        return self._cache.read(name, range(start, end), self._file_bytes[name], fetch)
 
     def forget(self, name: str, start: int, size: int) -> None:
         """As Storage."""

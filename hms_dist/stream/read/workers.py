@@ -95,7 +95,7 @@ class Workers:
         return numbers
 
 
-class Crews:
+class WorkerPool:
     """Threads that streams of one reader use one after another.
 
     To begin and to end some takes 60 ms beside a busy Python, which short epochs would notice.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_hash
 from hms_dist.shards.index import Index, Rows
-from hms_dist.stream.rows.locality import LocalityConfig, deal, local_order
+from hms_dist.stream.rows.locality import LocalityConfig, interleave_lanes, local_order
 from hms_dist.stream.rows.selections import SelectionConfig, select
 
 _ORDER = 1
@@ -132,7 +132,7 @@ def plan_epoch(
     if locality is None:
         return chosen[np.argsort(keyed_hash(seed, _ORDER, epoch, chosen), kind="stable")][:num_rows]
     order = local_order(index, chosen, locality, seed=seed, epoch=epoch)
-    return deal(order[:num_rows], locality.num_lanes, global_batch)
+    return interleave_lanes(order[:num_rows], locality.num_lanes, global_batch)
 
 
 def count_steps(

@@ -68,7 +68,7 @@ def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int
     return rows[np.lexsort((within, place // locality.window_blocks))]
 
 
-def deal(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
+def interleave_lanes(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
     """Interleave `rows` (whole steps) so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal parts.
 
     c = `global_batch` / `num_lanes`; the rows of a step are ordered by lane.

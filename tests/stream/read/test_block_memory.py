@@ -22,7 +22,7 @@ class Bytes:
         self.asked, self.forgotten, self.closed = [], [], 0
         self.broken = False
 
-    def read(self, name, start, size, given_up=None):
+    def read(self, name, start, size, cancelled=None):
         self.asked.append((name, start, size))
         if self.broken:
             raise OSError("the line is dead")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.core.remote import Patience
+from hms_dist.core.remote import RetryPolicy
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read.cache import CacheConfig
 from hms_dist.stream.read.loader import Request, load
@@ -17,7 +17,7 @@ from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
 from hms_dist.stream.read.storage import StorageConfig
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
-SOON = Patience(timeout_s=0.5, num_retries=10)
+SOON = RetryPolicy(timeout_s=0.5, num_retries=10)
 """More tries than faults: on a busy machine a good answer, too, may take longer."""
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_block_of_the_cache_is_asked_for_again(server, shard_set, tmp_
 
 
 def test_a_server_that_stays_broken_is_an_error_with_shard_key_and_bytes(server):
-    reader, _ = open_reader(server.url, patience=Patience(num_retries=1))
+    reader, _ = open_reader(server.url, patience=RetryPolicy(num_retries=1))
     server.faults = ["500"] * 1000
     with pytest.raises(UserError) as caught:
         next(load(reader, [Request(np.array([3]))], threads=1))
@@ -100,7 +100,7 @@ def test_requests_are_on_their_way_together(server):
 @pytest.mark.timeout(120)
 def test_stopping_does_not_wait_for_pauses(server):
     """Else this takes minutes."""
-    reader, _ = open_reader(server.url, depth=1, patience=Patience(num_retries=50))
+    reader, _ = open_reader(server.url, depth=1, patience=RetryPolicy(num_retries=50))
     server.faults = [*["500"] * 1000, ""]
     batches = load(reader, (Request(np.array([row])) for row in range(8)), threads=1)
     next(batches)
@@ -181,6 +181,6 @@ def test_bad_depths_are_refused(depth):
 
 def test_bad_patience_is_refused():
     with pytest.raises(ValueError, match="timeout_s: expected more than 0"):
-        Patience(timeout_s=0)
+        RetryPolicy(timeout_s=0)
     with pytest.raises(ValueError, match="num_retries: expected at least 0"):
-        Patience(num_retries=-1)
+        RetryPolicy(num_retries=-1)
