@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from hms_dist.train.loop import open_world
 from hms_dist.train.ranks.placement import log_placement, ranges
+from hms_dist.train.ranks.world import open_world
 
 
 @pytest.mark.parametrize(

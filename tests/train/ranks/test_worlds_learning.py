@@ -33,16 +33,19 @@ WATCHED = """
 import hashlib, os, signal, sys, threading
 from hms_dist.config.load import load
 from hms_dist.train import loop
+from hms_dist.train.learn.step import Stepper
 from hms_dist.train.settings import TrainConfig
 
 at_step, delay_s = os.environ.get("KILL", "-1 0").split()
 
-class Watched(loop.Trainer):
-    def _step(self, step, *args, **kwargs):
-        if step.overall == int(at_step):
-            threading.Timer(float(delay_s), os.kill, (os.getpid(), signal.SIGKILL)).start()
-        super()._step(step, *args, **kwargs)
+take = Stepper.take
 
+def killed(self, batches, step, **options):
+    if step.overall == int(at_step):
+        threading.Timer(float(delay_s), os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return take(self, batches, step, **options)
+
+class Watched(loop.Trainer):
     def fit(self):
         super().fit()
         digest = hashlib.sha256()
@@ -50,7 +53,7 @@ class Watched(loop.Trainer):
             digest.update(name.encode() + tensor.numpy().tobytes())
         (self.config.out / f"rank{self.world.rank}.sha256").write_text(digest.hexdigest())
 
-loop.Trainer = Watched
+loop.Trainer, Stepper.take = Watched, killed
 loop.run(load(TrainConfig, sys.argv[1:]))
 """
 
