@@ -17,11 +17,11 @@ from hms_dist.core.logging import LOG
 from hms_dist.jobs.stop_flag import Flag, raised_by
 
 STOP_NAME = "stop"
-"""`touch RUN/stop` ends a run after its next step, with a checkpoint."""
+"""`touch RUN/stop` stops a run after its next step, with a checkpoint."""
 LOOK_EVERY_S = 1.0
 """Seconds between two checks for the file."""
 SAVE_S = 20.0
-"""Seconds for a rank's last save once its launcher is gone."""
+"""Seconds for a rank to save a checkpoint after its launcher died."""
 
 
 class StopRequest:
