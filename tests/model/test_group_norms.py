@@ -223,9 +223,9 @@ def test_a_cancelled_step_leaves_no_trace(torch_rng: torch.Generator) -> None:
     before, momenta = copy.deepcopy(model.state_dict()), [norm.momentum for norm in batch_norms(model)]
     norms = GroupNorms(model, rows)
     images, targets = make_step(torch_rng)
-    spoilt = images.clone()
-    spoilt[1] = torch.nan
-    run_passes(model, rows, norms, 0, (spoilt, targets), [[0, 1], [2, 3]])
+    corrupted = images.clone()
+    corrupted[1] = torch.nan
+    run_passes(model, rows, norms, 0, (corrupted, targets), [[0, 1], [2, 3]])
     norms.cancel_step()
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert [norm.momentum for norm in batch_norms(model)] == momenta

@@ -167,7 +167,7 @@ def test_keys_of_rows_are_told_by_seed_epoch_step_and_place_alone() -> None:
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     words = [tuple(row.tolist()) for key in keys for row in draw_words(*key, range(100))]
     assert len(set(words)) == len(words)
-    for position in (0, 1):  # either half tells them apart
+    for position in (0, 1):  # either half of the key distinguishes them
         assert len({word[position] for word in words}) == len(words)
     assert torch.equal(draw_words(*KEY, [5, 2]), draw_words(*KEY, range(8))[[5, 2]])
 

@@ -138,7 +138,7 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
 def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
     parts: list[nn.Module], shape: tuple[int, ...], places: tuple[int, int]
 ) -> None:
-    """The compiler chooses the order of tensors between operators, unless told; on a CPU as on a GPU."""
+    """The compiler chooses the memory format of tensors between operators unless it is given; on a CPU as on a GPU."""
     model = nn.Sequential(*parts)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
