@@ -28,7 +28,7 @@ PROSE = {
     r"\breckon\w*": "estimate",
     r"\b(?:shall|upon|hence|thereof|wherein|lest|whilst)\b": "must, on, so, of it, in which",
     r"\bfor want of\b": "without, for lack of",
-    r"\btakes? its leave\b|\bfarewell\b|\blast words\b": "shuts down, exits",
+    r"\btakes? its leave\b|\bfarewell\b|\blast[ _]words\b": "shuts down, exits",
     r"\bhalf a turn\b": "180 degrees",
     r"\blearns \S+ (?:images|pictures|rows) (?:a|per) second\b": "trains at N images/s",
     r"\b[Ss]eeds? 00[0-4]\b": "the source's name in docs/sources.md, such as 'the course report'",

@@ -62,7 +62,7 @@ def test_random_erasing_has_its_areas_and_shapes(many):
 
 
 def test_random_erasing_tries_again_what_does_not_fit(many):
-    """On a wide canvas many shapes are too high: torchvision tries ten, and so does this."""
+    """On a wide canvas many shapes are too high; like torchvision, the augmentation tries ten."""
     boxes = RandomErasing(area_share=(0.3, 0.33)).draw(many, FULL)
     height, width = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     drawn = height > 0
@@ -86,7 +86,7 @@ def test_erasing_is_torchvisions(rng, group, layout):
         assert torch.equal(found[row], expected)
 
 
-def test_stripes_lie_within_each_placement_along_and_across_its_time(many, layout):
+def test_stripes_are_within_each_placement_along_and_across_its_time(many, layout):
     masking = XYMasking(num_time=2, time_share=(0.1, 0.3), num_frequency=1, frequency_share=(0.0, 0.5))
     boxes = masking.draw(many, layout).reshape(-1, 3, 3, 4)
     for number, area in enumerate(layout.areas):
@@ -105,7 +105,7 @@ def test_stripes_lie_within_each_placement_along_and_across_its_time(many, layou
         assert first.min() == 0
         assert (first + along[:, 0]).max() == area.length
     widths = (boxes[:, 0, 0, 1] - boxes[:, 0, 0, 0], boxes[:, 1, 0, 3] - boxes[:, 1, 0, 2])
-    assert abs(np.corrcoef(*widths)[0, 1]) < 5 / np.sqrt(len(widths[0]))  # every placement draws for itself
+    assert abs(np.corrcoef(*widths)[0, 1]) < 5 / np.sqrt(len(widths[0]))  # placements are independent
 
 
 def test_stripes_are_blank(rng, group, layout):

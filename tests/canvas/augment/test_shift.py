@@ -1,4 +1,4 @@
-"""The shift along time: the same seconds in every placement, mirrored ends, nothing else moved."""
+"""The shift along time: the same seconds in every placement, reflected ends, other pixels unchanged."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hms_dist.canvas.augment.shift import TimeShift
 
 
 def shifted(picture, pixels):
-    """Columns moved to the right by `pixels`, the mirror image moving in: by padding."""
+    """Shift columns to the right by `pixels` with reflection, by padding."""
     if pixels == 0:
         return picture
     padded = np.pad(picture, ((0, 0), (abs(pixels), abs(pixels))), mode="reflect")
@@ -42,7 +42,7 @@ def test_the_seconds_are_the_same_everywhere(many, layout):
     assert stats.chisquare(counts[1:-1]).pvalue > 1e-6  # the two ends are half as wide
 
 
-def test_a_placement_without_stated_times_stays(group, many):
+def test_a_placement_without_times_is_not_shifted(group, many):
     area = PlacedArea(top=0, bottom=48, left=0, right=96, time_down=False, span_s=None)
     layout = Layout(height=48, width=96, areas=(area,))
     pixels = TimeShift().draw(many, layout)

@@ -1,4 +1,4 @@
-"""The cache of remote blocks: the same bytes, fetched for once, bounded, whatever happens to its folder."""
+"""The cache of remote blocks: the same bytes, each fetched once, bounded, robust to changes of its folder."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +10,7 @@ from hms_dist.stream.read.cache import BLOCK_BYTES, BlockCache, CacheConfig
 
 @pytest.fixture
 def remote(rng):
-    """A file of some blocks and a bit, and what was fetched of it."""
+    """A file of several blocks and a part of one, a function that fetches ranges, and a list of fetched ranges."""
     content = rng.integers(0, 256, 6 * BLOCK_BYTES + 1234, dtype=np.uint8).tobytes()
     fetched = []
 
@@ -22,7 +22,7 @@ def remote(rng):
     return content, fetch, fetched
 
 
-def test_ranges_are_those_of_the_file_and_blocks_are_asked_for_once(tmp_path, remote, rng) -> None:
+def test_ranges_equal_the_file_and_blocks_are_fetched_once(tmp_path, remote, rng) -> None:
     content, fetch, fetched = remote
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     for _ in range(60):
@@ -64,7 +64,7 @@ def test_the_folder_stays_within_its_limit_and_what_is_used_stays(tmp_path, remo
     assert len(fetched) == 5
 
 
-def test_a_forgotten_range_is_asked_for_anew(tmp_path, remote) -> None:
+def test_a_dropped_range_is_fetched_again(tmp_path, remote) -> None:
     content, fetch, fetched = remote
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_a_limit_of_nothing_is_refused(tmp_path) -> None:
         CacheConfig(folder=tmp_path, limit_gb=0)
 
 
-def test_a_block_cut_short_is_asked_for_again(tmp_path, remote) -> None:
+def test_a_truncated_block_is_fetched_again(tmp_path, remote) -> None:
     content, fetch, fetched = remote
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     for _ in range(2):
@@ -103,7 +103,7 @@ def test_a_block_cut_short_is_asked_for_again(tmp_path, remote) -> None:
     assert len(fetched) == 2
 
 
-def test_a_folder_that_takes_no_files_is_said_and_stops_nothing(tmp_path, remote, caplog) -> None:
+def test_a_folder_without_write_access_causes_a_warning_only(tmp_path, remote, caplog) -> None:
     content, fetch, _ = remote
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     (tmp_path / "set/a.tar").write_text("in the way")

@@ -1,4 +1,4 @@
-"""The start of a log: where each rank sits."""
+"""The start of the log: the placement of each rank."""
 
 import logging
 import os

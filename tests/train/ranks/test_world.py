@@ -1,4 +1,4 @@
-"""How a rank leaves its world."""
+"""How a rank leaves the process group."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The options of learning do the same under every launcher, on one rank and on two, killed in mid-run or not."""
+"""The options of training give the same result under every launcher, on one rank and two, killed or not."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ loop.run(load(TrainConfig, sys.argv[1:]))
 
 @pytest.fixture(scope="module")
 def words_of(small_file, shard_set, tmp_path_factory):
-    """The command line of a run with this name, and its folder."""
+    """Return the command line of a run with a given name, and its folder."""
     folder = tmp_path_factory.mktemp("worlds")
     script = folder / "watched.py"
     script.write_text(WATCHED)
@@ -74,7 +74,7 @@ def words_of(small_file, shard_set, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def begin(repository, words_of):
-    """Begin a run under a launcher: (process, run folder)."""
+    """Start a run under a launcher: (process, run folder)."""
 
     def start(launcher, name, *more, **variables):
         words, out = words_of(name, *more)
@@ -91,7 +91,7 @@ def begin(repository, words_of):
 
 @pytest.fixture(scope="module")
 def finished(begin, ranks, words_of):
-    """The folder of a finished run under a launcher, or alone; each is run once."""
+    """Return the folder of a finished run under a launcher, or without one; each is run once."""
     runs = {}
 
     def run(launcher):
@@ -140,7 +140,7 @@ def resumed(ranks, words_of, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_every_launcher_learns_what_plain_python_learns(finished, launcher):
+def test_every_launcher_trains_as_plain_python_does(finished, launcher):
     alone, other = finished("alone"), finished(launcher)
     for name, tolerance in (("loss", 1e-8), ("val_kl", 1e-8), ("lr", 0), ("ema_decay", 0)):
         found = [[line[name] for line in read_metrics(run) if name in line] for run in (alone, other)]
@@ -161,7 +161,7 @@ def test_every_launcher_learns_what_plain_python_learns(finished, launcher):
 
 
 @pytest.mark.slow
-def test_killed_in_mid_run_two_ranks_go_on_to_the_same_average(finished, begin, ranks, words_of):
+def test_two_ranks_killed_in_mid_run_resume_to_the_same_average(finished, begin, ranks, words_of):
     killed_in_mid_run(begin, "killed", 3, 0.0)
     again, whole = resumed(ranks, words_of, "killed"), finished("torchrun 2")
     for name in ("model", "ema"):
