@@ -15,16 +15,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # quoted text of a file may not be encodable
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if not words or words[0] in ("-h", "--help"):
-        print(_usage())
-        return 0
-    if words[0] == "--version":
-        from hms_dist import __version__
-
-        print(f"hms-dist {__version__}")
+    if not words or words[0] in ("-h", "--help", "--version"):
+        print(_version() if "--version" in words[:1] else _usage())
         return 0
     try:
-        return _call(words[0], words[1:])
+        module, command = command_of(words[0], words[1:])
+        _start_log()
+        module.run(command)
+        return 0
     except BrokenPipeError:  # the reader of the output closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -37,13 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status[0]
 
 
-def _call(name: str, words: list[str]) -> int:
-    module, command = command_of(name, words)
+def _start_log() -> None:
     from hms_dist.core.logging import start_log
 
     start_log(int(os.environ.get("RANK", "0")))
-    module.run(command)
-    return 0
+
+
+def _version() -> str:
+    from hms_dist import __version__
+
+    return f"hms-dist {__version__}"
 
 
 def _is_news(line: str) -> bool:

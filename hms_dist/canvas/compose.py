@@ -1,6 +1,7 @@
-"""The canvas: stored panels of a batch of rows -> the pictures a model sees, on the device they are on.
+"""The canvas: compose the model's input images from the stored panels of a batch of rows, on the panels' device.
 
-Deterministic, row by row: a row's picture depends neither on the batch it is in nor (to 1e-5) on the device.
+Composition is deterministic: the image of a row does not depend on the other rows of the batch nor (to 1e-5) on the
+device.
 """
 
 from collections.abc import Mapping
@@ -17,23 +18,23 @@ __all__ = ["Canvas", "CanvasConfig"]
 
 
 class Canvas:
-    """Composes pictures as `config` says, from the panels of a shard set, `specs` by name.
+    """Composes images according to `config` from the panels of a shard set; `specs`: their specifications by name.
 
-    `flips`: whether rows will be flipped (left and right exchanged); without, panels that serve only flips
-    are not read. Raises UserError when the shard set lacks what the canvas needs.
+    `flips`: whether rows may be flipped (left and right exchanged); otherwise panels that only flips need are not read.
+    Raises UserError if the shard set lacks a panel that the canvas needs.
     """
 
     def __init__(self, config: CanvasConfig, specs: Mapping[str, PanelSpec], *, flips: bool = True) -> None:
         self.config = config
         self.flips = flips
         self.placed = tuple(PlacedPanel(placement, specs, flips=flips) for placement in config.placements)
-        """Each placement bound to its panel, in the configuration's order."""
+        """Placements bound to their panels, in the order of the configuration."""
         self.panels: tuple[str, ...] = tuple(dict.fromkeys(item.panel for item in config.placements))
-        """Names of the panels to draw from, each once."""
+        """Names of the panels in the placements, without duplicates."""
         self.swaps: dict[str, str] = _swaps(config) if flips else {}
-        """Panel -> the panel that is to be given under its name for flipped rows."""
+        """Panel -> the panel to pass under its name for flipped rows."""
         self.members: tuple[str, ...] = tuple(dict.fromkeys([*self.panels, *self.swaps.values()]))
-        """Names of all members of a shard set that are read."""
+        """Names of all members of a shard set to read."""
         areas = [item.height * item.width for item in config.placements]  # of rectangles that do not overlap
         self._is_covered = sum(areas) == config.height * config.width
 
@@ -41,15 +42,15 @@ class Canvas:
     def __call__(
         self, panels: Mapping[str, Tensor], flip: Tensor | None = None, reverse: Tensor | None = None
     ) -> Tensor:
-        """Pictures, float32 [m, 1, height, width], all finite.
+        """Compose images: float32 [m, 1, height, width], all finite.
 
-        `panels`: for each name in `.panels` the stored arrays [m, *stored_shape], bits still packed; in flipped rows
-        those of the panel that `.swaps` names.
-        `flip`: bool [m], true for rows to be flipped (left and right exchanged: exactly the picture of the flipped
-        recording). `reverse`: bool [m], true for rows whose time runs backwards in every panel (exactly the picture
-        of the reversed recording for its 10-minute spectrogram, and nearly so for panels with frames or filters).
-        None: no row. Raises ValueError for a `flip` on a canvas made without flips, and for data-wide statistics
-        that are not known.
+        `panels`: for each name in `.panels` the stored arrays [m, *stored_shape], with packed bits; for flipped rows
+        those of the panel in `.swaps`.
+        `flip`: bool [m], rows to flip (left and right exchanged), exactly as if the recording were flipped. `reverse`:
+        bool [m], rows to reverse in time, in every panel; exactly as if the recording were reversed for the 10-minute
+        spectrogram, and approximately for panels with frames or filters. None: no row.
+        Raises ValueError for `flip` on a canvas created with flips=False, and for data-wide statistics that are not
+        computed yet.
         """
         if flip is not None and not self.flips:
             raise ValueError("flip: this canvas was made with flips=False")
@@ -63,7 +64,7 @@ class Canvas:
 
 
 def _swaps(config: CanvasConfig) -> dict[str, str]:
-    """Panel -> flipped panel. Raises UserError if placements of one panel disagree about it."""
+    """Return panel -> flipped panel. Raises UserError if placements of one panel name different ones."""
     flipped = {item.panel: item.flipped_panel for item in reversed(config.placements)}
     for item in config.placements:
         if item.flipped_panel != flipped[item.panel]:

@@ -46,7 +46,7 @@ def advice(location: str | Path, error: BaseException | None = None, content: by
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """Time-out and retries of requests to a server."""
 
     timeout_s: float = 60.0
@@ -84,8 +84,8 @@ class FinalAnswerError(OSError):
 class RemoteFile:
     """A file at a URL. Thread-safe."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
-        self._url, self._patience = url, patience
+    def __init__(self, url: str, retry_policy: RetryPolicy) -> None:
+        self._url, self._retry_policy = url, retry_policy
 
     def read(self, start: int, end: int) -> bytes:
         """Read bytes `start` to `end`. Raises OSError, also if the answer has another length; no retries."""
@@ -105,7 +105,7 @@ class RemoteFile:
         try:
             return self._ask(start, end)
         except TimeoutError as error:
-            raise OSError(f"no answer within {self._patience.timeout_s:g} s") from error
+            raise OSError(f"no answer within {self._retry_policy.timeout_s:g} s") from error
         except (OSError, UserError):
             raise
         except Exception as error:  # each fsspec implementation raises its own exceptions
@@ -123,7 +123,7 @@ class RemoteFile:
         from fsspec.asyn import sync
         from fsspec.implementations.http import HTTPFileSystem
 
-        timeout = self._patience.timeout_s
+        timeout = self._retry_policy.timeout_s
         if isinstance(system, HTTPFileSystem):
             asked: bytes = sync(system.loop, _http_body, system, path, start, end, timeout=timeout)
         else:
@@ -193,5 +193,5 @@ def read_bytes(location: str | Path, limit: int = limits.PARQUET_BYTES) -> bytes
     """Read a local file or a URL of at most `limit` bytes, with retries. Raises OSError."""
     if isinstance(location, Path):
         return files.read_bytes(location, limit)
-    patience = Patience()
-    return patience.retried(lambda: RemoteFile(location, patience).read_all(limit))
+    retry_policy = RetryPolicy()
+    return retry_policy.retried(lambda: RemoteFile(location, retry_policy).read_all(limit))

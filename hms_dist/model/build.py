@@ -1,4 +1,4 @@
-"""A timm model with a new head, from a configuration: the same weights for the same seed, wherever built."""
+"""Build a timm model with a new head from a configuration; the initial weights depend on the seed alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,37 +24,38 @@ from hms_dist.model.weights import (
 )
 
 WEIGHTS = ("none", "hub", "package")
-"""Words for `ModelConfig.weights`; anything else is a path."""
+"""Keywords of `ModelConfig.weights`; other values are paths."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-"""Endings of files with weights."""
+"""File extensions of weights."""
 CompileMode = Literal["default", "max-autotune-no-cudagraphs"]
-"""Modes of torch.compile."""
+"""Modes of torch.compile that can be configured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """An image model of timm: its name, where its weights come from, how it is regularised."""
+    """An image model of timm: name, initial weights, regularisation."""
 
     name: str = "tf_efficientnet_b0"
     """timm's model name, with or without the tag of its weights (tiny_vit_21m_512.dist_in22k_ft_in1k); or
     hf-hub:OWNER/MODEL, whose files timm downloads from the Hugging Face hub; or local-dir:FOLDER with such files."""
     weights: str = "none"
-    """Where weights come from. none: random, keyed by the seed. hub: timm's pretrained ones (needs the network the
-    first time), of a local-dir: name those of the folder. package: ImageNet weights of the `weights` extra, for
-    tf_efficientnet_lite0. Else a path to a .safetensors or .pth file; its classifier is kept if it has as many
-    classes."""
+    """Initial weights. none: random, from the seed. hub: timm's pretrained weights (the first use needs the network),
+    or those of the folder for a local-dir: name. package: ImageNet weights of the extra `weights`, for
+    tf_efficientnet_lite0. Otherwise the path of a .safetensors or .pth file, whose classifier is loaded if it has the
+    same number of classes."""
     kwargs: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of timm's constructor, by name. `img_size: canvas` gives the canvas's height and width to
-    models of a fixed input size, such as ViT and Swin."""
+    """Additional arguments of timm's constructor, by name. `img_size: canvas` passes height and width of the canvas to
+    models with a fixed input size, such as ViT and Swin."""
     drop_rate: float | None = None
-    """Dropout before the classifier, a probability. None: the model's own default; 0: none."""
+    """Probability of dropout before the classifier. None: the model's default; 0: no dropout."""
     drop_path_rate: float | None = None
-    """Stochastic depth: probability to skip the last block, rising linearly from 0 at the first. None: the
-    model's own default; 0: none."""
+    """Stochastic depth: probability to skip the last block; it increases linearly from 0 at the first block. None: the
+    model's default; 0: none."""
     grad_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: uses less memory and about a third more time."""
     sliding_window: SlidingWindowConfig | None = None
-    """Slide the model's head along time, a net of its own kind (seed 004). None: one answer for the whole picture."""
+    """Apply the model's head to windows along time (the bird-call detector). None: one prediction for the whole
+    image."""
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHTS and not self.weights.endswith(SUFFIXES):
@@ -77,12 +78,12 @@ class ModelConfig:
 def build(
     config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1, *, size: tuple[int, int] | None = None
 ) -> nn.Module:
-    """The model, float32 on the CPU in training mode: images (batch, in_chans, height, width) -> logits
-    (batch, num_classes). With `sliding_window`, a `SlidingWindowNet`. `size`: height and width of the canvas, which
-    `img_size: canvas` needs.
+    """Build the model, in float32 on the CPU, in training mode: images (batch, in_chans, height, width) -> logits
+    (batch, num_classes). With `sliding_window` it is a `SlidingWindowNet`. `size`: height and width of the canvas,
+    needed by `img_size: canvas`.
 
-    Whatever weights are not loaded are drawn from `seed` alone, and the global generators stay as they were.
-    Raises UserError for an unknown name, an option that the model lacks, or weights that cannot be had.
+    Weights that are not loaded are drawn from `seed` alone; the global random generators are not changed. Raises
+    UserError for an unknown name, an option that the model lacks, or weights that cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -97,20 +98,20 @@ def build(
 
 
 def outline(config: ModelConfig, size: tuple[int, int]) -> nn.Module:
-    """The model without its numbers, on torch's meta device: shapes alone, no weights. Raises as `build` does."""
+    """Build the model on torch's meta device, with shapes but without weights. Raises as `build` does."""
     config = replace(config, weights="none")
     try:
         with torch.device("meta"):
             return build(config, seed=0, size=size)
     except Exception as error:
-        if isinstance(error.__cause__, OSError):  # the network's
+        if isinstance(error.__cause__, OSError):  # a network error
             raise
-    # The model's fault, or the meta device's: a constructor that computes with its numbers.
+    # Either the model cannot be built, or its constructor computes with values, which the meta device lacks.
     return build(config, seed=0, size=size).to("meta")
 
 
 def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[int, int] | None) -> nn.Module:
-    import timm  # takes seconds
+    import timm  # importing it takes seconds
 
     from hms_dist.model.convolutions import fast_convolutions
     from hms_dist.model.tiny_vit.blocks import fast_blocks
@@ -127,7 +128,7 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[in
         model: nn.Module = create() if config.sliding_window is None else at_stride_16(config.name, create)
         if config.grad_checkpointing:
             model.set_grad_checkpointing()  # type: ignore[operator]
-    except Exception as error:  # timm, its hub client and the network each raise their own kinds
+    except Exception as error:  # timm, its hub client and the network raise different classes
         explained = _explained(error, config)
         if explained is None:
             raise
@@ -136,43 +137,43 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[in
 
 
 def compile_in_place(model: nn.Module, mode: CompileMode | None) -> None:
-    """Have torch compile `model` when it first runs, unless `mode` is None. The names of its state stay.
+    """Compile `model` at its first call, unless `mode` is None. The names of its state dict do not change.
 
-    For each size of a group by itself: at code for any height and width the compiler fails where operators want
-    memory in one order.
+    Each input shape is compiled separately (dynamic=False): with dynamic shapes, the compiler fails for operators that
+    need a fixed memory format.
     """
     if mode is not None:
         model.compile(mode=mode, dynamic=False)
 
 
 def check_weights(config: ModelConfig) -> None:
-    """Raises UserError for a path of weights without a file."""
+    """Raise UserError if `weights` is the path of a missing file."""
     if config.weights not in WEIGHTS:
         check_there(Path(config.weights))
 
 
 def _explained(error: Exception, config: ModelConfig) -> UserError | None:
-    """The user's error behind `error`; None if it is not the user's."""
+    """Convert an error of timm to a UserError; None if it is not a user error."""
     text, source, message = first_line(error), source_of(config.name), ""
-    said = f"({type(error).__name__}: {text})"
+    reason = f"({type(error).__name__}: {text})"
     rates = [option for option in ("drop_path_rate", "drop_rate") if f"'{option}'" in text]
     if isinstance(error, UserError):
-        pass  # it explains itself
+        pass  # it is one already
     elif isinstance(error, TypeError) and rates:
         message = f"model.{rates[0]}: {config.name} has no such option; leave it out (null)"
     elif config.kwargs and not isinstance(error, OSError) and (config.weights != "hub" or isinstance(error, TypeError)):
         message = (
-            f"model.kwargs: {config.name} cannot be built with {_some(config.kwargs)} {said}; give arguments of timm's "
-            "constructor of this model"
+            f"model.kwargs: {config.name} cannot be built with {_some(config.kwargs)} {reason}; give arguments of "
+            "timm's constructor of this model"
         )
     elif config.grad_checkpointing and isinstance(error, AssertionError | AttributeError):
         message = f"model.grad_checkpointing: {config.name} cannot recompute activations; set it to false"
     elif source is not None:
         hint = "expected timm's config.json and weights there" if source == FOLDER else "check the name and the network"
-        message = f"model.name: no model of '{config.name}' {said}; {hint}"
+        message = f"model.name: no model of '{config.name}' {reason}; {hint}"
     elif config.weights == "hub":
         message = (
-            f"model.weights: no weights of {config.name} from the hub {said}; check the network, or give a "
+            f"model.weights: no weights of {config.name} from the hub {reason}; check the network, or give a "
             ".safetensors file, package or none"
         )
     return UserError(message) if message else None

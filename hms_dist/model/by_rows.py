@@ -1,7 +1,7 @@
-"""Convert a network so that what it computes for a row does not depend on passes, ranks or the state of generators.
+"""Convert a network so that its result for a row does not depend on passes, ranks or the state of random generators.
 
-Batch norms normalise by group, dropout and stochastic depth draw by row; a training forward pass then proves that
-nothing else draws, and that rows meet in the norms alone.
+Batch norms compute statistics by group, and dropout and stochastic depth draw by row. Training forward passes then
+check that nothing else is random, and that rows affect each other only in the norms.
 """
 
 import random
@@ -22,15 +22,15 @@ from hms_dist.model.keyed_dropout import KeyedDropout, KeyedDropPath
 from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
-"""How a network is called with pictures [rows, channels, height, width]."""
+"""Function that calls a network with images [rows, channels, height, width]."""
 PROBE_ROWS, PROBE_GROUP = 4, 2
-"""Rows of the passes that prove it, in groups of this many."""
+"""Rows of the passes of `check_rows`, and rows of a group in them."""
 
 
 def convert(model: nn.Module, rows: PassRows) -> None:
-    """Exchange norms and drawing layers of `model`, in place; names of its state stay. `rows`: those of each pass.
+    """Replace norms and random layers of `model`, in place; the names of its state dict do not change.
 
-    Raises UserError for a norm that cannot be taken by group.
+    `rows`: holds the rows of each pass. Raises UserError for a norm that cannot be computed by group.
     """
     group_batch_norms(model, rows)
     found: dict[nn.Module, nn.Module] = {}
@@ -44,27 +44,29 @@ def convert(model: nn.Module, rows: PassRows) -> None:
     replace_modules(model, found)
     for replaced, keyed in found.items():
         keyed.train(replaced.training)
-    for module in model.modules():  # the fused product draws by itself
+    for module in model.modules():  # fused attention draws its dropout from torch's generator
         if getattr(module, "fused_attn", False) and isinstance(getattr(module, "attn_drop", None), KeyedDropout):
             module.fused_attn = False
 
 
 @torch.no_grad()
 def check_rows(name: str, model: nn.Module, rows: PassRows, call: Forward, pictures: Tensor) -> None:
-    """Prove by training forward passes of random `pictures` [1, channels, height, width] that `model` is by rows.
+    """Check by training forward passes that `model` works by rows; `pictures` [1, channels, height, width] give the
+    shape.
 
-    A dropout that the model's own forward function draws before its classifier becomes a keyed one. Raises UserError,
-    naming the layer, if something else draws, if a drawing layer is used twice, or if rows meet outside of norms.
+    A dropout that the model's forward function applies before its classifier is replaced by a keyed one. Raises
+    UserError, naming the layer, if anything else is random, if a random layer is used twice, or if rows affect each
+    other outside of norms.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (PROBE_ROWS, *pictures.shape[1:])
     inputs = torch.randn(shape, generator=generator).to(pictures)
-    with _norms_that_show(model, rows):
-        if _moves_generators(lambda: call(model, inputs)):
-            _key_dropout_of_head(name, model, rows, lambda: call(model, inputs))
-        drawing = _drawing_layers(model, lambda: call(model, inputs))
-        if drawing:
-            raise UserError(f"model.name: {name} {drawing}; set its rate to 0 or choose another model")
+    with _probe_pass(model, rows):
+        if _uses_generators(lambda: call(model, inputs)):
+            _key_head_dropout(name, model, rows, lambda: call(model, inputs))
+        random_layer = _random_layer(model, lambda: call(model, inputs))
+        if random_layer:
+            raise UserError(f"model.name: {name} {random_layer}; set its rate to 0 or choose another model")
         twice = _used_twice(model, lambda: call(model, inputs))
         if twice:
             raise UserError(
@@ -82,8 +84,8 @@ def check_rows(name: str, model: nn.Module, rows: PassRows, call: Forward, pictu
 
 
 @contextmanager
-def _norms_that_show(model: nn.Module, rows: PassRows) -> Iterator[None]:
-    """Begin a pass of PROBE_ROWS, with ones for scales of zero, which would hide branches; undo it at the end."""
+def _probe_pass(model: nn.Module, rows: PassRows) -> Iterator[None]:
+    """Begin a pass of PROBE_ROWS; scales of zero, which would hide branches, are set to one inside the block."""
     scales = [
         parameter
         for module in model.modules()
@@ -105,7 +107,7 @@ def _norms_that_show(model: nn.Module, rows: PassRows) -> Iterator[None]:
 
 
 def generator_states() -> tuple[Any, ...]:
-    """The states of torch's, NumPy's and Python's generators, to be compared by `==` of their fingerprints."""
+    """Return the states of torch's, NumPy's and Python's random generators, to be compared with `==`."""
     states = [torch.random.get_rng_state().numpy().tobytes(), random.getstate()]
     numpy_state: Any = np.random.get_state()  # noqa: NPY002
     states += [numpy_state[1].tobytes(), *numpy_state[2:]]
@@ -114,14 +116,14 @@ def generator_states() -> tuple[Any, ...]:
     return tuple(states)
 
 
-def _moves_generators(forward: Callable[[], object]) -> bool:
+def _uses_generators(forward: Callable[[], object]) -> bool:
     before = generator_states()
     forward()
     return generator_states() != before
 
 
-def _key_dropout_of_head(name: str, model: nn.Module, rows: PassRows, forward: Callable[[], object]) -> None:
-    """Let `functional.dropout` of the model's forward function, straight before its classifier, be a keyed dropout."""
+def _key_head_dropout(name: str, model: nn.Module, rows: PassRows, forward: Callable[[], object]) -> None:
+    """Replace `functional.dropout` that the model's forward applies to the classifier's input by a keyed dropout."""
     backbone: Any = getattr(model, "backbone", model)
     rate = getattr(backbone, "drop_rate", 0.0)
     classifier = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
@@ -141,7 +143,8 @@ def _key_dropout_of_head(name: str, model: nn.Module, rows: PassRows, forward: C
 
 
 class _HeadDropout:
-    """A keyed dropout of a classifier's input, on while the classifier trains; no module, so no name of the state."""
+    """A hook: keyed dropout of the classifier's input in training. Not a module, so it adds no name to the state
+    dict."""
 
     def __init__(self, keyed: KeyedDropout, classifier: nn.Module) -> None:
         self._keyed, self._classifier = keyed, classifier
@@ -151,7 +154,7 @@ class _HeadDropout:
 
 
 class _DropoutCalls(TorchFunctionMode):
-    """Notes the results of `functional.dropout`."""
+    """Records the results of `functional.dropout`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,9 +167,9 @@ class _DropoutCalls(TorchFunctionMode):
         return result
 
 
-def _drawing_layers(model: nn.Module, forward: Callable[[], object]) -> str:
-    """What of `model` moves a generator in a forward pass; empty if nothing does."""
-    if not _moves_generators(forward):
+def _random_layer(model: nn.Module, forward: Callable[[], object]) -> str:
+    """Describe the layer of `model` that uses a random generator in a forward pass; empty if none does."""
+    if not _uses_generators(forward):
         return ""
     found: list[str] = []
     before: dict[nn.Module, Any] = {}
@@ -186,7 +189,7 @@ def _drawing_layers(model: nn.Module, forward: Callable[[], object]) -> str:
 
 
 def _used_twice(model: nn.Module, forward: Callable[[], object]) -> str:
-    """Name of a drawing layer that a forward pass uses more than once; empty if none is."""
+    """Return the name of a random layer that a forward pass uses more than once; empty if there is none."""
     counts: dict[str, int] = {}
     handles = []
     for layer_name, module in model.named_modules():

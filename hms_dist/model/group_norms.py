@@ -1,13 +1,13 @@
-"""Batch norm with the group as its unit, so that a step's result does not depend on who computed what.
+"""Batch norm by groups of rows, so that the result of a step does not depend on passes and ranks.
 
-A step's rows are cut into groups of m, and each group is normalised by its own statistics, however many groups a pass
-computes and however many ranks share a group (`norm_act`). Running statistics move once a step, to the mean over the
-step's groups:
+The rows of a step are split into groups of m, and each group is normalised by its own statistics, for any number of
+groups in a pass and any number of ranks that share a group (`norm_act`). Running statistics are updated once a step,
+with the mean over the step's groups:
 
     running = (1 - momentum) * running + momentum * mean over groups of the group's statistics
 
-A forward pass writes the statistics of its groups into each norm. Computing a pass again, as activation checkpointing
-does, writes the same numbers again.
+A forward pass writes the statistics of its groups into each norm. Recomputing a pass, as activation checkpointing
+does, writes the same values again.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,10 @@ from hms_dist.model.pass_rows import PassRows
 
 
 class GroupBatchNorm(_BatchNorm):
-    """A batch norm by groups in training, in evaluation as before; with dropout and activation where timm's has them.
+    """A batch norm that uses groups in training and running statistics in evaluation.
 
-    Parameters and buffers are those of the norm that it takes the place of, under the same names.
+    It has the parameters and buffers of the norm that it replaces, with the same names, and the dropout and activation
+    of timm's norms.
     """
 
     def __init__(self, norm: _BatchNorm, rows: PassRows) -> None:
@@ -41,18 +42,18 @@ class GroupBatchNorm(_BatchNorm):
         self.rows = rows
         self._tables: dict[int, Tensor] = {}
         self.statistics = torch.empty(0)
-        """Of the groups of the pass: mean, 1 / deviation and variance over n - 1, [3, pieces, channels]."""
+        """Statistics of the pass: mean, 1 / deviation and unbiased variance of each piece, [3, pieces, channels]."""
         self.train(norm.training)
 
     def begin_pass(self, num_pieces: int) -> None:
-        """Take the memory for the statistics of a pass of so many pieces, the same each time."""
+        """Select the memory for the statistics of a pass; the same memory for the same number of pieces."""
         if num_pieces not in self._tables:
             like: Any = self.running_mean if self.weight is None else self.weight
             self._tables[num_pieces] = like.detach().new_zeros(3, num_pieces, self.num_features)
         self.statistics = self._tables[num_pieces]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised `x`, [rows (or rows times tokens), channels, ...]."""
+        """Normalise `x` [rows (or rows times tokens), channels, ...]."""
         if not self.training:
             uses_batch = self.running_mean is None
             x = functional.batch_norm(
@@ -72,13 +73,13 @@ class GroupBatchNorm(_BatchNorm):
         return norm_act(flat, self, self.rows, act=act).view(x.shape)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions is taken."""
+        """Accept any number of dimensions."""
 
 
 def group_batch_norms(model: nn.Module, rows: PassRows) -> None:
-    """Put a `GroupBatchNorm` in the place of every batch norm of `model`, in place; names of the state stay.
+    """Replace every batch norm of `model` by a `GroupBatchNorm`, in place; the names of its state dict do not change.
 
-    Raises UserError for a layer whose statistics cannot be taken by group.
+    Raises UserError for a layer whose statistics cannot be computed by group.
     """
     batch_norms(model)
     norms: dict[str, Any] = {name: norm for name, norm in model.named_modules() if isinstance(norm, _BatchNorm)}
@@ -89,7 +90,7 @@ def group_batch_norms(model: nn.Module, rows: PassRows) -> None:
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Put modules in the places of others below `model`, in place."""
+    """Replace modules inside `model`, in place."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child is not None and child in replacements:
@@ -97,9 +98,9 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
 
 
 class GroupNorms:
-    """Keeps the running statistics of a model's batch norms, by group. Norms in evaluation mode stay frozen.
+    """Updates the running statistics of a model's batch norms, by group. Norms in evaluation mode stay frozen.
 
-    `model` may be wrapped by DDP (made with `broadcast_buffers=False`) or compiled. One step is `begin_step`, then for
+    `model` may be wrapped by DDP (with `broadcast_buffers=False`) or compiled. One step is `begin_step`, then for
     each of this rank's passes `begin_pass`, a forward pass and `after_pass`, then `end_step` on every rank (or
     `cancel_step` on every rank). A norm that a forward pass uses several times contributes its last use.
     """
@@ -109,20 +110,21 @@ class GroupNorms:
         self._norms = [norm for norm in model.modules() if isinstance(norm, GroupBatchNorm)]
         self._active: list[GroupBatchNorm] = []
         self._total = torch.empty(0)
-        self._shares: dict[tuple[object, ...], Tensor] = {}
+        self._momenta: dict[tuple[object, ...], Tensor] = {}
 
     def begin_step(self) -> None:
-        """Begin to sum the statistics of a step's groups."""
+        """Start a step: reset the sums of the groups' statistics."""
         self._active = [norm for norm in self._norms if norm.training and norm.running_mean is not None]
         self._total = torch.zeros(0)
 
     def begin_pass(self) -> None:
-        """Give every norm the memory for the statistics of the pass that `rows` holds."""
+        """Give every norm the memory for the statistics of the current pass."""
         for norm in self._norms:
             norm.begin_pass(len(self._rows.starts) - 1)
 
     def after_pass(self) -> None:
-        """Count in the groups that the last forward pass computed, each where its first row is. Call it once a pass."""
+        """Add the statistics of the last forward pass; each group counts where its first row is. Call it once a
+        pass."""
         if self._active:
             tables = torch.cat([norm.statistics[::2] for norm in self._active], dim=2).double()
             found = torch.einsum("kpc,p->kc", tables, self._rows.owned)
@@ -130,10 +132,10 @@ class GroupNorms:
 
     @torch.no_grad()
     def end_step(self, num_groups: int, all_reduce: Callable[[Tensor], object] | None = None) -> None:
-        """Move the running statistics by the mean over the step's groups; count one batch.
+        """Update the running statistics with the mean over the step's groups, and count one batch.
 
-        `num_groups` is the number of groups of the whole step. `all_reduce` sums a float64 tensor over the ranks, in
-        place; None: there is one rank. It is called once, and not at all without active norms.
+        `num_groups`: number of groups of the whole step. `all_reduce`: sums a float64 tensor over the ranks, in place;
+        None: there is one rank. It is called once if there are active norms, else never.
         """
         if not self._active:
             return
@@ -145,29 +147,29 @@ class GroupNorms:
         new = (1 - momentum) * old + momentum * (self._total / num_groups)
         sizes = [norm.num_features for norm in self._active]
         for kind, values in zip(zip(*buffers, strict=True), new.to(buffers[0][0].dtype), strict=True):
-            torch._foreach_copy_(list(kind), values.split(sizes))  # one kernel; a step's hundred copies are as many
+            torch._foreach_copy_(list(kind), values.split(sizes))  # one kernel instead of hundreds
         torch._foreach_add_([_count(norm) for norm in self._active], 1)
         self._active = []
 
     def cancel_step(self) -> None:
-        """Leave the running statistics as they are: for a step whose update is skipped."""
+        """End a step whose update is skipped: the running statistics do not change."""
         self._active = []
 
     def _momentum(self) -> Tensor:
-        """Momentum of each channel of all active norms; made once, since taking it to a GPU waits for that."""
+        """Momentum of each channel of all active norms; cached, because copying it to a GPU synchronises."""
         momenta = tuple(float(norm.momentum or 0.0) for norm in self._active)
         sizes = tuple(norm.num_features for norm in self._active)
         key = (momenta, sizes, self._total.device)
-        if key not in self._shares:
-            shares = torch.repeat_interleave(torch.tensor(momenta, dtype=torch.float64), torch.tensor(sizes))
-            self._shares[key] = shares.to(self._total.device)
-        return self._shares[key]
+        if key not in self._momenta:
+            values = torch.repeat_interleave(torch.tensor(momenta, dtype=torch.float64), torch.tensor(sizes))
+            self._momenta[key] = values.to(self._total.device)
+        return self._momenta[key]
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Batch norms of `model` that keep running statistics, in the order of its modules.
+    """Return the batch norms of `model` with running statistics, in the order of its modules.
 
-    Raises UserError for a norm whose running statistics are not those of a batch norm, or a cumulative mean.
+    Raises UserError for other norms with running statistics, and for cumulative means.
     """
     norms = []
     for name, module in model.named_modules():

@@ -1,12 +1,12 @@
 """Batch norm by groups, drop-path, shortcut and activation in one operator: y = act(shortcut + keep * norm(x)).
 
-Each group of rows is normalised by its own mean and variance: means and variances of single rows, merged in float64. A
-group whose rows lie on several ranks is a slot of one table that is summed over the ranks, forward and backward. The
-activations are read twice (moments, then everything else at once) and backward four times, whatever is switched on. The
-operators are this file's plain arithmetic on a CPU, and the kernels of `norm_act_kernels` on a GPU.
+Each group of rows is normalised by its own mean and variance, which are merged in float64 from those of its rows. For
+groups that are split over ranks, sums are collected in a table and all-reduced, forward and backward. The forward pass
+reads the activations twice (moments, then all else at once) and the backward pass four times, for any combination of
+options. The operators use the plain arithmetic of this file on a CPU, and the kernels of `norm_act_kernels` on a GPU.
 
-`x` has rows outermost: [rows * places, channels], contiguous, from channels-last pictures, or [rows * places, channels,
-elements] from others.
+Rows are the outermost dimension of `x`: [rows * places, channels], contiguous, for channels-last images, or
+[rows * places, channels, elements] for others.
 """
 
 import math
@@ -22,19 +22,22 @@ from hms_dist.model.pass_rows import PassRows
 ACTIVATIONS: dict[type[nn.Module], int] = {
     nn.Identity: 0, nn.GELU: 1, nn.SiLU: 2, nn.ReLU: 3, nn.Hardswish: 4,
 }  # fmt: skip
-"""Activation -> its number, by which the operators know it."""
+"""Activation -> its number in the operators."""
 GELU = ACTIVATIONS[nn.GELU]
 _ranks: list[Any] = []
-"""The process group that sums tables of groups on several ranks; empty: one rank."""
+"""The process group that sums statistics of groups split over ranks; empty: one rank."""
 
 
 def set_process_group(group: Any | None) -> None:
-    """Let tables of groups on several ranks be summed by `group`, which nothing else uses; None: there is one rank."""
+    """Set the process group that sums statistics of groups split over ranks; None: one rank.
+
+    Nothing else may use it.
+    """
     _ranks[:] = [] if group is None else [group]
 
 
 def activation_of(module: nn.Module) -> int | None:
-    """Number of an activation that the operators know; None for others."""
+    """Return the number of an activation; None if the operators do not support it."""
     if type(module) is nn.GELU and module.approximate != "none":
         return None
     return ACTIVATIONS.get(type(module))
@@ -43,9 +46,9 @@ def activation_of(module: nn.Module) -> int | None:
 def norm_act(
     x: Tensor, norm: nn.Module, rows: PassRows, *, act: int, shortcut: Tensor | None = None, keep: Tensor | None = None
 ) -> Tensor:
-    """`norm(x)` by groups, times `keep` [rows], plus `shortcut`, through activation `act`, in the shape of `x`.
+    """Compute act(shortcut + keep * norm(x)) by groups, in the shape of `x`; `keep` [rows].
 
-    `norm`: a `GroupBatchNorm`, whose statistics of the pass are written.
+    `norm`: a `GroupBatchNorm`, into which the statistics of the pass are written.
     """
     mean, rstd = moments_of(x, norm, rows)
     scale = None if keep is None else keep.reshape(-1).to(mean.dtype)
@@ -55,7 +58,7 @@ def norm_act(
 
 
 def moments_of(x: Tensor, norm: Any, rows: PassRows) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / deviation of each group of the pass, [pieces, channels]; `norm` keeps them with the variance."""
+    """Compute mean and 1 / deviation of each group [pieces, channels], and write them and the variance into `norm`."""
     like = norm.running_mean if norm.weight is None else norm.weight
     moments = torch.ops.hms_dist.norm_moments(x.detach(), like.detach(), norm.eps, *layout_of(x, rows))
     norm.statistics.copy_(moments)
@@ -64,14 +67,15 @@ def moments_of(x: Tensor, norm: Any, rows: PassRows) -> tuple[Tensor, Tensor]:
 
 
 def affine_of(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a norm, those of one without are 1 and 0."""
+    """Return scale and shift of a norm; 1 and 0 for a norm without."""
     if norm.weight is None:
         return torch.ones_like(like[0]), torch.zeros_like(like[0])
     return norm.weight, norm.bias
 
 
 def layout_of(x: Tensor, rows: PassRows) -> tuple[Tensor, Tensor, Tensor | None, int, int, int]:
-    """How the rows of `x` lie in groups, as the operators take it: (starts, piece, slots, slots' number, m, places)."""
+    """Return the groups of the rows of `x` as arguments of the operators: starts, piece, slots, num_slots, m,
+    places."""
     return rows.starts, rows.piece, rows.slots, rows.num_slots, rows.group_size, len(x) // rows.num_rows
 
 
@@ -79,7 +83,7 @@ def _moments(
     x: Tensor, like: Tensor, eps: float, starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int,
     group_size: int, places: int,
 ) -> Tensor:  # fmt: skip
-    """Mean, 1 / sqrt(variance + eps), and variance over n - 1 of each group: [3, pieces, channels]."""
+    """Compute mean, 1 / sqrt(variance + eps) and unbiased variance of each group: [3, pieces, channels]."""
     if has_kernels(x):
         from hms_dist.model import norm_act_kernels as kernels  # needs Triton
 
@@ -95,7 +99,7 @@ def _moments(
 
 
 def _row_moments(x: Tensor, like: Tensor, starts: Tensor, piece: Tensor, places: int) -> Tensor:
-    """Sums over the rows of each piece of mean and of variance + mean^2: float64 [pieces, 2, channels]."""
+    """Sum mean, and variance + mean^2, over the rows of each piece: float64 [pieces, 2, channels]."""
     variance, mean = torch.var_mean(by_row(x, places).to(like.dtype), dim=(1, 3), correction=0)
     mean, variance = mean.double(), variance.double()
     return _by_piece(torch.stack([mean, variance + mean * mean], dim=1), starts, piece)
@@ -109,7 +113,7 @@ def apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
     starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """The operator on known moments."""
+    """Apply the operator with given moments."""
     if has_kernels(x):
         from hms_dist.model import norm_act_kernels
 
@@ -122,9 +126,9 @@ def differentiate(
     keep: Tensor | None, starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int,
     places: int, act: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x (through its moments too), weight, bias and shortcut (without one: of no rows).
+    """Compute the gradients of x (including its moments), weight, bias and shortcut (empty without one).
 
-    Those of weight and bias are of this rank's rows.
+    Those of weight and bias are sums over this rank's rows.
     """
     given = (x, weight, bias, mean, rstd, shortcut, keep)
     if has_kernels(x):
@@ -137,7 +141,7 @@ def differentiate(
     sums = summed(sums, slots, num_slots).to(mean.dtype)
     share = 1 / (group_size * places * (x.shape[2] if x.dim() == 3 else 1))
     if has_kernels(x):
-        # the slope of the activation is in the gradient of the shortcut already
+        # the gradient of the shortcut contains the slope of the activation already
         d_x = kernels.backward_apply(d_sum, *given, sums, share, piece, places, 0 if shortcut is not None else act)
     else:
         d_x = _backward_apply(d_sum, x, weight, mean, rstd, sums * share, piece, places)
@@ -145,7 +149,7 @@ def differentiate(
 
 
 def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
-    """Sums [pieces, ...] over all ranks for pieces of groups that lie on several; others as they are."""
+    """Sum values [pieces, ...] over all ranks for pieces of split groups; other values are unchanged."""
     if slots is None or not _ranks:
         return sums
     table = sums.new_zeros(num_slots, *sums.shape[1:])
@@ -155,7 +159,7 @@ def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether the kernels take `x`."""
+    """Whether the kernels support `x`."""
     return x.is_cuda and x.dim() == 2 and x.dtype != torch.float64
 
 
@@ -193,7 +197,7 @@ def plain_apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
     piece: Tensor, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """The operator's arithmetic: the reference of the kernels, on any device."""
+    """Apply the operator in plain torch, on any device; the reference of the kernels."""
     result = _before_act(by_row(x, places), weight, bias, mean, rstd, shortcut, keep, piece, places)
     return _reshaped(_activated(result, act).to(x.dtype), x)
 
@@ -202,9 +206,9 @@ def _backward_sums(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
     keep: Tensor | None, starts: Tensor, piece: Tensor, places: int, act: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Sums over each piece of the norm's gradient, and of it times the normalised x: float64 [pieces, 2, channels].
+    """Sum the norm's gradient, and its product with the normalised x, over each piece: float64 [pieces, 2, channels].
 
-    Then the gradient behind the activation (by row), and that of the shortcut.
+    Also returns the gradient with respect to the activation's input (by row), and that of the shortcut.
     """
     rows = by_row(x, places)
     d_sum = by_row(grad, places).to(weight.dtype)
@@ -226,18 +230,18 @@ def _backward_apply(
 
 
 def _reshaped(values: Tensor, like: Tensor) -> Tensor:
-    """`values` in the shape of `like`; no view in autograd's eyes, so that what follows may change it in place."""
+    """Reshape `values` to the shape of `like`. Autograd does not treat it as a view, so it may be changed in place."""
     shaped: Tensor = torch.ops.aten._unsafe_view(values, like.shape)
     return shaped
 
 
 def by_row(x: Tensor, places: int) -> Tensor:
-    """[rows * places, channels(, elements)] as [rows, places, channels, elements]."""
+    """Reshape [rows * places, channels(, elements)] to [rows, places, channels, elements]."""
     return x.reshape(-1, places, x.shape[1], x.shape[2] if x.dim() == 3 else 1)
 
 
 def _by_piece(sums: Tensor, starts: Tensor, piece: Tensor) -> Tensor:
-    """Sums [rows, ...] over the rows of each piece."""
+    """Sum values [rows, ...] over the rows of each piece."""
     return sums.new_zeros(len(starts) - 1, *sums.shape[1:]).index_add_(0, piece.long(), sums)
 
 
@@ -253,7 +257,7 @@ def _before_act(
 
 
 def _of_pieces(table: Tensor, piece: Tensor) -> Tensor:
-    """[pieces, channels] for each row: [rows, 1, channels, 1]."""
+    """Expand [pieces, channels] to rows: [rows, 1, channels, 1]."""
     return table[piece.long(), None, :, None]
 
 
@@ -267,7 +271,7 @@ def _activated(z: Tensor, act: int) -> Tensor:
 
 
 def _slope(z: Tensor, act: int) -> Tensor:
-    """The derivative of an activation."""
+    """Compute the derivative of an activation."""
     if act == ACTIVATIONS[nn.GELU]:
         return torch.special.ndtr(z) + z * (-0.5 * z * z).exp() / math.sqrt(2 * math.pi)
     if act == ACTIVATIONS[nn.SiLU]:

@@ -1,9 +1,9 @@
-"""The operators of `norm_act` on a GPU: Triton kernels, none of which writes what another can compute again.
+"""The operators of `norm_act` on a GPU: Triton kernels, which recompute intermediate values instead of storing them.
 
-Places of few channels are read several at once as one wide row, so that neighbouring threads read neighbouring bytes.
-A program takes a stripe of the wide rows of one row of the batch in a block of columns, and keeps the channels'
-parameters in registers. Sums are taken by stripe in float32, about the row's first value, and then over stripes and
-rows of a group in float64.
+With few channels, several places are read as one wide row, so that neighbouring threads read neighbouring bytes. A
+program processes a stripe of the wide rows of one batch row, in a block of columns, and keeps the channels' parameters
+in registers. Each stripe is summed in float32, relative to the row's first value; stripes and rows of a group are then
+summed in float64.
 """
 
 import torch
@@ -14,24 +14,24 @@ from torch import Tensor
 BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
 """Tile of all kernels."""
 ROWS_A_PROGRAM = 128
-"""Wide rows of an elementwise program."""
+"""Wide rows of a program of an elementwise kernel."""
 NUM_STRIPES = 512
-"""Programs that share a column block's sums."""
+"""Number of programs that compute the sums of a column block."""
 MOST_FOLDED = 8
-"""Places that are read as one wide row, at most."""
+"""Largest number of places in a wide row."""
 BLOCK_CHANNELS = 16
-"""Channels whose stripes a program sums up."""
+"""Channels of a program that sums stripes."""
 
 
 def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
-    """Mean, 1 / standard deviation and variance over n - 1 of each whole group, float32 [3, groups, channels]."""
+    """Compute mean, 1 / deviation and unbiased variance of each whole group: float32 [3, groups, channels]."""
     found = x.new_empty(3, len(starts) - 1, x.shape[1], dtype=torch.float32)
     _over_rows(_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
     return found
 
 
 def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
-    """Sums over the rows of each piece of mean and of variance + mean^2, float64 [pieces, 2, channels]."""
+    """Sum mean, and variance + mean^2, over the rows of each piece: float64 [pieces, 2, channels]."""
     found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float64)
     _over_rows(_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
     return found
@@ -41,7 +41,7 @@ def apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
     piece: Tensor, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """The output."""
+    """Compute the output of the operator."""
     x, shortcut = x.contiguous(), None if shortcut is None else shortcut.contiguous()
     wide, columns = _wide(x, places)
     chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
@@ -57,9 +57,9 @@ def backward_sums(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
     keep: Tensor | None, starts: Tensor, piece: Tensor, places: int, act: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Sums over each piece of the norm's gradient, and of it times the normalised x: float32 [pieces, 2, channels].
+    """Sum the norm's gradient, and its product with the normalised x, over each piece: float32 [pieces, 2, channels].
 
-    Then the gradient from which `backward_apply` starts, and that of the shortcut (without one: of no rows).
+    Also returns the gradient to pass to `backward_apply`, and that of the shortcut (empty without one).
     """
     grad, x, shortcut = grad.contiguous(), x.contiguous(), None if shortcut is None else shortcut.contiguous()
     wide, columns = _wide(x, places)
@@ -80,9 +80,10 @@ def backward_apply(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None,
     keep: Tensor | None, sums: Tensor, share: float, piece: Tensor, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """Gradient of x. `sums` [pieces, 2, channels] are those of whole groups; `share` is 1 / values of a channel there.
+    """Compute the gradient of x.
 
-    `grad`: behind the activation, or behind nothing (`act` 0).
+    `sums` [pieces, 2, channels]: of whole groups. `share`: 1 / number of values of a channel in a group. `grad`: with
+    respect to the output, or (`act` 0) to the activation's input.
     """
     grad, x = grad.contiguous(), x.contiguous()
     wide, columns = _wide(x, places)
@@ -97,11 +98,11 @@ def backward_apply(
 
 
 SUMS, PARTS, MOMENTS = 0, 1, 2
-"""What `_over_rows` gives: sums; sums over rows of mean and variance + mean^2; moments of whole groups."""
+"""Results of `_over_rows`: sums; sums over rows of mean and of variance + mean^2; moments of whole groups."""
 
 
 def _row_sums(x: Tensor, places: int) -> Tensor:
-    """Sums of x less its row's first value, and of the square of that: [2, rows * stripes, columns]."""
+    """Sum x minus its row's first value, and the square of that, by stripe: [2, rows * stripes, columns]."""
     x = x.contiguous()
     wide, columns = _wide(x, places)
     num_stripes, stripe = _stripes(len(x) // places, wide)
@@ -113,7 +114,7 @@ def _row_sums(x: Tensor, places: int) -> Tensor:
 
 
 def _wide(x: Tensor, places: int) -> tuple[int, int]:
-    """Wide rows of one row of the batch, and their columns: places are folded until they fill whole blocks."""
+    """Number of wide rows in a batch row, and of their columns: places are folded until they fill whole blocks."""
     fold = 1
     while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and places % (2 * fold) == 0:
         fold *= 2
@@ -123,7 +124,7 @@ def _wide(x: Tensor, places: int) -> tuple[int, int]:
 def _over_rows(
     sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
 ) -> None:
-    """Sum stripes and the rows of each piece, into `found`."""
+    """Sum the stripes and rows of each piece into `found`."""
     channels, count = x.shape[1], group_size * places
     parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
     grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
@@ -134,7 +135,7 @@ def _over_rows(
 
 
 def _stripes(num_rows: int, wide: int) -> tuple[int, int]:
-    """Stripes of each row of the batch, and the wide rows of a stripe."""
+    """Number of stripes in a batch row, and of wide rows in a stripe."""
     wanted = max(NUM_STRIPES // num_rows, 1)
     stripe = triton.cdiv(triton.cdiv(wide, wanted), BLOCK_ROWS) * BLOCK_ROWS
     return triton.cdiv(wide, stripe), stripe
@@ -149,13 +150,13 @@ def _tile() -> dict[str, int]:
 
 
 def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
-    """A pointer for an argument that the kernel does not read."""
+    """Return `tensor`, or for an argument that the kernel does not read a valid pointer."""
     return unused if tensor is None else tensor
 
 
 @triton.jit
 def _phi(z):
-    """Normal distribution and density at z; error of the first under 1e-7 (Abramowitz and Stegun, 7.1.26)."""
+    """Normal distribution (error below 1e-7; Abramowitz and Stegun, 7.1.26) and density at z."""
     decay = tl.exp2(z * z * -0.7213475204444817)
     t = 1.0 / (1.0 + 0.23164189 * tl.abs(z))
     tail = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
@@ -170,7 +171,7 @@ def _sigmoid(z):
 
 @triton.jit
 def _activated(z, ACT: tl.constexpr):
-    """The activation of `norm_act.ACTIVATIONS` by its number."""
+    """Apply the activation with number ACT in `norm_act.ACTIVATIONS`."""
     if ACT == 1:
         z = z * _phi(z)[0]
     if ACT == 2:
@@ -184,7 +185,7 @@ def _activated(z, ACT: tl.constexpr):
 
 @triton.jit
 def _slope(z, ACT: tl.constexpr):
-    """Its derivative."""
+    """Compute the derivative of the activation."""
     if ACT == 1:
         below, density = _phi(z)
         slope = below + z * density
@@ -203,7 +204,7 @@ def _sums_kernel(
     x, sums, wide, columns, num_stripes,
     CHANNELS: tl.constexpr, STRIPE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sums of x less its row's first value, and of the square of that, for each stripe and column."""
+    """Sum x minus its row's first value, and the square of that, for each stripe and column."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     first_row = (tl.program_id(0) // num_stripes) * wide
@@ -229,7 +230,8 @@ def _over_rows_kernel(
     sums, x, found, starts, apart, parts, channels, places, of_places, of_group, unbiased, eps,
     KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """`parts`: stripes of a row times places in a wide row; `apart`: from the first sums to the second ones."""
+    """Sum stripes and rows. `parts`: stripes of a row times places in a wide row; `apart`: offset of the second
+    sums."""
     piece = tl.program_id(0)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = channel < channels
@@ -245,7 +247,7 @@ def _over_rows_kernel(
             one += tl.load(at, mask=here, other=0.0).to(tl.float64)
             other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
         first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
-        if KIND != 0:  # sums of x less the row's first value, and of the square of that
+        if KIND != 0:  # from sums of x minus the row's first value, and of the square of that
             mean = first * of_places
             variance = tl.maximum(second * of_places - mean * mean, 0.0)
             guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
@@ -300,7 +302,8 @@ def _backward_sums_kernel(
     CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sums of the norm's gradient, and of it times the normalised x; the gradient of the shortcut, if there is one."""
+    """Sum the norm's gradient, and its product with the normalised x; write the shortcut's gradient, if there is
+    one."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     channel = column % CHANNELS
@@ -341,7 +344,7 @@ def _backward_apply_kernel(
     CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """`share` is 1 / values of a channel in a group. With a shortcut, `grad` is behind nothing and ACT is 0."""
+    """Compute d_x. `share`: 1 / values of a channel in a group. With a shortcut, `grad` is d_shortcut and ACT is 0."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     channel = column % CHANNELS

@@ -1,8 +1,8 @@
-"""The rows of one pass through a network: to which groups they belong, and the keys of their random draws.
+"""The rows of one pass through a network: their groups, and the keys of their random draws.
 
-A step's B rows are cut into groups of m neighbours. A pass computes whole groups, or the parts that a rank has of
-groups that lie on several ranks: a run of rows of one group is a piece. Layers whose arithmetic depends on groups
-(batch norm) or that draw random numbers (dropout) read this object, which the training step fills before each pass.
+The B rows of a step are split into groups of m consecutive rows. A pass computes whole groups, or a rank's parts of
+groups that are split over ranks. A run of rows of one group is called a piece. Layers that depend on groups (batch
+norm) or are random (dropout) read a `PassRows` object, which the training step fills before each pass.
 """
 
 from collections.abc import Sequence
@@ -16,49 +16,49 @@ from torch import Tensor
 from hms_dist.core.keyed import keyed_hash
 
 _PURPOSE = 0x6D6F64656C
-"""First key ("model"): keeps these draws apart from others keyed by the same numbers."""
+"""First key ("model"), so that these draws differ from others with the same keys."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """How the rows of a pass lie in groups."""
+    """The groups of the rows of a pass."""
 
     num_rows: int
     group_size: int
-    """Rows of a whole group, m."""
+    """Number of rows of a whole group, m."""
     starts: tuple[int, ...]
     """First row of each piece, then `num_rows`."""
     owned: tuple[bool, ...]
-    """Which pieces hold the first row of their group: each group of a step is counted where its first row is."""
+    """Whether each piece contains the first row of its group; each group of a step is counted in that piece."""
     slots: tuple[int, ...] | None = None
-    """For each piece, the number of its group among the `num_slots` groups that lie on several ranks. None: all groups
+    """For each piece, the number of its group among the `num_slots` groups that are split over ranks. None: all groups
     of the pass are whole."""
     num_slots: int = 0
 
 
 class PassRows:
-    """What the layers of one network know of the rows of the current pass. Shared by its layers; filled by `begin`."""
+    """The rows of the current pass, shared by the layers of one network; set by `begin`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._tables: dict[Pieces, tuple[Tensor, Tensor, Tensor | None, Tensor]] = {}
         self._words: dict[int, Tensor] = {}
         self.pieces: Pieces | None = None
-        """None: no pass has begun, and layers refuse to train."""
+        """None before the first pass."""
         self.num_rows, self.num_slots, self.group_size = 0, 0, 1
         self.starts = torch.empty(0, dtype=torch.int32, device=device)
-        """int32 [pieces + 1]."""
+        """First row of each piece, then the number of rows: int32 [pieces + 1]."""
         self.piece = torch.empty(0, dtype=torch.int32, device=device)
         """Piece of each row, int32 [rows]."""
         self.slots: Tensor | None = None
-        """int64 [pieces]; None without groups on several ranks."""
+        """Number of each piece's split group: int64 [pieces]; None without split groups."""
         self.owned = torch.empty(0, dtype=torch.float64, device=device)
-        """1 for pieces that are counted here, else 0: float64 [pieces]."""
+        """1 for pieces with the first row of their group, else 0: float64 [pieces]."""
         self.words = torch.empty(0, 2, dtype=torch.int32, device=device)
-        """Key of each row's draws, int32 [rows, 2]; the same memory for passes of as many rows."""
+        """Key of each row's draws, int32 [rows, 2]; the same memory for all passes of the same number of rows."""
 
     def begin(self, pieces: Pieces, words: Tensor) -> None:
-        """Fill in the rows of the next pass: how they lie in groups, and the keys of their draws (`draw_words`)."""
+        """Set the rows of the next pass: their groups, and the keys of their draws (`draw_words`)."""
         if pieces not in self._tables:
             self._tables[pieces] = self._on_device(pieces)
         self.starts, self.piece, self.slots, self.owned = self._tables[pieces]
@@ -69,7 +69,7 @@ class PassRows:
         self.words.copy_(words.pin_memory() if self._device.type == "cuda" else words, non_blocking=True)
 
     def _on_device(self, pieces: Pieces) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Made once a kind of pass: a copy to a GPU waits for it."""
+        """Tables on the device; cached by the caller, because copies to a GPU synchronise."""
         lengths = np.diff(pieces.starts)
         slots = None if pieces.slots is None else torch.tensor(pieces.slots, device=self._device)
         return (
@@ -81,15 +81,16 @@ class PassRows:
 
 
 def draw_words(seed: int, epoch: int, step: int, places: NDArray[np.int64] | Sequence[int]) -> Tensor:
-    """Keys of the draws of rows at `places` (0 to B - 1) of a step: int32 [rows, 2], on the host.
+    """Compute the keys of the draws of rows at `places` (0 to B - 1) of a step: int32 [rows, 2], on the host.
 
-    `step` counts within the epoch. A key depends on nothing else, so any rank draws the same for a row in any pass.
+    `step`: within the epoch. A key depends on these arguments alone, so a row has the same draws on any rank and in any
+    pass.
     """
     words = keyed_hash(_PURPOSE, seed, epoch, step, np.asarray(places, np.int64))
     return torch.from_numpy(words.view(np.int32).reshape(-1, 2).copy())
 
 
 def whole_groups(num_groups: int, group_size: int) -> Pieces:
-    """Pieces of a pass of whole groups."""
+    """Return the pieces of a pass of whole groups."""
     starts = range(0, num_groups * group_size + 1, group_size)
     return Pieces(num_groups * group_size, group_size, tuple(starts), (True,) * num_groups)

@@ -1,6 +1,6 @@
-"""Random changes of pictures with an annotated window: cut at a random place, pasted from another row (seed 004).
+"""Random crops and pastes of images with an annotated window (the bird-call detector).
 
-Pure functions of the pictures and of uniform draws, which the caller keys by row.
+Pure functions of images and uniform draws; the caller keys the draws by row.
 """
 
 from math import ceil, floor
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Draws = NDArray[np.float64]
-"""Uniform in [0, 1), one for each row."""
+"""Uniform draws in [0, 1), one for each row."""
 
 
 def offset_range(window: tuple[float, float], width: int, crop_width: int) -> tuple[int, int]:
-    """First and last column at which a crop may begin so that it holds the whole `window` (left, right), pixels.
+    """Return the first and last possible start column of a crop that contains the whole `window` (left, right), pixels.
 
-    Raises ValueError if no crop of that width can.
+    Raises ValueError if the crop is too narrow.
     """
     first, last = max(0, ceil(window[1]) - crop_width), min(floor(window[0]), width - crop_width)
     if first > last:
@@ -26,19 +26,19 @@ def offset_range(window: tuple[float, float], width: int, crop_width: int) -> tu
 
 
 def crop_offsets(draws: Draws, window: tuple[float, float], width: int, crop_width: int) -> Tensor:
-    """Column at which each row's crop begins: int64 [m], uniform over `offset_range`."""
+    """Compute the start column of each row's crop: int64 [m], uniform over `offset_range`."""
     first, last = offset_range(window, width, crop_width)
     return torch.from_numpy(first + np.floor(draws * (last - first + 1)).astype(np.int64))
 
 
 def cropped(images: Tensor, offsets: Tensor, crop_width: int) -> Tensor:
-    """Columns `offsets[i]` to `offsets[i] + crop_width` of each of `images` [m, channels, height, width]."""
+    """Crop each of `images` [m, channels, height, width] to columns `offsets[i]` to `offsets[i] + crop_width`."""
     columns = offsets[:, None] + torch.arange(crop_width, device=images.device)
     return images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
 
 
 def pasted(images: Tensor, donors: Tensor, window: tuple[float, float]) -> Tensor:
-    """`images` [n, channels, height, width] with the columns of `window` taken from `donors`, of the same shape."""
+    """Replace the columns of `window` in `images` [n, channels, height, width] by those of `donors` (same shape)."""
     columns = torch.arange(images.shape[-1], device=images.device)
     inside = (columns >= floor(window[0])) & (columns < ceil(window[1]))
     return torch.where(inside, donors, images)

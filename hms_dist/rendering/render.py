@@ -2,16 +2,10 @@
 
 import dataclasses
 import json
-import os
-import shutil
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-
-from tqdm import tqdm
 
 from hms_dist.config.load import from_stored, stored
 from hms_dist.core.errors import UserError
@@ -19,7 +13,7 @@ from hms_dist.core.files import sha256_of
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.jobs.lease import LeaseHeld, await_expiry
-from hms_dist.jobs.worker_processes import run_apart, run_jobs
+from hms_dist.jobs.worker_processes import run_jobs
 from hms_dist.labels.table import VOTE_COLUMNS, LabelTable, read_labels, shared_spectrograms
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.panels.panel import Panel
@@ -34,7 +28,8 @@ from hms_dist.rendering.build_spec import (
 )
 from hms_dist.rendering.find_faults import find_size_faults
 from hms_dist.rendering.finish import complete, num_open, rejected_rows, settle
-from hms_dist.rendering.render_shard import ShardResult, ShardTask, Work, probe, render_shard
+from hms_dist.rendering.progress import Progress, log_estimate
+from hms_dist.rendering.render_shard import ShardResult, ShardTask, Work, render_shard
 from hms_dist.rendering.shard_plan import plan_shards
 from hms_dist.rendering.sources import changed_shards, keep_unchanged
 from hms_dist.shards.schema import is_member_name
@@ -136,7 +131,7 @@ def run(command: Render) -> None:
         "rendering %d label rows into %d shards of %s (slice %s, %d done before)",
         sum(len(task.rows) for task in tasks), len(tasks), command.out, command.job, len(mine) - len(todo),
     )  # fmt: skip
-    _announce(tasks, command.out, command.workers)
+    log_estimate(tasks, command.out, command.workers)
     rejected = _render_all(tasks, command)
     if skip:  # those of shards rendered earlier, or by other slices, count too
         rejected = [_line(labels.path, row) for row in rejected_rows(folder, build_spec.num_shards)]
@@ -205,23 +200,6 @@ def _differences(before: BuildSpec, now: BuildSpec) -> list[str]:
     return dataclasses.replace(before, render_config=stored(recipe)).differences(now)
 
 
-def _announce(tasks: Sequence[ShardTask], out: Path, workers: int) -> None:
-    """Log the work ahead: rows, bytes against free space, minutes; estimated by rendering one row."""
-    if not tasks:
-        return
-    # With workers, in a separate process: the parent then need not import the drawing code.
-    seconds, num_bytes = probe(tasks[0]) if workers == 1 else run_apart(probe, tasks[0])
-    num_rows, free = sum(len(task.rows) for task in tasks), free_bytes(out)
-    LOG.info(
-        "about %.0f MB to write, %.0f MB free; about %.1f min with %d workers",
-        num_rows * num_bytes / 1e6, free / 1e6, num_rows * seconds / workers / 60, workers,
-    )  # fmt: skip
-    if workers > (num_cores := len(os.sched_getaffinity(0))):
-        LOG.warning("%d workers share %d cores; more workers than cores make it slower", workers, num_cores)
-    if num_rows * num_bytes > free:
-        LOG.warning("%s: not enough disk space; finished shards stay, and the same command continues", out)
-
-
 def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:
     """Render every task; return the rejected rows, one line each. Shards held by others are waited for, or an error."""
     rejected: list[str] = []
@@ -274,39 +252,3 @@ def _check_rejected(rejected: Sequence[str], num_rows: int, command: Render) -> 
             f"{len(rejected)} of {num_rows} rows rejected, more than max_rejected_share {command.max_rejected_share}; "
             f"the first: {rejected[0]}"
         )
-
-
-class Progress:
-    """A progress bar on a terminal, otherwise occasional log lines: rows done, rows per second, minutes left."""
-
-    EVERY_S = 30.0
-
-    def __init__(self, num_rows: int) -> None:
-        self._bar = tqdm(total=num_rows, unit="row", disable=None)
-        self._num_rows, self._done = num_rows, 0
-        self._started = self._said = time.monotonic()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        LOG.info("%d of %d rows rendered in %.1f s", self._done, self._num_rows, time.monotonic() - self._started)
-
-    def add(self, num_rows: int) -> None:
-        """Count rows as done."""
-        self._bar.update(num_rows)
-        self._done += num_rows
-        now = time.monotonic()
-        if not sys.stderr.isatty() and now - self._said > self.EVERY_S:
-            rate = self._done / (now - self._started)
-            left_min = (self._num_rows - self._done) / rate / 60
-            LOG.info("%d of %d rows, %.1f rows/s, %.0f min left", self._done, self._num_rows, rate, left_min)
-            self._said = now
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the file system of `folder`, which need not exist."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

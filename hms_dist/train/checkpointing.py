@@ -1,4 +1,4 @@
-"""What a run keeps in its folder: checkpoints to go on from, the best weights and their predictions, the product."""
+"""Progress of a run in memory and in its folder: checkpoints, the best weights and predictions, the final weights."""
 
 from dataclasses import asdict
 from typing import Any
@@ -24,31 +24,31 @@ from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
 UNIT = "rows"
-"""What a run's arithmetic and draws are by. Runs of versions before this was noted are by groups, and cannot go on."""
+"""Unit of a run's arithmetic and random draws. Checkpoints without it are by groups, and cannot be resumed."""
 
 
 class RunState:
-    """How far a run has come, in memory and on disk. Only the main rank writes, and only while it owns the folder."""
+    """Progress of a run, in memory and on disk. Only the main rank writes, and only while it owns the folder."""
 
     def __init__(
         self, config: TrainConfig, data: RunData, world: World, learner: Learner, ownership: Ownership
     ) -> None:
-        """Begin at the start of the run; `resume` goes on from a checkpoint."""
+        """Set the cursor to the start of the run; `resume` restores a checkpoint."""
         self._config, self._data, self._world, self._learner = config, data, world, learner
         self._ownership = ownership
         self.epoch, self.step = 0, 0
-        """Cursor: epochs done, and steps done of the one after."""
+        """Cursor: number of finished epochs, and of finished steps in the current one."""
         self.best: dict[str, Any] = {"val_kl": None, "epoch": None}
         self.plateau = Plateau()
         self._seen = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
 
     @property
     def steps_done(self) -> int:
-        """Steps of the run so far."""
+        """Number of steps of the run so far."""
         return sum(self._data.steps_of[: self.epoch]) + self.step
 
     def check_owner(self) -> None:
-        """Raises Superseded if the run folder has another owner now."""
+        """Raise Superseded if the run folder has another owner now."""
         self._ownership.check()
 
     def save(self) -> None:
@@ -72,13 +72,16 @@ class RunState:
         self._world.wait()
 
     def resume(self) -> int | None:
-        """Go on from the newest whole checkpoint, if there is one; rows of its passes. Raises UserError if the run's
-        data changed."""
+        """Restore the newest complete checkpoint, if there is one.
+
+        Returns the largest number of rows of its passes; None without a checkpoint, or for another number of ranks.
+        Raises UserError if the data of the run changed.
+        """
         checkpoint = find_checkpoint(self._config)
         if checkpoint is None:
             return None
         try:
-            self._go_on(checkpoint)
+            self._restore(checkpoint)
             state = checkpoint.state
             return int(state["pass_rows"]) if state["num_ranks"] == self._world.num_ranks else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -87,12 +90,12 @@ class RunState:
                 "remove this checkpoint"
             ) from error
 
-    def _go_on(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> None:
         state, facts = checkpoint.state, self._facts()
         if state["shards"] != facts["shards"] and not self._config.other_shards:
             raise UserError(
                 f"{self._config.shards}: not the shard set that {self._config.out} was trained on; check --shards, or "
-                "go on with --other_shards"
+                "continue with --other_shards"
             )
         check_recipes(self._config.shards, self._data.shards, state["panels"])
         if state["labels"] != facts["labels"] and not self._config.other_shards:
@@ -103,7 +106,7 @@ class RunState:
         if state.get("unit") != UNIT and state["cursor"]["epoch"] < self._config.epochs:
             raise UserError(
                 f"{self._config.out}: begun by an earlier version, which trained by groups a rank; this one trains by "
-                "rows, with other draws; finish it with that version, or start anew in another --out"
+                "rows, with other draws; finish it with that version, or start again in another --out"
             )
         for name in ("torch", "threads", "num_ranks", "arithmetic", "compile_mode"):
             if name in state and state[name] != facts[name]:
@@ -119,7 +122,7 @@ class RunState:
         self._seen = continued(self._seen, state)
 
     def keep_if_best(self, epoch: int, val_kl: float, found: NDArray[np.float64]) -> None:
-        """Keep the weights and their predictions of the validation rows if no epoch was better. Main rank only."""
+        """Save the weights and their predictions of the validation rows if no epoch was better. Main rank only."""
         if self.best["val_kl"] is not None and val_kl >= self.best["val_kl"]:
             return
         config, learner, rows = self._config, self._learner, self._data.validation_rows
@@ -130,13 +133,13 @@ class RunState:
         write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)])
 
     def keep_final(self) -> None:
-        """Keep the weights that the run ends with. Main rank only."""
+        """Save the weights at the end of the run. Main rank only."""
         learner = self._learner
         facts = {"epoch": self.epoch, **self._facts()}
         save_weights(self._config.out / FINAL, learner.raw_model, facts, learner.ema)
 
     def _facts(self) -> dict[str, Any]:
-        """What a resume compares, and what later users of the weights may ask."""
+        """Facts that a resume compares, and that later users of the weights need."""
         return {
             "shards": self._data.shards.manifest.fingerprint,
             "panels": panel_recipes(self._data.shards),

@@ -1,7 +1,7 @@
-"""The training run: open, fit epoch by epoch, evaluate, keep, say what happened."""
+"""The training loop: stages, epochs, steps, evaluation; checkpoints, logs and stops where they are due."""
 
-from contextlib import closing
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import accumulate
 
 import numpy as np
@@ -9,32 +9,21 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hms_dist.config.load import to_dict
-from hms_dist.core.environment import environment
 from hms_dist.core.errors import Stopped
-from hms_dist.core.files import write_json
-from hms_dist.core.logging import LOG, start_log
+from hms_dist.core.logging import LOG
 from hms_dist.labels.table import CLASSES
 from hms_dist.results.metrics import consensus_confusion, kaggle_kl
 from hms_dist.shards.index import Rows
-from hms_dist.stream.read.loader import load
+from hms_dist.stream.read.loader import Batch, load
 from hms_dist.stream.read.replacements import Replacements
 from hms_dist.stream.rows.selections import class_counts
 from hms_dist.train.checkpointing import RunState
 from hms_dist.train.data.run_canvas import with_statistics
-from hms_dist.train.data.run_data import RunData, epoch_rows, open_run_data, requests_of
-from hms_dist.train.folder.owner import Ownership, owned
-from hms_dist.train.folder.record import (
-    ENVIRONMENT_NAME,
-    LOG_NAME,
-    MetricsLog,
-    reported,
-    write_forced_end,
-    write_status,
-)
-from hms_dist.train.folder.run_folder import begin_folder, clear_folder
-from hms_dist.train.folder.stop import StopRequest, stop_with_launcher
-from hms_dist.train.folder.trackers import check_trackers, start_trackers
+from hms_dist.train.data.run_data import RunData, epoch_rows, requests_of
+from hms_dist.train.folder.owner import Ownership
+from hms_dist.train.folder.record import MetricsLog, write_status
+from hms_dist.train.folder.run_folder import begin_folder
+from hms_dist.train.folder.stop import StopRequest
 from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows
 from hms_dist.train.learn.learner import Learner
 from hms_dist.train.learn.meter import Durations, Meter
@@ -42,199 +31,178 @@ from hms_dist.train.learn.step import OptimizerStep
 from hms_dist.train.optimise.plateau import check_monitor, observed
 from hms_dist.train.ranks.placement import log_placement
 from hms_dist.train.ranks.step_result import NonFiniteLossGuard, StepResult
-from hms_dist.train.ranks.variables import check_variables
-from hms_dist.train.ranks.world import World, launched_rank, launched_ranks, open_world
+from hms_dist.train.ranks.world import World
+from hms_dist.train.session import begin_stage, open_session
 from hms_dist.train.settings import TrainConfig
-from hms_dist.train.stages import check_folders, check_networks, open_stages
 
 
 def run(config: TrainConfig) -> None:
-    """Train as configured, from the start or from the last checkpoint; every rank calls this.
+    """Train as configured, from the start or from the last checkpoint, stage by stage; every rank calls this.
 
-    Raises UserError for what is the user's to mend: before the process group starts, wherever possible.
+    Raises UserError for user errors, before the process group starts wherever possible.
     """
-    stop = StopRequest(config.out)
-    stop_with_launcher(stop)
-    is_main = launched_rank() == 0
-    config.batching.check_world(launched_ranks())
-    check_variables(config.precision)
-    check_trackers(config.trackers)
-    check_folders(config)
-    check_networks(config)
-    stages = open_stages(config)
-    data = [open_run_data(stage) for stage in stages]
-    with owned(config.out, is_main=is_main) as ownership, stop:
-        if is_main:
-            clear_folder(config)
-            stop.last_words = partial(write_forced_end, config.out, ownership)
-        start_log(launched_rank(), config.out / LOG_NAME if is_main else None)
-        with reported(config.out, launched_rank()), ownership.guard():
-            world = open_world(config.precision, config.timeout_s, trackers=config.trackers, out=config.out)
-        try:
-            # Reported before the group is left, which makes the other ranks fail.
-            with world.shutdown(), reported(config.out, world.rank), ownership.guard():
-                if is_main:
-                    start_trackers(world.accelerator, config.trackers, config.out, to_dict(config))
-                first_scale = world.scaler_state()
-                for stage, its_data in zip(stages, data, strict=True):
-                    world.reset_scaler(first_scale)  # a stage does not depend on the one before
-                    _run_stage(config, stage, its_data, world, ownership, stop)
-        finally:
-            for its_data in data:
-                its_data.close()
-
-
-def _run_stage(
-    config: TrainConfig, stage: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest
-) -> None:
-    if world.is_main:
-        stage.out.mkdir(parents=True, exist_ok=True)
-        for folder in {config.out, stage.out}:
-            write_json(folder / ENVIRONMENT_NAME, environment())  # a job script takes it for the run's beginning
-        if stage.out != config.out:
-            write_status(config.out, "running", stage=stage.out.name)
-    name = ""
-    if config.stages:
-        name = stage.out.name if stage.out != config.out else config.stages[-1].name
-        LOG.info("stage %s", name)
-    Trainer(stage, with_statistics(stage, data, world), world, ownership, stop, name).fit()
+    with open_session(config) as session:
+        for stage, opened in session.stages:
+            name = begin_stage(session, stage)
+            data = with_statistics(stage, opened, session.world)
+            Trainer(stage, data, session.world, session.ownership, session.stop, name).fit()
 
 
 class Trainer:
-    """One run in one process of its world."""
+    """Trains one stage on one rank."""
 
     def __init__(
         self, config: TrainConfig, data: RunData, world: World, ownership: Ownership, stop: StopRequest, name: str = ""
     ) -> None:
-        """Build model and optimiser and, if the run folder holds a checkpoint, continue from it.
+        """Build model and optimiser, and restore the last checkpoint of the run folder, if there is one.
 
-        `name`: of the stage, if the run has stages.
+        `name`: name of the stage; empty for a run without stages.
         """
         if world.device.type == "cpu":
             torch.use_deterministic_algorithms(True)
         self.config, self.data, self.world, self.stop = config, data, world, stop
         self.durations = Durations()
-        self.judge = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
+        self.guard = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.learner = Learner(config, data, world)
         raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
         check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
-        self.keeper = RunState(config, data, world, self.learner, ownership)
-        self.learner.choose_passes(self.keeper.resume())
+        self.state = RunState(config, data, world, self.learner, ownership)
+        self.learner.choose_passes(self.state.resume())
         self.learner.begin()
         if world.is_main:
-            begin_folder(config)  # not before nothing can be refused any more
+            begin_folder(config)  # after everything that can be rejected was checked
         self.replacements = Replacements(config.max_replaced) if config.on_error == "replace" else None
         self.metrics: MetricsLog | None = None
         if world.is_main:
             prefix = f"{name}/" if name else ""
-            keeper, evaluated = self.keeper, self.keeper.step == 0
-            self.metrics = MetricsLog(config.out, keeper.steps_done, world.accelerator, prefix, evaluated=evaluated)
+            state, evaluated = self.state, self.state.step == 0
+            self.metrics = MetricsLog(config.out, state.steps_done, world.accelerator, prefix, evaluated=evaluated)
 
     def fit(self) -> None:
-        """Train the epochs that are left and write the product. Raises Stopped, saved, if asked to stop."""
-        self._say_start()
-        try:
-            self._fit()
-        except Stopped:  # on all ranks at the same point
-            self._save()
-            raise
+        """Train the remaining epochs and write the final weights. Raises Stopped, after a checkpoint, when asked to
+        stop."""
+        self._log_start()
+        state = self.state
+        with self._saved_when_stopped():
+            while state.epoch < self.config.epochs and not state.plateau.stopped:
+                if state.step < self.data.steps_of[state.epoch]:  # otherwise only its evaluation is missing
+                    self._train_epoch(state.epoch)
+                self._evaluate(state.epoch)
+                state.epoch, state.step = state.epoch + 1, 0
+                self._save()
+            self._finish()
 
-    def _fit(self) -> None:
-        keeper = self.keeper
-        while keeper.epoch < self.config.epochs and not keeper.plateau.stopped:
-            if keeper.step < self.data.steps_of[keeper.epoch]:  # else it was stopped before its evaluation was done
-                self._train_epoch(keeper.epoch)
-            self._evaluate(keeper.epoch)
-            keeper.epoch, keeper.step = keeper.epoch + 1, 0
+    def _train_epoch(self, epoch: int) -> None:
+        """Take the remaining steps of an epoch."""
+        self.durations.begin("epoch")
+        steps = range(self.state.step, self.data.steps_of[epoch])
+        rows = epoch_rows(self.config, self.data, epoch)
+        with closing(self._load(epoch, rows, steps)) as batches:
+            meter = Meter(batches)
+            for number in self._progress_bar(epoch, steps):
+                step = self._plan_step(epoch, number, rows)
+                result = self.learner.stepper.take(meter, step, stop=self.stop.asked())
+                self._end_step(step, result, meter, last=number == steps[-1])
+        self.guard.settle()
+        self.learner.end_epoch()
+
+    def _load(self, epoch: int, rows: Rows, steps: range) -> Generator[Batch]:
+        """Batches of this rank's passes, in the order of the steps."""
+        config = self.config
+        requests = requests_of(config, self.data, self.learner.task, epoch, rows, steps, self.learner.passes)
+        return load(
+            self.data.shards.reader, requests, threads=config.reader_threads,
+            pin=self.world.device.type == "cuda", replacements=self.replacements,
+        )  # fmt: skip
+
+    def _progress_bar(self, epoch: int, steps: range) -> Iterable[int]:
+        hidden = None if self.world.is_main else True  # None: shown on a terminal
+        return tqdm(steps, desc=f"epoch {epoch + 1}/{self.config.epochs}", unit="step", disable=hidden)
+
+    def _plan_step(self, epoch: int, number: int, rows: Rows) -> OptimizerStep:
+        size = self.config.global_batch
+        return OptimizerStep(
+            epoch=epoch, number=number, overall=self.state.steps_done,
+            epoch_ends=tuple(accumulate(self.data.steps_of)), rows=rows[number * size : (number + 1) * size],
+            lr_factor=self.state.plateau.factor,
+        )  # fmt: skip
+
+    def _end_step(self, step: OptimizerStep, result: StepResult, meter: Meter, *, last: bool) -> None:
+        """Move the cursor, then log, save and stop where due. `last`: the step is the last one of its epoch."""
+        config, num_done = self.config, step.overall + 1
+        self.state.step = step.number + 1
+        self.guard.add(result)
+        if (step.number + 1) % config.log_every == 0 or last:
+            self._log_step(step, result, meter, last=last)
+        if last:
+            return
+        due = config.checkpoint_every and num_done % config.checkpoint_every == 0
+        if due or self.guard.stop_asked:
+            self.guard.settle()
+        self._stop_if(self.guard.stop_asked)
+        if due:
             self._save()
-        keeper.check_owner()
+
+    def _finish(self) -> None:
+        """Write the final weights and record the end of the run."""
+        state = self.state
+        state.check_owner()
         if self.world.is_main:
-            keeper.keep_final()
+            state.keep_final()
             write_status(
-                self.config.out, "finished", exit_code=0, best=keeper.best, steps=keeper.steps_done,
-                stopped_early=keeper.plateau.stopped, **self.durations.taken(),
+                self.config.out, "finished", exit_code=0, best=state.best, steps=state.steps_done,
+                stopped_early=state.plateau.stopped, **self.durations.taken(),
             )  # fmt: skip
             LOG.info("finished: %s", self.config.out)
         self.world.wait()
 
-    def _train_epoch(self, epoch: int) -> None:
-        config, world, steps_of = self.config, self.world, self.data.steps_of
-        self.durations.begin("epoch")
-        rows, size = epoch_rows(config, self.data, epoch), config.global_batch
-        steps = range(self.keeper.step, steps_of[epoch])
-        requests = requests_of(config, self.data, self.learner.task, epoch, rows, steps, self.learner.passes)
-        batches = load(
-            self.data.shards.reader, requests, threads=config.reader_threads, pin=world.device.type == "cuda",
-            replacements=self.replacements,
-        )  # fmt: skip
-        bar = tqdm(
-            steps, desc=f"epoch {epoch + 1}/{config.epochs}", unit="step", disable=None if world.is_main else True
-        )
-        with closing(batches):
-            meter = Meter(batches)
-            for number in bar:
-                step = OptimizerStep(
-                    epoch=epoch, number=number, overall=self.keeper.steps_done, epoch_ends=tuple(accumulate(steps_of)),
-                    rows=rows[number * size : (number + 1) * size], lr_factor=self.keeper.plateau.factor,
-                )  # fmt: skip
-                self._step(step, meter, last=number == steps[-1])
-        self.judge.settle()
-        self.learner.end_epoch()
-
-    def _step(self, step: OptimizerStep, meter: Meter, *, last: bool) -> None:
-        """Take a step; log and save when it is time. `last`: of its epoch."""
-        config, done = self.config, step.overall + 1
-        outcome = self.learner.stepper.take(meter, step, stop=self.stop.asked())
-        self.keeper.step = step.number + 1
-        self.judge.add(outcome)
-        if (step.number + 1) % config.log_every == 0 or last:
-            self._log_step(step, outcome, meter, last=last)
-        if last:
-            return
-        due = config.checkpoint_every and done % config.checkpoint_every == 0
-        if due or self.judge.stop_asked:
-            self.judge.settle()
-        self._stop_if(self.judge.stop_asked)
-        if due:
+    @contextmanager
+    def _saved_when_stopped(self) -> Iterator[None]:
+        """Write a checkpoint when Stopped is raised, which happens on all ranks at the same point."""
+        try:
+            yield
+        except Stopped:
             self._save()
+            raise
 
     def _save(self) -> None:
         """Write a checkpoint; every rank calls it. Its duration goes into the next line of metrics.jsonl."""
         self.durations.begin("checkpoint")
-        self.keeper.save()
+        self.state.save()
         if self.world.is_main:
-            LOG.info("step %d: checkpoint in %.2f s", self.keeper.steps_done, self.durations.end("checkpoint"))
+            LOG.info("step %d: checkpoint in %.2f s", self.state.steps_done, self.durations.end("checkpoint"))
 
     def _stop_if_any_asked(self) -> None:
-        """Between steps: ask all ranks. The judge's word is from the last steps, and the same on all."""
-        self._stop_if(self.world.any_rank(self.judge.stop_asked or self.stop.asked()))
+        """Stop between steps if any rank was asked to; every rank calls it."""
+        self._stop_if(self.world.any_rank(self.guard.stop_asked or self.stop.asked()))
 
     def _stop_if(self, asked: bool) -> None:
-        """Raises Stopped, which `fit` saves."""
+        """Raise Stopped, for which `fit` writes a checkpoint."""
         if not asked:
             return
-        raise Stopped(f"stopped after step {self.keeper.steps_done} as asked; rerun the same command to continue")
+        raise Stopped(f"stopped after step {self.state.steps_done} as asked; rerun the same command to continue")
 
-    def _log_step(self, step: OptimizerStep, outcome: StepResult, meter: Meter, *, last: bool) -> None:
-        self.judge.settle()
+    def _log_step(self, step: OptimizerStep, result: StepResult, meter: Meter, *, last: bool) -> None:
+        """Write a line of metrics.jsonl and status.json."""
+        self.guard.settle()
         replaced = self._num_replaced()
         if self.metrics is None:
             return
-        self.keeper.check_owner()
+        self.state.check_owner()
         images_per_s, data_wait_share = meter.read()
         if last:
             LOG.info("epoch %d: trained in %.1f s", step.epoch + 1, self.durations.end("epoch"))
         self.metrics.write(
-            epoch=step.epoch, step=step.overall + 1, loss=outcome.loss, **self.learner.figures(),
+            epoch=step.epoch, step=step.overall + 1, loss=result.loss, **self.learner.figures(),
             images_per_s=round(images_per_s * self.world.num_ranks, 3), data_wait_share=round(data_wait_share, 4),
             **replaced, **self.durations.taken(),
         )  # fmt: skip
         write_status(
-            self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.keeper.best, **replaced
+            self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.state.best, **replaced
         )
 
     def _num_replaced(self) -> dict[str, int]:
-        """Damaged rows replaced so far on all ranks since the start or the resume; nothing if the run replaces none."""
+        """Damaged rows replaced by all ranks since the start or the resume; empty if the run replaces none."""
         if self.replacements is None:
             return {}
         total = torch.tensor(float(self.replacements.num_replaced), device=self.world.device)
@@ -242,8 +210,8 @@ class Trainer:
         return {"num_replaced": int(total)}
 
     def _evaluate(self, epoch: int) -> None:
-        """Score the validation fold; keep weights and predictions if they are the best yet."""
-        self.keeper.check_owner()
+        """Score the validation fold; save weights and predictions if they are the best so far. Every rank calls it."""
+        self.state.check_owner()
         self._stop_if_any_asked()
         config, rows = self.config, self.data.validation_rows
         if not len(rows):
@@ -256,7 +224,7 @@ class Trainer:
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
         monitors = self.world.broadcast(monitors)
-        self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
+        self.state.plateau = observed(config.plateau, self.state.plateau, monitors)
         if self.metrics is None:
             return
         seconds, batches = self.durations.end("evaluation"), batch_kl(truth, found, config.group_size)
@@ -267,10 +235,10 @@ class Trainer:
             val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.taken(),
         )  # fmt: skip
         LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
-        self.keeper.keep_if_best(epoch, monitors["val_kl"], found)
+        self.state.keep_if_best(epoch, monitors["val_kl"], found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:
-        """Answers for rows without augmentation, by the weights that the model has now; on every rank."""
+        """Predict rows without augmentation by the current weights of the model; every rank gets all predictions."""
         config = self.config
         return predict_rows(
             self.learner.stepper.model, self.data.plain, rows, self.world,
@@ -278,11 +246,11 @@ class Trainer:
             before_round=self._stop_if_any_asked,
         )  # fmt: skip
 
-    def _say_start(self) -> None:
-        config, world, data, keeper = self.config, self.world, self.data, self.keeper
+    def _log_start(self) -> None:
+        config, world, data, state = self.config, self.world, self.data, self.state
         if world.is_main:
-            write_status(config.out, "running", best=keeper.best)
-        world.wait()  # or a rank that fails at once would be overwritten
+            write_status(config.out, "running", best=state.best)
+        world.wait()  # so that this does not overwrite the error of a rank that fails at once
         log_placement(world)
         for report in data.labels.reports:
             report.log()
@@ -296,5 +264,5 @@ class Trainer:
             config.global_batch, config.batching.num_groups, config.group_size,
             " + ".join(str(len(one)) for one in self.learner.passes), sum(data.steps_of), world.arithmetic,
             self.learner.compile_mode or "no",
-            f", resumed at epoch {keeper.epoch} step {keeper.step}" if keeper.steps_done else "",
+            f", resumed at epoch {state.epoch} step {state.step}" if state.steps_done else "",
         )  # fmt: skip

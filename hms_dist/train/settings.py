@@ -1,4 +1,4 @@
-"""The options of a training run, and what they decide about each other."""
+"""The options of a training run, and checks of their combinations."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +24,9 @@ from hms_dist.train.optimise.schedules import ScheduleConfig
 from hms_dist.train.stage_config import StageConfig, check_stages
 
 MAX_EPOCHS = 100_000
-"""Of a run: its schedule and its end are planned before it begins."""
+"""Limit of `epochs`; the steps of all epochs are counted before the run starts."""
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
-"""A week, more than anybody waits; what is huge would overflow a timedelta."""
+"""A week; much larger values would overflow a timedelta."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +38,24 @@ class TrainConfig:
     shards: str
     """Folder of the shard set, or its URL (http://, s3://, gs://)."""
     out: Path
-    """Run folder; made if it does not exist. Rerunning the same command continues where it stopped."""
+    """Run folder; created if missing. Rerunning the same command continues a stopped run."""
     canvas: CanvasConfig
-    """What the model sees: a file such as configs/canvas/sixteenth_place.yaml."""
+    """Layout of the model's input: a file such as configs/canvas/sixteenth_place.yaml."""
     seed: int = 0
-    """Seed of weights, order and draws; 0 to 2^32 - 1."""
+    """Seed of initial weights, order of rows and random draws; 0 to 2^32 - 1."""
     fold: int | Literal["none"] = 0
     """Validation fold, counted from 0; none: train on all rows, validate on none."""
     num_folds: int = 5
-    """Folds that the patients are split into, 2 to 10. The shard set holds the splits, so all its runs share them."""
+    """Number of folds that the patients are split into, 2 to 10. The splits are stored in the shard set, so all runs
+    share them."""
     left_out_folds: tuple[int, ...] = ()
-    """Further folds that the run neither trains nor validates on: a model whose answers decide about another run's
-    training (filters.model_loss) must not have seen that run's validation fold either."""
+    """Further folds that the run neither trains nor validates on: a model whose predictions filter another run's
+    training rows (filters.model_loss) must not have seen that run's validation fold."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: continue a stopped run of the same configuration; never: refuse a run folder in use."""
+    """auto: continue a stopped run of the same configuration; never: reject a run folder that holds a run."""
     other_shards: bool = False
-    """Let a stopped run continue on another shard set than it began with, of other rows for example. Its panels have to
-    be rendered by the same options."""
+    """Allow a stopped run to continue on a different shard set, for example of other rows. Its panels must be rendered
+    with the same options."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -62,63 +63,64 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The learning rate over the run."""
     plateau: PlateauConfig = field(default_factory=PlateauConfig)
-    """What follows when validation stops improving."""
+    """Lower the learning rate, or stop, when validation no longer improves."""
     loss: LossConfig = field(default_factory=LossConfig)
     """The loss and the weights of rows."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """Moving average of the weights."""
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
-    """First layers that do not train."""
+    """First layers that are not trained."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
-    """Which training rows an epoch takes."""
+    """Selection of each epoch's rows among the training rows."""
     filters: FilterConfig = field(default_factory=FilterConfig)
-    """Which training rows are left out for the whole run."""
+    """Filters that remove training rows for the whole run."""
     overlay: OverlayConfig | None = None
     """Targets from a table instead of the votes, such as pseudo-labels. None: the votes of all rows."""
     locality: LocalityConfig | None = None
-    """How far the order of an epoch follows that of the tars, for slow storage. None: a full shuffle."""
+    """Order of an epoch that reads neighbouring samples of a tar together, for slow storage. None: a full shuffle."""
     stages: tuple[StageConfig, ...] = ()
-    """Stages of the run, each with what it does otherwise; the last one is the product. Empty: one stage, the run."""
+    """Stages of the run, each with the options that differ; the last one gives the final model. Empty: the run has one
+    stage."""
     epochs: int = 16
     """Passes over the selected rows."""
     global_batch: int = 24
     """Rows of one optimiser step, over all ranks."""
     group_size: int = 8
-    """Rows of one group: those that batch norm normalises by, that mixes draw partners from, and that are evaluated at
-    once. Divides global_batch. Neither ranks nor passes change it."""
+    """Rows of one group, over which batch norm computes its statistics, within which rows are mixed, and which are
+    evaluated together. Divides global_batch. The number of ranks and of passes does not change it."""
     flip_probability: float = 0.5
     """Share of training rows shown with left and right exchanged."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Further random changes to training rows: a file such as configs/augment/sixteenth_place.yaml."""
+    """Further augmentations of training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
-    """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 whose products keep 10
-    bits of 23. Where the device has no fp16 (a CPU) or TF32, float32 is computed, and said. float64 is for proofs."""
+    """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 with products of 10
+    instead of 23 mantissa bits. On a device without fp16 (a CPU) or TF32, float32 is used, with a warning. float64 is
+    for tests."""
     pass_rows: int | None = None
-    """Rows that a rank computes at once, at most; less memory, the same result. None: all of a rank's rows if they fit
-    into the memory of its GPU, which is found out at the start."""
+    """Largest number of rows in one forward and backward pass of a rank; fewer need less memory and give the same
+    result. None: all rows of a rank, or as many as fit into the memory of its GPU, measured at the start."""
     compile_mode: CompileMode | Literal["auto"] | None = "auto"
-    """torch.compile's mode; on a GPU, passes are recorded as CUDA graphs besides. auto: graphs, and torch.compile's
-    default mode if the run has at least 2,000 steps, which pay for the minute or two that compiling takes; None:
-    neither."""
+    """torch.compile's mode; on a GPU, passes are also captured as CUDA graphs. auto: CUDA graphs, and torch.compile's
+    default mode for runs of at least 2,000 steps, because compiling takes a minute or two; None: neither."""
     reader_threads: int = 2
-    """Threads of each rank that read and decode samples."""
+    """Number of threads of each rank that read and decode samples."""
     storage: StorageConfig = field(default_factory=StorageConfig)
-    """How the shard set is read; for network file systems and URLs."""
+    """Reading of the shard set, for network file systems and URLs."""
     on_error: Literal["stop", "replace"] = "stop"
-    """stop: a damaged sample ends the run; replace: another of its group trains in its place, logged and counted."""
+    """stop: a damaged sample ends the run; replace: another row of its group replaces it, logged and counted."""
     max_replaced: int = 100
-    """With on_error replace: samples that each rank replaces, since its start or resume, before it stops. Rows of the
-    validation fold are never replaced."""
+    """With on_error replace: largest number of samples that each rank replaces, since the start or the resume, before
+    the run stops. Rows of the validation fold are never replaced."""
     checkpoint_every: int | None = None
-    """Optimiser steps between checkpoints within an epoch; None: only at the end of each epoch."""
+    """Number of optimiser steps between checkpoints within an epoch; None: only at the end of each epoch."""
     keep_checkpoints: int = 2
-    """Newest checkpoints kept for resuming; best and final weights are kept besides."""
+    """Number of newest checkpoints to keep for resuming; best and final weights are kept in addition."""
     log_every: int = 10
-    """Optimiser steps between lines of metrics.jsonl."""
+    """Number of optimiser steps between lines of metrics.jsonl."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Also log to these, in the run folder; wandb stays offline unless WANDB_MODE says otherwise."""
+    """Also log to these trackers, in the run folder; wandb stays offline unless WANDB_MODE is set."""
     timeout_s: float = 600
-    """Longest wait for another rank before the run gives up, seconds: a hung rank ends the job then."""
+    """Longest wait for another rank, seconds; a rank that hangs longer ends the run."""
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)

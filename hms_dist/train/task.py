@@ -1,6 +1,6 @@
-"""What a family of models is trained for and asked: its loss, its answers for a row, its own monitors.
+"""Training tasks: the loss, the predictions of a row and the monitors of a family of models.
 
-A classifier sees a whole picture and gives six logits; a sliding-window net gives six for each window.
+A classifier maps a whole picture to six logits; a sliding-window network maps each window to six logits.
 """
 
 from dataclasses import dataclass
@@ -32,105 +32,110 @@ from hms_dist.results.metrics import label_ranking, log_losses
 from hms_dist.train.settings import TrainConfig
 
 StepKey = tuple[int, int, int]
-"""A step's place in a run: seed, epoch, step within the epoch."""
+"""Key of a step's random draws: seed, epoch, step within the epoch."""
 _WINDOW = 104
-"""Stream of keyed draws: what is drawn of annotated windows."""
+"""Stream of keyed draws: crops and pastes of annotated windows."""
 _PASTE, _DONOR, _CROP = 1, 2, 3
 """Streams within it."""
 
 
 class Task(Protocol):
-    """How the trainer talks to a family of models."""
+    """Interface between the trainer and a family of models."""
 
     @property
     def num_answers(self) -> int:
-        """Columns of `answers`."""
+        """Number of columns of `answers`."""
 
     @property
     def monitor_names(self) -> tuple[str, ...]:
-        """Names of `monitors`."""
+        """Names of the values of `monitors`."""
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
-        """Places of further rows that the loss of rows at places `own` needs, rising; `groups`: all of their groups."""
+        """Return places of other rows that the loss of the rows at places `own` needs, in ascending order.
+
+        `groups`: all rows of the groups of `own`.
+        """
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Loss of each of the rank's own rows, from pictures [n, 1, height, width] and `targets` [n, 6] of all rows.
+        """Compute the loss of each of the rank's own rows, from images [n, 1, height, width] and targets [n, 6] of all
+        rows of the batch.
 
-        Whatever is random is drawn from `key` and the rows' places in the step.
+        Random draws are keyed by `key` and the rows' places in the step.
         """
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Float32 or float64 [m, num_answers]: six probabilities with a sum of 1, then what `monitors` needs."""
+        """Predict rows: float32 or float64 [m, num_answers], six probabilities with sum 1, then values for
+        `monitors`."""
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
-        """Figures beside the KL for metrics.jsonl, from shares of votes [rows, 6] and `answers` [rows, ...]."""
+        """Compute metrics other than the KL, from shares of votes [rows, 6] and `answers` [rows, num_answers]."""
 
 
 @dataclass(frozen=True)
 class WholePicture:
-    """Six logits a picture, trained by a loss of soft labels."""
+    """A classifier of whole pictures: six logits, trained with a loss on soft labels."""
 
     loss: Loss
     num_answers: int = len(CLASSES)
     monitor_names: tuple[str, ...] = ()
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
-        """None."""
+        """Return none."""
         del groups, key
         return own[:0]
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """The loss of each row; nothing is drawn."""
+        """Compute the loss of each row; nothing is random."""
         del key
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """The probabilities [m, 6] that the loss makes of logits."""
+        """Convert logits to probabilities [m, 6] as the loss does."""
         return self.loss.probabilities(model(images))
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
-        """None."""
+        """Return none."""
         del truth, answers
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedWindow:
-    """Six logits a window (seed 004): trained on the window that the votes describe, wherever it lies.
+    """A sliding-window network: six logits for each window, trained on the window that the votes describe.
 
-    Answers: the six probabilities of the row (`SlidingWindowConfig.pooling`), then the annotated window's own.
+    Answers: the six probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
     """
 
     config: SlidingWindowConfig
     width: int
-    """Of the canvas, pixels."""
+    """Width of the canvas, pixels."""
     window: tuple[float, float]
-    """Where the annotated seconds begin and end on the canvas, pixels."""
+    """First and last column of the annotated seconds on the canvas, pixels."""
     num_answers: int = 2 * len(CLASSES)
     monitor_names: tuple[str, ...] = ("val_positive_log_loss", "val_negative_log_loss", "val_lrap")
 
     @property
     def crop_width(self) -> int:
-        """Columns that training sees, a multiple of the stride unless they are all."""
+        """Number of columns of a training crop: a multiple of the stride, or all columns."""
         share = self.config.crop_share
         return self.width if share == 1 else min(round(share * self.width / STRIDE) * STRIDE, self.width)
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
-        """Places of the rows whose windows are pasted into those at places `own`."""
+        """Return places of the rows whose windows are pasted into the rows at places `own`."""
         size = int(groups.places.max()) + 1
         is_pasted, donor = np.zeros(size, bool), np.zeros(size, np.int64)
         is_pasted[groups.places], donor[groups.places] = self._pastes(groups, key)
         return closure(own, [(is_pasted, donor)])
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Losses of chosen and of rejected classes, after cut-and-paste within the group and a random crop."""
+        """Compute the loss of positive and negative classes, after cut-and-paste within the group and a random crop."""
         images, targets, offsets = self.mixed(images, targets, rows, key)
         windows = window_weights(self.window[0] - offsets, self._length, images.shape[-1])
         positive, negative = positive_negative_rows(model(images, windows[:, None]).squeeze(1), targets)
         return positive + self.config.negative_weight * negative
 
     def mixed(self, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures and targets of own rows as training sees them, and the column at which each picture begins."""
+        """Paste and crop the rank's own rows: images, targets, and the first column of each crop."""
         own = slice(0, rows.num_own)
         offsets = torch.zeros(rows.num_own, dtype=torch.int64, device=images.device)
         is_pasted, places = self._pastes(rows, key)
@@ -146,12 +151,12 @@ class AnnotatedWindow:
         return images, targets, offsets
 
     def _pastes(self, rows: GroupedRows, key: StepKey) -> tuple[NDArray[np.bool_], Ints]:
-        """Which rows take another one's window, and the place of that one."""
+        """Draw which rows get the window of another row, and the place of that row."""
         is_pasted = _uniform(key, _PASTE, rows.places) < self.config.paste_probability
         return is_pasted & (rows.group_size > 1), rows.others(_uniform(key, _DONOR, rows.places))
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Float [m, 12]. All windows are answered at once; the annotated one comes first."""
+        """Predict rows: float [m, 12], from all windows at once; the annotated one is the first."""
         annotated = torch.tensor([self.window[0]], dtype=torch.float64)
         lefts = torch.cat([annotated, sliding_windows(self._length, self.width)]).to(images.device)
         logits = model(images, window_weights(lefts, self._length, self.width)[None])
@@ -161,7 +166,7 @@ class AnnotatedWindow:
         return torch.cat([shares_of(row), own], dim=-1)
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
-        """Log losses of the annotated window, of chosen and of rejected classes, and LRAP of the row's answer."""
+        """Compute log losses of positive and negative classes in the annotated window, and the LRAP of the row."""
         row, own = np.split(answers, 2, axis=1)
         top = truth == truth.max(axis=1, keepdims=True)
         return dict(zip(self.monitor_names, [*log_losses(truth, own), label_ranking(top, row)], strict=True))
@@ -177,8 +182,9 @@ def _uniform(key: StepKey, stream: int, places: Ints) -> NDArray[np.float64]:
 
 
 def open_task(config: TrainConfig, canvas: Canvas) -> Task:
-    """The task of a run. Raises UserError for a sliding window whose canvas has no common time axis, or whose loss
-    is not that of classes by themselves.
+    """Create the task of a run.
+
+    Raises UserError for a sliding window whose canvas has no common time axis, or whose loss is not `bce`.
     """
     sliding, width = config.model.sliding_window, canvas.config.width
     if sliding is None:

@@ -62,12 +62,12 @@ class SlowFiles(LocalFiles):
         self._latency_s = latency_s
         self.num_requests = self.num_bytes = 0
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
         """As Storage."""
         self.num_requests += 1
         self.num_bytes += size
         sleep(self._latency_s)
-        return super().read(name, start, size, given_up)
+        return super().read(name, start, size, cancelled)
 
 
 def parser() -> argparse.ArgumentParser:

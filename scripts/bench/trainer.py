@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from model import NUM_ROUNDS, Setting, data, model_of, on_device, stepper, timed
+from bare_steps import NUM_ROUNDS, Setting, data, model_of, on_device, stepper, timed
 
 from hms_dist.core.files import write_json
 from hms_dist.train.folder.record import read_metrics

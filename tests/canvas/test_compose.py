@@ -1,4 +1,4 @@
-"""Canvases against the published pictures, against plain numpy, and by the properties they promise."""
+"""Canvases against the published images, against plain numpy, and by their properties."""
 
 import re
 from dataclasses import replace
@@ -117,7 +117,7 @@ def test_configurations_survive_saving(project) -> None:
 
 
 def test_the_render_configuration_that_a_canvas_names_fills_it(project) -> None:
-    """And the left-right flip has all it needs."""
+    """Including the panels for flips."""
     named = re.search(r"configs/render/\w+\.yaml", project.path.read_text())
     assert named is not None
     panels = load(RenderConfig, ["--config", str(ROOT / named[0])]).panels
@@ -138,7 +138,7 @@ def test_members_to_read(rng: np.random.Generator, sixteenth_place, public_basel
 
 
 def test_unknown_statistics_are_refused_when_drawing(rng: np.random.Generator, seed_003) -> None:
-    """Not when the canvas is made: they are computed through it."""
+    """Not when the canvas is created, because they are computed with it."""
     whole = replace(seed_003.config.placements[0], normalise=DataWide())
     canvas = Canvas(replace(seed_003.config, placements=(whole,)), seed_003.specs)
     with pytest.raises(ValueError, match="data-wide statistics are not known"):

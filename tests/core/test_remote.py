@@ -9,7 +9,7 @@ import pytest
 
 from hms_dist.cli import main
 from hms_dist.core.errors import UserError
-from hms_dist.core.remote import LONGEST_PAUSE_S, Patience, is_url, join, read_bytes
+from hms_dist.core.remote import LONGEST_PAUSE_S, RetryPolicy, is_url, join, read_bytes
 from hms_dist.shards.index import open_set
 from hms_dist.shards.manifest import read_manifest
 
@@ -32,7 +32,7 @@ def test_pauses_grow_and_the_last_error_passes_on():
         raise errors[-1]
 
     with pytest.raises(OSError, match="10") as caught:
-        Patience(num_retries=10).retried(attempt, pauses.append)
+        RetryPolicy(num_retries=10).retried(attempt, pauses.append)
     assert caught.value is errors[-1]
     assert pauses == [min(0.1 * 2**number, LONGEST_PAUSE_S) for number in range(10)]
 
@@ -45,7 +45,7 @@ def test_what_waiting_does_not_mend_is_raised_at_once(final):
         raise final
 
     with pytest.raises(final):
-        Patience().retried(attempt, pauses.append)
+        RetryPolicy().retried(attempt, pauses.append)
     assert not pauses
 
 
@@ -58,7 +58,7 @@ def test_a_success_ends_the_tries():
             raise answer
         return answer
 
-    assert Patience(num_retries=2).retried(attempt, lambda _: None) == "bytes"
+    assert RetryPolicy(num_retries=2).retried(attempt, lambda _: None) == "bytes"
 
 
 def test_any_scheme_of_fsspec_is_read(tmp_path):

@@ -6,10 +6,10 @@ import pytest
 
 
 @pytest.fixture
-def compiled_anew() -> Iterator[None]:
-    """Code that the compiler kept for a graph would be taken for today's: its key does not include our operators.
+def no_compiler_cache() -> Iterator[None]:
+    """Do not reuse compiled graphs: the key of the compiler's cache does not include our operators.
 
-    What it keeps for a text of C++ or of Triton serves all tests.
+    Its caches of C++ and Triton code are shared by all tests.
     """
     import torch._functorch.config
     import torch._inductor.config

@@ -1,4 +1,4 @@
-"""Models: shapes, keyed initialisation, and one line for each mistake."""
+"""Models: shapes, initialisation by seed, and one-line errors."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""Networks by rows: which layers are exchanged, what that leaves as it was, and which networks are refused."""
+"""Networks by rows: which layers are replaced, which properties are kept, and which networks are rejected."""
 
 import copy
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def call(model: nn.Module, pictures: Tensor) -> Tensor:
 
 
 def checked(model: nn.Module, pictures: Tensor = PICTURES) -> PassRows:
-    """`model` by rows, and found to be so; its rows."""
+    """Convert and check `model`; return its PassRows."""
     rows = PassRows(torch.device("cpu"))
     convert(model, rows)
     check_rows("net", model, rows, call, pictures.to(next(model.parameters()).dtype))
@@ -56,14 +56,14 @@ def simple(*layers: nn.Module) -> nn.Sequential:
 
 
 class LessMean(nn.Module):
-    """Rows less their mean."""
+    """Subtracts the mean over the rows."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x - x.mean(0, keepdim=True)
 
 
 class WithNoise(nn.Module):
-    """A forward function that draws by itself, from torch or from NumPy."""
+    """A forward function that draws random numbers from torch or NumPy."""
 
     def __init__(self, numpy: bool) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class WithNoise(nn.Module):
 
 
 class Twice(nn.Module):
-    """A net that uses one layer at two places."""
+    """A network that uses one layer twice."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ def test_what_draws_nothing_or_by_row_is_taken() -> None:
 
 @pytest.mark.usefixtures("torch_rng")
 def test_a_check_leaves_no_trace() -> None:
-    """Neither in the net, its modes and its scales of zero, nor in torch's generator."""
+    """The network, its modes, its scales of zero and torch's generator are unchanged."""
     model = simple(nn.BatchNorm2d(4), nn.Dropout(0.3))
     frozen = nn.BatchNorm2d(4).eval()
     model.insert(1, frozen)
@@ -132,7 +132,7 @@ def test_a_check_leaves_no_trace() -> None:
 
 @pytest.mark.usefixtures("torch_rng")
 def test_rows_that_meet_behind_a_scale_of_zero_are_found() -> None:
-    """A branch that does nothing in the beginning does later."""
+    """The initial scale of a branch may be zero, but it is trained."""
 
     class Branch(nn.Module):
         def __init__(self) -> None:

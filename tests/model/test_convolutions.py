@@ -1,4 +1,4 @@
-"""The exchanged convolutions against torch's and timm's own: which they are, outputs, gradients, under the compiler."""
+"""The replaced convolutions against torch's and timm's: which are replaced, outputs, gradients, compiled."""
 
 import copy
 
@@ -14,7 +14,7 @@ from hms_dist.model.convolutions import ChannelConv, FirstConv, FirstConvSame, c
 
 @pytest.fixture
 def everywhere(monkeypatch) -> None:
-    """Our way on the CPU too."""
+    """Use the fast convolutions on the CPU too."""
     monkeypatch.setattr(gpus, "is_for", lambda *_: True)
 
 
@@ -117,7 +117,7 @@ def test_under_autocast_it_computes_in_its_type() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere", "compiled_anew", "torch_rng")
+@pytest.mark.usefixtures("everywhere", "no_compiler_cache", "torch_rng")
 def test_the_compiler_makes_the_same_of_it() -> None:
     model = nn.Sequential(Conv2dSame(1, 4, 3, 2), nn.SiLU(), nn.Conv2d(4, 4, 5, 1, 2, groups=4, bias=False))
     fast, images = fast_convolutions(copy.deepcopy(model)), torch.randn(2, 1, 14, 18)

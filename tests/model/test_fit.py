@@ -1,4 +1,4 @@
-"""Models on canvases that they cannot take: one line each, found without computing."""
+"""Models that do not fit a canvas: a one-line error each, without computing a forward pass."""
 
 import pytest
 import timm
@@ -71,7 +71,7 @@ def test_a_model_that_does_not(options, num_rows, message):
 
 
 class NeedsNumbers(nn.Module):
-    """Looks at its activations, which the meta device has not."""
+    """Reads values of its activations, which the meta device does not have."""
 
     def __init__(self, num_classes, width):
         super().__init__()

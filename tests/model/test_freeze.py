@@ -1,4 +1,4 @@
-"""Frozen layers: which they are, and that nothing of them moves."""
+"""Frozen layers: their choice, and that they do not change."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Batch norm by group: a step is the same in any passes and on any number of ranks, and moves statistics by formula."""
+"""Batch norm by group: a step is the same for any passes and ranks, and updates statistics by the formula."""
 
 import copy
 import threading
@@ -27,7 +27,7 @@ SINGLY = [[group] for group in range(NUM_GROUPS)]
 
 
 def make_model(config: ModelConfig = CONFIG) -> tuple[nn.Module, PassRows]:
-    """A network by rows, found to be so, in float64."""
+    """A network converted to rows and checked, in float64."""
     model, rows = build(config, seed=11, size=(64, 64)).double(), PassRows(torch.device("cpu"))
     convert(model, rows)
     check_rows(config.name, model, rows, lambda model, x: model(x), torch.zeros(1, 1, 64, 64, dtype=torch.float64))
@@ -35,7 +35,7 @@ def make_model(config: ModelConfig = CONFIG) -> tuple[nn.Module, PassRows]:
 
 
 def make_step(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (groups, rows, 1, 64, 64), unlike from group to group, and targets (groups, rows, 6)."""
+    """Images (groups, rows, 1, 64, 64) whose distribution differs between groups, and targets (groups, rows, 6)."""
     scale = torch.linspace(0.5, 3, NUM_GROUPS).view(-1, 1, 1, 1, 1)
     images = torch.randn(NUM_GROUPS, GROUP_ROWS, 1, 64, 64, dtype=torch.float64, generator=generator)
     targets = torch.rand(NUM_GROUPS, GROUP_ROWS, 6, dtype=torch.float64, generator=generator)
@@ -45,9 +45,9 @@ def make_step(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def run_passes(
     model: nn.Module, rows: PassRows, norms: GroupNorms, step: int, batch: tuple[Tensor, Tensor], passes: Passes
 ) -> dict[int, Tensor]:
-    """One rank's part of a step, as the trainer does it: gradients of the mean loss add up in the model.
+    """Compute one rank's part of a step, as the trainer does: gradients of the mean loss accumulate in the model.
 
-    Returns the answers to each group.
+    Returns the logits of each group.
     """
     norms.begin_step()
     answers: dict[int, Tensor] = {}
@@ -64,7 +64,7 @@ def run_passes(
 
 
 def summing(num_ranks: int) -> Callable[[Tensor], None]:
-    """An all-reduce among threads."""
+    """Return an all-reduce between threads."""
     barrier, parts = threading.Barrier(num_ranks), list[Tensor]()
 
     def all_reduce(vector: Tensor) -> None:
@@ -141,7 +141,7 @@ def test_ranks_do_not_change_the_run(shares: list[Passes], torch_rng: torch.Gene
 
 
 def inputs_of(norms: Sequence[_BatchNorm]) -> list[list[Tensor]]:
-    """For each norm, a list that fills with its inputs, one a forward pass."""
+    """Return a list for each norm, to which every forward pass appends the norm's input."""
     seen: list[list[Tensor]] = [[] for _ in norms]
     for norm, inputs in zip(norms, seen, strict=True):
         norm.register_forward_pre_hook(lambda _, values, into=inputs: into.append(values[0].detach().clone()))  # type: ignore[misc]
@@ -212,20 +212,20 @@ def test_frozen_norms_stay_as_they_are(torch_rng: torch.Generator) -> None:
     model.eval()
     before = copy.deepcopy(model.state_dict())
     norms.begin_step()
-    norms.end_step(NUM_GROUPS, summing(2))  # would wait for ever if it were called
+    norms.end_step(NUM_GROUPS, summing(2))  # would block forever if it were called
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
 def test_a_cancelled_step_leaves_no_trace(torch_rng: torch.Generator) -> None:
-    """Neither in the model nor in the next step."""
+    """The model and the next step are unchanged."""
     model, rows = make_model()
     other, other_rows = make_model()
     before, momenta = copy.deepcopy(model.state_dict()), [norm.momentum for norm in batch_norms(model)]
     norms = GroupNorms(model, rows)
     images, targets = make_step(torch_rng)
-    spoilt = images.clone()
-    spoilt[1] = torch.nan
-    run_passes(model, rows, norms, 0, (spoilt, targets), [[0, 1], [2, 3]])
+    corrupted = images.clone()
+    corrupted[1] = torch.nan
+    run_passes(model, rows, norms, 0, (corrupted, targets), [[0, 1], [2, 3]])
     norms.cancel_step()
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert [norm.momentum for norm in batch_norms(model)] == momenta

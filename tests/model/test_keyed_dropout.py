@@ -1,4 +1,4 @@
-"""Dropout by row: what a row draws depends on its key alone; shares, scales, and torch's generator left alone."""
+"""Dropout by row: draws depend on the row's key alone; probabilities, scales; torch's generator is not used."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ def layer_of(kind: type, p: float = 0.5, number: int = 3, **options: bool) -> La
 
 
 def begin(layer: Layer, places: Sequence[int], key: tuple[int, int, int] = KEY) -> None:
-    """A pass of the rows at these places; groups do not matter here."""
+    """Begin a pass of the rows at these places; groups do not matter here."""
     layer.rows.begin(whole_groups(len(places), 1), draw_words(*key, places))
 
 
 def ones(kind: type, num_rows: int, *, tokens: int = 40) -> Tensor:
-    """Rows of many elements; for drop-path, which draws once a token, rows of many tokens."""
+    """Rows with many elements; for drop-path, which draws once for each token, rows with many tokens."""
     return torch.ones(num_rows, tokens, 3) if kind is KeyedDropout else torch.ones(num_rows * tokens, 3)
 
 
@@ -64,7 +64,7 @@ def test_it_draws_again_what_it_drew(kind: type) -> None:
 
 
 def layer_from(layer: Layer, kind: type) -> Layer:
-    """Another one of the same number and probability."""
+    """Another layer with the same number and probability."""
     other = layer_of(kind)
     other.rows = layer.rows
     return other
@@ -110,7 +110,7 @@ def test_the_share_of_zeros_is_the_probability_and_the_mean_stays(
 
 
 def test_elements_and_rows_do_not_follow_each_other(rng: np.random.Generator) -> None:
-    """Neighbours, in a row and across rows, are both zero as often as chance has it."""
+    """Neighbours, in a row and across rows, are independent."""
     layer, num_rows = layer_of(KeyedDropout, 0.5), 300
     begin(layer, range(num_rows), (int(rng.integers(2**32)), 0, 0))
     zero = layer(torch.ones(num_rows, 512)) == 0
@@ -153,7 +153,7 @@ def test_drop_path_may_leave_out_the_scale(p: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("torch_rng")
-def test_torchs_generator_stands_still_and_is_not_read(kind: type) -> None:
+def test_torchs_generator_is_neither_changed_nor_read(kind: type) -> None:
     layer = layer_of(kind)
     begin(layer, range(4))
     before = torch.get_rng_state()
@@ -163,17 +163,17 @@ def test_torchs_generator_stands_still_and_is_not_read(kind: type) -> None:
     assert torch.equal(layer(ones(kind, 4)), first)
 
 
-def test_keys_of_rows_are_told_by_seed_epoch_step_and_place_alone() -> None:
+def test_keys_of_rows_depend_on_seed_epoch_step_and_place_alone() -> None:
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     words = [tuple(row.tolist()) for key in keys for row in draw_words(*key, range(100))]
     assert len(set(words)) == len(words)
-    for position in (0, 1):  # either half tells them apart
+    for position in (0, 1):  # either half of the key distinguishes them
         assert len({word[position] for word in words}) == len(words)
     assert torch.equal(draw_words(*KEY, [5, 2]), draw_words(*KEY, range(8))[[5, 2]])
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_anew", "torch_rng")
+@pytest.mark.usefixtures("no_compiler_cache", "torch_rng")
 def test_compiled_layers_draw_the_same() -> None:
     rows = PassRows(torch.device("cpu"))
     model = nn.Sequential(KeyedDropout(0.3, 0, rows), KeyedDropPath(0.3, 1, rows))

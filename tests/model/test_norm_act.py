@@ -1,4 +1,4 @@
-"""Norm by groups, drop-path, shortcut and activation as one operator against torch's modules; kernels against it."""
+"""norm_act (norm by groups, drop-path, shortcut, activation) against torch's modules, and its kernels against it."""
 
 from itertools import product
 
@@ -23,7 +23,7 @@ JUMPS = {ACTIVATIONS[nn.ReLU]: (0,), ACTIVATIONS[nn.Hardswish]: (-3, 3)}
 
 
 def norm_of(channels: int, groups: Pieces, **options: float) -> tuple[GroupBatchNorm, nn.BatchNorm2d, PassRows]:
-    """A norm by groups, and torch's of the same uneven parameters, float64; a pass has begun."""
+    """A norm by groups and torch's norm with the same random parameters, float64; a pass has begun."""
     plain = nn.BatchNorm2d(channels, **options).double()
     nn.init.normal_(plain.weight)
     nn.init.normal_(plain.bias)
@@ -43,7 +43,7 @@ def begin(norm: nn.Module, rows: PassRows, groups: Pieces) -> GroupNorms:
 
 
 def pictures(*shape: int) -> Tensor:
-    """Random, off centre, with gradient."""
+    """Random images with a mean other than zero, which require gradients."""
     values = torch.randn(shape, dtype=torch.float64) * 3 + torch.randn(shape[0], shape[1], 1, 1, dtype=torch.float64)
     return values.requires_grad_()
 

@@ -1,4 +1,4 @@
-"""The sliding-window net: its stride, where a window looks, its losses and answers against slow formulas."""
+"""The sliding-window network: stride, position of windows, losses and predictions against slow formulas."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_an_option_that_the_model_lacks_keeps_its_own_message() -> None:
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.usefixtures("torch_rng")
 def test_one_window_over_everything_is_the_plain_model(name: str) -> None:
-    """The head is the model's own: pooling, norm, dropout, classifier."""
+    """The head is the model's: pooling, norm, dropout, classifier."""
     model = net(name, drop_rate=0.5).eval()
     images = torch.rand(3, 1, 64, 96)
     whole = window_weights(torch.tensor([0.0]), 96, 96)[None]
@@ -90,10 +90,10 @@ def test_windows_of_rows_and_shared_windows_agree() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet34", "tf_efficientnet_lite0"])
-def test_a_window_looks_where_it_lies(name: str) -> None:
-    """The gradient of a window's answer by the picture has its middle, along time, in the middle of the window.
+def test_a_window_depends_on_its_own_columns(name: str) -> None:
+    """The gradient of a window's logits with respect to the image is centred, along time, on the window.
 
-    To half a stride and what padding on one side adds (TensorFlow's).
+    Up to half a stride, and one-sided padding (TensorFlow's).
     """
     torch.manual_seed(5)  # recorded: the middle for two pictures scatters by 4 columns, a quarter of the bound
     model = net(name).double().eval()
@@ -107,8 +107,8 @@ def test_a_window_looks_where_it_lies(name: str) -> None:
         assert middle == pytest.approx(left + 2 * STRIDE, abs=STRIDE)
 
 
-def test_an_impulse_is_answered_most_by_the_window_around_it() -> None:
-    """Columns without what surrounds them: a backbone that sums each 16 x 16 square."""
+def test_an_impulse_activates_the_window_around_it_most() -> None:
+    """With a backbone whose columns do not depend on their neighbours: it sums each 16 x 16 square."""
 
     class Squares(nn.Module):
         def forward_features(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Weights from files and from the package: complete, adapted, safe, and refused with names."""
+"""Weights from files and from the package: complete, adapted, loaded safely; errors name the tensor."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ LITE = "tf_efficientnet_lite0"
 
 
 def published(name: str) -> dict[str, Tensor]:
-    """Weights as they are published: three channels, 1,000 classes, batch norms that have seen something."""
+    """Weights like published ones: three channels, 1,000 classes, batch norms with running statistics."""
     state: dict[str, Tensor] = timm.create_model(name).state_dict()
     return {key: torch.rand_like(value) if value.is_floating_point() else value for key, value in state.items()}
 

@@ -1,4 +1,4 @@
-"""Crops and cut-and-paste: against plain loops, and what they must keep."""
+"""Crops and cut-and-paste against plain loops, and their invariants."""
 
 import numpy as np
 import pytest

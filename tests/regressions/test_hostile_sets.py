@@ -21,7 +21,7 @@ from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, indented_json
 from hms_dist.core.parquet import ParquetError, read_parquet
-from hms_dist.core.remote import Patience, RemoteFile
+from hms_dist.core.remote import RemoteFile, RetryPolicy
 from hms_dist.shards.index import open_set
 from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.schema import PanelSpec, is_member_name
@@ -301,7 +301,7 @@ def test_a_body_is_read_no_further_than_allowed(answer, message, monkeypatch):
 )
 def test_a_range_is_what_was_asked_for_or_an_error(answer, message):
     with Server(answer) as url, pytest.raises(OSError, match=message):
-        RemoteFile(f"{url}/x.tar", Patience(timeout_s=20)).read(50, 150)
+        RemoteFile(f"{url}/x.tar", RetryPolicy(timeout_s=20)).read(50, 150)
 
 
 def test_a_pipe_at_a_file_url_is_refused(tmp_path):

@@ -29,6 +29,7 @@ from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.folder.stop import StopRequest
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import Trainer, run
+from hms_dist.train.ranks.world import open_world
 
 
 def weights(config, folder="final"):
@@ -192,10 +193,10 @@ def test_training_on_all_rows_has_a_final_model_and_no_best(small):
 
 def test_ranks_that_accelerate_does_not_see_are_refused(monkeypatch):
     """A launcher that started two ranks, and an accelerate that assumes a single process."""
-    loop.open_world("float32", 60)
+    open_world("float32", 60)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="the launcher started 2 ranks but accelerate sees 1"):
-        loop.open_world("float32", 60)
+        open_world("float32", 60)
 
 
 def test_a_refusal_before_the_start_leaves_the_folder_free(small):
@@ -278,7 +279,7 @@ def test_evaluation_pads_without_a_trace(small, rng):
     """Every group size predicts the same rows, once each, in order."""
     config = small(precision="float64")
     data = open_run_data(config)
-    world = loop.open_world("float64", 60)
+    world = open_world("float64", 60)
     trainer = Trainer(config, data, world, Ownership(config.out, None), StopRequest(config.out))
     rows = rng.permutation(len(data.index))[:7]
     model, task = trainer.learner.stepper.model, trainer.learner.task

@@ -125,14 +125,14 @@ def test_a_finished_stage_is_compared_too(small, monkeypatch):
     """The run is killed between its stages: then only the first one's folder shows how it began."""
     first, second = StageConfig(name="first"), StageConfig(name="second", init="final:first")
     config = staged(small(epochs=1), first, second)
-    real = loop._run_stage
+    real = loop.begin_stage
 
-    def killed(whole, stage, *others):
-        if stage.out == whole.out:
+    def killed(session, stage):
+        if stage.out == config.out:
             raise SystemError
-        real(whole, stage, *others)
+        return real(session, stage)
 
-    monkeypatch.setattr(loop, "_run_stage", killed)
+    monkeypatch.setattr(loop, "begin_stage", killed)
     with pytest.raises(SystemError):
         run(config)
     assert is_finished(config.out / "stages/first")
@@ -148,7 +148,7 @@ def test_a_finished_stage_is_compared_too(small, monkeypatch):
         with pytest.raises(UserError, match=message):
             run(other)
     assert {path: path.read_bytes() for path in config.out.rglob("*") if path.is_file()} == before
-    monkeypatch.setattr(loop, "_run_stage", real)
+    monkeypatch.setattr(loop, "begin_stage", real)
     AcceleratorState._reset_state(reset_partial_state=True)
     run(config)
     assert is_finished(config.out)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from hms_dist.core.errors import Stopped
 from hms_dist.train import checkpointing, loop
+from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.folder.stop import STOP_NAME
 from hms_dist.train.learn.step import Stepper
@@ -115,7 +116,7 @@ def test_asked_before_or_in_an_evaluation_it_goes_on_with_that(small, taken, sav
     ask = (stopped.out / STOP_NAME).touch
     steps.clear()
     saved.clear()
-    num_rounds = sum(1 for _ in range(0, len(loop.open_run_data(whole).validation_rows), whole.group_size))
+    num_rounds = sum(1 for _ in range(0, len(open_run_data(whole).validation_rows), whole.group_size))
     done = 4 * num_rounds  # rounds of the whole run: two evaluations an epoch
     rounds = {"round 1": 1, "round 2": 2, "round of the raw weights": num_rounds + 2}
     if when == "last step":

@@ -1,4 +1,4 @@
-"""Random changes to training rows, on the device, batched. Draws are keyed by (seed, epoch, row), never by rank."""
+"""Augmentations of training rows, batched on the device. Draws are keyed by (seed, epoch, row), never by rank."""
 
 from hms_dist.canvas.augment.augmentation import Augmentation, OneOf
 from hms_dist.canvas.augment.augmenter import AugmentConfig, Augmenter, partner_places
@@ -38,4 +38,4 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
         OneOf,
     )
 }
-"""Every augmentation, by the name that a configuration gives as class_path."""
+"""Augmentations by their class_path in a configuration."""

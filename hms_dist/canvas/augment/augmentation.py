@@ -1,7 +1,7 @@
-"""The interface of every augmentation, and the choice of one among several.
+"""The interface of augmentations, and `OneOf`, the random choice among several.
 
-Two halves: on the host `draw` turns keyed draws into parameters, a few numbers a row; on the device `apply` uses
-them on pictures, batched. Only rows that get an augmentation reach either.
+On the host `draw` converts keyed draws to parameters, a few numbers for each row; on the device `apply` applies them to
+a batch of images. Both get only the rows that the augmentation changes.
 """
 
 from abc import ABC, abstractmethod
@@ -21,10 +21,10 @@ Chosen = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(ABC):
-    """A random change to pictures: a frozen dataclass of options."""
+    """A random change of images: a frozen dataclass of options."""
 
     probability: float = 0.5
-    """Share of rows that get it; among the choices of OneOf, its weight."""
+    """Share of rows that are changed; for a choice of OneOf, its weight."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -32,75 +32,78 @@ class Augmentation(ABC):
 
     @property
     def name(self) -> str:
-        """The class, as messages name it."""
+        """Name of the class, for messages."""
         return type(self).__name__
 
     @abstractmethod
     def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
-        """What is done to which rows [m], with the draws of all m rows. `chosen`: decided already, for OneOf."""
+        """Yield the single augmentations, each with its rows and draws, from the draws of m rows.
+
+        `chosen`: rows to change, bool [m]; None: drawn by `probability`.
+        """
 
     def fault(self, height: int, width: int) -> str | None:
-        """Why it does not fit a canvas of `height` x `width` pixels; None if it does."""
+        """Return why it does not fit a canvas of `height` x `width` pixels; None if it fits."""
         del height, width
         return None
 
     @property
     def mixes(self) -> bool:
-        """Whether it needs other rows of the group."""
+        """Whether it mixes rows with other rows of their group."""
         return False
 
     @property
     def moves_time(self) -> bool:
-        """Whether what it shows may lie elsewhere along time afterwards."""
+        """Whether it moves content along the time axis."""
         return False
 
 
 class SingleAugmentation(Augmentation):
-    """An augmentation that is one thing, unlike a choice."""
+    """An augmentation other than a choice among several."""
 
     def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
-        """Itself, for the share of rows that `probability` says."""
+        """Yield itself, with the rows drawn by `probability`."""
         yield self, draws.uniform(1)[:, 0] < self.probability if chosen is None else chosen, draws.within(0)
 
     @abstractmethod
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Parameters of the n rows of `draws`: [n, parameters], as many as options and layout need."""
+        """Convert the draws of n rows to parameters [n, parameters]; their number depends on options and layout."""
 
 
 Part: TypeAlias = tuple[SingleAugmentation, Chosen, RowDraws]
-"""An augmentation, which rows it changes, and the draws of all rows."""
+"""An augmentation, the rows that it changes (bool [m]), and the draws of all m rows."""
 
 
 class Change(SingleAugmentation):
-    """An augmentation of each row by itself."""
+    """An augmentation that changes each row independently."""
 
     @abstractmethod
     def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
-        """`images` [n, 1, height, width] changed by float64 `parameters` [n, parameters]; a new tensor."""
+        """Change `images` [n, 1, height, width] by float64 `parameters` [n, parameters]; returns a new tensor."""
 
 
 class Mix(SingleAugmentation):
-    """An augmentation of each row by another row of its group, picture and label alike.
+    """An augmentation that mixes each row with another row of its group, image and label.
 
-    The first of its parameters is the share of the row that is kept, and so of its label.
+    The first parameter is the share of the row itself in the mixed label.
     """
 
     @abstractmethod
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
-        """`images` mixed with `partners`, both [n, 1, height, width]; a new tensor."""
+        """Mix `images` with `partners`, both [n, 1, height, width]; returns a new tensor."""
 
     @property
     def mixes(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneOf(Augmentation):
-    """One of several augmentations, drawn by their weights (albumentations 1.4.1)."""
+    """One of several augmentations, drawn by weight (as in albumentations 1.4.1)."""
 
     choices: tuple[Augmentation, ...]
-    """What to choose from; the probability of each is its weight, whatever they add up to."""
+    """The augmentations; the probability of each is its weight, and the weights need not add up to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,34 +111,34 @@ class OneOf(Augmentation):
             raise ValueError("choices: OneOf expects at least one augmentation with a probability above 0")
 
     def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
-        """Those of every choice, each for the rows that it fell to."""
+        """Yield the parts of every choice, each with the rows that drew it."""
         uniform = draws.uniform(2)
         chosen = uniform[:, 0] < self.probability if chosen is None else chosen
         weights = np.array([choice.probability for choice in self.choices])
         ends = np.cumsum(weights / weights.sum())
         ends[np.flatnonzero(weights)[-1] :] = 1.0  # rounding must leave no gap below 1
-        fell_to = np.searchsorted(ends, uniform[:, 1], side="right")
+        drawn = np.searchsorted(ends, uniform[:, 1], side="right")
         for number, choice in enumerate(self.choices):
-            yield from choice.parts(draws.within(1 + number), chosen & (fell_to == number))
+            yield from choice.parts(draws.within(1 + number), chosen & (drawn == number))
 
     def fault(self, height: int, width: int) -> str | None:
-        """That of the first choice that has one."""
+        """Return the fault of the first choice that has one."""
         faults = (choice.fault(height, width) for choice in self.choices)
         return next((fault for fault in faults if fault is not None), None)
 
     @property
     def mixes(self) -> bool:
-        """Whether any choice does."""
+        """Whether any choice mixes rows."""
         return any(choice.mixes for choice in self.choices)
 
     @property
     def moves_time(self) -> bool:
-        """Whether any choice does."""
+        """Whether any choice moves content along the time axis."""
         return any(choice.moves_time for choice in self.choices)
 
 
 def check_range(name: str, limits: tuple[float, float], low: float, high: float = float("inf")) -> None:
-    """Refuse `limits` that are not low <= first <= second <= high, naming the option."""
+    """Raise ValueError naming the option unless low <= limits[0] <= limits[1] <= high."""
     if not low <= limits[0] <= limits[1] <= high:
         bound = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
         raise ValueError(f"{name}: expected [low, high] {bound}, low first, found {list(limits)}")

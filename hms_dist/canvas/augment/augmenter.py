@@ -1,4 +1,4 @@
-"""A list of augmentations, applied to the rows of a pass in their order."""
+"""Apply a list of augmentations, in order, to the rows of a pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from hms_dist.canvas.augment.layout import layout_of
 from hms_dist.canvas.compose import Canvas
 
 _PARTNER = 1
-"""Part of a mix's draws that chooses the other row."""
+"""Key of the draws that choose the partner in a mix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes to training rows; evaluation has none. Flips are an option of the run itself."""
+    """Augmentations of training rows; evaluation uses none. Flips are an option of the run."""
 
     RECIPE_FOLDER = "augment"
 
     reverse_probability: float = 0.0
-    """Share of rows whose time runs backwards in every panel."""
+    """Share of rows that are reversed in time, in every panel."""
     steps: tuple[Augmentation, ...] = ()
-    """Applied to the finished picture in this order; each by class_path and init_args."""
+    """Augmentations, applied to the composed image in this order; each by class_path and init_args."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.reverse_probability <= 1:
             raise ValueError(f"reverse_probability: expected 0 to 1, found {self.reverse_probability}")
 
     def check(self, height: int, width: int) -> None:
-        """Raises ValueError if a step does not fit a canvas of `height` x `width` pixels."""
+        """Raise ValueError if a step does not fit a canvas of `height` x `width` pixels."""
         for step in self.steps:
             fault = step.fault(height, width)
             if fault is not None:
@@ -42,17 +42,17 @@ class AugmentConfig:
 
     @property
     def mixes(self) -> bool:
-        """Whether any step needs other rows of the group."""
+        """Whether any step mixes rows with other rows of their group."""
         return any(step.mixes for step in self.steps)
 
     @property
     def moves_time(self) -> bool:
-        """Whether what is shown may lie elsewhere along time afterwards."""
+        """Whether any option moves content along the time axis."""
         return self.reverse_probability > 0 or any(step.moves_time for step in self.steps)
 
 
 class Augmenter:
-    """Applies the steps of a configuration to pictures of `canvas`."""
+    """Applies the steps of a configuration to images of `canvas`."""
 
     def __init__(self, config: AugmentConfig, canvas: Canvas) -> None:
         self._steps = config.steps
@@ -62,11 +62,12 @@ class Augmenter:
     def __call__(
         self, images: Tensor, targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Pictures and labels of the rows of a pass as training sees them at `epoch`; what is given stays as it is.
+        """Augment images [n, 1, height, width] and targets [n, classes] of the rows of a pass; the inputs are not
+        changed.
 
-        `images` [n, 1, height, width], `targets` [n, classes]. All draws are made on the host, keyed by row, and reach
-        the device in one copy. The result of a rank's own row depends on nothing else but, with mixes, on the other
-        rows of its group and their order; those that it depends on (`partner_places`) have to be in the batch.
+        Draws are computed on the host, keyed by row, and copied to the device at once. The result of a rank's own row
+        depends on that row alone or, with mixes, on its group; the batch must contain the rows that it is mixed with
+        (`partner_places`).
         """
         planned = [
             (step, self._table(step, draws, chosen, rows)) for step, chosen, draws in self._plan(rows, seed, epoch)
@@ -89,18 +90,18 @@ class Augmenter:
         return images, targets
 
     def _plan(self, rows: GroupedRows, seed: int, epoch: int) -> list[Part]:
-        """Steps with the rows [n] that they change and the draws of all rows, without those that change none."""
+        """Draw the rows that each step changes; steps that change no row are left out."""
         found = []
         for step, chosen, draws in _parts(self._steps, rows.rows, seed, epoch):
             applied = chosen
-            if isinstance(step, Mix):  # a row whose partner is not in the batch is no row that is needed
+            if isinstance(step, Mix):  # rows whose partner is not in the batch are not needed
                 applied = chosen & (rows.positions(_partners(rows, draws)) >= 0) & (rows.group_size > 1)
             if applied.any():
                 found.append((step, applied, draws))
         return found
 
     def _table(self, step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_], rows: GroupedRows) -> Floats:
-        """What a step needs on the device [k, columns]: positions, those of partners for a mix, parameters."""
+        """Inputs of a step for the device [k, columns]: positions of its k rows, of partners for a mix, parameters."""
         columns = [np.flatnonzero(chosen)]
         if isinstance(step, Mix):
             columns.append(rows.positions(_partners(rows, draws)[chosen]))
@@ -109,9 +110,10 @@ class Augmenter:
 
 
 def partner_places(steps: Sequence[Augmentation], groups: GroupedRows, own: Ints, *, seed: int, epoch: int) -> Ints:
-    """Places of the rows that those at places `own` are mixed with, directly or by way of others, rising.
+    """Return the places of rows with which the rows at places `own` are mixed, directly or indirectly, in ascending
+    order.
 
-    `groups`: all rows of the groups of `own`, their places rising.
+    `groups`: all rows of the groups of `own`, with their places in ascending order.
     """
     size = int(groups.places.max()) + 1
     mixes = []
@@ -129,12 +131,12 @@ def _parts(steps: Sequence[Augmentation], rows: Ints, seed: int, epoch: int) -> 
 
 
 def _partners(rows: GroupedRows, draws: RowDraws) -> Ints:
-    """Place of the row that each row is mixed with."""
+    """Place of each row's partner in a mix."""
     return rows.others(draws.within(_PARTNER).uniform(1)[:, 0])
 
 
 def _moved(tables: list[Floats], device: torch.device) -> list[Tensor]:
-    """Tables as tensors on the device, by one copy that nobody waits for."""
+    """Copy tables to the device, in one asynchronous copy."""
     flat = torch.from_numpy(np.concatenate([table.ravel() for table in tables]))
     there = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
     parts = torch.split(there, [table.size for table in tables])

@@ -1,6 +1,6 @@
-"""Blurs: each row by a small kernel of its own, all rows by one grouped convolution.
+"""Blurs: a small random kernel for each row, applied to all rows by one grouped convolution.
 
-Beyond its edge a picture goes on as its mirror image, as OpenCV's default border has it.
+Borders are reflected, as by default in OpenCV.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ OPENCV_KERNELS = {
     5: (1 / 16, 1 / 4, 3 / 8, 1 / 4, 1 / 16),
     7: (1 / 32, 7 / 64, 7 / 32, 9 / 32, 7 / 32, 7 / 64, 1 / 32),
 }
-"""What OpenCV's GaussianBlur takes for these sizes when it is given no deviation."""
+"""Kernels of OpenCV's GaussianBlur for these sizes when no deviation is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blur(Change):
-    """What blurs share: the sizes of their kernels."""
+    """Base of blurs: the sizes of their kernels."""
 
     size: tuple[int, int] = (3, 7)
     """Smallest and largest kernel, pixels; odd, 3 or more."""
@@ -35,7 +35,7 @@ class Blur(Change):
             raise ValueError(f"size: {self.name} expects two odd numbers from 3, low first, found {list(self.size)}")
 
     def fault(self, height: int, width: int) -> str | None:
-        """The mirrored border must fit."""
+        """Reject kernels whose reflected border is larger than the canvas."""
         return (
             None if self.size[1] // 2 < min(height, width) else f"a kernel of {self.size[1]} is too large; lower size"
         )
@@ -45,12 +45,12 @@ class Blur(Change):
 class GaussianBlur(Blur):
     """Gaussian blur (16th place; albumentations' GaussianBlur).
 
-    A whole number is drawn evenly from `size`, and an even one is raised by 1: of 3 to 7 that gives 3, 5, 7 with
-    chances 1/5, 2/5, 2/5, as published.
+    A size is drawn uniformly from the integers of the range `size`, and an even one is increased by 1: for 3 to 7, the
+    sizes 3, 5, 7 have probabilities 1/5, 2/5, 2/5, as published.
     """
 
     deviation: tuple[float, float] | None = None
-    """Range of the Gaussian's standard deviation, uniform, pixels. None: OpenCV's kernel for each size (to 7)."""
+    """Range of the standard deviation, uniform, pixels. None: OpenCV's kernel for each size (up to 7)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,7 +60,7 @@ class GaussianBlur(Blur):
             raise ValueError(f"deviation: expected [low, high] above 0, low first, found {list(self.deviation)}")
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """One-dimensional kernels [n, largest size], zero beyond their own size."""
+        """Draw one-dimensional kernels [n, largest size], zero outside their size."""
         del layout
         uniform = draws.uniform(2)
         low, high = self.size
@@ -77,7 +77,7 @@ class GaussianBlur(Blur):
         return weights / weights.sum(axis=1, keepdims=True)
 
     def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
-        """Down, then across."""
+        """Filter along columns, then along rows."""
         del layout
         taps = parameters.to(images.dtype)
         return filtered(filtered(images, taps[:, :, None]), taps[:, None, :])
@@ -87,18 +87,18 @@ class GaussianBlur(Blur):
 class MotionBlur(Blur):
     """Blur along a line between two random pixels of the kernel (16th place; albumentations' MotionBlur).
 
-    The line need not pass through the kernel's middle, so the picture also moves by up to half a kernel.
+    The line does not always pass through the centre of the kernel, so the image also moves, by up to half a kernel.
     """
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Square kernels [n, largest size squared], each in the middle."""
+        """Draw square kernels [n, largest size squared], centred."""
         del layout
         uniform = draws.uniform(5)
         low, high = self.size
         size = low + 2 * whole_below(uniform[:, 0], (high - low) // 2 + 1)
         x, y = whole_below(uniform[:, 1:3], size[:, None]), whole_below(uniform[:, 3:5], size[:, None])
         other = (y[:, 0] + 1 + whole_below(uniform[:, 4], size - 1)) % size
-        y[:, 1] = np.where(x[:, 0] == x[:, 1], other, y[:, 1])  # two pixels, never one
+        y[:, 1] = np.where(x[:, 0] == x[:, 1], other, y[:, 1])  # two different pixels
         margin = (high - size[:, None]) // 2
         kernels = lines(x + margin, y + margin, high)
         return (kernels / kernels.sum(axis=(1, 2), keepdims=True)).reshape(len(kernels), -1)
@@ -111,10 +111,10 @@ class MotionBlur(Blur):
 
 
 def lines(x: Floats, y: Floats, size: int) -> Floats:
-    """Pictures [n, size, size] of 0 and 1: of each row the line between two pixels, columns `x` and rows `y` [n, 2].
+    """Draw the line between two pixels, for n rows: images of 0 and 1 [n, size, size].
 
-    The pixel nearest to the line at each step along its longer side; of two equally near, the one nearer to the
-    left end, as OpenCV draws it.
+    `x`, `y`: columns and rows of the two pixels [n, 2]. At each step along the longer side of the line, the nearest
+    pixel is set; of two at equal distance, the one nearer to the left end, as in OpenCV.
     """
     order = np.argsort(x, axis=1, kind="stable")
     x, y = np.take_along_axis(x, order, axis=1), np.take_along_axis(y, order, axis=1)
@@ -129,9 +129,9 @@ def lines(x: Floats, y: Floats, size: int) -> Floats:
 
 
 def filtered(images: Tensor, kernels: Tensor) -> Tensor:
-    """`images` [n, 1, height, width], each correlated with its own of `kernels` [n, rows, columns], odd sizes.
+    """Correlate each of `images` [n, 1, height, width] with its kernel of `kernels` [n, rows, columns], of odd size.
 
-    On a GPU in full float32 where cuDNN's TensorFloat-32 is off, as a run has it.
+    On a GPU in float32; a run switches TF32 off for cuDNN, unless its precision is tf32.
     """
     rows, columns = kernels.shape[1:]
     padded = functional.pad(images[:, 0], (columns // 2, columns // 2, rows // 2, rows // 2), mode="reflect")

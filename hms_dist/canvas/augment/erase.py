@@ -1,4 +1,4 @@
-"""Parts of the picture filled with one value: holes of a fixed size, a hole of any shape, stripes."""
+"""Augmentations that fill parts of the image with a value: holes of fixed size, a hole of random shape, stripes."""
 
 import math
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ from torch import Tensor
 from hms_dist.canvas.augment.augmentation import Change, check_range
 from hms_dist.canvas.augment.boxes import inside, placed_boxes
 from hms_dist.canvas.augment.draws import Floats, RowDraws, between, whole_below
-from hms_dist.canvas.augment.layout import Layout, Tile
+from hms_dist.canvas.augment.layout import Layout, PlacedArea
 
 NUM_ATTEMPTS = 10
-"""Shapes that RandomErasing tries before it leaves a row as it is."""
+"""Number of shapes that RandomErasing tries before it leaves a row unchanged."""
 MOST_BOXES = 1000
-"""Holes or stripes of a row."""
+"""Largest number of holes or stripes in a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filled(Change):
-    """What erasing shares: the value that is left, and how boxes are filled."""
+class BoxFill(Change):
+    """Base of augmentations that fill boxes with a value."""
 
     fill: float = 0.0
-    """Pixel value of what is erased."""
+    """Pixel value inside the boxes."""
 
     def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
-        """Fill the boxes that `draw` gave."""
+        """Fill the boxes that `draw` returned."""
         return images.masked_fill(inside(parameters, layout.height, layout.width), self.fill)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseDropout(Filled):
-    """Exactly so many holes of exactly one size, wholly on the canvas; they may overlap (16th place)."""
+class CoarseDropout(BoxFill):
+    """A fixed number of holes of a fixed size, inside the canvas; they may overlap (16th place)."""
 
     num_holes: int = 5
-    """Holes of a row."""
+    """Number of holes in a row."""
     height: int = 64
-    """Rows of a hole, pixels."""
+    """Height of a hole, pixels."""
     width: int = 64
-    """Columns of a hole, pixels."""
+    """Width of a hole, pixels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,13 +49,13 @@ class CoarseDropout(Filled):
             raise ValueError(f"num_holes: expected at most {MOST_BOXES}, found {self.num_holes}")
 
     def fault(self, height: int, width: int) -> str | None:
-        """A hole must fit."""
+        """Reject holes larger than the canvas."""
         if self.height <= height and self.width <= width:
             return None
         return f"holes of {self.height} x {self.width} are too large for {height} x {width}; lower height or width"
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """The holes."""
+        """Draw the holes, as boxes."""
         places = draws.uniform(2 * self.num_holes).reshape(-1, self.num_holes, 2)
         heights = np.full(places.shape[:2], float(self.height))
         widths = np.full(places.shape[:2], float(self.width))
@@ -63,13 +63,13 @@ class CoarseDropout(Filled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomErasing(Filled):
-    """One hole of any area and shape (Zhong et al. 2017; as torchvision's RandomErasing with a fixed value)."""
+class RandomErasing(BoxFill):
+    """One hole of random area and shape (Zhong et al. 2017; as torchvision's RandomErasing with a fixed value)."""
 
     area_share: tuple[float, float] = (0.02, 0.33)
     """Range of the hole's area as a share of the canvas, uniform."""
     aspect_ratio: tuple[float, float] = (0.3, 3.3)
-    """Range of the hole's height / width, uniform in its logarithm."""
+    """Range of the hole's height / width, log-uniform."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +79,7 @@ class RandomErasing(Filled):
             raise ValueError(f"aspect_ratio: expected above 0, found {list(self.aspect_ratio)}")
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """The first of several shapes that is smaller than the canvas both ways; an empty one if none is."""
+        """Draw several shapes and take the first one smaller than the canvas in both directions; else an empty one."""
         canvas = layout.height, layout.width
         uniform = draws.uniform(2 + 2 * NUM_ATTEMPTS)
         area = between(uniform[:, 2 : 2 + NUM_ATTEMPTS], self.area_share) * canvas[0] * canvas[1]
@@ -94,21 +94,21 @@ class RandomErasing(Filled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class XYMasking(Filled):
-    """Stripes across each placement by itself, along its time and across it (SpecAugment, Park et al. 2019).
+class XYMasking(BoxFill):
+    """Stripes along both axes of each placement (SpecAugment, Park et al. 2019).
 
-    A stripe of time blanks some seconds of all that the placement shows; one across time blanks some frequencies,
-    channels or traces throughout.
+    A time stripe covers some seconds of all rows of a placement; a frequency stripe covers some of its frequencies,
+    channels or traces over all time.
     """
 
     num_time: int = 1
-    """Stripes of time in each placement."""
+    """Number of time stripes in each placement."""
     time_share: tuple[float, float] = (0.0, 0.1)
-    """Range of such a stripe's share of the placement's seconds, uniform."""
+    """Range of a time stripe's share of the placement's time, uniform."""
     num_frequency: int = 1
-    """Stripes across time in each placement."""
+    """Number of frequency stripes in each placement."""
     frequency_share: tuple[float, float] = (0.0, 0.1)
-    """Range of such a stripe's share of the placement's breadth, uniform."""
+    """Range of a frequency stripe's share of the placement's frequencies, channels or traces, uniform."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,22 +121,22 @@ class XYMasking(Filled):
             raise ValueError("num_time: XYMasking expects a stripe of time or across it, found 0 and 0")
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """The stripes of every placement, as boxes."""
-        parts = [self._stripes(draws.within(number), tile) for number, tile in enumerate(layout.tiles)]
+        """Draw the stripes of every placement, as boxes."""
+        parts = [self._stripes(draws.within(number), area) for number, area in enumerate(layout.areas)]
         return np.concatenate(parts, axis=1).reshape(len(draws.rows), -1)
 
-    def _stripes(self, draws: RowDraws, tile: Tile) -> Floats:
-        """Boxes [n, stripes, 4] of one placement."""
+    def _stripes(self, draws: RowDraws, area: PlacedArea) -> Floats:
+        """Draw boxes [n, stripes, 4] of one placement."""
         num_stripes = self.num_time + self.num_frequency
         size, place = draws.uniform(2 * num_stripes).reshape(-1, num_stripes, 2).transpose(2, 0, 1)
         along = np.arange(num_stripes) < self.num_time
-        extent = np.where(along, tile.length, tile.breadth)
+        extent = np.where(along, area.length, area.breadth)
         shares = np.where(along, between(size, self.time_share), between(size, self.frequency_share))
         thickness = np.rint(shares * extent)
         first = whole_below(place, extent - thickness + 1)
-        in_rows = along == tile.time_down
-        top = tile.top + np.where(in_rows, first, 0)
-        bottom = np.where(in_rows, top + thickness, tile.bottom)
-        left = tile.left + np.where(in_rows, 0, first)
-        right = np.where(in_rows, tile.right, left + thickness)
+        in_rows = along == area.time_down
+        top = area.top + np.where(in_rows, first, 0)
+        bottom = np.where(in_rows, top + thickness, area.bottom)
+        left = area.left + np.where(in_rows, 0, first)
+        right = np.where(in_rows, area.right, left + thickness)
         return np.stack([top, bottom, left, right], axis=-1)

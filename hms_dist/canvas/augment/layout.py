@@ -1,4 +1,4 @@
-"""Where a canvas shows what: the rectangles of its placements, and the direction and pace of time in each."""
+"""Geometry of a canvas: the rectangles of its placements, and direction and scale of time in each."""
 
 from dataclasses import dataclass
 
@@ -7,50 +7,52 @@ from hms_dist.canvas.placed import PlacedPanel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tile:
-    """One placement's rectangle on the canvas, pixels."""
+class PlacedArea:
+    """Rectangle of one placement on the canvas, pixels."""
 
     top: int
     bottom: int
-    """First row below it."""
+    """First row below the rectangle."""
     left: int
     right: int
-    """First column right of it."""
+    """First column to the right of the rectangle."""
     time_down: bool
-    """Whether time runs down; else to the right."""
+    """Whether the time axis points down; otherwise it points to the right."""
     span_s: float | None
-    """Seconds that it shows along its time; None: its panel does not say."""
+    """Duration shown, seconds; None: the panel does not specify times."""
 
     @property
     def length(self) -> int:
-        """Pixels along time."""
+        """Pixels along the time axis."""
         return self.bottom - self.top if self.time_down else self.right - self.left
 
     @property
     def breadth(self) -> int:
-        """Pixels across time: frequencies, regions or traces."""
+        """Pixels along the other axis: frequencies, regions or traces."""
         return self.right - self.left if self.time_down else self.bottom - self.top
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A canvas of `height` x `width` pixels and what lies on it."""
+    """Rectangles of the placements on a canvas of `height` x `width` pixels."""
 
     height: int
     width: int
-    tiles: tuple[Tile, ...]
+    areas: tuple[PlacedArea, ...]
 
 
 def layout_of(canvas: Canvas) -> Layout:
-    """The layout of a canvas that is bound to its panels."""
+    """Return the layout of a canvas bound to its panels."""
     return Layout(
-        height=canvas.config.height, width=canvas.config.width, tiles=tuple(_tile(placed) for placed in canvas.placed)
+        height=canvas.config.height,
+        width=canvas.config.width,
+        areas=tuple(_placed_area(placed) for placed in canvas.placed),
     )
 
 
-def _tile(placed: PlacedPanel) -> Tile:
+def _placed_area(placed: PlacedPanel) -> PlacedArea:
     place = placed.placement
-    return Tile(
+    return PlacedArea(
         top=place.top,
         bottom=place.bottom,
         left=place.left,

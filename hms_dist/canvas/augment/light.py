@@ -1,4 +1,4 @@
-"""Changes to pixel values: brightness and contrast, and noise."""
+"""Changes of pixel values: brightness and contrast, and noise."""
 
 import math
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from hms_dist.canvas.augment.pixel_noise import NUM_WORDS, normal_noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clipped(Change):
-    """What changes of pixel values share: where they are cut."""
+class ClippedChange(Change):
+    """Base of changes of pixel values, which are clipped afterwards."""
 
     clip: tuple[float, float] | None = (0.0, 1.0)
-    """Pixel values are cut to this range afterwards. None: not cut, for canvases with standardised panels."""
+    """Range to which pixel values are clipped. None: no clipping, for canvases with standardised panels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -26,18 +26,18 @@ class Clipped(Change):
             check_range("clip", self.clip, -math.inf)
 
     def _clipped(self, images: Tensor) -> Tensor:
-        """In place."""
+        """Clip in place."""
         return images if self.clip is None else images.clamp_(*self.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrightnessContrast(Clipped):
-    """pixel * (1 + c) + b, one c and one b a row (16th place; albumentations' RandomBrightnessContrast)."""
+class BrightnessContrast(ClippedChange):
+    """pixel * (1 + c) + b, with one c and one b for each row (16th place; albumentations' RandomBrightnessContrast)."""
 
     brightness: float = 0.1
-    """b is uniform between minus this and this, pixel values."""
+    """Limit of b, which is uniform in [-brightness, brightness], pixel values."""
     contrast: float = 0.1
-    """c is uniform between minus this and this."""
+    """Limit of c, which is uniform in [-contrast, contrast]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +46,7 @@ class BrightnessContrast(Clipped):
                 raise ValueError(f"{name}: expected 0 to 1, found {getattr(self, name)}")
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Factor and offset."""
+        """Draw factor and offset."""
         del layout
         contrast, brightness = draws.uniform(2).T
         limits = ((-self.contrast, self.contrast), (-self.brightness, self.brightness))
@@ -60,18 +60,18 @@ class BrightnessContrast(Clipped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussNoise(Clipped):
-    """Normal noise added to every pixel by itself (16th place; albumentations' GaussNoise)."""
+class GaussNoise(ClippedChange):
+    """Independent normal noise in every pixel (16th place; albumentations' GaussNoise)."""
 
     variance: tuple[float, float] = (0.1, 0.3)
-    """Range of the variance, uniform, one a row; pixel values squared."""
+    """Range of the variance, uniform, drawn for each row; pixel values squared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("variance", self.variance, 0)
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Standard deviation and the key of the row's noise."""
+        """Draw standard deviation and key of the noise."""
         del layout
         deviation = np.sqrt(between(draws.uniform(1), self.variance))
         return np.concatenate([deviation, draws.words(NUM_WORDS)], axis=1)

@@ -1,4 +1,4 @@
-"""Rows mixed with another row of their group, picture and label alike."""
+"""Mixing of rows with another row of their group, image and label."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,18 @@ from hms_dist.canvas.augment.layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class BetaMix(Mix):
-    """What mixing shares: how the share that is kept is drawn."""
+    """Base of mixes: the distribution of the row's own share."""
 
     alpha: float = 1.0
-    """The share of the row itself is drawn from Beta(alpha, alpha): 1 is uniform, smaller values keep nearly all or
-    nearly nothing."""
+    """The row's own share is drawn from Beta(alpha, alpha): 1 is uniform; with smaller values most shares are near 0 or
+    1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.alpha > 0:
             raise ValueError(f"alpha: expected above 0, found {self.alpha}")
 
-    def _shares(self, uniform: Floats) -> Floats:
+    def _own_shares(self, uniform: Floats) -> Floats:
         from scipy.special import betaincinv
 
         shares: Floats = betaincinv(self.alpha, self.alpha, uniform)
@@ -33,15 +33,15 @@ class BetaMix(Mix):
 
 @dataclass(frozen=True, kw_only=True)
 class MixUp(BetaMix):
-    """A weighted mean of two pictures, and of their labels (Zhang et al. 2018; 4th place with alpha 0.2)."""
+    """A weighted mean of two images and of their labels (Zhang et al. 2018; 4th place with alpha 0.2)."""
 
     alpha: float = 0.2
-    """As of CutMix."""
+    """See CutMix."""
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """The row's own share."""
+        """Draw the row's own share."""
         del layout
-        return self._shares(draws.uniform(1))
+        return self._own_shares(draws.uniform(1))
 
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
         """See the class."""
@@ -51,17 +51,16 @@ class MixUp(BetaMix):
 
 @dataclass(frozen=True, kw_only=True)
 class CutMix(BetaMix):
-    """A rectangle of the other picture, labels weighted by the areas that are seen (Yun et al. 2019).
+    """A rectangle of the partner's image is pasted; labels are weighted by the visible areas (Yun et al. 2019).
 
-    The rectangle has the canvas's shape and, before the edges cut it, the area that is not kept; its centre lies
-    anywhere.
+    The rectangle has the aspect ratio of the canvas. Its centre is uniform on the canvas; parts outside are cut off.
     """
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """The row's own share of the area, and the rectangle."""
+        """Draw the rectangle; return the row's own share of the area, and the rectangle."""
         uniform = draws.uniform(3)
         canvas = np.array([layout.height, layout.width])
-        half = np.floor(canvas * np.sqrt(1 - self._shares(uniform[:, :1]))) // 2
+        half = np.floor(canvas * np.sqrt(1 - self._own_shares(uniform[:, :1]))) // 2
         centre = whole_below(uniform[:, 1:], canvas)
         low, high = np.maximum(centre - half, 0), np.minimum(centre + half, canvas)
         share = 1 - (high - low).prod(axis=1) / canvas.prod()

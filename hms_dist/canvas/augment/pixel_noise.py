@@ -1,8 +1,8 @@
-"""Normal noise by pixel, from an integer hash on the device: the same on a CPU and a GPU, whose generators differ.
+"""Normal noise for each pixel, from an integer hash, the same on a CPU and a GPU, whose random generators differ.
 
-Each pair of pixels gets two 24-bit uniforms, hashed from the row's key and the pair's number, and from these two
-normals by Box and Muller (1958). Whole-number arithmetic is exact everywhere; the logarithm, root and cosine that
-follow agree to a few float32 roundings, below 1e-5.
+For each pair of pixels, two 24-bit uniform numbers are hashed from the row's key and the number of the pair, and
+converted to two normal numbers (Box and Muller, 1958). The integer arithmetic is exact on all devices; logarithm,
+square root and cosine agree to a few float32 roundings, below 1e-5.
 """
 
 import math
@@ -13,11 +13,11 @@ from torch import Tensor
 from hms_dist.core.integer_hash import mixed
 
 NUM_WORDS = 3
-"""32-bit words of a row's key."""
+"""Number of 32-bit words of a row's key."""
 
 
 def normal_noise(words: Tensor, height: int, width: int) -> Tensor:
-    """Standard normal float32 [n, 1, height, width] from int32 key `words` [n, 3]; none beyond 5.77."""
+    """Draw standard normal noise, float32 [n, 1, height, width], from int32 keys [n, 3]; absolute values up to 5.77."""
     num_pairs = (height * width + 1) // 2
     pairs = torch.arange(num_pairs, dtype=torch.int32, device=words.device)
     hashed = mixed(pairs ^ words[:, 0, None])
@@ -28,5 +28,5 @@ def normal_noise(words: Tensor, height: int, width: int) -> Tensor:
 
 
 def _share(words: Tensor, first: int) -> Tensor:
-    """The upper 24 bits, counted from `first`, as a share of 2^24: float32 exactly."""
+    """Return (upper 24 bits + `first`) / 2^24, exact in float32."""
     return (((words >> 8) & 0xFFFFFF) + first).float() * 2.0**-24

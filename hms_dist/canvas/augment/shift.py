@@ -1,4 +1,4 @@
-"""A shift along time, by the same seconds in every placement."""
+"""A shift along time, by the same number of seconds in every placement."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ from hms_dist.canvas.augment.layout import Layout
 
 @dataclass(frozen=True, kw_only=True)
 class TimeShift(Change):
-    """Every placement moves along its own time by the same seconds, to the nearest pixel (3rd place: random windows).
+    """Shift every placement along its time axis by the same seconds, to the nearest pixel (3rd place: random windows).
 
-    What it lacks at one end is the mirror image of what it shows there: neither empty time nor a still line, which
-    no recording has. Placements whose panel states no times stay.
+    The missing part at one end is filled by reflection, because recordings contain neither empty time nor constant
+    lines. Placements whose panel does not specify times are not shifted.
     """
 
     max_s: float = 5.0
-    """The shift is uniform between minus this and this, seconds; later content moves in for negative ones."""
+    """Limit of the shift, which is uniform in [-max_s, max_s], seconds; a negative shift shows later content."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,28 +29,28 @@ class TimeShift(Change):
 
     @property
     def moves_time(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Pixels of every placement: [n, tiles]."""
+        """Draw the shift of every placement in pixels: [n, areas]."""
         shift_s = between(draws.uniform(1), (-self.max_s, self.max_s))
-        pixels_per_s = np.array([tile.length / tile.span_s if tile.span_s else 0.0 for tile in layout.tiles])
+        pixels_per_s = np.array([area.length / area.span_s if area.span_s else 0.0 for area in layout.areas])
         return np.rint(shift_s * pixels_per_s)
 
     def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
         """See the class."""
         moved = images.clone()
-        for tile, pixels in zip(layout.tiles, parameters.long().unbind(1), strict=True):
-            part = moved[:, 0, tile.top : tile.bottom, tile.left : tile.right]
-            sources = _mirrored(torch.arange(tile.length, device=images.device) - pixels[:, None], tile.length)
-            index = sources[:, :, None] if tile.time_down else sources[:, None, :]
-            part.copy_(part.gather(1 if tile.time_down else 2, index.expand_as(part)))
+        for area, pixels in zip(layout.areas, parameters.long().unbind(1), strict=True):
+            part = moved[:, 0, area.top : area.bottom, area.left : area.right]
+            sources = _mirrored(torch.arange(area.length, device=images.device) - pixels[:, None], area.length)
+            index = sources[:, :, None] if area.time_down else sources[:, None, :]
+            part.copy_(part.gather(1 if area.time_down else 2, index.expand_as(part)))
         return moved
 
 
 def _mirrored(places: Tensor, length: int) -> Tensor:
-    """Whole numbers folded into 0 to `length` - 1, as between two mirrors that stand at these ends."""
+    """Reflect integers into the range 0 to `length` - 1."""
     period = max(2 * (length - 1), 1)
     folded = places.remainder(period)
     return torch.minimum(folded, period - folded) if length > 1 else torch.zeros_like(places)

@@ -1,9 +1,9 @@
-"""timm's TinyViT with blocks made for large pictures on a GPU: same parameters, same names, same results.
+"""timm's TinyViT with blocks for large images on a GPU: the same parameters, names and results.
 
-Attention computes no padding and copies no windows (`window_attention`). What stands between convolutions is one
-operator (`norm_act`), together with the next convolution where there is one (`norm_conv`). 1 x 1 convolutions are
-products of matrices on channels-last pictures; for others see `convolutions`. Where an operator cannot be used, a
-block computes as timm's own does.
+Attention computes no padding and copies no windows (`window_attention`). Norm, shortcut and activation between
+convolutions are one operator (`norm_act`), combined with the next convolution if there is one (`norm_conv`). 1 x 1
+convolutions are matrix products on channels-last images; for others see `convolutions`. If an operator cannot be used,
+a block falls back to timm's forward.
 """
 
 from importlib.util import find_spec
@@ -22,35 +22,35 @@ from hms_dist.model.tiny_vit.norm_conv import norm_conv
 from hms_dist.model.tiny_vit.window_attention import Biases, window_attention, window_biases
 
 HEAD_DIMS = (16, 32, 64, 128)
-"""Dimensions of a head that the kernels take."""
+"""Head dimensions that the kernels support."""
 HAS_TRITON = find_spec("triton") is not None
 
 
 def fast_blocks(model: nn.Module) -> nn.Module:
-    """Exchange the blocks of `model`, in place, if it is timm's TinyViT; any other model is left as it is.
+    """Replace the blocks of `model`, in place, if it is timm's TinyViT; other models are not changed.
 
-    Parameters, buffers and their names stay, and hooks of whole blocks; those of layers within one are not called where
-    ours computes. On a CPU, on a GPU before `gpus.CAPABILITY`, in float64, for unusual head sizes and for norms that
-    are frozen, in evaluation or synchronised over ranks, blocks compute as timm's own do. Ours keep no biases from
-    one evaluation to the next, timm's do.
+    Parameters, buffers, their names, and hooks of whole blocks are kept; hooks of layers inside a block are not called
+    by the fast forward. Blocks fall back to timm's forward on a CPU, on a GPU below `gpus.CAPABILITY`, in float64, for
+    other head sizes, and for norms that are frozen, in evaluation mode or synchronised over ranks. Unlike timm's, these
+    blocks do not cache attention biases in evaluation mode.
     """
     if not gpus.are_recent():
         return model
     for module in list(model.modules()):
         if type(module) in BLOCKS:
-            module.__class__ = BLOCKS[type(module)]  # what it is made of stays; only `forward` is another
+            module.__class__ = BLOCKS[type(module)]  # keeps the state; only `forward` changes
             if isinstance(module, WindowBlock):
                 module.local_conv.__class__ = LocalConv
     return model
 
 
 class WindowStage(TinyVitStage):  # type: ignore[misc]
-    """Blocks that compute their biases together."""
+    """A stage whose blocks compute their attention biases together."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, more channels, half the height, half the width)."""
         x = self.downsample(x).permute(0, 2, 3, 1)
-        if has_kernels(x) and all(has_usual_heads(block.attn) for block in self.blocks):
+        if has_kernels(x) and all(has_supported_heads(block.attn) for block in self.blocks):
             tables = torch.stack([block.attn.attention_biases for block in self.blocks])
             biases = window_biases(tables, self.blocks[0].window_size, *x.shape[1:3])
             for block, of_block in zip(self.blocks, biases, strict=True):
@@ -64,13 +64,13 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
     """Window attention, local convolution and MLP, on (batch, height, width, channels)."""
 
     def forward(self, x: Tensor, biases: Biases | None = None) -> Tensor:
-        """The block's output, in the shape of `x`. `biases`: its own, if they are computed already."""
-        if not (has_kernels(x) and has_usual_heads(self.attn)):
+        """Compute the block's output, in the shape of `x`. `biases`: of this block; None: they are computed here."""
+        if not (has_kernels(x) and has_supported_heads(self.attn)):
             return super().forward(x)
         grid = x.shape[1:3]
         if biases is None:
             biases, *_ = window_biases(self.attn.attention_biases[None], self.window_size, *grid)
-        tokens = x.flatten(1, 2)  # see `rows`
+        tokens = x.flatten(1, 2)  # tensors of 3 dimensions: see `layout`
         tokens = tokens + self.drop_path1(attend(self.attn, tokens, grid, biases))
         pictures = self.local_conv(torch.unflatten(tokens, 1, grid).permute(0, 3, 1, 2))
         tokens = pictures.permute(0, 2, 3, 1).flatten(1, 2)
@@ -78,15 +78,15 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
 
 
 class LocalConv(ConvNorm):  # type: ignore[misc]
-    """A convolution and its batch norm."""
+    """A convolution with batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised convolution of `x` (batch, channels, height, width)."""
+        """Convolve and normalise `x` (batch, channels, height, width)."""
         return normalised(self.conv(x), self.bn) if is_fused(x, self.bn) else super().forward(x)
 
 
 class Stem(PatchEmbed):  # type: ignore[misc]
-    """From the picture to a quarter of its height and width."""
+    """The stem, which reduces height and width of the image by 4."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
@@ -97,14 +97,14 @@ class Stem(PatchEmbed):  # type: ignore[misc]
 
 
 class Bottleneck(MBConv):  # type: ignore[misc]
-    """Widen, convolve each channel, narrow; with a shortcut."""
+    """An inverted bottleneck: expand channels, depthwise convolution, project, shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, in the shape of `x`."""
+        """Compute the block's output, in the shape of `x`."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         rows = self.conv1.bn.rows
-        wide = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
+        wide = norm_conv(conv_1x1(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
         narrow = norm_conv(wide, self.conv2.bn, self.conv3.conv, rows)
         is_sure = isinstance(self.drop_path, nn.Identity)
         keep = None if is_sure else self.drop_path(narrow.new_ones(len(x), 1, 1, 1))
@@ -113,14 +113,14 @@ class Bottleneck(MBConv):  # type: ignore[misc]
 
 
 class Merging(PatchMerging):  # type: ignore[misc]
-    """Half the height and width, more channels."""
+    """Downsampling: half the height and width, more channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2)."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         rows = self.conv1.bn.rows
-        x = norm_conv(product(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
+        x = norm_conv(conv_1x1(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
         return normalised(norm_conv(x, self.conv2.bn, self.conv3.conv, rows), self.conv3.bn)
 
 
@@ -131,11 +131,11 @@ BLOCKS: dict[type[nn.Module], Any] = {
     MBConv: Bottleneck,
     PatchMerging: Merging,
 }
-"""timm's class -> ours."""
+"""timm's class -> its replacement."""
 
 
 def attend(attention: Any, tokens: Tensor, grid: tuple[int, ...], biases: Biases) -> Tensor:
-    """What timm's `Attention` gives on `tokens` (batch, tokens of the grid, channels) cut into padded windows."""
+    """Compute timm's `Attention` on the padded windows of `tokens` (batch, tokens of the grid, channels)."""
     heads = (attention.num_heads, 3, attention.key_dim)
     qkv = attention.qkv(attention.norm(tokens)).view(len(tokens), *grid, *heads)
     padding = functional.linear(attention.norm.bias, attention.qkv.weight, attention.qkv.bias).view(heads)
@@ -143,26 +143,26 @@ def attend(attention: Any, tokens: Tensor, grid: tuple[int, ...], biases: Biases
     return attention.proj(out.reshape(tokens.shape))
 
 
-def product(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1 x 1 convolution without bias."""
+def conv_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Compute a 1 x 1 convolution without bias, as a matrix product."""
     return rows_to_nchw(functional.linear(nchw_to_rows(x), conv.weight.flatten(1)), *x.shape[2:])
 
 
 def normalised(x: Tensor, norm: Any) -> Tensor:
-    """`norm(x)` of pictures, channels last in memory."""
+    """Normalise images; the result is channels-last."""
     return rows_to_nchw(norm_act(nchw_to_rows(x), norm, norm.rows, act=0), *x.shape[2:])
 
 
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:
-    """Whether `norm_act` takes the place of all these norms here."""
+    """Whether `norm_act` can replace all these norms for `x`."""
     return has_kernels(x) and all(isinstance(norm, GroupBatchNorm) and norm.training for norm in norms)
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether `x` is where, and of a type that, the kernels can take."""
+    """Whether the kernels support the device and dtype of `x`."""
     return HAS_TRITON and gpus.is_for(x)
 
 
-def has_usual_heads(attention: Any) -> bool:
-    """Whether the attention kernels know the size of its heads."""
+def has_supported_heads(attention: Any) -> bool:
+    """Whether the attention kernels support the head size."""
     return attention.key_dim == attention.val_dim and attention.key_dim in HEAD_DIMS

@@ -1,7 +1,7 @@
-"""gelu(norm(x)) and the convolution behind it as one operator, which keeps x alone for the backward pass.
+"""conv(gelu(norm(x))) as one operator, which saves only x for the backward pass.
 
-Autograd would keep what the convolution reads, as large as x. Here it is computed again from x where it is needed:
-one more pass over the activations, about half as much to keep.
+Autograd would also save the input of the convolution, which is as large as x. Here the backward pass recomputes it from
+x: one more pass over the activations, and about half the memory.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ from hms_dist.model.pass_rows import PassRows
 
 
 def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, rows: PassRows) -> Tensor:
-    """`conv(gelu(norm(x)))` of pictures (batch, channels, height, width), for a convolution without bias.
+    """Compute `conv(gelu(norm(x)))` of images (batch, channels, height, width), for a convolution without bias.
 
-    `norm`: a `GroupBatchNorm`, whose statistics of the pass are written.
+    `norm`: a `GroupBatchNorm`, into which the statistics of the pass are written.
     """
     height, width = x.shape[2:]
     flat, kernel, (stride, _) = nchw_to_rows(x), conv.weight.to(x.dtype), conv.stride
@@ -28,7 +28,7 @@ def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, rows: PassRows) -> Te
     out = torch.ops.hms_dist.norm_conv(
         flat, norm.weight, norm.bias, *moments, kernel, *layout_of(flat, rows), height, width, stride, conv.groups
     )
-    return rows_to_nchw(out, _reached(height, stride), _reached(width, stride))
+    return rows_to_nchw(out, _output_size(height, stride), _output_size(width, stride))
 
 
 def _forward(
@@ -36,7 +36,7 @@ def _forward(
     slots: Tensor | None, num_slots: int, group_size: int, places: int, height: int, width: int, stride: int,
     groups: int,
 ) -> Tensor:  # fmt: skip
-    """The convolution, padded by half its kernel; pictures as rows, (batch * height * width, channels)."""
+    """Compute the output, with padding of half the kernel; images as rows, (batch * height * width, channels)."""
     y = apply(x, weight, bias, mean, rstd, None, None, starts, piece, slots, num_slots, group_size, places, GELU)
     if kernel.shape[-1] == 1:
         return functional.linear(y, kernel.flatten(1))
@@ -50,7 +50,7 @@ def _forward_shapes(
     groups: int,
 ) -> Tensor:  # fmt: skip
     batch = x.shape[0] // (height * width)
-    return x.new_empty(batch * _reached(height, stride) * _reached(width, stride), kernel.shape[0])
+    return x.new_empty(batch * _output_size(height, stride) * _output_size(width, stride), kernel.shape[0])
 
 
 def _backward(
@@ -58,14 +58,14 @@ def _backward(
     piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int, places: int, height: int, width: int,
     stride: int, groups: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, weight, bias and kernel."""
+    """Compute the gradients of x, weight, bias and kernel."""
     known = (x, weight, bias, mean, rstd, None, None, starts, piece, slots, num_slots, group_size, places, GELU)
     y = apply(*known)
     if kernel.shape[-1] == 1:
         d_kernel = (grad.T @ y).view_as(kernel)
         d_y = grad @ kernel.flatten(1)
     else:
-        d_out = rows_to_nchw(grad, _reached(height, stride), _reached(width, stride))
+        d_out = rows_to_nchw(grad, _output_size(height, stride), _output_size(width, stride))
         d_read, d_kernel = conv_gradients(d_out, rows_to_nchw(y, height, width), kernel, stride=stride, groups=groups)
         d_y = nchw_to_rows(d_read)
     del y
@@ -79,8 +79,8 @@ def _backward_shapes(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias), d_kernel
 
 
-def _reached(length: int, stride: int) -> int:
-    """Places of the convolution along `length`."""
+def _output_size(length: int, stride: int) -> int:
+    """Output size of the convolution along an axis of `length`."""
     return (length - 1) // stride + 1
 
 

@@ -1,13 +1,13 @@
-"""Attention within the windows of a picture that the windows need not divide: timm TinyViT's, without its padding.
+"""The window attention of timm's TinyViT without padding, for grids that are not a multiple of the window size.
 
-timm fills the grid of tokens up with zeros to whole windows and attends to and from the padding. The zeros pass
-through LayerNorm and the projection, so all padded tokens have one key and one value, and what padded queries
-give is cut off. Here, therefore, queries are the real tokens alone, and a window's padded keys are one key
-(`window_bias.of_padding`). Outputs and gradients are those of timm, pair for pair.
+timm pads the grid of tokens with zeros to whole windows, and computes attention to and from the padding. After
+LayerNorm and projection all padded tokens have the same key and value, and the output of padded queries is discarded.
+Therefore only tokens of the grid are queries here, and the padded keys of a window are one key
+(`window_bias.of_padding`). Outputs and gradients equal timm's.
 
-The gradient of the biases is summed over all windows of the batch before anything is scattered into the table.
+The gradient of the biases is summed over all windows of the batch before it is scattered into the table.
 
-The operator `hms_dist::window_attention` is this file's plain arithmetic on the CPU and the kernels of
+The operator `hms_dist::window_attention` uses the plain arithmetic of this file on a CPU, and the kernels of
 `window_kernels` on a GPU.
 """
 
@@ -22,18 +22,18 @@ from hms_dist.model.tiny_vit.windows import WindowClass, window_classes
 
 
 class Biases(NamedTuple):
-    """What is added to the scores of a block's attention."""
+    """Biases that a block adds to its attention scores."""
 
     pairs: Tensor
-    """Of two tokens of a window (heads, 2 size - 1, size^2), as `by_rows` gives it."""
+    """Biases of pairs of tokens in a window (heads, 2 size - 1, size^2), from `by_rows`."""
     padding: Tensor
-    """Of a token and its window's padding (heads, height, width), as `of_padding` gives it; -inf without padding."""
+    """Bias of a token and its window's padding (heads, height, width), from `of_padding`; -inf without padding."""
 
 
 def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Biases]:
-    """Biases of several blocks on one grid of height x width tokens, from their `tables` (blocks, heads, size^2).
+    """Compute the biases of several blocks on one grid of height x width tokens; `tables` (blocks, heads, size^2).
 
-    All at once: for one block or for six, it is the same number of small kernels.
+    Together they need no more kernel launches than one block.
     """
     with torch.autocast(tables.device.type, enabled=False):
         table = tables.flatten(0, 1)
@@ -47,11 +47,11 @@ def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Bi
 
 
 def window_attention(qkv: Tensor, biases: Biases, padding: Tensor) -> Tensor:
-    """Softmax attention of every token to the tokens of its window, and to the window's padding.
+    """Compute softmax attention of every token to the tokens of its window, and to the window's padding.
 
-    `qkv` (batch, height, width, heads, 3, dims): queries, keys and values of the real tokens. `padding` (heads, 3,
-    dims): the projection of a padded token; its query is not used. Returns (batch, height, width, heads, dims) in the
-    type of `qkv`.
+    `qkv` (batch, height, width, heads, 3, dims): queries, keys and values of the tokens. `padding` (heads, 3, dims):
+    the projection of a padded token; its query is not used. Returns (batch, height, width, heads, dims) in the dtype of
+    `qkv`.
     """
     size = (biases.pairs.shape[1] + 1) // 2
     out, _ = torch.ops.hms_dist.window_attention(qkv, biases.pairs, padding.to(qkv.dtype), biases.padding, size)
@@ -59,7 +59,7 @@ def window_attention(qkv: Tensor, biases: Biases, padding: Tensor) -> Tensor:
 
 
 def _forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Output, and ln sum exp of each query's scores (batch, heads, height * width)."""
+    """Compute the output, and the log-sum-exp of each query's scores (batch, heads, height * width)."""
     if qkv.is_cuda:
         from hms_dist.model.tiny_vit import window_kernels  # needs Triton
 
@@ -76,7 +76,7 @@ def _forward_shapes(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor
 def _backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of qkv, bias, padding and pad_bias."""
+    """Compute the gradients of qkv, bias, padding and pad_bias."""
     if qkv.is_cuda:
         from hms_dist.model.tiny_vit import window_kernels
 
@@ -108,7 +108,7 @@ operator("window_attention_backward", _backward, _backward_shapes)
 
 
 def plain_forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The operator's arithmetic, shape by shape: the reference of the kernels, any floating type and device."""
+    """Compute the operator in plain torch, for any dtype and device; the reference of the kernels."""
     batch, height, width, heads, _, dims = qkv.shape
     out, lse = qkv.new_empty(batch, height, width, heads, dims), qkv.new_empty(batch, heads, height * width)
     for part in window_classes(height, width, size):
@@ -124,7 +124,7 @@ def plain_forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, 
 def plain_backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients' arithmetic, after FlashAttention-2 (Dao, 2023), with the padded key beside the real ones."""
+    """Compute the gradients in plain torch, as FlashAttention-2 (Dao, 2023), with one additional, padded key."""
     d_qkv = qkv.new_empty(qkv.shape)
     d_bias, d_padding, d_pad_bias = (tensor.new_zeros(tensor.shape) for tensor in (bias, padding, pad_bias))
     scale = qkv.shape[-1] ** -0.5
@@ -151,7 +151,7 @@ def plain_backward(
 def _scores(
     query: Tensor, key: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, part: WindowClass, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Scores of the real keys (batch, down, across, heads, tokens, tokens), and of the padding without the last."""
+    """Scores of the tokens (batch, down, across, heads, tokens, tokens), and of the padding, without the last axis."""
     scaled = query * query.shape[-1] ** -0.5
     scores = scaled @ key.mT + bias.flatten(1)[:, _pairs(part, size, bias)]
     pad_scores = (scaled @ padding[:, 1, :, None])[..., 0] + _tokens(pad_bias.movedim(0, -1)[None], part)
@@ -164,7 +164,7 @@ def _grid(lse: Tensor, height: int) -> Tensor:
 
 
 def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:
-    """Where the bias of each pair of tokens (query, key) stands in a head of `by_rows`, key's column first."""
+    """Index of the bias of each pair of tokens (query, key) in a head of `by_rows`, with the key's column first."""
     token = torch.arange(part.height * part.width, device=like.device)
     row, column = token // part.width, token % part.width
     return ((row - row[:, None] + size - 1) * size + column) * size + column[:, None]

@@ -1,8 +1,8 @@
 """The operator of `window_attention` on a GPU: Triton kernels after FlashAttention-2 (Dao, 2023).
 
-One launch computes all windows of one shape. A program's tokens are addressed where they lie in the grid, so
-nothing is partitioned, padded or copied. The padded key opens the running softmax. Backward, a program owns a
-block of keys; gradients of queries and of biases are summed by atomics in float32, so their last bits vary.
+One launch computes all windows of one shape. A program reads its tokens directly from the grid, so nothing is
+partitioned, padded or copied. The padded key initialises the running softmax. In the backward pass a program computes a
+block of keys; gradients of queries and biases are summed by atomics in float32, so their last bits vary.
 """
 
 import torch
@@ -16,15 +16,15 @@ LOG2E = tl.constexpr(1.4426950408889634)
 BLOCK_QUERIES, BLOCK_KEYS, NUM_WARPS = 64, 32, 4
 """Tile of the forward kernel."""
 BACKWARD_QUERIES, BACKWARD_KEYS, BACKWARD_WARPS = 32, 128, 4
-"""And of the backward one. docs/performance.md has the times of others."""
+"""Tile of the backward kernel. docs/performance.md has the times of other tiles."""
 NUM_STAGES = 3
-"""Of the software pipeline of both."""
+"""Stages of the software pipeline of both kernels."""
 BLOCK_TOKENS = 64
-"""Tile of the kernel between them."""
+"""Tile of the delta kernel."""
 
 
 def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Output, and ln sum exp of each query's scores float32 (batch, heads, height * width)."""
+    """Compute the output, and the log-sum-exp of each query's scores: float32 (batch, heads, height * width)."""
     batch, height, width, heads, _, dims = qkv.shape
     qkv, padding = qkv.contiguous(), padding.contiguous()
     out = qkv.new_empty(batch, height, width, heads, dims)
@@ -48,7 +48,7 @@ def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: 
 def backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of qkv, bias, padding and pad_bias, in their types."""
+    """Compute the gradients of qkv, bias, padding and pad_bias, in their dtypes."""
     batch, height, width, heads, _, dims = qkv.shape
     qkv, padding = qkv.contiguous(), padding.contiguous()
     grad, out, lse = grad.contiguous(), out.contiguous(), lse.contiguous()
@@ -84,7 +84,7 @@ def backward(
 
 
 def _in_twos(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """`bias` in units of ln 2: the kernels take powers of two."""
+    """Convert `bias` to base 2: the kernels use exp2."""
     return (bias * LOG2E.value).to(dtype).contiguous()
 
 
@@ -110,7 +110,7 @@ def _shape(qkv: Tensor, part: WindowClass, size: int) -> dict[str, object]:
 
 @triton.jit
 def _window(program, TILES: tl.constexpr, HEADS: tl.constexpr, num_down, num_across):
-    """Tile within the window, head, window and batch row of a program."""
+    """Return tile within the window, head, window (down, across) and batch row of a program."""
     tile, rest = program % TILES, program // TILES
     head, rest = rest % HEADS, rest // HEADS
     across, rest = rest % num_across, rest // num_across
@@ -119,7 +119,7 @@ def _window(program, TILES: tl.constexpr, HEADS: tl.constexpr, num_down, num_acr
 
 @triton.jit
 def _load(place, mask, WHOLE: tl.constexpr):
-    """Values at `place`; zeros where `mask` says that there is none, unless all are there."""
+    """Load values at `place`; zeros where `mask` is false. WHOLE: no mask is needed."""
     return tl.load(place) if WHOLE else tl.load(place, mask=mask, other=0.0)
 
 
@@ -169,7 +169,7 @@ def _forward_kernel(
         is_key = key < NUM
         k_row, k_column = key // WIDTH, key % WIDTH
         k_place = (first + k_row * width + k_column)[:, None] * (HEADS * 3 * DIMS) + dims
-        # The bias is symmetric in the columns; this way round neighbouring keys are neighbours in memory.
+        # The bias is symmetric in the columns; in this order neighbouring keys are neighbours in memory.
         apart = k_row[None, :] - q_row[:, None] + (SIZE - 1)
         pairs = bias_rows + (apart * SIZE + q_column[:, None]) * SIZE + k_column[None, :]
         k = _load(base + DIMS + k_place, is_key[:, None], WHOLE)
@@ -196,7 +196,7 @@ def _delta_kernel(
     num_tokens, scale,
     HEADS: tl.constexpr, DIMS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Each query's sum of grad * out, and all gradients that go through the padded key."""
+    """Compute each query's sum of grad * out, and all gradients through the padded key."""
     head, rest = tl.program_id(0) % HEADS, tl.program_id(0) // HEADS
     tiles = tl.cdiv(num_tokens, BLOCK)
     image = (rest // tiles).to(tl.int64) * num_tokens
@@ -235,7 +235,7 @@ def _backward_kernel(
     HEADS: tl.constexpr, DIMS: tl.constexpr, SIZE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Scores are taken transposed, keys by queries: shares and their gradients are left factors as they are."""
+    """Compute gradients of a block of keys. Scores are transposed (keys, queries), as the products need them."""
     NUM: tl.constexpr = HEIGHT * WIDTH
     WHOLE: tl.constexpr = NUM % BLOCK_Q == 0 and NUM % BLOCK_K == 0
     tile, head, down, across, row = _window(tl.program_id(0), tl.cdiv(NUM, BLOCK_K), HEADS, num_down, num_across)
@@ -272,7 +272,7 @@ def _backward_kernel(
         b = _load(bias + pairs, is_pair, WHOLE)
         scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * (scale * LOG2E) + b
         shares = tl.exp2(scores - (total * LOG2E)[None, :])
-        if NUM % BLOCK_K != 0:  # of a key that is not there it may be infinite
+        if NUM % BLOCK_K != 0:  # it may be infinite for a key outside the window
             shares = tl.where(is_key[:, None], shares, 0.0)
         d_v = tl.dot(shares.to(d_out.dtype), d_out, d_v, input_precision=PRECISION)
         d_shares = tl.dot(v, tl.trans(d_out), input_precision=PRECISION)

@@ -1,1 +1,1 @@
-"""Read: panels of any rows, by range, decoded in threads into batches."""
+"""Reading of panels of any rows, by byte range, decoded by threads into batches."""

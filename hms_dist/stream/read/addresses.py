@@ -1,4 +1,4 @@
-"""How compiled loops see memory. Importing this module imports numba."""
+"""Access to memory addresses in compiled loops. Importing this module imports numba."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from hms_dist.core.jit import compile_function
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _bytes_pointer(typing_context: Any, address: Any) -> Any:
-    """A whole number as a pointer to bytes."""
+    """Convert an integer to a pointer to bytes."""
     del typing_context, address
     return types.CPointer(types.uint8)(types.intp), _cast(8)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _words_pointer(typing_context: Any, address: Any) -> Any:
-    """A whole number as a pointer to 64-bit words."""
+    """Convert an integer to a pointer to 64-bit words."""
     del typing_context, address
     return types.CPointer(types.int64)(types.intp), _cast(64)
 
@@ -34,11 +34,11 @@ def _cast(num_bits: int) -> Callable[..., Any]:
 
 @compile_function
 def bytes_at(address: int, size: int) -> Any:
-    """The `size` bytes at `address`, as an array uint8."""
+    """Return the `size` bytes at `address` as a uint8 array, without a copy."""
     return carray(_bytes_pointer(address), size)
 
 
 @compile_function
 def words_at(address: int, size: int) -> Any:
-    """The `size` words at `address`, as an array int64."""
+    """Return the `size` words at `address` as an int64 array, without a copy."""
     return carray(_words_pointer(address), size)

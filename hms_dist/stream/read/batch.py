@@ -1,4 +1,4 @@
-"""What a loader is asked for and what it gives."""
+"""Requests to a loader, and the batches that it returns."""
 
 from dataclasses import dataclass, field
 
@@ -11,35 +11,35 @@ from hms_dist.stream.read.slots import Slot
 
 @dataclass(frozen=True)
 class Request:
-    """Rows to read, and the groups that damaged ones are replaced within."""
+    """Rows to read, and their groups, within which damaged rows are replaced."""
 
     rows: NDArray[np.int64]
     flips: NDArray[np.bool_] | None = None
-    """Which rows [n] are shown with left and right exchanged: they get the panels that the reader swaps."""
+    """Rows [n] to flip (left and right exchanged), for which the reader reads the flipped panels. None: no row."""
     places: NDArray[np.int64] | None = None
-    """Place of each row in its step; rows of one group have neighbouring places. None: all are one group, in order."""
+    """Place of each row in its step; rows of one group have consecutive places. None: all rows are one group."""
     group_size: int = 0
-    """Rows of a group; 0: as many as there are rows."""
+    """Number of rows of a group; 0: all rows."""
     num_own: int | None = None
-    """The first so many rows are the rank's own, the others their partners in mixes. None: all."""
+    """Number of the rank's own rows, which come first; the others are their partners in mixes. None: all rows."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The stored panels of the rows of one request, on the host: valid until the next batch is asked for."""
+    """The stored panels of the rows of one request, on the host; valid until the next batch is requested."""
 
     request: Request
     rows: NDArray[np.int64]
-    """The rows asked for, replacements in place of damaged ones."""
+    """The requested rows, with replacements of damaged rows."""
     flips: NDArray[np.bool_] | None
-    """As asked for, those of the replacements in place of those of damaged rows."""
+    """The requested flips, with those of the replacements."""
     panels: dict[str, torch.Tensor]
     """Panel -> [n, *stored_shape]; bits packed in uint8."""
     slot: Slot = field(repr=False)
-    """The memory they lie in."""
+    """The memory of the panels."""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """The panels on a device. Copies to a GPU may outlast the call; their memory is not reused before they end."""
+        """Copy the panels to a device. Copies to a GPU are asynchronous; the memory is not reused before they end."""
         panels = {name: tensor.to(device, non_blocking=True) for name, tensor in self.panels.items()}
         if device.type == "cuda":
             self.slot.mark_copied()

@@ -1,7 +1,7 @@
-"""A bounded cache of remote files on a local disk: blocks of equal size, each a file of its own.
+"""A bounded cache of remote files on a local disk, in blocks of equal size; each block is a file.
 
-Several processes may share a folder: blocks are written under another name and renamed. Nothing is synced to the
-disk, because readers check every member's CRC-32 and forget a block that proves damaged.
+Several processes may share a folder: a block is written under a temporary name and renamed. Blocks are written without
+fsync, because readers check the CRC-32 of every member and drop damaged blocks.
 """
 
 import os
@@ -19,17 +19,17 @@ from hms_dist.core.logging import LOG
 BLOCK_BYTES = 1 << 18
 _STALE_S = 3600.0
 _SLACK = 0.05
-"""Share of the limit that a process writes before it looks at the folder again."""
+"""Share of the limit that a process writes between two checks of the folder's size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Where remote bytes are kept, and how many."""
+    """Folder and size of the cache of remote files."""
 
     folder: Path
-    """Folder on a local disk; made if it does not exist. Several runs may share it."""
+    """Folder on a local disk; created if missing. Several runs may share it."""
     limit_gb: float = 50.0
-    """Most bytes kept, 10^9; blocks unused for longest go first. Each process may exceed it by 5 %."""
+    """Size of the cache, 10^9 bytes; the least recently used blocks are removed. Each process may exceed it by 5 %."""
 
     def __post_init__(self) -> None:
         if self.limit_gb <= 0:
@@ -37,24 +37,24 @@ class CacheConfig:
 
 
 class BlockCache:
-    """Ranges of files, from the folder or else from where they come from. Safe to call from several threads."""
+    """Reads ranges of files from the cache; missing blocks are fetched. Thread-safe."""
 
     def __init__(self, config: CacheConfig, fingerprint: str) -> None:
-        """`fingerprint` names the shard set."""
+        """`fingerprint`: of the shard set, which names its subfolder."""
         self._root = config.folder
         self._folder = config.folder / fingerprint[:32]
         self._folder.mkdir(parents=True, exist_ok=True)
         self._limit = int(config.limit_gb * 1e9)
-        self._unseen = self._limit
+        self._bytes_since_check = self._limit
         self._lock = Lock()
 
-    def read(self, name: str, span: range, file_bytes: int, ask: Callable[[int, int], bytes]) -> bytes:
-        """The bytes `span` of a file of `file_bytes`; blocks that are missing come from `ask(start, end)`."""
+    def read(self, name: str, span: range, file_bytes: int, fetch: Callable[[int, int], bytes]) -> bytes:
+        """Read the bytes `span` of a file of `file_bytes`; `fetch(start, end)` reads missing blocks from the source."""
         numbers = range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES))
         blocks = {number: self._stored(name, number, file_bytes) for number in numbers}
         for first, last in _runs(number for number, content in blocks.items() if content is None):
             start, end = first * BLOCK_BYTES, min((last + 1) * BLOCK_BYTES, file_bytes)
-            content = ask(start, end)
+            content = fetch(start, end)
             for number in range(first, last + 1):
                 at = (number - first) * BLOCK_BYTES
                 blocks[number] = content[at : at + BLOCK_BYTES]
@@ -64,7 +64,7 @@ class BlockCache:
         return whole[span.start - skipped : span.stop - skipped]
 
     def forget(self, name: str, span: range) -> None:
-        """Drop the blocks of a range: they proved damaged."""
+        """Remove the blocks of a damaged range."""
         for number in range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES)):
             self._path(name, number).unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ class BlockCache:
         return self._folder / name / f"{number:08d}"
 
     def _stored(self, name: str, number: int, file_bytes: int) -> bytes | None:
-        """A block that is there, whole."""
+        """Read a block from the cache; None if it is missing or incomplete."""
         path = self._path(name, number)
         try:
             content = read_bytes(path, BLOCK_BYTES)
@@ -82,26 +82,26 @@ class BlockCache:
         return content if len(content) == min(BLOCK_BYTES, file_bytes - number * BLOCK_BYTES) else None
 
     def _store(self, name: str, number: int, content: bytes) -> None:
-        """Write a block under another name and rename it, then make room if it is time to."""
+        """Write a block atomically, and from time to time remove old blocks."""
         path = self._path(name, number)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(exist_ok=True)
             temporary.write_bytes(content)
             temporary.replace(path)
-        except OSError as error:  # a full disk stops no run
+        except OSError as error:  # a full disk does not stop the run
             with suppress(OSError):
                 temporary.unlink()
             LOG.warning("%s: cannot keep what was read (%s); make room, or lower storage.cache.limit_gb", path, error)
         with self._lock:
-            self._unseen += len(content)
-            if self._unseen > self._limit * _SLACK:
-                self._unseen = 0
+            self._bytes_since_check += len(content)
+            if self._bytes_since_check > self._limit * _SLACK:
+                self._bytes_since_check = 0
                 _shrink(self._root, self._limit)
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each run of successive numbers."""
+    """First and last of each run of consecutive numbers."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         begun = runs and runs[-1][1] == number - 1
@@ -110,9 +110,9 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def _shrink(folder: Path, limit: int) -> None:
-    """Remove the files unused for longest until all that is left fits; another process may be doing the same.
+    """Remove the least recently used blocks until the rest fits; another process may do the same at the same time.
 
-    What is being written has no other file's name yet and is left alone, unless its writer was killed long ago.
+    Temporary files of blocks that are being written are kept, except old ones, whose writer was killed.
     """
     found = []
     for path in folder.glob("*/*/*"):

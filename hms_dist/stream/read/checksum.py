@@ -1,7 +1,7 @@
-"""CRC-32 in compiled loops, without the GIL: carry-less multiplication where the processor has it, else tables.
+"""CRC-32 in compiled loops, without the GIL: by carry-less multiplication if the processor has it, else by tables.
 
-Both give zlib's value. The folding is that of Gopal and others, "Fast CRC Computation for Generic Polynomials Using
-PCLMULQDQ Instruction" (Intel, 2009), with its constants computed here. Importing this module imports numba.
+Both give the same value as zlib. The folding is that of Gopal and others, "Fast CRC Computation for Generic Polynomials
+Using PCLMULQDQ Instruction" (Intel, 2009), with its constants computed here. Importing this module imports numba.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ _POLYNOMIAL = 0x104C11DB7
 _ALL_ONES = np.uint64(0xFFFFFFFF)
 _BYTE, _EIGHT = np.uint64(255), np.uint64(8)
 FOLDED_BYTES = 64
-"""Bytes that one round of folding takes."""
+"""Number of bytes that one round of folding processes."""
 HAS_CARRYLESS_MULTIPLICATION = bool(binding.get_host_cpu_features().get("pclmul", False))
-"""Whether this processor multiplies without carries (all x86 since 2010)."""
+"""Whether this processor has carry-less multiplication (x86 processors since 2010)."""
 
 
 def _fold_constant(num_bits: int) -> int:
-    """x^num_bits modulo the polynomial, bits reversed, as the multiplication of reversed operands wants it."""
+    """x^num_bits modulo the polynomial, with bits reversed, as the multiplication of reversed operands needs it."""
     remainder = 1
     for _ in range(num_bits):
         remainder <<= 1
@@ -35,7 +35,7 @@ def _fold_constant(num_bits: int) -> int:
 
 
 def _tables() -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """[16, 256]: what a byte adds to the CRC when 0 to 15 more bytes follow it."""
+    """Contribution of a byte to the CRC when 0 to 15 more bytes follow it: [16, 256]."""
     tables = np.zeros((16, 256), np.uint64)
     reversed_polynomial = int(f"{_POLYNOMIAL & 0xFFFFFFFF:032b}"[::-1], 2)
     for byte in range(256):
@@ -131,22 +131,22 @@ def _by_folding(crc: np.uint64, address: int, size: int) -> np.uint64:
 
 @compile_function
 def crc32_by_tables(address: int, size: int) -> np.uint64:
-    """CRC-32 of `size` bytes at `address`, on any processor."""
+    """Compute the CRC-32 of `size` bytes at `address`, on any processor."""
     return _by_tables(_ALL_ONES, address, size) ^ _ALL_ONES
 
 
 @compile_function
 def crc32_by_folding(address: int, size: int) -> np.uint64:
-    """CRC-32 of `size` bytes at `address`; needs HAS_CARRYLESS_MULTIPLICATION."""
+    """Compute the CRC-32 of `size` bytes at `address`; needs HAS_CARRYLESS_MULTIPLICATION."""
     return _by_folding(_ALL_ONES, address, size) ^ _ALL_ONES
 
 
 crc32_at = crc32_by_folding if HAS_CARRYLESS_MULTIPLICATION else crc32_by_tables
-"""CRC-32 of `size` bytes at `address`, the faster way."""
+"""The faster of the two on this processor."""
 _continue = _by_folding if HAS_CARRYLESS_MULTIPLICATION else _by_tables
 
 
 @compile_function
 def crc32_of_two(address: int, size: int, next_address: int, next_size: int) -> np.uint64:
-    """CRC-32 of bytes that lie in two places, one after the other."""
+    """Compute the CRC-32 of two byte ranges joined together."""
     return _continue(_continue(_ALL_ONES, address, size), next_address, next_size) ^ _ALL_ONES

@@ -1,8 +1,7 @@
-"""The readers' inner loop: bytes of members from files or memory, checked, decompressed, put into a batch.
+"""The inner loop of reader threads: read members from files or memory, check, decompress and copy them into a batch.
 
-Each thread enters `work` once and stays in it, without the GIL, for as long as its stream lasts: jobs and completions
-pass through pipes. However busy Python is, it neither holds the threads up nor is held up by them. Importing this
-module imports numba.
+Each thread calls `work` once and stays in it, without the GIL, until its stream ends; jobs and completions pass through
+pipes. So Python code and the threads do not block each other. Importing this module imports numba.
 """
 
 from typing import Any
@@ -18,20 +17,20 @@ from hms_dist.stream.read.addresses import words_at
 from hms_dist.stream.read.checksum import crc32_at, crc32_of_two
 
 FILE, START, LENGTH, ADDRESS, FIRST_ITEM, NUM_ITEMS = range(6)
-"""Columns of a request: file descriptor (or -1), first byte, bytes; where its bytes are already (no file descriptor; 0:
-nowhere); its items."""
+"""Columns of a request: file descriptor, or -1 if the bytes are in memory; first byte; number of bytes; address of the
+bytes in memory (0: not read); first item and number of items."""
 OFFSET, SIZE, CRC, PANEL, TARGET, STATE = range(6)
-"""Columns of an item, one member: bytes from the request's start, bytes, checksum, row of the table of panels, address
-that its array goes to, how it went."""
+"""Columns of an item (one member): offset within the request, number of bytes, checksum, row of the table of panels,
+address to copy its array to, state."""
 COMPRESSED, NUM_BYTES, HEADER, HEADER_SIZE = range(4)
-"""Columns of a panel: whether in zstd, bytes of its array, address and bytes of the .npy header before it."""
+"""Columns of a panel: whether it is zstd, size of its array in bytes, address and size of the .npy header before it."""
 NUM_REQUEST_COLUMNS, NUM_ITEM_COLUMNS = 6, 6
 REQUESTS, NUM_REQUESTS, ITEMS, NUM_JOB_ITEMS = range(4)
 """Columns of a job: address and number of its requests and of its items."""
 WAITING, DONE, FAILED = range(3)
 """States of an item."""
 STOP = 255
-"""In place of a job's number: the thread is to end, or (as a completion) has ended by an exception."""
+"""Sent instead of a job's number: asks a thread to end, or reports that an exception ended one."""
 
 binding.add_symbol("hms_dist_decompress", int(ffi.cast("uintptr_t", ffi.addressof(lib, "ZSTD_decompressDCtx"))))
 _word = types.intp
@@ -44,14 +43,14 @@ _memcmp = types.ExternalFunction("memcmp", types.int32(_word, _word, _word))
 
 
 class Decompressor:
-    """A zstd context: one for each thread, used again and again."""
+    """A zstd decompression context; one for each thread, reused for all members."""
 
     def __init__(self) -> None:
         self._context = ffi.gc(lib.ZSTD_createDCtx(), lib.ZSTD_freeDCtx)
 
     @property
     def address(self) -> int:
-        """Where the context lies; valid while this object lives."""
+        """Address of the context; valid while this object exists."""
         return int(ffi.cast("uintptr_t", self._context))
 
 
@@ -59,9 +58,10 @@ class Decompressor:
 def work(
     jobs_end: int, done_end: int, jobs: NDArray[np.int64], panels: NDArray[np.int64], stopped: Any, context: int
 ) -> None:
-    """Take numbers of `jobs` rows from one pipe, do them, put the numbers into the other; until STOP.
+    """Receive numbers of jobs (rows of `jobs`) from one pipe, do the jobs, and send the numbers to the other; until
+    STOP.
 
-    `stopped`: uint8 [1]; when it is not 0, jobs are passed over. `context`: address of a Decompressor.
+    `stopped`: uint8 [1]; when it is not 0, jobs are skipped. `context`: address of a Decompressor.
     """
     number = np.empty(1, np.uint8)
     scratch = np.empty(1 << 20, np.uint8)
@@ -79,7 +79,7 @@ def work(
 
 @compile_function
 def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
-    """All requests of a job; returns the scratch memory, made larger where it was too small."""
+    """Do all requests of a job; return the scratch memory, enlarged if it was too small."""
     requests = words_at(job[REQUESTS], job[NUM_REQUESTS] * NUM_REQUEST_COLUMNS).reshape(-1, NUM_REQUEST_COLUMNS)
     items = words_at(job[ITEMS], job[NUM_JOB_ITEMS] * NUM_ITEM_COLUMNS).reshape(-1, NUM_ITEM_COLUMNS)
     for request in requests:
@@ -105,15 +105,16 @@ def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
 
 @compile_function
 def _is_plain(item: Any, panel: Any) -> bool:
-    """Whether a member is its array as it is, after a header: its bytes go from the file to where they belong."""
+    """Whether a member is a header and an uncompressed array, which is read from the file directly into the batch."""
     return not panel[COMPRESSED] and item[SIZE] == panel[HEADER_SIZE] + panel[NUM_BYTES]
 
 
 @compile_function
 def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
-    """Read a request's bytes, arrays of plain members into the batch and all else to `scratch`; how many are there.
+    """Read a request: arrays of plain members into the batch, other bytes to `scratch`. Returns the number of bytes
+    read.
 
-    The items lie in the order of the file; one may come twice, if a batch holds a row twice.
+    The items are in the order of the file. An item may appear twice, if the batch contains a row twice.
     """
     file, start, done = request[FILE], request[START], 0
     for place in range(request[FIRST_ITEM], request[FIRST_ITEM] + request[NUM_ITEMS]):
@@ -131,7 +132,7 @@ def _read_request(request: Any, items: Any, panels: Any, scratch: int) -> int:
 
 @compile_function
 def _read_range(file: int, address: int, start: int, length: int) -> int:
-    """Bytes read: fewer than `length` at the end of the file or after an error."""
+    """Read a range; return the number of bytes: fewer than `length` at the end of the file or after an error."""
     num_read = 0
     while num_read < length:
         got = _pread(file, address + num_read, length - num_read, start + num_read)
@@ -143,7 +144,7 @@ def _read_range(file: int, address: int, start: int, length: int) -> int:
 
 @compile_function
 def _check(member: int, item: Any, panel: Any) -> bool:
-    """Whether a plain member is sound: its header at `member`, its array already where it belongs."""
+    """Check header (at `member`) and checksum of a plain member, whose array is in the batch already."""
     header, num_bytes = panel[HEADER_SIZE], panel[NUM_BYTES]
     if crc32_of_two(member, header, item[TARGET], num_bytes) != np.uint64(item[CRC]):
         return False
@@ -152,7 +153,7 @@ def _check(member: int, item: Any, panel: Any) -> bool:
 
 @compile_function
 def _decode(member: int, item: Any, panel: Any, plain: Any, context: int) -> bool:
-    """Check a member's bytes and put its array where it belongs; False if anything about them is wrong."""
+    """Check and decompress a member and copy its array into the batch; False if it is damaged."""
     if crc32_at(member, item[SIZE]) != np.uint64(item[CRC]):
         return False
     expected = panel[HEADER_SIZE] + panel[NUM_BYTES]

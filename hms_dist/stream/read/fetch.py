@@ -1,4 +1,4 @@
-"""Reads for storage that answers slowly: many on their way at once, apart from the threads that decode."""
+"""Concurrent reads for storage of high latency, in threads other than those that decode."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock
@@ -10,17 +10,17 @@ from hms_dist.stream.read.workers import Workers
 
 
 class Fetcher:
-    """Threads that read the ranges of jobs; a job whose ranges are there goes to the decoding threads."""
+    """Threads that read the ranges of jobs; when all ranges of a job are read, it goes to the decoding threads."""
 
     def __init__(self, storage: Storage, tars: list[str], workers: Workers) -> None:
         self._storage, self._tars, self._workers = storage, tars, workers
         self._pool = ThreadPoolExecutor(storage.depth, thread_name_prefix="shard-fetcher")
         self._missing: dict[int, int] = {}
-        self._given_up = Event()
+        self._cancelled = Event()
         self._lock = Lock()
 
     def begin(self, number: int, job: Job) -> None:
-        """Read the ranges of a job."""
+        """Start to read the ranges of a job."""
         self._missing[number] = len(job.requests)
         if not len(job.requests):
             self._workers.submit(number, job.requests, job.items)
@@ -28,8 +28,8 @@ class Fetcher:
             self._pool.submit(self._fetch, number, job, place)
 
     def close(self) -> None:
-        """Give up what has not begun, make no request again, and end the threads once those under way have ended."""
-        self._given_up.set()
+        """Cancel reads that have not begun and retries; wait for the current reads, and end the threads."""
+        self._cancelled.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=True)
         self._storage.close()
@@ -38,8 +38,8 @@ class Fetcher:
         start, length = job.requests[place, [decode.START, decode.LENGTH]].tolist()
         try:
             name = self._tars[job.ranges.shard[place]]
-            job.give(place, self._storage.read(name, start, length, self._given_up))
-        except Exception as error:  # raised in the caller's turn
+            job.give(place, self._storage.read(name, start, length, self._cancelled))
+        except Exception as error:  # raised when the caller gets this batch
             job.errors[place] = error
         with self._lock:
             self._missing[number] -= 1

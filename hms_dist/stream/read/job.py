@@ -1,4 +1,4 @@
-"""One request under way: its tables for the threads, and what they could not read."""
+"""One request in progress: its tables for the reader threads, and the rows that they could not read."""
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ from hms_dist.stream.read.storage import LocalFiles, OpenFile
 
 
 class Job:
-    """A request, the memory it fills, and the tables that say how."""
+    """A request, the memory that it fills, and its tables for the reader threads."""
 
     def __init__(self, reader: ShardReader, request: Request, slot: Slot) -> None:
-        """Raises IndexError for a row that the set does not have."""
+        """Raise IndexError for a row that is not in the set."""
         self.request, self.slot = request, slot
         self.ranges, self._fillers = reader.requests(request.rows, request.flips)
         self.tensors = slot.tensors(len(request.rows))
         self.errors: dict[int, Exception] = {}
-        """What went wrong with a whole range, by its number."""
+        """Number of a range -> the error of reading it."""
         self._reader = reader
         self._files: list[OpenFile] = []
         self._contents: dict[int, NDArray[np.uint8]] = {}
@@ -31,9 +31,9 @@ class Job:
         self.items[:, decode.TARGET] = starts[panel] + self.ranges.place * reader.num_bytes[panel]
 
     def open_files(self, storage: LocalFiles) -> None:
-        """Let the threads read the ranges from open files themselves."""
+        """Open the files, so that the reader threads read the ranges from them."""
         shards = self.ranges.shard
-        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()  # ranges lie in the order of the tars
+        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()  # ranges are in the order of the tars
         for start, end in zip(starts, [*starts[1:], len(shards)], strict=True):
             try:
                 file = storage.open(self._reader.tars[shards[start]])
@@ -44,13 +44,13 @@ class Job:
                 self.requests[start:end, decode.FILE] = file.handle
 
     def give(self, number: int, content: bytes) -> None:
-        """Bytes of a range that was read elsewhere."""
+        """Set the bytes of a range that another thread has read."""
         kept = self._contents[number] = np.frombuffer(content, np.uint8)
         self.requests[number, decode.ADDRESS] = kept.ctypes.data
         self.requests[number, decode.LENGTH] = len(kept)
 
     def batch(self, replacements: Replacements | None) -> Batch:
-        """The batch, once the threads are done. Raises UserError for what cannot be read."""
+        """Return the batch when the threads are done. Raises UserError for a member that cannot be read."""
         rows, flips = self.request.rows, self.request.flips
         damaged = self._read_again(replaceable=replacements is not None)
         if damaged and replacements is not None:
@@ -66,7 +66,10 @@ class Job:
         return Batch(self.request, rows, flips, panels, self.slot)
 
     def _read_again(self, *, replaceable: bool) -> dict[int, DamagedMemberError]:
-        """Read with care what the threads could not: places of rows that stay damaged, if they may be replaced."""
+        """Read again the members that the threads could not read.
+
+        Returns position and error of each damaged row; raises the error instead if rows are not replaceable.
+        """
         damaged: dict[int, DamagedMemberError] = {}
         for item in np.flatnonzero(self.items[:, decode.STATE] != decode.DONE):
             slot, place = int(self.items[item, decode.PANEL]), int(self.ranges.place[item])

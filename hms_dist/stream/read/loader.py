@@ -1,4 +1,4 @@
-"""Requests for rows -> batches of stored panels as tensors, read ahead into reused memory, in order."""
+"""Load batches of stored panels as tensors, in the order of the requests, read ahead into reused memory."""
 
 from collections.abc import Generator, Iterable
 
@@ -10,7 +10,7 @@ from hms_dist.stream.read.replacements import Replacements
 __all__ = ["Batch", "Request", "load"]
 
 MAX_DEFAULT = 64
-"""Most batches read ahead unless the caller wants more."""
+"""Largest default number of batches to read ahead."""
 
 
 def load(
@@ -22,17 +22,17 @@ def load(
     ahead: int | None = None,
     replacements: Replacements | None = None,
 ) -> Generator[Batch]:
-    """Yield a Batch for each request, in order; it is valid until the next one is asked for.
+    """Yield a Batch for each request, in order; it is valid until the next one is requested.
 
-    `threads` decode, and work on while Python is busy; 0: the caller decodes each batch when its turn comes. `ahead`
-    batches are read ahead: that many and two more are all the memory that is used. None: two a thread, at least four,
-    and as many as requests may be on their way, since a batch may be a single one; without threads one. `pin`:
-    page-locked memory, from which copies to a GPU run beside its work. `replacements`: replaces damaged rows; None: the
-    first one ends the stream.
+    `threads`: number of decoding threads, which do not need the GIL; 0: each batch is decoded when it is requested.
+    `ahead`: number of batches to read ahead; memory is used for two more. None: two for each thread, at least four, and
+    at least the number of concurrent reads of the storage, because a batch may be a single read; one without threads.
+    `pin`: page-locked memory, for asynchronous copies to a GPU. `replacements`: replaces damaged rows; None: the first
+    damaged row ends the stream.
 
-    Whatever goes wrong with a request is raised in its place: UserError naming shard, key and bytes of a member that
-    cannot be read, IndexError for a row that does not exist. Closing the iterator gives
-    the threads back to the reader, for its next stream.
+    An error of a request is raised when its batch is requested: UserError naming shard, key and bytes of a member that
+    cannot be read, IndexError for a row that does not exist. Closing the iterator returns the threads to the reader,
+    for its next stream.
     """
     ahead = ahead or (max(2 * threads, 4, min(reader.storage.depth, MAX_DEFAULT)) if threads else 1)
     prefetch = Prefetch(reader, threads=threads, ahead=ahead, pin=pin, replacements=replacements)

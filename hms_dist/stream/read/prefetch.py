@@ -1,4 +1,4 @@
-"""The engine of the loader: requests are begun ahead of their turn and handed out in their turn."""
+"""Read-ahead of the loader: requests are started early, and their batches returned in order."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from hms_dist.stream.read.workers import MAX_SLOTS
 
 
 class Prefetch:
-    """A ring of `ahead` batches under way, one in the caller's hands and one that a GPU may still copy."""
+    """A ring of slots: `ahead` batches in progress, one that the caller uses, and one that a GPU may still copy."""
 
     def __init__(
         self, reader: ShardReader, *, threads: int, ahead: int, pin: bool, replacements: Replacements | None
@@ -25,17 +25,17 @@ class Prefetch:
         self._pin = pin
         self._free: deque[int] = deque()
         self._copying = deque(range(ahead + 2))
-        """Slots given back by a caller, whose memory a GPU may still read."""
+        """Slots that the caller no longer uses; a GPU may still read their memory."""
         self._lent: int | None = None
         self._under_way: deque[tuple[int, Job | Exception]] = deque()
         self._done: set[int] = set()
-        self._workers = reader.crews.take(threads)
+        self._workers = reader.worker_pool.take(threads)
         storage = reader.storage
         self._local = storage if isinstance(storage, LocalFiles) and storage.direct else None
         self._fetcher = None if self._local else Fetcher(storage, reader.tars, self._workers)
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
-        """The batches, one by one; asking for one gives the memory of the one before back."""
+        """Yield the batches in order; requesting one releases the memory of the previous one."""
         more = True
         while more or self._under_way:
             while more and len(self._under_way) < self._ahead and self._slot_is_free():
@@ -50,22 +50,23 @@ class Prefetch:
                 self._lent = None
 
     def close(self) -> None:
-        """Give threads and memory back to the reader, but for a batch that the caller may still look at."""
+        """Return threads and memory to the reader, except the memory of a batch that the caller may still use."""
         if self._fetcher is not None:
             self._fetcher.close()
-        self._reader.crews.give_back(self._workers)
+        self._reader.worker_pool.give_back(self._workers)
         slots = [slot for number, slot in enumerate(self._slots) if number != self._lent]
         self._reader.slots.give_back(slots, pin=self._pin)
 
     def _slot_is_free(self) -> bool:
-        """Take back what a GPU has copied; wait for it only if nothing else is left to do."""
+        """Whether there is a free slot. Slots that a GPU has copied become free; wait for a copy only if idle
+        otherwise."""
         while self._copying and (self._slots[self._copying[0]].is_free() or not (self._free or self._under_way)):
             self._slots[self._copying[0]].wait_until_free()
             self._free.append(self._copying.popleft())
         return bool(self._free)
 
     def _begin(self, number: int, request: Request) -> None:
-        """Plan a request and set it going; what is wrong with it is kept for its turn."""
+        """Plan and start a request; an error is raised later, when its batch is requested."""
         try:
             job = Job(self._reader, request, self._slots[number])
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Panels of any rows of a shard set, by range reads through the index; every member's CRC-32 is checked."""
+"""Read panels of any rows of a shard set, by byte ranges from the index; the CRC-32 of every member is checked."""
 
 import errno
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from hms_dist.shards.schema import Array, PanelSpec, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
 from hms_dist.stream.read.slots import Slots
 from hms_dist.stream.read.storage import StorageConfig, open_storage
-from hms_dist.stream.read.workers import Crews
+from hms_dist.stream.read.workers import WorkerPool
 
 Rows = NDArray[np.int64]
 Flips = NDArray[np.bool_]
@@ -26,7 +26,7 @@ def _stored(spec: PanelSpec) -> tuple[object, ...]:
 
 
 class DamagedMemberError(UserError):
-    """A member whose bytes are not those that were rendered."""
+    """A member whose bytes differ from the rendered ones."""
 
 
 class ShardReader:
@@ -42,9 +42,9 @@ class ShardReader:
         swaps: Mapping[str, str] | None = None,
         storage: StorageConfig | None = None,
     ) -> None:
-        """`location`: folder or URL. `swaps`: panel -> the panel that is read in its place for a flipped row.
+        """`location`: folder or URL. `swaps`: panel -> the panel that replaces it in flipped rows.
 
-        Raises UserError for a panel that the set lacks, ValueError for a swap with a panel of another kind.
+        Raises UserError for a panel that is not in the set, ValueError for a swap with a panel of another format.
         """
         swaps = {panel: other for panel, other in (swaps or {}).items() if panel in panels}
         members = list(dict.fromkeys([*panels, *swaps.values()]))
@@ -60,23 +60,23 @@ class ShardReader:
                 raise ValueError(f"swaps: '{other}' is not stored as '{name}' is")
         self.location = location
         self.slots = Slots(list(self.specs.values()))
-        """Memory of the streams that read from it."""
-        self.crews = Crews(list(self.specs.values()))
-        """And their threads."""
+        """Memory of the streams of this reader."""
+        self.worker_pool = WorkerPool(list(self.specs.values()))
+        """Threads of the streams of this reader."""
         self.storage = open_storage(location, storage or StorageConfig(), manifest)
         self.tars = tar_names(manifest)
-        """Names of the files, by shard."""
+        """File names, by shard."""
         self._keys = index.frame["key"].to_numpy()
         self._shards = index.ids("shard")
         self._members = [(name, manifest.panels[name], index.member(name)) for name in members]
         self._plain = np.array([members.index(name) for name in panels], np.int64)
         self._flipped = np.array([members.index(swaps.get(name, name)) for name in panels], np.int64)
         self.num_bytes = np.array([spec.num_bytes for spec in self.specs.values()], np.int64)
-        """Of one row's array, by panel."""
+        """Size of one row's array in bytes, by panel."""
         self._table = MemberTable(self._shards, [places for _, _, places in self._members])
 
     def read(self, rows: Rows, flips: Flips | None = None) -> dict[str, Array]:
-        """Stored arrays [len(rows), *spec.stored_shape] of each panel, bits still packed; one after the other.
+        """Read rows one by one: stored arrays [len(rows), *spec.stored_shape] of each panel, with packed bits.
 
         Raises UserError naming shard, key and byte range of a member that cannot be read or is damaged.
         """
@@ -87,9 +87,9 @@ class ShardReader:
         }
 
     def requests(self, rows: Rows, flips: Flips | None = None) -> tuple[Requests, NDArray[np.int64]]:
-        """What to read for a group of rows, and the number of the member that fills each slot for each row [slots, m].
+        """Plan the reads of some rows; also return the number of the member for each panel and row [panels, m].
 
-        Raises IndexError for a row that the set does not have.
+        Raises IndexError for a row that is not in the set.
         """
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self._keys):
             wrong = rows.min() if rows.min() < 0 else rows.max()
@@ -98,9 +98,9 @@ class ShardReader:
         return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
 
     def member(self, row: int, number: int) -> Array:
-        """The stored array of a row's member, read with care: once more if it seems damaged.
+        """Read the stored array of a row's member; read it again if it is damaged.
 
-        Raises DamagedMemberError for a checksum or length that is not the index's, UserError if it cannot be read.
+        Raises DamagedMemberError for a checksum or length that differs from the index, UserError if it cannot be read.
         """
         _, spec, places = self._members[number]
         name, start, size = self.tars[self._shards[row]], int(places.offset[row]), int(places.size[row])
@@ -121,29 +121,29 @@ class ShardReader:
         raise AssertionError
 
     def failure(self, row: int, number: int, error: Exception) -> UserError:
-        """What to tell the user of a member that could not be read (OSError) or is damaged."""
+        """Create the error for a member that could not be read (OSError) or is damaged."""
         panel, _, places = self._members[number]
         name, start, size = self.tars[self._shards[row]], int(places.offset[row]), int(places.size[row])
         where = f"{join(self.location, name)}: {panel} of {self.key(row)}, bytes {start} to {start + size}"
         if isinstance(error, OSError):
-            mend = "check the server" if is_url(self.location) else f"run hms-dist verify --shards {self.location}"
+            advice = "check the server" if is_url(self.location) else f"run hms-dist verify --shards {self.location}"
             if error.errno == errno.EMFILE:
-                mend = "raise the limit of open files (ulimit -n)"
-            return UserError(f"{where}: cannot be read ({error}); {mend}")
+                advice = "raise the limit of open files (ulimit -n)"
+            return UserError(f"{where}: cannot be read ({error}); {advice}")
         return DamagedMemberError(f"{where}: {error}; run hms-dist verify --repair --shards {self.location} --data DIR")
 
     def key(self, row: int) -> str:
-        """Key of a row."""
+        """Return the key of a row."""
         return str(self._keys[row])
 
     def close(self) -> None:
-        """Let go of threads, memory, open tars and connections; reading takes them again."""
-        self.crews.close()
+        """Release threads, memory, open tars and connections; they are acquired again by the next read."""
+        self.worker_pool.close()
         self.slots.clear()
         self.storage.close()
 
     def _fillers(self, rows: Rows, flips: Flips | None) -> NDArray[np.int64]:
-        """Number of the member that fills each slot for each row [slots, m]."""
+        """Number of the member for each panel and row [panels, m]."""
         if flips is None:
             return np.repeat(self._plain[:, None], len(rows), axis=1)
         return np.where(flips, self._flipped[:, None], self._plain[:, None])

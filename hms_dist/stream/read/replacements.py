@@ -1,4 +1,4 @@
-"""What to do about a damaged row while training: put another row of its group in its place, and say so."""
+"""Replacement of damaged rows in training by other rows of their group."""
 
 from collections.abc import Mapping
 
@@ -13,19 +13,19 @@ from hms_dist.stream.read.batch import Request
 class Replacements:
     """Chooses, logs and counts replacements of damaged rows, up to a limit.
 
-    A damaged row is replaced by the next readable row of its group, the last one by the first, so the choice depends on
-    neither ranks nor passes. The replacement trains twice, with its own labels.
+    A damaged row is replaced by the next readable row of its group, cyclically, so the choice does not depend on ranks
+    or passes. The replacement is used twice, with its own labels.
     """
 
     def __init__(self, limit: int) -> None:
-        """`limit`: most rows that this rank may replace. A row counts where it is the rank's own, each time."""
+        """`limit`: largest number of replacements on this rank. Only the rank's own rows are counted, each time."""
         self.num_replaced = 0
         self._limit = limit
 
     def choose(self, request: Request, damaged: Mapping[int, UserError]) -> dict[int, int]:
-        """Position of each damaged row in the request -> position of its replacement.
+        """Choose replacements: position of each damaged row in the request -> position of its replacement.
 
-        Raises the UserError of a damaged row when no row of the group is readable, or when the limit is passed.
+        Raises the UserError of a damaged row when no row of its group is readable, or when the limit is exceeded.
         """
         num_rows = len(request.rows)
         places = np.arange(num_rows) if request.places is None else request.places
@@ -48,7 +48,7 @@ class Replacements:
 
 
 def _following(places: NDArray[np.int64], position: int, size: int) -> list[int]:
-    """Positions of the other rows of the group of the one at `position`, in the order of their places after its own."""
+    """Positions of the other rows of a row's group, in cyclic order of their places after its own."""
     others = np.flatnonzero((places // size == places[position] // size) & (places != places[position]))
     distance = (places[others] - places[position]) % size
     return [int(other) for other in others[np.argsort(distance)]]

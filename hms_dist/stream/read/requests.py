@@ -1,4 +1,4 @@
-"""Which bytes of which tars a group of rows needs: members that lie close together are one request."""
+"""Plan the byte ranges to read for some rows: members close to each other are read by one request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from hms_dist.shards.index import MemberMap
 from hms_dist.stream.read import decode
 
 MAX_REQUEST_BYTES = 8 << 20
-"""Length from which on a run of neighbouring members is read in several requests."""
+"""Largest request; longer runs of neighbouring members are split."""
 OFFSET_BITS = 40
-"""Of a number that says shard and offset at once: a tar may have 2^40 bytes."""
+"""Bits of the offset in an integer that combines shard and offset: a tar may have 2^40 bytes."""
 
 Words = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Ranges to read, and the members in each, in the order of the tars; the tables are as `decode` wants them."""
+    """Byte ranges to read and the members in each, in the order of the tars; tables as defined in `decode`."""
 
     shard: Words
-    """Of each range [requests]."""
+    """Shard of each range [requests]."""
     table: Words
-    """The ranges [requests, NUM_REQUEST_COLUMNS], still without a file or an address."""
+    """The ranges [requests, NUM_REQUEST_COLUMNS]; file and address are set later."""
     items: Words
-    """Their members [rows x slots, NUM_ITEM_COLUMNS]: PANEL is the slot, which of the panels asked for; still without
-    a target."""
+    """Their members [rows x panels, NUM_ITEM_COLUMNS]: PANEL is the number of the requested panel; the target is set
+    later."""
     place: Words
-    """Which of the rows asked for, of each member."""
+    """Position of each member's row among the requested rows."""
 
 
 class MemberTable:
-    """Where some members of every row lie, [members, rows] each."""
+    """Shard, offset, size and checksum of members of every row: [members, rows] each."""
 
     def __init__(self, shards: Words, members: Sequence[MemberMap]) -> None:
         self._where = np.stack([member.offset for member in members]).astype(np.int64)
@@ -45,7 +45,7 @@ class MemberTable:
         self._crc32 = np.stack([member.crc32 for member in members]).astype(np.int64)
 
     def requests(self, rows: Words, members: Words, gap_bytes: int) -> Requests:
-        """Requests for `members` [slots, m]: numbers of the members that fill each slot for each of `rows` [m]."""
+        """Plan requests for `members` [panels, m]: the number of the member for each panel and each of `rows` [m]."""
         return Requests(*_plan(self._where, self._size, self._crc32, np.array(rows, np.int64), members, gap_bytes))
 
 
@@ -53,7 +53,7 @@ class MemberTable:
 def _plan(
     where: Words, sizes: Words, checksums: Words, rows: Words, members: Words, gap_bytes: int
 ) -> tuple[Any, Any, Any, Any]:
-    """The fields of `Requests`. A loop, since in NumPy this takes half a millisecond of every group's time."""
+    """Compute the fields of `Requests`. NumPy would take half a millisecond for each batch."""
     num_slots, num_rows = members.shape
     keys = np.empty(num_slots * num_rows, np.int64)
     for slot in range(num_slots):

@@ -1,4 +1,4 @@
-"""Where the tars of a shard set are read from: a folder or a URL, behind one small interface."""
+"""Storage of the tars of a shard set: a folder or a URL, with one interface."""
 
 import os
 import time
@@ -10,28 +10,28 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from hms_dist.core.files import open_file
-from hms_dist.core.remote import Patience, RemoteFile, is_url, join
+from hms_dist.core.remote import RemoteFile, RetryPolicy, is_url, join
 from hms_dist.shards.manifest import Manifest
 from hms_dist.stream.read.cache import BlockCache, CacheConfig
 
 MAX_OPEN_FILES = 64
-"""Tars kept open at once."""
+"""Largest number of tars kept open."""
 URL_DEPTH = 16
-"""Requests to a server that are on their way at once, unless an option says otherwise."""
+"""Default number of concurrent requests to a server."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig:
-    """How a shard set is read."""
+    """Options for reading a shard set."""
 
     depth: int | None = None
-    """Requests that are on their way at once, apart from the threads that decode; for storage that answers slowly.
-    None: 16 for a URL and for the blocks of `locality`; otherwise the decoding threads read a folder themselves, which
-    is fastest where reading is quick."""
-    patience: Patience = field(default_factory=Patience)
-    """How long a server is waited for."""
+    """Number of concurrent reads, in threads other than those that decode; for storage of high latency. None: 16 for a
+    URL and for the blocks of `locality`; otherwise the decoding threads read the folder, which is fastest on a local
+    disk."""
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    """Time-out and retries of requests to a server."""
     cache: CacheConfig | None = None
-    """Keep what comes from a URL on a local disk. None: nowhere."""
+    """Cache of files from a URL on a local disk. None: no cache."""
 
     def __post_init__(self) -> None:
         if self.depth is not None and not 1 <= self.depth <= 256:
@@ -39,28 +39,28 @@ class StorageConfig:
 
 
 class Storage(Protocol):
-    """What a reader reads from. Safe to call from several threads."""
+    """Interface of a storage. Thread-safe."""
 
     depth: int
-    """Reads that run at once."""
+    """Number of concurrent reads."""
     gap_bytes: int
-    """Ranges of one file that are no further apart than this are read as one."""
+    """Ranges of one file with at most this distance are read by one request."""
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
-        """`size` bytes of a file from `start`; fewer only if it ends there. Raises OSError.
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
+        """Read `size` bytes of a file from `start`; fewer only at the end of the file. Raises OSError.
 
-        `given_up`: once it is set, a failed request is not made again.
+        `cancelled`: once it is set, a failed request is not retried.
         """
 
     def forget(self, name: str, start: int, size: int) -> None:
-        """Drop what is kept of a range that proved damaged, so that it is read anew."""
+        """Remove a damaged range from caches, so that it is read again."""
 
     def close(self) -> None:
-        """Let go of files and connections; reading opens them again."""
+        """Close files and connections; the next read opens them again."""
 
 
 class OpenFile:
-    """A file handle that closes with its last user, so that dropping it cannot pull it from under a read."""
+    """A file descriptor that is closed with its last reference, so never during a read."""
 
     def __init__(self, path: Path) -> None:
         with open_file(path) as file:
@@ -72,12 +72,12 @@ class OpenFile:
 
 
 class LocalFiles:
-    """The files of a folder."""
+    """Storage in a folder."""
 
     gap_bytes = 1 << 16
 
     def __init__(self, folder: Path, depth: int | None) -> None:
-        """`depth` None: readers may use the file handles themselves, in `direct` reads."""
+        """`depth` None: the decoding threads read from the file descriptors (`direct`)."""
         self.direct = depth is None
         self.depth = depth or 1
         self._folder = folder
@@ -86,8 +86,10 @@ class LocalFiles:
         self._lock = Lock()
 
     def open(self, name: str) -> OpenFile:
-        """An open file; the one unused for longest is dropped when too many are open. A file is never open twice,
-        so there are no more than MAX_OPEN_FILES and those that reads under way hold. Raises OSError."""
+        """Return an open file; the least recently used one is closed when too many are open. Raises OSError.
+
+        A file is never opened twice, so at most MAX_OPEN_FILES are open, and those of current reads.
+        """
         with self._lock:
             file = self._files.get(name)
             if file is not None:
@@ -101,58 +103,58 @@ class LocalFiles:
                 self._files.popitem(last=False)
             return file
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
-        """As Storage."""
-        del given_up
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
+        """See Storage."""
+        del cancelled
         file = self.open(name)
         return os.pread(file.handle, size, start)
 
     def forget(self, name: str, start: int, size: int) -> None:
-        """As Storage: nothing is kept."""
+        """See Storage: does nothing, there is no cache."""
 
     def close(self) -> None:
-        """As Storage."""
+        """See Storage."""
         with self._lock:
             self._files.clear()
 
 
 class RemoteFiles:
-    """The files of a URL."""
+    """Storage at a URL."""
 
     gap_bytes = 1 << 18
 
     def __init__(self, url: str, config: StorageConfig, manifest: Manifest) -> None:
         self.depth = config.depth or URL_DEPTH
-        self._url, self._patience = url, config.patience
+        self._url, self._retry_policy = url, config.patience
         self._cache = BlockCache(config.cache, manifest.fingerprint) if config.cache else None
         self._file_bytes = {str(entry["name"]): int(entry["num_bytes"]) for entry in manifest.files}
         self._files: dict[str, RemoteFile] = {}
 
-    def read(self, name: str, start: int, size: int, given_up: Event | None = None) -> bytes:
-        """As Storage."""
-        pause = time.sleep if given_up is None else given_up.wait
+    def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
+        """See Storage."""
+        pause = time.sleep if cancelled is None else cancelled.wait
         end = min(start + size, self._file_bytes[name])
 
-        def ask(first: int, last: int) -> bytes:
-            file = self._files.setdefault(name, RemoteFile(str(join(self._url, name)), self._patience))
-            return self._patience.retried(lambda: file.read(first, last), pause)
+        def fetch(first: int, last: int) -> bytes:
+            file = self._files.setdefault(name, RemoteFile(str(join(self._url, name)), self._retry_policy))
+            return self._retry_policy.retried(lambda: file.read(first, last), pause)
 
         if self._cache is None:
-            return ask(start, end)
-        return self._cache.read(name, range(start, end), self._file_bytes[name], ask)
+            return fetch(start, end)
+        return self._cache.read(name, range(start, end), self._file_bytes[name], fetch)
 
     def forget(self, name: str, start: int, size: int) -> None:
-        """As Storage."""
+        """See Storage."""
         if self._cache is not None:
             self._cache.forget(name, range(start, start + size))
 
     def close(self) -> None:
-        """As Storage."""
+        """See Storage."""
         self._files.clear()
 
 
 def open_storage(location: str | Path, config: StorageConfig, manifest: Manifest) -> Storage:
-    """The storage of a shard set's location."""
+    """Create the storage of a shard set at a location."""
     if is_url(location):
         return RemoteFiles(str(location), config, manifest)
     return LocalFiles(Path(location), config.depth)

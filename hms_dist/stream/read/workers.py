@@ -1,7 +1,7 @@
-"""Threads that fill batches and never wait for Python.
+"""Threads that fill batches without the GIL.
 
-A thread's loop (`decode.work`) begins once and serves one stream after another. Numbers of jobs go to the threads
-through one pipe and come back through another: nothing to poll, no named shared memory to leave behind.
+A thread runs one loop (`decode.work`) for all streams that use it. Numbers of jobs are sent to the threads through one
+pipe and come back through another, so nothing polls, and no named shared memory is left behind.
 """
 
 import ctypes
@@ -20,14 +20,15 @@ from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read import decode
 
 MAX_SLOTS = decode.STOP
-"""Batches under way at once, at most: their numbers fit a byte."""
+"""Largest number of batches in progress: a number is one byte."""
 
 _libc = ctypes.PyDLL(None)
-"""Calls that keep the GIL, for what never blocks: to let go of it beside a busy Python costs 5 ms each time."""
+"""C functions called without releasing the GIL, for calls that never block: while other Python threads are busy, it
+takes 5 ms to acquire the GIL again."""
 
 
 class Workers:
-    """Threads that do jobs: ranges of members into the memory of slots. Without threads, whoever submits does them."""
+    """Threads that read members into the memory of slots. Without threads, `submit` does a job itself."""
 
     def __init__(self, specs: Sequence[PanelSpec], num_threads: int) -> None:
         self._headers = [np.frombuffer(spec.npy_header, np.uint8) for spec in specs]
@@ -54,22 +55,22 @@ class Workers:
         ]
         pipes = (jobs_end, self._jobs_in, self._done_out, self._done_in)
         self.close = weakref.finalize(self, _stop, self._process, self._stopped, self._threads, pipes, self._headers)
-        """End the threads, passing over what they have not begun; also called when the process ends."""
+        """End the threads, skipping jobs that have not begun; also called when the process ends."""
         for thread in self._threads:
             thread.start()
 
     @property
     def num_threads(self) -> int:
-        """How many threads there are."""
+        """Number of threads."""
         return len(self._threads)
 
     @property
     def is_idle(self) -> bool:
-        """Whether another stream of this process can have them: all jobs are done, and none ended a thread."""
+        """Whether another stream of this process may use them: all jobs are done, and no thread failed."""
         return not (self._num_under_way or self._failures) and self._process == os.getpid()
 
     def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """Begin a job; the tables must live until it is done. `items`' states are written by it."""
+        """Start a job, which writes the states of `items`. The tables must exist until it is done."""
         self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
         with self._lock:
             self._num_under_way += 1
@@ -80,11 +81,12 @@ class Workers:
             _work(*self._arguments)
 
     def fail(self, error: BaseException) -> None:
-        """Let `finished` raise this."""
+        """Make `finished` raise an error."""
         _fail(error, self._done_in, self._failures)
 
     def finished(self) -> list[int]:
-        """Numbers of the jobs done since the last call; waits for at least one. Raises what ended a thread."""
+        """Return the numbers of the jobs done since the last call; wait for at least one. Raises the error of a
+        thread."""
         while (num_done := _libc.read(self._done_out, self._done, MAX_SLOTS)) < 1:
             self._wait.poll()
         numbers = list(self._done.raw[:num_done])
@@ -95,10 +97,10 @@ class Workers:
         return numbers
 
 
-class Crews:
-    """Threads that streams of one reader use one after another.
+class WorkerPool:
+    """A pool of threads for the streams of one reader.
 
-    To begin and to end some takes 60 ms beside a busy Python, which short epochs would notice.
+    Starting and ending threads takes 60 ms while Python is busy, too long for short epochs.
     """
 
     def __init__(self, specs: Sequence[PanelSpec]) -> None:
@@ -107,7 +109,7 @@ class Crews:
         self._lock = Lock()
 
     def take(self, num_threads: int) -> Workers:
-        """So many threads, for one stream."""
+        """Take `num_threads` threads for one stream."""
         with self._lock:
             for workers in self._spare:
                 if workers.num_threads == num_threads and workers.is_idle:
@@ -116,7 +118,7 @@ class Crews:
         return Workers(self._specs, num_threads)
 
     def give_back(self, workers: Workers) -> None:
-        """Take threads of a stream that has ended; if it left jobs to do, they are passed over, and the threads end."""
+        """Return the threads of a stream that has ended. If jobs are left, they are skipped, and the threads end."""
         if not workers.is_idle:
             workers.close()
             return
@@ -134,7 +136,7 @@ class Crews:
 def _in_thread(failures: list[BaseException], *arguments: Any) -> None:
     try:
         _work(*arguments)
-    except BaseException as error:  # the caller of `finished` gets it
+    except BaseException as error:  # `finished` raises it
         _fail(error, arguments[1], failures)
 
 
@@ -149,8 +151,8 @@ def _fail(error: BaseException, done_end: int, failures: list[BaseException]) ->
 
 
 def _stop(process: int, stopped: NDArray[np.uint8], threads: list[Thread], pipes: Sequence[int], headers: Any) -> None:
-    """`headers`: kept alive until the threads have ended."""
-    if process == os.getpid():  # a fork has their pipes, too, but not the threads
+    """End the threads and close their pipes. `headers` must exist until the threads have ended."""
+    if process == os.getpid():  # a forked process has the pipes, but not the threads
         stopped[0] = 1
         os.write(pipes[1], bytes([decode.STOP]) * len(threads))
         for thread in threads:

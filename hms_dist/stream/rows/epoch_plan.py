@@ -1,11 +1,11 @@
-"""The epoch is a plan: which rows train at which step, a pure function that knows nothing of ranks or threads.
+"""The plan of an epoch: the rows of each step, computed by a pure function that does not depend on ranks or threads.
 
-Step s of an epoch trains on exactly rows [s*B, (s+1)*B) of the plan. A plan has no history: any step of any epoch is
-known without those before it, so a resume is a look into it.
+Step s of an epoch trains on exactly rows [s*B, (s+1)*B) of the plan. A plan does not depend on earlier steps or epochs,
+so a resume computes the plan again and starts at its step.
 
-Those B rows are cut into groups of m, the unit of batch norm and of mixing. A rank takes B / W neighbouring rows, and
-computes them in passes: whole groups first, as many at once as memory allows; then the rows of groups that lie on
-several ranks, in one pass, the only one in which ranks exchange statistics.
+The B rows of a step are split into groups of m rows, the unit of batch norm and of mixing. Each of W ranks computes
+B / W consecutive rows in passes: first whole groups, as many at once as memory allows; then the rows of groups that are
+split over ranks, in one pass, the only one in which ranks exchange statistics.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_hash
 from hms_dist.shards.index import Index, Rows
-from hms_dist.stream.rows.locality import LocalityConfig, deal, local_order
+from hms_dist.stream.rows.locality import LocalityConfig, interleave_lanes, local_order
 from hms_dist.stream.rows.selections import SelectionConfig, select
 
 _ORDER = 1
@@ -26,11 +26,11 @@ _ORDER = 1
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Rows that a rank computes at once, by their places in the step (0 to B - 1), rising."""
+    """Rows that a rank computes at once, by their places in the step (0 to B - 1), in ascending order."""
 
     places: NDArray[np.int64]
     is_split: bool
-    """Whether its groups lie on several ranks."""
+    """Whether its groups are split over ranks."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -38,12 +38,12 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """The arithmetic of a step: B rows, in G = B / m groups of m, shared out over ranks by rows."""
+    """The rows of a step: B rows in G = B / m groups of m rows, distributed over ranks by rows."""
 
     global_batch: int
-    """Rows of one optimiser step, B."""
+    """Number of rows of one optimiser step, B."""
     group_size: int
-    """Rows of one group, m."""
+    """Number of rows of one group, m."""
 
     def __post_init__(self) -> None:
         if self.group_size < 1:
@@ -55,11 +55,11 @@ class Batching:
 
     @property
     def num_groups(self) -> int:
-        """Groups of one step, G."""
+        """Number of groups of one step, G."""
         return self.global_batch // self.group_size
 
     def check_world(self, num_ranks: int) -> None:
-        """Raises UserError for a number of ranks that does not divide B, naming those that do."""
+        """Raise UserError for a number of ranks that does not divide B, listing those that do."""
         if self.global_batch % num_ranks:
             fitting = [str(number) for number in range(1, 65) if self.global_batch % number == 0]
             raise UserError(
@@ -69,15 +69,16 @@ class Batching:
             )
 
     def split_groups(self, num_ranks: int) -> tuple[int, ...]:
-        """Numbers of the groups whose rows lie on several ranks."""
+        """Return the numbers of the groups that are split over ranks."""
         share = self.global_batch // num_ranks
         first = np.arange(0, self.global_batch, self.group_size)
         return tuple(np.flatnonzero(first // share != (first + self.group_size - 1) // share).tolist())
 
     def passes(self, rank: int, num_ranks: int, pass_rows: int | None = None) -> list[Pass]:
-        """What a rank computes of every step, in order; a pass has at most `pass_rows` rows. None: as few as possible.
+        """Return the passes of a rank in every step, in order.
 
-        Every rank of a world has a last pass of split groups, or none has.
+        `pass_rows`: largest number of rows of a pass; None: as few passes as possible. If groups are split over ranks,
+        the last pass of every rank computes its rows of split groups.
         """
         share, split = self.global_batch // num_ranks, self.split_groups(num_ranks)
         places = np.arange(rank * share, (rank + 1) * share)
@@ -89,7 +90,7 @@ class Batching:
         return [*found, Pass(rest, True)] if len(rest) else found
 
     def min_pass_rows(self, num_ranks: int) -> int:
-        """The fewest rows that passes of such a world can have: a group, or a rank's rows of split groups."""
+        """Return the smallest possible `pass_rows`: a whole group, or a rank's rows of split groups."""
         least = 1
         for rank in range(num_ranks):
             for one in self.passes(rank, num_ranks, self.group_size):
@@ -97,7 +98,7 @@ class Batching:
         return least
 
     def check_pass_rows(self, pass_rows: int, num_ranks: int) -> None:
-        """Raises UserError for passes that would have to cut a group."""
+        """Raise UserError for passes that would split a group."""
         least = self.min_pass_rows(num_ranks)
         if pass_rows < least:
             raise UserError(
@@ -107,7 +108,7 @@ class Batching:
 
 
 def piece_starts(places: NDArray[np.int64], group_size: int) -> list[int]:
-    """Where runs of rows of one group begin among `places`, then their number."""
+    """Return the start of each run of rows of one group in `places`, then the number of places."""
     groups = places // group_size
     return [0, *(i + 1 for i, (one, other) in enumerate(pairwise(groups)) if one != other), len(places)]
 
@@ -122,23 +123,23 @@ def plan_epoch(
     global_batch: int,
     locality: LocalityConfig | None = None,
 ) -> Rows:
-    """Rows of one epoch in order, whole steps only: the tail is dropped, another one each epoch.
+    """Plan the rows of one epoch, in order. Only whole steps: the rest is dropped, different rows in each epoch.
 
-    `rows` are the rows open to the run (its training part). With `locality` None the order is a full shuffle.
-    Raises UserError if fewer rows are left than one global batch.
+    `rows`: the training rows of the run. `locality` None: a full shuffle. Raises UserError if the selection leaves
+    fewer rows than one global batch.
     """
     chosen = select(index, rows, selection, seed=seed, epoch=epoch)
     num_rows = _num_steps(len(chosen), len(rows), epoch, global_batch) * global_batch
     if locality is None:
         return chosen[np.argsort(keyed_hash(seed, _ORDER, epoch, chosen), kind="stable")][:num_rows]
     order = local_order(index, chosen, locality, seed=seed, epoch=epoch)
-    return deal(order[:num_rows], locality.num_lanes, global_batch)
+    return interleave_lanes(order[:num_rows], locality.num_lanes, global_batch)
 
 
 def count_steps(
     index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, num_epochs: int, global_batch: int
 ) -> list[int]:
-    """Steps of each epoch of a run: what `plan_epoch` gives, without the orders. Raises UserError as it does."""
+    """Count the steps of each epoch of a run, without planning their order. Raises UserError as `plan_epoch` does."""
     return [
         _num_steps(len(select(index, rows, selection, seed=seed, epoch=epoch)), len(rows), epoch, global_batch)
         for epoch in range(num_epochs)

@@ -4,10 +4,10 @@ On a local disk random reads are cheap, and the full shuffle of `epoch_plan` is 
 object store each request takes tens of milliseconds, so adjacent samples of a tar are read with one request
 (`block_memory` sends it and keeps samples for later). The cost is weaker mixing, measured by `mixing`.
 
-blocks 0 1 2 3 | 4 5 6 7 | 8 9 ... each tar cut into blocks of block_rows samples, the same in all epochs shuffled 8 9 a
-b | 0 1 2 3 | ... the selected rows of a block together, blocks in another order each epoch windows 2 9 a 0 8 3 1 b |
-... the rows of window_blocks consecutive blocks, shuffled lanes the order cut into num_lanes equal parts; every step
-takes equally many next rows of each
+    blocks    0 1 2 3 | 4 5 6 7 | 8 9 ...   each tar is split into blocks of block_rows samples, the same in all epochs
+    shuffled  8 9 a b | 0 1 2 3 | ...       blocks in a different order each epoch, with the selected rows of a block
+    windows   2 9 a 0 8 3 1 b | ...         the rows of window_blocks consecutive blocks, shuffled together
+    lanes     the order is split into num_lanes equal parts; every step takes the same number of next rows of each
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int
     return rows[np.lexsort((within, place // locality.window_blocks))]
 
 
-def deal(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
+def interleave_lanes(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
     """Interleave `rows` (whole steps) so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal parts.
 
     c = `global_batch` / `num_lanes`; the rows of a step are ordered by lane.

@@ -17,11 +17,11 @@ from hms_dist.core.logging import LOG
 from hms_dist.jobs.stop_flag import Flag, raised_by
 
 STOP_NAME = "stop"
-"""`touch RUN/stop` ends a run after its next step, with a checkpoint."""
+"""`touch RUN/stop` stops a run after its next step, with a checkpoint."""
 LOOK_EVERY_S = 1.0
 """Seconds between two checks for the file."""
 SAVE_S = 20.0
-"""Seconds for a rank's last save once its launcher is gone."""
+"""Seconds for a rank to save a checkpoint after its launcher died."""
 
 
 class StopRequest:
@@ -32,7 +32,7 @@ class StopRequest:
         self._flag = Flag()
         self._signals = raised_by(self._flag, signal.SIGTERM)
         self._looked_s = 0.0
-        self.last_words: Callable[[str], None] = lambda message: None
+        self.on_forced_end: Callable[[str], None] = lambda message: None
         """Called with the reason, from another thread, when this rank is ended unsaved; does nothing by default."""
 
     def __enter__(self) -> "StopRequest":
@@ -104,6 +104,6 @@ def _stop_or_die(stop: StopRequest) -> None:
             f"the launcher is gone, and the rank did not stop within {SAVE_S:g} s; rerun the same command to continue"
         )
         LOG.error("%s", message)
-        stop.last_words(message)
+        stop.on_forced_end(message)
     finally:
         os._exit(1)

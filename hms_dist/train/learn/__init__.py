@@ -1,1 +1,1 @@
-"""Learn: the network at work: built, trained step by step, metered, evaluated."""
+"""The network in training: building, optimiser steps, CUDA graphs, throughput, evaluation."""

@@ -1,4 +1,4 @@
-"""Exact evaluation: every row once at any number of ranks, gathered by row."""
+"""Exact evaluation: every row is predicted once, at any number of ranks, and results are gathered by row."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -22,13 +22,14 @@ KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
 
 
 def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
-    """The KL of an evaluation and the part of each class in it, as metrics.jsonl has them; tables [rows, 6]."""
+    """Compute the KL of an evaluation and the share of each class in it, named as in metrics.jsonl; tables [rows,
+    6]."""
     parts = class_kl(truth, prediction).tolist()
     return dict(zip(KL_MONITORS, [kaggle_kl(truth, prediction), *parts], strict=True))
 
 
 def batch_kl(truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int) -> list[float]:
-    """The KL of each evaluated batch of `batch_size` rows, in their order, the last one perhaps smaller."""
+    """Compute the KL of each batch of `batch_size` consecutive rows; the last batch may be smaller."""
     starts = range(0, len(truth), batch_size)
     return [kaggle_kl(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
 
@@ -45,10 +46,11 @@ def predict_rows(
     threads: int,
     before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Answers of `task` [len(rows), num_answers] for `rows`, in their order, on every rank: six probabilities first.
+    """Predict `rows` in order, on every rank: answers of `task` [len(rows), num_answers], six probabilities first.
 
-    Each group has `group_size` rows, the last one padded and its padding dropped, so that a row meets the
-    same kernels at any world size. All ranks call `before_round` as often, before each takes one group or none.
+    Rows are predicted in groups of `group_size`; the last group is padded, and the padding dropped, so that the same
+    kernels compute a row at any number of ranks. In each round a rank predicts one group or none. All ranks call
+    `before_round` before each round.
     """
     dtype = next(model.parameters()).dtype
     groups = groups_of(rows, group_size)
@@ -71,8 +73,10 @@ def predict_rows(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model through train() and eval(), so that timm's TinyViT refreshes the attention biases that it caches;
-    afterwards every module is in its mode again."""
+    """Switch a model to evaluation mode inside the block, and restore the mode of every module afterwards.
+
+    train() is called before eval(), so that timm's TinyViT recomputes the attention biases that it caches.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     model.eval()
@@ -85,17 +89,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def groups_of(rows: Rows, group_size: int) -> list[Rows]:
-    """Rows cut into groups of `group_size`; the last one may be shorter."""
+    """Split rows into groups of `group_size`; the last one may be shorter."""
     return [rows[first : first + group_size] for first in range(0, len(rows), group_size)]
 
 
 def padded(group: Rows, group_size: int) -> tuple[Rows, int]:
-    """A group padded with its own first row, and how many of its rows count."""
+    """Pad a group by repeating its first row; also return the number of rows before padding."""
     return np.concatenate([group, np.repeat(group[:1], group_size - len(group))]), len(group)
 
 
 def in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values in the order of `rows`; asserts that each row was evaluated exactly once."""
+    """Sort values into the order of `rows`. Raises UserError unless each row was evaluated exactly once."""
     order = np.argsort(found_rows, kind="stable")
     wanted = np.argsort(rows, kind="stable")
     if not np.array_equal(found_rows[order], rows[wanted]):

@@ -1,10 +1,10 @@
-"""The forward and backward pass of a network as CUDA graphs: launches that the host would make one by one are replayed.
+"""CUDA graphs of a network's forward and backward pass.
 
-A network of many small layers leaves a GPU waiting for the host. A graph holds all kernels of a pass of fixed shapes;
-replaying it costs the host next to nothing. Passes of other shapes, of groups on several ranks, and evaluation run as
-they do without graphs. A network that cannot be recorded runs on without them, if it is not compiled: a failed capture
-leaves torch's CUDA generator in a state that torch.compile does not accept, and such a run ends; `compile_mode: null`
-trains it.
+With many small layers a GPU waits for the host, which launches kernels one by one. A graph holds all kernels of a pass
+of fixed shapes, and replaying it costs the host almost no time. Passes of other shapes, passes of groups that are split
+over ranks, and evaluation run without graphs. A network that cannot be captured trains without graphs unless it is
+compiled: a failed capture leaves torch's CUDA generator in a state that torch.compile rejects, so a compiled run fails;
+`compile_mode: null` trains it.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from hms_dist.core.logging import LOG
 from hms_dist.model.pass_rows import PassRows, Pieces
 
 NUM_WARM_UPS = 11
-"""Passes before the capture, as DDP wants them."""
+"""Passes before the capture; DDP needs 11."""
 
 
 class GraphedNetwork(nn.Module):
-    """`model`, whose training passes of one kind are replayed once `capture` has recorded them."""
+    """A model whose training passes of one shape are replayed after `capture`."""
 
     def __init__(self, model: nn.Module, rows: PassRows) -> None:
         super().__init__()
@@ -31,10 +31,10 @@ class GraphedNetwork(nn.Module):
         self._pieces: Pieces | None = None
         self._shapes: list[torch.Size] = []
         self.inputs: tuple[Tensor, ...] = ()
-        """Of the last training pass."""
+        """Inputs of the last training pass."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Answers of the model; on a GPU replayed where that was recorded."""
+        """Compute the output of the model, by replaying the graph if it was captured for this kind of pass."""
         if self.training and torch.is_grad_enabled():
             self.inputs = inputs
             shapes = [tensor.shape for tensor in inputs]
@@ -45,13 +45,13 @@ class GraphedNetwork(nn.Module):
         return answers
 
     def capture(self) -> None:
-        """Record the pass that came last, under the autocast that is on; log a warning if it cannot be recorded."""
+        """Capture the last training pass, under the current autocast; log a warning if it cannot be captured."""
         inputs = tuple(tensor.detach().clone() for tensor in self.inputs)
         shell = _Shell(self.model)
         torch.cuda.empty_cache()
         try:
             graphed = torch.cuda.make_graphed_callables(shell, inputs, num_warmup_iters=NUM_WARM_UPS)
-        except Exception as error:  # whatever a layer does that a graph cannot hold
+        except Exception as error:  # layers may do anything that a graph cannot hold
             LOG.warning("no CUDA graphs: the network cannot be recorded (%s)", first_line(error))
             torch.cuda.synchronize()
             return
@@ -60,7 +60,7 @@ class GraphedNetwork(nn.Module):
 
 
 class _Shell(nn.Module):
-    """A module around the network, whose `forward` torch replaces."""
+    """A wrapper of the network; torch replaces the `forward` of what it captures."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

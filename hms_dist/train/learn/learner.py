@@ -1,4 +1,4 @@
-"""The parts of a run that steps change: the network, its average and the optimiser."""
+"""The trained state of a run: the network, its moving average and the optimiser."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,40 +28,44 @@ from hms_dist.train.task import open_task
 
 
 class Learner:
-    """The parts of a run that steps change, on one rank."""
+    """The trained state of a run on one rank."""
 
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
-        """Build them as a run begins."""
+        """Build network and optimiser as at the start of a run."""
         self._config, self._data, self._world = config, data, world
         self.raw_model, self._pass_rows = build_network(config, world)
         self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
         compile_in_place(self.raw_model, self.compile_mode)
         self._network = GraphedNetwork(self.raw_model, self._pass_rows)
         self.passes: tuple[Pass, ...] = ()
-        """What this rank computes of every step; `choose_passes` says."""
+        """This rank's passes in every step; set by `choose_passes`."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
         self.task = open_task(config, data.shards.canvas)
         self.tally = Tally()
         self._weights = row_weights(config.loss, data.index.num_voters)
         self.pass_rows = 0
-        """Rows of a pass, at most."""
+        """Largest number of rows of a pass; set by `choose_passes`."""
         self._stepper: Stepper | None = None
 
     @property
     def stepper(self) -> Stepper:
-        """What takes the steps, from `begin` on."""
+        """Takes the training steps; available after `begin`."""
         if self._stepper is None:
             raise RuntimeError("begin() was not called")
         return self._stepper
 
     def begin(self) -> None:
-        """Freeze layers, and wrap the model for the ranks. Passes are chosen and a checkpoint is restored before."""
+        """Freeze layers and wrap the model for all ranks. Call it after `choose_passes` and after restoring a
+        checkpoint."""
         freeze(self.raw_model, self._config.freeze)
         self._wrap()
 
     def choose_passes(self, before: int | None) -> None:
-        """Settle how many rows a pass has: as configured, as `before` a resume, or as many as fit into memory."""
+        """Choose the number of rows of a pass: the configured one, or as many as fit into memory, at most `before`.
+
+        `before`: number before a resume; None: there was none, or the number of ranks differs.
+        """
         config, world = self._config, self._world
         pass_rows = config.pass_rows
         if pass_rows is None:
@@ -73,7 +77,8 @@ class Learner:
         self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, pass_rows))
 
     def _rehearse(self, num_rows: int, *, record: bool = False) -> None:
-        """A forward and a backward pass of blank pictures, which leave no trace but, if asked, a recorded pass."""
+        """Compute a forward and a backward pass of blank images and discard the result; `record`: capture it as a
+        graph."""
         config, world, canvas = self._config, self._world, self._config.canvas
         dtype = next(self.raw_model.parameters()).dtype
         size = config.group_size if num_rows % config.group_size == 0 else num_rows
@@ -87,7 +92,7 @@ class Learner:
         with world.accelerator.autocast():
             losses = self.task.loss_rows(self._network, images, targets, rows, key)
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        del losses  # what is left of its graph would tie the capture to another stream
+        del losses  # its autograd graph would bind the capture to another stream
         if record:
             kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._world.arithmetic)
             with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
@@ -96,23 +101,23 @@ class Learner:
         norms.cancel_step()
 
     def _record(self) -> None:
-        """Record the largest pass of whole groups as CUDA graphs, where there are GPUs and that is configured."""
+        """Capture the largest pass of whole groups as CUDA graphs, on a GPU and if configured."""
         config, largest = self._config, max((len(one) for one in self.passes if not one.is_split), default=0)
         if self._world.device.type != "cuda" or config.compile_mode is None or config.model.grad_checkpointing:
             return
-        for parameter in self.raw_model.parameters():  # gradients are added to, never taken over from a graph's memory
+        for parameter in self.raw_model.parameters():  # otherwise a gradient would be the graph's own memory
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         if largest:
             self._rehearse(largest, record=True)
 
     def end_epoch(self) -> None:
-        """Average the weights, if that is done once an epoch."""
+        """Update the moving average, if it is updated once an epoch."""
         if self.ema is not None and self._config.ema.every == "epoch":
             self.ema.update()
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the model has the averaged weights, if the run keeps an average."""
+        """Use the averaged weights inside the block, if the run keeps an average."""
         if self.ema is None:
             yield
         else:
@@ -120,7 +125,7 @@ class Learner:
                 yield
 
     def figures(self) -> dict[str, Any]:
-        """What metrics.jsonl tells of a step besides the loss; `lr` is the highest of all parameter groups."""
+        """Fields of a step's line in metrics.jsonl besides the loss; `lr` is the highest of all parameter groups."""
         figures: dict[str, Any] = {"lr": max(group["lr"] for group in self.optimizer.param_groups)}
         if self._world.device.type == "cuda":
             figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self._world.device) / 1e6)
@@ -131,8 +136,8 @@ class Learner:
         return figures
 
     def _wrap(self) -> None:
-        # accelerate keeps what it prepared: an optimiser of the stage before that skipped its last step in fp16 would
-        # count as a skipped step of this one, every time.
+        # accelerate keeps prepared objects: if the optimiser of the previous stage skipped its last step in fp16,
+        # every step of this stage would count as skipped.
         self._world.accelerator.free_memory()
         self._record()
         model, optimizer = self._world.accelerator.prepare(self._network, self.optimizer)

@@ -1,4 +1,4 @@
-"""How fast a rank trains, how much of its time it waits for data, and how long the phases of a run take."""
+"""Throughput of a rank, its share of time waiting for data, and durations of the phases of a run."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from hms_dist.stream.read.loader import Batch
 
 
 class Meter:
-    """Passes batches through and counts their rows and the time spent waiting for them."""
+    """An iterator over batches that counts their rows and the time spent waiting for them."""
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
@@ -24,7 +24,7 @@ class Meter:
         return batch
 
     def read(self) -> tuple[float, float]:
-        """Rows a second of this rank and the share of the time that it waited, since the last reading."""
+        """Return rows per second of this rank and the share of time that it waited, since the last call."""
         elapsed_s = time.perf_counter() - self._started_s
         reading = self._num_rows / elapsed_s, self._waited_s / elapsed_s
         self._reset()
@@ -35,23 +35,23 @@ class Meter:
 
 
 class Durations:
-    """Seconds that the phases of a run take, kept until they are written."""
+    """Durations of the phases of a run, kept until they are written to metrics.jsonl."""
 
     def __init__(self) -> None:
         self._started_s: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
 
     def begin(self, phase: str) -> None:
-        """A phase begins."""
+        """Start the clock of a phase."""
         self._started_s[phase] = time.perf_counter()
 
     def end(self, phase: str) -> float:
-        """It ends; its seconds, of which `taken` keeps the last."""
+        """Stop the clock of a phase and return its seconds; `taken` returns those of its last end."""
         seconds = round(time.perf_counter() - self._started_s[phase], 3)
         self._seconds[f"{phase}_s"] = seconds
         return seconds
 
     def taken(self) -> dict[str, float]:
-        """Seconds of the phases that ended since the last call, as `<phase>_s`."""
+        """Return the seconds of the phases that ended since the last call, as `<phase>_s`."""
         found, self._seconds = self._seconds, {}
         return found

@@ -1,4 +1,4 @@
-"""The network as a run trains it: built, by rows, in its precision and memory format, on its device."""
+"""Build the network of a run: converted to work by rows, in its precision and memory format, on its device."""
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,13 @@ from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
 MIN_COMPILED_STEPS = 2000
-"""Steps of a run from which on `compile_mode: auto` compiles."""
+"""Fewest steps of a run that `compile_mode: auto` compiles."""
 
 
 def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRows]:
-    """The model of a run on its rank's device, not wrapped, and the rows that its layers read.
+    """Build the model of a run on this rank's device, without DDP, and the `PassRows` that its layers read.
 
-    The names of its state are the plain model's. Raises UserError for what the model or the machine cannot do.
+    Its state dict has the names of the plain timm model. Raises UserError for a model that cannot be trained by rows.
     """
     size = config.canvas.height, config.canvas.width
     model = build(config.model, config.seed, size=size)
@@ -31,7 +31,7 @@ def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRow
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def call(model: nn.Module, pictures: Tensor) -> Tensor:
-        """A training pass as the run's own."""
+        """Compute a training pass as the run does."""
         inputs = [pictures]
         if config.model.sliding_window is not None:
             inputs.append(pictures.new_ones(1, 1, num_columns(pictures.shape[-1])))
@@ -45,7 +45,7 @@ def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRow
 
 
 def compile_mode(config: TrainConfig, num_steps: int, device: torch.device) -> CompileMode | None:
-    """How a run of so many steps is compiled."""
+    """Return torch.compile's mode for a run of `num_steps`; None: not compiled."""
     if config.compile_mode != "auto":
         return config.compile_mode
     return "default" if device.type == "cuda" and gpus.are_recent() and num_steps >= MIN_COMPILED_STEPS else None

@@ -1,4 +1,4 @@
-"""The passes of a rank: how their rows lie in groups, and how many rows a pass may have in the memory of a GPU."""
+"""The passes of a rank: the groups of their rows, and the largest pass that fits into the memory of a GPU."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,13 +13,13 @@ from hms_dist.stream.rows.epoch_plan import Batching, Pass, piece_starts
 from hms_dist.train.ranks.world import World
 
 SHARE_OF_MEMORY = 0.92
-"""Of a GPU's memory that a pass may fill, with the optimiser's state."""
+"""Share of a GPU's memory that a pass may fill, including the optimiser's state."""
 BYTES_A_PARAMETER = 16
-"""What is not there before the first step: two moments, an average, buckets of gradients; float32 each."""
+"""Memory allocated later, at the first step: two moments, an average, gradient buckets; float32 each."""
 
 
 def pieces_of(one: Pass, batching: Batching, num_ranks: int) -> Pieces:
-    """How the rows of a pass lie in groups, for the layers of a network."""
+    """Split the rows of a pass into pieces of groups, for the layers of a network."""
     return _pieces(tuple(one.places.tolist()), one.is_split, batching, num_ranks)
 
 
@@ -38,10 +38,10 @@ def _pieces(places: tuple[int, ...], is_split: bool, batching: Batching, num_ran
 def fitting_pass_rows(
     batching: Batching, world: World, rehearse: Callable[[int], None], *, num_parameters: int, most: int | None = None
 ) -> int:
-    """Rows of the largest pass that fits into the memory of every rank's GPU, at most `most`; a CPU's is taken to fit.
+    """Find the largest number of rows of a pass, at most `most`, that fits into the memory of every rank's GPU.
 
-    `rehearse` computes a forward and a backward pass of so many rows, whose results are thrown away. Every rank calls
-    this. Raises UserError if not even the smallest pass fits.
+    On a CPU every pass is assumed to fit. `rehearse` computes a forward and a backward pass of a number of rows, and
+    discards the results. Every rank calls this. Raises UserError if not even the smallest pass fits.
     """
     passes = batching.passes(world.rank, world.num_ranks)
     whole, split = (sum(len(one) for one in passes if one.is_split is kind) for kind in (False, True))

@@ -1,7 +1,7 @@
-"""One optimiser step: this rank's passes forward and backward, then one update that all ranks share."""
+"""One optimiser step: forward and backward for each of this rank's passes, then one update with all ranks."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,7 @@ from hms_dist.train.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerStep:
-    """Where a step stands in the run."""
+    """Position of a step in the run, and its rows."""
 
     epoch: int
     number: int
@@ -41,90 +41,88 @@ class OptimizerStep:
     epoch_ends: tuple[int, ...]
     """For each epoch of the run, the number of steps up to its end."""
     rows: Rows
-    """The B rows of the step as planned: a replacement has the weight of the row that it replaces."""
+    """The B planned rows of the step. A damaged row that is replaced passes its weight on to the replacement."""
     lr_factor: float = 1.0
-    """Factor on the scheduled learning rate, by the plateaus so far."""
+    """Factor on the scheduled learning rate, lowered at each plateau."""
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """What steps add up besides the weights; part of every checkpoint."""
+    """Counters of the steps so far; part of every checkpoint."""
 
     num_skipped: int = 0
-    """Steps without an update, because fp16 overflowed: schedule and average stand still for them."""
+    """Steps without an update, because fp16 overflowed; they advance neither the schedule nor the moving average."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stepper:
-    """What a training step works on."""
+    """Takes training steps: the model, the optimiser and all else that a step uses."""
 
     config: TrainConfig
     world: World
     canvas: Canvas
     model: nn.Module
-    """As accelerate prepared it: wrapped for several ranks, forward under autocast."""
+    """The model as accelerate prepared it: with several ranks wrapped in DDP, and with its forward under autocast."""
     optimizer: Any
     norms: GroupNorms
     pass_rows: PassRows
-    """What the layers of `model` know of the rows of a pass."""
+    """The rows of the current pass, read by the layers of `model`."""
     passes: tuple[Pass, ...]
-    """What this rank computes of every step."""
+    """This rank's passes in every step."""
     task: Task
-    """What the model learns from pictures and labels."""
+    """The loss and the predictions of this family of models."""
     targets: Tensor
-    """Label of each row [samples, 6] of the whole shard set, on the host."""
+    """Target of each row of the whole shard set [samples, 6], on the host."""
     weights: Tensor
-    """Weight of each row [samples], on the host."""
+    """Loss weight of each row [samples], on the host."""
     ema: Ema | None
-    """Average of the weights; None: there is none."""
+    """Moving average of the weights; None: the run keeps none."""
     tally: Tally
 
     def take(self, batches: Iterator[Batch], step: OptimizerStep, *, stop: bool = False) -> StepResult:
-        """Train on one global batch, of which `batches` gives this rank's passes. `stop`: this rank was asked to.
+        """Train on one global batch; `batches` yields this rank's passes. `stop`: whether this rank was asked to stop.
 
-        The loss is the exact weighted mean over the B rows on all ranks: DDP averages gradients over ranks, so each
-        rank's sum counts world / the weight of all B rows, which every rank knows from the plan. Raises UserError if
-        the network drew from a generator.
+        The loss is the exact weighted mean over the B rows of all ranks. DDP averages gradients over ranks, so the sum
+        over a rank's rows is scaled by (number of ranks) / (weight of all B rows); the plan gives every rank that
+        weight. Raises UserError if the network drew from a random generator.
         """
         config, world = self.config, self.world
         set_learning_rate(self.optimizer, self.rate(step), self._momentum(step))
         weights = self.weights[torch.from_numpy(step.rows)]
         weight_sum = float(weights.sum())
         rows, losses = [], []
-        states = generator_states()
-        self.norms.begin_step()
-        for one in self.passes:
-            batch = next(batches)
-            with nullcontext() if one is self.passes[-1] else world.accelerator.no_sync(self.model):
-                row_losses = self._row_losses(batch, step, one)
-                of_pass = weights[torch.from_numpy(one.places)].to(world.device, non_blocking=True)
-                loss = (row_losses * of_pass.to(row_losses.dtype)).sum()
-                world.accelerator.backward(loss * (world.num_ranks / weight_sum))
-            self.norms.after_pass()
-            rows.append(batch.rows[: len(one)])
-            losses.append(row_losses.detach().double() * of_pass)
-        if generator_states() != states:
-            raise UserError(
-                f"model.name: {config.model.name} drew random numbers that are not keyed by row; choose another"
-            )
+        with no_generator_draws(config.model.name):
+            self.norms.begin_step()
+            for one in self.passes:
+                batch = next(batches)
+                inputs = self._begin_pass(batch, step, one)
+                with nullcontext() if one is self.passes[-1] else world.accelerator.no_sync(self.model):
+                    row_losses = self.task.loss_rows(self.model, *inputs)
+                    pass_weights = weights[torch.from_numpy(one.places)].to(world.device, non_blocking=True)
+                    loss = (row_losses * pass_weights.to(row_losses.dtype)).sum()
+                    world.accelerator.backward(loss * (world.num_ranks / weight_sum))
+                self.norms.after_pass()
+                rows.append(batch.rows[: len(one)])
+                losses.append(row_losses.detach().double() * pass_weights)
         self._update()
-        every = torch.cat(losses)
-        sums = torch.stack([every.sum() / weight_sum, torch.full_like(every[0], float(stop))])
+        weighted = torch.cat(losses)
+        sums = torch.stack([weighted.sum() / weight_sum, torch.full_like(weighted[0], float(stop))])
         world.sum_(sums)
-        return StepResult(step.overall, AsyncScalars(sums), every, np.concatenate(rows))
+        return StepResult(step.overall, AsyncScalars(sums), weighted, np.concatenate(rows))
 
-    def _row_losses(self, batch: Batch, step: OptimizerStep, one: Pass) -> Tensor:
-        """Losses of the rows of a pass [rows]."""
+    def _begin_pass(
+        self, batch: Batch, step: OptimizerStep, one: Pass
+    ) -> tuple[Tensor, Tensor, GroupedRows, tuple[int, int, int]]:
+        """Prepare the network's layers for a pass, and return the arguments of the task's `loss_rows`."""
         key = (self.config.seed, step.epoch, step.number)
         self.pass_rows.begin(pieces_of(one, self.config.batching, self.world.num_ranks), draw_words(*key, one.places))
         self.norms.begin_pass()
         places = np.arange(len(batch.rows)) if batch.request.places is None else batch.request.places
         rows = GroupedRows(batch.rows, places, self.config.group_size, len(one))
-        images, targets = self._inputs(batch, rows, step.epoch)
-        return self.task.loss_rows(self.model, images, targets, rows, key)
+        return *self._inputs(batch, rows, step.epoch), rows, key
 
     def _update(self) -> None:
-        """Move the weights, and what follows them: norms and average stay behind when fp16 skips the step."""
+        """Update the weights, then running statistics and moving average, unless fp16 skips the step."""
         config, accelerator = self.config, self.world.accelerator
         if config.optim.max_grad_norm is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
@@ -139,7 +137,7 @@ class Stepper:
             self.ema.update()
 
     def rate(self, step: OptimizerStep) -> float:
-        """Learning rate of a step, before the factors of parameter groups."""
+        """Compute the learning rate of a step, without the factors of parameter groups."""
         config = self.config
         factor = learning_rate_factor(config.schedule, self._updates_before(step), step.epoch_ends)
         return config.optim.lr * factor * step.lr_factor
@@ -154,24 +152,33 @@ class Stepper:
     def _augmenter(self) -> Augmenter:
         return Augmenter(self.config.augment, self.canvas)
 
-    def _of(self, table: Tensor, rows: Rows) -> Tensor:
-        """Lines of a table over all rows for some rows, on the device."""
+    def _entries(self, table: Tensor, rows: Rows) -> Tensor:
+        """Select the entries of `rows` from a host table of all rows, on the device."""
         return table[torch.from_numpy(rows)].to(self.world.device, non_blocking=True)
 
     def _inputs(self, batch: Batch, rows: GroupedRows, epoch: int) -> tuple[Tensor, Tensor]:
-        """Model input [n, 1, height, width] of the rows of a batch and their targets, composed and augmented."""
+        """Compose and augment the rows of a batch: model input [n, 1, height, width] and targets [n, 6]."""
         device, config = self.world.device, self.config
         flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
         images = self.canvas(batch.to(device), flips, self._reversals(batch, epoch))
         images, targets = self._augmenter(
-            images, self._of(self.targets, batch.rows), rows, seed=config.seed, epoch=epoch
+            images, self._entries(self.targets, batch.rows), rows, seed=config.seed, epoch=epoch
         )
         return images.double() if config.precision == "float64" else images, targets
 
     def _reversals(self, batch: Batch, epoch: int) -> Tensor | None:
-        """Rows whose time runs backwards, bool [m] on the device; None if the run reverses none."""
+        """Draw the rows that are shown reversed in time: bool [m] on the device; None if the run reverses none."""
         probability = self.config.augment.reverse_probability
         if not probability:
             return None
         reverse = draw_reversals(batch.rows, seed=self.config.seed, epoch=epoch, probability=probability)
         return reverse.to(self.world.device, non_blocking=True)
+
+
+@contextmanager
+def no_generator_draws(name: str) -> Iterator[None]:
+    """Raise UserError at the end of the block if a random generator was used in it. `name`: of the model."""
+    states = generator_states()
+    yield
+    if generator_states() != states:
+        raise UserError(f"model.name: {name} drew random numbers that are not keyed by row; choose another")

@@ -1,4 +1,4 @@
-"""Where each rank of a run sits: host, device, cores, threads. One line a rank at the start of the log."""
+"""Placement of each rank: host, device, cores, threads. The log of a run starts with one line for each rank."""
 
 import os
 import socket
@@ -11,13 +11,13 @@ from hms_dist.train.ranks.world import World
 
 
 def log_placement(world: World) -> None:
-    """Log every rank's place, on the main rank; all ranks call it."""
+    """Log the placement of every rank, on the main rank; all ranks call it."""
     for rank, place in enumerate(world.gather(_place(world.device))):
         LOG.info("rank %d of %d: %s", rank, world.num_ranks, place)
 
 
 def ranges(numbers: Collection[int]) -> str:
-    """Numbers as Linux and Slurm write them: {0, 1, 2, 5} is 0-2,5."""
+    """Format numbers as Linux and Slurm do: {0, 1, 2, 5} becomes 0-2,5."""
     parts: list[str] = []
     ordered = sorted(numbers)
     for place, number in enumerate(ordered):

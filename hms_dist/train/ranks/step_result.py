@@ -1,7 +1,7 @@
-"""What became of a step, read one step late on a GPU, which so never waits for the host to look at a number.
+"""The result of a step, read one step late on a GPU, so that `.item()` never stalls it.
 
-All ranks read the same sums, so they agree on what follows: a loss that is no number ends the run with the rows named,
-a request to stop that any rank has heard ends it at the same step on all.
+All ranks read the same sums, and therefore act alike: a NaN or infinite loss stops the run and lists the rows, and a
+request to stop that one rank received stops all ranks at the same step.
 """
 
 import math
@@ -17,11 +17,11 @@ from hms_dist.core.errors import JobError
 from hms_dist.train.ranks.world import World
 
 MAX_NAMED = 24
-"""Rows that a message names at most."""
+"""Largest number of rows that a message lists."""
 
 
 class AsyncScalars:
-    """A small tensor that is being copied to the host beside the device's work."""
+    """A small tensor, copied to the host asynchronously."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._host, self._event = tensor, None
@@ -33,11 +33,11 @@ class AsyncScalars:
 
     @property
     def is_here(self) -> bool:
-        """True if there is nothing to wait for."""
+        """Whether the values are on the host already, as for CPU tensors."""
         return self._event is None
 
     def get(self) -> list[float]:
-        """Its values, as soon as they have arrived."""
+        """Wait for the copy and return the values."""
         if self._event is not None:
             self._event.synchronize()
         values: list[float] = self._host.tolist()
@@ -46,7 +46,7 @@ class AsyncScalars:
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step's sums over all ranks, and what is needed to explain them."""
+    """Sums of one step over all ranks, and the rows to list if the loss is not finite."""
 
     overall: int
     """Number of the step within the run, from 0."""
@@ -55,7 +55,7 @@ class StepResult:
     row_losses: Tensor
     """Weighted loss of each of this rank's rows, on the device."""
     rows: NDArray[np.int64]
-    """Those rows, of the shard set."""
+    """These rows, by their numbers in the shard set."""
 
     @property
     def loss(self) -> float:
@@ -64,37 +64,37 @@ class StepResult:
 
 
 class NonFiniteLossGuard:
-    """Looks at every outcome, on a GPU one step late; every rank calls its methods at the same steps."""
+    """Checks the result of every step, on a GPU one step late; every rank calls its methods at the same steps."""
 
     def __init__(self, world: World, name_of: Callable[[int], str]) -> None:
-        """`name_of` gives the key of a row."""
+        """`name_of` returns the key of a row."""
         self._world, self._name_of = world, name_of
         self._waiting: StepResult | None = None
         self.stop_asked = False
-        """True once some rank was asked to stop by a step that has been looked at."""
+        """Whether any rank was asked to stop before a step that has been checked."""
 
-    def add(self, outcome: StepResult) -> None:
-        """Look at the outcome before this one, and at this one if it is here. Raises JobError as `settle` does."""
+    def add(self, result: StepResult) -> None:
+        """Check the previous result, and this one if it is on the host already. Raises JobError as `settle` does."""
         self.settle()
-        self._waiting = outcome
-        if outcome.sums.is_here:
+        self._waiting = result
+        if result.sums.is_here:
             self.settle()
 
     def settle(self) -> None:
-        """Look at the last outcome too. Raises JobError naming the rows if its loss is no number."""
-        outcome, self._waiting = self._waiting, None
-        if outcome is None:
+        """Check the last result. Raises JobError listing the rows if its loss is NaN or infinite."""
+        result, self._waiting = self._waiting, None
+        if result is None:
             return
-        loss, num_asked = outcome.sums.get()
+        loss, num_asked = result.sums.get()
         if not math.isfinite(loss):
             raise JobError(
-                f"the loss is {loss} at step {outcome.overall + 1}{self._culprits(outcome)}; look at these rows with "
-                "hms-dist show, lower optim.lr, or set optim.max_grad_norm"
+                f"the loss is {loss} at step {result.overall + 1}{self._non_finite_rows(result)}; look at these rows "
+                "with hms-dist show, lower optim.lr, or set optim.max_grad_norm"
             )
         self.stop_asked = self.stop_asked or num_asked > 0
 
-    def _culprits(self, outcome: StepResult) -> str:
-        rows = outcome.rows[~torch.isfinite(outcome.row_losses).cpu().numpy()]
+    def _non_finite_rows(self, result: StepResult) -> str:
+        rows = result.rows[~torch.isfinite(result.row_losses).cpu().numpy()]
         rows, _ = self._world.gather_rows(rows, rows)
         names = [self._name_of(int(row)) for row in rows[:MAX_NAMED]]
         more = f" and {len(rows) - len(names)} more" if len(rows) > len(names) else ""

@@ -1,7 +1,7 @@
-"""Variables of the environment that would change a run behind its configuration: refused by name, or overruled.
+"""Environment variables that would change a run against its configuration: rejected, or overridden with a warning.
 
-accelerate reads dozens of them, which a configuration of its own or another project leaves behind; a few of NVIDIA's
-and oneDNN's change the arithmetic below torch.
+accelerate reads dozens of variables, which its own configuration or another project may have set; some of NVIDIA's and
+oneDNN's variables change the arithmetic below torch.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from hms_dist.core.errors import UserError
 
 MIXED_PRECISION = {"bf16": "bf16", "fp16": "fp16", "tf32": "no", "float32": "no", "float64": "no"}
-"""Our names of precisions -> accelerate's."""
+"""Our names of precisions -> accelerate's names."""
 ENGINES = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -18,15 +18,15 @@ ENGINES = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "accelerate's parallelism configuration",
     "ACCELERATE_USE_SAGEMAKER": "SageMaker's launcher",
 }
-"""Variables that ask for another way to spread a model over ranks, and its name."""
+"""Variable that selects another engine of distributed training -> name of the engine."""
 MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Numbers of processes of an MPI job, which accelerate takes for ranks."""
+"""Variables with the number of processes of an MPI job, which accelerate interprets as ranks."""
 FPMATH_MODES = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 _TRUE = ("1", "true", "yes", "on", "t", "y")
 
 
 def check_variables(precision: str, variables: Mapping[str, str] | None = None) -> None:
-    """Raises UserError naming a variable that asks for what training and prediction cannot do or do not control."""
+    """Raise UserError for a variable whose setting training and prediction do not support or do not control."""
     found = os.environ if variables is None else variables
     for name, engine in ENGINES.items():
         if found.get(name, "").lower() in _TRUE:
@@ -48,7 +48,7 @@ def check_variables(precision: str, variables: Mapping[str, str] | None = None) 
 
 
 def overruled(precision: str, variables: Mapping[str, str] | None = None) -> list[str]:
-    """A line for each variable that has no effect, because the configuration decides."""
+    """Return a warning for each variable that has no effect, because the configuration decides."""
     found = os.environ if variables is None else variables
     decided = (
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", ("1",), "global_batch and group_size decide"),

@@ -1,4 +1,4 @@
-"""The ranks of a run: who this process is, and the few things ranks say to each other."""
+"""The ranks of a run: this process's rank and device, and communication between ranks."""
 
 import os
 import warnings
@@ -25,36 +25,36 @@ from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, ove
 
 @dataclass(frozen=True)
 class World:
-    """This process among the ranks of a run."""
+    """This process as one of the ranks of a run."""
 
     accelerator: Accelerator
     rank: int
     num_ranks: int
     device: torch.device
     arithmetic: str
-    """The precision that is computed in, which is the configured one where the device has it."""
+    """Precision that is used: the configured one if the device has it."""
 
     @property
     def is_main(self) -> bool:
-        """True on rank 0, the one that writes files."""
+        """Whether this is rank 0, which writes the files."""
         return self.rank == 0
 
     def sum_(self, tensor: Tensor) -> None:
-        """Sum a tensor over the ranks, in place on each. The device of the tensor is free."""
+        """Sum a tensor over the ranks, in place. The tensor may be on any device."""
         if self.num_ranks > 1:
             there = tensor.to(self.device)
             torch.distributed.all_reduce(there)
             tensor.copy_(there)
 
     def gather_rows(self, rows: NDArray[np.int64], values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Rows and their values from all ranks, in rank order. Ranks may hold different numbers of rows."""
+        """Concatenate rows and their values of all ranks, in rank order. Ranks may have different numbers of rows."""
         if self.num_ranks == 1:
             return rows, values
         parts = self.gather((rows, values))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's plain value, in rank order, on all ranks."""
+        """Gather a plain Python value of each rank, in rank order, on all ranks."""
         values = [value]
         if self.num_ranks > 1:
             values = [None] * self.num_ranks
@@ -62,14 +62,14 @@ class World:
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """The main rank's plain value, on every rank."""
+        """Return the main rank's plain Python value on every rank."""
         values = [value]
         if self.num_ranks > 1:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
     def any_rank(self, flag: bool) -> bool:
-        """Whether the flag is up on some rank, on every rank; a GPU's work is waited for."""
+        """Return on every rank whether the flag is true on any rank; synchronises with the GPU."""
         raised = torch.tensor(float(flag))
         self.sum_(raised)
         return bool(raised)
@@ -79,21 +79,23 @@ class World:
         self.accelerator.wait_for_everyone()
 
     def scaler_state(self) -> dict[str, Any]:
-        """State of fp16's gradient scaler; empty without one."""
+        """Return the state of fp16's gradient scaler; empty without one."""
         scaler = self.accelerator.scaler
         return {} if scaler is None else scaler.state_dict()
 
     def reset_scaler(self, state: dict[str, Any]) -> None:
-        """Give fp16's gradient scaler a state that it had, if there is one."""
+        """Restore a state of fp16's gradient scaler; does nothing without one."""
         if state:
             self.accelerator.scaler.load_state_dict(state)
 
     @contextmanager
     def shutdown(self) -> Iterator[None]:
-        """Close the trackers at the end and leave the process group, if all ranks come to the end or stop together.
+        """Close the trackers at the end of the block, and destroy the process group if all ranks finish or stop
+        together.
 
-        A rank that fails may be alone in that, and NCCL may wait for its peers' kernels, which wait for this rank's. So
-        it goes without a farewell: its process ends, and the launcher ends the others.
+        A rank that fails may be the only one, and destroying the process group could wait forever: NCCL waits for the
+        kernels of its peers, which wait for those of this rank. So a failing rank exits without destroying the group,
+        and the launcher ends the other ranks.
         """
         try:
             yield
@@ -108,29 +110,30 @@ class World:
 
 
 def launched_ranks() -> int:
-    """Number of ranks that the launcher started, before any process group exists; 1 without a launcher."""
+    """Return the number of ranks that the launcher started, from its variables; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched_rank() -> int:
-    """This process's rank by the launcher's word."""
+    """Return this process's rank, from the launcher's variables; 0 without a launcher."""
     return int(os.environ.get("RANK", "0"))
 
 
 def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = (), out: Path | None = None) -> World:
-    """Join the process group; `trackers` will write into the run folder `out`.
+    """Join the process group; `trackers` write into the run folder `out`.
 
-    Raises UserError if the launcher and accelerate disagree about the ranks."""
+    Raises UserError if the launcher and accelerate disagree about the number of ranks.
+    """
     check_variables(precision)
     if launched_rank() == 0:
         for line in overruled(precision):
             LOG.warning("%s", line)
-    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate has no other name yet
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # float32 means float32
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # accelerate uses no newer name yet
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # otherwise float32 would be rounded to TF32
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     on_cpu = not torch.cuda.is_available()
     accelerator = Accelerator(
-        device_placement=False,  # `prepare` would move, on CPU ranks copy, tensors that others already hold
+        device_placement=False,  # `prepare` would move or copy tensors to which references exist
         cpu=on_cpu,
         mixed_precision=MIXED_PRECISION[precision],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
@@ -149,7 +152,7 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
             f"the launcher started {launched_ranks()} ranks but accelerate sees {accelerator.num_processes}; on a CPU "
             "use configs/accelerate/cpu2.yaml, or set ACCELERATE_USE_CPU=1 for torchrun"
         )
-    # Norms sum the statistics of groups on several ranks beside DDP, whose reductions come in an order of their own.
+    # Norms reduce statistics while DDP reduces gradients, in another order; so they need a group of their own.
     set_process_group(torch.distributed.new_group() if accelerator.num_processes > 1 else None)
     arithmetic = computed_precision(precision, accelerator.device)
     if arithmetic != precision and accelerator.is_main_process:
@@ -160,7 +163,7 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
 
 
 def computed_precision(precision: str, device: torch.device) -> str:
-    """What a device computes in for a precision: CPUs have neither accelerate's fp16 nor TF32, old GPUs no TF32."""
+    """Return the precision that a device uses: CPUs have neither accelerate's fp16 nor TF32, old GPUs no TF32."""
     has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if (precision == "fp16" and device.type == "cpu") or (precision == "tf32" and not has_tf32):
         return "float32"

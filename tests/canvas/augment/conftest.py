@@ -1,4 +1,4 @@
-"""A small canvas with every kind of placement, bound to made-up panels, and one group of its pictures."""
+"""A small canvas with every kind of placement, bound to synthetic panels, and one group of images."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ CANVAS = CanvasConfig(
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures [m, 1, 48, 96], labels [m, 6] and rows [m]."""
+    """Images [m, 1, 48, 96], labels [m, 6] and rows [m]."""
 
     images: torch.Tensor
     targets: torch.Tensor
@@ -52,7 +52,8 @@ class Group:
 
 @pytest.fixture(scope="session")
 def canvas() -> Canvas:
-    """48 x 96: time running down at the left, a picture and stacked spectra at the right; black at the bottom."""
+    """48 x 96: a placement with time downward at the left, an image and stacked spectra at the right, black at the
+    bottom."""
     return Canvas(CANVAS, {"picture": PICTURE, "spectra": SPECTRA}, flips=False)
 
 
@@ -63,7 +64,7 @@ def layout(canvas) -> Layout:
 
 @pytest.fixture
 def group(rng) -> Group:
-    """Eight rows of random pictures, no two pixels of which are equal."""
+    """Eight rows of random images whose pixels all differ."""
     pixels = rng.permutation(8 * 48 * 96).astype(np.float32) / (8 * 48 * 96)
     return Group(
         torch.from_numpy(pixels.reshape(8, 1, 48, 96)),
@@ -80,7 +81,7 @@ def many(rng) -> RowDraws:
 
 @pytest.fixture
 def augment(canvas, rng):
-    """Applies augmentations to a group, on the CPU or where its pictures are."""
+    """Return a function that applies augmentations to a group, on the device of its images."""
 
     drawn = int(rng.integers(2**32))
 

@@ -1,4 +1,4 @@
-"""The chain: what a row gets depends on itself alone; configurations; the same on CPU and GPU."""
+"""The augmenter: a row's result depends on that row alone, and is the same on CPU and GPU; configurations."""
 
 import re
 from dataclasses import replace
@@ -30,7 +30,7 @@ CHAIN = (
 
 
 def test_a_row_is_the_same_alone_and_in_any_batch(group, augment, each_by_itself):
-    """To the rounding of a convolution, whose order of sums the number of rows may change."""
+    """Up to rounding: the number of rows may change the order of sums in a convolution."""
     for steps in ((each_by_itself,), CHAIN):
         whole, _ = augment(group, *steps)
         for positions in ([5], [7, 0, 2], [3, 3]):
@@ -49,7 +49,7 @@ def test_a_group_is_the_same_whatever_came_before(group, augment, each):
 
 
 def test_seed_epoch_and_place_in_the_list_change_the_draws(rng, group, augment, each):
-    """Of many rows: eight may all draw the same one of three kernels twice."""
+    """With many rows, because eight may all draw the same one of three kernels twice."""
     rows = group.rows[0] + np.arange(48)
     group = type(group)(group.images.repeat(6, 1, 1, 1), group.targets.repeat(6, 1), rows)
     found = [
@@ -102,7 +102,7 @@ def test_no_steps_change_nothing(group, augment):
 
 
 def test_augmentation_leaves_torchs_generator_alone(group, augment):
-    """The draws inside the model come from it."""
+    """Other code may use it."""
     before = torch.get_rng_state()
     augment(group, *CHAIN, MixUp(probability=1.0))
     assert torch.equal(before, torch.get_rng_state())

@@ -1,4 +1,4 @@
-"""Blurs against scipy and torchvision, their kernels against plain loops, and the chances of the sizes."""
+"""Blurs against scipy and torchvision, their kernels against plain loops, and the distribution of sizes."""
 
 from fractions import Fraction
 from itertools import product
@@ -65,7 +65,8 @@ def test_motion_kernels_are_lines_of_a_uniform_odd_size(many, layout):
 
 
 def chances_of_lengths():
-    """Of the lines' lit pixels: size 3, 5 or 7; two columns; two rows, which differ where the columns do not."""
+    """Expected distribution of the number of pixels of a line: size 3, 5 or 7; two columns; two rows, which differ if
+    the columns do not."""
     chances = dict.fromkeys(range(2, 8), 0.0)
     for size in (3, 5, 7):
         for x in product(range(size), repeat=2):
@@ -76,7 +77,7 @@ def chances_of_lengths():
 
 
 def test_lines_are_bresenhams():
-    """Against a walk in whole numbers, for all pairs of pixels of a 7 x 7 kernel."""
+    """Against Bresenham's integer algorithm, for all pairs of pixels of a 7 x 7 kernel."""
     grid = np.arange(7**4)
     x = np.stack([grid % 7, grid // 7 % 7], axis=1).astype(float)
     y = np.stack([grid // 49 % 7, grid // 343], axis=1).astype(float)
@@ -86,7 +87,7 @@ def test_lines_are_bresenhams():
 
 
 def walked(x, y):
-    """Pixels (row, column) of a line, from its left end; a tie stays with the row or column before."""
+    """Pixels (row, column) of a line, from its left end; at a tie the row or column does not change."""
     (x0, y0), (x1, y1) = sorted(zip(x.astype(int), y.astype(int), strict=True), key=lambda point: point[0])
     run, rise = x1 - x0, y1 - y0
     step_y = 1 if rise > 0 else -1

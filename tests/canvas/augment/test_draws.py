@@ -1,4 +1,4 @@
-"""Draws of rows: uniform, keyed by everything that they should depend on, and by nothing else."""
+"""Draws of rows: uniform, and dependent on their keys alone."""
 
 import numpy as np
 import pytest

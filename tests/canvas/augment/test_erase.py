@@ -11,7 +11,7 @@ from hms_dist.canvas.augment.draws import draws_of
 from hms_dist.canvas.augment.erase import CoarseDropout, RandomErasing, XYMasking
 from hms_dist.canvas.augment.layout import Layout
 
-FULL = Layout(height=640, width=1920, tiles=())
+FULL = Layout(height=640, width=1920, areas=())
 
 
 def test_boxes_are_filled_and_nothing_else(rng, group, layout):
@@ -50,7 +50,7 @@ def test_the_holes_of_a_full_picture_are_black(rng):
 
 
 def test_random_erasing_has_its_areas_and_shapes(many):
-    wide = Layout(height=4000, width=4000, tiles=())
+    wide = Layout(height=4000, width=4000, areas=())
     top, bottom, left, right = RandomErasing().draw(many, wide).T
     height, width = bottom - top, right - left
     assert (height > 0).all()
@@ -62,7 +62,7 @@ def test_random_erasing_has_its_areas_and_shapes(many):
 
 
 def test_random_erasing_tries_again_what_does_not_fit(many):
-    """On a wide canvas many shapes are too high: torchvision tries ten, and so does this."""
+    """On a wide canvas many shapes are too high; like torchvision, the augmentation tries ten."""
     boxes = RandomErasing(area_share=(0.3, 0.33)).draw(many, FULL)
     height, width = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     drawn = height > 0
@@ -86,26 +86,26 @@ def test_erasing_is_torchvisions(rng, group, layout):
         assert torch.equal(found[row], expected)
 
 
-def test_stripes_lie_within_each_placement_along_and_across_its_time(many, layout):
+def test_stripes_are_within_each_placement_along_and_across_its_time(many, layout):
     masking = XYMasking(num_time=2, time_share=(0.1, 0.3), num_frequency=1, frequency_share=(0.0, 0.5))
     boxes = masking.draw(many, layout).reshape(-1, 3, 3, 4)
-    for number, tile in enumerate(layout.tiles):
+    for number, area in enumerate(layout.areas):
         top, bottom, left, right = boxes[:, number].transpose(2, 0, 1)
-        assert (top >= tile.top).all()
-        assert (bottom <= tile.bottom).all()
-        assert (left >= tile.left).all()
-        assert (right <= tile.right).all()
-        along, across = (bottom - top, right - left) if tile.time_down else (right - left, bottom - top)
-        assert (across[:, :2] == tile.breadth).all()
-        assert (along[:, 2] == tile.length).all()
-        assert along[:, :2].min() == round(0.1 * tile.length)
-        assert along[:, :2].max() == round(0.3 * tile.length)
-        assert (across[:, 2].min(), across[:, 2].max()) == (0, round(0.5 * tile.breadth))
-        first = (top if tile.time_down else left)[:, 0] - (tile.top if tile.time_down else tile.left)
+        assert (top >= area.top).all()
+        assert (bottom <= area.bottom).all()
+        assert (left >= area.left).all()
+        assert (right <= area.right).all()
+        along, across = (bottom - top, right - left) if area.time_down else (right - left, bottom - top)
+        assert (across[:, :2] == area.breadth).all()
+        assert (along[:, 2] == area.length).all()
+        assert along[:, :2].min() == round(0.1 * area.length)
+        assert along[:, :2].max() == round(0.3 * area.length)
+        assert (across[:, 2].min(), across[:, 2].max()) == (0, round(0.5 * area.breadth))
+        first = (top if area.time_down else left)[:, 0] - (area.top if area.time_down else area.left)
         assert first.min() == 0
-        assert (first + along[:, 0]).max() == tile.length
+        assert (first + along[:, 0]).max() == area.length
     widths = (boxes[:, 0, 0, 1] - boxes[:, 0, 0, 0], boxes[:, 1, 0, 3] - boxes[:, 1, 0, 2])
-    assert abs(np.corrcoef(*widths)[0, 1]) < 5 / np.sqrt(len(widths[0]))  # every placement draws for itself
+    assert abs(np.corrcoef(*widths)[0, 1]) < 5 / np.sqrt(len(widths[0]))  # placements are independent
 
 
 def test_stripes_are_blank(rng, group, layout):

@@ -1,4 +1,4 @@
-"""Mixing: pictures and labels by the same share, partners from the group, the published distributions."""
+"""Mixes: images and labels with the same share, partners from the group, the published distributions."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MIXES = [MixUp(probability=1.0, alpha=1.0), CutMix(probability=1.0), MixUp(proba
 
 
 def partner_of(found, group, row):
-    """Which other row makes up the difference of a mixed row, and with what share, by least squares on labels."""
+    """Find partner and share of a mixed row, by least squares on labels."""
     best = None
     for other in set(range(8)) - {row}:
         direction = (group.targets[other] - group.targets[row]).numpy()
@@ -44,7 +44,7 @@ def test_pictures_and_labels_are_mixed_by_the_same_share(group, augment, mix):
             assert foreign.sum() == box == round(share * 48 * 96)
 
 
-def test_what_is_given_stays_as_it_is(group, augment):
+def test_inputs_are_not_changed(group, augment):
     before = group.images.clone(), group.targets.clone()
     augment(group, *MIXES[:2])
     assert torch.equal(before[0], group.images)
@@ -91,7 +91,7 @@ def test_a_row_alone_has_no_partner(group, augment):
     assert torch.equal(targets, one.targets)
 
 
-def test_mixing_stands_anywhere_in_a_chain_and_among_choices(group, augment):
+def test_a_mix_may_be_at_any_place_of_a_chain_and_a_choice(group, augment):
     light = BrightnessContrast(probability=1.0)
     images, targets = augment(group, light, OneOf(probability=1.0, choices=MIXES[:2]), light)
     assert not torch.equal(targets, group.targets)

@@ -1,4 +1,4 @@
-"""Noise by pixel: the hash to the bit against numpy's, and the distribution of what comes of it."""
+"""Pixel noise: the hash bitwise equal to numpy's, and the distribution of the noise."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The exchanged blocks against timm's: names, outputs, gradients, drop-path and the two modes."""
+"""The fast blocks against timm's: names, outputs, gradients, drop-path, training and evaluation mode."""
 
 import copy
 from typing import Any
@@ -17,7 +17,7 @@ from hms_dist.model.tiny_vit.blocks import BLOCKS, WindowBlock, fast_blocks
 
 
 def pair() -> tuple[nn.Module, nn.Module]:
-    """timm's smallest TinyViT with uneven parameters, and the same with exchanged blocks."""
+    """timm's smallest TinyViT with random parameters, and the same with fast blocks."""
     model = timm.create_model("tiny_vit_5m_224", in_chans=1, num_classes=6, drop_path_rate=0.3)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3 if parameter.ndim < 3 else 0.1)
@@ -26,12 +26,12 @@ def pair() -> tuple[nn.Module, nn.Module]:
 
 @pytest.fixture
 def everywhere(monkeypatch) -> None:
-    """Our path on the CPU too."""
+    """Use the fast blocks on the CPU too."""
     monkeypatch.setattr(tiny_vit, "has_kernels", lambda *_: True)
 
 
 def by_group(model: nn.Module, num_rows: int, device: str = "cpu") -> GroupNorms:
-    """Let the norms of `model` be by group, where the next pass is one group of so many rows."""
+    """Convert the norms of `model`, and begin a pass of one group of a number of rows."""
     rows = PassRows(torch.device(device))
     group_batch_norms(model, rows)
     rows.begin(whole_groups(1, num_rows), draw_words(0, 0, 0, range(num_rows)))
@@ -42,7 +42,7 @@ def by_group(model: nn.Module, num_rows: int, device: str = "cpu") -> GroupNorms
 
 
 def results(model: nn.Module, images: Tensor, grad: Tensor, norms: GroupNorms | None = None) -> dict[str, Tensor]:
-    """Logits, gradients of all parameters, running statistics; those of `norms` by group."""
+    """Return logits, gradients of all parameters and running statistics; with `norms`, by group."""
     torch.manual_seed(3)
     logits = model(images)
     if norms is not None:
@@ -127,7 +127,7 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere", "compiled_anew", "torch_rng")
+@pytest.mark.usefixtures("everywhere", "no_compiler_cache", "torch_rng")
 @pytest.mark.parametrize(
     ("parts", "shape", "places"),
     [
@@ -138,7 +138,7 @@ def test_on_a_cpu_it_is_timms_own_path() -> None:
 def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
     parts: list[nn.Module], shape: tuple[int, ...], places: tuple[int, int]
 ) -> None:
-    """The compiler chooses the order of tensors between operators, unless told; on a CPU as on a GPU."""
+    """The compiler chooses the memory format of tensors between operators unless it is given; on a CPU as on a GPU."""
     model = nn.Sequential(*parts)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -158,9 +158,9 @@ def test_compiled_blocks_get_and_give_memory_as_it_was_traced(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("everywhere", "compiled_anew", "torch_rng")
+@pytest.mark.usefixtures("everywhere", "no_compiler_cache", "torch_rng")
 def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch) -> None:
-    """And no copy of it: the compiler would reorder the memory of whatever it kept of four dimensions."""
+    """Not a copy of it: the compiler would change the memory format of saved tensors with four dimensions."""
     read: list[list[int]] = []
 
     def noted(module: Any, name: str, which: slice) -> None:
@@ -185,7 +185,7 @@ def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch) -> Non
 
 @pytest.fixture
 def exact_float32(monkeypatch) -> None:
-    """Convolutions of float32 in float32, not in TF32."""
+    """Compute float32 convolutions without TF32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
@@ -194,7 +194,7 @@ def exact_float32(monkeypatch) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_on_a_gpu_it_is_timms_function(compiled: bool) -> None:
-    """Without drop-path: a GPU draws other numbers in float64, and the compiler's code others again."""
+    """Without drop-path, whose draws on a GPU differ in float64 and in compiled code."""
     model, fast = (each.cuda() for each in pair())
     norms = by_group(fast, 2, "cuda")
     for module in [*model.modules(), *fast.modules()]:

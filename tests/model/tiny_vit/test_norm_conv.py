@@ -1,4 +1,4 @@
-"""Norm by groups, GELU and convolution as one operator against torch's own modules: values, gradients, statistics."""
+"""norm_conv (norm by groups, GELU, convolution) against torch's modules: values, gradients, statistics."""
 
 import pytest
 import torch
@@ -23,7 +23,8 @@ CONVOLUTIONS = [
 def parts(
     options: dict[str, int], groups: Pieces
 ) -> tuple[GroupBatchNorm, nn.BatchNorm2d, nn.Conv2d, PassRows, GroupNorms]:
-    """A norm of four channels by groups, torch's of the same uneven parameters, a convolution; a pass has begun."""
+    """A norm by groups of four channels, torch's norm with the same random parameters, a convolution; a pass has
+    begun."""
     plain, conv = nn.BatchNorm2d(4, momentum=0.3).double(), nn.Conv2d(4, bias=False, **options).double()
     nn.init.normal_(plain.weight)
     nn.init.normal_(plain.bias)

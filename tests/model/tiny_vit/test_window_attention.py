@@ -1,4 +1,4 @@
-"""Window attention without padding against timm's with it, in float64; the kernels against the plain arithmetic."""
+"""Window attention without padding against timm's with padding, in float64; kernels against the plain arithmetic."""
 
 import math
 
@@ -28,7 +28,7 @@ def inputs(size: int, height: int, width: int, *, heads: int = 2, dims: int = 16
 
 
 def padded(qkv: Tensor, table: Tensor, padding: Tensor, size: int) -> Tensor:
-    """As timm computes it: whole windows, every pair of tokens with its own bias, padding attended to and from."""
+    """Timm's computation: padded windows, a bias for every pair of tokens, attention to and from the padding."""
     batch, height, width = qkv.shape[:3]
     down, across = -(-height // size), -(-width // size)
     grid = padding.expand(batch, down * size, across * size, -1, -1, -1).clone()
@@ -42,13 +42,13 @@ def padded(qkv: Tensor, table: Tensor, padding: Tensor, size: int) -> Tensor:
 
 
 def attended(qkv: Tensor, table: Tensor, padding: Tensor, size: int) -> Tensor:
-    """Ours, of a block by itself."""
+    """Our computation, for a single block."""
     (biases,) = window_biases(table[None], size, *qkv.shape[1:3])
     return window_attention(qkv, biases, padding)
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
-    """Relative, by the norms."""
+    """Relative distance of two tensors, by their norms."""
     return ((found.detach().double() - wanted).norm() / wanted.norm().clamp(min=1e-300)).item()
 
 
@@ -64,7 +64,7 @@ def test_outputs_and_gradients_are_those_of_padded_windows(size: int, height: in
         assert distance(ours, theirs) < 5e-15, name
 
 
-def test_every_token_lies_in_one_class_of_windows(rng) -> None:
+def test_every_token_is_in_one_class_of_windows(rng) -> None:
     size, height, width = rng.integers(1, [10, 41, 41]).tolist()
     seen = torch.zeros(height, width)
     for part in window_classes(height, width, size):
@@ -77,7 +77,7 @@ def test_every_token_lies_in_one_class_of_windows(rng) -> None:
 
 @pytest.mark.usefixtures("torch_rng")
 def test_a_far_query_keeps_its_padding() -> None:
-    """Biases of padding far below all others: float32 would lose them, and with them the gradient."""
+    """Biases of padding far below all others: in float32 they would underflow, and their gradient be zero."""
     qkv, table, padding = inputs(3, 3, 2, heads=1)
     with torch.no_grad():
         table.copy_(torch.tensor([[0, 0, -300, 0, 0, -300, 0, 0, -300.0]]))
@@ -106,7 +106,7 @@ def test_the_operator_keeps_torchs_rules() -> None:
 def test_the_kernels_compute_the_plain_arithmetic(
     size: int, height: int, width: int, dims: int, dtype: torch.dtype, tolerance: float, shift: float
 ) -> None:
-    """Also where all scores are low, so that what is not there must not count for more than what is."""
+    """Also with very low scores: masked positions must not contribute."""
     from hms_dist.model.tiny_vit import window_kernels
 
     qkv, table, padding = (

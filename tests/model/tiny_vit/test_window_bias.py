@@ -1,4 +1,4 @@
-"""Biases of windows against the table written out pair by pair."""
+"""Biases of windows against the table expanded to all pairs."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from hms_dist.model.tiny_vit.window_bias import by_rows, of_padding
 
 
 def pair_bias(table: Tensor, size: int, one: tuple[int, int], other: tuple[int, int]) -> Tensor:
-    """By the definition: a number for each distance in rows and columns, row-major."""
+    """The definition: a value for each distance in rows and columns, row-major."""
     return table[:, abs(one[0] - other[0]) * size + abs(one[1] - other[1])]
 
 

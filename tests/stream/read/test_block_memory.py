@@ -1,4 +1,4 @@
-"""Blocks read whole and remembered: the same bytes, each block once, errors not remembered."""
+"""Cached blocks: the same bytes, each block read once, errors not cached."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from hms_dist.stream.rows.locality import block_numbers
 
 
 class Bytes:
-    """A storage of random bytes that counts what it is asked for."""
+    """A storage of random bytes that records its reads."""
 
     depth, gap_bytes = 3, 5
 
@@ -22,7 +22,7 @@ class Bytes:
         self.asked, self.forgotten, self.closed = [], [], 0
         self.broken = False
 
-    def read(self, name, start, size, given_up=None):
+    def read(self, name, start, size, cancelled=None):
         self.asked.append((name, start, size))
         if self.broken:
             raise OSError("the line is dead")
@@ -51,7 +51,7 @@ def test_any_range_of_the_blocks_is_what_the_file_holds(rng):
     assert sorted(storage.asked) == [("a", 100, 150), ("a", 250, 150), ("a", 400, 590)]
 
 
-def test_files_are_told_apart_and_the_oldest_block_goes(rng):
+def test_files_are_distinguished_and_the_oldest_block_is_dropped(rng):
     storage = Bytes(rng)
     memory = memory_over(storage, num_kept=2)
     for name, start in [("a", 100), ("b", 100), ("a", 120), ("a", 300), ("a", 110), ("b", 100)]:
@@ -90,7 +90,7 @@ def test_an_error_reaches_the_caller_and_the_next_try_reads_again(rng):
     assert memory.read("a", 100, 10) == storage.content[100:110]
 
 
-def test_a_damaged_range_is_forgotten_all_the_way_down(rng):
+def test_a_damaged_range_is_dropped_from_all_caches(rng):
     storage = Bytes(rng)
     memory = memory_over(storage)
     memory.read("a", 200, 100)
@@ -100,7 +100,7 @@ def test_a_damaged_range_is_forgotten_all_the_way_down(rng):
     assert storage.asked == [("a", 100, 150), ("a", 250, 150), ("a", 250, 150)]
 
 
-def test_closing_lets_go_of_everything(rng):
+def test_closing_releases_everything(rng):
     storage = Bytes(rng)
     memory = memory_over(storage)
     memory.read("a", 100, 10)
@@ -111,7 +111,7 @@ def test_closing_lets_go_of_everything(rng):
 
 
 @pytest.mark.parametrize("block_rows", [1, 5, 16, 100])
-def test_every_member_lies_in_the_block_of_its_row(shard_set, block_rows):
+def test_every_member_is_in_the_block_of_its_row(shard_set, block_rows):
     manifest, index = open_set(shard_set)
     tars = tar_names(manifest)
     bounds = block_bounds(index, tars, list(manifest.panels), block_rows)

@@ -1,4 +1,4 @@
-"""The loader: whole batches in order at any number of threads, damage named or replaced."""
+"""The loader: complete batches in order with any number of threads; damage is reported or replaced."""
 
 import os
 import shutil
@@ -90,7 +90,7 @@ def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(shard_set):
     batches.close()
 
 
-def test_an_error_comes_in_its_turn(shard_set):
+def test_an_error_is_raised_in_order(shard_set):
     num_rows = len(open_set(shard_set)[1])
     batches = load(open_reader(shard_set), map(Request, [np.array([0]), np.array([num_rows])]), threads=2)
     next(batches)
@@ -98,7 +98,7 @@ def test_an_error_comes_in_its_turn(shard_set):
         next(batches)
 
 
-def test_damage_comes_in_its_turn_with_shard_key_and_command(damaged):
+def test_damage_is_raised_in_order_with_shard_key_and_command(damaged):
     folder, damage = damaged
     key = damage(5)
     batches = load(open_reader(folder), [Request(np.array([row, row + 1])) for row in (0, 2, 4)], threads=2)
@@ -125,11 +125,11 @@ def test_a_missing_tar_is_named(damaged):
         next(load(reader, [Request(np.array([0]))], threads=1))
 
 
-class TestStandIns:
+class TestReplacements:
     """Replacing damaged rows."""
 
     @pytest.mark.parametrize("threads", [0, 1, 3])
-    def test_the_next_row_of_the_group_stands_in_with_its_labels(self, damaged, caplog, threads):
+    def test_the_next_row_of_the_group_replaces_it_with_its_labels(self, damaged, caplog, threads):
         folder, damage = damaged
         keys = [damage(row) for row in (3, 4, 7)]
         request = Request(np.array([2, 3, 4, 6, 7]), np.array([True, False, False, True, False]))
@@ -189,12 +189,12 @@ class TestStandIns:
 
 
 @pytest.mark.parametrize("ahead", [-1, 254])
-def test_rings_that_cannot_be_are_refused(shard_set, ahead):
+def test_invalid_numbers_of_batches_ahead_are_rejected(shard_set, ahead):
     with pytest.raises(ValueError, match=f"ahead: expected 1 to 253, found {ahead}"):
         next(load(open_reader(shard_set), [], threads=1, ahead=ahead))
 
 
-def test_the_next_stream_takes_the_memory_of_the_one_before_but_no_batch_still_in_hand(shard_set, rng):
+def test_the_next_stream_reuses_memory_except_of_a_batch_in_use(shard_set, rng):
     reader = open_reader(shard_set)
     batches = load(reader, map(Request, np.arange(12).reshape(4, 3)), threads=2)
     kept = next(batches)
@@ -255,6 +255,6 @@ def test_a_row_before_the_first_is_refused(shard_set):
         next(load(open_reader(shard_set), [Request(np.array([2, -1]))], threads=1))
 
 
-def test_panels_that_are_not_stored_alike_cannot_stand_for_each_other(shard_set):
+def test_panels_of_different_formats_cannot_be_swapped(shard_set):
     with pytest.raises(ValueError, match="swaps: 'kaggle_spectrogram' is not stored as 'traces' is"):
         ShardReader(shard_set, *open_set(shard_set), PANELS, swaps={"traces": "kaggle_spectrogram"})

@@ -1,4 +1,4 @@
-"""The loader leaves nothing behind: no threads, file handles or shared memory."""
+"""The loader leaves no threads, file handles or shared memory behind."""
 
 import gc
 import os
@@ -24,9 +24,9 @@ def open_reader(folder, **options):
 @pytest.fixture(autouse=True)
 def counted(shard_set):
     def held():
-        """What there is; by name, as what tests before have left to be ended may end at any time."""
+        """Threads, open files and shared memory of this process; earlier tests may still be closing some."""
         gc.collect()  # exceptions and their frames hold each other
-        named = [name for name in os.listdir("/dev/shm") if f"_{os.getpid()}_" in name]  # as torch calls its own
+        named = [name for name in os.listdir("/dev/shm") if f"_{os.getpid()}_" in name]  # torch's names
         mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/dev/shm/" in line]
         opened = []
         for number in os.listdir("/proc/self/fd"):

@@ -1,4 +1,4 @@
-"""Reading rows of a shard set by range: right bytes, in order, with damage named."""
+"""Reading rows of a shard set by byte range: correct bytes, in order; damage is reported."""
 
 import shutil
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_only_the_panels_asked_for_are_read(shard_set):
     assert set(reader.read(np.array([0]))) == {"traces"}
 
 
-def test_an_unknown_panel_lists_what_there_is(shard_set):
+def test_an_unknown_panel_lists_the_panels(shard_set):
     with pytest.raises(UserError, match=r"no panel 'scalp'; the set has eeg_spectrogram, kaggle_spectrogram, traces"):
         open_reader(shard_set, ["scalp"])
 

@@ -1,4 +1,4 @@
-"""Requests cover exactly the members asked for, are few, and never long."""
+"""Requests contain exactly the requested members, are few, and have a limited size."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hms_dist.stream.read.requests import MAX_REQUEST_BYTES, MemberTable
 
 
 def random_table(rng, num_rows, num_members=3, largest=4000):
-    """Members one after the other in tars of ten rows, with headers between: shard, offset and size [members, rows]."""
+    """Consecutive members in tars of ten rows, separated by headers: shard, offset and size [members, rows]."""
     size = rng.integers(1, largest, (num_members, num_rows))
     offset = np.empty_like(size)
     shard = np.arange(num_rows) // 10

@@ -1,4 +1,4 @@
-"""A shard set in a folder and at a URL: the same bytes, with a server that misbehaves, or a clear error."""
+"""A shard set in a folder and at a URL: the same bytes, also from a faulty server, or a clear error."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.core.remote import Patience
+from hms_dist.core.remote import RetryPolicy
 from hms_dist.shards.index import open_set
 from hms_dist.stream.read.cache import CacheConfig
 from hms_dist.stream.read.loader import Request, load
@@ -17,7 +17,7 @@ from hms_dist.stream.read.reader import DamagedMemberError, ShardReader
 from hms_dist.stream.read.storage import StorageConfig
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
-SOON = Patience(timeout_s=0.5, num_retries=10)
+SOON = RetryPolicy(timeout_s=0.5, num_retries=10)
 """More tries than faults: on a busy machine a good answer, too, may take longer."""
 
 
@@ -68,7 +68,7 @@ def test_a_server_that_misbehaves_for_a_while_changes_nothing(server, shard_set,
     assert not server.faults
 
 
-def test_a_damaged_block_of_the_cache_is_asked_for_again(server, shard_set, tmp_path, rng):
+def test_a_damaged_block_of_the_cache_is_fetched_again(server, shard_set, tmp_path, rng):
     reader, num_rows = open_reader(server.url, cache=CacheConfig(folder=tmp_path / "cache"))
     groups = rng.integers(0, num_rows, (3, 4))
     for _ in load(reader, map(Request, groups), threads=1):
@@ -79,7 +79,7 @@ def test_a_damaged_block_of_the_cache_is_asked_for_again(server, shard_set, tmp_
 
 
 def test_a_server_that_stays_broken_is_an_error_with_shard_key_and_bytes(server):
-    reader, _ = open_reader(server.url, patience=Patience(num_retries=1))
+    reader, _ = open_reader(server.url, patience=RetryPolicy(num_retries=1))
     server.faults = ["500"] * 1000
     with pytest.raises(UserError) as caught:
         next(load(reader, [Request(np.array([3]))], threads=1))
@@ -89,7 +89,7 @@ def test_a_server_that_stays_broken_is_an_error_with_shard_key_and_bytes(server)
     assert caught.value.__cause__ is not None
 
 
-def test_requests_are_on_their_way_together(server):
+def test_requests_are_concurrent(server):
     reader, num_rows = open_reader(server.url, depth=6)
     server.faults = ["slow"] * 1000
     for _ in load(reader, (Request(np.array([row])) for row in range(num_rows)), threads=1, ahead=8):
@@ -99,8 +99,8 @@ def test_requests_are_on_their_way_together(server):
 
 @pytest.mark.timeout(120)
 def test_stopping_does_not_wait_for_pauses(server):
-    """Else this takes minutes."""
-    reader, _ = open_reader(server.url, depth=1, patience=Patience(num_retries=50))
+    """Otherwise this would take minutes."""
+    reader, _ = open_reader(server.url, depth=1, patience=RetryPolicy(num_retries=50))
     server.faults = [*["500"] * 1000, ""]
     batches = load(reader, (Request(np.array([row])) for row in range(8)), threads=1)
     next(batches)
@@ -126,7 +126,7 @@ def test_a_file_is_open_once_however_many_read_it(shard_set, monkeypatch):
             os.fstat(handle)
 
 
-def test_too_many_open_files_are_told_with_what_to_do(shard_set, monkeypatch):
+def test_too_many_open_files_are_an_error_with_advice(shard_set, monkeypatch):
     def refuse(self, name):
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -137,7 +137,7 @@ def test_too_many_open_files_are_told_with_what_to_do(shard_set, monkeypatch):
 
 
 def test_any_file_system_that_fsspec_knows_will_do(shard_set, rng):
-    """One without asynchronous reads, in memory; s3 and gs go by the same code as http."""
+    """An in-memory file system without asynchronous reads; s3 and gs use the same code as http."""
     memory = fsspec.filesystem("memory")
     memory.put(str(shard_set), "/set", recursive=True)
     reader, num_rows = open_reader("memory://set", depth=2)
@@ -161,8 +161,8 @@ def test_a_folder_read_at_some_depth_gives_the_same(shard_set, rng):
 def test_a_url_without_a_set_is_refused(server):
     with pytest.raises(UserError, match=r"/nothing/manifest.json: no such file"):
         open_set(f"{server.url}/nothing")
-    with pytest.raises(UserError, match=r"never-heard-of-it://x/manifest.json: cannot be opened"):
-        open_set("never-heard-of-it://x")
+    with pytest.raises(UserError, match=r"unknown-scheme://x/manifest.json: cannot be opened"):
+        open_set("unknown-scheme://x")
 
 
 def test_a_missing_tar_at_a_url_is_named(serve, shard_set, tmp_path):
@@ -179,8 +179,8 @@ def test_bad_depths_are_refused(depth):
         StorageConfig(depth=depth)
 
 
-def test_bad_patience_is_refused():
+def test_an_invalid_retry_policy_is_rejected():
     with pytest.raises(ValueError, match="timeout_s: expected more than 0"):
-        Patience(timeout_s=0)
+        RetryPolicy(timeout_s=0)
     with pytest.raises(ValueError, match="num_retries: expected at least 0"):
-        Patience(num_retries=-1)
+        RetryPolicy(num_retries=-1)

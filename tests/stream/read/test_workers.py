@@ -1,4 +1,4 @@
-"""Threads serve one stream of a reader after another, and only streams of their own process."""
+"""Threads are reused by the next stream of a reader, but only within a process."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ def open_reader(folder):
 
 
 def readers(before=frozenset()):
-    """Reading threads that are there, without those of other tests."""
+    """Return the current reader threads, without those of other tests."""
     return {thread for thread in threading.enumerate() if thread.name == "shard-reader"} - before
 
 

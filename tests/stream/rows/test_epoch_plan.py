@@ -1,4 +1,4 @@
-"""The plan of an epoch as an invariant: a permutation, whole steps, the same rows for every world."""
+"""The plan of an epoch: a permutation, whole steps, the same rows at any number of ranks."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def plan(index, epoch=0, seed=5, batch=24, rows=None, locality=None, **selection
 
 
 class TestEveryOrder:
-    """What holds with and without locality, for every selection."""
+    """Properties of the plan with and without locality, for every selection."""
 
     pytestmark = pytest.mark.parametrize("locality", LOCALITIES)
 
@@ -69,7 +69,7 @@ class TestEveryOrder:
     ],
 )
 def test_a_plan_stays_what_it_was_in_earlier_versions(make_index, locality, first, rng):
-    """A run that an earlier version began goes on with the rows that it has not seen yet."""
+    """A run of an earlier version continues with the rows that it has not trained on yet."""
     rows = plan(make_index(40, seed=rng, rows_per_shard=16), epoch=3, batch=12, locality=locality)
     assert rows[: len(first)].tolist() == first
 
@@ -107,8 +107,8 @@ def test_the_steps_counted_are_those_planned(index, rule):
     assert counted == [len(rows) // 24 for rows in planned]
 
 
-def test_a_step_is_a_look_into_the_plan(make_index, monkeypatch):
-    """A cursor into a full-size epoch costs one pass of hashing and one sort over its rows: no walk over steps."""
+def test_a_step_is_found_without_a_loop_over_earlier_steps(make_index, monkeypatch):
+    """Finding a step of a full-size epoch takes one hash and one sort of its rows, without a loop over steps."""
     index = make_index(106_800, seed=1)
     hashed = []
     real = plan_module.keyed_hash
@@ -133,7 +133,7 @@ SHAPES = [(24, 8), (24, 6), (24, 24), (24, 1), (32, 8), (48, 16), (30, 5)]
 
 @pytest.mark.parametrize("pass_rows", [None, 8, 24])
 @pytest.mark.parametrize(("batch", "size"), SHAPES)
-def test_ranks_share_the_rows_and_passes_never_cut_a_rank_s_part_of_a_group(batch, size, pass_rows):
+def test_ranks_share_the_rows_and_passes_never_split_a_rank_s_part_of_a_group(batch, size, pass_rows):
     batching = Batching(global_batch=batch, group_size=size)
     for num_ranks in [number for number in range(1, batch + 1) if batch % number == 0]:
         if pass_rows is not None and pass_rows < batching.min_pass_rows(num_ranks):

@@ -5,7 +5,7 @@ import pytest
 
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.epoch_plan import Batching, plan_epoch
-from hms_dist.stream.rows.locality import LocalityConfig, block_numbers, deal, local_order
+from hms_dist.stream.rows.locality import LocalityConfig, block_numbers, interleave_lanes, local_order
 from hms_dist.stream.rows.selections import SelectionConfig
 
 
@@ -68,12 +68,12 @@ def test_windows_mix_their_blocks_and_no_others(make_index, rng):
 
 def test_lanes_take_turns(index, rng):
     rows = rng.permutation(503)[:480]
-    found = deal(rows, 4, 24)
+    found = interleave_lanes(rows, 4, 24)
     parts = rows.reshape(4, 120)
     for step in range(20):
         expected = np.concatenate([part[step * 6 : (step + 1) * 6] for part in parts])
         np.testing.assert_array_equal(found[step * 24 : (step + 1) * 24], expected)
-    np.testing.assert_array_equal(deal(rows, 1, 24), rows)
+    np.testing.assert_array_equal(interleave_lanes(rows, 1, 24), rows)
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])

@@ -15,7 +15,7 @@ from hms_dist.results.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.filters import label_peakedness
 from hms_dist.stream.rows.locality import LocalityConfig
-from hms_dist.train import loop
+from hms_dist.train import session
 from hms_dist.train.data.run_data import epoch_rows, open_run_data
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.learn.step import Stepper
@@ -112,7 +112,7 @@ def test_a_run_by_blocks_reads_the_same_panels_and_ends(small, index):
     ],
 )
 def test_what_cannot_work_is_refused_before_ranks_are_joined(small, monkeypatch, options, message):
-    monkeypatch.setattr(loop, "open_world", lambda *_, **__: pytest.fail("the process group was started"))
+    monkeypatch.setattr(session, "open_world", lambda *_, **__: pytest.fail("the process group was started"))
     with pytest.raises(UserError, match=message) as caught:
         run(small(**options))
     assert "\n" not in str(caught.value)

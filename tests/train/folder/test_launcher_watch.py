@@ -28,7 +28,7 @@ else:
     stop.stop_with_launcher(request)
 with owned(folder, is_main=True) as ownership:
     write_status(folder, state)
-    request.last_words = partial(write_forced_end, folder, ownership)
+    request.on_forced_end = partial(write_forced_end, folder, ownership)
     print("begun", flush=True)
     while not request.asked():
         time.sleep(0.01)

@@ -84,7 +84,7 @@ def test_what_all_ranks_find_is_said_without_a_number(tmp_path, kind, state, cod
     assert status(tmp_path) == (state, code, "the loss is nan")
 
 
-def test_who_lost_the_folder_has_no_last_words(tmp_path):
+def test_a_process_that_lost_the_folder_writes_no_forced_end(tmp_path):
     with owned(tmp_path, is_main=True) as ownership:
         write_status(tmp_path, "running")
         path = tmp_path / LEASE_NAME

@@ -1,4 +1,4 @@
-"""What the options of learning do to a run: averages, frozen layers, plateaus, weights, skipped steps."""
+"""Options of training: averages, frozen layers, plateaus, row weights, skipped steps."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ def column(config, name):
 
 
 def trainer_of(config, world=None):
-    """A trainer that nobody has asked to stop, in a run folder of its own."""
+    """A trainer in a run folder of its own, which is never asked to stop."""
     data = open_run_data(config)
     world = world or open_world(config.precision, 60)
     return Trainer(config, data, world, Ownership(config.out, None), StopRequest(config.out))
@@ -64,7 +64,7 @@ MANY = {
     "stop_after", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
 )
 def test_a_run_with_every_option_resumes_bit_for_bit(small, stop_after, monkeypatch):
-    """Average, parameter groups, a schedule with momentum, frozen layers and a dropped rate at once."""
+    """A moving average, parameter groups, a schedule with momentum, frozen layers and a plateau together."""
     whole, stopped = (small(out, epochs=3, **MANY) for out in ("whole", "stopped"))
     run(whole)
     real, taken = Stepper.take, []
@@ -121,7 +121,7 @@ def test_an_average_once_an_epoch_moves_once_an_epoch(small):
             torch.testing.assert_close(tensor.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_frozen_layers_stand_still(small):
+def test_frozen_layers_do_not_change(small):
     config = small(epochs=2, freeze__num_layers=8, keep_checkpoints=9)
     trainer = trainer_of(config)
     first = {name: tensor.clone() for name, tensor in trainer.learner.raw_model.state_dict().items()}
@@ -162,7 +162,7 @@ def test_a_monitor_that_the_run_does_not_have_is_refused_before_the_first_step(s
 
 
 def test_accumulation_is_one_large_batch_weighted_rows_and_all(small):
-    """One group of 4, or 4 groups of 1 in one pass or in 4, of a net without norms that depend on the group."""
+    """A network without batch norms: one group of 4, or 4 groups of 1 in one pass or in 4."""
     found = {}
     for size, pass_rows in ((1, 1), (1, 4), (4, 4)):
         config = small(
@@ -180,7 +180,7 @@ def test_accumulation_is_one_large_batch_weighted_rows_and_all(small):
 
 
 def test_passes_change_neither_norms_nor_draws(small):
-    """Of a net with both: each group of 2 in a pass of its own, or 2 groups in one."""
+    """A network with batch norms and dropout: groups of 2 in separate passes, or 2 groups in one pass."""
     found = {}
     for pass_rows in (2, 4):
         config = small(f"p{pass_rows}", epochs=1, pass_rows=pass_rows, precision="float64", optim__name="sgd")
@@ -214,7 +214,7 @@ def test_the_loss_of_a_step_is_the_weighted_mean_of_its_rows(small, monkeypatch,
 
 
 def test_a_step_that_overflows_moves_nothing_but_the_cursor(small, monkeypatch):
-    """A gradient scaler, and one gradient that is infinite in step 1: schedule, average and norms wait for it."""
+    """With a gradient scaler, one gradient is infinite in step 1: schedule, average and norms skip that step."""
     config = small(epochs=1, **EMA)
     world = open_world(config.precision, 60)
     world.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
@@ -253,7 +253,7 @@ def test_labels_that_are_none_are_refused_before_the_run_folder_is_made(small, m
 
 @pytest.mark.usefixtures("torch_rng")
 def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small):
-    """Channels last in memory too, as on a GPU."""
+    """Also with channels-last memory, as on a GPU."""
     config = small()
     plain = build(config.model, config.seed, size=(64, 64)).eval()
     network, _ = build_network(config, open_world("float32", 60))

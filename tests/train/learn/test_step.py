@@ -1,4 +1,4 @@
-"""What a training step feeds the model: augmented rows and mixed labels; evaluation sees neither."""
+"""Inputs of the model: augmented rows and mixed labels in training, plain rows in evaluation."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def chain(tmp_path):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """Labels that the loss met, and rows that were augmented."""
+    """Targets passed to the loss, and rows that were augmented."""
     targets, rows = [], []
 
     learned = WholePicture.loss_rows

@@ -1,11 +1,11 @@
-"""What tests of several ranks share."""
+"""Fixtures of the tests with several ranks."""
 
 import pytest
 
 
 @pytest.fixture
 def augment_file(tmp_path):
-    """Every kind of augmentation, mixup for half of the rows."""
+    """A recipe with every kind of augmentation, and mixup for half of the rows."""
     path = tmp_path / "augment.yaml"
     path.write_text(
         """

@@ -1,4 +1,4 @@
-"""The start of a log: where each rank sits."""
+"""The start of the log: the placement of each rank."""
 
 import logging
 import os
@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from hms_dist.train.loop import open_world
 from hms_dist.train.ranks.placement import log_placement, ranges
+from hms_dist.train.ranks.world import open_world
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Rows are the unit: the same run on any number of ranks and at any pass size, in float64 over 20 steps and more.
+"""Rows are the unit of training: the same run at any number of ranks and pass size, in float64 over 20 steps and more.
 
-Groups lie whole on a rank, several in a pass, or split over ranks; all layers draw, and rows are mixed. Beside each net
-the same run with its weights moved by one unit in the last place: a net that amplifies this beyond 1e-9 by itself would
-say nothing, and is none for this test.
+Groups are computed by one rank, several in a pass, or split over ranks; all random layers are on, and rows are mixed.
+Each network is also trained with its weights moved by one unit in the last place. A network that amplifies this beyond
+1e-9 could not distinguish rounding from a mistake, and is not used here.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ WORLDS = [(1, 8, 8), (1, 24, None), (2, 8, None), (2, 6, 6), (3, 8, None), (3, 6
 
 @pytest.fixture
 def losses(ranks, small_file, shard_set, tmp_path, augment_file):
-    """Losses of a run with these options on so many ranks."""
+    """Train with these options on a number of ranks and return the losses."""
 
     def run(name, num_ranks, model, *words, num_epochs=10):
         out = tmp_path / name
@@ -78,5 +78,5 @@ def test_any_world_and_pass_size_trains_the_same_run(losses, tmp_path, name):
 
 
 def up_one_unit(tensor):
-    """Float32 weights moved by less than their last place count in float64: by the last place of a float64."""
+    """Move weights by one unit in the last place of a float64."""
     return tensor if not tensor.is_floating_point() else torch.nextafter(tensor, torch.tensor(torch.inf))

@@ -1,4 +1,4 @@
-"""Two ranks on two GPUs over NCCL, compiled or with groups on both, begin as one rank on one GPU does."""
+"""Two ranks on two GPUs over NCCL, compiled or with split groups, start with the same losses as one rank on one GPU."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Variables of the environment: what would change a run is refused by name, or has no effect and is named."""
+"""Environment variables that would change a run are rejected, or have no effect and cause a warning."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ BY_LAUNCH = {
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "float32", "float64"])
-def test_what_accelerate_launch_sets_is_no_matter(precision):
+def test_variables_of_accelerate_launch_are_accepted(precision):
     check_variables(precision, BY_LAUNCH)
     assert overruled(precision, BY_LAUNCH) == []
 
@@ -36,13 +36,13 @@ def test_what_accelerate_launch_sets_is_no_matter(precision):
         ("DNNL_DEFAULT_FPMATH_MODE", "any", "float32", "rounds the products of float32 on CPUs"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(name, value, precision, message):
+def test_unsupported_variables_are_rejected_by_name(name, value, precision, message):
     with pytest.raises(UserError, match=rf"environment variable {name}={value}: .*; (unset|start)") as error:
         check_variables(precision, {name: value})
     assert message in str(error.value)
 
 
-def test_what_has_no_effect_is_named():
+def test_variables_without_effect_cause_a_warning():
     found = {
         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_DYNAMO_BACKEND": "inductor",
         "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_CLIPPING": "1.0",

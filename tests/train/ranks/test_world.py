@@ -1,4 +1,4 @@
-"""How a rank leaves its world."""
+"""How a rank leaves the process group."""
 
 from types import SimpleNamespace
 
@@ -11,27 +11,27 @@ from hms_dist.train.ranks.world import World
 
 @pytest.fixture
 def world():
-    said = []
-    tracker = SimpleNamespace(finish=lambda: said.append("tracker closed"))
-    accelerator = SimpleNamespace(trackers=[tracker], end_training=lambda: said.append("group left"))
-    return World(accelerator, 0, 1, torch.device("cpu"), "float32"), said
+    calls = []
+    tracker = SimpleNamespace(finish=lambda: calls.append("tracker closed"))
+    accelerator = SimpleNamespace(trackers=[tracker], end_training=lambda: calls.append("group left"))
+    return World(accelerator, 0, 1, torch.device("cpu"), "float32"), calls
 
 
 def test_ranks_leave_the_group_together_at_the_end_and_when_stopped(world):
-    world, said = world
+    world, calls = world
     with world.shutdown():
         pass
     with pytest.raises(Stopped), world.shutdown():
         raise Stopped("as asked")
-    assert said == ["group left", "group left"]
+    assert calls == ["group left", "group left"]
 
 
 @pytest.mark.parametrize("error", [JobError, RuntimeError, KeyboardInterrupt])
 def test_a_rank_that_fails_waits_for_nobody(world, error):
-    world, said = world
+    world, calls = world
     with pytest.raises(error), world.shutdown():
         raise error("alone")
-    assert said == ["tracker closed"]
+    assert calls == ["tracker closed"]
 
 
 def test_a_flag_of_the_only_rank_is_the_flag_of_all(world):

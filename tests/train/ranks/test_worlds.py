@@ -1,4 +1,4 @@
-"""One run is one run on 1 or 2 ranks, under accelerate launch, torchrun and neither: real processes, real gloo."""
+"""The same run on 1 and 2 ranks, under accelerate launch, torchrun and no launcher, with real processes and gloo."""
 
 import json
 import os
@@ -44,7 +44,8 @@ def start(repository, launcher, words, check=True):
 
 @pytest.fixture
 def train(repository, ranks, small_file, shard_set, tmp_path):
-    """Train under a launcher, or as so many ranks without one; torchrun starts the module, the others the script."""
+    """Train under a launcher, or with a number of ranks without one; torchrun starts the module, the others the
+    script."""
 
     def run(launcher, out, *words):
         program = ["-m", "hms_dist", "train"] if launcher == "torchrun" else ["train.py"]
@@ -86,7 +87,7 @@ def test_worlds_agree_in_float64_over_20_steps(train, augment_file):
 
 
 def test_worlds_agree_on_a_sliding_window(ranks, sliding_file, shard_set, tmp_path):
-    """Crops and pastes belong to the group."""
+    """Crops and pastes are drawn within groups."""
     words = ["--precision", "float64", "--global_batch", "8", "--group_size", "4", "--epochs", "3"]
     words += ["--optim.lr", "1e-4"]
     runs = []
@@ -107,7 +108,7 @@ def test_the_first_step_agrees_in_float32(train):
 
 
 def test_a_checkpoint_scores_the_same_at_any_world_size(ranks, train, recordings, tmp_path, capsys):
-    """47 rows, a prime number: every row once, whatever the padding."""
+    """47 rows, a prime number, so that groups are padded: every row is predicted once."""
     table = pd.read_csv(recordings / "train.csv")
     table.head(47).to_csv(tmp_path / "prime.csv", index=False)
     shards = tmp_path / "prime"
@@ -127,8 +128,8 @@ def test_a_checkpoint_scores_the_same_at_any_world_size(ranks, train, recordings
     assert difference.abs().max(axis=None) < 1e-6
 
 
-def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, augment_file):
-    """Stopped on one rank, gone on with on two: float64 losses of the whole run agree, augmentation included."""
+def test_a_resume_on_two_ranks_continues_with_the_same_rows(train, augment_file):
+    """Stopped on one rank and resumed on two: the float64 losses of the whole run agree, augmentation included."""
     words = ["--precision", "float64", "--global_batch", "8", "--augment", str(augment_file)]
     whole = train(1, "whole", *words, "--epochs", "2")
     expected = losses(whole)
@@ -141,7 +142,7 @@ def test_a_resume_on_two_ranks_goes_on_with_the_same_rows(train, augment_file):
 
 
 def _keep_first_epoch(run):
-    """Make a finished run look as it did after its first epoch."""
+    """Reset a finished run to its state after the first epoch."""
     first, last = sorted((run / "checkpoints").glob("step-*"))
     shutil.rmtree(last)
     (run / "checkpoints/latest").write_text(f"{first.name}\n")
@@ -157,7 +158,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(repository, small_file, shard_
     assert not (tmp_path / "run").exists()
 
 
-def test_damage_that_only_the_second_rank_meets_is_told(repository, small_file, shard_set, tmp_path):
+def test_damage_that_only_the_second_rank_reads_is_reported(repository, small_file, shard_set, tmp_path):
     shards = shutil.copytree(shard_set, tmp_path / "shards")
     config = load(TrainConfig, ["--config", str(small_file), "--shards", str(shards), "--out", str(tmp_path / "run")])
     data = open_run_data(config)
@@ -183,7 +184,7 @@ def test_five_rows_cannot_be_shared_by_two_ranks(ranks, small_file, shard_set, t
 
 
 def test_data_wide_statistics_are_one_at_any_number_of_ranks(train, tmp_path):
-    """Equal to the bit; a second start reads what the first one kept."""
+    """Bitwise equal; a second start reads the stored statistics."""
     canvas = tmp_path / "canvas.yaml"
     canvas.write_text(
         "{height: 64, width: 64, placements: [{panel: kaggle_spectrogram, normalise: {class_path: DataWide}, "

@@ -1,4 +1,4 @@
-"""The options of learning do the same under every launcher, on one rank and on two, killed in mid-run or not."""
+"""The options of training give the same result under every launcher, on one rank and two, killed or not."""
 
 import hashlib
 import json
@@ -33,16 +33,19 @@ WATCHED = """
 import hashlib, os, signal, sys, threading
 from hms_dist.config.load import load
 from hms_dist.train import loop
+from hms_dist.train.learn.step import Stepper
 from hms_dist.train.settings import TrainConfig
 
 at_step, delay_s = os.environ.get("KILL", "-1 0").split()
 
-class Watched(loop.Trainer):
-    def _step(self, step, *args, **kwargs):
-        if step.overall == int(at_step):
-            threading.Timer(float(delay_s), os.kill, (os.getpid(), signal.SIGKILL)).start()
-        super()._step(step, *args, **kwargs)
+take = Stepper.take
 
+def killed(self, batches, step, **options):
+    if step.overall == int(at_step):
+        threading.Timer(float(delay_s), os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return take(self, batches, step, **options)
+
+class Watched(loop.Trainer):
     def fit(self):
         super().fit()
         digest = hashlib.sha256()
@@ -50,14 +53,14 @@ class Watched(loop.Trainer):
             digest.update(name.encode() + tensor.numpy().tobytes())
         (self.config.out / f"rank{self.world.rank}.sha256").write_text(digest.hexdigest())
 
-loop.Trainer = Watched
+loop.Trainer, Stepper.take = Watched, killed
 loop.run(load(TrainConfig, sys.argv[1:]))
 """
 
 
 @pytest.fixture(scope="module")
 def words_of(small_file, shard_set, tmp_path_factory):
-    """The command line of a run with this name, and its folder."""
+    """Return the command line of a run with a given name, and its folder."""
     folder = tmp_path_factory.mktemp("worlds")
     script = folder / "watched.py"
     script.write_text(WATCHED)
@@ -71,7 +74,7 @@ def words_of(small_file, shard_set, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def begin(repository, words_of):
-    """Begin a run under a launcher: (process, run folder)."""
+    """Start a run under a launcher: (process, run folder)."""
 
     def start(launcher, name, *more, **variables):
         words, out = words_of(name, *more)
@@ -88,7 +91,7 @@ def begin(repository, words_of):
 
 @pytest.fixture(scope="module")
 def finished(begin, ranks, words_of):
-    """The folder of a finished run under a launcher, or alone; each is run once."""
+    """Return the folder of a finished run under a launcher, or without one; each is run once."""
     runs = {}
 
     def run(launcher):
@@ -137,7 +140,7 @@ def resumed(ranks, words_of, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_every_launcher_learns_what_plain_python_learns(finished, launcher):
+def test_every_launcher_trains_as_plain_python_does(finished, launcher):
     alone, other = finished("alone"), finished(launcher)
     for name, tolerance in (("loss", 1e-8), ("val_kl", 1e-8), ("lr", 0), ("ema_decay", 0)):
         found = [[line[name] for line in read_metrics(run) if name in line] for run in (alone, other)]
@@ -158,7 +161,7 @@ def test_every_launcher_learns_what_plain_python_learns(finished, launcher):
 
 
 @pytest.mark.slow
-def test_killed_in_mid_run_two_ranks_go_on_to_the_same_average(finished, begin, ranks, words_of):
+def test_two_ranks_killed_in_mid_run_resume_to_the_same_average(finished, begin, ranks, words_of):
     killed_in_mid_run(begin, "killed", 3, 0.0)
     again, whole = resumed(ranks, words_of, "killed"), finished("torchrun 2")
     for name in ("model", "ema"):
