@@ -25,7 +25,7 @@ from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import MetricsLog, write_status
 from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.folder.stop import StopRequest
-from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows
+from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows, rows_at_once
 from hms_dist.train.learn.learner import Learner
 from hms_dist.train.learn.meter import Durations, Meter
 from hms_dist.train.learn.step import OptimizerStep
@@ -255,7 +255,8 @@ class Trainer:
         config = self.config
         return predict_rows(
             self.learner.stepper.model, self.data.plain, rows, self.world,
-            task=self.learner.task, group_size=config.group_size, threads=config.reader_threads,
+            task=self.learner.task, size=rows_at_once(config.group_size, self.world.device),
+            threads=config.reader_threads,
             before_round=self._stop_if_any_asked,
         )  # fmt: skip
 
