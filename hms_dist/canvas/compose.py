@@ -53,7 +53,7 @@ class Canvas:
         computed yet.
         """
         if flip is not None and not self.flips:
-            raise ValueError("flip: this canvas was made with flips=False")
+            raise ValueError("flip: this canvas was created with flips=False")
         first = panels[self.panels[0]]
         blank = torch.empty if self._is_covered else torch.zeros
         pictures = blank(len(first), 1, self.config.height, self.config.width, device=first.device)

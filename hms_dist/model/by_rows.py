@@ -77,10 +77,7 @@ def check_rows(name: str, model: nn.Module, rows: PassRows, call: Forward, pictu
         after = call(model, inputs).float()
     others = slice(0, PROBE_ROWS - PROBE_GROUP)
     if not torch.allclose(before[others], after[others], rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-        raise UserError(
-            f"model.name: {name} lets the pictures of a batch change each other's answers beyond batch norm; choose "
-            "another model"
-        )
+        raise UserError(f"model.name: {name} mixes the rows of a batch outside of batch norm; choose another model")
 
 
 @contextmanager

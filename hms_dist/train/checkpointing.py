@@ -86,7 +86,7 @@ class RunState:
             return int(state["pass_rows"]) if state["num_ranks"] == self._world.num_ranks else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{checkpoint.folder}: not the state of such a run ({first_line(error)}); restore it from a copy, or "
+                f"{checkpoint.folder}: not a valid state of this run ({first_line(error)}); restore it from a copy, or "
                 "remove this checkpoint"
             ) from error
 
@@ -100,17 +100,19 @@ class RunState:
         check_recipes(self._config.shards, self._data.shards, state["panels"])
         if state["labels"] != facts["labels"] and not self._config.other_shards:
             raise UserError(
-                f"{self._config.out}: the tables of filters.predictions or overlay.file changed since it began; "
+                f"{self._config.out}: the tables of filters.predictions or overlay.file changed since the run began; "
                 "restore them, or choose another --out"
             )
         if state.get("unit") != UNIT and state["cursor"]["epoch"] < self._config.epochs:
             raise UserError(
-                f"{self._config.out}: begun by an earlier version, which trained by groups a rank; this one trains by "
-                "rows, with other draws; finish it with that version, or start again in another --out"
+                f"{self._config.out}: begun by an earlier version, which trained by groups; this version trains by "
+                "rows, with other random draws; finish it with that version, or start again in another --out"
             )
         for name in ("torch", "threads", "num_ranks", "arithmetic", "compile_mode"):
             if name in state and state[name] != facts[name]:
-                LOG.warning("resuming with %s %s, was %s: not bit for bit", name, facts[name], state[name])
+                LOG.warning(
+                    "resuming with %s %s, was %s: the result may differ by rounding", name, facts[name], state[name]
+                )
         learner = self._learner
         checkpoint.restore(learner.raw_model, learner.optimizer, self._world.accelerator.scaler, learner.ema)
         self.epoch, self.step, self.best = state["cursor"]["epoch"], state["cursor"]["step"], dict(state["best"])

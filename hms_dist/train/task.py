@@ -191,7 +191,8 @@ def open_task(config: TrainConfig, canvas: Canvas) -> Task:
         return WholePicture(LOSSES[config.loss.name])
     if config.loss.name != "bce":
         raise UserError(
-            f"loss.name: a sliding window asks for each class by itself, found {config.loss.name}; set loss.name: bce"
+            f"loss.name: a sliding window needs the loss of independent classes, found {config.loss.name}; set it to "
+            "bce"
         )
     task = AnnotatedWindow(config=sliding, width=width, window=annotated_columns(canvas, tolerance=STRIDE))
     try:

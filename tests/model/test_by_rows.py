@@ -96,7 +96,7 @@ class Twice(nn.Module):
         (lambda: simple(WithNoise(True)), r"net draws random numbers in 1 \(WithNoise\) that cannot be drawn by row"),
         (lambda: Twice(nn.Dropout(0.2)), "net uses its layer shared twice, so its draws would repeat"),
         (lambda: Twice(DropPath(0.2)), "net uses its layer shared twice, so its draws would repeat"),
-        (lambda: simple(LessMean()), "net lets the pictures of a batch change each other's answers beyond batch norm"),
+        (lambda: simple(LessMean()), "net mixes the rows of a batch outside of batch norm"),
     ],
 )
 @pytest.mark.usefixtures("torch_rng")
@@ -143,7 +143,7 @@ def test_rows_that_meet_behind_a_scale_of_zero_are_found() -> None:
             return x + self.scale.view(-1, 1, 1) * LessMean()(x)
 
     model = simple(Branch())
-    with pytest.raises(UserError, match="change each other's answers beyond batch norm"):
+    with pytest.raises(UserError, match="mixes the rows of a batch outside of batch norm"):
         checked(model)
     assert not model[1].scale.any()
 

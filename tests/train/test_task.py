@@ -257,7 +257,10 @@ def test_a_whole_picture_is_the_loss_and_its_probabilities(rng: np.random.Genera
     ("options", "message"),
     [
         ({}, r"canvas: placement 0 \('eeg_spectrogram'\) is arranged time_down; a sliding window needs"),
-        ({"loss__name": "kl"}, "loss.name: a sliding window asks for each class by itself, found kl; set .* bce"),
+        (
+            {"loss__name": "kl"},
+            "loss.name: a sliding window needs the loss of independent classes, found kl; set it to bce",
+        ),
     ],
 )
 def test_what_a_run_cannot_slide_over_is_refused_before_it_starts(small, options, message) -> None:

@@ -13,7 +13,7 @@ from hms_dist.canvas.augment.layout import Layout, PlacedArea
 
 NUM_ATTEMPTS = 10
 """Number of shapes that RandomErasing tries before it leaves a row unchanged."""
-MOST_BOXES = 1000
+MAX_BOXES = 1000
 """Largest number of holes or stripes in a row."""
 
 
@@ -45,8 +45,8 @@ class CoarseDropout(BoxFill):
         for name in ("num_holes", "height", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: CoarseDropout expects at least 1, found {getattr(self, name)}")
-        if self.num_holes > MOST_BOXES:
-            raise ValueError(f"num_holes: expected at most {MOST_BOXES}, found {self.num_holes}")
+        if self.num_holes > MAX_BOXES:
+            raise ValueError(f"num_holes: expected at most {MAX_BOXES}, found {self.num_holes}")
 
     def fault(self, height: int, width: int) -> str | None:
         """Reject holes larger than the canvas."""
@@ -115,10 +115,10 @@ class XYMasking(BoxFill):
         for name in ("time_share", "frequency_share"):
             check_range(name, getattr(self, name), 0, 1)
         for name in ("num_time", "num_frequency"):
-            if not 0 <= getattr(self, name) <= MOST_BOXES:
-                raise ValueError(f"{name}: expected 0 to {MOST_BOXES}, found {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= MAX_BOXES:
+                raise ValueError(f"{name}: expected 0 to {MAX_BOXES}, found {getattr(self, name)}")
         if not self.num_time + self.num_frequency:
-            raise ValueError("num_time: XYMasking expects a stripe of time or across it, found 0 and 0")
+            raise ValueError("num_time: XYMasking expects at least one stripe, found num_time 0 and num_frequency 0")
 
     def draw(self, draws: RowDraws, layout: Layout) -> Floats:
         """Draw the stripes of every placement, as boxes."""

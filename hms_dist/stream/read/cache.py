@@ -92,7 +92,9 @@ class BlockCache:
         except OSError as error:  # a full disk does not stop the run
             with suppress(OSError):
                 temporary.unlink()
-            LOG.warning("%s: cannot keep what was read (%s); make room, or lower storage.cache.limit_gb", path, error)
+            LOG.warning(
+                "%s: cannot write to the cache (%s); free disk space, or lower storage.cache.limit_gb", path, error
+            )
         with self._lock:
             self._bytes_since_check += len(content)
             if self._bytes_since_check > self._limit * _SLACK:

@@ -57,7 +57,7 @@ class ShardReader:
         self.specs = {name: manifest.panels[name] for name in panels}
         for name, other in swaps.items():
             if _stored(manifest.panels[name]) != _stored(manifest.panels[other]):
-                raise ValueError(f"swaps: '{other}' is not stored as '{name}' is")
+                raise ValueError(f"swaps: '{name}' and '{other}' are stored in different formats")
         self.location = location
         self.slots = Slots(list(self.specs.values()))
         """Memory of the streams of this reader."""

@@ -76,7 +76,7 @@ class Workers:
             self._num_under_way += 1
         words = bytes([number]) if self._threads else bytes([number, decode.STOP])
         if _libc.write(self._jobs_in, words, len(words)) != len(words):
-            raise JobError(f"the pipe to the reader threads is gone (job {number})")
+            raise JobError(f"the pipe to the reader threads is closed (job {number})")
         if not self._threads:
             _work(*self._arguments)
 

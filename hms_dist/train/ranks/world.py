@@ -157,7 +157,7 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
     arithmetic = computed_precision(precision, accelerator.device)
     if arithmetic != precision and accelerator.is_main_process:
         LOG.warning(
-            "precision %s: computing in %s, this device (%s) has none", precision, arithmetic, accelerator.device
+            "precision %s: not supported by this device (%s), using %s", precision, accelerator.device, arithmetic
         )
     return World(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device, arithmetic)
 

@@ -129,7 +129,7 @@ def test_stripes_are_blank(rng, group, layout):
         (lambda: XYMasking(frequency_share=(0.2, 1.1)), "frequency_share: expected [low, high] from 0 to 1"),
         (lambda: XYMasking(num_time=-1), "num_time: expected 0 to 1000, found -1"),
         (lambda: XYMasking(num_frequency=2**31), "num_frequency: expected 0 to 1000, found 2147483648"),
-        (lambda: XYMasking(num_time=0, num_frequency=0), "num_time: XYMasking expects a stripe"),
+        (lambda: XYMasking(num_time=0, num_frequency=0), "num_time: XYMasking expects at least one stripe"),
     ],
 )
 def test_bad_options_are_refused_by_name(make, message):

@@ -108,4 +108,4 @@ def test_a_folder_without_write_access_causes_a_warning_only(tmp_path, remote, c
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     (tmp_path / "set/a.tar").write_text("in the way")
     assert cache.read("a.tar", range(7), len(content), fetch) == content[:7]
-    assert "cannot keep what was read" in caplog.text
+    assert "cannot write to the cache" in caplog.text

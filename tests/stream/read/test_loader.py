@@ -256,5 +256,5 @@ def test_a_row_before_the_first_is_refused(shard_set):
 
 
 def test_panels_of_different_formats_cannot_be_swapped(shard_set):
-    with pytest.raises(ValueError, match="swaps: 'kaggle_spectrogram' is not stored as 'traces' is"):
+    with pytest.raises(ValueError, match="swaps: 'traces' and 'kaggle_spectrogram' are stored in different formats"):
         ShardReader(shard_set, *open_set(shard_set), PANELS, swaps={"traces": "kaggle_spectrogram"})

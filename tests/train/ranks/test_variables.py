@@ -63,7 +63,7 @@ def test_a_run_is_the_same_under_variables_that_have_no_effect(small, monkeypatc
     }  # fmt: skip
     run(small("plain", **options))
     AcceleratorState._reset_state(reset_partial_state=True)
-    assert "precision fp16: computing in float32, this device (cpu) has none" in caplog.text
+    assert "precision fp16: not supported by this device (cpu), using float32" in caplog.text
     assert "1 rank(s) on cpu" in caplog.text
     assert " 7 steps, float32, compiled: no" in caplog.text
     for name, value in (
