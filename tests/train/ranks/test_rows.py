@@ -5,10 +5,15 @@ the same run with its weights moved by one unit in the last place of a float64: 
 itself would show nothing, and is not suitable for this test.
 """
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
+from hms_dist.shards.index import open_set
 from hms_dist.train.folder.record import read_metrics
 
 CANVAS = {"img_size": "canvas"}
@@ -114,3 +119,46 @@ def test_any_world_and_pass_size_trains_the_same_run(losses, canvas_of, tmp_path
         found = losses(tag.replace(" ", "-"), num_ranks, model, *more, *words_of(group_size, pass_rows)[1:])
         print(name, group_size, tag, np.abs(found - alone).max())
         np.testing.assert_allclose(found, alone, rtol=0, atol=1e-8, err_msg=tag)
+
+
+TINY = {"name": "tiny_vit_5m_224", **RATES, "kwargs": NETS["tiny_vit_5m_224"][1]}
+OPTIONS = {
+    "recomputed": (TINY | {"grad_checkpointing": True}, []),
+    "clipped, frozen, averaged and weighted": (
+        {"name": "test_efficientnet", **RATES},
+        ["--optim.max_grad_norm=0.1", "--freeze.num_layers=5", "--ema.decay=0.8", "--loss.vote_power=1"],
+    ),
+    "replaced": ({"name": "test_efficientnet", **RATES}, ["--on_error=replace"]),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("num_ranks", "group_size"), [(2, 8), (3, 6), (4, 24)])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_do_the_same_where_ranks_share_groups(losses, shard_set, tmp_path, name, num_ranks, group_size):
+    model, words = OPTIONS[name]
+    shards = damaged(shard_set, tmp_path / "damaged") if name == "replaced" else shard_set
+    words = [*words, f"--group_size={group_size}", f"--shards={shards}"]
+    alone = losses("alone", 1, model, *words, num_epochs=4)
+    assert len(set(alone.round(6))) == len(alone) == 8
+    np.testing.assert_allclose(losses("ranks", num_ranks, model, *words, num_epochs=4), alone, rtol=0, atol=1e-9)
+    runs = [tmp_path / "alone", tmp_path / "ranks"]
+    for kind in ("model", "ema") if "averaged" in name else ("model",):
+        one, other = (load_file(run / f"final/{kind}.safetensors") for run in runs)
+        assert all(torch.allclose(other[key], one[key], rtol=1e-6, atol=1e-8) for key in one)
+    if name == "replaced":
+        logs = [(run / "train.log").read_text() for run in runs]
+        assert all("replaced" in log for log in logs)
+
+
+def damaged(shards, folder):
+    """A copy of a shard set in which the traces of three rows are damaged, both flips."""
+    copy = shutil.copytree(shards, folder)
+    for row in (3, 17, 30):
+        fields = open_set(copy)[1].frame.iloc[row]
+        path = copy / f"shard-{fields['shard']:06d}.tar"
+        content = bytearray(path.read_bytes())
+        for panel in ("traces", "traces_flipped"):
+            content[fields[f"{panel}.offset"] + 200] ^= 1
+        path.write_bytes(content)
+    return copy
