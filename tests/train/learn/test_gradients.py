@@ -82,8 +82,9 @@ def difference(found, expected):
     assert set(found) == set(expected)
     one, other = (torch.cat([part[name].double().flatten() for name in expected]) for part in (found, expected))
     assert one.isfinite().all()
-    print("difference", float((one - other).norm() / other.norm()))
-    return float((one - other).norm() / other.norm())
+    share = float((one - other).norm() / other.norm())
+    print("difference", share)
+    return share
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", pytest.param("tiny_vit_5m_224", marks=pytest.mark.slow)])
@@ -109,7 +110,7 @@ def gradient_of_ranks(ranks, num_ranks, small_file, shard_set, folder, options):
     return found[0]
 
 
-WORLDS = [(2, 8), (2, 24), (3, 6), (3, 24), (4, 8)]
+WORLDS = [(2, 8), (3, 6), (4, 24)]
 """Ranks, rows of a group: some groups or all are split."""
 
 
