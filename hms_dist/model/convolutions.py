@@ -26,10 +26,10 @@ PATCH_NUMBERS = 16
 def fast_convolutions(model: nn.Module) -> nn.Module:
     """Replace the convolutions of `model` that have a faster form, in place.
 
-    Parameters, buffers and their names are unchanged. On a CPU, on a GPU older than `gpus.CAPABILITY` and in float64
+    Parameters, buffers and their names are unchanged. On a CPU, where `gpus.are_fast` is False and in float64
     the original form is used.
     """
-    if not gpus.are_recent():
+    if not gpus.are_fast():
         return model
     for module in model.modules():
         if type(module) in FIRST and _reads_few(module):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hms_dist.model import gpus
 from hms_dist.model.operators import operator
 from hms_dist.model.pass_rows import PassRows
 
@@ -160,7 +161,7 @@ def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
 
 def has_kernels(x: Tensor) -> bool:
     """Whether the kernels support `x`."""
-    return x.is_cuda and x.dim() == 2 and x.dtype != torch.float64
+    return x.dim() == 2 and gpus.is_for(x) and gpus.are_fast()
 
 
 def _apply_shapes(x: Tensor, *_: Any) -> Tensor:

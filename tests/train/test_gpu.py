@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hms_dist.model import gpus
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
@@ -79,6 +80,24 @@ def test_gradients_are_the_same_with_graphs_and_without_of_one_pass_and_of_sever
     assert len(losses["plain"]) > 4
     assert losses["one pass"] == pytest.approx(losses["plain"], rel=2e-3)
     assert losses["several"] == pytest.approx(losses["plain"], rel=2e-3)
+
+
+@pytest.mark.parametrize("name", [STEADY, "tiny_vit_5m_224"])
+def test_torchs_own_operators_give_the_losses_of_the_fast_ones(small, name, monkeypatch):
+    """As on GPUs before sm_80, or without Triton."""
+    from accelerate.state import AcceleratorState
+
+    plain = {"epochs": 1, "log_every": 1, "model__name": name, "precision": "float32", "compile_mode": None}
+    losses = {}
+    for is_on in (True, False):
+        monkeypatch.setattr(gpus, "ARE_ON", is_on)
+        gpus.are_fast.cache_clear()
+        config = small(f"fast-{is_on}", **plain)
+        run(config)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        losses[is_on] = [line["loss"] for line in read_metrics(config.out) if "loss" in line]
+    gpus.are_fast.cache_clear()
+    assert losses[True] == pytest.approx(losses[False], rel=1e-3)
 
 
 def test_a_step_does_not_wait_for_the_gpu(small, repository, monkeypatch):

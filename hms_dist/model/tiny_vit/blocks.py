@@ -6,7 +6,6 @@ convolutions are matrix products on channels-last images; for others see `convol
 a block falls back to timm's forward.
 """
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -23,18 +22,17 @@ from hms_dist.model.tiny_vit.window_attention import Biases, window_attention, w
 
 HEAD_DIMS = (16, 32, 64, 128)
 """Head dimensions that the kernels support."""
-HAS_TRITON = find_spec("triton") is not None
 
 
 def fast_blocks(model: nn.Module) -> nn.Module:
     """Replace the blocks of `model`, in place, if it is timm's TinyViT; other models are not changed.
 
     Parameters, buffers, their names, and hooks of whole blocks are kept; hooks of layers inside a block are not called
-    by the fast forward. Blocks fall back to timm's forward on a CPU, on a GPU below `gpus.CAPABILITY`, in float64, for
+    by the fast forward. Blocks fall back to timm's forward on a CPU, where `gpus.are_fast` is False, in float64, for
     other head sizes, and for norms that are frozen, in evaluation mode or synchronised over ranks. Unlike timm's, these
     blocks do not cache attention biases in evaluation mode.
     """
-    if not gpus.are_recent():
+    if not gpus.are_fast():
         return model
     for module in list(model.modules()):
         if type(module) in BLOCKS:
@@ -160,7 +158,7 @@ def is_fused(x: Tensor, *norms: nn.Module) -> bool:
 
 def has_kernels(x: Tensor) -> bool:
     """Whether the kernels support the device and dtype of `x`."""
-    return HAS_TRITON and gpus.is_for(x)
+    return gpus.is_for(x)
 
 
 def has_supported_heads(attention: Any) -> bool:

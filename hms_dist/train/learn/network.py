@@ -48,4 +48,4 @@ def compile_mode(config: TrainConfig, num_steps: int, device: torch.device) -> C
     """Return torch.compile's mode for a run of `num_steps`; None: not compiled."""
     if config.compile_mode != "auto":
         return config.compile_mode
-    return "default" if device.type == "cuda" and gpus.are_recent() and num_steps >= MIN_COMPILED_STEPS else None
+    return "default" if device.type == "cuda" and gpus.are_fast() and num_steps >= MIN_COMPILED_STEPS else None

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import torch
 
 from hms_dist.core.logging import LOG
+from hms_dist.model import gpus
 from hms_dist.train.ranks.world import World
 
 
@@ -14,6 +15,15 @@ def log_placement(world: World) -> None:
     """Log the placement of every rank, on the main rank; all ranks call it."""
     for rank, place in enumerate(world.gather(_place(world.device))):
         LOG.info("rank %d of %d: %s", rank, world.num_ranks, place)
+    if world.device.type == "cuda" and not (gpus.are_fast() and gpus.HAS_TRITON):
+        LOG.warning("torch's own operators: %s", _why_plain())
+
+
+def _why_plain() -> str:
+    """Reason for which the fast operators are not used."""
+    if not gpus.ARE_ON:
+        return f"{gpus.PLAIN_OPERATORS} is set"
+    return "a GPU is older than compute capability 8.0" if gpus.HAS_TRITON else "Triton is not installed"
 
 
 def ranges(numbers: Collection[int]) -> str:
