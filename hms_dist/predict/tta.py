@@ -46,7 +46,7 @@ def mirrored_canvas(config: CanvasConfig, specs: Mapping[str, PanelSpec], mirror
 
 
 @torch.no_grad()
-def mean_answers(
+def mean_outputs(
     model: nn.Module,
     shards: ShardSet,
     groups: Sequence[Rows],
@@ -56,7 +56,7 @@ def mean_answers(
     mirrors: Sequence[Mirror],
     threads: int,
 ) -> Iterator[NDArray[np.float64]]:
-    """For each group of rows [m] yield the mean outputs [m, num_answers] over all mirror images, float64, in order.
+    """For each group of rows [m] yield the mean outputs [m, num_outputs] over all mirror images, float64, in order.
 
     Every combination of `mirrors` has the same weight: with flip and reverse a row is predicted four times. `model` is
     in evaluation mode.
@@ -68,10 +68,10 @@ def mean_answers(
     batches = load(shards.reader, requests, threads=threads, pin=device.type == "cuda")
     for group in groups:
         everywhere = torch.ones(len(group), dtype=torch.bool, device=device)
-        answers = []
+        outputs = []
         for flip in flips:
             panels = next(batches).to(device)
             for reverse in reversals:
                 pictures = shards.canvas(panels, everywhere if flip else None, everywhere if reverse else None)
-                answers.append(task.answers(model, pictures.to(dtype)))
-        yield torch.stack(answers).cpu().double().mean(0).numpy()
+                outputs.append(task.predict(model, pictures.to(dtype)))
+        yield torch.stack(outputs).cpu().double().mean(0).numpy()

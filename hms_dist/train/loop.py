@@ -148,10 +148,10 @@ class Trainer:
         state = self.state
         state.check_owner()
         if self.world.is_main:
-            state.keep_final()
+            state.save_final()
             write_status(
                 self.config.out, "finished", exit_code=0, best=state.best, steps=state.steps_done,
-                stopped_early=state.plateau.stopped, **self.durations.taken(),
+                stopped_early=state.plateau.stopped, **self.durations.pop(),
             )  # fmt: skip
             LOG.info("finished: %s", self.config.out)
         self.world.wait()
@@ -193,9 +193,9 @@ class Trainer:
         if last:
             LOG.info("epoch %d: trained in %.1f s", step.epoch + 1, self.durations.end("epoch"))
         self.metrics.write(
-            epoch=step.epoch, step=step.overall + 1, loss=result.loss, **self.learner.figures(),
+            epoch=step.epoch, step=step.overall + 1, loss=result.loss, **self.learner.step_metrics(),
             images_per_s=round(images_per_s * self.world.num_ranks, 3), data_wait_share=round(data_wait_share, 4),
-            **replaced, **self.durations.taken(),
+            **replaced, **self.durations.pop(),
         )  # fmt: skip
         write_status(
             self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.state.best, **replaced
@@ -218,9 +218,9 @@ class Trainer:
             return
         self.durations.begin("evaluation")
         with self.learner.averaged():
-            answers = self._predict(rows)
-        truth, found = self.data.index.targets[rows], answers[:, : len(CLASSES)]
-        monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, answers)}
+            outputs = self._predict(rows)
+        truth, found = self.data.index.targets[rows], outputs[:, : len(CLASSES)]
+        monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, outputs)}
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
         monitors = self.world.broadcast(monitors)
@@ -232,10 +232,10 @@ class Trainer:
             LOG.info("validation batch %d of %d: KL %.4f", number, len(batches), batches[number - 1])
         self.metrics.write(
             epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors, val_batch_kl=batches,
-            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.taken(),
+            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.pop(),
         )  # fmt: skip
         LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
-        self.state.keep_if_best(epoch, monitors["val_kl"], found)
+        self.state.save_if_best(epoch, monitors["val_kl"], found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:
         """Predict rows without augmentation by the current weights of the model; every rank gets all predictions."""

@@ -46,7 +46,7 @@ def predict_rows(
     threads: int,
     before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Predict `rows` in order, on every rank: answers of `task` [len(rows), num_answers], six probabilities first.
+    """Predict `rows` in order, on every rank: outputs of `task` [len(rows), num_outputs], six probabilities first.
 
     Rows are predicted in groups of `group_size`; the last group is padded, and the padding dropped, so that the same
     kernels compute a row at any number of ranks. In each round a rank predicts one group or none. All ranks call
@@ -55,7 +55,7 @@ def predict_rows(
     dtype = next(model.parameters()).dtype
     groups = groups_of(rows, group_size)
     mine = [padded(group, group_size) for group in groups[world.rank :: world.num_ranks]]
-    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_answers))]
+    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_outputs))]
     batches = load(
         shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
     )
@@ -65,9 +65,9 @@ def predict_rows(
             if number + world.rank >= len(groups):
                 continue
             batch, (_, kept) = next(batches), mine[number // world.num_ranks]
-            answers = task.answers(model, shards.canvas(batch.to(world.device)).to(dtype))
+            outputs = task.predict(model, shards.canvas(batch.to(world.device)).to(dtype))
             found_rows.append(batch.rows[:kept])
-            found.append(answers[:kept].cpu().double().numpy())
+            found.append(outputs[:kept].cpu().double().numpy())
     return in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
 
 
