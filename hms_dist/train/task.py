@@ -36,7 +36,7 @@ StepKey = tuple[int, int, int]
 _WINDOW = 104
 """Stream of keyed draws: crops and pastes of annotated windows."""
 _PASTE, _DONOR, _CROP = 1, 2, 3
-"""Streams within it."""
+"""Streams within _WINDOW: whether to paste, the donor, the crop."""
 
 
 class Task(Protocol):

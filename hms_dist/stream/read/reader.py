@@ -30,7 +30,7 @@ class DamagedMemberError(UserError):
 
 
 class ShardReader:
-    """Reads the stored panels of rows of one shard set. Safe to call from several threads."""
+    """Reads the stored panels of rows of one shard set. Thread-safe."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from hms_dist.train.ranks.world import World
 from hms_dist.train.task import Task
 
 KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
-"""Names of `kl_monitors`."""
+"""Keys of `kl_monitors`."""
 
 
 def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
