@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -212,11 +212,12 @@ def launcher(forked, tmp_path_factory) -> str:
 def ranks(forked, tmp_path_factory) -> Callable[..., str]:
     """`ranks(2, "train.py", ...)`: `python train.py ...` as two gloo ranks without a launcher; what they printed.
 
-    Processes of their own, in the environment that torchrun gives. Each must end with the exit code `code`.
+    Processes of their own, in the environment that torchrun gives. Each must end with the exit code `code`, or with its
+    own of the sequence.
     """
     logs = tmp_path_factory.mktemp("ranks")
 
-    def run(number: int, *words: object, code: int = 0) -> str:
+    def run(number: int, *words: object, code: int | Sequence[int] = 0) -> str:
         from torch.distributed import TCPStore
 
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -227,6 +228,7 @@ def ranks(forked, tmp_path_factory) -> Callable[..., str]:
             environment |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number), "ACCELERATE_USE_CPU": "1"}
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
             environment |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        codes = [code] * number if isinstance(code, int) else list(code)
         processes = []
         for rank in map(str, range(number)):
             place = {"RANK": rank, "LOCAL_RANK": rank} if number > 1 else {}
@@ -236,7 +238,7 @@ def ranks(forked, tmp_path_factory) -> Callable[..., str]:
                 process.start()
             ends = time.monotonic() + 550
             while (alive := [process.sentinel for process in processes if process.is_alive()]) and all(
-                process.exitcode in (None, code) for process in processes
+                process.exitcode in (None, wanted) for process, wanted in zip(processes, codes, strict=True)
             ):
                 assert time.monotonic() < ends, log.read_text()
                 multiprocessing.connection.wait(alive, 10)
@@ -244,7 +246,7 @@ def ranks(forked, tmp_path_factory) -> Callable[..., str]:
             for process in processes:
                 process.kill()
                 process.join()
-        assert [process.exitcode for process in processes] == [code] * number, log.read_text()
+        assert [process.exitcode for process in processes] == codes, log.read_text()
         return log.read_text()
 
     return run

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from hms_dist.core.errors import UserError
-from hms_dist.model.group_norms import GroupNorms, group_batch_norms, replace_modules
+from hms_dist.model.group_norms import GroupBatchNorm, GroupNorms, group_batch_norms, replace_modules
 from hms_dist.model.keyed_dropout import KeyedDropout, KeyedDropPath
 from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
 
@@ -72,12 +72,60 @@ def check_rows(name: str, model: nn.Module, rows: PassRows, call: Forward, pictu
             raise UserError(
                 f"model.name: {name} uses its layer {twice} twice, so its draws would repeat; choose another model"
             )
-        before = call(model, inputs).float()
-        inputs[-1] += torch.randn(shape[1:], generator=generator).to(pictures)
-        after = call(model, inputs).float()
-    others = slice(0, PROBE_ROWS - PROBE_GROUP)
-    if not torch.allclose(before[others], after[others], rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        rows_mix = _rows_mix(model, rows, call, inputs, generator)
+    if rows_mix:
         raise UserError(f"model.name: {name} mixes the rows of a batch outside of batch norm; choose another model")
+
+
+def _rows_mix(model: nn.Module, rows: PassRows, call: Forward, inputs: Tensor, generator: torch.Generator) -> bool:
+    """Whether answers depend on rows of other groups, or, with fixed statistics in all norms, on any other row."""
+    changes = torch.randn(inputs.shape, generator=generator).to(inputs)
+    every = torch.arange(len(inputs))
+
+    def moves(row: int, base: Tensor, others: Tensor) -> bool:
+        changed = inputs.clone()
+        changed[row] += changes[row]
+        answers = call(model, changed).float()[others]
+        return not torch.allclose(answers, base[others], rtol=1e-3, atol=1e-3 * float(base.abs().max()))
+
+    base, last = call(model, inputs).float(), len(inputs) - 1
+    if moves(last, base, every[every // PROBE_GROUP != last // PROBE_GROUP]):
+        return True
+    with _fixed_norms(model) as are_all_fixed:
+        base = call(model, inputs).float()
+        size = 1 if are_all_fixed else PROBE_GROUP
+        if any(moves(row, base, every[every // size != row // size]) for row in every.tolist()):
+            return True
+        return are_all_fixed and _gradients_mix(model, rows, call, inputs[:PROBE_GROUP])
+
+
+@torch.enable_grad()
+def _gradients_mix(model: nn.Module, rows: PassRows, call: Forward, inputs: Tensor) -> bool:
+    """Whether the output of a row has a gradient with respect to another row."""
+    rows.begin(whole_groups(1, len(inputs)), draw_words(0, 0, 0, range(len(inputs))))
+    inputs = inputs.clone().requires_grad_()
+    answers = call(model, inputs).float()
+    for row in range(len(inputs)):
+        (gradient,) = torch.autograd.grad(answers[row].square().sum(), inputs, retain_graph=True)
+        of_rows = gradient.abs().flatten(1).amax(dim=1)
+        if bool((of_rows[torch.arange(len(inputs)) != row] > 1e-3 * of_rows[row]).any()):
+            return True
+    return False
+
+
+@contextmanager
+def _fixed_norms(model: nn.Module) -> Iterator[bool]:
+    """Normalise with the statistics of the last pass inside the block. Yields whether every norm keeps statistics."""
+    training = [norm for norm in model.modules() if isinstance(norm, GroupBatchNorm) and norm.training]
+    kept = [(norm, norm.running_mean, norm.running_var) for norm in training if norm.running_mean is not None]
+    for norm, _, _ in kept:
+        norm.running_mean, _, norm.running_var = norm.statistics.mean(dim=1).unbind()
+        norm.training = False
+    try:
+        yield len(kept) == len(training)
+    finally:
+        for norm, mean, variance in kept:
+            norm.running_mean, norm.running_var, norm.training = mean, variance, True
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from hms_dist.train.folder.checkpoint import load_weights, noted
 from hms_dist.train.folder.owner import owned
 from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.folder.stop import die_with_launcher
-from hms_dist.train.learn.evaluate import evaluating, groups_of, in_order, padded
+from hms_dist.train.learn.evaluate import evaluating, groups_of, in_order, padded, rows_at_once
 from hms_dist.train.ranks.variables import check_variables
 from hms_dist.train.ranks.world import World, launched_rank, open_world
 from hms_dist.train.settings import TrainConfig
@@ -70,11 +70,12 @@ def run(command: Predict) -> None:
     with owned(folder, is_main=is_main), closing(shards.reader):
         world = open_world(config.precision, config.timeout_s)
         with world.shutdown():
+            size = rows_at_once(config.group_size, world.device)
             parts = Parts(
-                begun(folder, *_keys(command, config, shards, model, world)), num_rows=len(shards.index),
-                group_size=config.group_size, num_outputs=task.num_outputs,
+                begun(folder, *_keys(command, config, shards, model, world, size)), num_rows=len(shards.index),
+                size=size, num_outputs=task.num_outputs,
             )  # fmt: skip
-            outputs = _outputs(command, config.group_size, shards, model, world, task, parts)
+            outputs = _outputs(command, size, shards, model, world, task, parts)
             if world.is_main:
                 folds = held_out_folds(config, shards, noted(facts, "shards", str, weights))
                 found = outputs[:, : len(CLASSES)]
@@ -95,7 +96,9 @@ def _load_model(command: PredictConfig, config: TrainConfig) -> tuple[nn.Module,
     return model, facts
 
 
-def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World) -> tuple[str, str]:
+def _keys(
+    command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Module, world: World, size: int
+) -> tuple[str, str]:
     """Digest of everything that the predictions depend on, and the same as format version 1 computed it.
 
     Raises UserError if ranks disagree, because the run folder is being changed.
@@ -110,7 +113,7 @@ def _keys(command: Predict, config: TrainConfig, shards: ShardSet, model: nn.Mod
         "model": _comparable(config.model),
         "loss": config.loss.name,
         "precision": config.precision,
-        "group_size": config.group_size,
+        "group_size": size,
         "channels_last": world.device.type == "cuda",
         "compile_mode": command.compile_mode,
         "tta": sorted(command.tta),
@@ -129,7 +132,7 @@ def _comparable(model: ModelConfig) -> Any:
 
 
 def _outputs(
-    command: Predict, group_size: int, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
+    command: Predict, size: int, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
 ) -> NDArray[np.float64]:
     """Network outputs [rows, num_outputs] of all rows on the main rank: those of finished parts, and the others
     computed."""
@@ -142,8 +145,8 @@ def _outputs(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     compile_in_place(model, command.compile_mode)
     prepared: nn.Module = world.accelerator.prepare_model(model.to(world.device), evaluation_mode=True)
-    groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), group_size)]
-    whole = [padded(group, group_size)[0] for _, group in groups]
+    groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), size)]
+    whole = [padded(group, size)[0] for _, group in groups]
     with evaluating(prepared):
         found = mean_outputs(
             prepared, shards, whole, world.device, task=task, mirrors=command.tta, threads=command.threads

@@ -17,7 +17,7 @@ from hms_dist.core.files import atomic, read_bytes, sealed_bytes, unsealed_bytes
 from hms_dist.shards.index import Rows
 
 MAX_PARTS = 256
-"""Largest number of parts of a prediction; each holds whole groups."""
+"""Largest number of parts of a prediction; each holds whole batches."""
 
 
 def parts_folder(out: Path) -> Path:
@@ -34,12 +34,12 @@ def begun(folder: Path, key: str, earlier_key: str) -> Path:
 class Parts:
     """The parts of one prediction; the rows of a part do not depend on the number of ranks."""
 
-    def __init__(self, folder: Path, *, num_rows: int, group_size: int, num_outputs: int) -> None:
-        """`folder`: of these parts alone, named by their key; created if missing."""
+    def __init__(self, folder: Path, *, num_rows: int, size: int, num_outputs: int) -> None:
+        """`folder`: of these parts alone, named by their key; created if missing. `size`: rows predicted at once."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._num_rows, self._num_outputs = folder, num_rows, num_outputs
-        num_groups = -(-num_rows // group_size)
-        self._size = max(-(-num_groups // MAX_PARTS), 1) * group_size
+        num_batches = -(-num_rows // size)
+        self._size = max(-(-num_batches // MAX_PARTS), 1) * size
         self.numbers = range(-(-num_rows // self._size))
         """Numbers of all parts."""
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
@@ -19,6 +19,7 @@ from hms_dist.shards.index import Rows
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data.run_data import ShardSet
+from hms_dist.train.learn.evaluate import predict_in_memory
 from hms_dist.train.task import Task
 
 Mirror = Literal["flip", "reverse"]
@@ -66,6 +67,7 @@ def mean_outputs(
     reversals = (False, True) if "reverse" in mirrors else (False,)
     requests = (Request(group, np.full(len(group), True) if flip else None) for group in groups for flip in flips)
     batches = load(shards.reader, requests, threads=threads, pin=device.type == "cuda")
+    before: Tensor | None = None
     for group in groups:
         everywhere = torch.ones(len(group), dtype=torch.bool, device=device)
         outputs = []
@@ -73,5 +75,9 @@ def mean_outputs(
             panels = next(batches).to(device)
             for reverse in reversals:
                 pictures = shards.canvas(panels, everywhere if flip else None, everywhere if reverse else None)
-                outputs.append(task.predict(model, pictures.to(dtype)))
-        yield torch.stack(outputs).cpu().double().mean(0).numpy()
+                outputs.append(predict_in_memory(task, model, pictures.to(dtype)))
+        if before is not None:  # read when the next group is on its way, so that a GPU never waits for the host
+            yield before.cpu().double().mean(0).numpy()
+        before = torch.stack(outputs)
+    if before is not None:
+        yield before.cpu().double().mean(0).numpy()

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import MetricsLog, write_status
 from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.folder.stop import StopRequest
-from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows
+from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows, rows_at_once
 from hms_dist.train.learn.learner import Learner
 from hms_dist.train.learn.meter import Durations, Meter
 from hms_dist.train.learn.step import OptimizerStep
@@ -73,6 +74,8 @@ class Trainer:
             begin_folder(config)  # after everything that can be rejected was checked
         self.replacements = Replacements(config.max_replaced) if config.on_error == "replace" else None
         self.metrics: MetricsLog | None = None
+        self._unwritten: tuple[StepResult, dict[str, Any]] | None = None
+        """The step to be logged next, and the fields of its line besides the loss."""
         if world.is_main:
             prefix = f"{name}/" if name else ""
             state, evaluated = self.state, self.state.step == 0
@@ -132,13 +135,15 @@ class Trainer:
         config, num_done = self.config, step.overall + 1
         self.state.step = step.number + 1
         self.guard.add(result)
+        self._write_line()  # of a step that has ended; a GPU is at work on the next one
         if (step.number + 1) % config.log_every == 0 or last:
             self._log_step(step, result, meter, last=last)
+        due = config.checkpoint_every and num_done % config.checkpoint_every == 0
+        if last or due or self.guard.stop_asked or result.sums.is_ready:
+            self.guard.settle()
+            self._write_line()
         if last:
             return
-        due = config.checkpoint_every and num_done % config.checkpoint_every == 0
-        if due or self.guard.stop_asked:
-            self.guard.settle()
         self._stop_if(self.guard.stop_asked)
         if due:
             self._save()
@@ -183,23 +188,31 @@ class Trainer:
         raise Stopped(f"stopped after step {self.state.steps_done} as asked; rerun the same command to continue")
 
     def _log_step(self, step: OptimizerStep, result: StepResult, meter: Meter, *, last: bool) -> None:
-        """Write a line of metrics.jsonl and status.json."""
-        self.guard.settle()
+        """Collect the metrics of a step to log; `_write_line` writes them when the loss is known."""
+        if last:
+            self.guard.settle()  # the epoch's duration includes its last step
         replaced = self._num_replaced()
         if self.metrics is None:
             return
-        self.state.check_owner()
         images_per_s, data_wait_share = meter.read()
         if last:
             LOG.info("epoch %d: trained in %.1f s", step.epoch + 1, self.durations.end("epoch"))
-        self.metrics.write(
-            epoch=step.epoch, step=step.overall + 1, loss=result.loss, **self.learner.step_metrics(),
-            images_per_s=round(images_per_s * self.world.num_ranks, 3), data_wait_share=round(data_wait_share, 4),
+        self._unwritten = result, {
+            "epoch": step.epoch, "step": step.overall + 1, **self.learner.step_metrics(),
+            "images_per_s": round(images_per_s * self.world.num_ranks, 3), "data_wait_share": round(data_wait_share, 4),
             **replaced, **self.durations.pop(),
-        )  # fmt: skip
-        write_status(
-            self.config.out, "running", epoch=step.epoch, step=step.overall + 1, best=self.state.best, **replaced
-        )
+        }  # fmt: skip
+
+    def _write_line(self) -> None:
+        """Write the collected line of metrics.jsonl, if there is one, and status.json."""
+        waiting, self._unwritten = self._unwritten, None
+        if self.metrics is None or waiting is None:
+            return
+        result, line = waiting
+        self.state.check_owner()
+        self.metrics.write(**{"epoch": line["epoch"], "step": line["step"], "loss": result.loss, **line})
+        kept = {name: line[name] for name in ("epoch", "step", "num_replaced") if name in line}
+        write_status(self.config.out, "running", **kept, best=self.state.best)
 
     def _num_replaced(self) -> dict[str, int]:
         """Damaged rows replaced by all ranks since the start or the resume; empty if the run replaces none."""
@@ -242,7 +255,8 @@ class Trainer:
         config = self.config
         return predict_rows(
             self.learner.stepper.model, self.data.plain, rows, self.world,
-            task=self.learner.task, group_size=config.group_size, threads=config.reader_threads,
+            task=self.learner.task, size=rows_at_once(config.group_size, self.world.device),
+            threads=config.reader_threads,
             before_round=self._stop_if_any_asked,
         )  # fmt: skip
 

@@ -62,6 +62,21 @@ class LessMean(nn.Module):
         return x - x.mean(0, keepdim=True)
 
 
+class LessOther(nn.Module):
+    """Rows less one other each: `shift` rows before them, or, in pairs, the other one."""
+
+    def __init__(self, shift: int | None, *, detached: bool = False, only_with_gradients: bool = False) -> None:
+        super().__init__()
+        self.shift, self.detached, self.only_with_gradients = shift, detached, only_with_gradients
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.only_with_gradients and not torch.is_grad_enabled():
+            return x
+        pairs = x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+        other = pairs if self.shift is None else x.roll(self.shift, 0)
+        return x - 0.3 * (other.detach() if self.detached else other)
+
+
 class WithNoise(nn.Module):
     """A forward function that draws random numbers from torch or NumPy."""
 
@@ -97,6 +112,17 @@ class Twice(nn.Module):
         (lambda: Twice(nn.Dropout(0.2)), "net uses its layer shared twice, so its draws would repeat"),
         (lambda: Twice(DropPath(0.2)), "net uses its layer shared twice, so its draws would repeat"),
         (lambda: simple(LessMean()), "net mixes the rows of a batch outside of batch norm"),
+        *[
+            (lambda layers=layers: simple(*layers), "net mixes the rows of a batch outside of batch norm")
+            for layers in (
+                [LessOther(None)],
+                [LessOther(None, detached=True)],
+                [LessOther(1)],
+                [LessOther(3)],
+                [nn.BatchNorm2d(4), LessOther(None), nn.BatchNorm2d(4)],
+                [LessOther(None, only_with_gradients=True), nn.BatchNorm2d(4)],
+            )
+        ],
     ],
 )
 @pytest.mark.usefixtures("torch_rng")

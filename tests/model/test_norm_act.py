@@ -16,6 +16,10 @@ SHAPES = [(4, 48, 6, 8), (2, 96, 5, 7), (4, 384, 4, 6), (2, 7, 3, 5), (6, 192, 6
 KINDS = list(product([False, True], [False, True], ACTIVATIONS.values()))
 """With a shortcut, with drop-path, activation."""
 FUNCTIONS = {number: kind() for kind, number in ACTIVATIONS.items()}
+JUMPS = {ACTIVATIONS[nn.ReLU]: (0,), ACTIVATIONS[nn.Hardswish]: (-3, 3)}
+"""Activation -> values at which its slope jumps."""
+JUMPS = {ACTIVATIONS[nn.ReLU]: (0,), ACTIVATIONS[nn.Hardswish]: (-3, 3)}
+"""Activation -> values at which its slope jumps."""
 
 
 def norm_of(channels: int, groups: Pieces, **options: float) -> tuple[GroupBatchNorm, nn.BatchNorm2d, PassRows]:
@@ -145,7 +149,9 @@ def test_the_kernels_sum_many_rows_far_from_zero() -> None:
 def test_the_kernels_compute_the_plain_arithmetic(
     shape: tuple[int, ...], shortcut: bool, drop: bool, act: int, dtype: torch.dtype, tolerance: float, slots: bool
 ) -> None:
-    """Also of groups that span several ranks, of which there is one here."""
+    """Also of groups that span several ranks, of which there is one here. Both get the same moments: the rounding of a
+    mean moves a sum over 10,000 rows by more than the sum's own.
+    """
     batch, channels, height, width = shape
     places = height * width
     x, added, grad = (torch.randn(batch * places, channels, device="cuda").add(2).to(dtype) for _ in range(3))
@@ -158,10 +164,13 @@ def test_the_kernels_compute_the_plain_arithmetic(
     moments = torch.ops.hms_dist.norm_moments
     found = (moments(x, weight, 1e-5, *layout),)
     given = (weight, bias, *found[0][:2], added if shortcut else None, keep)
-    found += (apply(x, *given, *layout, act), *differentiate(grad, x, *given, *layout, act))
     exact = [None if tensor is None else tensor.double() for tensor in given]
     wanted = (moments(x.double(), weight.double(), 1e-5, *layout),)
     exact[2:4] = wanted[0][:2]
+    before = apply(x.double(), *exact, *layout, ACTIVATIONS[nn.Identity])
+    for jump in JUMPS.get(act, ()):  # rounding decides which slope a value that near has
+        grad = grad.masked_fill((before - jump).abs() < 1e-3, 0)
+    found += (apply(x, *given, *layout, act), *differentiate(grad, x, *given, *layout, act))
     wanted += (apply(x.double(), *exact, *layout, act), *differentiate(grad.double(), x.double(), *exact, *layout, act))
     for name, ours, theirs in zip(("moments", "out", "x", "weight", "bias", "shortcut"), found, wanted, strict=True):
         assert ours.shape == theirs.shape, name

@@ -37,7 +37,8 @@ def small(small_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
     """The small configuration with options, as the command line would give them."""
 
     def make(out: str = "run", **options: object) -> TrainConfig:
-        words = [f"--{name.replace('__', '.')}={value}" for name, value in options.items()]
+        written = {name: "null" if value is None else value for name, value in options.items()}
+        words = [f"--{name.replace('__', '.')}={value}" for name, value in written.items()]
         given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(tmp_path / out)]
         return load(TrainConfig, [*given, *words], prog="train.py")
 

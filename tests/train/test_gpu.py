@@ -61,6 +61,26 @@ def test_options_of_speed_do_not_change_what_is_learnt(small, precision, options
     assert names[0] == names[1]
 
 
+def test_gradients_are_the_same_with_graphs_and_without_of_one_pass_and_of_several(small):
+    """A graph writes its gradients to the same memory in every pass."""
+    from accelerate.state import AcceleratorState
+
+    losses = {}
+    for name, options in {
+        "plain": {"compile_mode": None},
+        "one pass": {"compile_mode": "default"},
+        "several": {"compile_mode": "default", "pass_rows": 2},
+    }.items():
+        plain = {"epochs": 2, "log_every": 1, "model__name": STEADY, "model__drop_rate": 0, "group_size": 2}
+        config = small(name, precision="float32", **plain, **options)
+        run(config)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        losses[name] = [line["loss"] for line in read_metrics(config.out) if "loss" in line]
+    assert len(losses["plain"]) > 4
+    assert losses["one pass"] == pytest.approx(losses["plain"], rel=2e-3)
+    assert losses["several"] == pytest.approx(losses["plain"], rel=2e-3)
+
+
 def test_a_step_does_not_wait_for_the_gpu(small, repository, monkeypatch):
     """Else the host could not run ahead of it. torch raises where it would wait; the first two steps may."""
     taken, take = [], Stepper.take

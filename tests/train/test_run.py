@@ -284,8 +284,7 @@ def test_evaluation_pads_without_a_trace(small, rng):
     rows = rng.permutation(len(data.index))[:7]
     model, task = trainer.learner.stepper.model, trainer.learner.task
     found = [
-        loop.predict_rows(model, data.plain, rows, world, task=task, group_size=size, threads=2)
-        for size in (1, 3, 7, 16)
+        loop.predict_rows(model, data.plain, rows, world, task=task, size=size, threads=2) for size in (1, 3, 7, 16)
     ]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-12)

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError
 from hms_dist.labels.table import CLASSES
@@ -17,6 +17,8 @@ from hms_dist.train.data.run_data import ShardSet
 from hms_dist.train.ranks.world import World
 from hms_dist.train.task import Task
 
+ROWS_ON_GPU = 64
+"""Rows that a GPU predicts at once, rounded to whole groups: with fewer it waits for launches."""
 KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
 """Keys of `kl_monitors`."""
 
@@ -42,19 +44,19 @@ def predict_rows(
     world: World,
     *,
     task: Task,
-    group_size: int,
+    size: int,
     threads: int,
     before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Predict `rows` in order, on every rank: outputs of `task` [len(rows), num_outputs], six probabilities first.
 
-    Rows are predicted in groups of `group_size`; the last group is padded, and the padding dropped, so that the same
-    kernels compute a row at any number of ranks. In each round a rank predicts one group or none. All ranks call
+    Rows are predicted `size` at once; the last batch is padded, and the padding dropped, so that the same kernels
+    compute a row at any number of ranks. In each round a rank predicts one batch or none. All ranks call
     `before_round` before each round.
     """
     dtype = next(model.parameters()).dtype
-    groups = groups_of(rows, group_size)
-    mine = [padded(group, group_size) for group in groups[world.rank :: world.num_ranks]]
+    groups = groups_of(rows, size)
+    mine = [padded(group, size) for group in groups[world.rank :: world.num_ranks]]
     found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_outputs))]
     batches = load(
         shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
@@ -65,10 +67,26 @@ def predict_rows(
             if number + world.rank >= len(groups):
                 continue
             batch, (_, kept) = next(batches), mine[number // world.num_ranks]
-            outputs = task.predict(model, shards.canvas(batch.to(world.device)).to(dtype))
+            outputs = predict_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype))
             found_rows.append(batch.rows[:kept])
             found.append(outputs[:kept].cpu().double().numpy())
     return in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
+
+
+def rows_at_once(group_size: int, device: torch.device) -> int:
+    """Rows of a batch of predictions: a group, or on a GPU about `ROWS_ON_GPU`, in whole groups."""
+    return group_size if device.type != "cuda" else max(ROWS_ON_GPU // group_size, 1) * group_size
+
+
+def predict_in_memory(task: Task, model: nn.Module, images: Tensor) -> Tensor:
+    """Predict rows with `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
+    try:
+        return task.predict(model, images)
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    torch.cuda.empty_cache()
+    return torch.cat([predict_in_memory(task, model, half) for half in images.chunk(2)])
 
 
 @contextmanager
@@ -88,14 +106,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def groups_of(rows: Rows, group_size: int) -> list[Rows]:
-    """Split rows into groups of `group_size`; the last one may be shorter."""
-    return [rows[first : first + group_size] for first in range(0, len(rows), group_size)]
+def groups_of(rows: Rows, size: int) -> list[Rows]:
+    """Split rows into batches of `size`; the last one may be shorter."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
-def padded(group: Rows, group_size: int) -> tuple[Rows, int]:
-    """Pad a group by repeating its first row; also return the number of rows before padding."""
-    return np.concatenate([group, np.repeat(group[:1], group_size - len(group))]), len(group)
+def padded(group: Rows, size: int) -> tuple[Rows, int]:
+    """Pad a batch by repeating its first row; also return the number of rows before padding."""
+    return np.concatenate([group, np.repeat(group[:1], size - len(group))]), len(group)
 
 
 def in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -97,7 +97,7 @@ class Learner:
             kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._world.arithmetic)
             with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
                 self._network.capture()
-        self.optimizer.zero_grad(set_to_none=not record)
+        self.optimizer.zero_grad(set_to_none=not record or len(self.passes) == 1)
         norms.cancel_step()
 
     def _record(self) -> None:
@@ -105,8 +105,9 @@ class Learner:
         config, largest = self._config, max((len(one) for one in self.passes if not one.is_split), default=0)
         if self._world.device.type != "cuda" or config.compile_mode is None or config.model.grad_checkpointing:
             return
-        for parameter in self.raw_model.parameters():  # otherwise a gradient would be the graph's own memory
-            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        if len(self.passes) > 1:  # gradients are added up, in memory that is not the graph's
+            for parameter in self.raw_model.parameters():
+                parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         if largest:
             self._try_pass(largest, record=True)
 

@@ -127,7 +127,8 @@ class Stepper:
         if config.optim.max_grad_norm is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), config.optim.max_grad_norm)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=self.world.device.type != "cuda")
+        # Of one pass, a graph's own memory may serve as the gradient; those of several are added up.
+        self.optimizer.zero_grad(set_to_none=self.world.device.type != "cuda" or len(self.passes) == 1)
         if accelerator.optimizer_step_was_skipped:
             self.norms.cancel_step()
             self.tally.num_skipped += 1
