@@ -81,12 +81,12 @@ def _train(model: nn.Module, config: ModelConfig, num_rows: int, size: Size, dev
         inputs = [torch.zeros(num_rows, 1, *size)]
         if config.sliding_window is not None:
             inputs.append(torch.ones(1, 1, num_columns(size[1])))
-        answers = model.train()(*inputs)
+        outputs = model.train()(*inputs)
         expected = (num_rows, *[1] * (config.sliding_window is not None), len(CLASSES))
-        if not isinstance(answers, Tensor) or answers.shape != expected:
-            found = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
-            raise ValueError(f"expected answers of shape {expected}, found {found}")
-        answers.sum().backward()  # type: ignore[no-untyped-call]
+        if not isinstance(outputs, Tensor) or outputs.shape != expected:
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise ValueError(f"expected outputs of shape {expected}, found {found}")
+        outputs.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _check_gradients(model: nn.Module, config: ModelConfig, num_ranks: int) -> None:

@@ -59,8 +59,8 @@ class SlidingWindowNet(nn.Module):
         features = self.backbone.forward_features(images)
         count = windows.to(features.dtype).expand(len(images), -1, -1)
         means = torch.einsum("mcht,mnt->mnch", features, count)
-        answers: Tensor = self.backbone.forward_head(means.flatten(0, 1).unsqueeze(-1))
-        return answers.reshape(len(images), -1, answers.shape[-1])
+        outputs: Tensor = self.backbone.forward_head(means.flatten(0, 1).unsqueeze(-1))
+        return outputs.reshape(len(images), -1, outputs.shape[-1])
 
 
 def of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from hms_dist.labels.table import CLASSES
 from hms_dist.model.build import ModelConfig, build, compile_in_place
 from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.partial_results import Parts, begun, parts_folder
-from hms_dist.predict.tta import mean_answers, mirrored_canvas
+from hms_dist.predict.tta import mean_outputs, mirrored_canvas
 from hms_dist.results.lineage import Source
 from hms_dist.results.predictions import check_rows, prediction_table, write_predictions
 from hms_dist.shards.index import Rows
@@ -73,12 +73,12 @@ def run(command: Predict) -> None:
             size = rows_at_once(config.group_size, world.device)
             parts = Parts(
                 begun(folder, *_keys(command, config, shards, model, world, size)), num_rows=len(shards.index),
-                size=size, num_answers=task.num_answers,
+                size=size, num_outputs=task.num_outputs,
             )  # fmt: skip
-            answers = _answers(command, size, shards, model, world, task, parts)
+            outputs = _outputs(command, size, shards, model, world, task, parts)
             if world.is_main:
                 folds = held_out_folds(config, shards, noted(facts, "shards", str, weights))
-                found = answers[:, : len(CLASSES)]
+                found = outputs[:, : len(CLASSES)]
                 write_predictions(command.out, prediction_table(shards.index.frame, folds, found), [source])
                 LOG.info("%d rows predicted: %s", len(shards.index), command.out)
     if is_main:
@@ -131,10 +131,10 @@ def _comparable(model: ModelConfig) -> Any:
     return comparable_class({CLASS_KEY: "ModelConfig", OPTIONS_KEY: to_dict(model)}, FORMAT_VERSION)[OPTIONS_KEY]
 
 
-def _answers(
+def _outputs(
     command: Predict, size: int, shards: ShardSet, model: nn.Module, world: World, task: Task, parts: Parts
 ) -> NDArray[np.float64]:
-    """Network outputs [rows, num_answers] of all rows on the main rank: those of finished parts, and the others
+    """Network outputs [rows, num_outputs] of all rows on the main rank: those of finished parts, and the others
     computed."""
     kept = parts.finished() if world.is_main else {}
     todo = world.broadcast([number for number in parts.numbers if number not in kept])
@@ -148,15 +148,15 @@ def _answers(
     groups = [(number, group) for number in mine for group in groups_of(parts.rows_of(number), size)]
     whole = [padded(group, size)[0] for _, group in groups]
     with evaluating(prepared):
-        found = mean_answers(
+        found = mean_outputs(
             prepared, shards, whole, world.device, task=task, mirrors=command.tta, threads=command.threads
         )
         bar = tqdm(zip(groups, found, strict=True), "predict", len(groups), disable=None if world.is_main else True)
         for number, of_part in groupby(bar, lambda item: item[0][0]):
-            kept[number] = np.concatenate([answers[: len(group)] for (_, group), answers in of_part])
+            kept[number] = np.concatenate([outputs[: len(group)] for (_, group), outputs in of_part])
             parts.write(number, kept[number])
     rows: list[Rows] = [parts.rows_of(number) for number in kept]
-    empty = np.empty((0, task.num_answers))
+    empty = np.empty((0, task.num_outputs))
     gathered = world.gather_rows(
         np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate([empty, *kept.values()])
     )

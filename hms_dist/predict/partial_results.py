@@ -1,7 +1,7 @@
 """Finished parts of an unfinished prediction, stored next to its output: a killed job only computes what is missing.
 
-OUT.parts/<key>/part-000007.npy network outputs of the rows of one part OUT.parts/shards-<key>/ shards rendered for this
-prediction alone
+    OUT.parts/<key>/part-000007.npy     network outputs of the rows of one part
+    OUT.parts/shards-<key>/             shards rendered for this prediction alone
 
 A key is a digest of everything that the content depends on, so a part of other weights or other shards is never used.
 The folder is removed once the output is written.
@@ -34,10 +34,10 @@ def begun(folder: Path, key: str, earlier_key: str) -> Path:
 class Parts:
     """The parts of one prediction; the rows of a part do not depend on the number of ranks."""
 
-    def __init__(self, folder: Path, *, num_rows: int, size: int, num_answers: int) -> None:
+    def __init__(self, folder: Path, *, num_rows: int, size: int, num_outputs: int) -> None:
         """`folder`: of these parts alone, named by their key; created if missing. `size`: rows predicted at once."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._num_rows, self._num_answers = folder, num_rows, num_answers
+        self._folder, self._num_rows, self._num_outputs = folder, num_rows, num_outputs
         num_batches = -(-num_rows // size)
         self._size = max(-(-num_batches // MAX_PARTS), 1) * size
         self.numbers = range(-(-num_rows // self._size))
@@ -50,25 +50,25 @@ class Parts:
     def finished(self) -> dict[int, NDArray[np.float64]]:
         """Outputs of the finished parts, by number."""
         found = {number: self._read(number) for number in self.numbers}
-        return {number: answers for number, answers in found.items() if answers is not None}
+        return {number: outputs for number, outputs in found.items() if outputs is not None}
 
-    def write(self, number: int, answers: NDArray[np.float64]) -> None:
-        """Write the outputs [rows of the part, num_answers] of a part, atomically."""
+    def write(self, number: int, outputs: NDArray[np.float64]) -> None:
+        """Write the outputs [rows of the part, num_outputs] of a part, atomically."""
         content = io.BytesIO()
-        np.save(content, answers)
+        np.save(content, outputs)
         with atomic(self._path(number)) as file:
             file.write(sealed_bytes(content.getvalue()))
 
     def _read(self, number: int) -> NDArray[np.float64] | None:
         try:
-            most = len(self.rows_of(number)) * self._num_answers * 8 + 1024
+            most = len(self.rows_of(number)) * self._num_outputs * 8 + 1024
             content = unsealed_bytes(read_bytes(self._path(number), most))
         except OSError:
             return None
         if content is None:  # damaged, or without digest (an earlier version): recomputed
             return None
-        answers: NDArray[np.float64] = np.load(io.BytesIO(content))
-        return answers if answers.shape == (len(self.rows_of(number)), self._num_answers) else None
+        outputs: NDArray[np.float64] = np.load(io.BytesIO(content))
+        return outputs if outputs.shape == (len(self.rows_of(number)), self._num_outputs) else None
 
     def _path(self, number: int) -> Path:
         return self._folder / f"part-{number:06d}.npy"

@@ -19,7 +19,7 @@ from hms_dist.shards.index import Rows
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data.run_data import ShardSet
-from hms_dist.train.learn.evaluate import answers_in_memory
+from hms_dist.train.learn.evaluate import predict_in_memory
 from hms_dist.train.task import Task
 
 Mirror = Literal["flip", "reverse"]
@@ -47,7 +47,7 @@ def mirrored_canvas(config: CanvasConfig, specs: Mapping[str, PanelSpec], mirror
 
 
 @torch.no_grad()
-def mean_answers(
+def mean_outputs(
     model: nn.Module,
     shards: ShardSet,
     groups: Sequence[Rows],
@@ -57,7 +57,7 @@ def mean_answers(
     mirrors: Sequence[Mirror],
     threads: int,
 ) -> Iterator[NDArray[np.float64]]:
-    """For each group of rows [m] yield the mean outputs [m, num_answers] over all mirror images, float64, in order.
+    """For each group of rows [m] yield the mean outputs [m, num_outputs] over all mirror images, float64, in order.
 
     Every combination of `mirrors` has the same weight: with flip and reverse a row is predicted four times. `model` is
     in evaluation mode.
@@ -70,14 +70,14 @@ def mean_answers(
     before: Tensor | None = None
     for group in groups:
         everywhere = torch.ones(len(group), dtype=torch.bool, device=device)
-        answers = []
+        outputs = []
         for flip in flips:
             panels = next(batches).to(device)
             for reverse in reversals:
                 pictures = shards.canvas(panels, everywhere if flip else None, everywhere if reverse else None)
-                answers.append(answers_in_memory(task, model, pictures.to(dtype)))
+                outputs.append(predict_in_memory(task, model, pictures.to(dtype)))
         if before is not None:  # read when the next group is on its way, so that a GPU never waits for the host
             yield before.cpu().double().mean(0).numpy()
-        before = torch.stack(answers)
+        before = torch.stack(outputs)
     if before is not None:
         yield before.cpu().double().mean(0).numpy()

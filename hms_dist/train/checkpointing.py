@@ -40,7 +40,7 @@ class RunState:
         """Cursor: number of finished epochs, and of finished steps in the current one."""
         self.best: dict[str, Any] = {"val_kl": None, "epoch": None}
         self.plateau = Plateau()
-        self._seen = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
+        self._lineage = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
 
     @property
     def steps_done(self) -> int:
@@ -121,9 +121,9 @@ class RunState:
         float(self.best["val_kl"] or 0)
         self.plateau = Plateau(**state["plateau"])
         learner.tally.num_skipped = state["num_skipped"]
-        self._seen = continued(self._seen, state)
+        self._lineage = continued(self._lineage, state)
 
-    def keep_if_best(self, epoch: int, val_kl: float, found: NDArray[np.float64]) -> None:
+    def save_if_best(self, epoch: int, val_kl: float, found: NDArray[np.float64]) -> None:
         """Save the weights and their predictions of the validation rows if no epoch was better. Main rank only."""
         if self.best["val_kl"] is not None and val_kl >= self.best["val_kl"]:
             return
@@ -134,7 +134,7 @@ class RunState:
         seen = stored_record(config.out / BEST)
         write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)])
 
-    def keep_final(self) -> None:
+    def save_final(self) -> None:
         """Save the weights at the end of the run. Main rank only."""
         learner = self._learner
         facts = {"epoch": self.epoch, **self._facts()}
@@ -146,7 +146,7 @@ class RunState:
             "shards": self._data.shards.manifest.fingerprint,
             "panels": panel_recipes(self._data.shards),
             "labels": self._data.labels.digest,
-            SEEN_KEY: self._seen.to_json(),
+            SEEN_KEY: self._lineage.to_json(),
             "fold": self._config.fold,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

@@ -139,7 +139,7 @@ class Trainer:
         if (step.number + 1) % config.log_every == 0 or last:
             self._log_step(step, result, meter, last=last)
         due = config.checkpoint_every and num_done % config.checkpoint_every == 0
-        if last or due or self.guard.stop_asked or result.sums.is_here:
+        if last or due or self.guard.stop_asked or result.sums.is_ready:
             self.guard.settle()
             self._write_line()
         if last:
@@ -153,10 +153,10 @@ class Trainer:
         state = self.state
         state.check_owner()
         if self.world.is_main:
-            state.keep_final()
+            state.save_final()
             write_status(
                 self.config.out, "finished", exit_code=0, best=state.best, steps=state.steps_done,
-                stopped_early=state.plateau.stopped, **self.durations.taken(),
+                stopped_early=state.plateau.stopped, **self.durations.pop(),
             )  # fmt: skip
             LOG.info("finished: %s", self.config.out)
         self.world.wait()
@@ -188,7 +188,7 @@ class Trainer:
         raise Stopped(f"stopped after step {self.state.steps_done} as asked; rerun the same command to continue")
 
     def _log_step(self, step: OptimizerStep, result: StepResult, meter: Meter, *, last: bool) -> None:
-        """Take the figures of a step that is logged; `_write_line` writes them when its loss is known."""
+        """Collect the metrics of a step to log; `_write_line` writes them when the loss is known."""
         if last:
             self.guard.settle()  # the epoch's duration includes its last step
         replaced = self._num_replaced()
@@ -198,13 +198,13 @@ class Trainer:
         if last:
             LOG.info("epoch %d: trained in %.1f s", step.epoch + 1, self.durations.end("epoch"))
         self._unwritten = result, {
-            "epoch": step.epoch, "step": step.overall + 1, **self.learner.figures(),
+            "epoch": step.epoch, "step": step.overall + 1, **self.learner.step_metrics(),
             "images_per_s": round(images_per_s * self.world.num_ranks, 3), "data_wait_share": round(data_wait_share, 4),
-            **replaced, **self.durations.taken(),
+            **replaced, **self.durations.pop(),
         }  # fmt: skip
 
     def _write_line(self) -> None:
-        """Write the line of metrics.jsonl that waits, if one does, and status.json."""
+        """Write the collected line of metrics.jsonl, if there is one, and status.json."""
         waiting, self._unwritten = self._unwritten, None
         if self.metrics is None or waiting is None:
             return
@@ -231,9 +231,9 @@ class Trainer:
             return
         self.durations.begin("evaluation")
         with self.learner.averaged():
-            answers = self._predict(rows)
-        truth, found = self.data.index.targets[rows], answers[:, : len(CLASSES)]
-        monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, answers)}
+            outputs = self._predict(rows)
+        truth, found = self.data.index.targets[rows], outputs[:, : len(CLASSES)]
+        monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, outputs)}
         if config.ema.evaluate_raw:
             monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
         monitors = self.world.broadcast(monitors)
@@ -245,10 +245,10 @@ class Trainer:
             LOG.info("validation batch %d of %d: KL %.4f", number, len(batches), batches[number - 1])
         self.metrics.write(
             epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors, val_batch_kl=batches,
-            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.taken(),
+            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.pop(),
         )  # fmt: skip
         LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
-        self.state.keep_if_best(epoch, monitors["val_kl"], found)
+        self.state.save_if_best(epoch, monitors["val_kl"], found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:
         """Predict rows without augmentation by the current weights of the model; every rank gets all predictions."""

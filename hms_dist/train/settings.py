@@ -82,14 +82,14 @@ class TrainConfig:
     """Stages of the run, each with the options that differ; the last one gives the final model. Empty: the run has one
     stage."""
     epochs: int = 16
-    """Passes over the selected rows."""
+    """Number of passes over the selected rows."""
     global_batch: int = 24
-    """Rows of one optimiser step, over all ranks."""
+    """Number of rows of one optimiser step, over all ranks."""
     group_size: int = 8
     """Rows of one group, over which batch norm computes its statistics, within which rows are mixed, and which are
     evaluated together. Divides global_batch. The number of ranks and of passes does not change it."""
     flip_probability: float = 0.5
-    """Share of training rows shown with left and right exchanged."""
+    """Share of training rows to flip (left and right exchanged)."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Further augmentations of training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
@@ -150,7 +150,7 @@ class TrainConfig:
 
     @property
     def batching(self) -> Batching:
-        """The arithmetic of a step."""
+        """Rows and groups of a step."""
         return Batching(global_batch=self.global_batch, group_size=self.group_size)
 
     def _check_numbers(self) -> None:

@@ -36,15 +36,15 @@ StepKey = tuple[int, int, int]
 _WINDOW = 104
 """Stream of keyed draws: crops and pastes of annotated windows."""
 _PASTE, _DONOR, _CROP = 1, 2, 3
-"""Streams within it."""
+"""Streams within _WINDOW: whether to paste, the donor, the crop."""
 
 
 class Task(Protocol):
     """Interface between the trainer and a family of models."""
 
     @property
-    def num_answers(self) -> int:
-        """Number of columns of `answers`."""
+    def num_outputs(self) -> int:
+        """Number of columns of `predict`."""
 
     @property
     def monitor_names(self) -> tuple[str, ...]:
@@ -63,12 +63,12 @@ class Task(Protocol):
         Random draws are keyed by `key` and the rows' places in the step.
         """
 
-    def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Predict rows: float32 or float64 [m, num_answers], six probabilities with sum 1, then values for
+    def predict(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Predict rows: float32 or float64 [m, num_outputs], six probabilities with sum 1, then values for
         `monitors`."""
 
-    def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
-        """Compute metrics other than the KL, from shares of votes [rows, 6] and `answers` [rows, num_answers]."""
+    def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
+        """Compute metrics other than the KL, from shares of votes [rows, 6] and outputs [rows, num_outputs]."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class WholePicture:
     """A classifier of whole pictures: six logits, trained with a loss on soft labels."""
 
     loss: Loss
-    num_answers: int = len(CLASSES)
+    num_outputs: int = len(CLASSES)
     monitor_names: tuple[str, ...] = ()
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
@@ -89,13 +89,13 @@ class WholePicture:
         del key
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
-    def answers(self, model: nn.Module, images: Tensor) -> Tensor:
+    def predict(self, model: nn.Module, images: Tensor) -> Tensor:
         """Convert logits to probabilities [m, 6] as the loss does."""
         return self.loss.probabilities(model(images))
 
-    def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
+    def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
         """Return none."""
-        del truth, answers
+        del truth, outputs
         return {}
 
 
@@ -103,7 +103,7 @@ class WholePicture:
 class AnnotatedWindow:
     """A sliding-window network: six logits for each window, trained on the window that the votes describe.
 
-    Answers: the six probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
+    Outputs: the six probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
     """
 
     config: SlidingWindowConfig
@@ -111,7 +111,7 @@ class AnnotatedWindow:
     """Width of the canvas, pixels."""
     window: tuple[float, float]
     """First and last column of the annotated seconds on the canvas, pixels."""
-    num_answers: int = 2 * len(CLASSES)
+    num_outputs: int = 2 * len(CLASSES)
     monitor_names: tuple[str, ...] = ("val_positive_log_loss", "val_negative_log_loss", "val_lrap")
 
     @property
@@ -155,7 +155,7 @@ class AnnotatedWindow:
         is_pasted = _uniform(key, _PASTE, rows.places) < self.config.paste_probability
         return is_pasted & (rows.group_size > 1), rows.others(_uniform(key, _DONOR, rows.places))
 
-    def answers(self, model: nn.Module, images: Tensor) -> Tensor:
+    def predict(self, model: nn.Module, images: Tensor) -> Tensor:
         """Predict rows: float [m, 12], from all windows at once; the annotated one is the first."""
         annotated = torch.tensor([self.window[0]], dtype=torch.float64)
         lefts = torch.cat([annotated, sliding_windows(self._length, self.width)]).to(images.device)
@@ -165,9 +165,9 @@ class AnnotatedWindow:
         row = own if self.config.pooling == "window" else at_least_one(logits[:, 1:], self.config.pooling)
         return torch.cat([shares_of(row), own], dim=-1)
 
-    def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
+    def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
         """Compute log losses of positive and negative classes in the annotated window, and the LRAP of the row."""
-        row, own = np.split(answers, 2, axis=1)
+        row, own = np.split(outputs, 2, axis=1)
         top = truth == truth.max(axis=1, keepdims=True)
         return dict(zip(self.monitor_names, [*log_losses(truth, own), label_ranking(top, row)], strict=True))
 

@@ -125,7 +125,7 @@ def test_a_kill_between_rendering_and_the_table_costs_neither(trained, kaggle, t
     real = Parts.write
     with monkeypatch.context() as patch:
         patch.setattr(
-            Parts, "write", lambda self, number, answers: real(self, number, answers) if number < 2 else 1 / 0
+            Parts, "write", lambda self, number, outputs: real(self, number, outputs) if number < 2 else 1 / 0
         )
         with pytest.raises(ZeroDivisionError):
             predict(*words)

@@ -50,7 +50,7 @@ def run_passes(
     Returns the logits of each group.
     """
     norms.begin_step()
-    answers: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     for groups in passes:
         places = [group * GROUP_ROWS + row for group in groups for row in range(GROUP_ROWS)]
         rows.begin(whole_groups(len(groups), GROUP_ROWS), draw_words(SEED, 0, step, places))
@@ -59,8 +59,8 @@ def run_passes(
         logits = model(images)
         (kl_rows(logits, targets).sum() / (NUM_GROUPS * GROUP_ROWS)).backward()
         norms.after_pass()
-        answers |= dict(zip(groups, logits.detach().split(GROUP_ROWS), strict=True))
-    return answers
+        outputs |= dict(zip(groups, logits.detach().split(GROUP_ROWS), strict=True))
+    return outputs
 
 
 def summing(num_ranks: int) -> Callable[[Tensor], None]:
@@ -104,11 +104,11 @@ def test_passes_do_not_change_a_step(name: str, passes: Passes, torch_rng: torch
                 nn.init.constant_(parameter, 0.5)
         before = copy.deepcopy(model.state_dict())
         norms = GroupNorms(model, rows)
-        answers = run_passes(model, rows, norms, 0, batch, each)
+        outputs = run_passes(model, rows, norms, 0, batch, each)
         torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)  # until the step ends
         norms.end_step(NUM_GROUPS)
         gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
-        steps.append(({str(group): answers[group] for group in sorted(answers)}, gradients, model.state_dict()))
+        steps.append(({str(group): outputs[group] for group in sorted(outputs)}, gradients, model.state_dict()))
         assert all(gradient is not None and gradient.any() for gradient in gradients.values())
         assert not torch.equal(model.state_dict()["bn1.running_mean"], before["bn1.running_mean"])
     for one, other in zip(*steps, strict=True):
@@ -182,15 +182,15 @@ def test_computing_a_pass_again_changes_nothing(passes: Passes, torch_rng: torch
     plain, plain_rows = make_model()
     config = ModelConfig(name=CONFIG.name, drop_rate=0.3, drop_path_rate=0.3, grad_checkpointing=True)
     again, again_rows = make_model(config)
-    batch, answers = make_step(torch_rng), []
+    batch, outputs = make_step(torch_rng), []
     uses: list[int] = []
     again.blocks[0][0].register_forward_pre_hook(lambda *_: uses.append(1))
     for model, rows in ((plain, plain_rows), (again, again_rows)):
         norms = GroupNorms(model, rows)
-        answers.append(run_passes(model, rows, norms, 0, batch, passes))
+        outputs.append(run_passes(model, rows, norms, 0, batch, passes))
         norms.end_step(NUM_GROUPS)
     assert len(uses) == 2 * len(passes)  # it was computed again
-    assert all(torch.equal(one, answers[0][group]) for group, one in answers[1].items())
+    assert all(torch.equal(one, outputs[0][group]) for group, one in outputs[1].items())
     torch.testing.assert_close(again.state_dict(), plain.state_dict(), rtol=1e-12, atol=1e-12)
     for left, right in zip(again.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(left.grad, right.grad, rtol=1e-10, atol=1e-12)

@@ -120,10 +120,10 @@ def test_an_impulse_activates_the_window_around_it_most() -> None:
     images = torch.zeros(1, 1, 32, 400)
     images[..., 200:210] = 1
     lefts = sliding_windows(80, 400)
-    answers = SlidingWindowNet(Squares())(images, window_weights(lefts, 80, 400)[None])[0, :, 0]
+    outputs = SlidingWindowNet(Squares())(images, window_weights(lefts, 80, 400)[None])[0, :, 0]
     holds = (lefts <= 192) & (lefts + 80 >= 224)
-    assert (answers[holds] == answers.max()).all()
-    assert (answers[(lefts + 80 <= 192) | (lefts >= 224)] == 0).all()
+    assert (outputs[holds] == outputs.max()).all()
+    assert (outputs[(lefts + 80 <= 192) | (lefts >= 224)] == 0).all()
 
 
 def test_window_weights_are_shares_of_pixels(rng: np.random.Generator) -> None:

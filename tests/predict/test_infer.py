@@ -91,7 +91,7 @@ def test_flip_is_the_mean_over_the_recordings_and_their_mirror_images(predict, m
 
 
 def by_hand(folder, shard_set, views):
-    """Mean answers over views (flip, reverse) for every fifth row, one after the other, with nothing of `predict`."""
+    """Mean outputs over views (flip, reverse) for every fifth row, one after the other, with nothing of `predict`."""
     config = read_config(folder)
     shards = open_shards(shard_set, read_canvas(folder), flips=True)
     model = build(ModelConfig(name=config.model.name, sliding_window=config.model.sliding_window), seed=0)
@@ -100,13 +100,13 @@ def by_hand(folder, shard_set, views):
     found = []
     with torch.no_grad():
         for row in range(0, len(shards.index), 5):
-            answers = []
+            outputs = []
             for flip, reverse in views:
                 stored = shards.reader.read(np.array([row]), np.array([flip]))
                 panels = {name: torch.from_numpy(values) for name, values in stored.items()}
                 picture = shards.canvas(panels, torch.tensor([flip]), torch.tensor([reverse]))
-                answers.append(task.answers(model.eval(), picture)[0, :6].double())
-            found.append(torch.stack(answers).mean(0).numpy())
+                outputs.append(task.predict(model.eval(), picture)[0, :6].double())
+            found.append(torch.stack(outputs).mean(0).numpy())
     shards.reader.close()
     return pd.DataFrame(found, shards.index.frame["key"].iloc[::5], list(CLASSES))
 
@@ -151,11 +151,11 @@ class Killed(BaseException):
 def killed_after(monkeypatch, num_parts):
     real, written = Parts.write, []
 
-    def write(self, number, answers):
+    def write(self, number, outputs):
         if len(written) == num_parts:
             raise Killed
         written.append(number)
-        real(self, number, answers)
+        real(self, number, outputs)
 
     monkeypatch.setattr(Parts, "write", write)
     return written
@@ -287,7 +287,7 @@ def test_a_flip_that_the_canvas_cannot_draw_is_refused(predict, trained, tmp_pat
 
 def test_answers_that_are_no_numbers_are_refused_by_name(predict, monkeypatch, shard_set):
     key = read_index(shard_set / "index.parquet").frame["key"].iloc[0]
-    real = infer.mean_answers
-    monkeypatch.setattr(infer, "mean_answers", lambda *a, **k: (v * np.nan for v in real(*a, **k)))
+    real = infer.mean_outputs
+    monkeypatch.setattr(infer, "mean_outputs", lambda *a, **k: (v * np.nan for v in real(*a, **k)))
     with pytest.raises(UserError, match=f"p.parquet: row {key}: expected six probabilities with a sum of 1, found nan"):
         predict()

@@ -1,4 +1,4 @@
-"""Tasks: what a sliding-window net learns from a group, what it answers, and what it refuses."""
+"""Tasks: what a sliding-window net learns from a group, what it outputs, and what it refuses."""
 
 from itertools import pairwise
 
@@ -80,13 +80,13 @@ class _Exact(nn.Module):
     """As `Looking`, by pixels: finds where its window of 32 pixels begins from the weights of the columns."""
 
     def forward(self, images: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        answers = []
+        outputs = []
         for image, weights in zip(images, windows[:, 0], strict=True):
             covered = weights * (WINDOW[1] - WINDOW[0])
             first = int(covered.nonzero()[0])
             begin = round(first * STRIDE + STRIDE - float(covered[first]))
-            answers.append(image[0, 0, begin : begin + 32].mean())
-        return torch.stack(answers)[:, None, None].expand(-1, 1, 6)
+            outputs.append(image[0, 0, begin : begin + 32].mean())
+        return torch.stack(outputs)[:, None, None].expand(-1, 1, 6)
 
 
 @pytest.mark.usefixtures("torch_rng")
@@ -155,13 +155,13 @@ def test_nothing_is_drawn_where_nothing_is_asked(rng: np.random.Generator) -> No
 @pytest.mark.usefixtures("torch_rng")
 def test_answers_against_direct_formulas(pooling: str) -> None:
     images = torch.randn(5, 1, 32, 160, dtype=torch.float64) * 8
-    answers = task(pooling=pooling).answers(Looking(), images)
+    outputs = task(pooling=pooling).predict(Looking(), images)
     columns = images.reshape(5, 32, 10, 16).mean(dim=(1, 3)).numpy()
     windows = 1 / (1 + np.exp(-(columns[:, 1:] + columns[:, :-1])[..., None] / 2 * np.arange(1, 7)))
     own = windows[:, 4]
     row = {"max": windows.max(axis=1), "noisy_or": 1 - np.prod(1 - windows, axis=1), "window": own}[pooling]
-    np.testing.assert_allclose(answers[:, 6:].numpy(), own, rtol=1e-9)
-    np.testing.assert_allclose(answers[:, :6].numpy(), row / row.sum(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_allclose(outputs[:, 6:].numpy(), own, rtol=1e-9)
+    np.testing.assert_allclose(outputs[:, :6].numpy(), row / row.sum(axis=1, keepdims=True), rtol=1e-9)
 
 
 @pytest.mark.usefixtures("torch_rng")
@@ -182,10 +182,10 @@ def test_a_net_learns_what_the_windows_show_and_finds_it_elsewhere() -> None:
     elsewhere = _with_marks(torch.arange(6), 112)
     model.eval()
     with torch.no_grad():
-        answers = one.answers(model, elsewhere)
+        outputs = one.predict(model, elsewhere)
         lefts = sliding_windows(32, 160)
         logits = model(elsewhere, window_weights(lefts, 32, 160)[None])
-    assert (answers[:, :6].argmax(dim=1) == torch.arange(6)).double().mean() > 0.6
+    assert (outputs[:, :6].argmax(dim=1) == torch.arange(6)).double().mean() > 0.6
     found = lefts[logits[torch.arange(6), :, torch.arange(6)].argmax(dim=1)]
     assert ((found - 112).abs() <= 32).double().mean() > 0.6
 
@@ -222,20 +222,20 @@ def test_answers_of_a_net_are_probabilities() -> None:
     model = build(ModelConfig(name="resnet10t", sliding_window=SlidingWindowConfig()), seed=0).eval()
     images = torch.rand(3, 1, 32, 160)
     for pooling in ("max", "noisy_or", "window"):
-        answers = task(pooling=pooling).answers(model, images)
-        assert answers.shape == (3, 12)
-        assert answers.dtype == torch.float32
-        torch.testing.assert_close(answers[:, :6].sum(dim=1), torch.ones(3))
-        assert ((answers > 0) & (answers < 1)).all()
+        outputs = task(pooling=pooling).predict(model, images)
+        assert outputs.shape == (3, 12)
+        assert outputs.dtype == torch.float32
+        torch.testing.assert_close(outputs[:, :6].sum(dim=1), torch.ones(3))
+        assert ((outputs > 0) & (outputs < 1)).all()
 
 
 def test_monitors_are_of_the_window_and_of_the_row(rng: np.random.Generator) -> None:
-    truth, answers = shares(rng, 30).numpy(), rng.random((30, 12))
-    found = task().monitors(truth, answers)
+    truth, outputs = shares(rng, 30).numpy(), rng.random((30, 12))
+    found = task().monitors(truth, outputs)
     assert tuple(found) == task().monitor_names
-    assert [*found.values()][:2] == pytest.approx(log_losses(truth, answers[:, 6:]))
+    assert [*found.values()][:2] == pytest.approx(log_losses(truth, outputs[:, 6:]))
     top = truth >= truth.max(axis=1, keepdims=True)
-    assert found["val_lrap"] == pytest.approx(label_ranking(top, answers[:, :6]))
+    assert found["val_lrap"] == pytest.approx(label_ranking(top, outputs[:, :6]))
 
 
 @pytest.mark.usefixtures("torch_rng")
@@ -249,7 +249,7 @@ def test_a_whole_picture_is_the_loss_and_its_probabilities(rng: np.random.Genera
         expected = loss.rows(model(images[:3]), targets[:3])
         assert torch.equal(whole.loss_rows(model, images, targets, own, KEY), expected)
         assert not len(whole.partner_places(rows, np.arange(3), KEY))
-        assert torch.equal(whole.answers(model, images), loss.probabilities(model(images)))
+        assert torch.equal(whole.predict(model, images), loss.probabilities(model(images)))
         assert whole.monitors(targets.numpy(), targets.numpy()) == {}
 
 

@@ -3,7 +3,7 @@
 timm pads the grid of tokens with zeros to whole windows, and computes attention to and from the padding. After
 LayerNorm and projection all padded tokens have the same key and value, and the output of padded queries is discarded.
 Therefore only tokens of the grid are queries here, and the padded keys of a window are one key
-(`window_bias.of_padding`). Outputs and gradients equal timm's.
+(`window_bias.padding_bias`). Outputs and gradients equal timm's.
 
 The gradient of the biases is summed over all windows of the batch before it is scattered into the table.
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hms_dist.model.operators import operator
-from hms_dist.model.tiny_vit.window_bias import by_rows, of_padding
+from hms_dist.model.tiny_vit.window_bias import padding_bias, row_difference_bias
 from hms_dist.model.tiny_vit.windows import WindowClass, window_classes
 
 
@@ -25,9 +25,9 @@ class Biases(NamedTuple):
     """Biases that a block adds to its attention scores."""
 
     pairs: Tensor
-    """Biases of pairs of tokens in a window (heads, 2 size - 1, size^2), from `by_rows`."""
+    """Biases of pairs of tokens in a window (heads, 2 size - 1, size^2), from `row_difference_bias`."""
     padding: Tensor
-    """Bias of a token and its window's padding (heads, height, width), from `of_padding`; -inf without padding."""
+    """Bias of a token and its window's padding (heads, height, width), from `padding_bias`; -inf without padding."""
 
 
 def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Biases]:
@@ -37,9 +37,9 @@ def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Bi
     """
     with torch.autocast(tables.device.type, enabled=False):
         table = tables.flatten(0, 1)
-        pairs = by_rows(table, size)
+        pairs = row_difference_bias(table, size)
         if height % size or width % size:
-            padding = of_padding(table, size, height, width).to(table.dtype)
+            padding = padding_bias(table, size, height, width).to(table.dtype)
         else:
             padding = table.new_full((len(table), height, width), -torch.inf)
         both = (torch.unflatten(biases, 0, tables.shape[:2]).unbind() for biases in (pairs, padding))
@@ -164,7 +164,8 @@ def _grid(lse: Tensor, height: int) -> Tensor:
 
 
 def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:
-    """Index of the bias of each pair of tokens (query, key) in a head of `by_rows`, with the key's column first."""
+    """Index of the bias of each pair of tokens (query, key) in a head of `row_difference_bias`, with the key's column
+    first."""
     token = torch.arange(part.height * part.width, device=like.device)
     row, column = token // part.width, token % part.width
     return ((row - row[:, None] + size - 1) * size + column) * size + column[:, None]

@@ -2,9 +2,9 @@
 
 A window is a square of `size` x `size` tokens. Its bias table (heads, size^2) has one value for each distance (|rows|,
 |columns|) between two tokens, in row-major order; all pairs of tokens would be (size^2)^2 values for each head.
-Attention needs fewer: the bias of a pair depends on its rows only by their difference, so `by_rows` expands the table
-to 2 size - 1 squares of columns. All padded keys of a window have the same key and value, so `of_padding` computes one
-bias of each query for all of them.
+Attention needs fewer: the bias of a pair depends on its rows only by their difference, so `row_difference_bias` expands
+the table to 2 size - 1 squares of columns. All padded keys of a window have the same key and value, so `padding_bias`
+computes one bias of each query for all of them.
 
 Both are products with constant matrices, so their gradients are products as well, without scatters.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def by_rows(table: Tensor, size: int) -> Tensor:
+def row_difference_bias(table: Tensor, size: int) -> Tensor:
     """Expand `table` (heads, size^2) to pairs of columns for each difference of rows: (heads, 2 size - 1, size^2).
 
     Entry [h, d, a size + b] is the bias of two tokens with a row difference of d - (size - 1), in columns a and b.
@@ -24,7 +24,7 @@ def by_rows(table: Tensor, size: int) -> Tensor:
     return torch.cat([columns[:, 1:].flip(1), columns], dim=1)
 
 
-def of_padding(table: Tensor, size: int, height: int, width: int) -> Tensor:
+def padding_bias(table: Tensor, size: int, height: int, width: int) -> Tensor:
     """Compute the bias of each token to all padded keys of its window as one key: float64 (heads, height, width).
 
     A grid of height x width tokens is divided into windows from its top left corner; the last row and column of windows

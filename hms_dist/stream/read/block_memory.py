@@ -34,12 +34,12 @@ class BlockMemory:
         skipped = start - int(self._bounds[name][numbers.start])
         return b"".join([self._block(name, number, cancelled) for number in numbers])[skipped : skipped + size]
 
-    def forget(self, name: str, start: int, size: int) -> None:
+    def invalidate(self, name: str, start: int, size: int) -> None:
         """See Storage."""
         with self._lock:
             for number in self._numbers(name, start, size):
                 self._blocks.pop((name, number), None)
-        self._storage.forget(name, start, size)
+        self._storage.invalidate(name, start, size)
 
     def close(self) -> None:
         """See Storage."""

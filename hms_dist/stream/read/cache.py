@@ -63,7 +63,7 @@ class BlockCache:
         skipped = numbers.start * BLOCK_BYTES
         return whole[span.start - skipped : span.stop - skipped]
 
-    def forget(self, name: str, span: range) -> None:
+    def invalidate(self, name: str, span: range) -> None:
         """Remove the blocks of a damaged range."""
         for number in range(span.start // BLOCK_BYTES, -(-span.stop // BLOCK_BYTES)):
             self._path(name, number).unlink(missing_ok=True)

@@ -56,7 +56,7 @@ _NEAR = (_fold_constant(128 + 32), _fold_constant(128 - 32))
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _fold(typing_context: Any, address: Any, num_rounds: Any, crc: Any, remainder: Any) -> Any:
-    """Fold `num_rounds` (at least 1) x 64 bytes from `address`, begun with `crc`, into 16 bytes at `remainder`."""
+    """Fold `num_rounds` (at least 1) x 64 bytes from `address`, starting with `crc`, into 16 bytes at `remainder`."""
     del typing_context, address, num_rounds, crc, remainder
     return types.void(types.intp, types.intp, types.uint64, types.intp), _folding_code
 

@@ -38,7 +38,7 @@ class Fetcher:
         start, length = job.requests[place, [decode.START, decode.LENGTH]].tolist()
         try:
             name = self._tars[job.ranges.shard[place]]
-            job.give(place, self._storage.read(name, start, length, self._cancelled))
+            job.set_content(place, self._storage.read(name, start, length, self._cancelled))
         except Exception as error:  # raised when the caller gets this batch
             job.errors[place] = error
         with self._lock:

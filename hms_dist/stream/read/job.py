@@ -43,7 +43,7 @@ class Job:
                 self._files.append(file)
                 self.requests[start:end, decode.FILE] = file.handle
 
-    def give(self, number: int, content: bytes) -> None:
+    def set_content(self, number: int, content: bytes) -> None:
         """Set the bytes of a range that another thread has read."""
         kept = self._contents[number] = np.frombuffer(content, np.uint8)
         self.requests[number, decode.ADDRESS] = kept.ctypes.data

@@ -27,7 +27,7 @@ class Prefetch:
         self._copying = deque(range(ahead + 2))
         """Slots that the caller no longer uses; a GPU may still read their memory."""
         self._lent: int | None = None
-        self._under_way: deque[tuple[int, Job | Exception]] = deque()
+        self._in_progress: deque[tuple[int, Job | Exception]] = deque()
         self._done: set[int] = set()
         self._workers = reader.worker_pool.take(threads)
         storage = reader.storage
@@ -37,14 +37,14 @@ class Prefetch:
     def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
         """Yield the batches in order; requesting one releases the memory of the previous one."""
         more = True
-        while more or self._under_way:
-            while more and len(self._under_way) < self._ahead and self._slot_is_free():
+        while more or self._in_progress:
+            while more and len(self._in_progress) < self._ahead and self._slot_is_free():
                 request = next(requests, None)
                 more = request is not None
                 if request is not None:
                     self._begin(self._free.popleft(), request)
-            if self._under_way:
-                self._lent, job = self._under_way.popleft()
+            if self._in_progress:
+                self._lent, job = self._in_progress.popleft()
                 yield self._finished(self._lent, job)
                 self._copying.append(self._lent)
                 self._lent = None
@@ -60,7 +60,7 @@ class Prefetch:
     def _slot_is_free(self) -> bool:
         """Whether there is a free slot. Slots that a GPU has copied become free; wait for a copy only if idle
         otherwise."""
-        while self._copying and (self._slots[self._copying[0]].is_free() or not (self._free or self._under_way)):
+        while self._copying and (self._slots[self._copying[0]].is_free() or not (self._free or self._in_progress)):
             self._slots[self._copying[0]].wait_until_free()
             self._free.append(self._copying.popleft())
         return bool(self._free)
@@ -70,9 +70,9 @@ class Prefetch:
         try:
             job = Job(self._reader, request, self._slots[number])
         except Exception as error:
-            self._under_way.append((number, error))
+            self._in_progress.append((number, error))
             return
-        self._under_way.append((number, job))
+        self._in_progress.append((number, job))
         if self._local is not None:
             job.open_files(self._local)
             self._workers.submit(number, job.requests, job.items)

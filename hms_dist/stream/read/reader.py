@@ -13,7 +13,7 @@ from hms_dist.shards.index import Index
 from hms_dist.shards.manifest import Manifest, tar_names
 from hms_dist.shards.schema import Array, PanelSpec, crc32
 from hms_dist.stream.read.requests import MemberTable, Requests
-from hms_dist.stream.read.slots import Slots
+from hms_dist.stream.read.slots import SlotPool
 from hms_dist.stream.read.storage import StorageConfig, open_storage
 from hms_dist.stream.read.workers import WorkerPool
 
@@ -30,7 +30,7 @@ class DamagedMemberError(UserError):
 
 
 class ShardReader:
-    """Reads the stored panels of rows of one shard set. Safe to call from several threads."""
+    """Reads the stored panels of rows of one shard set. Thread-safe."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ShardReader:
             if _stored(manifest.panels[name]) != _stored(manifest.panels[other]):
                 raise ValueError(f"swaps: '{name}' and '{other}' are stored in different formats")
         self.location = location
-        self.slots = Slots(list(self.specs.values()))
+        self.slots = SlotPool(list(self.specs.values()))
         """Memory of the streams of this reader."""
         self.worker_pool = WorkerPool(list(self.specs.values()))
         """Threads of the streams of this reader."""
@@ -115,7 +115,7 @@ class ShardReader:
             except OSError as error:
                 raise self.failure(row, number, error) from error
             except ValueError as error:
-                self.storage.forget(name, start, size)
+                self.storage.invalidate(name, start, size)
                 if last:
                     raise self.failure(row, number, error) from error
         raise AssertionError

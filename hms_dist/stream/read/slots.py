@@ -52,7 +52,7 @@ def _empty(shape: tuple[int, ...], spec: PanelSpec, pin: bool) -> NDArray[Any]:
     return array
 
 
-class Slots:
+class SlotPool:
     """A pool of slots for the streams of one reader: an epoch reuses the memory of the previous one."""
 
     def __init__(self, specs: Sequence[PanelSpec]) -> None:

@@ -52,7 +52,7 @@ class Storage(Protocol):
         `cancelled`: once it is set, a failed request is not retried.
         """
 
-    def forget(self, name: str, start: int, size: int) -> None:
+    def invalidate(self, name: str, start: int, size: int) -> None:
         """Remove a damaged range from caches, so that it is read again."""
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class LocalFiles:
         file = self.open(name)
         return os.pread(file.handle, size, start)
 
-    def forget(self, name: str, start: int, size: int) -> None:
+    def invalidate(self, name: str, start: int, size: int) -> None:
         """See Storage: does nothing, there is no cache."""
 
     def close(self) -> None:
@@ -143,10 +143,10 @@ class RemoteFiles:
             return fetch(start, end)
         return self._cache.read(name, range(start, end), self._file_bytes[name], fetch)
 
-    def forget(self, name: str, start: int, size: int) -> None:
+    def invalidate(self, name: str, start: int, size: int) -> None:
         """See Storage."""
         if self._cache is not None:
-            self._cache.forget(name, range(start, start + size))
+            self._cache.invalidate(name, range(start, start + size))
 
     def close(self) -> None:
         """See Storage."""

@@ -39,7 +39,7 @@ class Workers:
         self._jobs = np.zeros((MAX_SLOTS, 4), np.int64)
         self._stopped = np.zeros(1, np.uint8)
         self._failures: list[BaseException] = []
-        self._num_under_way, self._lock = 0, Lock()
+        self._num_in_progress, self._lock = 0, Lock()
         self._process = os.getpid()
         jobs_end, self._jobs_in = os.pipe()
         self._done_out, self._done_in = os.pipe()
@@ -67,13 +67,13 @@ class Workers:
     @property
     def is_idle(self) -> bool:
         """Whether another stream of this process may use them: all jobs are done, and no thread failed."""
-        return not (self._num_under_way or self._failures) and self._process == os.getpid()
+        return not (self._num_in_progress or self._failures) and self._process == os.getpid()
 
     def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """Start a job, which writes the states of `items`. The tables must exist until it is done."""
         self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
         with self._lock:
-            self._num_under_way += 1
+            self._num_in_progress += 1
         words = bytes([number]) if self._threads else bytes([number, decode.STOP])
         if _libc.write(self._jobs_in, words, len(words)) != len(words):
             raise JobError(f"the pipe to the reader threads is closed (job {number})")
@@ -91,7 +91,7 @@ class Workers:
             self._wait.poll()
         numbers = list(self._done.raw[:num_done])
         with self._lock:
-            self._num_under_way -= num_done
+            self._num_in_progress -= num_done
         if decode.STOP in numbers:
             raise JobError(f"a reader thread failed: {self._failures[0]!r}") from self._failures[0]
         return numbers

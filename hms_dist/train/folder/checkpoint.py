@@ -1,7 +1,8 @@
 """Checkpoints, to resume a run bit for bit, and weight folders, to use the model elsewhere.
 
-checkpoints/step-00000120/ model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json checkpoints/latest
-the name of the newest one, replaced last best/, final/ model.safetensors, ema.safetensors, meta.json, hashes.json
+    checkpoints/step-00000120/  model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json
+    checkpoints/latest          the name of the newest one, replaced last
+    best/, final/               model.safetensors, ema.safetensors, meta.json, hashes.json
 
 ema.safetensors, the averaged weights under the same names, exists if the run keeps an average. Every folder appears
 atomically (`train.folder.whole_folder`). Nothing is unpickled: the optimiser's tensors are read with

@@ -20,7 +20,7 @@ from hms_dist.train.task import Task
 ROWS_ON_GPU = 64
 """Rows that a GPU predicts at once, rounded to whole groups: with fewer it waits for launches."""
 KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
-"""Names of `kl_monitors`."""
+"""Keys of `kl_monitors`."""
 
 
 def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
@@ -48,7 +48,7 @@ def predict_rows(
     threads: int,
     before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Predict `rows` in order, on every rank: answers of `task` [len(rows), num_answers], six probabilities first.
+    """Predict `rows` in order, on every rank: outputs of `task` [len(rows), num_outputs], six probabilities first.
 
     Rows are predicted `size` at once; the last batch is padded, and the padding dropped, so that the same kernels
     compute a row at any number of ranks. In each round a rank predicts one batch or none. All ranks call
@@ -57,7 +57,7 @@ def predict_rows(
     dtype = next(model.parameters()).dtype
     groups = groups_of(rows, size)
     mine = [padded(group, size) for group in groups[world.rank :: world.num_ranks]]
-    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_answers))]
+    found_rows, found = [np.empty(0, np.int64)], [np.empty((0, task.num_outputs))]
     batches = load(
         shards.reader, (Request(padded) for padded, _ in mine), threads=threads, pin=world.device.type == "cuda"
     )
@@ -67,9 +67,9 @@ def predict_rows(
             if number + world.rank >= len(groups):
                 continue
             batch, (_, kept) = next(batches), mine[number // world.num_ranks]
-            answers = answers_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype))
+            outputs = predict_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype))
             found_rows.append(batch.rows[:kept])
-            found.append(answers[:kept].cpu().double().numpy())
+            found.append(outputs[:kept].cpu().double().numpy())
     return in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
 
 
@@ -78,15 +78,15 @@ def rows_at_once(group_size: int, device: torch.device) -> int:
     return group_size if device.type != "cuda" else max(ROWS_ON_GPU // group_size, 1) * group_size
 
 
-def answers_in_memory(task: Task, model: nn.Module, images: Tensor) -> Tensor:
-    """`task.answers` of the rows of `images`, of half as many at a time if a GPU's memory is too small for all."""
+def predict_in_memory(task: Task, model: nn.Module, images: Tensor) -> Tensor:
+    """Predict rows with `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
     try:
-        return task.answers(model, images)
+        return task.predict(model, images)
     except torch.OutOfMemoryError:
         if len(images) == 1:
             raise
     torch.cuda.empty_cache()
-    return torch.cat([answers_in_memory(task, model, half) for half in images.chunk(2)])
+    return torch.cat([predict_in_memory(task, model, half) for half in images.chunk(2)])
 
 
 @contextmanager

@@ -41,8 +41,8 @@ class GraphedNetwork(nn.Module):
             if self._graphed and self._rows.pieces == self._pieces and shapes == self._shapes:
                 replayed: Tensor = self._graphed[0](*inputs)
                 return replayed
-        answers: Tensor = self.model(*inputs)
-        return answers
+        outputs: Tensor = self.model(*inputs)
+        return outputs
 
     def capture(self) -> None:
         """Capture the last training pass, under the current autocast; log a warning if it cannot be captured."""
@@ -67,5 +67,5 @@ class _Shell(nn.Module):
         self.model = model
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        answers: Tensor = self.model(*inputs)
-        return answers
+        outputs: Tensor = self.model(*inputs)
+        return outputs

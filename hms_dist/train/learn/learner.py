@@ -70,13 +70,13 @@ class Learner:
         pass_rows = config.pass_rows
         if pass_rows is None:
             pass_rows = fitting_pass_rows(
-                config.batching, world, self._rehearse, most=before,
+                config.batching, world, self._try_pass, most=before,
                 num_parameters=sum(parameter.numel() for parameter in self.raw_model.parameters()),
             )  # fmt: skip
         self.pass_rows = pass_rows
         self.passes = tuple(config.batching.passes(world.rank, world.num_ranks, pass_rows))
 
-    def _rehearse(self, num_rows: int, *, record: bool = False) -> None:
+    def _try_pass(self, num_rows: int, *, record: bool = False) -> None:
         """Compute a forward and a backward pass of blank images and discard the result; `record`: capture it as a
         graph."""
         config, world, canvas = self._config, self._world, self._config.canvas
@@ -109,7 +109,7 @@ class Learner:
             for parameter in self.raw_model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         if largest:
-            self._rehearse(largest, record=True)
+            self._try_pass(largest, record=True)
 
     def end_epoch(self) -> None:
         """Update the moving average, if it is updated once an epoch."""
@@ -125,16 +125,16 @@ class Learner:
             with self.ema.in_place():
                 yield
 
-    def figures(self) -> dict[str, Any]:
+    def step_metrics(self) -> dict[str, Any]:
         """Fields of a step's line in metrics.jsonl besides the loss; `lr` is the highest of all parameter groups."""
-        figures: dict[str, Any] = {"lr": max(group["lr"] for group in self.optimizer.param_groups)}
+        metrics: dict[str, Any] = {"lr": max(group["lr"] for group in self.optimizer.param_groups)}
         if self._world.device.type == "cuda":
-            figures["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self._world.device) / 1e6)
+            metrics["gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self._world.device) / 1e6)
         if self.ema is not None:
-            figures["ema_decay"] = round(self.ema.effective_decay, 6)
+            metrics["ema_decay"] = round(self.ema.effective_decay, 6)
         if self._config.precision == "fp16":
-            figures["num_skipped"] = self.tally.num_skipped
-        return figures
+            metrics["num_skipped"] = self.tally.num_skipped
+        return metrics
 
     def _wrap(self) -> None:
         # accelerate keeps prepared objects: if the optimiser of the previous stage skipped its last step in fp16,

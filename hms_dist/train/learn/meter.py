@@ -46,12 +46,12 @@ class Durations:
         self._started_s[phase] = time.perf_counter()
 
     def end(self, phase: str) -> float:
-        """Stop the clock of a phase and return its seconds; `taken` returns those of its last end."""
+        """Stop the clock of a phase and return its seconds; `pop` returns those of its last end."""
         seconds = round(time.perf_counter() - self._started_s[phase], 3)
         self._seconds[f"{phase}_s"] = seconds
         return seconds
 
-    def taken(self) -> dict[str, float]:
+    def pop(self) -> dict[str, float]:
         """Return the seconds of the phases that ended since the last call, as `<phase>_s`."""
         found, self._seconds = self._seconds, {}
         return found

@@ -36,8 +36,8 @@ def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRow
         if config.model.sliding_window is not None:
             inputs.append(pictures.new_ones(1, 1, num_columns(pictures.shape[-1])))
         with world.accelerator.autocast():
-            answers: Tensor = model(*inputs)
-        return answers
+            outputs: Tensor = model(*inputs)
+        return outputs
 
     pictures = torch.zeros(1, 1, *size, device=world.device, dtype=next(model.parameters()).dtype)
     check_rows(config.model.name, model, rows, call, pictures)

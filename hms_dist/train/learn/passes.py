@@ -36,11 +36,11 @@ def _pieces(places: tuple[int, ...], is_split: bool, batching: Batching, num_ran
 
 
 def fitting_pass_rows(
-    batching: Batching, world: World, rehearse: Callable[[int], None], *, num_parameters: int, most: int | None = None
+    batching: Batching, world: World, try_pass: Callable[[int], None], *, num_parameters: int, most: int | None = None
 ) -> int:
     """Find the largest number of rows of a pass, at most `most`, that fits into the memory of every rank's GPU.
 
-    On a CPU every pass is assumed to fit. `rehearse` computes a forward and a backward pass of a number of rows, and
+    On a CPU every pass is assumed to fit. `try_pass` computes a forward and a backward pass of a number of rows, and
     discards the results. Every rank calls this. Raises UserError if not even the smallest pass fits.
     """
     passes = batching.passes(world.rank, world.num_ranks)
@@ -48,8 +48,8 @@ def fitting_pass_rows(
     found = min(whole, most or whole)
     if world.device.type != "cuda":
         return max(found, split)
-    fits = _fits(split, rehearse, world, num_parameters) if split else True
-    while found and not _fits(found, rehearse, world, num_parameters):
+    fits = _fits(split, try_pass, world, num_parameters) if split else True
+    while found and not _fits(found, try_pass, world, num_parameters):
         num_groups = found // batching.group_size
         found = num_groups // 2 * batching.group_size if num_groups > 1 else 0
     everywhere = world.gather((fits and found >= min(whole, batching.group_size), found))
@@ -61,13 +61,13 @@ def fitting_pass_rows(
     return max(min(number for _, number in everywhere), split)
 
 
-def _fits(num_rows: int, rehearse: Callable[[int], None], world: World, num_parameters: int) -> bool:
+def _fits(num_rows: int, try_pass: Callable[[int], None], world: World, num_parameters: int) -> bool:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(world.device)
     free, _ = torch.cuda.mem_get_info(world.device)
     capacity = free + torch.cuda.memory_reserved(world.device)
     try:
-        rehearse(num_rows)
+        try_pass(num_rows)
     except torch.OutOfMemoryError:
         peak = float("inf")
     else:

@@ -35,9 +35,9 @@ class OptimizerStep:
 
     epoch: int
     number: int
-    """Within the epoch, from 0."""
+    """Number of the step within the epoch, from 0."""
     overall: int
-    """Within the run, from 0."""
+    """Number of the step within the run, from 0."""
     epoch_ends: tuple[int, ...]
     """For each epoch of the run, the number of steps up to its end."""
     rows: Rows

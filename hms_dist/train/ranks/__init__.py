@@ -1,1 +1,1 @@
-"""Ranks: who takes part in a run, where each one sits, what all agree on after a step."""
+"""The ranks of a run: process group, placement, environment variables, results of a step over all ranks."""

@@ -32,7 +32,7 @@ class AsyncScalars:
             self._event.record()
 
     @property
-    def is_here(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the values are on the host already, as for CPU tensors."""
         return self._event is None
 
@@ -77,7 +77,7 @@ class NonFiniteLossGuard:
         """Check the previous result, and this one if it is on the host already. Raises JobError as `settle` does."""
         self.settle()
         self._waiting = result
-        if result.sums.is_here:
+        if result.sums.is_ready:
             self.settle()
 
     def settle(self) -> None:

@@ -15,7 +15,7 @@ from hms_dist.model.tiny_vit.window_attention import (
     window_biases,
     window_classes,
 )
-from hms_dist.model.tiny_vit.window_bias import by_rows, of_padding
+from hms_dist.model.tiny_vit.window_bias import padding_bias, row_difference_bias
 
 GRIDS = [(4, 9, 6), (4, 8, 12), (5, 3, 4), (7, 16, 23), (3, 3, 3)]
 """Window size, height, width: cut on both sides, not at all, smaller than a window, unusual, one whole window."""
@@ -91,8 +91,8 @@ def test_a_far_query_keeps_its_padding() -> None:
 @pytest.mark.usefixtures("torch_rng")
 def test_the_operator_keeps_torchs_rules() -> None:
     qkv, table, padding = inputs(4, 5, 6)
-    bias = by_rows(table, 4).detach().requires_grad_()
-    pad_bias = of_padding(table, 4, 5, 6).detach().requires_grad_()
+    bias = row_difference_bias(table, 4).detach().requires_grad_()
+    pad_bias = padding_bias(table, 4, 5, 6).detach().requires_grad_()
     torch.library.opcheck(torch.ops.hms_dist.window_attention.default, (qkv, bias, padding, pad_bias, 4))
 
 
@@ -114,7 +114,7 @@ def test_the_kernels_compute_the_plain_arithmetic(
     )
     table = (table + shift).float()
     tolerance *= 1 + abs(shift) / 10  # a score's last bits are larger then
-    bias, pad_bias = by_rows(table, size), of_padding(table, size, height, width).float()
+    bias, pad_bias = row_difference_bias(table, size), padding_bias(table, size, height, width).float()
     out, lse = window_kernels.forward(qkv, bias, padding, pad_bias, size)
     grad = torch.randn_like(out)
     found = (out, lse, *window_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size))

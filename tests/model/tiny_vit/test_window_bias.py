@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hms_dist.model.tiny_vit.window_bias import by_rows, of_padding
+from hms_dist.model.tiny_vit.window_bias import padding_bias, row_difference_bias
 
 
 def pair_bias(table: Tensor, size: int, one: tuple[int, int], other: tuple[int, int]) -> Tensor:
@@ -18,7 +18,7 @@ def pair_bias(table: Tensor, size: int, one: tuple[int, int], other: tuple[int, 
 @pytest.mark.usefixtures("torch_rng")
 def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
     table = torch.randn(2, size * size, dtype=torch.float64)
-    squares = by_rows(table, size).unflatten(2, (size, size))
+    squares = row_difference_bias(table, size).unflatten(2, (size, size))
     assert squares.shape == (2, 2 * size - 1, size, size)
     for d, a, b in itertools.product(range(1 - size, size), range(size), range(size)):
         assert torch.equal(squares[:, d + size - 1, a, b], pair_bias(table, size, (0, a), (d, b)))
@@ -29,7 +29,7 @@ def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
 @pytest.mark.usefixtures("torch_rng")
 def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, width: int, spread: float) -> None:
     table = (spread * torch.randn(2, size * size, dtype=torch.float64)).clamp(-350, 350)  # exp(-700) is no zero
-    found = of_padding(table, size, height, width)
+    found = padding_bias(table, size, height, width)
     assert found.shape == (2, height, width)
     for row, column in itertools.product(range(height), range(width)):
         top, left = row // size * size, column // size * size
@@ -44,9 +44,9 @@ def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, widt
 @pytest.mark.usefixtures("torch_rng")
 def test_gradients_are_finite_beside_windows_without_padding(rng) -> None:
     table = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
-    grid = of_padding(table, 4, int(rng.integers(5, 8)), 9)
+    grid = padding_bias(table, 4, int(rng.integers(5, 8)), 9)
     assert grid.isinf().any()
     grid[grid.isfinite()].sum().backward()
     assert table.grad is not None
     assert table.grad.isfinite().all()
-    assert torch.autograd.gradcheck(lambda t: of_padding(t, 4, 3, 6), table)
+    assert torch.autograd.gradcheck(lambda t: padding_bias(t, 4, 3, 6), table)

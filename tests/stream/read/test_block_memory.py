@@ -28,7 +28,7 @@ class Bytes:
             raise OSError("the line is dead")
         return self.content[start : start + size]
 
-    def forget(self, name, start, size):
+    def invalidate(self, name, start, size):
         self.forgotten.append((name, start, size))
 
     def close(self):
@@ -94,7 +94,7 @@ def test_a_damaged_range_is_dropped_from_all_caches(rng):
     storage = Bytes(rng)
     memory = memory_over(storage)
     memory.read("a", 200, 100)
-    memory.forget("a", 260, 5)
+    memory.invalidate("a", 260, 5)
     memory.read("a", 200, 100)
     assert storage.forgotten == [("a", 260, 5)]
     assert storage.asked == [("a", 100, 150), ("a", 250, 150), ("a", 250, 150)]

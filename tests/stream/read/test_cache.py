@@ -69,7 +69,7 @@ def test_a_dropped_range_is_fetched_again(tmp_path, remote) -> None:
     cache = BlockCache(CacheConfig(folder=tmp_path), "set")
     for _ in range(2):
         assert cache.read("a.tar", range(10, 20), len(content), fetch) == content[10:20]
-        cache.forget("a.tar", range(10, 20))
+        cache.invalidate("a.tar", range(10, 20))
     assert len(fetched) == 2
 
 

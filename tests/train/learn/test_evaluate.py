@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from hms_dist.model.loss import LOSSES
-from hms_dist.train.learn.evaluate import answers_in_memory, rows_at_once
+from hms_dist.train.learn.evaluate import predict_in_memory, rows_at_once
 from hms_dist.train.task import WholePicture
 
 
@@ -26,7 +26,7 @@ class Small(nn.Module):
 def test_rows_that_do_not_fit_are_predicted_in_smaller_batches(torch_rng: torch.Generator) -> None:
     task, images = WholePicture(LOSSES["kl"]), torch.randn(11, 1, 2, 4, generator=torch_rng)
     whole, parts = Small(11), Small(3)
-    assert torch.equal(answers_in_memory(task, parts, images), answers_in_memory(task, whole, images))
+    assert torch.equal(predict_in_memory(task, parts, images), predict_in_memory(task, whole, images))
     assert whole.taken == [11]
     assert sum(parts.taken) == 11
     assert max(parts.taken) <= 3
@@ -34,7 +34,7 @@ def test_rows_that_do_not_fit_are_predicted_in_smaller_batches(torch_rng: torch.
 
 def test_one_row_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        answers_in_memory(WholePicture(LOSSES["kl"]), Small(0), torch.zeros(2, 1, 2, 4))
+        predict_in_memory(WholePicture(LOSSES["kl"]), Small(0), torch.zeros(2, 1, 2, 4))
 
 
 @pytest.mark.parametrize(("group_size", "on_gpu"), [(1, 64), (6, 60), (8, 64), (24, 48), (64, 64), (100, 100)])

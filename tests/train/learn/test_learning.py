@@ -277,9 +277,9 @@ def test_a_network_trains_the_same_with_channels_last(small):
         rows.begin(whole_groups(2, 2), draw_words(0, 0, 0, range(4)))
         norms.begin_step()
         norms.begin_pass()
-        answers = network(images.to(memory_format=memory_format))
-        answers.square().sum().backward()
-        found.append((answers, [parameter.grad.contiguous() for parameter in network.parameters()]))
+        outputs = network(images.to(memory_format=memory_format))
+        outputs.square().sum().backward()
+        found.append((outputs, [parameter.grad.contiguous() for parameter in network.parameters()]))
         network.zero_grad()
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
 
