@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from hms_dist.config.checks import checked
-from hms_dist.config.command_line import checked_words, with_values
+from hms_dist.config.command_line import checked_words, option_words, with_values
 from hms_dist.config.safe_yaml import yaml_text
 from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
@@ -37,6 +37,23 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """Build `cls` from plain values as `to_dict` returns them. Raises UserError as `load` does."""
     return _from_checked(cls, *checked(_options(values, where), cls, where))
+
+
+def resolved(cls: type[T], value: T | Mapping[str, Any] | str | Path, options: Mapping[str, Any] | None = None) -> T:
+    """Build `cls` from an instance, plain values, or the name or path of a recipe, with further `options` by dotted
+    names.
+
+    Raises UserError as `load` does.
+    """
+    if isinstance(value, str | Path):
+        words = ["--config", str(value)]
+    elif isinstance(value, Mapping):
+        words = option_words(value)
+    elif not options:
+        return value
+    else:
+        words = option_words(to_dict(value))
+    return load(cls, [*words, *option_words(options or {})])
 
 
 def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:

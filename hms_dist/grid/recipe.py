@@ -1,6 +1,5 @@
 """Recipes of a grid, and how their runs are started."""
 
-import json
 import re
 import shutil
 import sys
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config.command_line import option_words
 from hms_dist.config.recipes import installed
 from hms_dist.core.errors import UserError
 
@@ -65,12 +65,3 @@ class LaunchConfig:
         launcher = [installed(word) for word in self.words] or [sys.executable]
         program = ["-m", "hms_dist", "train"] if self.program is None else [str(self.program)]
         return [*launcher, *program, *words]
-
-
-def option_words(options: dict[str, Any]) -> list[str]:
-    """Format options as command-line words, `--name=value`; values that are not strings are written as JSON, which YAML
-    reads."""
-    return [
-        f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for name, value in options.items()
-    ]
