@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hms_dist.api.export import export_model
 from hms_dist.api.recording import draw
 from hms_dist.api.shards import Shards
 from hms_dist.canvas.compose import Canvas
@@ -73,11 +74,13 @@ class RunModel(nn.Module):
         self.classes: tuple[str, ...] = CLASSES
         """Names of the classes, in the order of the outputs."""
         recipe = from_stored(RenderConfig, read_recipe(run), str(run / "render.yaml"))
-        self._panels: Mapping[str, Panel] = recipe.panels
+        self.panels: Mapping[str, Panel] = recipe.panels
+        """Panels of the run's shard set, by name."""
         self._specs: dict[str, PanelSpec] = {name: panel.spec for name, panel in recipe.panels.items()}
         self.weights_folder = stored_weights(run, checkpoint)
         """Folder of the weights in the run folder."""
-        self._task: Task = open_task(self.config, Canvas(self.canvas, self._specs, flips=False))
+        self.task: Task = open_task(self.config, Canvas(self.canvas, self._specs, flips=False))
+        """Conversion of the network's outputs to probabilities."""
         self.network, self._facts = load_model(run, self.config, checkpoint, weights)
         """The timm model, or a sliding-window network around one."""
         self._called = (
@@ -97,7 +100,7 @@ class RunModel(nn.Module):
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise UserError(f"images: expected [n, {', '.join(map(str, expected))}], found {list(images.shape)}")
         images = images.to(next(self.network.parameters()).dtype)
-        return self._task.predict(self._called[0], images)[:, : len(self.classes)].float()
+        return self.task.predict(self._called[0], images)[:, : len(self.classes)].float()
 
     def predict(
         self,
@@ -138,6 +141,14 @@ class RunModel(nn.Module):
             found = [self(part.to(self.device)).cpu().double().numpy() for part in torch.split(images, size)]
         return self._table(np.concatenate(found) if found else np.empty((0, len(self.classes))))
 
+    def export(self, out: str | Path, *, program: bool = False) -> Path:
+        """Write the weights for plain timm and model_card.json, and return the card's path.
+
+        `out`: a folder, or a .safetensors file, with the card beside it. `program`: also write model.pt2, a program of
+        torch.export. Raises UserError for an architecture that cannot be rebuilt or traced.
+        """
+        return export_model(self, Path(out), program=program)
+
     def _predict_shards(self, location: str | Path, rows: Any, tta: Sequence[Mirror], threads: int) -> pd.DataFrame:
         shards = open_shards(location, self.canvas, flips=False)
         shards = composed_by(shards, mirrored_canvas(self.canvas, shards.manifest.panels, tta))
@@ -148,16 +159,16 @@ class RunModel(nn.Module):
         whole = [padded(group, size)[0] for group in groups]
         model = self._called[0]
         with closing(shards.reader), evaluating(model):
-            outputs = mean_outputs(model, shards, whole, self.device, task=self._task, mirrors=tta, threads=threads)
+            outputs = mean_outputs(model, shards, whole, self.device, task=self.task, mirrors=tta, threads=threads)
             found = [part[: len(group)] for group, part in zip(groups, outputs, strict=True)]
         folds = held_out_folds(self.config, shards, noted(self._facts, "shards", str, self.weights_folder))
-        values = np.concatenate([np.empty((0, self._task.num_outputs)), *found])
+        values = np.concatenate([np.empty((0, self.task.num_outputs)), *found])
         return prediction_table(shards.index.frame.iloc[chosen], folds[chosen], values[:, : len(self.classes)])
 
     def _predict_recording(self, recording: Recording, tta: Sequence[Mirror], starts: Sequence[float]) -> pd.DataFrame:
         canvas = mirrored_canvas(self.canvas, self._specs, tta)
-        panels = {name: self._panels[name] for name in canvas.members}
-        size, found = rows_at_once(self.config.group_size, self.device), [np.empty((0, self._task.num_outputs))]
+        panels = {name: self.panels[name] for name in canvas.members}
+        size, found = rows_at_once(self.config.group_size, self.device), [np.empty((0, self.task.num_outputs))]
         model = self._called[0]
         with evaluating(model):
             for group in groups_of(np.arange(len(starts)), size):
@@ -167,7 +178,7 @@ class RunModel(nn.Module):
                 def panels_of(flip: bool, stored: dict[str, Tensor] = stored) -> dict[str, Tensor]:
                     return {name: stored[canvas.swaps.get(name, name) if flip else name] for name in canvas.panels}
 
-                outputs = mirrored_outputs(model, canvas, panels_of, self._task, tta)
+                outputs = mirrored_outputs(model, canvas, panels_of, self.task, tta)
                 found.append(outputs.cpu().double().mean(0).numpy()[: len(group)])
         table = self._table(np.concatenate(found)[:, : len(self.classes)])
         table.insert(0, "eeg_id", recording.eeg_id)

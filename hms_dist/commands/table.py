@@ -27,6 +27,7 @@ COMMANDS = {
     "stages": ("hms_dist.grid.stages", "Stages", "compare the stages of training, fold by fold, as a table"),
     "search": ("hms_dist.search.study", "Search", "search hyperparameters, in trials that many jobs share"),
     "predict": ("hms_dist.commands.predict", "PredictAny", "predict a shard set or recordings with a trained run"),
+    "export": ("hms_dist.commands.export", "Export", "export a run's weights for plain timm, with a model card"),
     "pseudolabel": ("hms_dist.predict.pseudolabel", "PseudoLabel", "label low-vote rows by the mean of models"),
     "ensemble": ("hms_dist.predict.ensemble", "Ensemble", "pool models' predictions, by equal or fitted weights"),
     "stack": ("hms_dist.predict.stack", "Stack", "fit a small network to models' predictions, or apply it"),
