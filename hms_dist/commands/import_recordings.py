@@ -31,8 +31,8 @@ _SOURCES = ("auto", "annotations", *SIDECARS, "none")
 class Import:
     """Import recordings into OUT in Kaggle's layout: 20 channels, 200 Hz, microvolts, with 10-minute spectrograms.
 
-    Names of files and patients, dates and texts of annotations go to OUT.key alone. Rerun the same command after a kill:
-    imported recordings are kept.
+    Names of files and patients, dates and texts of annotations go to OUT.key alone. Rerun the same command after a
+    kill: imported recordings are kept.
     """
 
     data: Path
@@ -156,7 +156,8 @@ def _begin(command: Import, work: Work, key: Key) -> None:
     before = key.spec()
     if before is None and table_path(work).exists():
         raise UserError(
-            f"{table_path(work)}: a label table is there already, and {key.folder} does not know it; choose another --out"
+            f"{table_path(work)}: a label table is there already, and {key.folder} does not know it; choose another "
+            "--out"
         )
     changed = [] if before is None else [name for name in spec if before.get(name) != spec[name]]
     if changed and not command.rebuild:
@@ -242,7 +243,7 @@ def _warn(key: Key, imported: Imported) -> None:
     lines: dict[str, list[int]] = {}
     for one in imported.values["recordings"]:
         for line in one["warnings"]:
-            lines.setdefault(line.partition(":")[0].partition(" 0.")[0], []).append(one["recording"])
+            lines.setdefault(line, []).append(one["recording"])
     for line, numbers in lines.items():
         LOG.warning("%d recordings, such as number %d: %s", len(numbers), numbers[0], line)
 

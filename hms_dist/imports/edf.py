@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,10 +94,10 @@ class EdfFile:
         records = self._records(self._firsts[stretch] + begin, self._firsts[stretch] + end)
         values = np.empty((len(channels), last - first))
         part = slice(first - begin * spr, last - begin * spr)
-        for row, channel in zip(values, channels, strict=True):
+        for number, channel in enumerate(channels):
             start, (gain, offset) = self._starts[self._numbers[channel]], self._gains[channel]
-            np.multiply(records[:, start : start + spr].reshape(-1)[part], gain, out=row)
-            row += offset
+            np.multiply(records[:, start : start + spr].reshape(-1)[part], gain, out=values[number])
+            values[number] += offset
         return values
 
     def _records(self, first: int, last: int) -> NDArray[Any]:
@@ -164,7 +165,8 @@ class EdfFile:
             return [0, self._num_records], (Stretch(0.0, self._num_records * length),)
         if None in onsets:
             raise UserError(f"record {onsets.index(None) + 1} has no time, which EDF+D needs; export it again")
-        times = np.array(onsets, np.float64) - onsets[0]
+        times = np.array(onsets, np.float64)
+        times -= times[0]
         jumps = np.diff(times) - length
         tolerance = max(0.5 / float(max(channel.rate_hz for channel in self.channels)), 1e-3)
         if (jumps < -tolerance).any():
@@ -174,7 +176,7 @@ class EdfFile:
                 "rise; export it again"
             )
         firsts = [0, *(np.flatnonzero(jumps > tolerance) + 1).tolist(), self._num_records]
-        pairs = zip(firsts, firsts[1:], strict=False)
+        pairs = pairwise(firsts)
         return firsts, tuple(Stretch(float(times[first]), (last - first) * length) for first, last in pairs)
 
 

@@ -63,16 +63,16 @@ class Facts:
         }
 
     def warnings(self, closure_uv: float | None) -> list[str]:
-        """Describe what is implausible."""
+        """Describe what is implausible, without values, so that the report counts recordings with the same fault."""
         facts, lines = self.as_json(), []
         amplitude = facts["amplitude_uv"]
         if amplitude is not None and (line := implausible(amplitude)):
             lines.append(line)
         if (facts["offset_uv"] or 0) > OFFSET_UV:
-            lines.append(f"offset {facts['offset_uv']:.0f} microvolt: recorded without a high-pass filter")
+            lines.append(f"offset above {OFFSET_UV:g} uV: recorded without a high-pass filter")
         for hertz, share in facts["mains"].items():
             if (share or 0) > MAINS_SHARE:
-                lines.append(f"mains: {share:.0%} of the power is at {hertz} Hz")
+                lines.append(f"mains: more than {MAINS_SHARE:.0%} of the power is at {hertz} Hz")
         for fault in ("flat", "clipped"):
             bad = [name for name, share in facts["quality"].get(fault, {}).items() if share > BAD_SHARE]
             if bad:
@@ -80,10 +80,7 @@ class Facts:
         if self._doubled:
             lines.append(f"the same samples in {', '.join(sorted(self._doubled))}")
         if closure_uv is not None and closure_uv > CLOSURE_UV:
-            lines.append(
-                f"the bipolar chains do not close: {closure_uv:.1f} microvolt, expected below {CLOSURE_UV:g}; are "
-                "channels exchanged?"
-            )
+            lines.append(f"the bipolar chains miss each other by more than {CLOSURE_UV:g} uV: are channels exchanged?")
         return lines
 
     def _add_mains(self, scalp: NDArray[np.float64]) -> None:

@@ -1,7 +1,7 @@
 """Import of one recording in a worker process: file -> EEG and spectrogram files, label rows, facts."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from hms_dist.imports.source import Event, Source
 from hms_dist.imports.write_files import write_recording
 
 LabelKind = Literal["table", "csv_bi", "rec", "events", "annotations", "none"]
-SIDECARS = {
+SIDECARS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[Event]]]] = {
     "csv_bi": (lambda path: path.with_suffix(".csv_bi"), read_csv_bi),
     "rec": (lambda path: path.with_suffix(".rec"), read_rec),
     "events": (bids_path, read_bids),
@@ -97,7 +97,9 @@ def remove_files(out: Path, key: Key, number: int) -> None:
     """Remove the files of a recording that was imported with other options, its result first."""
     before = key.result(number)
     key.result_path(number).unlink(missing_ok=True)
-    for row in [] if before is None else before["rows"]:
+    if before is None:
+        return
+    for row in before["rows"]:
         (out / f"{before['split']}_eegs" / f"{row['eeg_id']}.parquet").unlink(missing_ok=True)
 
 
@@ -157,8 +159,3 @@ def _events(task: ImportTask, source: Source) -> Sequence[Event]:
         return source.events
     path_of, read = SIDECARS[task.labels]
     return read(path_of(task.path))
-
-
-def votes_of(row: Mapping[str, Any]) -> list[int | None]:
-    """Votes of a stored label row."""
-    return list(row["votes"])

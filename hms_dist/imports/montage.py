@@ -123,7 +123,7 @@ def _bipolar(labels: Sequence[str], found: Found, reference: Reference, *, allow
         incidence[equation, SCALP.index(other)] -= 1
         columns[equation, channels.index(number)] = 1
     incidence[:, [SCALP.index(name) for name in roots]] = 0
-    inverse = _clean(np.linalg.pinv(incidence))
+    inverse = _clean(np.asarray(np.linalg.pinv(incidence), np.float64))
     closures = _loops(incidence)
     return Montage(
         channels=channels,
@@ -158,18 +158,18 @@ def _loops(incidence: Floats) -> Floats:
     """Return sums of differences, in rows, that are 0 for any potentials: a basis of the left null space, with 0, 1 and
     -1 alone, so that each is the sum around one loop."""
     rows = [row.copy() for row in incidence]
-    sums = [row for row in np.eye(len(incidence))]
+    sums = list(np.eye(len(incidence)))
     loops = []
     pivots: dict[int, int] = {}
-    for number, row in enumerate(rows):
-        while row.any():
-            column = int(np.flatnonzero(row)[0])
+    for number in range(len(rows)):
+        while rows[number].any():
+            column = int(np.flatnonzero(rows[number])[0])
             if column not in pivots:
                 pivots[column] = number
                 break
             pivot = pivots[column]
-            factor = row[column] / rows[pivot][column]
-            row -= factor * rows[pivot]
+            factor = rows[number][column] / rows[pivot][column]
+            rows[number] -= factor * rows[pivot]
             sums[number] -= factor * sums[pivot]
         else:
             loops.append(sums[number])

@@ -1,4 +1,4 @@
-"""Plan of an import: which recordings there are, whose they are, how each is labelled, and which are imported already."""
+"""Plan of an import: the recordings, their patients, the labels of each, and those that are imported already."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -107,8 +107,9 @@ def _add_rows(table: CsvTable, files: list[str], labels: dict[str, FileLabels], 
             votes.setdefault((name, on_grid(time_s)), [0] * dataset.num_classes)[place] += 1
     for (name, centre_s), counts in votes.items():
         if dataset.target == "yes_no":
-            counts = [min(count, 1) for count in counts]
-        labels[name].rows.append(Row(centre_s, tuple(counts)))
+            labels[name].rows.append(Row(centre_s, tuple(min(count, 1) for count in counts)))
+        else:
+            labels[name].rows.append(Row(centre_s, tuple(counts)))
 
 
 def _add_events(table: CsvTable, files: list[str], labels: dict[str, FileLabels]) -> None:

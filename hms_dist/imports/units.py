@@ -17,14 +17,12 @@ def microvolts_of(dimension: str) -> float | None:
 
 
 def implausible(amplitude_uv: float) -> str | None:
-    """Describe an amplitude that EEG does not have; None for a plausible one."""
+    """Describe an amplitude that EEG does not have, without its value; None for a plausible one."""
     low, high = PLAUSIBLE_UV
     if low <= amplitude_uv <= high:
         return None
     if amplitude_uv == 0:
-        cause = "was anything recorded"
-    elif amplitude_uv < low:
-        cause = "are the values volts or millivolts, in a file that states microvolts"
-    else:
-        cause = "are the values nanovolts, or is no electrode connected"
-    return f"amplitude {amplitude_uv:.2g} microvolt; expected {low:g} to {high:g}: {cause}? --unit corrects it"
+        return "amplitude 0: was anything recorded?"
+    if amplitude_uv < low:
+        return f"amplitude below {low:g} uV: are the values volts or millivolts? --unit states it"
+    return f"amplitude above {high:g} uV: are the values nanovolts, or is no electrode connected?"

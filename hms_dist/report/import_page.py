@@ -1,6 +1,7 @@
 """The page of an import: which channels, rates, units and labels were found, what was assumed, and some windows."""
 
 import base64
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -14,14 +15,19 @@ from hms_dist.core.files import atomic
 from hms_dist.core.signal_format import CHANNELS, RATE_HZ, WINDOW_SAMPLES
 from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
 from hms_dist.panels.panel import Panel, Window
-from hms_dist.panels.traces import Traces
+from hms_dist.panels.traces import WIDTH, Traces
 from hms_dist.recordings.reader import Recording, RecordingReader
 from hms_dist.report.page_template import rendered
-from hms_dist.report.picture import Picture, contact_sheet, panel_picture
+from hms_dist.report.picture import Picture, panel_picture
 
 PAGE_NAME = "import_report.html"
 MOST_RECORDINGS = 500
 """Most recordings that the table lists; all are in recordings.csv."""
+_PANELS: dict[str, Panel] = {
+    "Central 20 seconds, from top to bottom: left and right parasagittal chain, left and right temporal chain, "
+    "midline, EKG, C3.": Traces(),
+    "10 minutes, from top to bottom: LL, RL, LP and RP, each from 0.6 (bottom) to 20 Hz.": KaggleSpectrogram(),
+}
 
 
 def write_import_page(
@@ -82,7 +88,7 @@ def _pictures(
     out: Path, split: str, rows: Sequence[Mapping[str, Any]], number: int, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Draw windows that are spread evenly over the label rows."""
-    places = np.unique(np.linspace(0, len(rows) - 1, number + 2)[1:-1].round().astype(int)) if number else []
+    places = np.unique(np.linspace(0, len(rows) - 1, number + 2)[1:-1].round().astype(int)).tolist()
     reader = RecordingReader(out, split)  # type: ignore[arg-type]
     pictures = []
     for place in places:
@@ -97,38 +103,29 @@ def _pictures(
                 "recording": row["spectrogram_id"],
                 "middle": _length(middle_s),
                 "votes": ", ".join(f"{name} {count}" for name, count in votes.items()) or "not labelled",
-                "png": _png(window_picture(recording, start, middle_s)),
+                "pictures": [
+                    (caption, _png(picture)) for caption, picture in window_pictures(recording, start, middle_s).items()
+                ],
             }
         )
     return pictures
 
 
-def window_picture(recording: Recording, start: int, spectrogram_offset_s: float) -> Picture:
-    """Draw one window: the central 20 s as traces, and the 10-minute spectrogram. `start`: first EEG sample."""
-    end = min(start + WINDOW_SAMPLES, len(recording.eeg))
+def window_pictures(recording: Recording, start: int, spectrogram_offset_s: float) -> dict[str, Picture]:
+    """Draw one window, by caption: the central 20 s as traces, and the 10-minute spectrogram. `start`: first EEG
+    sample."""
+    end = start + WINDOW_SAMPLES
     # Filters run over the recording: a minute before and after is enough, where hours would take long.
     first, last = max(0, start - 60 * RATE_HZ), min(len(recording.eeg), end + 60 * RATE_HZ)
-    near = Recording(
-        eeg_id=recording.eeg_id,
-        eeg=recording.eeg[first:last],
-        spectrogram_id=recording.spectrogram_id,
-        spectrogram=recording.spectrogram,
-        spectrogram_time_s=recording.spectrogram_time_s,
-    )
+    near = dataclasses.replace(recording, eeg=recording.eeg[first:last])
     window = Window(recording=near, start=start - first, spectrogram_offset_s=spectrogram_offset_s)
-    panels: dict[str, Panel] = {
-        "Central 20 s: Fp1-F3 ... Fz-Cz, Cz-Pz, EKG, C3": Traces(),
-        "10 minutes: LL, RL, LP, RP, 0.6 to 20 Hz each": KaggleSpectrogram(),
-    }
     pictures = {}
-    for name, panel in panels.items():
+    for caption, panel in _PANELS.items():
         drawn = panel.draw(panel.prepare(near), window)
-        stored = np.packbits(drawn, axis=-1) if drawn.dtype == bool else drawn
+        stored = np.packbits(drawn != 0, axis=-1) if drawn.dtype == bool else drawn
         picture = panel_picture(panel.spec, stored)
-        if picture.shape[1] < Traces().spec.shape[1]:
-            picture = np.asarray(Image.fromarray(picture).resize((Traces().spec.shape[1], picture.shape[0])))
-        pictures[name] = picture
-    return contact_sheet(pictures)
+        pictures[caption] = picture.repeat(max(1, WIDTH // picture.shape[1]), axis=1)
+    return pictures
 
 
 def _png(picture: Picture) -> str:
