@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from hms_dist.core.signal_format import RATE_HZ
 
 Floats = NDArray[np.float64]
-LARGEST_FACTOR = 1000
-"""Rates such as 199.8 Hz have a ratio to 200 Hz of large numbers, which is rounded to a denominator of at most this."""
+LARGEST_FACTORS = (1000, 5000, 20_000)
+"""Rates such as 199.8 Hz have a ratio to 200 Hz of large numbers, which is rounded to a denominator of at most the first
+of these that is exact enough."""
+DRIFT = 1e-6
+"""Relative error of a rounded ratio: less than 0.1 s in a day."""
 
 
 def ratio_of(rate_hz: Fraction) -> Fraction:
     """Return output samples per input sample."""
-    return (RATE_HZ / rate_hz).limit_denominator(LARGEST_FACTOR)
+    exact = RATE_HZ / rate_hz
+    rounded = [exact.limit_denominator(largest) for largest in LARGEST_FACTORS]
+    return next((ratio for ratio in rounded if abs(ratio / exact - 1) < DRIFT), rounded[-1])
 
 
 def resampled(read: Callable[[int, int], Floats], num_samples: int, ratio: Fraction, first: int, last: int) -> Floats:
