@@ -4,6 +4,7 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import edfio
 import numpy as np
@@ -87,7 +88,7 @@ def with_gaps(path: Path, onsets_s: Sequence[float]) -> Path:
 
 def band_limited(rng: np.random.Generator, length_s: float, rate_hz: float, low_hz=0.5, high_hz=40.0):
     """Return `signal(rate)`: 20 channels of sums of sinusoids in a band, exact at any rate."""
-    count = 40
+    count = 10
     hertz = np.exp(rng.uniform(np.log(low_hz), np.log(high_hz), (len(CHANNELS), count)))
     phases = rng.uniform(0, 2 * np.pi, (len(CHANNELS), count))
     sizes = 20 / np.sqrt(hertz) / np.sqrt(count) * 3
@@ -121,3 +122,9 @@ def read_eegs():
         }
 
     return read
+
+
+@pytest.fixture(scope="session")
+def files() -> SimpleNamespace:
+    """What the tests write files with."""
+    return SimpleNamespace(write=write_edf, with_gaps=with_gaps, labels=LABELS, step_uv=STEP_UV)

@@ -30,7 +30,9 @@ def test_it_equals_scipy(rng, rate) -> None:
 def test_it_equals_mne(rng, rate) -> None:
     mne = pytest.importorskip("mne", reason="mne is not installed")
     signal = rng.normal(size=(2, rate * 20))
-    expected = mne.filter.resample(signal, RATE_HZ, rate, method="polyphase", npad="auto", pad="reflect", verbose="error")
+    expected = mne.filter.resample(
+        signal, RATE_HZ, rate, method="polyphase", npad="auto", pad="reflect", verbose="error"
+    )
     np.testing.assert_allclose(whole(signal, rate), expected, atol=1e-10)
 
 
