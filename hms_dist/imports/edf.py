@@ -60,8 +60,8 @@ class EdfFile:
         self._numbers = [number for number in range(len(signals)) if number not in annotations]
         if not self._numbers:
             raise UserError("expected signals, found annotations alone; give the file that holds the EEG")
-        if header.record_s <= 0:
-            raise UserError(f"header: expected records of above 0 s, found {float(header.record_s):g}; export it again")
+        if header.record_s == 0:
+            raise _no_length()
         self.channels = tuple(
             Channel(signals[number].label, signals[number].physical_dimension, self._spr[number] / header.record_s)
             for number in self._numbers
@@ -208,6 +208,8 @@ class Header:
         except UserError:
             raise
         except Exception as error:  # edfio passes on what int() and float() raise
+            if self.record_s == 0:
+                raise _no_length() from error
             raise UserError(f"header: not readable ({first_line(error)}); export the file again") from error
 
     @property
@@ -258,16 +260,25 @@ def _check_signal(signal: Any) -> None:
         )
 
 
+def _no_length() -> UserError:
+    return UserError("header: expected records of above 0 s, found 0; export it again")
+
+
 def _gain(signal: Any) -> tuple[float, float]:
     """Return gain and offset of a signal in the unit of the file. A reversed physical range inverts the signal."""
-    low, high = signal.digital_min, signal.digital_max
-    bottom, top = signal.physical_min, signal.physical_max
+    try:
+        low, high = signal.digital_min, signal.digital_max
+        bottom, top = signal.physical_min, signal.physical_max
+    except ValueError as error:
+        raise UserError(
+            f"header: signal '{signal.label}': expected numbers as its limits ({first_line(error)}); export it again"
+        ) from error
     if high <= low:
         raise UserError(
             f"header: signal '{signal.label}': expected a digital minimum below the maximum, found {low} and {high}; "
             "export it again"
         )
-    if bottom == top or not np.isfinite([bottom, top]).all():
+    if bottom == top:
         raise UserError(
             f"header: signal '{signal.label}': expected two different physical limits, found {bottom:g} and {top:g}; "
             "export it again"

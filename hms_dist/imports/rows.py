@@ -82,11 +82,12 @@ def rows_by_overlap(
     for place, found in intervals.items():
         covered[place] = _covered(found, centres - half, centres + half)
     everything = [interval for found in intervals.values() for interval in found]
-    free = 2 * half - _covered(everything, centres - half, centres + half)
+    free = np.round(2 * half - _covered(everything, centres - half, centres + half), 6)
     if dataset.target == "yes_no":
         return _yes_no_rows(centres, covered, free, background, half)
     if background is not None:
         covered[dataset.classes.index(background)] += free
+        covered = np.round(covered, 6)
         free = np.full(len(centres), -1.0)
     best = covered.argmax(axis=0)
     kept = np.flatnonzero((covered.max(axis=0) >= free) & (covered.max(axis=0) > 0))
@@ -148,4 +149,5 @@ def _covered(intervals: Sequence[tuple[float, float]], starts: Floats, ends: Flo
         return np.zeros(len(starts))
     edges = np.array(merged).reshape(-1)
     total = np.concatenate(([0.0], np.cumsum(np.where(np.arange(len(edges) - 1) % 2 == 0, np.diff(edges), 0.0))))
-    return np.asarray(np.interp(ends, edges, total) - np.interp(starts, edges, total))
+    # Rounded, so that equal overlaps are equal.
+    return np.round(np.interp(ends, edges, total) - np.interp(starts, edges, total), 6)

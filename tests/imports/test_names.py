@@ -72,7 +72,7 @@ def test_two_labels_of_one_electrode_are_refused_and_map_chooses() -> None:
     labels = ["EEG F3-Ref", "EEG C3-Ref", "EEG F3-Ref", "T3", "T7"]
     with pytest.raises(UserError, match=r"one channel for F3.* by --map \"EEG F3-Ref#1=F3\""):
         find_channels(labels, {})
-    with pytest.raises(UserError, match="one channel for T3, found 'T3' .channel 4. and 'T7' .channel 5."):
+    with pytest.raises(UserError, match=r"one channel for T3, found 'T3' \(channel 4\) and 'T7' \(channel 5\)"):
         find_channels(labels, parse_map("EEG F3-Ref#2=F3"))
     found = find_channels(labels, parse_map("EEG F3-Ref#2=F3,T7=T3"))
     assert dict(found.electrodes) == {"F3": 2, "C3": 1, "T3": 4}

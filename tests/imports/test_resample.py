@@ -1,6 +1,7 @@
 """Resampling: against scipy and mne, against the known signal, and any part equal to the whole."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_any_part_equals_the_whole(rng, rate) -> None:
     signal = rng.normal(size=(3, int(rate * 9)))
     expected = whole(signal, rate)
     ends = [0, *np.sort(rng.integers(1, expected.shape[1], 6)).tolist(), expected.shape[1]]
-    parts = [whole(signal, rate, first, last) for first, last in zip(ends, ends[1:], strict=False) if last > first]
+    parts = [whole(signal, rate, first, last) for first, last in pairwise(ends) if last > first]
     np.testing.assert_allclose(np.concatenate(parts, axis=1), expected, atol=1e-12)
 
 
