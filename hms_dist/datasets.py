@@ -173,8 +173,11 @@ def read_dataset(folder: Path) -> Dataset:
     Raises UserError naming file, key, expected and found value.
     """
     path = folder / DATASET_NAME
-    if not path.exists():
-        return HMS
+    return read_description(path) if path.exists() else HMS
+
+
+def read_description(path: Path) -> Dataset:
+    """Read a description from a file of any name. Raises UserError as `read_dataset`."""
     return dataset_of(read_yaml(path), str(path))
 
 

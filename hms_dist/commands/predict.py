@@ -14,6 +14,7 @@ from hms_dist.config.load import from_stored, to_dict
 from hms_dist.config.versions import as_version_1
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, sha256_of
+from hms_dist.datasets import read_dataset
 from hms_dist.labels.table import LabelTable, read_labels
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
@@ -77,7 +78,7 @@ def _rendered(command: PredictAny, data: Path) -> Path:
     path = data / f"{command.split}.csv"
     if command.split == "test" and not path.exists() and (data / "train.csv").exists():
         raise UserError(f"{path}: no such file; --split train predicts the rows of train.csv")
-    labels = read_labels(path)
+    labels = read_labels(path, read_dataset(data))
     check_rows(command.out, labels.frame["eeg_id"].to_numpy())
     recipe = _needed(command)
     facts = [to_dict(recipe), sha256_of(labels.path), command.split, _states(data, command.split, labels)]

@@ -13,7 +13,6 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import CLASSES
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
 from hms_dist.shards.index import Index, open_set
@@ -118,9 +117,21 @@ def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
     return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
 
 
+def label_texts(index: Index, row: int) -> list[str]:
+    """The label of a row, a text for each class that has votes, or is present, or unknown."""
+    classes = index.dataset.classes
+    if index.dataset.target == "shares":
+        return [f"{name} {votes}" for name, votes in zip(classes, index.votes[row], strict=True) if votes]
+    words = {1.0: "yes", 0.0: "no"}
+    return [
+        f"{name} {words.get(found, 'unknown')}"
+        for name, found in zip(classes, index.targets[row].tolist(), strict=True)
+    ]
+
+
 def _title(index: Index, row: int, *, flip: bool) -> str:
     """Key, votes, and whether sides are exchanged."""
     parts = [_key(index, row)]
     if index.labelled:
-        parts += [f"{name} {votes}" for name, votes in zip(CLASSES, index.votes[row], strict=True) if votes]
+        parts += label_texts(index, row)
     return "   ".join([*parts, "left and right exchanged"] if flip else parts)

@@ -14,8 +14,7 @@ from hms_dist.core.environment import environment
 from hms_dist.core.errors import Stopped
 from hms_dist.core.files import write_json
 from hms_dist.core.logging import LOG, start_log
-from hms_dist.labels.table import CLASSES
-from hms_dist.results.metrics import consensus_confusion, kaggle_kl
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import load
 from hms_dist.stream.read.replacements import Replacements
@@ -35,7 +34,7 @@ from hms_dist.train.folder.record import (
 from hms_dist.train.folder.run_folder import begin_folder, clear_folder
 from hms_dist.train.folder.stop import StopRequest, stop_with_launcher
 from hms_dist.train.folder.trackers import check_trackers, start_trackers
-from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows
+from hms_dist.train.learn.evaluate import batch_values, predict_rows
 from hms_dist.train.learn.learner import Learner
 from hms_dist.train.learn.meter import Durations, Meter
 from hms_dist.train.learn.step import OptimizerStep
@@ -116,8 +115,9 @@ class Trainer:
         self.durations = Durations()
         self.judge = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.learner = Learner(config, data, world)
-        raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
-        check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
+        self.metric = metric_of(data.shards.dataset)
+        raw = [f"{self.metric.monitor}_raw"] if config.ema.evaluate_raw else []
+        check_monitor(config.plateau, [*self.metric.monitor_names, *raw, *self.learner.task.monitor_names])
         self.keeper = RunState(config, data, world, self.learner, ownership)
         self.learner.choose_passes(self.keeper.resume())
         self.learner.begin()
@@ -251,23 +251,27 @@ class Trainer:
         self.durations.begin("evaluation")
         with self.learner.averaged():
             answers = self._predict(rows)
-        truth, found = self.data.index.targets[rows], answers[:, : len(CLASSES)]
-        monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, answers)}
+        metric, num_classes = self.metric, self.data.shards.dataset.num_classes
+        truth, found = self.data.index.targets[rows], answers[:, :num_classes]
+        monitors = {**metric.monitors(truth, found), **self.learner.task.monitors(truth, answers)}
         if config.ema.evaluate_raw:
-            monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
+            monitors[f"{metric.monitor}_raw"] = metric.value(truth, self._predict(rows)[:, :num_classes])
         monitors = self.world.broadcast(monitors)
         self.keeper.plateau = observed(config.plateau, self.keeper.plateau, monitors)
         if self.metrics is None:
             return
-        seconds, batches = self.durations.end("evaluation"), batch_kl(truth, found, config.group_size)
+        seconds, batches = self.durations.end("evaluation"), batch_values(metric, truth, found, config.group_size)
         for number in range(config.log_every, len(batches) + 1, config.log_every):
-            LOG.info("validation batch %d of %d: KL %.4f", number, len(batches), batches[number - 1])
+            LOG.info("validation batch %d of %d: %s %.4f", number, len(batches), metric.title, batches[number - 1])
         self.metrics.write(
-            epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors, val_batch_kl=batches,
-            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.taken(),
+            epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors,
+            **{f"val_batch_{metric.name}": batches}, **metric.evaluation(truth, found), **self.durations.taken(),
         )  # fmt: skip
-        LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
-        self.keeper.keep_if_best(epoch, monitors["val_kl"], found)
+        value = monitors[metric.monitor]
+        LOG.info(
+            "epoch %d: validation %s %.4f on %d rows in %.1f s", epoch + 1, metric.title, value, len(rows), seconds
+        )
+        self.keeper.keep_if_best(epoch, value, found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:
         """Answers for rows without augmentation, by the weights that the model has now; on every rank."""

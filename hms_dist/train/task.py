@@ -1,6 +1,6 @@
 """What a family of models is trained for and asked: its loss, its answers for a row, its own monitors.
 
-A classifier sees a whole picture and gives six logits; a sliding-window net gives six for each window.
+A classifier sees a whole picture and gives a logit a class; a sliding-window net gives one a class for each window.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.time_axis import annotated_columns
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_uniform
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.model.loss import LOSSES, Loss
 from hms_dist.model.sliding_window import (
     STRIDE,
@@ -54,24 +54,25 @@ class Task(Protocol):
         """Places of further rows that the loss of rows at places `own` needs, rising; `groups`: all of their groups."""
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Loss of each of the rank's own rows, from pictures [n, 1, height, width] and `targets` [n, 6] of all rows.
+        """Loss of each of the rank's own rows, from pictures [n, 1, height, width] and `targets` [n, classes] of
+        all rows.
 
         Whatever is random is drawn from `key` and the rows' places in the step.
         """
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Float32 or float64 [m, num_answers]: six probabilities with a sum of 1, then what `monitors` needs."""
+        """Float32 or float64 [m, num_answers]: a probability a class, then what `monitors` needs."""
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
-        """Figures beside the KL for metrics.jsonl, from shares of votes [rows, 6] and `answers` [rows, ...]."""
+        """Figures beside the KL for metrics.jsonl, from targets [rows, classes] and `answers` [rows, ...]."""
 
 
 @dataclass(frozen=True)
 class WholePicture:
-    """Six logits a picture, trained by a loss of soft labels."""
+    """A logit a class for each picture, trained by a loss of soft labels."""
 
     loss: Loss
-    num_answers: int = len(CLASSES)
+    num_answers: int = HMS.num_classes
     monitor_names: tuple[str, ...] = ()
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
@@ -85,7 +86,7 @@ class WholePicture:
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """The probabilities [m, 6] that the loss makes of logits."""
+        """The probabilities [m, classes] that the loss makes of logits."""
         return self.loss.probabilities(model(images))
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
@@ -96,9 +97,9 @@ class WholePicture:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedWindow:
-    """Six logits a window (seed 004): trained on the window that the votes describe, wherever it lies.
+    """A logit a class for each window (seed 004): trained on the window that the votes describe, wherever it lies.
 
-    Answers: the six probabilities of the row (`SlidingWindowConfig.pooling`), then the annotated window's own.
+    Answers: the probabilities of the row (`SlidingWindowConfig.pooling`), then the annotated window's own.
     """
 
     config: SlidingWindowConfig
@@ -106,8 +107,18 @@ class AnnotatedWindow:
     """Of the canvas, pixels."""
     window: tuple[float, float]
     """Where the annotated seconds begin and end on the canvas, pixels."""
-    num_answers: int = 2 * len(CLASSES)
-    monitor_names: tuple[str, ...] = ("val_positive_log_loss", "val_negative_log_loss", "val_lrap")
+    dataset: Dataset = HMS
+
+    @property
+    def num_answers(self) -> int:
+        """See `Task`."""
+        return 2 * self.dataset.num_classes
+
+    @property
+    def monitor_names(self) -> tuple[str, ...]:
+        """See `Task`. LRAP needs every class of a row; of unknown ones, the metric has LWLRAP."""
+        names = ("val_positive_log_loss", "val_negative_log_loss")
+        return names if self.dataset.target == "yes_no" else (*names, "val_lrap")
 
     @property
     def crop_width(self) -> int:
@@ -151,18 +162,20 @@ class AnnotatedWindow:
         return is_pasted & (rows.group_size > 1), rows.others(_uniform(key, _DONOR, rows.places))
 
     def answers(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Float [m, 12]. All windows are answered at once; the annotated one comes first."""
+        """Float [m, 2 * classes]. All windows are answered at once; the annotated one comes first."""
         annotated = torch.tensor([self.window[0]], dtype=torch.float64)
         lefts = torch.cat([annotated, sliding_windows(self._length, self.width)]).to(images.device)
         logits = model(images, window_weights(lefts, self._length, self.width)[None])
         logits = logits if logits.dtype == torch.float64 else logits.float()
         own = torch.sigmoid(logits[:, 0])
         row = own if self.config.pooling == "window" else at_least_one(logits[:, 1:], self.config.pooling)
-        return torch.cat([shares_of(row), own], dim=-1)
+        return torch.cat([shares_of(row) if self.dataset.target == "shares" else row, own], dim=-1)
 
     def monitors(self, truth: NDArray[np.float64], answers: NDArray[np.float64]) -> dict[str, float]:
         """Log losses of the annotated window, of chosen and of rejected classes, and LRAP of the row's answer."""
         row, own = np.split(answers, 2, axis=1)
+        if self.dataset.target == "yes_no":
+            return dict(zip(self.monitor_names, log_losses(truth, own), strict=True))
         top = truth == truth.max(axis=1, keepdims=True)
         return dict(zip(self.monitor_names, [*log_losses(truth, own), label_ranking(top, row)], strict=True))
 
@@ -176,18 +189,19 @@ def _uniform(key: StepKey, stream: int, places: Ints) -> NDArray[np.float64]:
     return keyed_uniform(seed, _WINDOW, epoch, step, stream, places)
 
 
-def open_task(config: TrainConfig, canvas: Canvas) -> Task:
-    """The task of a run. Raises UserError for a sliding window whose canvas has no common time axis, or whose loss
-    is not that of classes by themselves.
+def open_task(config: TrainConfig, canvas: Canvas, dataset: Dataset = HMS) -> Task:
+    """The task of a run on a data set. Raises UserError for a sliding window whose canvas has no common time axis, or
+    whose loss is not that of classes by themselves.
     """
     sliding, width = config.model.sliding_window, canvas.config.width
     if sliding is None:
-        return WholePicture(LOSSES[config.loss.name])
-    if config.loss.name != "bce":
+        return WholePicture(LOSSES[config.loss.name], dataset.num_classes)
+    if config.loss.name not in ("bce", "bce_known"):
         raise UserError(
             f"loss.name: a sliding window asks for each class by itself, found {config.loss.name}; set loss.name: bce"
         )
-    task = AnnotatedWindow(config=sliding, width=width, window=annotated_columns(canvas, tolerance=STRIDE))
+    window = annotated_columns(canvas, tolerance=STRIDE, annotated_s=dataset.annotated_s)
+    task = AnnotatedWindow(config=sliding, width=width, window=window, dataset=dataset)
     try:
         offset_range(task.window, width, task.crop_width)
     except ValueError as error:

@@ -13,7 +13,7 @@ from hms_dist.cli import main
 from hms_dist.commands import predict as inference
 from hms_dist.commands.predict import PredictAny
 from hms_dist.config.load import load
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.partial_results import Parts, parts_folder
 from hms_dist.rendering.render import Render
 from hms_dist.rendering.render import run as render

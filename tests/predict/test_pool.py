@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import gmean, rankdata
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.fit import fit_pool, fit_simplex
 from hms_dist.predict.pool import Pool, equal_pool
 from hms_dist.results.metrics import kaggle_kl

@@ -9,28 +9,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
-from hms_dist.results.metrics import class_kl, kaggle_kl
+from hms_dist.results.metric_kinds import Metric
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data.run_data import ShardSet
 from hms_dist.train.ranks.world import World
 from hms_dist.train.task import Task
 
-KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
-"""Names of `kl_monitors`."""
 
-
-def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
-    """The KL of an evaluation and the part of each class in it, as metrics.jsonl has them; tables [rows, 6]."""
-    parts = class_kl(truth, prediction).tolist()
-    return dict(zip(KL_MONITORS, [kaggle_kl(truth, prediction), *parts], strict=True))
-
-
-def batch_kl(truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int) -> list[float]:
-    """The KL of each evaluated batch of `batch_size` rows, in their order, the last one perhaps smaller."""
+def batch_values(
+    metric: Metric, truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int
+) -> list[float]:
+    """The metric of each evaluated batch of `batch_size` rows, in their order, the last one perhaps smaller; batches
+    in which nothing is known are left out."""
     starts = range(0, len(truth), batch_size)
-    return [kaggle_kl(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
+    batches = [(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
+    return [metric.value(of_batch, found) for of_batch, found in batches if metric.row_weights(of_batch).any()]
 
 
 @torch.no_grad()
@@ -45,7 +39,7 @@ def predict_rows(
     threads: int,
     before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Answers of `task` [len(rows), num_answers] for `rows`, in their order, on every rank: six probabilities first.
+    """Answers of `task` [len(rows), num_answers] for `rows`, in their order, on every rank: probabilities first.
 
     Each group has `group_size` rows, the last one padded and its padding dropped, so that a row meets the
     same kernels at any world size. All ranks call `before_round` as often, before each takes one group or none.

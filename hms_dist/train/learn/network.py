@@ -15,13 +15,13 @@ MIN_COMPILED_STEPS = 2000
 """Steps of a run from which on `compile_mode: auto` compiles."""
 
 
-def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRows]:
+def build_network(config: TrainConfig, world: World, num_classes: int) -> tuple[nn.Module, PassRows]:
     """The model of a run on its rank's device, not wrapped, and the rows that its layers read.
 
     The names of its state are the plain model's. Raises UserError for what the model or the machine cannot do.
     """
     size = config.canvas.height, config.canvas.width
-    model = build(config.model, config.seed, size=size)
+    model = build(config.model, config.seed, num_classes, size=size)
     rows = PassRows(world.device)
     convert(model, rows)
     if config.precision == "float64":

@@ -72,7 +72,7 @@ class Stepper:
     task: Task
     """What the model learns from pictures and labels."""
     targets: Tensor
-    """Label of each row [samples, 6] of the whole shard set, on the host."""
+    """Label of each row [samples, classes] of the whole shard set, on the host."""
     weights: Tensor
     """Weight of each row [samples], on the host."""
     ema: Ema | None

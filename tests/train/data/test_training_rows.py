@@ -10,7 +10,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.results.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.filters import label_peakedness
