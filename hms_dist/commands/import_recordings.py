@@ -13,12 +13,10 @@ from hms_dist.datasets import DATASET_NAME, Dataset, dataset_of, read_dataset
 from hms_dist.imports.finish import Imported, collect, table_path, write_label_table, write_tables
 from hms_dist.imports.job import SIDECARS, Work, import_recording
 from hms_dist.imports.key import TEXTS_NAME, Key
-from hms_dist.imports.montage import Reference
-from hms_dist.imports.names import parse_map
+from hms_dist.imports.options import ReadingOptions
 from hms_dist.imports.patients import AUTO, check_rule
 from hms_dist.imports.plan import Plan, find_recordings, is_done, plan_import
 from hms_dist.imports.rows import ABSENT, Texts
-from hms_dist.imports.signal import SignalOptions
 from hms_dist.imports.table import FileLabels, match_files, read_label_table
 from hms_dist.imports.write_files import make_folders
 from hms_dist.jobs.lease import LeaseHeld, acquire
@@ -28,7 +26,7 @@ _SOURCES = ("auto", "annotations", *SIDECARS, "none")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import:
+class Import(ReadingOptions):
     """Import recordings into OUT in Kaggle's layout: 20 channels, 200 Hz, microvolts, with 10-minute spectrograms.
 
     Names of files and patients, dates and texts of annotations go to OUT.key alone. Rerun the same command after a
@@ -52,16 +50,6 @@ class Import:
     patient: str = AUTO
     """Patients: column of the label table, or header (auto); table, header, folder, file (a patient for each), or a
     regular expression with one group, matched with the path."""
-    map: str | None = None
-    """Channels that rules do not find: "LABEL=ELECTRODE,...", such as "A1=T3,X5=Fp1-F7"."""
-    reference: Reference = "as_recorded"
-    """as_recorded, average (of the scalp) or linked_ears (needs A1 and A2)."""
-    missing: Literal["fail", "nan"] = "fail"
-    """Missing scalp electrodes: reject the file, or leave up to three empty."""
-    unit: Literal["uV", "mV", "V"] | None = None
-    """Unit of all channels. None: the one that each file states."""
-    truncated: Literal["fail", "keep"] = "fail"
-    """Files that end early: reject them, or import what they hold."""
     on_error: Literal["fail", "skip"] = "fail"
     """A recording that cannot be imported: stop, or leave it out and list it in the report."""
     workers: int = 1
@@ -72,6 +60,7 @@ class Import:
     """Import everything again, into a folder that holds another import."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
         if self.pictures < 0:
@@ -83,7 +72,6 @@ class Import:
                 f"labels: expected a table ending in .csv, or one of {', '.join(_SOURCES)}, found '{self.labels[:80]}'"
             )
         check_rule(self.patient)
-        parse_map(self.map)
 
 
 def run(command: Import) -> None:
@@ -134,12 +122,9 @@ def _work(command: Import, dataset: Dataset) -> Work:
         one_of("background", background, dataset.classes)
         if dataset.target == "yes_no":
             raise UserError(f"background: expected {ABSENT} in a yes_no set, found '{background}'")
-    options = SignalOptions(
-        mapped=parse_map(command.map), reference=command.reference, missing=command.missing, unit=command.unit
-    )
     return Work(
-        out=command.out, dataset=dataset, signal=options, truncated=command.truncated, every_s=command.every_s,
-        background=background, labelled=command.labels != "none",
+        out=command.out, dataset=dataset, signal=command.signal_options, truncated=command.truncated,
+        every_s=command.every_s, background=background, labelled=command.labels != "none",
     )  # fmt: skip
 
 

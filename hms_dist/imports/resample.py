@@ -15,8 +15,8 @@ from hms_dist.core.signal_format import RATE_HZ
 
 Floats = NDArray[np.float64]
 LARGEST_FACTORS = (1000, 5000, 20_000)
-"""Rates such as 199.8 Hz have a ratio to 200 Hz of large numbers. It is rounded to a denominator of at most the first of
-these that is exact enough."""
+"""Rates such as 199.8 Hz have a ratio to 200 Hz of large numbers. It is rounded to a denominator of at most the first
+of these that is exact enough."""
 DRIFT = 1e-6
 """Relative error of a rounded ratio: less than 0.1 s in a day."""
 

@@ -18,7 +18,8 @@ from hms_dist.panels.panel import Panel, Window
 from hms_dist.panels.traces import WIDTH, Traces
 from hms_dist.recordings.reader import Recording, RecordingReader
 from hms_dist.report.page_template import rendered
-from hms_dist.report.picture import Picture, panel_picture
+from hms_dist.report.picture import Picture
+from hms_dist.report.recording_window import window_pictures
 
 PAGE_NAME = "import_report.html"
 MOST_RECORDINGS = 500
@@ -104,14 +105,14 @@ def _pictures(
                 "middle": _length(middle_s),
                 "votes": ", ".join(f"{name} {count}" for name, count in votes.items()) or "not labelled",
                 "pictures": [
-                    (caption, _png(picture)) for caption, picture in window_pictures(recording, start, middle_s).items()
+                    (caption, _png(picture)) for caption, picture in _window(recording, start, middle_s).items()
                 ],
             }
         )
     return pictures
 
 
-def window_pictures(recording: Recording, start: int, spectrogram_offset_s: float) -> dict[str, Picture]:
+def _window(recording: Recording, start: int, spectrogram_offset_s: float) -> dict[str, Picture]:
     """Draw one window, by caption: the central 20 s as traces, and the 10-minute spectrogram. `start`: first EEG
     sample."""
     end = start + WINDOW_SAMPLES
@@ -119,13 +120,8 @@ def window_pictures(recording: Recording, start: int, spectrogram_offset_s: floa
     first, last = max(0, start - 60 * RATE_HZ), min(len(recording.eeg), end + 60 * RATE_HZ)
     near = dataclasses.replace(recording, eeg=recording.eeg[first:last])
     window = Window(recording=near, start=start - first, spectrogram_offset_s=spectrogram_offset_s)
-    pictures = {}
-    for caption, panel in _PANELS.items():
-        drawn = panel.draw(panel.prepare(near), window)
-        stored = np.packbits(drawn != 0, axis=-1) if drawn.dtype == bool else drawn
-        picture = panel_picture(panel.spec, stored)
-        pictures[caption] = picture.repeat(max(1, WIDTH // picture.shape[1]), axis=1)
-    return pictures
+    pictures = window_pictures(_PANELS, window)
+    return {caption: one.repeat(max(1, WIDTH // one.shape[1]), axis=1) for caption, one in pictures.items()}
 
 
 def _png(picture: Picture) -> str:
