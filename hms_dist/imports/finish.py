@@ -25,7 +25,7 @@ _RECORDING = (
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import found, for its report."""
+    """Results of an import, for its report."""
 
     values: dict[str, Any]
     """Content of import_report.json. Texts of annotations are not in it: people write names into them."""

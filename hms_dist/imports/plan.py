@@ -59,7 +59,7 @@ def plan_import(
     if lost:
         raise UserError(
             f"{key.folder}: {len(lost)} recordings of the earlier import are missing, such as '{lost[0]}'; restore "
-            "them, or begin anew with --rebuild"
+            "them, or import everything again with --rebuild"
         )
     root = data.parent if data.is_file() else data
     texts, starts, faults = {}, {}, {}

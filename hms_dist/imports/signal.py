@@ -60,7 +60,7 @@ class Signal:
         return sorted({float(rate) for rate in self._rates})
 
     def read(self, first: int, last: int) -> NDArray[np.float32]:
-        """Read samples [first, last), which may lie outside of the recording: float32 [20, samples]."""
+        """Read samples [first, last), also outside of the recording: float32 [20, samples]."""
         eeg = np.empty((len(CHANNELS), last - first), np.float32)
         step = BLOCK_S * RATE_HZ
         for begin in range(first, last, step):

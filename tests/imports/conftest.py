@@ -126,5 +126,5 @@ def read_eegs():
 
 @pytest.fixture(scope="session")
 def files() -> SimpleNamespace:
-    """What the tests write files with."""
+    """Functions that write the files of the tests, and their labels and digital step."""
     return SimpleNamespace(write=write_edf, with_gaps=with_gaps, labels=LABELS, step_uv=STEP_UV)

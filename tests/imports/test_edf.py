@@ -113,7 +113,7 @@ def test_mixed_rates(eeg, files, tmp_path) -> None:
 
 @pytest.mark.parametrize("rate", [200, 256, 500])
 def test_gaps_are_at_the_right_second(eeg, files, tmp_path, rate) -> None:
-    """Records of 2 s at 0, 2, 4 | 16, 18 | 41.5: the signal goes on in between, unseen."""
+    """Records of 2 s at 0, 2, 4 | 16, 18 | 41.5: the signal continues in between, unseen."""
     onsets, length_s = (0, 2, 4, 16, 18, 41.5), 43.5
     signal = eeg(length_s)
     parts = [signal(rate)[:, round(at * rate) : round(at * rate) + 2 * rate] for at in onsets]
@@ -134,7 +134,7 @@ def test_gaps_are_at_the_right_second(eeg, files, tmp_path, rate) -> None:
     assert np.abs(true).max() > 40
 
 
-def test_a_file_without_gaps_that_says_edf_d(eeg, files, tmp_path) -> None:
+def test_edf_d_without_gaps(eeg, files, tmp_path) -> None:
     signal = eeg(12)
     path = files.write(tmp_path / "a.edf", signal(256), 256, record_s=2, annotations=[(1, None, "x" * 20)])
     whole = read(path)
