@@ -1,6 +1,7 @@
 """Facts about the signals of a recording, for the report: amplitude, offset, mains, doubled and bad channels."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ CLOSURE_UV = 5.0
 class Facts:
     """Collected over the segments of a recording."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: Sequence[str] = ()) -> None:
+        """`silent`: channels that are constant by intention, the roots of bipolar chains."""
+        self._silent = silent
         self._faults: dict[tuple[str, str], float] = defaultdict(float)
         self._num_samples = 0
         self._amplitudes: list[float] = []
@@ -37,6 +40,8 @@ class Facts:
         """Add a segment [20, samples], microvolts."""
         for fault, shares in channel_quality(eeg.T).items():
             for name, share in shares.items():
+                if name in self._silent:
+                    continue
                 self._faults[fault, name] += share * eeg.shape[1]
         self._num_samples += eeg.shape[1]
         scalp = eeg[: len(SCALP)].astype(np.float64)

@@ -104,8 +104,9 @@ def remove_files(out: Path, key: Key, number: int) -> None:
 
 
 def _imported(task: ImportTask, source: Source) -> dict[str, Any]:
-    work, texts, facts = task.work, Texts(task.work.dataset), Facts()
+    work, texts = task.work, Texts(task.work.dataset)
     signal = Signal(source, work.signal)
+    facts = Facts(signal.montage.roots)
     rows = label_rows.inside(
         _rows(task, source, texts, signal.length_s), source.stretches, signal.length_s, work.dataset.annotated_s
     )

@@ -32,6 +32,8 @@ class Montage:
     ears: tuple[int, ...]
     """Rows of the electrodes that linked ears average."""
     reference: Reference
+    roots: tuple[str, ...]
+    """Bipolar: electrodes that are set to 0, one for each connected chain."""
     missing: tuple[str, ...]
     """Channels of the layout that the file lacks."""
     notes: tuple[str, ...]
@@ -96,6 +98,7 @@ def _referential(found: Found, absent: tuple[str, ...], reference: Reference) ->
         closures=None,
         ears=tuple(channels.index(ear) for ear in ears),
         reference=reference,
+        roots=(),
         missing=absent + (() if EKG in found.electrodes else (EKG,)),
         notes=found.notes,
     )
@@ -132,6 +135,7 @@ def _bipolar(labels: Sequence[str], found: Found, reference: Reference, *, allow
         closures=closures @ columns if len(closures) else None,
         ears=(),
         reference=reference,
+        roots=tuple(roots),
         missing=absent + (() if heart else (EKG,)),
         notes=(*found.notes, f"bipolar: {', '.join(roots)} set to 0, the other electrodes added up along the chains"),
     )

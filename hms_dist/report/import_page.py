@@ -38,6 +38,7 @@ def write_import_page(
     content = rendered(
         "import.html",
         found=values,
+        length=_length(3600 * values["hours"]),
         recordings=[_recording(one) for one in values["recordings"][:MOST_RECORDINGS]],
         most=MOST_RECORDINGS,
         warnings=_counted(values["recordings"], "warnings"),

@@ -371,3 +371,37 @@ def test_the_report(folder, tmp_path) -> None:
     assert page.count("<article>") == 3
     assert len(CHANNELS) == 20
     assert "20 of 20" in page
+
+
+def test_warnings_name_what_does_not_look_like_eeg(eeg, files, tmp_path) -> None:
+    """Microvolts that are volts, mains, doubled channels, an amplifier without a high-pass filter, exchanged names."""
+    true, times = eeg(30)(200), np.arange(6000) / 200
+    bipolar = [("Fp1", "F7"), ("F7", "T3"), ("T3", "T5"), ("T5", "O1"), ("Fp1", "F3"), ("F3", "C3"), ("C3", "P3"),
+               ("P3", "O1"), ("Fp2", "F4"), ("F4", "C4"), ("C4", "P4"), ("P4", "O2"), ("Fp2", "F8"), ("F8", "T4"),
+               ("T4", "T6"), ("T6", "O2"), ("Fz", "Cz"), ("Cz", "Pz")]  # fmt: skip
+    pairs = [true[CHANNELS.index(one)] - true[CHANNELS.index(other)] for one, other in bipolar]
+    labels = ["-".join(pair) for pair in bipolar]
+    exchanged = [labels[5], *labels[1:5], labels[0], *labels[6:]]
+    doubled = true.copy()
+    doubled[3] = doubled[2]
+    inputs = {
+        "clean": (true, None, ()),
+        "volts": (true * 1e-2, None, ("amplitude below 1 uV", "flat for more than half of the time: ")),
+        "mains": (true + 300 * np.sin(2 * np.pi * 50 * times), None, ("more than 25% of the power is at 50 Hz",)),
+        "doubled": (doubled, None, ("the same samples in C3, P3",)),
+        "offset": (true + 2500, None, ("offset above 1000 uV",)),
+        "flat": (true * (np.arange(20) != 4)[:, None], None, ("flat for more than half of the time: F7",)),
+        "bipolar": (pairs, labels, ()),
+        "exchanged": (pairs, exchanged, ("the bipolar chains miss each other by more than 5 uV",)),
+    }
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, (signals, named, _) in inputs.items():
+        given = {} if named is None else {"labels": named}
+        files.write(data / f"{name}.edf", signals, annotations=[(0, 30, "LPD")], **given)
+    run("--data", data, "--out", tmp_path / "out", "--patient", "file", "--pictures", 0)
+    report = json.loads((tmp_path / "out/import_report.json").read_text())["recordings"]
+    for one, name in zip(report, sorted(inputs), strict=True):
+        expected = inputs[name][2]
+        assert len(one["warnings"]) == len(expected), (name, one["warnings"])
+        assert all(part in line for part, line in zip(expected, one["warnings"], strict=True)), (name, one["warnings"])

@@ -28,7 +28,8 @@ def test_it_equals_scipy(rng) -> None:
     power = regional_power(eeg)
     assert power.shape == (29, 4, 100)
     for place, region in enumerate(REGIONS):
-        np.testing.assert_allclose(power[:, place], reference(eeg, region), rtol=1e-4)
+        expected = reference(eeg, region)
+        np.testing.assert_allclose(power[:, place], expected, rtol=1e-4, atol=1e-7 * expected.max())
 
 
 def test_noise_of_known_density(rng) -> None:
@@ -45,7 +46,7 @@ def test_gaps_are_empty_and_nothing_else_changes(rng) -> None:
     empty = np.isnan(found).all(axis=(1, 2))
     # Row r is computed from seconds [2 r, 2 r + 4).
     assert np.flatnonzero(empty).tolist() == [9, 10]
-    np.testing.assert_array_equal(found[~empty], whole[~empty])
+    np.testing.assert_allclose(found[~empty], whole[~empty], rtol=1e-5, atol=1e-6)
 
 
 def test_a_missing_electrode_leaves_the_other_differences(rng) -> None:
@@ -63,5 +64,6 @@ def test_a_missing_electrode_leaves_the_other_differences(rng) -> None:
 def test_many_rows_equal_few(rng) -> None:
     eeg = rng.normal(0, 10, (500 * 200, 20)).astype(np.float32)
     whole = regional_power(eeg)
-    np.testing.assert_allclose(whole[120:130], regional_power(eeg[240 * 200 : 262 * 200]), rtol=1e-5)
+    few = regional_power(eeg[240 * 200 : 262 * 200])
+    np.testing.assert_allclose(whole[120:130], few, rtol=1e-4, atol=1e-5 * few.max())
     assert regional_power(eeg[:799]).shape == (0, 4, 100)
