@@ -72,7 +72,9 @@ def test_a_table_that_changed_is_refused_at_resume(small, labels, tmp_path):
     frame = pd.read_parquet(tmp_path / "labels.parquet")
     frame[list(CLASSES)] = np.roll(labels, 1, axis=1)
     frame.to_parquet(tmp_path / "labels.parquet")
-    with pytest.raises(UserError, match=r"run: the tables of filters.predictions or overlay.file changed since the run began"):
+    with pytest.raises(
+        UserError, match=r"run: the tables of filters.predictions or overlay.file changed since the run began"
+    ):
         again(small(**options))
 
 
