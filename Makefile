@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TODAY := $(shell date +%Y%m%d)
-EXTRAS := dev,fast,report,search,trackers,weights
+EXTRAS := dev,edf,fast,mne,report,search,trackers,weights
 
 .PHONY: help setup demo test test-slow test-long lint clean
 

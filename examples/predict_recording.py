@@ -1,4 +1,4 @@
-"""Predict a recording every 10 seconds: `python examples/predict_recording.py RUN RECORDING.parquet`."""
+"""Predict a recording every 10 seconds: `python examples/predict_recording.py RUN night.edf`."""
 
 import sys
 

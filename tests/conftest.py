@@ -23,7 +23,7 @@ import pytest
 from filelock import FileLock
 
 from hms_dist.config.load import load
-from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
 from hms_dist.rendering.render import Render
@@ -343,5 +343,5 @@ def full_size_table() -> pd.DataFrame:
             "patient_id": 56 + 11 * patient_of[eeg],
         }
     )
-    frame[list(VOTE_COLUMNS)] = votes
+    frame[list(HMS.vote_columns)] = votes
     return frame

@@ -12,7 +12,7 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.results.lineage import read_sources
 from hms_dist.results.metrics import kaggle_kl
 from hms_dist.results.predictions import read_predictions

@@ -19,12 +19,13 @@ from accelerate.state import AcceleratorState
 from hms_dist.cli import main
 from hms_dist.commands.table import COMMANDS
 from hms_dist.core.files import digest, indented_json, sealed_text
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.shards.index import read_index
 
 ROW = re.compile(r"^\| ([^|]+?) \| `(.+)` \|$", re.MULTILINE)
 TEXT = (Path(__file__).parents[1] / "docs/errors.md").read_text()
-SUBMISSION = ",".join(["eeg_id", *VOTE_COLUMNS])
+SUBMISSION = ",".join(["eeg_id", *HMS.vote_columns])
 TABLE = dict(ROW.findall(TEXT[: TEXT.index("## From one run to many")]))
 
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from hms_dist.config.load import resolved
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import read_dataset
+from hms_dist.imports.open_recording import SUFFIXES
+from hms_dist.imports.options import ReadingOptions
+from hms_dist.imports.whole import read_whole
 from hms_dist.labels.table import read_labels
 from hms_dist.panels.panel import Panel
 from hms_dist.recordings.reader import Recording, RecordingReader
@@ -20,13 +24,19 @@ Split = Literal["train", "test"]
 
 
 def read_recording(
-    path: str | Path, *, eeg_id: int | None = None, spectrogram_id: int | None = None, split: Split = "train"
+    path: str | Path,
+    *,
+    eeg_id: int | None = None,
+    spectrogram_id: int | None = None,
+    split: Split = "train",
+    reading: ReadingOptions | Mapping[str, Any] | None = None,
 ) -> Recording:
     """Read an EEG and its 10-minute spectrogram.
 
-    `path`: a folder in Kaggle's layout, with `eeg_id` and `split`; or one of its EEG files,
-    DATA/train_eegs/<eeg_id>.parquet. `spectrogram_id`: None takes that of the first row of the EEG in the folder's
-    label table.
+    `path`: a recording that `hms-dist import` reads (.edf, .bdf, .mat, ...), read into memory as a whole, with its
+    options `reading` (map, reference, missing, unit, truncated); or a folder in Kaggle's layout, with `eeg_id` and
+    `split`; or one of its EEG files, DATA/train_eegs/<eeg_id>.parquet. `spectrogram_id`: None takes that of the first
+    row of the EEG in the folder's label table.
 
     Returns a `Recording`: `eeg` float32 [samples, 20] in microvolts at 200 Hz, NaN where nothing was recorded;
     `spectrogram` float32 [rows, 4 regions, 100 frequencies], power; `spectrogram_time_s` float64 [rows], seconds.
@@ -34,6 +44,8 @@ def read_recording(
     Raises UserError for a missing or malformed file, and for an EEG that the label table does not have.
     """
     data = Path(path)
+    if data.suffix.lower() in SUFFIXES:
+        return read_whole(data, resolved(ReadingOptions, reading or {}))
     if data.suffix == ".parquet":
         if eeg_id is not None:
             raise UserError(f"{data}: is one recording; leave out eeg_id, or give the folder above {data.parent.name}")
@@ -50,23 +62,23 @@ def draw(
     recording: Recording,
     panels: RenderConfig | Mapping[str, Panel] | str | Path,
     *,
-    start_s: float | Sequence[float] = ...,
-    spectrogram_start_s: float | Sequence[float] | None = ...,
+    start_s: float | Sequence[float] | NDArray[np.float64] = ...,
+    spectrogram_start_s: float | Sequence[float] | NDArray[np.float64] | None = ...,
 ) -> dict[str, Array]: ...
 @overload
 def draw(
     recording: Recording,
     panels: Panel,
     *,
-    start_s: float | Sequence[float] = ...,
-    spectrogram_start_s: float | Sequence[float] | None = ...,
+    start_s: float | Sequence[float] | NDArray[np.float64] = ...,
+    spectrogram_start_s: float | Sequence[float] | NDArray[np.float64] | None = ...,
 ) -> Array: ...
 def draw(
     recording: Recording,
     panels: RenderConfig | Mapping[str, Panel] | Panel | str | Path,
     *,
-    start_s: float | Sequence[float] = 0.0,
-    spectrogram_start_s: float | Sequence[float] | None = None,
+    start_s: float | Sequence[float] | NDArray[np.float64] = 0.0,
+    spectrogram_start_s: float | Sequence[float] | NDArray[np.float64] | None = None,
 ) -> dict[str, Array] | Array:
     """Draw panels of one window of a recording, or of many.
 
@@ -116,7 +128,7 @@ def _of_file(path: Path) -> tuple[Path, Split, int]:
 
 
 def _spectrogram_of(table: Path, eeg_id: int) -> int:
-    frame = read_labels(table).frame
+    frame = read_labels(table, read_dataset(table.parent)).frame
     found = frame.loc[frame["eeg_id"] == eeg_id, "spectrogram_id"]
     if found.empty:
         raise UserError(f"{table}: no row for EEG {eeg_id}; check eeg_id, or give its spectrogram_id")

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from hms_dist.api.export import export_model
 from hms_dist.api.recording import draw
 from hms_dist.api.shards import Shards
+from hms_dist.api.tables import with_dataset
 from hms_dist.canvas.compose import Canvas
 from hms_dist.config.load import from_stored
 from hms_dist.core.errors import UserError
 from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import read_dataset
 from hms_dist.panels.panel import Panel
 from hms_dist.predict.infer import held_out_folds, load_model
 from hms_dist.predict.options import read_run
@@ -71,7 +72,9 @@ class RunModel(nn.Module):
         """Options of the run."""
         self.canvas = read_canvas(run)
         """The model's input, with its statistics."""
-        self.classes: tuple[str, ...] = CLASSES
+        self.dataset = read_dataset(run)
+        """The data set that the run was trained on."""
+        self.classes = self.dataset.classes
         """Names of the classes, in the order of the outputs."""
         recipe = from_stored(RenderConfig, read_recipe(run), str(run / "render.yaml"))
         self.panels: Mapping[str, Panel] = recipe.panels
@@ -79,9 +82,9 @@ class RunModel(nn.Module):
         self._specs: dict[str, PanelSpec] = {name: panel.spec for name, panel in recipe.panels.items()}
         self.weights_folder = stored_weights(run, checkpoint)
         """Folder of the weights in the run folder."""
-        self.task: Task = open_task(self.config, Canvas(self.canvas, self._specs, flips=False))
+        self.task: Task = open_task(self.config, Canvas(self.canvas, self._specs, flips=False), self.dataset)
         """Conversion of the network's outputs to probabilities."""
-        self.network, self._facts = load_model(run, self.config, checkpoint, weights)
+        self.network, self._facts = load_model(run, self.config, self.dataset, checkpoint, weights)
         """The timm model, or a sliding-window network around one."""
         self._called = (
             _InPrecision(self.network, self.config.precision),
@@ -108,7 +111,7 @@ class RunModel(nn.Module):
         *,
         tta: Sequence[Mirror] = (),
         rows: Sequence[int] | NDArray[np.int64] | None = None,
-        start_s: Sequence[float] | None = None,
+        start_s: Sequence[float] | NDArray[np.float64] | None = None,
         every_s: float = 10.0,
         threads: int = 2,
     ) -> pd.DataFrame:
@@ -130,7 +133,8 @@ class RunModel(nn.Module):
         """
         check_mirrors(self.config.model, tta)
         if isinstance(source, Recording):
-            return self._predict_recording(source, tta, _starts(source, every_s) if start_s is None else start_s)
+            starts = _starts(source, every_s) if start_s is None else np.asarray(start_s, np.float64)
+            return self._predict_recording(source, tta, starts)
         if isinstance(source, Shards | str | Path):
             return self._predict_shards(source.location if isinstance(source, Shards) else source, rows, tta, threads)
         if tta:
@@ -163,16 +167,20 @@ class RunModel(nn.Module):
             found = [part[: len(group)] for group, part in zip(groups, outputs, strict=True)]
         folds = held_out_folds(self.config, shards, noted(self._facts, "shards", str, self.weights_folder))
         values = np.concatenate([np.empty((0, self.task.num_outputs)), *found])
-        return prediction_table(shards.index.frame.iloc[chosen], folds[chosen], values[:, : len(self.classes)])
+        frame = shards.index.frame.iloc[chosen]
+        table = prediction_table(frame, folds[chosen], values[:, : len(self.classes)], self.dataset)
+        return with_dataset(table, self.dataset)
 
-    def _predict_recording(self, recording: Recording, tta: Sequence[Mirror], starts: Sequence[float]) -> pd.DataFrame:
+    def _predict_recording(
+        self, recording: Recording, tta: Sequence[Mirror], starts: NDArray[np.float64]
+    ) -> pd.DataFrame:
         canvas = mirrored_canvas(self.canvas, self._specs, tta)
         panels = {name: self.panels[name] for name in canvas.members}
         size, found = rows_at_once(self.config.group_size, self.device), [np.empty((0, self.task.num_outputs))]
         model = self._called[0]
         with evaluating(model):
             for group in groups_of(np.arange(len(starts)), size):
-                drawn = draw(recording, panels, start_s=[starts[place] for place in padded(group, size)[0]])
+                drawn = draw(recording, panels, start_s=starts[padded(group, size)[0]])
                 stored = {name: self._to_device(name, array) for name, array in drawn.items()}
 
                 def panels_of(flip: bool, stored: dict[str, Tensor] = stored) -> dict[str, Tensor]:
@@ -182,7 +190,7 @@ class RunModel(nn.Module):
                 found.append(outputs.cpu().double().mean(0).numpy()[: len(group)])
         table = self._table(np.concatenate(found)[:, : len(self.classes)])
         table.insert(0, "eeg_id", recording.eeg_id)
-        table.insert(1, "time_s", np.asarray(starts, np.float64) + WINDOW_S / 2)
+        table.insert(1, "time_s", starts + WINDOW_S / 2)
         return table
 
     def _to_device(self, name: str, drawn: NDArray[Any]) -> Tensor:
@@ -211,11 +219,11 @@ def load_run(
     return RunModel(Path(run), checkpoint, weights).to(device)
 
 
-def _starts(recording: Recording, every_s: float) -> list[float]:
+def _starts(recording: Recording, every_s: float) -> NDArray[np.float64]:
     """Starts of windows, one every `every_s` seconds, all within the recording."""
     if not every_s > 0:
         raise UserError(f"every_s: expected more than 0, found {every_s}")
     last = (len(recording.eeg) - WINDOW_SAMPLES) / RATE_HZ
     if last < 0:
         raise UserError(f"EEG {recording.eeg_id} has {len(recording.eeg)} samples; a window takes {WINDOW_SAMPLES}")
-    return np.arange(0, last + 1e-9, every_s).tolist()
+    return np.arange(0, last + 1e-9, every_s)

@@ -16,7 +16,6 @@ from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_flips, draw_r
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.load import resolved
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import VOTE_COLUMNS
 from hms_dist.shards.index import Index, open_set
 from hms_dist.shards.manifest import Manifest
 from hms_dist.shards.schema import PanelSpec
@@ -42,7 +41,7 @@ class Sample:
     panels: dict[str, NDArray[Any]]
     """Panel name -> array of the shape and dtype of its specification: bool for bits, uint8, or float16."""
     votes: NDArray[np.float64] | None
-    """Votes [classes]; NaN: unknown. None for an unlabelled set."""
+    """Votes [classes], float64; NaN: unknown. None for an unlabelled set."""
 
 
 class Batch(NamedTuple):
@@ -51,7 +50,7 @@ class Batch(NamedTuple):
     images: Tensor
     """Composed canvases, float32 [n, 1, height, width], on the device of the stream."""
     targets: Tensor
-    """Targets, float32 [n, classes]: shares of the votes, mixed where an augmentation mixes images."""
+    """Targets, float32 [n, classes], as `Shards.targets`; mixed where an augmentation mixes images."""
     rows: Rows
     """Row numbers [n] in the index."""
 
@@ -76,7 +75,7 @@ class Shards:
         row = self._index.row_of(sample) if isinstance(sample, str) else range(len(self))[sample]
         stored = self._reader.read(np.array([row]))
         panels = {name: _unpacked(self.panels[name], array[0]) for name, array in stored.items()}
-        votes = self.index.loc[row, list(VOTE_COLUMNS)].to_numpy(np.float64, na_value=np.nan)
+        votes = self.index.loc[row, list(self._index.dataset.vote_columns)].to_numpy(np.float64, na_value=np.nan)
         return Sample(str(self.index["key"].iloc[row]), panels, None if np.isnan(votes).all() else votes)
 
     @property
@@ -90,8 +89,16 @@ class Shards:
         return self.manifest.panels
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of targets and votes."""
+        return self._index.dataset.classes
+
+    @property
     def targets(self) -> NDArray[np.float64]:
-        """Shares of the votes, float64 [samples, classes]. Raises UserError for an unlabelled set."""
+        """Targets, float64 [samples, classes]: shares of the votes; where classes are yes or no 1 or 0, NaN: unknown.
+
+        Raises UserError for an unlabelled set.
+        """
         return self._index.targets
 
     def stream(

@@ -9,10 +9,14 @@ from typing import Any, Literal
 import pandas as pd
 
 from hms_dist.config.load import from_dict
+from hms_dist.datasets import HMS, Dataset, dataset_of
 from hms_dist.predict.ensemble import Ensemble, apply, fit
 from hms_dist.predict.members import read_labelled
 from hms_dist.predict.score import Score, scored
-from hms_dist.results.predictions import read_predictions, write_predictions
+from hms_dist.results.predictions import dataset_of_table, read_predictions, write_predictions
+
+_DATASET = "hms_dist.dataset"
+"""Key of the description of a data set other than HMS in the attributes of a DataFrame."""
 
 
 def score(
@@ -64,7 +68,17 @@ def ensemble(
             fit(command, read_labelled(command.predictions, command.labels))
         else:
             apply(command)
-        return read_predictions(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".csv":
+            return pd.read_csv(path)
+        dataset = dataset_of_table(path)
+        return with_dataset(read_predictions(path, dataset), dataset)
+
+
+def with_dataset(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Record the data set of a table of predictions in its attributes; returns the table."""
+    if dataset != HMS:
+        table.attrs[_DATASET] = dataset.stored.to_json()
+    return table
 
 
 @contextmanager
@@ -75,7 +89,9 @@ def _stored(tables: Sequence[pd.DataFrame | str | Path]) -> Iterator[list[Path]]
         for number, table in enumerate(tables):
             if isinstance(table, pd.DataFrame):
                 path = Path(folder) / f"table-{number}.parquet"
-                write_predictions(path, table)
+                description = table.attrs.get(_DATASET)
+                dataset = HMS if description is None else dataset_of(description, "predictions")
+                write_predictions(path, table, dataset=dataset)
             else:
                 path = Path(table)
             paths.append(path)

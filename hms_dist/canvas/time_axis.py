@@ -7,40 +7,39 @@ If all panels of a canvas show time along x over its whole width, those seconds 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import HMS
 from hms_dist.shards.schema import PanelSpec
 
-ANNOTATED_S = 10.0
-"""Length of the labelled interval, seconds."""
-EEG_S, SPECTROGRAM_S = 50.0, 600.0
+EEG_S, SPECTROGRAM_S = HMS.window_s, HMS.context_s
 """Length of the EEG and of the spectrogram that the experts saw, seconds."""
 
 
-def annotated_columns(canvas: Canvas, *, tolerance: float) -> tuple[float, float]:
+def annotated_columns(canvas: Canvas, *, tolerance: float, annotated_s: float = HMS.annotated_s) -> tuple[float, float]:
     """Start and end of the annotated seconds on the canvas, in pixels from its left edge.
 
     `tolerance`, pixels: allowed differences between panels (frames of other lengths begin elsewhere), and allowed
     excess beyond the canvas. Raises UserError naming a placement that has no such axis or a different one.
     """
     width = canvas.config.width
-    found = [_columns(number, placed, width) for number, placed in enumerate(canvas.placed)]
+    found = [_columns(number, placed, width, annotated_s) for number, placed in enumerate(canvas.placed)]
     first = found[0]
     for number, ((left, right), placed) in enumerate(zip(found, canvas.placed, strict=True)):
         where = _name(number, placed)
         if left < -tolerance or right > width + tolerance:
             raise UserError(
-                f"{where} does not show all of the annotated {ANNOTATED_S:g} s, which are at columns {left:.1f} to "
+                f"{where} does not show all of the annotated {annotated_s:g} s, which are at columns {left:.1f} to "
                 f"{right:.1f} of {width}; widen its time_crop, or take a panel of a longer part"
             )
         if max(abs(left - first[0]), abs(right - first[1])) > tolerance:
             raise UserError(
-                f"{where} has the annotated {ANNOTATED_S:g} s at columns {left:.1f} to {right:.1f}, the first panel at "
+                f"{where} has the annotated {annotated_s:g} s at columns {left:.1f} to {right:.1f}, the first panel at "
                 f"{first[0]:.1f} to {first[1]:.1f}; a sliding window needs panels with one time axis"
             )
     lefts, rights = zip(*found, strict=True)
     return max(sum(lefts) / len(lefts), 0.0), min(sum(rights) / len(rights), float(width))
 
 
-def _columns(number: int, placed: PlacedPanel, canvas_width: int) -> tuple[float, float]:
+def _columns(number: int, placed: PlacedPanel, canvas_width: int, annotated_s: float) -> tuple[float, float]:
     """The same from one placement alone."""
     placement, spec, where = placed.placement, placed.spec, _name(number, placed)
     if placement.arrangement != "stacked":
@@ -57,8 +56,8 @@ def _columns(number: int, placed: PlacedPanel, canvas_width: int) -> tuple[float
     begin, end = placement.time_crop or (0, spec.shape[-1])
     pixels_a_second = placement.width / (step_s * (end - begin))
     low_s = first_s + step_s * (begin - 0.5)  # columns_s are centres
-    left = (_centre_s(spec) - ANNOTATED_S / 2 - low_s) * pixels_a_second
-    return left, left + ANNOTATED_S * pixels_a_second
+    left = (_centre_s(spec) - annotated_s / 2 - low_s) * pixels_a_second
+    return left, left + annotated_s * pixels_a_second
 
 
 def _centre_s(spec: PanelSpec) -> float:

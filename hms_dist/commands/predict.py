@@ -6,15 +6,24 @@ own recipe into a temporary shard set, which is removed once the output is writt
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+
+from hms_dist.commands.import_recordings import Import
+from hms_dist.commands.import_recordings import run as import_recordings
 from hms_dist.config.load import from_stored, to_dict
 from hms_dist.config.versions import as_version_1
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, sha256_of
-from hms_dist.labels.table import LabelTable, read_labels
+from hms_dist.core.parquet import read_table, write_table
+from hms_dist.datasets import DATASET_NAME, read_dataset
+from hms_dist.imports.options import ReadingOptions
+from hms_dist.labels.table import LabelTable, read_labels, sample_key
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.predict.options import PredictConfig, opened_run
@@ -33,7 +42,7 @@ LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictAny(PredictConfig):
+class PredictAny(ReadingOptions, PredictConfig):
     """Predict every row of a shard set, or of recordings, with the weights of a run.
 
     Rerun the same command after a kill: finished parts are kept.
@@ -45,26 +54,79 @@ class PredictAny(PredictConfig):
     """Folder of recordings in Kaggle's layout, rendered with the run's own recipe. None: predict `shards`."""
     split: Literal["train", "test"] = "test"
     """With data: which recordings and label table, DATA/test.csv or DATA/train.csv."""
+    recording: Path | None = None
+    """One recording (.edf, .bdf, .mat, ...), imported as by hms-dist import; the table has a column time_s. None: see
+    the other two."""
+    every_s: float = 10.0
+    """With recording: seconds between the rows."""
     workers: int = 1
-    """With data: number of rendering processes."""
+    """With data or recording: number of rendering processes."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.shards is None) == (self.data is None):
-            found = "neither" if self.shards is None else "both"
-            raise ValueError(f"shards: expected --shards or --data, one of the two, found {found}")
+        ReadingOptions.__post_init__(self)
+        PredictConfig.__post_init__(self)
+        given = [name for name in ("shards", "data", "recording") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"shards: expected --shards, --data or --recording, one of them, found {found}")
+        if self.recording is not None and (self.out.suffix != ".parquet" or self.split != "test"):
+            raise ValueError("recording: has no labels, and several rows; write a .parquet, without --split")
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
 
 
 def run(command: PredictAny) -> None:
     """Run the command `predict`; called by every rank."""
-    shards = command.shards
-    if command.data is not None:
-        shards = str(_rendered(command, command.data))
+    shards, times = command.shards, None
+    data = command.data
+    if command.recording is not None:
+        data = imported_recording(command, command.recording)
+        times = row_times(data)
+    if data is not None:
+        shards = str(_rendered(command, data))
     assert shards is not None
     names = [field.name for field in dataclasses.fields(PredictConfig)]
     predict(Predict(shards=shards, **{name: getattr(command, name) for name in names}))
+    if times is not None and launched_rank() == 0:
+        add_times(command.out, times)
+
+
+def imported_recording(command: PredictAny, recording: Path) -> Path:
+    """Import a recording beside the parts of the prediction, on the main rank while the others wait; return the
+    folder."""
+    die_with_launcher()
+    opened_run(command)
+    check_rows(command.out, np.empty(0, np.int64))
+    options = {field.name: getattr(command, field.name) for field in dataclasses.fields(ReadingOptions)}
+    state = recording.stat() if recording.is_file() else None
+    facts = [str(recording.resolve()), command.every_s, options, state and [state.st_size, state.st_mtime_ns]]
+    folder = parts_folder(command.out) / f"recording-{digest(facts)}"
+    if launched_rank() == 0:
+        dataset = command.run / DATASET_NAME
+        import_recordings(
+            Import(
+                data=recording, out=folder, dataset=dataset if dataset.exists() else None, labels="none",
+                every_s=command.every_s, patient="file", pictures=0, **options,
+            )
+        )  # fmt: skip
+    while not (folder / "test.csv").exists():
+        time.sleep(LOOK_EVERY_S)
+    return folder
+
+
+def row_times(data: Path) -> dict[str, float]:
+    """Return the middle of each row of an imported recording, in seconds, by key."""
+    frame = read_labels(data / "test.csv", read_dataset(data)).frame
+    # The spectrogram of an imported recording begins 5 minutes early, so the offset of 10 minutes is their middle.
+    keys = map(sample_key, frame["eeg_id"], frame["eeg_sub_id"])
+    return dict(zip(keys, frame["spectrogram_label_offset_seconds"].tolist(), strict=True))
+
+
+def add_times(path: Path, times: Mapping[str, float]) -> None:
+    """Add column time_s to a table of predictions, which is sorted by it."""
+    table = read_table(path)
+    table = table.append_column("time_s", pa.array([times[key] for key in table["key"].to_pylist()]))
+    write_table(path, table.sort_by("time_s"))
 
 
 def _rendered(command: PredictAny, data: Path) -> Path:
@@ -77,7 +139,7 @@ def _rendered(command: PredictAny, data: Path) -> Path:
     path = data / f"{command.split}.csv"
     if command.split == "test" and not path.exists() and (data / "train.csv").exists():
         raise UserError(f"{path}: no such file; --split train predicts the rows of train.csv")
-    labels = read_labels(path)
+    labels = read_labels(path, read_dataset(data))
     check_rows(command.out, labels.frame["eeg_id"].to_numpy())
     recipe = _needed(command)
     facts = [to_dict(recipe), sha256_of(labels.path), command.split, _states(data, command.split, labels)]

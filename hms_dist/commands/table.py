@@ -14,6 +14,7 @@ from hms_dist.core.errors import UserError, suggestion
 
 COMMANDS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
+    "import": ("hms_dist.commands.import_recordings", "Import", "import EDF and other recordings with their labels"),
     "subset": ("hms_dist.labels.subset", "Subset", "derive a label table: balanced, high votes, one row an EEG, ..."),
     "render": ("hms_dist.rendering.render", "Render", "render recordings into a shard set"),
     "finish": ("hms_dist.rendering.finish", "Finish", "complete a set whose slices are rendered"),

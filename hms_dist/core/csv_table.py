@@ -65,9 +65,9 @@ class CsvTable:
         """Return column `name` as int64 in [0, `largest`]. Raises UserError naming the first invalid row."""
         return self._parsed(name, integer, largest).astype(np.int64)
 
-    def integers_or_none(self, name: str) -> list[int | None]:
+    def integers_or_none(self, name: str, largest: int = MAX_INTEGER) -> list[int | None]:
         """Return column `name` as `integers` does, with None for empty cells."""
-        parsed = self._parsed(name, lambda cell, largest: integer(cell, largest) if cell else -1, MAX_INTEGER)
+        parsed = self._parsed(name, lambda cell, largest: integer(cell, largest) if cell else -1, largest)
         return [None if value < 0 else value for value in parsed.tolist()]
 
     def refusal(self, row: int, column: str, expected: str) -> UserError:

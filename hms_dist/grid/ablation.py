@@ -17,8 +17,7 @@ from hms_dist.grid.oof import assembled
 from hms_dist.grid.recipe import LaunchConfig, Recipe
 from hms_dist.grid.run_plan import PlannedRun
 from hms_dist.grid.tables import as_markdown, images_per_s, scores, write_table
-from hms_dist.labels.table import CLASSES
-from hms_dist.results.metrics import constant_prediction
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.shards.index import Index
 from hms_dist.train.folder.run_folder import read_config
 
@@ -123,7 +122,7 @@ def compared(recipes: Sequence[Recipe], runs: Sequence[PlannedRun]) -> pd.DataFr
     table = [
         {"model": model, "canvas": canvas, **{panel: panel in panels_of[name] for panel in columns}, **found,
          "images_per_s": speed}
-        for name, model, canvas, found, speed in sorted(rows, key=lambda row: row[3]["kl"])
+        for name, model, canvas, found, speed in sorted(rows, key=lambda row: next(iter(row[3].values())))
     ]  # fmt: skip
     constant = {"model": "constant", "canvas": "", **dict.fromkeys(columns, False), **_constant(held_out.index)}
     return pd.DataFrame([*table, {**constant, "images_per_s": float("nan")}])
@@ -134,5 +133,6 @@ def _panels(run: Path) -> list[str]:
 
 
 def _constant(index: Index) -> dict[str, float]:
-    predictions = pd.DataFrame(constant_prediction(index.targets), columns=list(CLASSES))
+    constant = metric_of(index.dataset).constant(index.targets)
+    predictions = pd.DataFrame(constant, columns=list(index.dataset.classes))
     return scores(predictions.assign(key=index.frame["key"]), index)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.logging import LOG
+from hms_dist.datasets import Dataset
 from hms_dist.labels.table import Ints
 from hms_dist.results.lineage import Source, check_out_of_fold, named_sources
 from hms_dist.results.predictions import check_no_input, check_rows, read_predictions, write_predictions
@@ -45,7 +46,7 @@ def run(command: Oof) -> None:
     check_no_input(command.out, [run / PREDICTIONS_NAME for run in command.runs])
     held_out = assembled(command.runs, command.shards)
     check_rows(command.out, held_out.index.ids("eeg_id"))
-    write_predictions(command.out, held_out.table, held_out.sources)
+    write_predictions(command.out, held_out.table, held_out.sources, held_out.index.dataset)
     LOG.info("%d rows, each predicted once by one of %d runs: %s", len(held_out.index), len(command.runs), command.out)
 
 
@@ -82,7 +83,7 @@ def assembled(runs: Sequence[Path], shards: str | None = None) -> HeldOut:
         run_of[fold] = run
         if shards_of(run) != manifest.fingerprint:
             raise UserError(f"{run}: was trained on another shard set; give the one of all runs as --shards")
-        parts.append(_held_out(run, index.frame["key"][folds == fold]))
+        parts.append(_held_out(run, index.frame["key"][folds == fold], index.dataset))
         sources += _unseen(run, index.ids("patient_id")[folds == fold], folds[folds == fold])
     missing = sorted(set(range(num_folds)) - set(run_of))
     if missing:
@@ -117,9 +118,9 @@ def shards_of(run: Path) -> str | None:
     return read_meta(meta).get("shards") if meta is not None else None
 
 
-def _held_out(run: Path, keys: pd.Series) -> pd.DataFrame:
+def _held_out(run: Path, keys: pd.Series, dataset: Dataset) -> pd.DataFrame:
     """Read the predictions of a run, which must cover exactly the rows `keys`."""
-    table = read_predictions(run / PREDICTIONS_NAME)
+    table = read_predictions(run / PREDICTIONS_NAME, dataset)
     check_held_out(run, table["key"], keys)
     return table
 

@@ -74,7 +74,8 @@ def compared(stages: dict[str, list[Path]], shards: str | None = None) -> pd.Dat
             found = {f"{stage} {name}": value for name, value in scores(part, index).items()}
             rows.setdefault(fold, {}).update(found)
             sizes[fold] = len(part)
-    order = [f"{stage} {name}" for name in ("kl", "seed001_cv") for stage in stages]
+    names = [name.partition(" ")[2] for name in next(iter(rows.values()))]
+    order = [f"{stage} {name}" for name in dict.fromkeys(names) for stage in stages]
     return pd.DataFrame([{"fold": fold, "rows": sizes[fold], **{n: rows[fold][n] for n in order}} for fold in rows])
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from hms_dist.core.files import atomic
-from hms_dist.labels.table import CLASSES
-from hms_dist.results.metrics import kaggle_kl, seed001_cv
+from hms_dist.results.metric_kinds import metric_of
+from hms_dist.results.metrics import seed001_cv
 from hms_dist.shards.index import Index
 from hms_dist.train.folder.record import read_metrics
 
@@ -31,12 +31,17 @@ def as_markdown(table: pd.DataFrame) -> str:
 
 
 def scores(predictions: pd.DataFrame, index: Index) -> dict[str, float]:
-    """Kaggle's KL and the wavelet ablation's score of predictions (key and six classes) against the votes of their
-    rows."""
+    """Scores of predictions (key and classes) against the targets of their rows, the one that decides first.
+
+    Kaggle's KL and the wavelet ablation's score; log loss, AUROC and AUPRC where classes are yes or no by themselves.
+    """
     place = pd.Series(np.arange(len(index)), index=index.frame["key"])
     truth = index.targets[place.loc[predictions["key"]].to_numpy()]
-    found = predictions[list(CLASSES)].to_numpy(np.float64)
-    return {"kl": kaggle_kl(truth, found), "seed001_cv": seed001_cv(truth, found)}
+    found, metric = predictions[list(index.dataset.classes)].to_numpy(np.float64), metric_of(index.dataset)
+    if index.dataset.target == "shares":
+        return {"kl": metric.value(truth, found), "seed001_cv": seed001_cv(truth, found)}
+    monitors = metric.monitors(truth, found)
+    return {name: monitors.get(f"val_{name}", float("nan")) for name in ("log_loss", "auroc", "auprc")}
 
 
 def images_per_s(run: Path) -> float:

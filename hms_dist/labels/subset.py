@@ -12,15 +12,16 @@ from hms_dist.core import limits
 from hms_dist.core.errors import UserError, one_of
 from hms_dist.core.files import atomic, read_bytes
 from hms_dist.core.keyed import check_seed
+from hms_dist.datasets import HMS, Dataset, read_dataset
 from hms_dist.labels.subset_rules import RULES, classes_of
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
+from hms_dist.labels.table import read_labels
 from hms_dist.labels.vote_shares import save_vote_shares, vote_shares
 
 COLUMNS = (
     "eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "spectrogram_id", "spectrogram_label_offset_seconds",
-    "patient_id", "expert_consensus", *VOTE_COLUMNS,
+    "patient_id", "expert_consensus",
 )  # fmt: skip
-"""Columns of a derived table, in Kaggle's order; expert_consensus only if the source has it."""
+"""Columns of a derived table before the votes, in Kaggle's order; expert_consensus only if the source has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,31 +67,34 @@ class Subset:
 
 def run(command: Subset) -> None:
     """Run the command `subset`. Raises UserError for an invalid table, too few rows, or a different table at `out`."""
-    labels = read_labels(command.table or command.data / "train.csv")
+    dataset = read_dataset(command.data)
+    if dataset.target != "shares":
+        raise UserError(f"{command.data}: its classes are yes or no by themselves; the rules of subset count votes")
+    labels = read_labels(command.table or command.data / "train.csv", dataset)
     if not labels.labelled:
         raise UserError(f"{labels.path}: no votes; subset expects a labelled table such as train.csv")
-    derived = derive(command, labels.frame)
+    derived = derive(command, labels.frame, dataset)
     if derived.empty:
         raise UserError(f"{labels.path}: rule {command.rule} leaves none of {len(labels.frame)} rows; lower min_votes")
     _write(command.out, derived)
     if command.vote_shares is not None:
-        _save_shares(command.vote_shares, labels.frame, derived)
-    print(counts(labels.frame, derived))
+        _save_shares(command.vote_shares, labels.frame, derived, dataset)
+    print(counts(labels.frame, derived, dataset))
 
 
-def derive(command: Subset, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the derived rows, with columns COLUMNS."""
+def derive(command: Subset, frame: pd.DataFrame, dataset: Dataset = HMS) -> pd.DataFrame:
+    """Return the derived rows, with columns COLUMNS and the votes."""
     given: dict[str, Any] = {name: getattr(command, name) for name in _options(command.rule)}
     options = {name: value for name, value in given.items() if value is not None}
-    rows = RULES[command.rule](frame, **options)
-    return rows[[name for name in COLUMNS if name in rows]]
+    rows = RULES[command.rule](frame, dataset=dataset, **options)
+    return rows[[name for name in (*COLUMNS, *dataset.vote_columns) if name in rows]]
 
 
-def counts(before: pd.DataFrame, after: pd.DataFrame) -> str:
+def counts(before: pd.DataFrame, after: pd.DataFrame, dataset: Dataset = HMS) -> str:
     """Format a table of rows per class, rows, EEGs, spectrograms and patients, before and after."""
     lines = [f"{'':<14}{'before':>8}{'after':>8}"]
-    classes = [classes_of(frame) for frame in (before, after)]
-    for number, name in enumerate(CONSENSUS_NAMES):
+    classes = [classes_of(frame, dataset) for frame in (before, after)]
+    for number, name in enumerate(dataset.titles):
         lines.append(f"{name:<14}" + "".join(f"{(found == number).sum():>8}" for found in classes))
     lines.append(f"{'rows':<14}{len(before):>8}{len(after):>8}")
     for name in ("eeg", "spectrogram", "patient"):
@@ -99,16 +103,16 @@ def counts(before: pd.DataFrame, after: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _save_shares(path: Path, before: pd.DataFrame, after: pd.DataFrame) -> None:
+def _save_shares(path: Path, before: pd.DataFrame, after: pd.DataFrame, dataset: Dataset) -> None:
     try:
-        save_vote_shares(path, vote_shares(before, after))
+        save_vote_shares(path, vote_shares(before, after, dataset))
     except OSError as error:
         raise UserError(f"{path}: cannot write this file ({error.strerror}); choose another --vote_shares") from error
 
 
 def _options(rule: str) -> list[str]:
     """Names of a rule's options."""
-    return list(inspect.signature(RULES[rule]).parameters)[1:]
+    return [name for name in inspect.signature(RULES[rule]).parameters if name not in ("frame", "dataset")]
 
 
 def _write(path: Path, rows: pd.DataFrame) -> None:

@@ -1,7 +1,7 @@
 """Rules that derive a label table from another: rows selected, or rows summed into one.
 
-A rule is a function of a checked table (`LabelTable.frame`); its keyword parameters are its options. It returns a table
-with the same columns, in the order of the source rows.
+A rule is a function of a checked table (`LabelTable.frame`) and its data set; its other keyword parameters are its
+options. It returns a table with the same columns, in the order of the source rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,22 +15,23 @@ from tqdm import tqdm
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_hash
 from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, num_voters
+from hms_dist.datasets import HMS, Dataset
+from hms_dist.labels.table import num_voters
 
 SPECTROGRAM_WINDOW_S = 600.0
 """Length in seconds of the spectrogram of a label row."""
 
 
-def balanced(frame: pd.DataFrame, *, rows_per_class: int = 50, seed: int = 0) -> pd.DataFrame:
+def balanced(frame: pd.DataFrame, *, rows_per_class: int = 50, seed: int = 0, dataset: Dataset = HMS) -> pd.DataFrame:
     """Draw `rows_per_class` rows of every class without replacement, by keyed hashes of their ids (the wavelet
     ablation).
 
     Raises UserError naming the class that has fewer.
     """
-    classes = classes_of(frame)
+    classes = classes_of(frame, dataset)
     order = np.argsort(keyed_hash(seed, frame["eeg_id"], frame["eeg_sub_id"]), kind="stable")
     chosen = []
-    for number, name in enumerate(CONSENSUS_NAMES):
+    for number, name in enumerate(dataset.titles):
         rows = order[classes[order] == number]
         if len(rows) < rows_per_class:
             raise UserError(
@@ -40,25 +41,25 @@ def balanced(frame: pd.DataFrame, *, rows_per_class: int = 50, seed: int = 0) ->
     return frame.iloc[np.sort(np.concatenate(chosen))]
 
 
-def high_vote(frame: pd.DataFrame, *, min_votes: int = 8) -> pd.DataFrame:
+def high_vote(frame: pd.DataFrame, *, min_votes: int = 8, dataset: Dataset = HMS) -> pd.DataFrame:
     """Keep rows with at least `min_votes` votes; 8 is the 16th place's "more than 7 voters"."""
-    return frame[num_voters(_votes(frame)) >= min_votes]
+    return frame[num_voters(_votes(frame, dataset)) >= min_votes]
 
 
-def golden(frame: pd.DataFrame, *, min_votes: int = 9) -> pd.DataFrame:
+def golden(frame: pd.DataFrame, *, min_votes: int = 9, dataset: Dataset = HMS) -> pd.DataFrame:
     """Keep one row for each distinct label of an EEG among rows with at least `min_votes` votes (3rd place: more than
     8).
 
-    A label is the six vote counts. Among the rows that share EEG and label, the one is kept whose 10-minute window has
-    the largest total overlap with theirs; of equal ones the first in the table.
+    A label is the vote counts of all classes. Among the rows that share EEG and label, the one is kept whose 10-minute
+    window has the largest total overlap with theirs; of equal ones the first in the table.
     """
-    voted = high_vote(frame, min_votes=min_votes)
-    groups = voted.groupby(["eeg_id", *VOTE_COLUMNS], sort=False)["spectrogram_label_offset_seconds"]
+    voted = high_vote(frame, min_votes=min_votes, dataset=dataset)
+    groups = voted.groupby(["eeg_id", *dataset.vote_columns], sort=False)["spectrogram_label_offset_seconds"]
     best = [offsets.index[int(_overlaps(offsets.to_numpy()).argmax())] for _, offsets in groups]
     return frame.loc[sorted(best)]
 
 
-def eeg_sum(frame: pd.DataFrame, *, data: Path) -> pd.DataFrame:
+def eeg_sum(frame: pd.DataFrame, *, data: Path, dataset: Dataset = HMS) -> pd.DataFrame:
     """Make one row per EEG: votes summed, its middle 50 s, the mean of its first and last spectrogram offset.
 
     This is the public baseline's table. `data` is the folder whose train_eegs/ holds the EEGs (only Parquet footers are
@@ -68,13 +69,13 @@ def eeg_sum(frame: pd.DataFrame, *, data: Path) -> pd.DataFrame:
     spectrograms = frame.groupby("eeg_id")["spectrogram_id"].nunique()
     if (spectrograms > 1).any():
         raise UserError(f"EEG {spectrograms.idxmax()} has {spectrograms.max()} spectrograms; rule eeg_sum expects one")
-    summed = _summed(frame, "eeg_id", frame.groupby("eeg_id", sort=False).head(1).index)
+    summed = _summed(frame, "eeg_id", frame.groupby("eeg_id", sort=False).head(1).index, dataset)
     paths = [data / f"train_eegs/{number}.parquet" for number in summed["eeg_id"]]
     starts = [_middle(path) for path in tqdm(paths, "lengths", unit="EEG", disable=None)]
     return summed.assign(eeg_sub_id=0, eeg_label_offset_seconds=np.array(starts) / RATE_HZ)
 
 
-def spectrogram_sum(frame: pd.DataFrame) -> pd.DataFrame:
+def spectrogram_sum(frame: pd.DataFrame, *, dataset: Dataset = HMS) -> pd.DataFrame:
     """Make one row per spectrogram: votes summed, the mean of its first and last offset (as the course report groups
     rows).
 
@@ -82,7 +83,7 @@ def spectrogram_sum(frame: pd.DataFrame) -> pd.DataFrame:
     """
     distance = (frame["spectrogram_label_offset_seconds"] - _mean_offset(frame, "spectrogram_id")).abs()
     nearest = frame.loc[distance.sort_values(kind="stable").index].groupby("spectrogram_id").head(1)
-    return _summed(frame, "spectrogram_id", nearest.index.sort_values())
+    return _summed(frame, "spectrogram_id", nearest.index.sort_values(), dataset)
 
 
 RULES: Mapping[str, Callable[..., pd.DataFrame]] = {
@@ -95,15 +96,15 @@ RULES: Mapping[str, Callable[..., pd.DataFrame]] = {
 """Name -> rule: (table, options) to the derived table."""
 
 
-def classes_of(frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the class of each row, 0 to 5: expert_consensus if the table has it, else the class with most votes."""
+def classes_of(frame: pd.DataFrame, dataset: Dataset = HMS) -> NDArray[np.int64]:
+    """Return the class of each row, from 0: expert_consensus if the table has it, else the class with most votes."""
     if "expert_consensus" in frame:
-        return np.array(frame["expert_consensus"].map(CONSENSUS_NAMES), np.int64)
-    return np.asarray(_votes(frame).argmax(axis=1), np.int64)
+        return np.array(frame["expert_consensus"].map(dataset.consensus_names), np.int64)
+    return np.asarray(_votes(frame, dataset).argmax(axis=1), np.int64)
 
 
-def _votes(frame: pd.DataFrame) -> NDArray[np.int64]:
-    return frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
+def _votes(frame: pd.DataFrame, dataset: Dataset) -> NDArray[np.int64]:
+    return frame[list(dataset.vote_columns)].to_numpy(np.int64)
 
 
 def _overlaps(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,16 +113,18 @@ def _overlaps(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(SPECTROGRAM_WINDOW_S - apart, 0).sum(axis=1)
 
 
-def _summed(frame: pd.DataFrame, group: str, kept: pd.Index) -> pd.DataFrame:
+def _summed(frame: pd.DataFrame, group: str, kept: pd.Index, dataset: Dataset) -> pd.DataFrame:
     """Return rows `kept`, one per group, with the group's votes, their consensus and the mean spectrogram offset."""
     rows = frame.loc[kept].copy()
     groups = frame.groupby(group)
-    columns = {name: groups[name].transform("sum") for name in VOTE_COLUMNS}
+    columns = {name: groups[name].transform("sum") for name in dataset.vote_columns}
     columns["spectrogram_label_offset_seconds"] = _mean_offset(frame, group)
     for name, column in columns.items():
         rows[name] = column.loc[kept]
     if "expert_consensus" in rows:
-        rows["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[_most_votes(_votes(rows), classes_of(rows))]
+        rows["expert_consensus"] = np.array(dataset.titles)[
+            _most_votes(_votes(rows, dataset), classes_of(rows, dataset))
+        ]
     return rows
 
 

@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 
 from hms_dist.core.csv_table import CsvTable
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import HMS, Dataset
 
-CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
-"""Order of the classes everywhere."""
-VOTE_COLUMNS = tuple(f"{name}_vote" for name in CLASSES)
-CONSENSUS_NAMES = {"Seizure": 0, "LPD": 1, "GPD": 2, "LRDA": 3, "GRDA": 4, "Other": 5}
-"""Kaggle's spelling in expert_consensus -> class."""
 ID_COLUMNS = ("eeg_id", "spectrogram_id", "patient_id")
 OFFSET_COLUMNS = {
     "eeg_sub_id": 0,
@@ -38,23 +34,25 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """Checked label rows: ids int64, offsets float64 in seconds, votes Int64 (null where unlabelled)."""
+    """Checked label rows: ids int64, offsets float64 in seconds, votes Int64 (null where unlabelled or unknown)."""
 
     path: Path
     frame: pd.DataFrame
-    """ID_COLUMNS, OFFSET_COLUMNS and VOTE_COLUMNS, one row per label row in file order.
+    """ID_COLUMNS, OFFSET_COLUMNS and the data set's vote columns, one row per label row in file order.
 
-    Also expert_consensus, one of CONSENSUS_NAMES, if the file is labelled and has it.
+    Also expert_consensus, one of `Dataset.consensus_names`, if the file is labelled and has it.
     """
     labelled: bool
     """True if the table has votes (train.csv), False if not (test.csv)."""
+    dataset: Dataset = HMS
+    """The data set that the rows are of."""
 
 
-def read_labels(path: Path) -> LabelTable:
-    """Read train.csv or test.csv. Raises UserError with file, row, column, expected and found value."""
-    table = CsvTable(path)
-    labelled = any(name in table.names for name in VOTE_COLUMNS)
-    required = [*ID_COLUMNS, *(OFFSET_COLUMNS if labelled else ()), *(VOTE_COLUMNS if labelled else ())]
+def read_labels(path: Path, dataset: Dataset = HMS) -> LabelTable:
+    """Read train.csv or test.csv of a data set. Raises UserError with file, row, column, expected and found value."""
+    table, votes = CsvTable(path), dataset.vote_columns
+    labelled = any(name in table.names for name in votes)
+    required = [*ID_COLUMNS, *(OFFSET_COLUMNS if labelled else ()), *(votes if labelled else ())]
     table.check_names(required, [*required, *OFFSET_COLUMNS, "expert_consensus"])
     if not len(table):
         raise UserError(f"{path}: no rows; expected at least one label row")
@@ -66,13 +64,21 @@ def read_labels(path: Path) -> LabelTable:
             columns[name] = table.integers(name)
         else:
             columns[name] = table.numbers(name, MAX_OFFSET_S)
-    for name in VOTE_COLUMNS:
-        columns[name] = table.integers(name, MAX_VOTES) if labelled else pd.array([None] * len(table), "Int64")
-    frame = pd.DataFrame(columns).astype({"eeg_sub_id": "int64", **dict.fromkeys(VOTE_COLUMNS, "Int64")})
-    if labelled and "expert_consensus" in table.names:
-        frame["expert_consensus"] = _consensus(table)
-    _check_rows(path, frame, labelled)
-    return LabelTable(path=path, frame=frame, labelled=labelled)
+    may_be_null = dataset.target == "yes_no"  # nobody looked for that class
+    for name in votes:
+        if not labelled:
+            columns[name] = pd.array([None] * len(table), "Int64")
+        elif may_be_null:
+            columns[name] = pd.array(table.integers_or_none(name, MAX_VOTES), "Int64")
+        else:
+            columns[name] = table.integers(name, MAX_VOTES)
+    frame = pd.DataFrame(columns).astype({"eeg_sub_id": "int64", **dict.fromkeys(votes, "Int64")})
+    if labelled and dataset.consensus_names and "expert_consensus" in table.names:
+        frame["expert_consensus"] = _consensus(table, dataset)
+    _check_rows(path, frame)
+    if labelled:
+        _check_votes(path, frame[list(votes)], dataset)
+    return LabelTable(path=path, frame=frame, labelled=labelled, dataset=dataset)
 
 
 def sample_key(eeg_id: int, eeg_sub_id: int) -> str:
@@ -86,9 +92,16 @@ def shared_spectrograms(frame: pd.DataFrame) -> list[int]:
     return [int(number) for number in patients.index[patients > 1]]
 
 
-def targets_of(votes: NDArray[np.integer] | Floats) -> Floats:
-    """Convert votes to shares [rows, 6], float64. Raises ValueError if a row has no vote or a negative one."""
+def targets_of(votes: NDArray[np.integer] | Floats, dataset: Dataset = HMS) -> Floats:
+    """Convert votes to targets [rows, classes], float64: shares of the votes, or 1 (any vote), 0 and NaN (unknown).
+
+    Raises ValueError for a negative vote and, for shares, for a row without votes.
+    """
     votes = np.asarray(votes, np.float64)
+    if dataset.target == "yes_no":
+        if (votes < 0).any():
+            raise ValueError("votes: expected none below zero")
+        return np.where(np.isnan(votes), np.nan, votes > 0)
     totals = votes.sum(axis=1, keepdims=True)
     if (votes < 0).any() or not (totals > 0).all():
         raise ValueError("votes: every row needs at least one vote and none below zero")
@@ -102,7 +115,7 @@ def num_voters(votes: NDArray[np.integer] | Floats) -> Ints:
 
 def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
     """Probability [rows] of keeping each row so that classes are rebalanced (the course report), from `votes` [rows,
-    6].
+    classes].
 
     Inversely proportional to the share of the row's class (most votes; among equal ones the first) in all votes; the
     class with the smallest share above 0 keeps all its rows.
@@ -113,15 +126,22 @@ def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
     return np.asarray(np.minimum(rarest / np.maximum(totals, 1), 1.0)[votes.argmax(axis=1)], np.float64)
 
 
+def strata_of(votes: Floats | Ints) -> Ints:
+    """Class with most votes of each row [rows], by which folds are stratified; rows that lack a yes to any class, or
+    whose votes are unknown, follow as a class of their own."""
+    counts = np.nan_to_num(np.asarray(votes, np.float64))
+    return np.where(counts.max(axis=1) > 0, counts.argmax(axis=1), counts.shape[1]).astype(np.int64)
+
+
 def patient_folds(votes: Floats | Ints, patient_ids: Sequence[int] | Ints, num_folds: int, seed: int) -> Ints:
-    """Assign each row to a fold [rows], int64: every patient in one fold, classes (most votes) spread evenly.
+    """Assign each row to a fold [rows], int64: every patient in one fold, `strata_of` spread evenly.
 
     scikit-learn's StratifiedGroupKFold, shuffled by `seed`, independent of the order of the rows. Raises UserError if
     there are fewer patients than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    patients, consensus = np.asarray(patient_ids), np.asarray(votes).argmax(axis=1)
+    patients, consensus = np.asarray(patient_ids), strata_of(votes)
     if len(np.unique(patients)) < num_folds:
         raise too_few_patients(num_folds, len(np.unique(patients)))
     if np.bincount(consensus).max() < num_folds:
@@ -141,19 +161,19 @@ def too_few_patients(num_folds: int, num_patients: int) -> UserError:
     return UserError(f"num_folds: {num_folds} folds need as many patients, found {num_patients}; lower num_folds")
 
 
-def _consensus(table: CsvTable) -> list[str]:
+def _consensus(table: CsvTable, dataset: Dataset) -> list[str]:
     names = table.words("expert_consensus")
-    unknown = next((row for row, name in enumerate(names) if name not in CONSENSUS_NAMES), None)
+    unknown = next((row for row, name in enumerate(names) if name not in dataset.consensus_names), None)
     if unknown is not None:
         raise UserError(
             f"{table.path}: row {unknown + 2}, column expert_consensus: unknown class '{names[unknown][:40]}'; "
-            f"one of: {', '.join(CONSENSUS_NAMES)}"
+            f"one of: {', '.join(dataset.consensus_names)}"
         )
     return names
 
 
-def _check_rows(path: Path, frame: pd.DataFrame, labelled: bool) -> None:
-    """Check across columns: unique keys, one patient per EEG (else folds would leak), at least one vote per row."""
+def _check_rows(path: Path, frame: pd.DataFrame) -> None:
+    """Check across columns: unique keys, one patient per EEG (else folds would leak)."""
     twice = np.flatnonzero(frame.duplicated(["eeg_id", "eeg_sub_id"]).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {frame[name].iloc[twice[0]]}" for name in ("eeg_id", "eeg_sub_id"))
@@ -166,9 +186,14 @@ def _check_rows(path: Path, frame: pd.DataFrame, labelled: bool) -> None:
             f"{path}: row {two[0] + 2}: EEG {eeg_id} is of patient {patient_id}, above it is of "
             f"{first.iloc[two[0]]}; expected one patient an EEG; fix the table"
         )
-    if not labelled:
+
+
+def _check_votes(path: Path, votes: pd.DataFrame, dataset: Dataset) -> None:
+    """Check that each row has a vote or, where classes may be unknown, that the table knows any."""
+    if dataset.target == "yes_no":
+        if votes.isna().to_numpy().all():
+            raise UserError(f"{path}: every vote is empty, so no class is known in any row; expected 0 or 1 in some")
         return
-    votes = frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
-    silent = np.flatnonzero(votes.sum(axis=1) == 0)
+    silent = np.flatnonzero(votes.to_numpy(np.int64).sum(axis=1) == 0)
     if silent.size:
         raise UserError(f"{path}: row {silent[0] + 2}: no votes at all; expected at least one; remove the row")

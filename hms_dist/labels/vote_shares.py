@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from hms_dist.core.files import atomic
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, rebalancing_probabilities
+from hms_dist.datasets import HMS, Dataset
+from hms_dist.labels.table import rebalancing_probabilities
 
 WIDTH, HEIGHT = 960, 480
 """Pixels of the chart."""
@@ -20,17 +21,18 @@ COLOURS = ((68, 119, 170), (238, 119, 51), (0, 153, 136))
 TITLE = "Share of the votes by class, %"
 
 
-def vote_shares(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Compute shares of the votes [6 classes, 3]: of the source table, the derived table, and the derived table
+def vote_shares(before: pd.DataFrame, after: pd.DataFrame, dataset: Dataset = HMS) -> pd.DataFrame:
+    """Compute shares of the votes [classes, 3]: of the source table, the derived table, and the derived table
     rebalanced.
 
     Rebalanced: the average over the draws of selection class_rebalanced.
     """
-    votes = after[list(VOTE_COLUMNS)].to_numpy("int64")
+    names = list(dataset.vote_columns)
+    votes = after[names].to_numpy("int64")
     kept = votes * rebalancing_probabilities(votes)[:, None]
-    columns = {"before": before[list(VOTE_COLUMNS)].to_numpy("int64"), "after": votes, "rebalanced": kept}
+    columns = {"before": before[names].to_numpy("int64"), "after": votes, "rebalanced": kept}
     shares = {name: values.sum(axis=0) / values.sum() for name, values in columns.items()}
-    return pd.DataFrame(shares, index=pd.Index(list(CONSENSUS_NAMES), name="class"))
+    return pd.DataFrame(shares, index=pd.Index(list(dataset.titles), name="class"))
 
 
 def save_vote_shares(path: Path, shares: pd.DataFrame) -> None:

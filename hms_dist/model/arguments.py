@@ -8,7 +8,7 @@ CANVAS = "canvas"
 """Value of `img_size` that is replaced by the height and width of the canvas."""
 _WEIGHTS = "model.weights and model.name decide which weights are loaded"
 _REFUSED: Mapping[str, str] = {
-    "num_classes": "there are six classes",
+    "num_classes": "the data set has the classes",
     "in_chans": "a canvas has one channel",
     "drop_rate": "use model.drop_rate",
     "drop_path_rate": "use model.drop_path_rate",

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError, first_line
-from hms_dist.labels.table import CLASSES
 from hms_dist.model.arguments import CANVAS
 from hms_dist.model.build import ModelConfig, build, outline
 from hms_dist.model.group_norms import batch_norms
@@ -17,6 +16,8 @@ from hms_dist.model.sliding_window import num_columns
 
 Size = tuple[int, int]
 """Height and width of a picture."""
+NUM_CLASSES = 6
+"""Of the model that is tried: whether it accepts pictures does not depend on the classes of the data set."""
 
 
 def check_fit(config: ModelConfig, num_rows: int, size: Size, num_ranks: int = 1) -> None:
@@ -82,7 +83,7 @@ def _train(model: nn.Module, config: ModelConfig, num_rows: int, size: Size, dev
         if config.sliding_window is not None:
             inputs.append(torch.ones(1, 1, num_columns(size[1])))
         outputs = model.train()(*inputs)
-        expected = (num_rows, *[1] * (config.sliding_window is not None), len(CLASSES))
+        expected = (num_rows, *[1] * (config.sliding_window is not None), NUM_CLASSES)
         if not isinstance(outputs, Tensor) or outputs.shape != expected:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise ValueError(f"expected outputs of shape {expected}, found {found}")

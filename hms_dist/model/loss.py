@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hms_dist.datasets import Target
+
 
 class Loss(NamedTuple):
     """A loss for soft labels."""
@@ -14,7 +16,9 @@ class Loss(NamedTuple):
     rows: Callable[[Tensor, Tensor], Tensor]
     """logits [rows, classes], targets [rows, classes] -> loss of each row [rows]."""
     probabilities: Callable[[Tensor], Tensor]
-    """logits [rows, classes] -> probabilities [rows, classes] that sum to 1."""
+    """logits [rows, classes] -> probabilities [rows, classes]; rows sum to 1 unless the target is yes_no."""
+    target: Target = "shares"
+    """Kind of the targets that it is for."""
 
 
 def kl_rows(logits: Tensor, targets: Tensor) -> Tensor:
@@ -48,6 +52,22 @@ def bce_rows(logits: Tensor, targets: Tensor) -> Tensor:
     return cells.mean(dim=-1)
 
 
+def bce_known_rows(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross entropy of each row, the mean over the classes whose target is known (not NaN); 0 without any.
+
+    Shapes and types as `kl_rows`.
+    """
+    dtype, known = _wide(logits), ~torch.isnan(targets)
+    given = torch.where(known, targets, 0).to(dtype)
+    cells = functional.binary_cross_entropy_with_logits(logits.to(dtype), given, reduction="none")
+    return (cells * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
+
+
+def sigmoid(logits: Tensor) -> Tensor:
+    """Independent probabilities of the classes, float32, float64 for float64 logits."""
+    return torch.sigmoid(logits.to(_wide(logits)))
+
+
 def softmax(logits: Tensor) -> Tensor:
     """Probabilities of mutually exclusive classes, float32, float64 for float64 logits."""
     return torch.softmax(logits.to(_wide(logits)), dim=-1)
@@ -69,5 +89,6 @@ LOSSES: dict[str, Loss] = {
     "kl": Loss(kl_rows, softmax),
     "bce": Loss(bce_rows, normalised_sigmoid),
     "ce": Loss(ce_rows, softmax),
+    "bce_known": Loss(bce_known_rows, sigmoid, "yes_no"),
 }
 """Name -> loss. The trainer sums the weighted rows and divides by the total weight of the step."""

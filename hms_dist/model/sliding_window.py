@@ -126,12 +126,13 @@ def positive_negative_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Ten
 
     `logits`, `targets` [m, classes]. The target of a class with votes is its share; a class without votes is a hard
     negative, because experts looked at this window. Each part is a sum divided by the number of all classes, so that
-    both add up to the loss "bce". Float32, float64 for float64 logits.
+    both add up to the loss "bce"; an unknown class (NaN) is in neither. Float32, float64 for float64 logits.
     """
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    shares = targets.to(dtype)
+    known = torch.isfinite(targets)  # all, where targets are shares
+    shares = torch.where(known, targets, 0).to(dtype)
     losses = functional.binary_cross_entropy_with_logits(logits.to(dtype), shares, reduction="none")
-    return (losses * (shares > 0)).mean(dim=-1), (losses * (shares <= 0)).mean(dim=-1)
+    return (losses * (shares > 0)).mean(dim=-1), (losses * ((shares <= 0) & known)).mean(dim=-1)
 
 
 def at_least_one(logits: Tensor, pooling: str) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, write_json
 from hms_dist.core.logging import LOG
+from hms_dist.datasets import Dataset
 from hms_dist.predict.fit import METHODS_FITTED, cross_fitted, fit_pool
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
 from hms_dist.predict.pool import Pool, equal_pool
-from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import check_no_input, check_rows, prediction_table, write_predictions
 
 
@@ -71,17 +72,17 @@ def apply(command: Ensemble) -> None:
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
     sources = () if command.out.suffix == ".csv" else joined_sources(members)
     if command.weights is None:
-        pool = equal_pool(command.method or "mean", len(command.predictions))
+        pool = equal_pool(command.method or "mean", len(command.predictions), members.dataset)
     else:
         path = Path(command.weights)
         fitted = Fitted.read(path)
         fitted.check_members(path, members)
-        pool = _stored_pool(path, fitted, command.method)
+        pool = _stored_pool(path, fitted, command.method, members.dataset)
         sources = (*sources, fitted.source) if sources else ()
-    if pool.method == "rank_mean":
+    if pool.method == "rank_mean" and members.dataset.target == "shares":
         LOG.warning("rank_mean is for metrics of ranks: its KL is about twice that of the mean; for KL take mean")
-    table = prediction_table(members.ids, members.folds, pool(members.probabilities))
-    write_predictions(command.out, table, sources)
+    table = prediction_table(members.ids, members.folds, pool(members.probabilities), members.dataset)
+    write_predictions(command.out, table, sources, members.dataset)
     LOG.info("%d rows of %d models by %s: %s", len(table), len(command.predictions), pool.method, command.out)
 
 
@@ -98,28 +99,30 @@ def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
         )
     members, targets = labelled.members, labelled.targets
     check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
-    pool = fit_pool(method, members.probabilities, targets)
+    dataset, metric = members.dataset, metric_of(members.dataset)
+    pool = fit_pool(method, members.probabilities, targets, dataset)
     honest = cross_fitted(method, labelled)
     scores = {
         "num_rows": len(targets),
-        "models": [kaggle_kl(targets, each) for each in members.probabilities],
-        "equal_weights": kaggle_kl(targets, equal_pool(method, len(members.paths))(members.probabilities)),
-        "fitted_cross_validated": kaggle_kl(targets, honest),
-        "fitted_on_its_own_rows": kaggle_kl(targets, pool(members.probabilities)),
+        "models": [metric.value(targets, each) for each in members.probabilities],
+        "equal_weights": metric.value(targets, equal_pool(method, len(members.paths), dataset)(members.probabilities)),
+        "fitted_cross_validated": metric.value(targets, honest),
+        "fitted_on_its_own_rows": metric.value(targets, pool(members.probabilities)),
     }
-    content = {**pool.to_json(), "kl": scores}
+    content = {**pool.to_json(), metric.name: scores}
     path = command.out.with_suffix(".json")
     fitted = Fitted.of(labelled, content, run=str(path), weights=digest(pool.to_json()))
     write_json(path, fitted.to_json())
     sources = [*joined_sources(members), *cross_fit_sources(labelled, fitted.record)]
-    write_predictions(command.out, prediction_table(members.ids, members.folds, honest), sources)
+    table = prediction_table(members.ids, members.folds, honest, dataset)
+    write_predictions(command.out, table, sources, dataset)
     LOG.info("weights %s: %s", " ".join(f"{weight:.4f}" for weight in pool.weights), path)
-    return {**pool.to_json(), "kl": scores}
+    return {**pool.to_json(), metric.name: scores}
 
 
-def _stored_pool(path: Path, fitted: Fitted, method: str | None) -> Pool:
+def _stored_pool(path: Path, fitted: Fitted, method: str | None, dataset: Dataset) -> Pool:
     try:
-        pool = Pool.from_json(fitted.content)
+        pool = Pool.from_json(fitted.content, dataset)
         if len(pool.weights) != len(fitted.members):
             raise ValueError(f"expected {len(fitted.members)} weights, found {len(pool.weights)}")
     except (KeyError, TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import read_json, sealed, unsealed
+from hms_dist.datasets import HMS, dataset_of
 from hms_dist.predict.members import Labelled, Members
 from hms_dist.results.lineage import ModelRecord, Source
 
@@ -33,6 +34,8 @@ class Fitted:
             run=run, weights=weights, shards=labelled.shards, fold=None, num_folds=_num_folds(labelled), seed=0,
             patients=frozenset(np.unique(labelled.patients).tolist()),
         )  # fmt: skip
+        if members.dataset != HMS:
+            content = {**content, "dataset": members.dataset.to_json()}
         digests = (tuple(each) for each in members.digests)
         return Fitted(content=content, members=tuple(zip(map(str, members.paths), digests, strict=True)), record=record)
 
@@ -67,6 +70,13 @@ class Fitted:
             raise UserError(
                 f"--predictions: {path} was fitted on {len(self.members)} tables ({fitted_on}), found "
                 f"{len(members.paths)}; give one for each, in that order"
+            )
+        stated = self.content.get("dataset")
+        dataset = HMS if stated is None else dataset_of(stated, str(path))
+        if (dataset.classes, dataset.target) != (members.dataset.classes, members.dataset.target):
+            raise UserError(
+                f"{members.paths[0]}: predicts the classes of {members.dataset.name}, but {path} was fitted for those "
+                f"of {dataset.name}; give tables of that data set"
             )
         for place, found in enumerate(members.digests):
             match = [bool(set(found) & set(weights)) for _, weights in self.members]

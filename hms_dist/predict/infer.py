@@ -20,7 +20,7 @@ from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, as_
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import Dataset, read_dataset
 from hms_dist.model.build import ModelConfig, build, compile_in_place
 from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.partial_results import Parts, begun, parts_folder
@@ -61,8 +61,9 @@ def run(command: Predict) -> None:
     shards = open_shards(command.shards, read_canvas(command.run), flips=False, storage=command.storage)
     check_rows(command.out, shards.index.ids("eeg_id"))
     shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
-    task = open_task(config, shards.canvas)
-    model, facts = load_model(command.run, config, command.checkpoint, command.weights)
+    dataset = read_dataset(command.run)  # the run's: the shard set may have other labels, or none
+    task = open_task(config, shards.canvas, dataset)
+    model, facts = load_model(command.run, config, dataset, command.checkpoint, command.weights)
     source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
     weights = stored_weights(command.run, command.checkpoint)
     check_recipes(command.shards, shards, noted(facts, "panels", dict, weights))
@@ -79,15 +80,19 @@ def run(command: Predict) -> None:
             outputs = _outputs(command, size, shards, model, world, task, parts)
             if world.is_main:
                 folds = held_out_folds(config, shards, noted(facts, "shards", str, weights))
-                found = outputs[:, : len(CLASSES)]
-                write_predictions(command.out, prediction_table(shards.index.frame, folds, found), [source])
+                table = prediction_table(shards.index.frame, folds, outputs[:, : dataset.num_classes], dataset)
+                write_predictions(command.out, table, [source], dataset)
                 LOG.info("%d rows predicted: %s", len(shards.index), command.out)
     if is_main:
         shutil.rmtree(folder)
 
 
 def load_model(
-    run: Path, config: TrainConfig, checkpoint: str | None = None, weights: Literal["ema", "raw"] | None = None
+    run: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    checkpoint: str | None = None,
+    weights: Literal["ema", "raw"] | None = None,
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     """Load the network of a run with the requested weights, on the CPU, and the record next to them.
 
@@ -95,7 +100,7 @@ def load_model(
     """
     kept = config.model
     kept = ModelConfig(name=kept.name, kwargs=kept.kwargs, sliding_window=kept.sliding_window)
-    model = build(kept, seed=0, size=(config.canvas.height, config.canvas.width))
+    model = build(kept, 0, dataset.num_classes, size=(config.canvas.height, config.canvas.width))
     if config.precision == "float64":
         model.double()
     facts = load_weights(model, stored_weights(run, checkpoint), weights)

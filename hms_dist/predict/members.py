@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.predict.submissions import read_row_submission
 from hms_dist.results.lineage import Source, check_out_of_fold, named_sources, read_sources
-from hms_dist.results.predictions import ID_FIELDS, read_predictions
+from hms_dist.results.predictions import ID_FIELDS, are_probabilities, dataset_of_table, in_words, read_predictions
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.rows.row_tables import read_row_table
 
@@ -32,9 +32,11 @@ class Members:
     folds: Ints
     """Fold [rows] that all tables agree on; -1 where one has none, or another."""
     probabilities: Floats
-    """[models, rows, 6]; each row sums to 1."""
+    """[models, rows, classes]; each row sums to 1 where targets are shares."""
     sources: tuple[tuple[Source, ...], ...]
     """Models behind each table; empty for a table without records."""
+    dataset: Dataset = HMS
+    """The data set whose classes they predict."""
 
     @property
     def digests(self) -> list[list[str]]:
@@ -48,7 +50,7 @@ class Labelled:
 
     members: Members
     targets: Floats
-    """Shares of the votes [rows, 6]."""
+    """Targets [rows, classes]: `Index.targets`."""
     patients: Ints
     """patient_id [rows]; no patient is in two folds."""
     shards: str
@@ -64,11 +66,14 @@ class Labelled:
         return self.members.folds == fold
 
 
-def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Index | None = None) -> Members:
+def read_members(
+    paths: Sequence[Path], *, submissions: bool = False, index: Index | None = None, dataset: Dataset | None = None
+) -> Members:
     """Read Parquet tables of the same rows, in any order.
 
     `submissions`: Kaggle's .csv files are allowed too. They name only the EEG, which then identifies rows. `index`:
-    .csv files are allowed as predictions of rows of this shard set (`read_row_submission`). Raises UserError naming the
+    .csv files are allowed as predictions of rows of this shard set (`read_row_submission`). `dataset`: that of all
+    tables; None: that of the shard set, or of the first .parquet table. Raises UserError naming the
     table if it is given twice, and the number of rows if its keys differ from those of the first or a row is not a
     probability distribution; also as `read_predictions`.
     """
@@ -76,8 +81,10 @@ def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Ind
     twice = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise UserError(f"--predictions: {twice[0]} is listed twice and would be counted twice; name each table once")
+    if dataset is None:
+        dataset = _dataset_of(paths) if index is None else index.dataset
     by_eeg = submissions and any(path.suffix == ".csv" for path in paths)
-    tables = [_read(path, by_eeg=by_eeg, index=index) for path in paths]
+    tables = [_read(path, dataset, by_eeg=by_eeg, index=index) for path in paths]
     first = tables[0]
     folds = first["fold"].to_numpy(np.int64, na_value=-1)
     probabilities = []
@@ -85,11 +92,12 @@ def read_members(paths: Sequence[Path], *, submissions: bool = False, index: Ind
         _check_keys(path, unordered["key"], paths[0], first["key"])
         table = unordered.set_index("key").loc[first["key"]]
         folds = np.where(folds == table["fold"].to_numpy(np.int64, na_value=-1), folds, -1)
-        probabilities.append(table[list(CLASSES)].to_numpy(np.float64))
+        probabilities.append(table[list(dataset.classes)].to_numpy(np.float64))
     stacked = np.stack(probabilities)
-    stacked /= stacked.sum(axis=-1, keepdims=True)
+    if dataset.target == "shares":
+        stacked /= stacked.sum(axis=-1, keepdims=True)
     sources = tuple(read_sources(path) if path.suffix == ".parquet" else () for path in paths)
-    return Members(tuple(paths), first[[*ID_FIELDS[:3]]], folds, stacked, sources)
+    return Members(tuple(paths), first[[*ID_FIELDS[:3]]], folds, stacked, sources, dataset)
 
 
 def read_labelled(paths: Sequence[Path], shards: str) -> Labelled:
@@ -99,13 +107,13 @@ def read_labelled(paths: Sequence[Path], shards: str) -> Labelled:
     row a fold that they held out. The tables must agree on the fold of each row, and each patient must have one fold,
     so that cross-validation over these folds is one over patients. Raises UserError naming the table otherwise.
     """
-    members = read_members(paths)
     manifest, index = open_set(shards)
+    members = read_members(paths, dataset=index.dataset)
     table = read_row_table(paths[:1], index)
     patients = index.ids("patient_id")[table.rows]
     by_key = pd.Series(patients, table.frame["key"])
     for path in paths:
-        frame = read_predictions(path)
+        frame = read_predictions(path, index.dataset)
         folds = frame["fold"].to_numpy(np.int64, na_value=-1)
         sources = named_sources(path, "so they may have trained on its rows")
         check_out_of_fold(path, sources, by_key.loc[frame["key"]].to_numpy(np.int64), folds)
@@ -128,13 +136,20 @@ def joined_sources(members: Members) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(source for sources in members.sources for source in sources))
 
 
-def _read(path: Path, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
+def _dataset_of(paths: Sequence[Path]) -> Dataset:
+    """The data set that the first table names; submissions name none."""
+    stating = [path for path in paths if path.suffix == ".parquet"]
+    return dataset_of_table(stating[0]) if stating else HMS
+
+
+def _read(path: Path, dataset: Dataset, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
     """Read one table. `by_eeg`: also a submission; the EEG is the key of its rows, the only row of that EEG. `index`:
     also a submission, of its rows."""
     is_csv = path.suffix == ".csv"
     if path.suffix != ".parquet" and not (is_csv and (by_eeg or index is not None)):
         raise UserError(f"{path}: expected a .parquet table of predictions; write one with hms-dist predict")
-    table = read_row_submission(path, index) if is_csv and index is not None else read_predictions(path)
+    is_of_rows = is_csv and index is not None
+    table = read_row_submission(path, index) if is_of_rows and index else read_predictions(path, dataset)
     if by_eeg:
         twice = table["eeg_id"].duplicated()
         if twice.any():
@@ -145,11 +160,11 @@ def _read(path: Path, *, by_eeg: bool, index: Index | None) -> pd.DataFrame:
         table = table.assign(
             key=table["eeg_id"].astype(str), eeg_sub_id=0, fold=pd.array([pd.NA] * len(table), "Int64")
         )
-    values = table[list(CLASSES)].to_numpy(np.float64)
-    bad = np.flatnonzero(~((values >= 0).all(axis=1) & (abs(values.sum(axis=1) - 1) < 1e-3)))
+    values = table[list(dataset.classes)].to_numpy(np.float64)
+    bad = np.flatnonzero(~are_probabilities(values, dataset, 1e-3))
     if bad.size:
         key = table["key"].iloc[bad[0]]
-        raise UserError(f"{path}: key {key}: expected six probabilities whose sum is 1 ({bad.size} such rows)")
+        raise UserError(f"{path}: key {key}: expected {in_words(dataset)} ({bad.size} such rows)")
     return table
 
 

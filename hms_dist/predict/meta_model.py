@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hms_dist.core.errors import one_of
 from hms_dist.core.keyed import check_seed, keyed_hash
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS, Dataset
+from hms_dist.model.loss import bce_known_rows
 
 Floats = NDArray[np.float64]
 
@@ -25,12 +26,13 @@ class MetaConfig:
     """The network and its training. The course report does not state sizes, learning rate and batch size."""
 
     inputs: str = "both"
-    """predictions: six of each model; statistics: per class the minimum, maximum, mean, standard deviation and median
+    """predictions: those of each model; statistics: per class the minimum, maximum, mean, standard deviation and median
     over the models; both: concatenated."""
     hidden: tuple[int, ...] = (64,)
     """Widths of the hidden layers."""
     ce_weight: float = 0.5
-    """Weight of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes."""
+    """Weight of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes.
+    Not used where classes are yes or no by themselves: the loss is the log loss over known cells."""
     lr: float = 0.001
     """Learning rate of Adam."""
     batch_size: int = 256
@@ -38,7 +40,7 @@ class MetaConfig:
     max_epochs: int = 500
     """Maximum number of passes over the rows."""
     patience: int = 20
-    """Training stops after this many passes without improvement of the KL on the held-out rows."""
+    """Training stops after this many passes without improvement of the KL or log loss on the held-out rows."""
     seed: int = 0
     """Seed of initial weights and order; 0 to 2^32 - 1."""
 
@@ -62,11 +64,12 @@ class StackRows:
     inputs: Tensor
     """float32 [rows, inputs]."""
     targets: Tensor
-    """float32 [rows, 6], shares of the votes."""
+    """float32 [rows, classes], `Index.targets`."""
 
 
 def meta_inputs(probabilities: Floats, inputs: str) -> Tensor:
-    """Convert predictions [models, rows, 6] to network inputs: float32 [rows, 6 models], [rows, 30] or both."""
+    """Convert predictions [models, rows, classes] to network inputs, float32: [rows, classes * models], five statistics
+    of each class, or both."""
     flat = probabilities.transpose(1, 0, 2).reshape(probabilities.shape[1], -1)
     statistics = np.concatenate(
         [function(probabilities, axis=0) for function in (np.min, np.max, np.mean, np.std, np.median)], axis=1
@@ -75,59 +78,62 @@ def meta_inputs(probabilities: Floats, inputs: str) -> Tensor:
     return torch.from_numpy(np.concatenate(parts, axis=1)).float()
 
 
-def num_inputs(num_models: int, inputs: str) -> int:
+def num_inputs(num_models: int, inputs: str, num_classes: int = HMS.num_classes) -> int:
     """Width of `meta_inputs`."""
-    return {"predictions": 0, "statistics": 5, "both": 5}[inputs] * len(CLASSES) + (
-        0 if inputs == "statistics" else num_models * len(CLASSES)
-    )
+    per_class = {"predictions": 0, "statistics": 5, "both": 5}[inputs] + (0 if inputs == "statistics" else num_models)
+    return per_class * num_classes
 
 
-def meta_network(config: MetaConfig, num_models: int) -> nn.Sequential:
-    """Linear layers with ReLU between them, to six logits."""
-    widths = [num_inputs(num_models, config.inputs), *config.hidden, len(CLASSES)]
+def meta_network(config: MetaConfig, num_models: int, num_classes: int = HMS.num_classes) -> nn.Sequential:
+    """Linear layers with ReLU between them, to a logit a class."""
+    widths = [num_inputs(num_models, config.inputs, num_classes), *config.hidden, num_classes]
     layers: list[nn.Module] = []
     for below, above in pairwise(widths):
         layers += [nn.Linear(below, above), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
-def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float) -> Tensor:
+def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float, dataset: Dataset = HMS) -> Tensor:
     """Weighted sum of the cross-entropy with the consensus (the first among equals) and the KL to the votes; mean over
-    rows."""
+    rows. Where classes are yes or no: the log loss, the mean over known cells."""
+    if dataset.target == "yes_no":
+        known = torch.isfinite(targets).sum(dim=1)
+        return (bce_known_rows(logits, targets) * known).sum() / known.sum().clamp(min=1)
     rows = torch.log_softmax(logits, dim=1)
     kl = nn.functional.kl_div(rows, targets, reduction="batchmean")
     return ce_weight * nn.functional.nll_loss(rows, targets.argmax(dim=1)) + (1 - ce_weight) * kl
 
 
-def predicted(network: nn.Module, inputs: Tensor) -> Floats:
-    """Probabilities [rows, 6] of a network."""
+def predicted(network: nn.Module, inputs: Tensor, dataset: Dataset = HMS) -> Floats:
+    """Probabilities [rows, classes] of a network."""
     with torch.no_grad():
-        return torch.softmax(network(inputs).double(), dim=1).numpy()
+        logits = network(inputs).double()
+        return (torch.softmax(logits, dim=1) if dataset.target == "shares" else torch.sigmoid(logits)).numpy()
 
 
 def train_network(
-    config: MetaConfig, num_models: int, key: int, train: StackRows, held_out: StackRows
+    config: MetaConfig, num_models: int, key: int, train: StackRows, held_out: StackRows, dataset: Dataset = HMS
 ) -> nn.Sequential:
-    """Train a network on `train`; return the weights of the epoch with the least KL on `held_out`.
+    """Train a network on `train`; return the weights of the epoch with the least KL or log loss on `held_out`.
 
     `key` distinguishes the networks of one seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(config.seed, _WEIGHTS, key))
-        network = meta_network(config, num_models)
+        network = meta_network(config, num_models, dataset.num_classes)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
-    best, best_kl, waited = _copy(network), float("inf"), 0
+    best, least, waited = _copy(network), float("inf"), 0
     for epoch in range(config.max_epochs):
         for rows in _batches(config, key, epoch, len(train.inputs)):
             optimizer.zero_grad()
-            loss = meta_loss(network(train.inputs[rows]), train.targets[rows], config.ce_weight)
+            loss = meta_loss(network(train.inputs[rows]), train.targets[rows], config.ce_weight, dataset)
             torch.autograd.backward(loss)
             optimizer.step()
         with torch.no_grad():
-            found = float(meta_loss(network(held_out.inputs), held_out.targets, ce_weight=0))
-        waited = 0 if found < best_kl else waited + 1
+            found = float(meta_loss(network(held_out.inputs), held_out.targets, 0, dataset))
+        waited = 0 if found < least else waited + 1
         if not waited:
-            best, best_kl = _copy(network), found
+            best, least = _copy(network), found
         if waited >= config.patience:
             break
     network.load_state_dict(best)

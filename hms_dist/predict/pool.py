@@ -1,4 +1,8 @@
-"""Pooling of several models' predictions: arithmetic, geometric and rank mean, with weights and a bias per class."""
+"""Pooling of several models' predictions: arithmetic, geometric and rank mean, with weights and a bias per class.
+
+Pools work on logits: logarithms of shares, which a softmax turns back, or log-odds of classes that are yes or no by
+themselves, each with its sigmoid.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import one_of
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS, Dataset, Target
 from hms_dist.results.metrics import SMALLEST
 
 Floats = NDArray[np.float64]
@@ -21,67 +25,79 @@ class Pool:
     """One of METHODS."""
     weights: tuple[float, ...]
     """Weight of each model, 0 or more. They sum to 1, except for geometric, where the sum sharpens or flattens."""
-    bias: tuple[float, ...] = (0.0,) * len(CLASSES)
-    """Added to the logarithm of each class before the row is normalised."""
+    bias: tuple[float, ...] = ()
+    """Added to the logit of each class. Empty: none."""
+    dataset: Dataset = HMS
+    """The data set whose classes are pooled."""
 
     def __call__(self, probabilities: Floats) -> Floats:
-        """Pool [models, rows, 6] to [rows, 6] with sums 1."""
-        return normalised(METHODS[self.method](probabilities, np.array(self.weights)) + np.array(self.bias))
+        """Pool [models, rows, classes] to [rows, classes]; shares sum to 1."""
+        kind = self.dataset.target
+        pooled = METHODS[self.method](probabilities, np.array(self.weights), kind)
+        return probabilities_of(pooled + np.array(self.bias or 0.0), kind)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON value."""
-        bias = dict(zip(CLASSES, self.bias, strict=True))
+        values = self.bias or (0.0,) * self.dataset.num_classes
+        bias = dict(zip(self.dataset.classes, values, strict=True))
         return {"method": self.method, "weights": list(self.weights), "bias": bias}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> "Pool":
+    def from_json(value: dict[str, Any], dataset: Dataset = HMS) -> "Pool":
         """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for invalid values."""
         one_of("method", value["method"], list(METHODS))
-        bias = tuple(float(value["bias"][name]) for name in CLASSES)
+        bias = tuple(float(value["bias"][name]) for name in dataset.classes)
         weights = tuple(float(weight) for weight in value["weights"])
         if not (min(weights, default=-1.0) >= 0 and np.isfinite([*weights, *bias]).all()):
             raise ValueError("expected finite weights of 0 or more")
         if value["method"] != "geometric" and sum(weights) == 0:  # a geometric pool without weights is its bias
             raise ValueError("expected a weight above 0")
-        return Pool(method=value["method"], weights=weights, bias=bias)
+        return Pool(method=value["method"], weights=weights, bias=bias, dataset=dataset)
 
 
-def equal_pool(method: str, num_models: int) -> Pool:
+def equal_pool(method: str, num_models: int, dataset: Dataset = HMS) -> Pool:
     """Pool with equal weights and no bias."""
-    return Pool(method=method, weights=(1 / num_models,) * num_models)
+    return Pool(method=method, weights=(1 / num_models,) * num_models, dataset=dataset)
 
 
-def logs(probabilities: Floats) -> Floats:
-    """Natural logarithms, of values clipped as Kaggle does."""
-    return np.log(np.maximum(probabilities, SMALLEST))
+def logits_of(probabilities: Floats, kind: Target) -> Floats:
+    """Natural logarithms of shares, or log-odds, of values clipped as Kaggle does."""
+    if kind == "shares":
+        return np.log(np.maximum(probabilities, SMALLEST))
+    clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
-def normalised(values: Floats) -> Floats:
-    """Softmax over the last axis: logarithms [rows, classes] to probabilities."""
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+def probabilities_of(logits: Floats, kind: Target) -> Floats:
+    """Softmax over the last axis, or sigmoid of each value."""
+    if kind == "yes_no":
+        from scipy.special import expit
+
+        return np.asarray(expit(logits))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def arithmetic(probabilities: Floats, weights: Floats) -> Floats:
-    """Logarithm of the weighted mean [rows, classes]: a linear pool."""
-    return logs(np.tensordot(weights, probabilities, axes=1))
+def arithmetic(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
+    """Logits of the weighted mean [rows, classes]: a linear pool."""
+    return logits_of(np.tensordot(weights, probabilities, axes=1), kind)
 
 
-def geometric(probabilities: Floats, weights: Floats) -> Floats:
-    """Weighted sum of logarithms [rows, classes]: a log-linear pool."""
-    return np.tensordot(weights, logs(probabilities), axes=1)
+def geometric(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
+    """Weighted sum of logits [rows, classes]: a log-linear pool."""
+    return np.tensordot(weights, logits_of(probabilities, kind), axes=1)
 
 
-def rank_mean(probabilities: Floats, weights: Floats) -> Floats:
-    """Logarithm of the weighted mean of ranks [rows, classes].
+def rank_mean(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
+    """Logits of the weighted mean of ranks [rows, classes].
 
     The rank of a prediction is its position among all rows for its model and class, ties averaged, divided by the
     number of rows: 0 to 1. Only the order of the rows matters, not how confident a model is.
     """
     from scipy.stats import rankdata
 
-    return arithmetic(rankdata(probabilities, axis=1) / probabilities.shape[1], weights)
+    return arithmetic(rankdata(probabilities, axis=1) / probabilities.shape[1], weights, kind)
 
 
 METHODS = {"mean": arithmetic, "geometric": geometric, "rank_mean": rank_mean}
-"""Name -> function of probabilities [models, rows, classes] and weights [models] to logarithms."""
+"""Name -> function of probabilities [models, rows, classes], weights [models] and kind of targets to logits."""

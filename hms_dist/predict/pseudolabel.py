@@ -10,19 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES, FOLD_COUNTS
+from hms_dist.labels.table import FOLD_COUNTS
 from hms_dist.predict.members import Members, joined_sources, read_members
 from hms_dist.predict.submissions import StatedModels
 from hms_dist.results.lineage import ModelRecord
 from hms_dist.results.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.shards.index import Index, Rows, fold_column, open_set
 
-OTHER = CLASSES.index("other")
+OTHER = "other"
+"""Class of `max_other`."""
+MAX_VOTES = 7
+"""Default of `max_votes`: the 16th place's low-vote rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabel:
-    """Label the rows with few votes by the mean of models' predictions; print counts as JSON.
+    """Label the rows with few votes by the mean of models' predictions; print counts as JSON. Where classes are yes or
+    no by themselves: the rows with an unknown class, whose known classes stay as they are.
 
     The table is an `overlay.file`. It records its models, and a run whose validation patients any of them has seen
     rejects it: for a run with fold K give the predictions of runs with fold K; with fold none, of any.
@@ -34,12 +38,12 @@ class PseudoLabel:
     shards: str
     """Folder of the shard set whose rows are labelled, or its URL."""
     out: Path
-    """Table to write, .parquet: key, ids and six probabilities per row."""
-    max_votes: int = 7
-    """Rows with at most this many votes are labelled (the 16th place's low-vote rows)."""
+    """Table to write, .parquet: key, ids and a probability a class."""
+    max_votes: int | None = None
+    """Rows with at most this many votes are labelled. None: 7 (the 16th place's low-vote rows)."""
     max_other: float | None = 0.8
     """Leave out an EEG if the mean share of `other` in any of its labelled rows is at least this (the 16th place).
-    None: keep all."""
+    None: keep all, as in a data set without that class."""
     vote_share: float = 0.0
     """Weight of a row's own votes in its label, 0 to 1; the rest is the models'."""
     submissions: StatedModels | None = None
@@ -58,7 +62,7 @@ class PseudoLabel:
             raise ValueError("submissions: states what .csv tables are, and predictions names none; leave it out")
         if self.out.suffix != ".parquet":
             raise ValueError(f"out: expected a name ending in .parquet, found {self.out.name}")
-        if self.max_votes < 1:
+        if self.max_votes is not None and self.max_votes < 1:
             raise ValueError(f"max_votes: expected at least 1, found {self.max_votes}")
         if self.max_other is not None and not 0 < self.max_other <= 1:
             raise ValueError(f"max_other: expected a share in (0, 1], or null, found {self.max_other}")
@@ -82,36 +86,73 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
     members = read_members(command.predictions, index=index)
     if command.submissions is not None:
         members = _with_stated(members, command.submissions, index, manifest.fingerprint)
-    low = np.flatnonzero(index.num_voters <= command.max_votes)
+    dataset = index.dataset
+    low = _unsure_rows(index, command)
     means = members.probabilities.mean(axis=0)[_places(members.ids["key"].tolist(), index, low, command)]
-    dropped = unsure_eegs(index.ids("eeg_id")[low], means, command.max_other)
-    rows, labels = low[~dropped], blended(means[~dropped], index.targets[low[~dropped]], command.vote_share)
+    if dataset.target == "yes_no":
+        dropped, rows, labels = np.zeros(len(low), bool), low, completed(index.targets[low], means)
+    else:
+        others = means[:, dataset.classes.index(OTHER)] if OTHER in dataset.classes else None
+        dropped = unsure_eegs(index.ids("eeg_id")[low], others, command.max_other)
+        rows, labels = low[~dropped], blended(means[~dropped], index.targets[low[~dropped]], command.vote_share)
     if not len(rows):
         raise UserError(f"max_other: {command.max_other} leaves none of {len(low)} rows with few votes; raise it")
     sources = joined_sources(members)
     known = bool(sources) and not any(source.model.unknown for source in sources)
     check_rows(command.out, index.ids("eeg_id")[rows])
-    write_predictions(command.out, prediction_table(index.frame.iloc[rows], None, labels), sources)
+    write_predictions(command.out, prediction_table(index.frame.iloc[rows], None, labels, dataset), sources, dataset)
+    unseen = unseen_folds(index, [source.model for source in sources]) if known else None
+    if dataset.target == "yes_no":
+        return {
+            "num_models": len(command.predictions),
+            "num_labelled_rows": len(rows),
+            "num_labelled_cells": int(np.isnan(index.targets[rows]).sum()),
+            "validation_folds_unseen": unseen,
+        }
     return {
         "num_models": len(command.predictions),
         "num_low_vote_rows": len(low),
         "num_dropped_rows": int(dropped.sum()),
         "num_dropped_eegs": len(np.unique(index.ids("eeg_id")[low[dropped]])),
         "num_labelled_rows": len(rows),
-        "validation_folds_unseen": unseen_folds(index, [source.model for source in sources]) if known else None,
+        "validation_folds_unseen": unseen,
     }
 
 
-def unsure_eegs(eeg_ids: NDArray[np.int64], means: NDArray[np.float64], max_other: float | None) -> NDArray[np.bool_]:
-    """Mask [rows] of the rows of every EEG (`eeg_ids` [rows]) in which any row's mean [rows, 6] has at least
-    `max_other` for `other`; the 16th place's `pl_other_vote_threshold`."""
-    if max_other is None:
+def _unsure_rows(index: Index, command: PseudoLabel) -> Rows:
+    """The rows to label. Raises UserError for options that count votes where classes are yes or no, or if none is
+    left."""
+    if index.dataset.target == "shares":
+        return np.flatnonzero(index.num_voters <= (command.max_votes or MAX_VOTES))
+    for name, is_set in {"max_votes": command.max_votes is not None, "vote_share": command.vote_share > 0}.items():
+        if is_set:
+            raise UserError(
+                f"{name}: counts votes, and the classes of data set {index.dataset.name} are yes, no or unknown by "
+                "themselves; leave it out"
+            )
+    rows = np.flatnonzero(np.isnan(index.targets).any(axis=1))
+    if not len(rows):
+        raise UserError(f"{command.shards}: every class is known in every row, so there is nothing to label")
+    return rows
+
+
+def completed(targets: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Targets with the models' means in the unknown cells [rows, classes]."""
+    return np.where(np.isnan(targets), means, targets)
+
+
+def unsure_eegs(
+    eeg_ids: NDArray[np.int64], others: NDArray[np.float64] | None, max_other: float | None
+) -> NDArray[np.bool_]:
+    """Mask [rows] of the rows of every EEG (`eeg_ids` [rows]) in which any row's mean for class `other` (`others`
+    [rows]) is at least `max_other`; the 16th place's `pl_other_vote_threshold`."""
+    if max_other is None or others is None:
         return np.zeros(len(eeg_ids), bool)
-    return np.isin(eeg_ids, eeg_ids[means[:, OTHER] >= max_other])
+    return np.isin(eeg_ids, eeg_ids[others >= max_other])
 
 
 def blended(means: NDArray[np.float64], votes: NDArray[np.float64], vote_share: float) -> NDArray[np.float64]:
-    """Blend (1 - `vote_share`) of the models' means and `vote_share` of the shares of the votes [rows, 6], sums 1."""
+    """Blend (1 - `vote_share`) of the models' means and `vote_share` of the votes' shares [rows, classes], sums 1."""
     labels = (1 - vote_share) * means + vote_share * votes
     return np.asarray(labels / labels.sum(axis=1, keepdims=True))
 
@@ -149,8 +190,10 @@ def _places(keys: list[str], index: Index, low: Rows, command: PseudoLabel) -> N
     wanted = index.frame["key"].iloc[low].tolist()
     absent = [key for key in wanted if key not in place_of]
     if absent:
+        few = f"at most {command.max_votes or MAX_VOTES} votes"
+        which = few if index.dataset.target == "shares" else "an unknown class"
         raise UserError(
-            f"{command.predictions[0]}: lacks {len(absent)} of {len(low)} rows with at most {command.max_votes} votes, "
-            f"like {absent[0]}; predict the whole shard set"
+            f"{command.predictions[0]}: lacks {len(absent)} of {len(low)} rows with {which}, like {absent[0]}; "
+            "predict the whole shard set"
         )
     return np.array([place_of[key] for key in wanted], np.int64)

@@ -13,16 +13,28 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import write_json
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS, num_voters, read_labels, targets_of
+from hms_dist.datasets import Dataset, read_dataset
+from hms_dist.labels.table import num_voters, read_labels, targets_of
 from hms_dist.results.lineage import held_out_rows, read_sources
-from hms_dist.results.metrics import bootstrap_interval, row_kl, score, score_warnings, strata
-from hms_dist.results.predictions import check_no_input, check_place, read_predictions, read_truth
+from hms_dist.results.metric_kinds import LogLossMetric, Metric, metric_of
+from hms_dist.results.metrics import bootstrap_interval
+from hms_dist.results.predictions import (
+    check_no_input,
+    check_place,
+    dataset_of_table,
+    read_predictions,
+    read_truth,
+)
+from hms_dist.results.yes_no import THRESHOLD
 from hms_dist.shards.index import open_set
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score predictions with Kaggle's KL metric, as JSON. Rows without a prediction are left out.
+    """Score predictions with Kaggle's KL metric, as JSON; where classes are yes or no by themselves, with log loss and
+    metrics of ranks. Rows without a prediction are left out.
 
     By default only rows that the table's models have not seen are scored, if their record is known; `not_held_out` has
     the rest. `warnings` lists reasons why the score may not be meaningful; they are logged too.
@@ -39,6 +51,9 @@ class Score:
     """JSON file to write. None: print."""
     truth: Path | None = None
     """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
+    threshold: float | None = None
+    """Where classes are yes or no: probability from which a class counts as found, for the balanced accuracy. None:
+    0.5."""
     num_draws: int = 1000
     """Bootstrap draws of patients for the confidence intervals. 0: no intervals."""
     level: float = 0.95
@@ -49,6 +64,8 @@ class Score:
     def __post_init__(self) -> None:
         if self.num_draws < 0:
             raise ValueError(f"num_draws: expected 0 or more, found {self.num_draws}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
         if not 0 < self.level < 1:
             raise ValueError(f"level: expected above 0 and below 1, found {self.level}")
         check_seed("seed", self.seed)
@@ -66,14 +83,14 @@ def run(command: Score) -> None:
 
 def scored(command: Score) -> dict[str, Any]:
     """Compute the scores that `run` writes."""
-    predictions = read_predictions(command.predictions)
-    labels = _labels(command.labels)
+    labels, dataset = _labels(command.labels, command.predictions)
+    predictions, metric = read_predictions(command.predictions, dataset), _metric(command, dataset)
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
     if keys == ["eeg_id"] and labels["eeg_id"].duplicated().any():
         raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
     own_votes = [
         *keys,
-        *CLASSES,
+        *dataset.classes,
         *(["fold"] if "fold" in predictions else []),
     ]  # vote columns of the table itself are ignored
     joined = _join(predictions[own_votes], labels, keys, command.labels)
@@ -81,37 +98,59 @@ def scored(command: Score) -> dict[str, Any]:
     is_all = command.rows == "all" or held_out is None or not held_out.any()
     mask = np.ones(len(joined), bool) if is_all or held_out is None else held_out
     chosen, rest = joined.loc[mask].reset_index(drop=True), joined.loc[~mask]
-    result: dict[str, Any] = {"rows": "all" if is_all else "held_out", **_scores(command, chosen)}
+    result: dict[str, Any] = {"rows": "all" if is_all else "held_out", **_scores(command, chosen, dataset, metric)}
     if len(rest):
-        result["not_held_out"] = _rest(command.predictions, rest)
+        result["not_held_out"] = _rest(command.predictions, rest, dataset, metric)
     result["num_rows_held_out"] = None if held_out is None else int(held_out.sum())
     result["num_rows_without_prediction"] = len(labels) - len(joined)
-    result["warnings"] = [*_unseen_warnings(joined, held_out, is_all=is_all), *_score_warnings(chosen)]
+    result["warnings"] = [*_unseen_warnings(joined, held_out, is_all=is_all), *_score_warnings(chosen, dataset, metric)]
     for line in result["warnings"]:
         LOG.warning("%s: %s", command.predictions, line)
     return result
 
 
-def _scores(command: Score, joined: pd.DataFrame) -> dict[str, Any]:
-    votes, patients = joined[list(VOTE_COLUMNS)].to_numpy(np.int64), joined["patient_id"].to_numpy(np.int64)
-    truth = None if command.truth is None else _truth(command.truth, joined)
-    targets, found = targets_of(votes), joined[list(CLASSES)].to_numpy(np.float64)
-    values = row_kl(targets, found, str(command.predictions))
+def _metric(command: Score, dataset: Dataset) -> Metric:
+    """The metric with the threshold asked for. Raises UserError for a threshold where targets are shares."""
+    metric = metric_of(dataset)
+    if isinstance(metric, LogLossMetric):
+        return LogLossMetric(dataset.classes, THRESHOLD if command.threshold is None else command.threshold)
+    if command.threshold is not None:
+        raise UserError(f"threshold: the targets of data set {dataset.name} are shares of votes; leave it out")
+    return metric
+
+
+def _scores(command: Score, joined: pd.DataFrame, dataset: Dataset, metric: Metric) -> dict[str, Any]:
+    targets, counts, found = _compared(joined, dataset)
+    patients = joined["patient_id"].to_numpy(np.int64)
+    truth = None if command.truth is None else _truth(command.truth, joined, dataset)
+    values, weights = metric.rows(targets, found, str(command.predictions)), metric.row_weights(targets)
+    if not weights.any():
+        raise UserError(f"{command.labels}: no class is known in any of the {len(joined)} rows to score")
     if truth is not None:
-        row_kl(targets, truth, str(command.truth))  # raises for invalid tables
-    result = score(targets, found, num_voters(votes), truth)
-    for name, mask in strata(num_voters(votes)).items() if command.num_draws else ():
-        result["strata"][name]["kl_interval"] = bootstrap_interval(
-            values[mask], patients[mask], num_draws=command.num_draws, level=command.level, seed=command.seed
-        )
+        metric.rows(targets, truth, str(command.truth))  # raises for invalid tables
+    result = metric.score(targets, found, counts, truth)
+    for name, mask in metric.strata(counts).items() if command.num_draws else ():
+        result["strata"][name][f"{metric.name}_interval"] = bootstrap_interval(
+            np.nan_to_num(values[mask]), patients[mask], num_draws=command.num_draws, level=command.level,
+            seed=command.seed, weights=weights[mask],
+        )  # fmt: skip
     return result
 
 
-def _rest(path: Path, joined: pd.DataFrame) -> dict[str, Any]:
-    """Number and KL of the rows that are not held out."""
-    targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
-    values = row_kl(targets, joined[list(CLASSES)].to_numpy(np.float64), str(path))
-    return {"num_rows": len(values), "kl": float(values.mean())}
+def _compared(joined: pd.DataFrame, dataset: Dataset) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Targets [rows, classes], numbers of votes or known classes [rows], and predictions [rows, classes]."""
+    votes = joined[list(dataset.vote_columns)].to_numpy(np.float64, na_value=np.nan)
+    targets = targets_of(votes, dataset)
+    counts = num_voters(votes) if dataset.target == "shares" else np.isfinite(targets).sum(axis=1)
+    return targets, counts, joined[list(dataset.classes)].to_numpy(np.float64)
+
+
+def _rest(path: Path, joined: pd.DataFrame, dataset: Dataset, metric: Metric) -> dict[str, Any]:
+    """Number and metric of the rows that are not held out."""
+    targets, _, found = _compared(joined, dataset)
+    values, weights = metric.rows(targets, found, str(path)), metric.row_weights(targets)
+    value = float(np.average(np.nan_to_num(values), weights=weights)) if weights.any() else None
+    return {"num_rows": len(values), metric.name: value}
 
 
 def _held_out(path: Path, joined: pd.DataFrame) -> NDArray[np.bool_] | None:
@@ -137,23 +176,26 @@ def _unseen_warnings(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *
     return [f"{num_seen} of {num_rows} rows are not scored, since models may have trained on their patients"]
 
 
-def _score_warnings(joined: pd.DataFrame) -> list[str]:
-    targets = targets_of(joined[list(VOTE_COLUMNS)].to_numpy(np.int64))
+def _score_warnings(joined: pd.DataFrame, dataset: Dataset, metric: Metric) -> list[str]:
+    targets, _, found = _compared(joined, dataset)
     folds = joined["fold"].to_numpy(np.int64, na_value=-1) if "fold" in joined else None
-    return score_warnings(targets, joined[list(CLASSES)].to_numpy(np.float64), folds)
+    return metric.warnings(targets, found, folds)
 
 
-def _labels(path: Path) -> pd.DataFrame:
-    """Label rows with votes, of a shard set or a table."""
+def _labels(path: Path, predictions: Path) -> tuple[pd.DataFrame, Dataset]:
+    """Label rows with votes, of a shard set or a table, and their data set: that of the set, else the one that the
+    predictions name, else the one described next to the table."""
     if path.is_dir():
         _, index = open_set(path)
-        labelled, frame = index.labelled, index.frame
+        labelled, frame, dataset = index.labelled, index.frame, index.dataset
     else:
-        table = read_labels(path)
+        named = predictions.suffix == ".parquet"
+        dataset = dataset_of_table(predictions) if named else read_dataset(path.parent)
+        table = read_labels(path, dataset)
         labelled, frame = table.labelled, table.frame
     if not labelled:
         raise UserError(f"{path}: the rows have no votes; scoring needs labelled rows")
-    return frame
+    return frame, dataset
 
 
 def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path) -> pd.DataFrame:
@@ -167,7 +209,8 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path)
     return joined.drop(columns="found")
 
 
-def _truth(path: Path, joined: pd.DataFrame) -> NDArray[np.float64]:
-    truth = read_truth(path).rename(columns={name: f"true_{name}" for name in CLASSES})
+def _truth(path: Path, joined: pd.DataFrame, dataset: Dataset) -> Floats:
+    names = {name: f"true_{name}" for name in dataset.classes}
+    truth = read_truth(path, dataset).rename(columns=names)
     keys = ["eeg_id", "eeg_sub_id"]
-    return _join(joined[keys], truth, keys, path)[[f"true_{name}" for name in CLASSES]].to_numpy(np.float64)
+    return _join(joined[keys], truth, keys, path)[list(names.values())].to_numpy(np.float64)

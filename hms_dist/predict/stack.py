@@ -23,7 +23,7 @@ from hms_dist.model.weights import read_weights
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
 from hms_dist.predict.meta_model import MetaConfig, StackRows, meta_inputs, meta_network, predicted, train_network
-from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import check_no_input, check_rows, prediction_table, write_predictions
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 from hms_dist.train.folder.whole_folder import HASHES_NAME, damage, whole_folder
@@ -88,15 +88,19 @@ def fit(command: Stack, labelled: Labelled) -> str:
     inputs = meta_inputs(members.probabilities, command.model.inputs)
     for fold, network in zip(labelled.folds, networks, strict=True):
         mine = labelled.held_out(fold)
-        honest[mine] = predicted(network, inputs[torch.from_numpy(mine)])
+        honest[mine] = predicted(network, inputs[torch.from_numpy(mine)], members.dataset)
     table = comparison(labelled, honest)
     with whole_folder(command.out) as folder:
         save_file(_state(networks), folder / NETWORKS_NAME)
-        content = {"model": stored(command.model), "num_networks": len(networks), "kl": table}
+        dataset = members.dataset
+        content = {
+            "model": stored(command.model), "num_networks": len(networks), metric_of(dataset).name: table
+        }  # fmt: skip
         fitted = Fitted.of(labelled, content, run=str(command.out), weights=sha256_of(folder / NETWORKS_NAME))
         write_json(folder / STACK_NAME, fitted.to_json())
         sources = [*joined_sources(members), *cross_fit_sources(labelled, fitted.record)]
-        write_predictions(folder / PREDICTIONS_NAME, prediction_table(members.ids, members.folds, honest), sources)
+        found = prediction_table(members.ids, members.folds, honest, dataset)
+        write_predictions(folder / PREDICTIONS_NAME, found, sources, dataset)
     return as_text(table)
 
 
@@ -122,6 +126,7 @@ def train_networks(config: MetaConfig, labelled: Labelled) -> list[nn.Sequential
             train_network(
                 config, len(labelled.members.paths), fold,
                 StackRows(inputs[train], targets[train]), StackRows(inputs[held_out], targets[held_out]),
+                labelled.members.dataset,
             )
         )  # fmt: skip
     return networks
@@ -142,27 +147,28 @@ def apply(command: Stack, folder: Path) -> None:
     tensors = read_weights(folder / NETWORKS_NAME)
     answers = []
     for number in range(fitted.content["num_networks"]):
-        network = meta_network(config, len(members.paths))
+        network = meta_network(config, len(members.paths), members.dataset.num_classes)
         network.load_state_dict(_of_network(tensors, number))
-        answers.append(predicted(network, inputs))
+        answers.append(predicted(network, inputs, members.dataset))
     known = joined_sources(members)
-    table = prediction_table(members.ids, members.folds, np.mean(answers, axis=0))
-    write_predictions(command.out, table, (*known, fitted.source) if known else ())
+    table = prediction_table(members.ids, members.folds, np.mean(answers, axis=0), members.dataset)
+    write_predictions(command.out, table, (*known, fitted.source) if known else (), members.dataset)
     LOG.info("%d rows of %d models stacked: %s", len(table), len(members.paths), command.out)
 
 
 def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
-    """Rows of a table: each model, their plain mean and the stack, with the KL of each fold and of all rows."""
+    """Rows of a table: each model, their plain mean and the stack, with the metric of each fold and of all rows."""
     members = labelled.members
+    value = metric_of(members.dataset).value
     named = [*zip(map(str, members.paths), members.probabilities, strict=True)]
     named += [("plain mean", members.probabilities.mean(axis=0)), ("stack, nested", honest)]
     rows = []
     for name, found in named:
         folds = {
-            f"fold {fold}": kaggle_kl(labelled.targets[mask], found[mask])
+            f"fold {fold}": value(labelled.targets[mask], found[mask])
             for fold, mask in ((fold, labelled.held_out(fold)) for fold in labelled.folds)
         }
-        rows.append({"predictions": name, **folds, "all": kaggle_kl(labelled.targets, found)})
+        rows.append({"predictions": name, **folds, "all": value(labelled.targets, found)})
     return rows
 
 

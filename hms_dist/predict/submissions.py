@@ -14,9 +14,9 @@ import pandas as pd
 from hms_dist.core.csv_table import CsvTable
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
-from hms_dist.labels.table import CLASSES, FOLD_COUNTS, VOTE_COLUMNS, sample_key
+from hms_dist.labels.table import FOLD_COUNTS, sample_key
 from hms_dist.results.lineage import ModelRecord, Source
-from hms_dist.results.predictions import read_table
+from hms_dist.results.predictions import read_submission
 from hms_dist.shards.index import Index
 
 
@@ -55,12 +55,10 @@ class StatedModels:
 def read_row_submission(path: Path, index: Index) -> pd.DataFrame:
     """Read a submission as predictions of rows of a shard set, by EEG and, if it has that column, eeg_sub_id.
 
-    Raises UserError for an EEG with several rows if the column is missing, for duplicate rows, and as `read_table`.
+    Raises UserError for several rows of an EEG without that column, and for duplicate rows. See `read_submission`.
     """
     by_row = path.exists() and "eeg_sub_id" in CsvTable(path, "a submission").names
-    table = read_table(path, ["eeg_id", *(["eeg_sub_id"] if by_row else []), *VOTE_COLUMNS])
-    table = table.drop(columns=list(CLASSES), errors="ignore")
-    table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
+    table = read_submission(path, ["eeg_id", *(["eeg_sub_id"] if by_row else [])], index.dataset)
     if not by_row:
         eegs = pd.Series(index.ids("eeg_id"))
         several = table["eeg_id"][table["eeg_id"].isin(eegs[eegs.duplicated()])]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import HMS, read_description
 from hms_dist.jobs.worker_processes import run_jobs
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Simulate:
     """Number of EEG files, each with 1 to 8 label rows; a patient has 1 to 4, some sharing a spectrogram file."""
     seed: int = 0
     """Seed of all draws: 0 to 4294967295."""
+    dataset: Path | None = None
+    """Description of another data set, as DATA/dataset.yaml, whose `labels` name the class of each of the six simulated
+    patterns (seizure, lpd, gpd, lrda, grda, other). The recordings are the same. None: HMS."""
     workers: int = 1
     """Number of worker processes; 1: this process alone."""
 
@@ -47,8 +51,11 @@ def run(config: Simulate) -> None:
     """
     # Imported late: these modules import pandas, pyarrow and scipy, which reading a configuration does not need.
     from hms_dist.recordings.simulator.cohort import plan_cohort
+    from hms_dist.recordings.simulator.relabel import check_patterns
     from hms_dist.recordings.simulator.write import make_folders, write_tables
 
+    dataset = HMS if config.dataset is None else read_description(config.dataset)
+    check_patterns(dataset, config.dataset)
     table = config.out / "train.csv"
     if table.exists():
         raise UserError(f"{table}: a label table is there already; choose another --out or remove that folder")
@@ -57,7 +64,8 @@ def run(config: Simulate) -> None:
     write = partial(_numbered, seed=config.seed, out=config.out)
     jobs = run_jobs(write, list(enumerate(sessions)), config.workers)
     rows_of = dict(tqdm(jobs, "simulate", len(sessions), unit="session", disable=None))
-    write_tables(config.out, [row for number in range(len(sessions)) for row in rows_of[number]])
+    rows = [row for number in range(len(sessions)) for row in rows_of[number]]
+    write_tables(config.out, rows, dataset, config.seed)
 
 
 def _numbered(task: tuple[int, "SessionPlan"], *, seed: int, out: Path) -> tuple[int, "list[Row]"]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, read_json, sealed, unsealed, write_json
+from hms_dist.datasets import HMS, Dataset, dataset_of
 from hms_dist.rendering.shard_plan import ShardPlan
 from hms_dist.shards.manifest import read_manifest
 from hms_dist.shards.schema import MANIFEST_NAME, REJECTED_NAME, PanelSpec, shard_name, spec_from_json
@@ -37,6 +38,8 @@ class BuildSpec:
     table_sha256: str
     split: str
     num_shards: int
+    dataset: Mapping[str, Any] | None = None
+    """Description of the data set, as plain values. None: HMS, also for sets begun by versions that knew no other."""
 
     @property
     def note(self) -> Note:
@@ -46,7 +49,13 @@ class BuildSpec:
             "render_config_hash": digest(self.render_config),
             "table_sha256": self.table_sha256,
             "split": self.split,
+            **({} if self.dataset is None else {"dataset": digest(self.dataset)}),
         }
+
+    @property
+    def described(self) -> Dataset:
+        """The data set of the rows."""
+        return HMS if self.dataset is None else dataset_of(self.dataset, WORK_NAME)
 
     def differences(self, other: "BuildSpec") -> list[str]:
         """Differences that `other` would make, one line each: `render_config.panels.traces.cut: after, was before`."""
@@ -69,6 +78,7 @@ def build_spec_of(out: Path) -> BuildSpec | None:
             table_sha256=manifest.sources["table"]["sha256"],
             split=manifest.sources["split"],
             num_shards=sum(entry["name"].endswith(".tar") for entry in manifest.files),
+            dataset=plain_dataset(manifest.dataset),
         )
     path = out / PARTS_FOLDER / WORK_NAME
     if not path.exists():
@@ -79,6 +89,11 @@ def build_spec_of(out: Path) -> BuildSpec | None:
         return replace(build_spec, panels=_plain_specs(specs))
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not readable ({error}); remove {path.parent} and rerun hms-dist render") from error
+
+
+def plain_dataset(dataset: Dataset) -> dict[str, Any] | None:
+    """A data set as `BuildSpec` holds it."""
+    return None if dataset.stored == HMS else dataset.stored.to_json()
 
 
 def _plain_specs(panels: Mapping[str, PanelSpec]) -> dict[str, Any]:

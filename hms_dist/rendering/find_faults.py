@@ -105,14 +105,14 @@ def foreign_files(folder: Path, manifest: Manifest) -> list[Path]:
 def _index_of(path: Path, manifest: Manifest) -> tuple[Index | None, list[Fault]]:
     """Read the index if its byte ranges are possible; otherwise return the faults."""
     try:
-        table = index_table(path)
+        table = index_table(path, manifest.dataset)
     except UserError as error:
         return None, [Fault(path, str(error).removeprefix(f"{path}: "))]
     tars = manifest.files[: len(tar_names(manifest))]
-    fault = column_fault(table, index_schema([JSON_MEMBER, *manifest.panels])) or member_fault(
+    fault = column_fault(table, index_schema([JSON_MEMBER, *manifest.panels], manifest.dataset)) or member_fault(
         table, [entry["num_bytes"] for entry in tars], manifest.panels
     )
-    return (None, [Fault(path, fault)]) if fault else (Index(as_frame(table), str(path)), [])
+    return (None, [Fault(path, fault)]) if fault else (Index(as_frame(table), str(path), manifest.dataset), [])
 
 
 def _row_fault(path: Path, num_rows: int) -> Iterator[Fault]:
@@ -134,7 +134,9 @@ def _rejected_keys(folder: Path, manifest: Manifest) -> set[str]:
 def _tar_tasks(folder: Path, manifest: Manifest, index: Index | None) -> list[TarTask]:
     tars = manifest.files[: len(tar_names(manifest))]
     if index is None:
-        return [TarTask(folder, entry, manifest.panels, None) for entry in tars]
+        return [TarTask(folder, entry, manifest.panels, None, manifest.dataset) for entry in tars]
     by_shard = dict(iter(index.frame.groupby("shard")))
     none = index.frame.iloc[:0]
-    return [TarTask(folder, entry, manifest.panels, by_shard.get(n, none)) for n, entry in enumerate(tars)]
+    return [
+        TarTask(folder, entry, manifest.panels, by_shard.get(n, none), manifest.dataset) for n, entry in enumerate(tars)
+    ]

@@ -114,9 +114,8 @@ def _write(folder: Path, build_spec: BuildSpec) -> None:
     tables, notes = zip(*(part for part in parts if part is not None), strict=True)
     rows = as_frame(pa.concat_tables([table for table in tables if len(table)] or tables[:1]))
     rejected = [row for note in notes for row in note["rejected"]]
-    write_index(
-        folder / INDEX_NAME, rows, [JSON_MEMBER, *build_spec.panels], fold_seed=build_spec.render_config["seed"]
-    )
+    members, seed = [JSON_MEMBER, *build_spec.panels], build_spec.render_config["seed"]
+    write_index(folder / INDEX_NAME, rows, members, fold_seed=seed, dataset=build_spec.described)
     files = [note["file"] for note in notes] + [file_entry(folder / INDEX_NAME, len(rows))]
     if rejected:
         write_rejected(folder / REJECTED_NAME, rejected)
@@ -143,6 +142,7 @@ def _manifest(build_spec: BuildSpec, rows: pd.DataFrame, files: list[dict[str, A
         render_config=with_bare_names(build_spec.render_config),
         sources=sources,
         versions=versions(),
+        dataset=build_spec.described,
     )
 
 

@@ -12,9 +12,10 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
+from hms_dist.datasets import read_dataset
 from hms_dist.jobs.lease import LeaseHeld, await_expiry
 from hms_dist.jobs.worker_processes import run_jobs
-from hms_dist.labels.table import VOTE_COLUMNS, LabelTable, read_labels, shared_spectrograms
+from hms_dist.labels.table import LabelTable, read_labels, shared_spectrograms
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.panels.panel import Panel
 from hms_dist.rendering.build_spec import (
@@ -25,6 +26,7 @@ from hms_dist.rendering.build_spec import (
     discard_build,
     is_complete,
     is_done,
+    plain_dataset,
 )
 from hms_dist.rendering.find_faults import find_size_faults
 from hms_dist.rendering.finish import complete, num_open, rejected_rows, settle
@@ -105,9 +107,11 @@ class Render(RenderConfig):
 
 def run(command: Render) -> None:
     """Run the command `render`. Raises UserError for invalid input, naming file and row."""
-    labels = read_labels(command.table or command.data / f"{command.split}.csv")
+    dataset = read_dataset(command.data)
+    labels = read_labels(command.table or command.data / f"{command.split}.csv", dataset)
     if command.split == "train" and not labels.labelled:
-        LOG.warning("%s has no column of votes (%s): this set will not train", labels.path, ", ".join(VOTE_COLUMNS))
+        names = ", ".join(dataset.vote_columns)
+        LOG.warning("%s has no column of votes (%s): this set will not train", labels.path, names)
     if shared := shared_spectrograms(labels.frame):
         LOG.warning(
             "%s: %d spectrograms are of several patients each (%d for one): they may be on both sides of a fold",
@@ -125,7 +129,10 @@ def run(command: Render) -> None:
     mine = plans[number::slices]
     skip = command.on_error == "skip"
     todo = [plan for plan in mine if not is_done(folder, plan, build_spec.note, allow_rejected=skip)]
-    work = Work(command.panels, labels.path, command.data, command.split, folder, build_spec.note, skip_bad_rows=skip)
+    work = Work(
+        command.panels, labels.path, command.data, command.split, folder, build_spec.note, skip_bad_rows=skip,
+        dataset=dataset,
+    )  # fmt: skip
     tasks = [ShardTask(work, plan, labels.frame.iloc[list(plan.rows)]) for plan in todo]
     LOG.info(
         "rendering %d label rows into %d shards of %s (slice %s, %d done before)",
@@ -155,6 +162,7 @@ def _build_spec(command: Render, labels: LabelTable, num_shards: int) -> BuildSp
         table_sha256=sha256_of(labels.path),
         split=command.split,
         num_shards=num_shards,
+        dataset=plain_dataset(labels.dataset),
     )
 
 

@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,9 +12,10 @@ import pandas as pd
 
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.jobs.lease import LeaseHeld, acquire
 from hms_dist.jobs.worker_processes import check_stop
-from hms_dist.labels.table import VOTE_COLUMNS, sample_key
+from hms_dist.labels.table import sample_key
 from hms_dist.panels.panel import Panel, Window
 from hms_dist.recordings.reader import Recording, RecordingReader
 from hms_dist.rendering.build_spec import Note
@@ -35,6 +36,7 @@ class Work:
     out: Path
     note: Note
     skip_bad_rows: bool
+    dataset: Dataset = HMS
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def render_shard(task: ShardTask) -> ShardResult:
             if not held.is_mine():
                 return ShardResult(task, taken_by="another job, after this one's lease expired")
             in_order = (samples[row] for row in task.plan.tar_order if row in samples)
-            write_shard(work.out, number, in_order, work.note, rejected)
+            write_shard(work.out, number, in_order, work.note, rejected, work.dataset)
             return ShardResult(task, tuple(rejected))
     except LeaseHeld as error:
         return ShardResult(task, taken_by=str(error))
@@ -156,7 +158,7 @@ def _render_rows(work: Work, rows: pd.DataFrame) -> Iterator[tuple[int, Sample |
     recording: Recording | None = None
     prepared: dict[str, Any] = {}
     for row, values in zip(rows.index, rows.to_dict("records"), strict=True):
-        fields = _fields(values)
+        fields = _fields(values, work.dataset.vote_columns)
         wanted = (fields["eeg_id"], fields["spectrogram_id"])
         try:
             if recording is None or (recording.eeg_id, recording.spectrogram_id) != wanted:
@@ -173,9 +175,9 @@ def _render_rows(work: Work, rows: pd.DataFrame) -> Iterator[tuple[int, Sample |
         yield row, render_sample(work.panels, prepared, window, fields)
 
 
-def _fields(values: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """Index fields of a table row as plain Python values; votes are None if the table has none."""
+def _fields(values: Mapping[Hashable, Any], vote_columns: Sequence[str]) -> dict[str, Any]:
+    """Index fields of a table row as plain Python values; votes are None where the table has none."""
     ids = {name: int(values[name]) for name in ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")}
     offsets = {name: float(values[name]) for name in ("eeg_label_offset_seconds", "spectrogram_label_offset_seconds")}
-    votes = {name: None if pd.isna(values[name]) else int(values[name]) for name in VOTE_COLUMNS}
+    votes = {name: None if pd.isna(values[name]) else int(values[name]) for name in vote_columns}
     return {"key": sample_key(ids["eeg_id"], ids["eeg_sub_id"]), **ids, **offsets, **votes}

@@ -112,7 +112,10 @@ def _render_damaged(job: Repair, names: set[str]) -> dict[str, str]:
     remake = REJECTED_NAME in names
     wanted = [plans[n] for n, count in missing.items() if shard_name(n) in names or (remake and count)]
     split = job.manifest.sources["split"]
-    work = Work(recipe.panels, job.labels.path, job.data, split, job.scratch, {}, skip_bad_rows=True)
+    work = Work(
+        recipe.panels, job.labels.path, job.data, split, job.scratch, {}, skip_bad_rows=True,
+        dataset=job.manifest.dataset,
+    )  # fmt: skip
     tasks = [ShardTask(work, plan, job.labels.frame.iloc[list(plan.rows)]) for plan in wanted]
     rejected: dict[int, tuple[Rejected, ...]] = {}
     for outcome in run_jobs(render_shard, tasks, job.workers):
@@ -129,9 +132,9 @@ def _make_index(job: Repair) -> None:
     found = dict(run_jobs(_Recover(job), range(len(tar_names(job.manifest))), job.workers))
     rows = [row for number in sorted(found) for row in found[number]]
     members = [JSON_MEMBER, *job.manifest.panels]
-    seed = job.manifest.render_config["seed"]
-    table = pa.Table.from_pylist(rows, schema=rows_schema(members))
-    write_index(job.scratch / INDEX_NAME, as_frame(table), members, fold_seed=seed)
+    seed, dataset = job.manifest.render_config["seed"], job.manifest.dataset
+    table = pa.Table.from_pylist(rows, schema=rows_schema(members, dataset))
+    write_index(job.scratch / INDEX_NAME, as_frame(table), members, fold_seed=seed, dataset=dataset)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def keep_unchanged(out: Path, folder: Path, build_spec: BuildSpec, changed: set[
     for number, entry in enumerate(manifest.files[: build_spec.num_shards]):
         if number not in changed:
             rows = _rows_of(index, number)
-            write_part(part_path(folder, number), rows, {**build_spec.note, "file": entry, "rejected": []})
+            note = {**build_spec.note, "file": entry, "rejected": []}
+            write_part(part_path(folder, number), rows, note, build_spec.described)
 
 
 def _rows_of(index: Index, number: int) -> list[dict[str, object]]:

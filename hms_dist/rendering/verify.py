@@ -47,7 +47,10 @@ class Verify:
 def run(command: Verify) -> None:
     """Run the command `verify`. Prints one line per fault; raises UserError with the number of remaining ones."""
     manifest, _ = read_either_manifest(command.shards)
-    labels = read_labels(command.table or command.data / f"{manifest.sources['split']}.csv") if command.data else None
+    labels = None
+    if command.data:
+        table = command.table or command.data / f"{manifest.sources['split']}.csv"
+        labels = read_labels(table, manifest.dataset)
     faults = _shown(_find(command, labels))
     if command.repair and command.data and labels and any(fault.damaged for fault in faults):
         from hms_dist.rendering.repair import repair

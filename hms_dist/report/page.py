@@ -6,14 +6,15 @@ from pathlib import Path
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic
 from hms_dist.core.logging import LOG
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.grid.oof import check_held_out, shards_of
-from hms_dist.labels.table import CLASSES
 from hms_dist.report.page_gallery import check_gallery, gallery_values
 from hms_dist.report.page_quality import qualities, quality_values
 from hms_dist.report.page_runs import RunFacts, read_runs, short_names
 from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, truth_of
 from hms_dist.report.page_template import rendered
 from hms_dist.report.page_training import training_values
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import check_place
 from hms_dist.shards.index import open_set
 from hms_dist.train.folder.record import PREDICTIONS_NAME
@@ -75,15 +76,27 @@ def report_page(command: Report) -> str:
     labels = None if command.shards is None else _labels(command.shards, command.truth)
     own = [] if labels is None else _own_tables(runs, labels)
     given = [] if labels is None else _given_tables(command.predictions, runs, labels)
-    tables, found = [*own, *given], qualities(runs, given)
+    tables, found, dataset = [*own, *given], qualities(runs, given), _dataset(runs, labels)
     return rendered(
         "page.html",
-        classes=list(CLASSES),
+        classes=list(dataset.classes),
         summary=_summary(runs, tables),
-        **training_values(runs),
-        **quality_values(found, tables),
+        **training_values(runs, metric_of(dataset)),
+        **quality_values(found, tables, dataset),
         gallery=gallery_values(runs, own, labels, command.gallery) if command.gallery else None,
     )
+
+
+def _dataset(runs: list[RunFacts], labels: Labels | None) -> Dataset:
+    """The data set of the page. Raises UserError for runs of another one."""
+    dataset = labels.index.dataset if labels is not None else runs[0].dataset if runs else HMS
+    for run in runs:
+        if (run.dataset.classes, run.dataset.target) != (dataset.classes, dataset.target):
+            raise UserError(
+                f"{run.folder}: was trained on data set {run.dataset.name}, the page is about {dataset.name}; report "
+                "runs of one data set"
+            )
+    return dataset
 
 
 def _labels(location: str, truth: Path | None) -> Labels:
@@ -125,11 +138,11 @@ def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
     if tables:
         known = [item for item in tables if item.held_out] or tables
         most = max(len(item.rows) for item in known)
-        best = min((item for item in known if len(item.rows) == most), key=lambda item: item.scores["kl"])
-        scores = best.scores["strata"]["all"]
-        text += f" Lowest KL: {scores['kl']:.4f} by {best.name} on {scores['num_rows']} rows"
-        text += f", where a constant predictor has {scores['constant_kl']:.4f}"
+        best = min((item for item in known if len(item.rows) == most), key=lambda item: item.value)
+        scores, name = best.scores["strata"]["all"], best.metric.name
+        text += f" Lowest {best.metric.title}: {scores[name]:.4f} by {best.name} on {scores['num_rows']} rows"
+        text += f", where a constant predictor has {scores[f'constant_{name}']:.4f}"
         if best.oracle is not None:
-            text += f" and the oracle {scores['oracle_kl']:.4f}"
+            text += f" and the oracle {scores[f'oracle_{name}']:.4f}"
         text += "."
     return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]

@@ -15,6 +15,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.page_runs import RunFacts
 from hms_dist.report.page_scores import Floats, Labels, ScoredTable
+from hms_dist.report.show import label_texts
 from hms_dist.shards.index import Rows
 from hms_dist.train.data.run_canvas import read_canvas
 from hms_dist.train.data.run_data import ShardSet, open_shards
@@ -32,8 +33,8 @@ def check_gallery() -> None:
 def gallery_values(
     runs: Sequence[RunFacts], tables: Sequence[ScoredTable], labels: Labels | None, num_rows: int
 ) -> dict[str, Any]:
-    """Values of gallery.html: `num_rows` best and as many worst rows of the run with the lowest KL, or the reason why
-    not.
+    """Values of gallery.html: `num_rows` best and as many worst rows of the run with the lowest KL or log loss, or
+    the reason why not.
 
     `tables` are the runs' own.
     """
@@ -42,12 +43,12 @@ def gallery_values(
     if labels is None or not scored:
         why = "it needs a run that has validated and the shard set that it was trained on (--runs and --shards)."
         return {"missing": why}
-    item, run = min(scored, key=lambda pair: pair[0].scores["kl"])
+    item, run = min(scored, key=lambda pair: pair[0].value)
     try:
         shards = open_shards(labels.location, read_canvas(run.folder), flips=False, storage=run.config.storage)
     except UserError as error:
         return {"missing": f"the canvas of {run.name} cannot be drawn ({error})."}
-    best, worst = best_and_worst(item.row_kl, shards.index.ids("eeg_id")[item.rows], num_rows)
+    best, worst = best_and_worst(item.row_values, shards.index.ids("eeg_id")[item.rows], num_rows)
     rows = [
         {"heading": f"{heading} {rank}", **_row(shards, item, int(place))}
         for heading, places in (("Best", best), ("Worst", worst))
@@ -56,12 +57,14 @@ def gallery_values(
     return {"missing": "", "run": run.name, "num_rows": len(item.rows), "rows": rows}
 
 
-def best_and_worst(row_kl: Floats, eeg_ids: NDArray[np.int64], num_rows: int) -> tuple[Rows, Rows]:
-    """Positions of the `num_rows` lowest and highest of `row_kl` [rows], the lowest and the highest first.
+def best_and_worst(row_values: Floats, eeg_ids: NDArray[np.int64], num_rows: int) -> tuple[Rows, Rows]:
+    """Positions of the `num_rows` lowest and highest of `row_values` [rows], the lowest and the highest first.
 
     One row per EEG (`eeg_ids` [rows]), because its rows look alike. No row is in both, so there may be fewer.
+    Rows with NaN are in neither.
     """
-    order = np.argsort(row_kl, kind="stable")
+    order = np.argsort(row_values, kind="stable")
+    order = order[np.isfinite(row_values[order])]
     low, high = (_one_each(eeg_ids, places)[:num_rows] for places in (order, order[::-1]))
     num_rows = min(num_rows, len(order) // 2, len(low))
     return low[:num_rows], high[:num_rows][~np.isin(high[:num_rows], low[:num_rows])]
@@ -78,8 +81,9 @@ def _row(shards: ShardSet, item: ScoredTable, place: int) -> dict[str, Any]:
     key = str(shards.index.frame["key"].iloc[row])
     return {
         "key": key,
-        "kl": item.row_kl[place],
-        "votes": shards.index.votes[row],
+        "value": item.row_values[place],
+        "votes": shards.index.votes[row] if shards.dataset.target == "shares" else None,
+        "label": ", ".join(label_texts(shards.index, row)),
         "truth": item.truth[place],
         "prediction": item.prediction[place],
         "png": _png(shards, row, key),

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import Dataset
 from hms_dist.report.page_charts import legend, reliability_chart, stacked_bars
 from hms_dist.report.page_runs import RunFacts
 from hms_dist.report.page_scores import Gain, ScoredTable, ensemble_gains, reliability
@@ -23,31 +23,34 @@ class Quality:
     """A run's best evaluation, or a table's scores."""
 
     name: str
-    class_kl: NDArray[np.float64]
-    """Contribution of each class to the KL [6]."""
+    parts: NDArray[np.float64]
+    """Contribution of each class to the KL, or its own log loss [classes]; NaN if unknown."""
     confusion: NDArray[np.int64]
-    """Rows by consensus and most probable class [6, 6]."""
+    """See `ScoredTable.confusion`."""
 
 
 def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Quality]:
     """Qualities of runs that have validated, from their logs, then of given tables."""
     logged = [
         Quality(
-            run.name, np.array([run.best[f"val_kl_{name}"] for name in CLASSES]), np.array(run.best["val_confusion"])
+            run.name,
+            np.array([run.best.get(f"{run.metric.monitor}_{name}", np.nan) for name in run.dataset.classes]),
+            np.array(run.best["val_confusion"]),
         )
         for run in runs
         if run.best is not None
     ]
-    return [*logged, *(Quality(item.name, item.class_kl, item.confusion) for item in tables)]
+    return [*logged, *(Quality(item.name, item.parts, item.confusion) for item in tables)]
 
 
-def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable]) -> dict[str, Any]:
+def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable], dataset: Dataset) -> dict[str, Any]:
     """Values of quality.html, of runs and tables and of tables alone."""
     return {
         "qualities": found,
         "max_open": MAX_OPEN,
-        **(_class_values(found) if found else {}),
+        **(_class_values(found, dataset) if found else {}),
         "tables": tables,
+        "rank_rows": rank_rows(tables),
         "has_oracle": bool(tables) and tables[0].oracle is not None,
         "strata_rows": [[item.name, *line] for item in tables for line in _strata(item)],
         "calibration": list(_calibration(tables)),
@@ -55,14 +58,16 @@ def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable]) -> d
     }
 
 
-def _class_values(found: Sequence[Quality]) -> dict[str, Any]:
-    """Values of the section on the contributions of the classes to the KL."""
-    names, parts = [item.name for item in found], np.array([item.class_kl for item in found])
+def _class_values(found: Sequence[Quality], dataset: Dataset) -> dict[str, Any]:
+    """Values of the section on the classes: their contributions to the KL, or the log loss of each."""
+    names, parts = [item.name for item in found], np.array([item.parts for item in found])
+    if dataset.target == "yes_no":
+        return {"class_rows": [[name, *map(_cell, line)] for name, line in zip(names, parts, strict=True)]}
     rows = [
         [name, *(f"{part:.4f}" for part in line), f"{line.sum():.4f}"] for name, line in zip(names, parts, strict=True)
     ]
-    chart = stacked_bars(f"KL by class of {', '.join(names)}", "KL, lower is better", names, parts, CLASSES)
-    return {"class_legend": legend(CLASSES), "class_chart": chart, "class_rows": rows}
+    chart = stacked_bars(f"KL by class of {', '.join(names)}", "KL, lower is better", names, parts, dataset.classes)
+    return {"class_legend": legend(dataset.classes), "class_chart": chart, "class_rows": rows}
 
 
 def _calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
@@ -79,10 +84,11 @@ def _calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
 def _strata(item: ScoredTable) -> list[list[str]]:
     lines = []
     for name, part in item.scores["strata"].items():
-        line = [name.replace("_", " "), str(part["num_rows"]), f"{part['kl']:.4f}", f"{part['constant_kl']:.4f}"]
+        values = (part[item.metric.name], part[f"constant_{item.metric.name}"])
+        line = [name.replace("_", " "), str(part["num_rows"]), *(f"{value:.4f}" for value in values)]
         if item.oracle is not None:
             gap = part["gap_closed"]
-            line += [f"{part['oracle_kl']:.4f}", NONE if gap is None else f"{gap:.1%}"]
+            line += [f"{part[f'oracle_{item.metric.name}']:.4f}", NONE if gap is None else f"{gap:.1%}"]
         lines.append([*line, "yes" if item.held_out else "not known"])
     return lines
 
@@ -92,8 +98,22 @@ def _gain_row(gain: Gain) -> list[str]:
         ", ".join(gain.names),
         gain.by,
         str(gain.num_rows),
-        f"{np.mean(gain.single_kl):.4f}",
-        f"{min(gain.single_kl):.4f}",
-        f"{gain.together_kl:.4f}",
-        f"{min(gain.single_kl) - gain.together_kl:+.4f}",
+        f"{np.mean(gain.single):.4f}",
+        f"{min(gain.single):.4f}",
+        f"{gain.together:.4f}",
+        f"{min(gain.single) - gain.together:+.4f}",
     ]
+
+
+def rank_rows(tables: Sequence[ScoredTable]) -> list[list[str]]:
+    """Lines of the table of metrics of ranks, for classes that are yes or no by themselves."""
+    names = ("auroc", "auprc", "balanced_accuracy", "lwlrap")
+    return [
+        [item.name, *(NONE if item.scores[name] is None else f"{item.scores[name]:.4f}" for name in names)]
+        for item in tables
+        if "auroc" in item.scores
+    ]
+
+
+def _cell(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else NONE

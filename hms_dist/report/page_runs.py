@@ -9,7 +9,8 @@ from typing import Any
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import required_object
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import Dataset, read_dataset
+from hms_dist.results.metric_kinds import Metric, metric_of
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
@@ -20,9 +21,6 @@ from hms_dist.train.folder.record import (
 )
 from hms_dist.train.folder.run_folder import read_config, stage_names
 from hms_dist.train.settings import TrainConfig
-
-_EVALUATION = {"val_kl", "val_confusion", *(f"val_kl_{name}" for name in CLASSES)}
-"""Key of the lines of metrics.jsonl that hold an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +40,19 @@ class RunFacts:
     steps: tuple[dict[str, Any], ...]
     """Lines of metrics.jsonl with a loss."""
     evaluations: tuple[dict[str, Any], ...]
-    """Lines of metrics.jsonl with a validation KL."""
+    """Lines of metrics.jsonl with an evaluation."""
+    dataset: Dataset
+    """The data set that it was trained on."""
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of its data set."""
+        return metric_of(self.dataset)
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The first evaluation with the lowest KL; None if there was none."""
-        return min(self.evaluations, key=lambda line: line["val_kl"], default=None)
+        """The first evaluation with the lowest value; None if there was none."""
+        return min(self.evaluations, key=lambda line: line[self.metric.monitor], default=None)
 
     @property
     def predictions(self) -> Path | None:
@@ -82,7 +87,11 @@ def _with_stages(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path, name: str) -> RunFacts:
-    status, lines = _json_of(folder / STATUS_NAME), read_metrics(folder)
+    status, lines, dataset = _json_of(folder / STATUS_NAME), read_metrics(folder), read_dataset(folder)
+    metric = metric_of(dataset)
+    evaluation = {metric.monitor, "val_confusion"}
+    if dataset.target == "shares":  # else a class may be unknown in all rows
+        evaluation |= {*metric.monitor_names}
     return RunFacts(
         name=name,
         folder=folder,
@@ -91,7 +100,8 @@ def _read(folder: Path, name: str) -> RunFacts:
         state=str(status.get("state", "unknown")),
         message=None if status.get("message") is None else str(status["message"]),
         steps=tuple(line for line in lines if "loss" in line),
-        evaluations=tuple(line for line in lines if line.keys() >= _EVALUATION),
+        evaluations=tuple(line for line in lines if line.keys() >= evaluation),
+        dataset=dataset,
     )
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
 from hms_dist.results.lineage import held_out_rows, read_sources
-from hms_dist.results.metrics import class_kl, consensus_confusion, is_useful, kaggle_kl, row_kl, score, score_warnings
+from hms_dist.results.metric_kinds import Metric, metric_of
+from hms_dist.results.metrics import is_useful
 from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import Index, Rows
 
@@ -31,7 +31,12 @@ class Labels:
     """Fingerprint of the set."""
     index: Index
     oracle: Floats | None
-    """True distribution of each row [samples, 6], for simulated data. None: unknown."""
+    """True distribution of each row [samples, classes], for simulated data. None: unknown."""
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the data set."""
+        return metric_of(self.index.dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +44,15 @@ class ScoredTable:
     """A table's predictions of the rows that its model did not see, with the votes."""
 
     name: str
+    metric: Metric
     held_out: bool
     """Whether the rows are recorded as held out; else they are all rows of the table."""
     rows: Rows
     """Rows of the shard set, ascending."""
     truth: Floats
-    """Shares of the votes [rows, 6]."""
+    """Targets [rows, classes]."""
     prediction: Floats
-    """Predicted probabilities [rows, 6]."""
+    """Predicted probabilities [rows, classes]."""
     num_voters: NDArray[np.int64]
     oracle: Floats | None
     folds: NDArray[np.int64]
@@ -56,50 +62,55 @@ class ScoredTable:
 
     @cached_property
     def scores(self) -> dict[str, Any]:
-        """Scores of `metrics.score`."""
-        return score(self.truth, self.prediction, self.num_voters, self.oracle)
+        """Scores of `Metric.score`."""
+        return self.metric.score(self.truth, self.prediction, self.num_voters, self.oracle)
+
+    @property
+    def value(self) -> float:
+        """The KL or log loss."""
+        return float(self.scores[self.metric.name])
 
     @cached_property
-    def row_kl(self) -> Floats:
-        """KL of each row [rows]."""
-        return row_kl(self.truth, self.prediction)
+    def row_values(self) -> Floats:
+        """KL or log loss of each row [rows]; NaN where nothing is known."""
+        return self.metric.rows(self.truth, self.prediction)
 
     @property
     def is_useful(self) -> bool:
         """Whether it is better than a constant predictor."""
-        overall = self.scores["strata"]["all"]
-        return is_useful(overall["kl"], overall["constant_kl"])
+        return is_useful(self.value, self.scores["strata"]["all"][f"constant_{self.metric.name}"])
 
     @property
     def score_warnings(self) -> list[str]:
         """Reasons why its scores are not meaningful."""
         unknown = [] if self.held_out else ["does not record which rows its models have seen: they may have seen all"]
-        return [*unknown, *score_warnings(self.truth, self.prediction, self.folds)]
+        return [*unknown, *self.metric.warnings(self.truth, self.prediction, self.folds)]
 
     @property
-    def class_kl(self) -> Floats:
-        """Contribution of each class to the KL [6]."""
-        return class_kl(self.truth, self.prediction)
+    def parts(self) -> Floats:
+        """Contribution of each class to the KL, or its own log loss [classes]."""
+        return self.metric.parts(self.truth, self.prediction)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """Rows by consensus and most probable class [6, 6]."""
-        return consensus_confusion(self.truth, self.prediction)
+        """Rows by consensus and most probable class [classes, classes]; or known cells by class, found and missed yes,
+        found and missed no [classes, 4]."""
+        return np.array(self.metric.evaluation(self.truth, self.prediction)["val_confusion"])
 
 
 def truth_of(path: Path, index: Index) -> Floats:
-    """The simulator's distributions for the rows of `index` [samples, 6].
+    """The simulator's distributions for the rows of `index` [samples, classes].
 
     Raises UserError if a row is missing, and as `read_truth`.
     """
-    table = read_truth(path)
+    table = read_truth(path, index.dataset)
     keys = table["eeg_id"].astype(str) + "-" + table["eeg_sub_id"].astype(str)
     places = pd.Index(keys).get_indexer(pd.Index(index.frame["key"].astype(str)))
     if (places < 0).any():
         key = index.frame["key"].iloc[np.flatnonzero(places < 0)[0]]
         raise UserError(f"{path}: no row for {key} of the shard set; give the truth of the data it was rendered from")
-    found = table[list(CLASSES)].to_numpy(np.float64)[places]
-    row_kl(index.targets, found, str(path))  # raises for invalid tables
+    found = table[list(index.dataset.classes)].to_numpy(np.float64)[places]
+    metric_of(index.dataset).rows(index.targets, found, str(path))  # raises for invalid tables
     return found
 
 
@@ -108,7 +119,8 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
 
     Raises UserError for a damaged table and for rows that the shard set lacks.
     """
-    table, sources = read_predictions(path), read_sources(path)
+    dataset = labels.index.dataset
+    table, sources = read_predictions(path, dataset), read_sources(path)
     places = pd.Index(labels.index.frame["key"].astype(str)).get_indexer(pd.Index(table["key"].astype(str)))
     if (places < 0).any():
         key = table["key"].iloc[np.flatnonzero(places < 0)[0]]
@@ -118,12 +130,15 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
     held_out = bool(unseen.any())
     if held_out:
         table, places, folds = table[unseen], places[unseen], folds[unseen]
-    prediction = table[list(CLASSES)].to_numpy(np.float64)
-    row_kl(labels.index.targets[places], prediction, str(path))  # raises for invalid tables
+    prediction = table[list(dataset.classes)].to_numpy(np.float64)
+    labels.metric.rows(labels.index.targets[places], prediction, str(path))  # raises for invalid tables
+    if not labels.metric.row_weights(labels.index.targets[places]).any():
+        raise UserError(f"{path}: no class is known in any of its {len(places)} rows, so they cannot be scored")
     order = np.argsort(places)
     rows = places[order].astype(np.int64)
     return ScoredTable(
         name=name,
+        metric=labels.metric,
         held_out=held_out,
         rows=rows,
         truth=labels.index.targets[rows],
@@ -142,7 +157,7 @@ class Reliability:
     predicted: Floats
     """Mean prediction."""
     observed: Floats
-    """Mean share of the votes."""
+    """Mean share of the votes, or share of yes."""
     counts: Floats
 
     @property
@@ -154,7 +169,8 @@ class Reliability:
 
 def reliability(truth: Floats, prediction: Floats) -> Reliability:
     """Compare shares of votes with predictions, both [rows, classes]; every class of every row is a value."""
-    values, shares = prediction.ravel(), truth.ravel()
+    known = np.isfinite(truth)  # all, where targets are shares
+    values, shares = prediction[known], truth[known]
     bins = np.minimum((values * NUM_BINS).astype(np.int64), NUM_BINS - 1)
     counts = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
     filled = counts > 0
@@ -171,10 +187,10 @@ class Gain:
     by: str
     """plain mean, or the table of an ensemble or a stack of them."""
     num_rows: int
-    single_kl: tuple[float, ...]
-    """KL of each table."""
-    together_kl: float
-    """KL of the combination."""
+    single: tuple[float, ...]
+    """KL or log loss of each table."""
+    together: float
+    """That of the combination."""
 
 
 def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:
@@ -193,11 +209,11 @@ def _gains(group: list[ScoredTable]) -> list[Gain]:
     found = []
     if len(singles) > 1:
         mean = np.mean([table.prediction for table in singles], axis=0)
-        found.append(_gain(singles, "plain mean", kaggle_kl(singles[0].truth, mean)))
+        found.append(_gain(singles, "plain mean", singles[0].metric.value(singles[0].truth, mean)))
     for table in group:
         members = [single for single in singles if _made_of(table, single)]
         if members:
-            found.append(_gain(members, table.name, table.scores["kl"]))
+            found.append(_gain(members, table.name, table.value))
     return found
 
 
@@ -205,8 +221,8 @@ def _made_of(table: ScoredTable, other: ScoredTable) -> bool:
     return bool(other.weights) and other.weights < table.weights
 
 
-def _gain(members: list[ScoredTable], by: str, together_kl: float) -> Gain:
+def _gain(members: list[ScoredTable], by: str, together: float) -> Gain:
     return Gain(
-        names=tuple(table.name for table in members), by=by, num_rows=len(members[0].rows), together_kl=together_kl,
-        single_kl=tuple(table.scores["kl"] for table in members),
+        names=tuple(table.name for table in members), by=by, num_rows=len(members[0].rows), together=together,
+        single=tuple(table.value for table in members),
     )  # fmt: skip

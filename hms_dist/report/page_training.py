@@ -7,6 +7,7 @@ import numpy as np
 
 from hms_dist.report.page_charts import Curve, legend, line_chart
 from hms_dist.report.page_runs import RunFacts
+from hms_dist.results.metric_kinds import MONITORS, Metric
 
 NONE = "\N{EM DASH}"
 """Shown for a missing value."""
@@ -27,6 +28,20 @@ CURVES = (
         "epochs",
     ),
     (
+        "Validation log loss",
+        "log loss",
+        "Mean over the known classes of the validation fold after each epoch; lower is better.",
+        "val_log_loss",
+        "epochs",
+    ),
+    (
+        "Validation AUROC",
+        "AUROC",
+        "Mean over the classes with a known yes and no, after each epoch; 0.5 is chance, 1 ideal.",
+        "val_auroc",
+        "epochs",
+    ),
+    (
         "Throughput",
         "images/s",
         "Pictures trained a second, over all ranks, between two log lines.",
@@ -44,10 +59,13 @@ CURVES = (
 """Heading, axis label, explanation, name in metrics.jsonl, and which lines have it."""
 
 
-def training_values(runs: Sequence[RunFacts]) -> dict[str, Any]:
+def training_values(runs: Sequence[RunFacts], metric: Metric) -> dict[str, Any]:
     """Values of training.html: the table of runs, and curves from metrics.jsonl; each run has a colour."""
     drawn, absent = [], []
+    others = [name for name in (*MONITORS, "val_auroc") if not any(name in run.metric.monitor_names for run in runs)]
     for heading, label, explained, name, kind in CURVES:
+        if name in others:
+            continue
         curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]
         if curves:
             names = ", ".join(curve.name for curve in curves)
@@ -56,6 +74,7 @@ def training_values(runs: Sequence[RunFacts]) -> dict[str, Any]:
             absent.append(heading.lower())
     return {
         "runs": runs,
+        "metric": metric,
         "run_rows": [_row(run) for run in runs],
         "run_legend": legend([run.name for run in runs]),
         "curves": drawn,
@@ -71,7 +90,7 @@ def _row(run: RunFacts) -> list[str]:
         run.recipe or NONE,
         str(config.seed),
         str(config.fold),
-        f"{best['val_kl']:.4f}" if best else NONE,
+        f"{best[run.metric.monitor]:.4f}" if best else NONE,
         str(best["epoch"] + 1) if best else NONE,
         f"{begun} of {config.epochs}",
         config.model.name,

@@ -1,4 +1,4 @@
-"""`hms-dist show`: draw a sample of a shard set as a PNG, panel by panel or as a canvas."""
+"""`hms-dist show`: draw a sample of a shard set, as panels or as a canvas, or a window of a recording, as a PNG."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import CLASSES
+from hms_dist.imports.options import ReadingOptions
 from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
+from hms_dist.report.recording_window import parse_time, recording_pictures
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_data import open_shards
@@ -23,11 +24,15 @@ from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 
 
 @dataclass(frozen=True, kw_only=True)
-class Show:
+class Show(ReadingOptions):
     """Draw one sample as a PNG: all its panels on a sheet or, with a canvas, the model's input."""
 
-    shards: Path
-    """Folder of the shard set."""
+    shards: Path | None = None
+    """Folder of the shard set. None: draw a window of `recording`."""
+    recording: Path | None = None
+    """A recording (.edf, .bdf, .mat, ...), read as hms-dist import does. None: draw a sample of `shards`."""
+    at: str = "0"
+    """With recording: the middle of the window, as seconds or HH:MM:SS after the first sample."""
     out: Path
     """PNG file to write (.png)."""
     key: str | None = None
@@ -48,6 +53,13 @@ class Show:
     False: the picture alone, pixel for pixel."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.shards is None) == (self.recording is None):
+            found = "neither" if self.shards is None else "both"
+            raise ValueError(f"shards: expected --shards or --recording, one of the two, found {found}")
+        if self.recording is not None and (self.canvas is not None or self.key is not None):
+            raise ValueError("recording: is drawn as panels at a time; leave out --canvas and --key")
+        parse_time(self.at)
         if self.out.suffix != ".png":
             raise ValueError(f"out: expected a name ending in .png, found {self.out.name}")
         for name in ("flip", "axes", "augment"):
@@ -66,28 +78,41 @@ class Show:
 
 def run(command: Show) -> None:
     """Run the command `show`. Raises UserError for an unknown key or a canvas that does not fit the set."""
-    key = _draw_panels(command) if command.canvas is None else _draw_canvas(command, command.canvas)
-    LOG.info("%s drawn: %s", key, command.out)
+    if command.recording is not None:
+        drawn = _draw_recording(command, command.recording)
+    else:
+        assert command.shards is not None
+        draw = _draw_panels if command.canvas is None else _draw_canvas
+        drawn = draw(command, command.shards)
+    LOG.info("%s drawn: %s", drawn, command.out)
 
 
-def _draw_panels(command: Show) -> str:
+def _draw_recording(command: Show, recording: Path) -> str:
+    """Draw the default panels of a window; return its time."""
+    pictures = recording_pictures(recording, parse_time(command.at), command)
+    save_picture(command.out, contact_sheet(pictures))
+    return f"{recording} at {command.at}"
+
+
+def _draw_panels(command: Show, folder: Path) -> str:
     """Draw a sheet of panels; return the sample's key."""
-    manifest, index = open_set(command.shards)
+    manifest, index = open_set(folder)
     row = _row_of(command.key, index)
-    panels = ShardReader(command.shards, manifest, index, list(manifest.panels)).read(np.array([row]))
+    panels = ShardReader(folder, manifest, index, list(manifest.panels)).read(np.array([row]))
     pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}
     save_picture(command.out, contact_sheet(pictures))
     return _key(index, row)
 
 
-def _draw_canvas(command: Show, config: CanvasConfig) -> str:
-    shards = open_shards(command.shards, config, flips=command.flip)
+def _draw_canvas(command: Show, folder: Path) -> str:
+    """Draw the canvas; return the sample's key."""
+    config = command.canvas
+    assert config is not None
+    shards = open_shards(folder, config, flips=command.flip)
     row = _row_of(command.key, shards.index)
     canvas = shards.canvas
     if needs_statistics(config):
-        LOG.info(
-            "data-wide statistics are computed from every row of %s; a run's own are in its canvas.yaml", command.shards
-        )
+        LOG.info("data-wide statistics are computed from every row of %s; a run's own are in its canvas.yaml", folder)
         _, moments = row_moments(shards, np.arange(len(shards.index)), threads=2)
         canvas = Canvas(filled(config, moments), shards.manifest.panels, flips=command.flip)
     flips = np.array([command.flip])
@@ -118,9 +143,21 @@ def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
     return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
 
 
+def label_texts(index: Index, row: int) -> list[str]:
+    """The label of a row, a text for each class that has votes, or is present, or unknown."""
+    classes = index.dataset.classes
+    if index.dataset.target == "shares":
+        return [f"{name} {votes}" for name, votes in zip(classes, index.votes[row], strict=True) if votes]
+    words = {1.0: "yes", 0.0: "no"}
+    return [
+        f"{name} {words.get(found, 'unknown')}"
+        for name, found in zip(classes, index.targets[row].tolist(), strict=True)
+    ]
+
+
 def _title(index: Index, row: int, *, flip: bool) -> str:
     """Key, votes, and whether sides are exchanged."""
     parts = [_key(index, row)]
     if index.labelled:
-        parts += [f"{name} {votes}" for name, votes in zip(CLASSES, index.votes[row], strict=True) if votes]
+        parts += label_texts(index, row)
     return "   ".join([*parts, "left and right exchanged"] if flip else parts)

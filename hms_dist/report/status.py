@@ -18,6 +18,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import read_object
 from hms_dist.core.logging import LOG
 from hms_dist.jobs.lease import age_s, is_held, job_of, read_owner
+from hms_dist.results.metric_kinds import KlMetric, LogLossMetric, deciding_values
 from hms_dist.train.folder.owner import LEASE_NAME
 from hms_dist.train.folder.record import (
     CONFIG_NAME,
@@ -62,7 +63,9 @@ class RunStatus:
     step: int | None
     """Recorded optimiser steps."""
     best_kl: float | None
-    """Best validation KL so far."""
+    """Best validation KL so far; None for classes that are yes or no by themselves."""
+    best_log_loss: float | None
+    """Best validation log loss so far, of such classes."""
     silent_s: float | None
     """Seconds since its last heartbeat."""
     job: str
@@ -105,8 +108,8 @@ def look(folder: Path) -> RunStatus:
     except OSError as error:  # a pipe, a folder or an unreadable file in place of one of its files
         damage = f"{error.filename or folder}: {error.strerror or error}; the run folder is damaged"
     return RunStatus(
-        run=str(folder), state=DAMAGED, stage="", epoch=None, epochs=None, step=None, best_kl=None, silent_s=None,
-        job="", message=damage,
+        run=str(folder), state=DAMAGED, stage="", epoch=None, epochs=None, step=None, best_kl=None, best_log_loss=None,
+        silent_s=None, job="", message=damage,
     )  # fmt: skip
 
 
@@ -135,7 +138,8 @@ def _look(folder: Path) -> RunStatus:
         epoch=last["epoch"] + 1 if last else None,
         epochs=epochs,
         step=last.get("step"),
-        best_kl=min((line["val_kl"] for line in lines if "val_kl" in line), default=None),
+        best_kl=min(deciding_values(lines, KlMetric.monitor), default=None),
+        best_log_loss=min(deciding_values(lines, LogLossMetric.monitor), default=None),
         silent_s=round(max(min(ages), 0.0), 1) if ages else None,
         job=f"{job}.{attempt}" if job else "",
         message=damage or str(status.get("message") or ""),
@@ -144,7 +148,8 @@ def _look(folder: Path) -> RunStatus:
 
 def table(states: Sequence[RunStatus], above: Path) -> str:
     """Format a table with one line per run, then the number of runs in each state."""
-    rows = [["run", "state", "epoch", "step", "best KL", "last sign", "job", "stage"]]
+    header = "best KL" if all(state.best_log_loss is None for state in states) else "best KL or log loss"
+    rows = [["run", "state", "epoch", "step", header, "last sign", "job", "stage"]]
     for state in states:
         rows.append(
             [
@@ -152,7 +157,7 @@ def table(states: Sequence[RunStatus], above: Path) -> str:
                 state.state,
                 "-" if state.epoch is None else f"{state.epoch}/{state.epochs or '?'}",
                 "-" if state.step is None else str(state.step),
-                "-" if state.best_kl is None else f"{state.best_kl:.4f}",
+                next((f"{best:.4f}" for best in (state.best_kl, state.best_log_loss) if best is not None), "-"),
                 _ago(state.silent_s),
                 state.job or "-",
                 state.stage or "-",

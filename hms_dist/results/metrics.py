@@ -1,5 +1,9 @@
-"""Kaggle's KL metric, and further scores: per class, by votes, share of a gap closed, ranking."""
+"""Kaggle's KL metric, and further scores: per class, by votes, share of a gap closed, ranking.
 
+`metric_kinds` chooses between these, for shares of votes, and `yes_no`.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +11,6 @@ from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_uniform
-from hms_dist.labels.table import CLASSES
 
 Floats = NDArray[np.float64]
 SMALLEST = 1e-15
@@ -67,7 +70,7 @@ def log_losses(truth: Floats, prediction: Floats) -> tuple[float, float]:
     `kaggle_kl`. An empty mean is 0.
     """
     clipped = np.clip(prediction, SMALLEST, 1 - SMALLEST)
-    losses = -(truth * np.log(clipped) + (1 - truth) * np.log1p(-clipped))
+    losses = -(truth * np.log(clipped) + (1 - truth) * np.log1p(-clipped))  # an unknown class is in neither mean
     positive, negative = losses[truth > 0], losses[truth <= 0]
     return float(positive.sum() / max(positive.size, 1)), float(negative.sum() / max(negative.size, 1))
 
@@ -103,7 +106,12 @@ def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
 
 
 def score(
-    truth: Floats, prediction: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
+    truth: Floats,
+    prediction: Floats,
+    num_voters: NDArray[np.integer],
+    oracle: Floats | None = None,
+    *,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """KL by votes and class, the constant predictor's KL and, if the oracle's table is known, its KL and the gap
     closed.
@@ -114,15 +122,15 @@ def score(
     constant_table = constant_prediction(truth)
     constant = row_kl(truth, constant_table)
     result: dict[str, Any] = {"kl": float(model.mean()), "num_rows": len(truth)}
-    result["class_kl"] = _by_class(class_kl(truth, prediction))
+    result["class_kl"] = _by_class(class_kl(truth, prediction), classes)
     best = row_kl(truth, oracle) if oracle is not None else None
     for name, mask in strata(num_voters).items():
         entry: dict[str, Any] = {
             "num_rows": int(mask.sum()),
             "kl": float(model[mask].mean()),
             "constant_kl": float(constant[mask].mean()),
-            "class_kl": _by_class(class_kl(truth[mask], prediction[mask])),
-            "constant_class_kl": _by_class(class_kl(truth[mask], constant_table[mask])),
+            "class_kl": _by_class(class_kl(truth[mask], prediction[mask]), classes),
+            "constant_class_kl": _by_class(class_kl(truth[mask], constant_table[mask]), classes),
         }
         if best is not None:
             entry["oracle_kl"] = float(best[mask].mean())
@@ -131,18 +139,16 @@ def score(
     return result
 
 
-def score_warnings(truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
+def score_warnings(
+    truth: Floats, prediction: Floats, folds: NDArray[np.integer] | None = None, *, classes: Sequence[str]
+) -> list[str]:
     """List reasons why the KL of these rows is not meaningful; empty if there is none.
 
     `folds` [rows]: the fold of each row; None: all rows are of one fold.
     """
-    lines = []
-    counts = [len(truth)] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
-    if min(counts) < FEW_ROWS:
-        where = "" if len(counts) == 1 else f" in a fold of {len(counts)}"
-        lines.append(f"{min(counts)} rows{where}: fewer than {FEW_ROWS} are too few to generalise to other patients")
+    lines = few_rows(len(truth), folds)
     if len(np.unique(truth.argmax(axis=1))) == 1:
-        name = CLASSES[int(truth[0].argmax())]
+        name = classes[int(truth[0].argmax())]
         lines.append(f"all rows have most votes for {name}: the score does not show whether classes are distinguished")
     model, constant = kaggle_kl(truth, prediction), kaggle_kl(truth, constant_prediction(truth))
     if not is_useful(model, constant):
@@ -153,16 +159,31 @@ def score_warnings(truth: Floats, prediction: Floats, folds: NDArray[np.integer]
     return lines
 
 
+def few_rows(num_rows: int, folds: NDArray[np.integer] | None) -> list[str]:
+    """The warning of `score_warnings` about few rows, or none."""
+    counts = [num_rows] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
+    if min(counts) >= FEW_ROWS:
+        return []
+    where = "" if len(counts) == 1 else f" in a fold of {len(counts)}"
+    return [f"{min(counts)} rows{where}: fewer than {FEW_ROWS} are too few to generalise to other patients"]
+
+
 def is_useful(model_kl: float, constant_kl: float) -> bool:
     """Whether a model is better than the constant predictor by more than 1 %."""
     return model_kl < 0.99 * constant_kl
 
 
 def bootstrap_interval(
-    values: Floats, patients: NDArray[np.int64], *, num_draws: int, level: float, seed: int
+    values: Floats,
+    patients: NDArray[np.int64],
+    *,
+    num_draws: int,
+    level: float,
+    seed: int,
+    weights: Floats | None = None,
 ) -> tuple[float, float] | None:
     """Percentile interval of the mean of `values` [rows] over patients drawn with replacement; None for a single
-    patient.
+    patient, or if a draw may have no weight. `weights` [rows]: of each row in the mean; None: 1.
 
     Patients are resampled because rows of one patient are correlated; resampling rows would give too narrow an
     interval. `patients` [rows]: the patient of each row. `level`: the fraction of draws inside. Draws are keyed by
@@ -172,7 +193,10 @@ def bootstrap_interval(
     num_patients = int(patient_of.max()) + 1
     if num_patients < 2:
         return None
-    sums, counts = np.bincount(patient_of, values), np.bincount(patient_of)
+    weights = np.ones(len(values)) if weights is None else weights
+    sums, counts = np.bincount(patient_of, values * weights), np.bincount(patient_of, weights)
+    if not counts.min() > 0:
+        return None
     means = np.empty(num_draws)
     for draw in range(num_draws):
         chosen = (keyed_uniform(seed, draw, np.arange(num_patients)) * num_patients).astype(np.int64)
@@ -182,8 +206,8 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _by_class(values: Floats) -> dict[str, float]:
-    return dict(zip(CLASSES, values.tolist(), strict=True))
+def _by_class(values: Floats, classes: Sequence[str]) -> dict[str, float]:
+    return dict(zip(classes, values.tolist(), strict=True))
 
 
 def _terms(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
@@ -201,7 +225,7 @@ def _checked(name: str, table: Any) -> Floats:
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: expected numbers, found {error}") from error
     if values.ndim != 2 or not len(values):
-        raise UserError(f"{name}: expected rows of {len(CLASSES)} probabilities, found shape {values.shape}")
+        raise UserError(f"{name}: expected rows of probabilities, found shape {values.shape}")
     bad = np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1))
     if bad.size:
         raise UserError(f"{name}: row {bad[0]}: expected probabilities in [0, 1], found {values[bad[0]].tolist()}")

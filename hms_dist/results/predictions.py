@@ -1,6 +1,9 @@
-"""Tables of predictions (key, ids, fold, six probabilities), as Parquet or as Kaggle's submission."""
+"""Tables of predictions (key, ids, fold, a probability a class), as Parquet or as a submission.
 
-from collections.abc import Iterable
+A Parquet table of another data set than HMS carries its description in the metadata.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,11 @@ from numpy.typing import NDArray
 
 from hms_dist.core.csv_table import MAX_INTEGER, CsvTable
 from hms_dist.core.errors import UserError
-from hms_dist.core.files import atomic
+from hms_dist.core.files import atomic, canonical_json, parse_json
 from hms_dist.core.parquet import read_schema, write_table
 from hms_dist.core.parquet import read_table as read_stored
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS, sample_key
+from hms_dist.datasets import HMS, Dataset, dataset_of
+from hms_dist.labels.table import sample_key
 from hms_dist.results.lineage import Source, with_sources
 
 _INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
@@ -25,37 +29,51 @@ _OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
 _WHOLE = ("eeg_id", "eeg_sub_id", "fold")
 """Integer columns."""
+_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+DATASET_KEY = b"hms_dist.dataset"
+"""Metadata key of the data set in a Parquet file; absent: HMS."""
 MAX_EXACT = 2**53
 """float64 represents every integer up to this one."""
 
 
 def prediction_table(
-    ids: pd.DataFrame, fold: NDArray[np.int64] | None, probabilities: NDArray[np.float64]
+    ids: pd.DataFrame, fold: NDArray[np.int64] | None, probabilities: NDArray[np.float64], dataset: Dataset = HMS
 ) -> pd.DataFrame:
-    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row (negative: none) and probabilities."""
+    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row (negative: none) and probabilities.
+
+    Shares are divided by the sum of their row.
+    """
     table = (
         ids[["key", "eeg_id", "eeg_sub_id"]].reset_index(drop=True).astype({"eeg_id": "int64", "eeg_sub_id": "int64"})
     )
     folds = np.full(len(table), -1) if fold is None else fold
     table["fold"] = pd.array(folds, "Int64")
     table.loc[table["fold"] < 0, "fold"] = pd.NA
-    table[list(CLASSES)] = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return table
+    names = list(dataset.classes)
+    values = probabilities / probabilities.sum(axis=1, keepdims=True) if dataset.target == "shares" else probabilities
+    return pd.concat([table, pd.DataFrame(values, columns=names)], axis=1)
 
 
-def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source] = ()) -> None:
-    """Write Parquet, or Kaggle's submission columns for `.csv`, atomically. Raises UserError as `check_rows`.
+def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source] = (), dataset: Dataset = HMS) -> None:
+    """Write Parquet, or the columns of a submission for `.csv`, atomically. Raises UserError as `check_rows`.
 
     `sources`: the models behind the table, recorded in the Parquet metadata (`lineage.read_sources`).
     """
     check_rows(path, table["eeg_id"].to_numpy(np.int64))
-    _check_probabilities(path, table)
+    _check_probabilities(path, table, dataset)
     if path.suffix == ".csv":
-        renamed = table.sort_values("eeg_id").rename(columns=dict(zip(CLASSES, VOTE_COLUMNS, strict=True)))
+        names = ["eeg_id", *dataset.classes]
+        submission = table.sort_values("eeg_id")[names]
+        submission.columns = pd.Index([dataset.submission.key, *dataset.submission.columns(dataset.classes)])
         with atomic(path, "w") as file:
-            renamed[["eeg_id", *VOTE_COLUMNS]].to_csv(file, index=False)
+            submission.to_csv(file, index=False)
     else:
-        write_table(path, with_sources(pa.Table.from_pandas(table, preserve_index=False), sources))
+        stored = with_sources(pa.Table.from_pandas(table, preserve_index=False), sources)
+        if dataset.stored != HMS:
+            stored = stored.replace_schema_metadata(
+                {**(stored.schema.metadata or {}), DATASET_KEY: canonical_json(dataset.stored.to_json())}
+            )
+        write_table(path, stored)
 
 
 def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
@@ -85,36 +103,104 @@ def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
         raise UserError(f"{out}: belongs to recordings, a shard set or a run, and would be lost; choose another --out")
 
 
-def _check_probabilities(path: Path, table: pd.DataFrame) -> None:
+def _check_probabilities(path: Path, table: pd.DataFrame, dataset: Dataset) -> None:
     """Reject what Kaggle rejects: missing values, values outside of [0, 1], rows that do not sum to 1 (np.allclose)."""
-    values = table[list(CLASSES)].to_numpy(np.float64)
-    good = ((values >= 0) & (values <= 1)).all(axis=1) & np.isclose(values.sum(axis=1), 1)
-    bad = np.flatnonzero(~good)
+    values = table[list(dataset.classes)].to_numpy(np.float64)
+    bad = np.flatnonzero(~are_probabilities(values, dataset))
     if bad.size:
         found = ", ".join(f"{value:.6g}" for value in values[bad[0]])
         raise UserError(
-            f"{path}: row {table['key'].iloc[bad[0]]}: expected six probabilities with a sum of 1, found {found} "
+            f"{path}: row {table['key'].iloc[bad[0]]}: expected {in_words(dataset)}, found {found} "
             f"({bad.size} such rows in all); look at the row with hms-dist show, or take another checkpoint"
         )
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a table that `write_predictions` wrote.
+def are_probabilities(
+    values: NDArray[np.float64], dataset: Dataset, tolerance: float | None = None
+) -> NDArray[np.bool_]:
+    """Mask [rows] of the rows whose values are in [0, 1] and, for shares, sum to 1 within `tolerance`.
 
-    Raises UserError for a missing file or column, ids that are not integers, and duplicate keys.
+    None: as Kaggle compares (np.allclose), and with exact bounds.
     """
-    ids = ["eeg_id"] if path.suffix == ".csv" else list(ID_FIELDS)
-    columns = VOTE_COLUMNS if path.suffix == ".csv" else CLASSES
-    table = read_table(path, [*ids, *columns])
-    if path.suffix == ".csv":  # in a submission the vote columns hold probabilities; other tables may hold both
-        table = table.drop(columns=list(CLASSES), errors="ignore")
-        table = table.rename(columns=dict(zip(VOTE_COLUMNS, CLASSES, strict=True)))
+    within = ((values >= 0) & (values <= 1 + (tolerance or 0))).all(axis=1)
+    if dataset.target == "yes_no":
+        return np.asarray(within)
+    sums = values.sum(axis=1)
+    return np.asarray(within & (np.isclose(sums, 1) if tolerance is None else abs(sums - 1) < tolerance))
+
+
+def in_words(dataset: Dataset) -> str:
+    """Describe the values that `are_probabilities` accepts, for messages."""
+    end = " with a sum of 1" if dataset.target == "shares" else ""
+    return f"{_NUMBERS.get(dataset.num_classes, dataset.num_classes)} probabilities{end}"
+
+
+def dataset_of_table(path: Path) -> Dataset:
+    """The data set whose classes a table of predictions has; HMS for a .csv, which does not name it.
+
+    Raises UserError for a missing or damaged file.
+    """
+    if path.suffix == ".csv":
+        return HMS
+    try:
+        metadata = read_schema(path).metadata or {}
+        content = metadata.get(DATASET_KEY)
+        return HMS if content is None else dataset_of(parse_json(content), str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; check the path") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
+
+
+def check_dataset(path: Path, dataset: Dataset) -> None:
+    """Raise UserError if a table of predictions names another data set, or classes of another kind."""
+    own = dataset if path.suffix == ".csv" else dataset_of_table(path)
+    if (own.classes, own.target) != (dataset.classes, dataset.target):
+        raise UserError(
+            f"{path}: predicts the classes of {own.name} ({_some(own.classes)}), expected those of {dataset.name} "
+            f"({_some(dataset.classes)}); give a table of that data set"
+        )
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes) if len(classes) <= 8 else f"{', '.join(classes[:7])}, ... {len(classes)} in all"
+
+
+def read_predictions(path: Path, dataset: Dataset | None = None) -> pd.DataFrame:
+    """Read a table that `write_predictions` wrote, of `dataset`; None: of the one that it names.
+
+    Raises UserError for a missing file or column, ids that are not integers, duplicate keys, and a table that names
+    another data set.
+    """
+    if dataset is None:
+        dataset = dataset_of_table(path)
+    elif path.is_file():
+        check_dataset(path, dataset)
+    if path.suffix == ".csv":
+        ids = ["eeg_id"]
+        table = read_submission(path, ids, dataset)
+    else:
+        ids = list(ID_FIELDS)
+        table = read_table(path, [*ids, *dataset.classes])
     twice = table[ids[0]].duplicated()
     if twice.any():
         raise UserError(f"{path}: {ids[0]} {table[ids[0]][twice].iloc[0]} appears twice; expected once")
     if path.suffix != ".csv":
         _check_keys(path, table)
     return table
+
+
+def read_submission(path: Path, ids: list[str], dataset: Dataset) -> pd.DataFrame:
+    """Read a submission: columns `ids`, of which eeg_id may have the data set's own name, and a column a class, named
+    by the class. Columns of those names that a table has besides are dropped."""
+    own = {"eeg_id": dataset.submission.key}
+    columns = dataset.submission.columns(dataset.classes)
+    table = read_table(path, [*(own.get(name, name) for name in ids), *columns], whole=[*own.values(), *_WHOLE])
+    names = dict(zip(columns, dataset.classes, strict=True)) | {own["eeg_id"]: "eeg_id"}
+    others = [name for name in names.values() if name in table and name not in names]
+    return table.drop(columns=others).rename(columns=names)
 
 
 def _check_keys(path: Path, table: pd.DataFrame) -> None:
@@ -129,7 +215,7 @@ def _check_keys(path: Path, table: pd.DataFrame) -> None:
         )
 
 
-def read_truth(path: Path) -> pd.DataFrame:
+def read_truth(path: Path, dataset: Dataset = HMS) -> pd.DataFrame:
     """Read the simulator's truth.parquet: eeg_id, eeg_sub_id and the distribution of each row.
 
     Raises UserError for a missing file or column, a duplicate row, and for a table of predictions given by mistake.
@@ -137,31 +223,32 @@ def read_truth(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
     keys = ["eeg_id", "eeg_sub_id"]
-    table = read_table(path, [*keys, *CLASSES])
+    table = read_table(path, [*keys, *dataset.classes])
     if "fold" in table:
         raise UserError(f"{path}: is a table of predictions; expected the truth.parquet of simulated data")
     twice = np.flatnonzero(table.duplicated(keys).to_numpy())
     if twice.size:
         key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in keys)
         raise UserError(f"{path}: {key} appears twice; expected once; take the file that hms-dist simulate wrote")
-    return table[[*keys, *CLASSES]]
+    return table[[*keys, *dataset.classes]]
 
 
-def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Read these columns of a Parquet or CSV table: ids int64, `fold` Int64, `key` unchanged, all others float64.
+def read_table(path: Path, columns: list[str], whole: Sequence[str] = _WHOLE) -> pd.DataFrame:
+    """Read these columns of a Parquet or CSV table: ids (`whole`) int64, `fold` Int64, `key` unchanged, all others
+    float64.
 
     Ids are read exactly, as in the label table. Raises UserError with file, row and column for invalid values,
     duplicate columns, and booleans in place of numbers.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
-    table = _csv_frame(path, columns) if path.suffix == ".csv" else _parquet_frame(path, columns)
+    table = _csv_frame(path, columns, whole) if path.suffix == ".csv" else _parquet_frame(path, columns)
     if not len(table):
         raise UserError(f"{path}: no rows; expected at least one")
     return table
 
 
-def _csv_frame(path: Path, columns: list[str]) -> pd.DataFrame:
+def _csv_frame(path: Path, columns: list[str], whole: Sequence[str]) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")
     cells = CsvTable(path, "a table of predictions")
@@ -172,7 +259,7 @@ def _csv_frame(path: Path, columns: list[str]) -> pd.DataFrame:
             frame[name] = cells.words(name)
         elif name == "fold":
             frame[name] = pd.array(cells.integers_or_none(name), "Int64")
-        elif name in _WHOLE:
+        elif name in whole:
             frame[name] = cells.integers(name)
         else:
             frame[name] = cells.numbers(name, np.inf)

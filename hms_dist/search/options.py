@@ -12,10 +12,10 @@ from hms_dist.search.space import Parameter
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Search for the training options with the lowest validation KL, with Optuna.
+    """Search for the training options with the lowest validation KL (or log loss), with Optuna.
 
     Any number of jobs may run this command on one study at once; after a kill, rerun it to resume. A trial trains one
-    run per fold; its value is the mean of their best validation KLs. After every epoch it is pruned if it is worse than
+    run per fold; its value is the mean of their best values. After every epoch it is pruned if it is worse than
     the median of earlier trials. Writes OUT/best.yaml, a configuration for hms-dist train, and OUT/trials.csv.
     """
 

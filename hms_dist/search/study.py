@@ -11,11 +11,13 @@ from hms_dist.config.load import from_stored, load, stored, to_dict
 from hms_dist.core.errors import JobError, Stopped, UserError
 from hms_dist.core.files import read_json, sealed, unsealed, write_json
 from hms_dist.core.logging import LOG
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.search.options import Search
 from hms_dist.search.results import BEST_NAME, TABLE_NAME, write_best, write_table
 from hms_dist.search.space import Parameter, with_values
 from hms_dist.search.store import Store, parameters, suggested
 from hms_dist.search.trial import Pruned, TrialRuns, is_behind
+from hms_dist.shards.manifest import read_manifest
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.run_folder import compared
 from hms_dist.train.settings import TrainConfig
@@ -79,16 +81,16 @@ def _try(command: Search, store: Store, batch: int, trial: Any, config: dict[str
         raise
     else:
         trial.study.tell(trial, value)
-        LOG.info("batch %d trial %d: validation KL %.4f", batch, trial.number, value)
+        LOG.info("batch %d trial %d: validation value %.4f", batch, trial.number, value)
 
 
-def _report(trial: Any, num_startup: int, step: int, kl: float) -> bool:
-    """Record an epoch's KL in the study; return whether the trial should continue, given the earlier trials."""
+def _report(trial: Any, num_startup: int, step: int, value: float) -> bool:
+    """Record an epoch's value in the study; return whether the trial should continue, given the earlier trials."""
     trials = trial.study.get_trials(states=(_state("COMPLETE"), _state("PRUNED")))
     if step not in trial.study.get_trials()[trial.number].intermediate_values:
-        trial.report(kl, step)
+        trial.report(value, step)
     others = [t.intermediate_values[step] for t in trials if step in t.intermediate_values]
-    return not is_behind(kl, others, num_startup)
+    return not is_behind(value, others, num_startup)
 
 
 def _recipe(command: Search, words: list[str]) -> dict[str, Any]:
@@ -155,9 +157,9 @@ def _identity_before(path: Path) -> dict[str, Any]:
 
 def _write_results(command: Search, store: Store) -> bool:
     """Write the table and, if a trial finished, the best configuration; return whether one did."""
-    studies = store.batches()
-    write_table(command.out / TABLE_NAME, studies)
-    return write_best(command.out / BEST_NAME, studies, _recipe(command, command.words), command.space)
+    studies, metric = store.batches(), metric_of(read_manifest(command.shards).dataset)
+    write_table(command.out / TABLE_NAME, studies, metric)
+    return write_best(command.out / BEST_NAME, studies, _recipe(command, command.words), command.space, metric)
 
 
 def _state(name: str) -> Any:

@@ -17,6 +17,7 @@ from hms_dist.grid.launch import await_free
 from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.grid.run_plan import PlannedRun
 from hms_dist.jobs.processes import launched
+from hms_dist.results.metric_kinds import deciding_values
 from hms_dist.train.folder.record import read_metrics
 
 CONFIG_NAME = "config.yaml"
@@ -24,7 +25,7 @@ LOOK_EVERY_S = 0.5
 """Seconds between two polls of a run's metrics."""
 
 ReportEpoch = Callable[[int, float], bool]
-"""(epoch of the trial, counted over its folds from 0, and its validation KL) -> whether to continue."""
+"""(epoch of the trial, counted over its folds from 0, and its validation KL or log loss) -> whether to continue."""
 
 
 class Pruned(Exception):
@@ -44,7 +45,7 @@ class TrialRuns:
     launch: LaunchConfig
 
     def train(self, report: ReportEpoch) -> float:
-        """Train the unfinished runs; return the mean of the folds' best validation KLs.
+        """Train the unfinished runs; return the mean of the folds' best validation KLs or log losses.
 
         Raises Pruned when `report` returns False, JobError for a failed run, UserError for a rejected one, and Stopped
         if this process was asked to stop or another job holds a run.
@@ -56,7 +57,7 @@ class TrialRuns:
         for place, fold in enumerate(self.folds):
             run, first = self._run(fold), place * int(self.config["epochs"])
             self._train(run, partial(_report_new, report, first, []))
-            best.append(min(_val_kls(run.out)))
+            best.append(min(deciding_values(read_metrics(run.out))))
         return fmean(best)
 
     def _run(self, fold: int) -> PlannedRun:
@@ -82,20 +83,16 @@ class TrialRuns:
 
 def _report_new(report: ReportEpoch, first: int, seen: list[float], out: Path) -> None:
     """ReportEpoch the epochs of a run that are not in `seen`, and add them. Raises Pruned."""
-    for kl in _val_kls(out)[len(seen) :]:
-        seen.append(kl)
-        if not report(first + len(seen) - 1, kl):
+    for value in deciding_values(read_metrics(out))[len(seen) :]:
+        seen.append(value)
+        if not report(first + len(seen) - 1, value):
             raise Pruned
 
 
 def is_behind(value: float, others: Sequence[float], num_startup: int) -> bool:
-    """Whether a trial's KL after an epoch is above the median of earlier trials' after the same epoch.
+    """Whether a trial's value after an epoch is above the median of earlier trials' after the same epoch.
 
     Always False with fewer than `num_startup` of them. Optuna's MedianPruner compares the best epoch so far, which
     would be decided by the first fold if it is easier than the second.
     """
     return len(others) >= num_startup and value > median(others)
-
-
-def _val_kls(out: Path) -> list[float]:
-    return [line["val_kl"] for line in read_metrics(out) if "val_kl" in line]

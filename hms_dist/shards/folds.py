@@ -8,19 +8,20 @@ training time and rendering again takes hours.
 import numpy as np
 import pandas as pd
 
-from hms_dist.labels.table import FOLD_COUNTS, VOTE_COLUMNS, patient_folds
-from hms_dist.shards.index import fold_column
+from hms_dist.datasets import HMS, Dataset
+from hms_dist.labels.table import FOLD_COUNTS, patient_folds
+from hms_dist.shards.index import fold_column, is_labelled
 
 
-def with_folds(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+def with_folds(rows: pd.DataFrame, seed: int, dataset: Dataset = HMS) -> pd.DataFrame:
     """Add an Int8 column to index `rows` for each number of folds in FOLD_COUNTS.
 
     Grouped by patient, stratified by the class with most votes, shuffled by `seed`. Null if the rows have no votes, or
     fewer patients than folds.
     """
-    labelled = bool(rows[VOTE_COLUMNS[0]].notna().all()) and len(rows) > 0
+    labelled = len(rows) > 0 and is_labelled(rows, dataset)
     num_patients = rows["patient_id"].nunique() if labelled else 0
-    votes = rows[list(VOTE_COLUMNS)].to_numpy(np.int64) if labelled else None
+    votes = rows[list(dataset.vote_columns)].to_numpy(np.float64, na_value=np.nan) if labelled else None
     columns = {}
     for num_folds in FOLD_COUNTS:
         name = fold_column(num_folds)

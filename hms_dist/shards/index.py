@@ -16,7 +16,8 @@ from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 from hms_dist.core.parquet import ParquetError, read_parquet
 from hms_dist.core.remote import advice, join, read_bytes
-from hms_dist.labels.table import FOLD_COUNTS, VOTE_COLUMNS, num_voters, targets_of, too_few_patients
+from hms_dist.datasets import HMS, Dataset
+from hms_dist.labels.table import FOLD_COUNTS, num_voters, targets_of, too_few_patients
 from hms_dist.shards.index_values import column_fault, member_fault, row_fault
 from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
 from hms_dist.shards.schema import (
@@ -28,14 +29,17 @@ from hms_dist.shards.schema import (
 Rows = NDArray[np.int64]
 """Row numbers of an index, from 0."""
 
-SAMPLE_FIELDS = [
+_SAMPLE_FIELDS = [
     ("key", pa.string()), ("shard", pa.int32()),
     ("eeg_id", pa.int64()), ("eeg_sub_id", pa.int64()), ("spectrogram_id", pa.int64()), ("patient_id", pa.int64()),
     ("eeg_label_offset_seconds", pa.float64()), ("spectrogram_label_offset_seconds", pa.float64()),
-    *((name, pa.int64()) for name in VOTE_COLUMNS),
-    ("eeg_fingerprint", pa.string()), ("spectrogram_fingerprint", pa.string()),
 ]  # fmt: skip
-"""Columns of every index. Votes are null for unlabelled rows."""
+_SOURCE_FIELDS = [("eeg_fingerprint", pa.string()), ("spectrogram_fingerprint", pa.string())]
+
+
+def _sample_fields(dataset: Dataset) -> list[tuple[str, pa.DataType]]:
+    """Columns of every index. Votes are null for unlabelled rows, and for unknown classes."""
+    return [*_SAMPLE_FIELDS, *((name, pa.int64()) for name in dataset.vote_columns), *_SOURCE_FIELDS]
 
 
 def fold_column(num_folds: int) -> str:
@@ -65,31 +69,44 @@ class Index:
     frame: pd.DataFrame
     name: str = "index"
     """Name in messages: the file."""
+    dataset: Dataset = HMS
+    """The data set that the rows are of."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether every row has votes."""
-        return bool(self.frame[VOTE_COLUMNS[0]].notna().all())
+        """Whether the rows have votes. Classes that are yes or no by themselves may be unknown in any row."""
+        return is_labelled(self.frame, self.dataset)
 
     @cached_property
     def votes(self) -> NDArray[np.int64]:
-        """Votes [samples, 6]. Raises UserError if the set is unlabelled."""
-        if not self.labelled:
-            raise UserError(f"{self.name}: the rows have no votes (rendered from test.csv); this needs labelled rows")
-        return self.frame[list(VOTE_COLUMNS)].to_numpy(np.int64)
+        """Votes [samples, classes]. Raises UserError if the set is unlabelled, or its classes are yes or no."""
+        if self.dataset.target != "shares":
+            raise UserError(f"{self.name}: its classes are yes or no by themselves; this counts votes")
+        return self._labelled_votes.to_numpy(np.int64)
 
     @cached_property
     def targets(self) -> NDArray[np.float64]:
-        """Shares of the votes [samples, 6]."""
-        return targets_of(self.votes)
+        """Targets [samples, classes]: shares of the votes, or 1 (yes), 0 (no) and NaN (unknown).
+
+        Raises UserError if the set is unlabelled.
+        """
+        return targets_of(self._labelled_votes.to_numpy(np.float64, na_value=np.nan), self.dataset)
 
     @cached_property
     def num_voters(self) -> NDArray[np.int64]:
-        """Number of votes per row [samples]."""
+        """Number of votes per row [samples]; of known classes where they are yes or no by themselves."""
+        if self.dataset.target != "shares":
+            return np.isfinite(self.targets).sum(axis=1)
         return num_voters(self.votes)
+
+    @property
+    def _labelled_votes(self) -> pd.DataFrame:
+        if not self.labelled:
+            raise UserError(f"{self.name}: the rows have no votes (rendered from test.csv); this needs labelled rows")
+        return self.frame[list(self.dataset.vote_columns)]
 
     def folds(self, num_folds: int) -> NDArray[np.int64]:
         """Fold of each row [samples], 0 to `num_folds` - 1, `num_folds` in FOLD_COUNTS; each patient is in one fold.
@@ -98,7 +115,7 @@ class Index:
         """
         column = self.frame[fold_column(num_folds)]
         if column.isna().any():
-            _ = self.votes
+            _ = self._labelled_votes
             raise too_few_patients(num_folds, self.frame["patient_id"].nunique())
         return column.to_numpy(np.int64)
 
@@ -125,14 +142,20 @@ class Index:
         return int(rows[0])
 
 
-def index_schema(members: Iterable[str]) -> pa.Schema:
+def is_labelled(rows: pd.DataFrame, dataset: Dataset) -> bool:
+    """Whether index rows have votes: all of them, or any where classes may be unknown."""
+    known = rows[list(dataset.vote_columns)].notna().to_numpy()
+    return bool(known.any() if dataset.target == "yes_no" else known.all())
+
+
+def index_schema(members: Iterable[str], dataset: Dataset = HMS) -> pa.Schema:
     """Arrow schema of an index whose samples hold `members`, given in any order."""
-    return pa.schema([*SAMPLE_FIELDS, *FOLD_FIELDS, *_member_fields(members)])
+    return pa.schema([*_sample_fields(dataset), *FOLD_FIELDS, *_member_fields(members)])
 
 
-def rows_schema(members: Iterable[str]) -> pa.Schema:
+def rows_schema(members: Iterable[str], dataset: Dataset = HMS) -> pa.Schema:
     """Arrow schema of the index rows of one shard: without the folds, which depend on all shards."""
-    return pa.schema([*SAMPLE_FIELDS, *_member_fields(members)])
+    return pa.schema([*_sample_fields(dataset), *_member_fields(members)])
 
 
 def _member_fields(members: Iterable[str]) -> list[tuple[str, pa.DataType]]:
@@ -150,24 +173,26 @@ def open_set(location: Path | str) -> tuple[Manifest, Index]:
     content = _index_bytes(path, entry["num_bytes"])
     if len(content) != entry["num_bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise _other_index(path)
-    table = _parsed_index(path, content, index_schema([JSON_MEMBER, *manifest.panels]))
+    dataset = manifest.dataset
+    table = _parsed_index(path, content, index_schema([JSON_MEMBER, *manifest.panels], dataset))
     samples = [tar["num_samples"] for tar in tars]
-    fault = member_fault(table, [tar["num_bytes"] for tar in tars], manifest.panels) or row_fault(table, samples)
+    fault = member_fault(table, [tar["num_bytes"] for tar in tars], manifest.panels)
+    fault = fault or row_fault(table, samples, dataset)
     if fault:
         raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
-    return manifest, Index(as_frame(table), str(path))
+    return manifest, Index(as_frame(table), str(path), dataset)
 
 
-def read_index(path: Path) -> Index:
+def read_index(path: Path, dataset: Dataset = HMS) -> Index:
     """Read an index. Raises UserError as `index_table`."""
-    return Index(as_frame(index_table(path)), str(path))
+    return Index(as_frame(index_table(path, dataset)), str(path), dataset)
 
 
-def index_table(path: Path) -> pa.Table:
+def index_table(path: Path, dataset: Dataset = HMS) -> pa.Table:
     """Read the rows of an index; members are not checked. Raises UserError if it is missing, not Parquet or lacks a
     required column."""
     content = _index_bytes(path, limits.PARQUET_BYTES)
-    return _parsed_index(path, content, pa.schema([*SAMPLE_FIELDS, *FOLD_FIELDS]))
+    return _parsed_index(path, content, pa.schema([*_sample_fields(dataset), *FOLD_FIELDS]))
 
 
 def _index_bytes(path: Path | str, limit: int) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hms_dist.core.parquet import read_schema
-from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS, sample_key
+from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS, sample_key
 from hms_dist.shards.fault import Fault
 from hms_dist.shards.index import Index, index_schema
 from hms_dist.shards.manifest import Manifest, tar_names
@@ -17,7 +17,7 @@ from hms_dist.shards.schema import JSON_MEMBER
 
 def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault]:
     """Check columns, counts, order of the shards, and keys: derived from the ids and unique."""
-    expected = index_schema([JSON_MEMBER, *manifest.panels])
+    expected = index_schema([JSON_MEMBER, *manifest.panels], manifest.dataset)
     found = read_schema(path).remove_metadata()
     if not found.equals(expected):
         different = [field.name for field in (*expected, *found) if field not in expected or field not in found]
@@ -44,7 +44,7 @@ def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, re
 
     `labels`: the frame of `read_labels`. Keys in `rejected` may be missing from the index.
     """
-    ours, theirs = _by_key(index.frame), _by_key(labels)
+    ours, theirs = (_by_key(frame, index.dataset.vote_columns) for frame in (index.frame, labels))
     for key in theirs.index.difference(ours.index, sort=False):
         if key not in rejected:
             yield Fault(path, f"{key} is missing; {table} has it")
@@ -58,10 +58,10 @@ def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, re
             yield Fault(path, f"{key}: column {column} is {found}, in {table} {expected}")
 
 
-def _by_key(frame: pd.DataFrame) -> pd.DataFrame:
+def _by_key(frame: pd.DataFrame, vote_columns: Iterable[str]) -> pd.DataFrame:
     """The columns shared by index and label table, by key; of duplicate keys the first row."""
     keys = [sample_key(eeg, sub) for eeg, sub in zip(frame["eeg_id"], frame["eeg_sub_id"], strict=True)]
-    columns = dict.fromkeys((*ID_COLUMNS, *OFFSET_COLUMNS, *VOTE_COLUMNS))
+    columns = dict.fromkeys((*ID_COLUMNS, *OFFSET_COLUMNS, *vote_columns))
     shared = frame[list(columns)].set_axis(keys)
     return shared[~shared.index.duplicated()]
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hms_dist.core import limits
-from hms_dist.labels.table import FOLD_COUNTS, OFFSET_COLUMNS, VOTE_COLUMNS
+from hms_dist.datasets import HMS, Dataset
+from hms_dist.labels.table import FOLD_COUNTS, OFFSET_COLUMNS
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec
 
 _IDS = ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")
@@ -52,12 +53,12 @@ def member_fault(table: pa.Table, tar_bytes: list[int], panels: Mapping[str, Pan
     return None
 
 
-def row_fault(table: pa.Table, samples_per_tar: list[int]) -> str | None:
+def row_fault(table: pa.Table, samples_per_tar: list[int], dataset: Dataset = HMS) -> str | None:
     """Return the first row with impossible ids, key, shard, offsets, votes or folds, else None."""
-    return next(filter(None, _row_faults(table, samples_per_tar)), None)
+    return next(filter(None, _row_faults(table, samples_per_tar, dataset)), None)
 
 
-def _row_faults(table: pa.Table, samples_per_tar: list[int]) -> Iterator[str | None]:
+def _row_faults(table: pa.Table, samples_per_tar: list[int], dataset: Dataset) -> Iterator[str | None]:
     yield from (_outside(table, name, 0, 2**63 - 1) for name in _IDS)
     yield from (_outside(table, name, 0, 1e18) for name in OFFSET_COLUMNS)
     ids = [pc.cast(table[name], pa.string()) for name in ("eeg_id", "eeg_sub_id")]
@@ -73,19 +74,21 @@ def _row_faults(table: pa.Table, samples_per_tar: list[int]) -> Iterator[str | N
     for name in ("eeg_fingerprint", "spectrogram_fingerprint"):
         row = _first(pc.invert(pc.fill_null(pc.match_substring_regex(table[name], _FINGERPRINT), False)))
         yield None if row is None else f"row {row}, column {name}: expected <bytes>-<CRC-32>"
-    yield _vote_fault(table)
+    yield _vote_fault(table, dataset)
     yield from (_outside(table, f"fold_of_{number}", 0, number - 1, null=True) for number in FOLD_COUNTS)
 
 
-def _vote_fault(table: pa.Table) -> str | None:
-    total = None
-    for name in VOTE_COLUMNS:
+def _vote_fault(table: pa.Table, dataset: Dataset) -> str | None:
+    total, first = None, table[dataset.vote_columns[0]]
+    for name in dataset.vote_columns:
         if fault := _outside(table, name, 0, 2**31 - 1, null=True):
             return fault
-        if table[name].null_count not in (0, len(table)) or table[name].null_count != table[VOTE_COLUMNS[0]].null_count:
+        if dataset.target == "yes_no":
+            continue
+        if table[name].null_count not in (0, len(table)) or table[name].null_count != first.null_count:
             return f"column {name} is null in some of the rows"
         total = table[name] if total is None else pc.add(total, table[name])
-    row = _first(pc.equal(total, 0))
+    row = None if total is None else _first(pc.equal(total, 0))
     return None if row is None else f"row {row}: no votes at all; expected at least one"
 
 

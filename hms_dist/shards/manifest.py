@@ -10,6 +10,7 @@ from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import canonical_json, digest, parse_json
 from hms_dist.core.remote import advice, is_url, join, read_bytes
+from hms_dist.datasets import HMS, Dataset, dataset_of
 from hms_dist.shards.manifest_values import manifest_fault
 from hms_dist.shards.schema import FORMAT_VERSION, MANIFEST_NAME, PanelSpec, spec_from_json
 
@@ -30,6 +31,8 @@ class Manifest:
     """Fingerprint of the label table, and a digest of those of the recordings."""
     versions: Mapping[str, str]
     """Versions of the software that made the set."""
+    dataset: Dataset = HMS
+    """Classes and kind of the labels. The file of a set of HMS has no such key."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert to a JSON value with its own digest. Keys within each part are sorted: equal sets give equal text."""
@@ -43,6 +46,7 @@ class Manifest:
             "render_config_hash": digest(self.render_config),
             "sources": self.sources,
             "versions": self.versions,
+            **self._dataset,
         }
         value = {name: json.loads(canonical_json(part)) for name, part in value.items()}
         return {**value, "digest": digest(value)}
@@ -50,7 +54,11 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Digest that identifies this shard set: over its data files, not over when or how it was made."""
-        return digest([dict(entry) for entry in self.files])
+        return digest([*(dict(entry) for entry in self.files), *self._dataset.values()])
+
+    @property
+    def _dataset(self) -> dict[str, Any]:
+        return {} if self.dataset == HMS else {"dataset": self.dataset.to_json()}
 
 
 def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
@@ -87,6 +95,7 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
         render_config=value["render_config"],
         sources=value["sources"],
         versions=value["versions"],
+        dataset=dataset_of(value["dataset"], str(path)) if "dataset" in value else HMS,
     )
 
 

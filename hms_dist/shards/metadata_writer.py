@@ -9,15 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hms_dist.core.files import atomic, sha256_of, write_json
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.shards.folds import with_folds
 from hms_dist.shards.index import index_schema
 from hms_dist.shards.manifest import Manifest
 from hms_dist.shards.schema import MANIFEST_COPY_NAME, MANIFEST_NAME
 
 
-def write_index(path: Path, rows: pd.DataFrame, members: Sequence[str], *, fold_seed: int) -> None:
+def write_index(
+    path: Path, rows: pd.DataFrame, members: Sequence[str], *, fold_seed: int, dataset: Dataset = HMS
+) -> None:
     """Write index rows (columns of `rows_schema`) and their folds as Parquet, atomically and reproducibly."""
-    table = pa.Table.from_pandas(with_folds(rows, fold_seed), schema=index_schema(members), preserve_index=False)
+    rows, schema = with_folds(rows, fold_seed, dataset), index_schema(members, dataset)
+    table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False)
     with atomic(path) as file:
         pq.write_table(table.replace_schema_metadata(None), file, compression="zstd")
 

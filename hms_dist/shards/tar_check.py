@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from hms_dist.core.files import open_file, parse_json
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.jobs.worker_processes import check_stop
-from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS, VOTE_COLUMNS
+from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS
 from hms_dist.shards.fault import Fault, file_fault
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, crc32, json_member, member_name, member_order
 from hms_dist.shards.writer import member_info
@@ -31,6 +32,7 @@ class TarTask:
     panels: Mapping[str, PanelSpec]
     rows: pd.DataFrame | None
     """Index rows of its samples; None: the index is damaged, and only the file as a whole can be checked."""
+    dataset: Dataset = HMS
 
 
 def tar_faults(task: TarTask) -> list[Fault]:
@@ -47,10 +49,12 @@ def tar_faults(task: TarTask) -> list[Fault]:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as content,
     ):
-        return [Fault(path, text) for text in content_faults(content, task.rows, task.panels)]
+        return [Fault(path, text) for text in content_faults(content, task.rows, task.panels, task.dataset)]
 
 
-def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str, PanelSpec]) -> Iterator[str]:
+def content_faults(
+    content: memoryview, rows: pd.DataFrame, panels: Mapping[str, PanelSpec], dataset: Dataset = HMS
+) -> Iterator[str]:
     """Find the faults inside a tar whose samples are the index rows `rows`.
 
     The layout is compared block by block with the writer's output for these names and sizes, in this order. The check
@@ -68,7 +72,7 @@ def content_faults(content: memoryview, rows: pd.DataFrame, panels: Mapping[str,
                 yield f"{name} is not at bytes {offset} to {offset + size}, where the index has it"
                 return
             end = -(-(offset + size) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            text = _member_fault(content[offset : offset + size], values, member, spec)
+            text = _member_fault(content[offset : offset + size], values, member, spec, dataset)
             if text:
                 yield f"{name} {text}"
             if not _is_empty(content[offset + size : end]):
@@ -83,21 +87,23 @@ def _is_empty(block: memoryview) -> bool:
     return block == bytes(len(block))
 
 
-def _member_fault(block: memoryview, values: Mapping[Hashable, Any], member: str, spec: PanelSpec | None) -> str | None:
+def _member_fault(
+    block: memoryview, values: Mapping[Hashable, Any], member: str, spec: PanelSpec | None, dataset: Dataset
+) -> str | None:
     if crc32(block) != values[f"{member}.crc32"]:
         return "has another CRC-32 than in the index"
     try:
-        return json_fault(bytes(block), values) if spec is None else value_fault(spec, spec.decode(block))
+        return json_fault(bytes(block), values, dataset) if spec is None else value_fault(spec, spec.decode(block))
     except ValueError as error:
         return f"cannot be decoded ({error})"
 
 
-def json_fault(block: bytes, values: Mapping[Hashable, Any]) -> str | None:
+def json_fault(block: bytes, values: Mapping[Hashable, Any], dataset: Dataset = HMS) -> str | None:
     """Compare a json member with its index row; return the first difference. Raises ValueError if it is not JSON."""
     facts = parse_json(block)
     if not isinstance(facts, dict) or json_member(facts) != block:
         return "is not written as this program writes it"
-    for name in ("key", *ID_COLUMNS, *OFFSET_COLUMNS, *VOTE_COLUMNS):
+    for name in ("key", *ID_COLUMNS, *OFFSET_COLUMNS, *dataset.vote_columns):
         wanted = None if pd.isna(values[name]) else values[name]
         if name not in facts or facts[name] != wanted:
             return f"has {name} {facts.get(name)}, the index {wanted}"

@@ -13,6 +13,7 @@ import pyarrow as pa
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, parse_json
 from hms_dist.core.parquet import read_table, write_table
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.shards.index import rows_schema
 from hms_dist.shards.metadata_writer import file_entry
 from hms_dist.shards.schema import crc32, member_order, shard_name
@@ -56,7 +57,12 @@ def lease_path(folder: Path, number: int) -> Path:
 
 
 def write_shard(
-    folder: Path, number: int, samples: Iterable[Sample], note: Mapping[str, Any], rejected: Sequence[Rejected] = ()
+    folder: Path,
+    number: int,
+    samples: Iterable[Sample],
+    note: Mapping[str, Any],
+    rejected: Sequence[Rejected] = (),
+    dataset: Dataset = HMS,
 ) -> None:
     """Write a tar, then its part file, whose existence means that the shard is finished.
 
@@ -81,7 +87,7 @@ def write_shard(
         "file": file_entry(path, len(rows)),
         "rejected": [asdict(row) for row in rejected],
     }
-    write_part(part_path(folder, number), rows, note)
+    write_part(part_path(folder, number), rows, note, dataset)
 
 
 def read_part(path: Path) -> tuple[pa.Table, dict[str, Any]] | None:
@@ -113,8 +119,8 @@ def _add(tar: tarfile.TarFile, member: str, name: str, content: bytes) -> dict[s
     return {f"{member}.{field}": value for field, value in fields.items()}
 
 
-def write_part(path: Path, rows: list[dict[str, Any]], note: Mapping[str, Any]) -> None:
+def write_part(path: Path, rows: list[dict[str, Any]], note: Mapping[str, Any], dataset: Dataset = HMS) -> None:
     """Write index rows and note of a finished shard, atomically."""
     members = [name.removesuffix(".crc32") for name in rows[0] if name.endswith(".crc32")] if rows else []
-    schema = rows_schema(members).with_metadata({"note": json.dumps(note)})
+    schema = rows_schema(members, dataset).with_metadata({"note": json.dumps(note)})
     write_table(path, pa.Table.from_pylist(rows, schema=schema))

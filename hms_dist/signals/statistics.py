@@ -17,6 +17,7 @@ from hms_dist.config.load import to_dict
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic
 from hms_dist.core.logging import LOG
+from hms_dist.datasets import read_dataset
 from hms_dist.labels.table import read_labels
 from hms_dist.recordings.reader import read_eeg
 from hms_dist.signals.filters import FilterChain, apply
@@ -61,7 +62,7 @@ def run(command: Statistics) -> None:
     """Run the command `statistics`. Raises UserError for invalid input, and for a trace that no recording contains."""
     if not command.out.parent.is_dir():
         raise UserError(f"{command.out.parent}: no such folder; make it, or choose another --out")
-    labels = read_labels(command.table or command.data / f"{command.split}.csv")
+    labels = read_labels(command.table or command.data / f"{command.split}.csv", read_dataset(command.data))
     eeg_ids = labels.frame["eeg_id"].drop_duplicates()
     counter = QuantileCounter(len(TRACE_MONTAGES[command.montage]))
     for row, eeg_id in tqdm(eeg_ids.items(), "statistics", len(eeg_ids), unit="recording", disable=None):

@@ -11,6 +11,7 @@ from hms_dist.config.load import stored
 from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.logging import LOG
 from hms_dist.results.lineage import Source
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.train.data.leakage import SEEN_KEY, continued, run_record, stored_record
 from hms_dist.train.data.run_data import RunData, check_recipes, panel_recipes
@@ -38,7 +39,8 @@ class RunState:
         self._ownership = ownership
         self.epoch, self.step = 0, 0
         """Cursor: number of finished epochs, and of finished steps in the current one."""
-        self.best: dict[str, Any] = {"val_kl": None, "epoch": None}
+        self._monitor = metric_of(data.shards.dataset).monitor
+        self.best: dict[str, Any] = {self._monitor: None, "epoch": None}
         self.plateau = Plateau()
         self._lineage = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
 
@@ -118,21 +120,23 @@ class RunState:
         self.epoch, self.step, self.best = state["cursor"]["epoch"], state["cursor"]["step"], dict(state["best"])
         if not all(type(number) is int and number >= 0 for number in (self.epoch, self.step, state["num_skipped"])):
             raise ValueError(f"cursor {state['cursor']}")
-        float(self.best["val_kl"] or 0)
+        float(self.best[self._monitor] or 0)
         self.plateau = Plateau(**state["plateau"])
         learner.tally.num_skipped = state["num_skipped"]
         self._lineage = continued(self._lineage, state)
 
-    def save_if_best(self, epoch: int, val_kl: float, found: NDArray[np.float64]) -> None:
-        """Save the weights and their predictions of the validation rows if no epoch was better. Main rank only."""
-        if self.best["val_kl"] is not None and val_kl >= self.best["val_kl"]:
+    def save_if_best(self, epoch: int, value: float, found: NDArray[np.float64]) -> None:
+        """Save the weights and their predictions of the validation rows if no epoch had a lower `value` of the metric.
+        Main rank only."""
+        if self.best[self._monitor] is not None and value >= self.best[self._monitor]:
             return
         config, learner, rows = self._config, self._learner, self._data.validation_rows
-        self.best = {"val_kl": val_kl, "epoch": epoch}
+        self.best = {self._monitor: value, "epoch": epoch}
         save_weights(config.out / BEST, learner.raw_model, {**self.best, **self._facts()}, learner.ema)
-        table = prediction_table(self._data.index.frame.iloc[rows], np.full(len(rows), config.fold), found)
+        dataset = self._data.shards.dataset
+        table = prediction_table(self._data.index.frame.iloc[rows], np.full(len(rows), config.fold), found, dataset)
         seen = stored_record(config.out / BEST)
-        write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)])
+        write_predictions(config.out / PREDICTIONS_NAME, table, [Source(model=seen, fold=seen.fold)], dataset)
 
     def save_final(self) -> None:
         """Save the weights at the end of the run. Main rank only."""

@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from hms_dist.core.errors import Stopped
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import CLASSES
-from hms_dist.results.metrics import consensus_confusion, kaggle_kl
+from hms_dist.results.metric_kinds import metric_of
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Batch, load
 from hms_dist.stream.read.replacements import Replacements
@@ -25,7 +24,7 @@ from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import MetricsLog, write_status
 from hms_dist.train.folder.run_folder import begin_folder
 from hms_dist.train.folder.stop import StopRequest
-from hms_dist.train.learn.evaluate import KL_MONITORS, batch_kl, kl_monitors, predict_rows, rows_at_once
+from hms_dist.train.learn.evaluate import batch_values, predict_rows, rows_at_once
 from hms_dist.train.learn.learner import Learner
 from hms_dist.train.learn.meter import Durations, Meter
 from hms_dist.train.learn.step import OptimizerStep
@@ -65,8 +64,9 @@ class Trainer:
         self.durations = Durations()
         self.guard = NonFiniteLossGuard(world, lambda row: str(data.index.frame["key"].iloc[row]))
         self.learner = Learner(config, data, world)
-        raw = ["val_kl_raw"] if config.ema.evaluate_raw else []
-        check_monitor(config.plateau, [*KL_MONITORS, *raw, *self.learner.task.monitor_names])
+        self.metric = metric_of(data.shards.dataset)
+        raw = [f"{self.metric.monitor}_raw"] if config.ema.evaluate_raw else []
+        check_monitor(config.plateau, [*self.metric.monitor_names, *raw, *self.learner.task.monitor_names])
         self.state = RunState(config, data, world, self.learner, ownership)
         self.learner.choose_passes(self.state.resume())
         self.learner.begin()
@@ -232,23 +232,27 @@ class Trainer:
         self.durations.begin("evaluation")
         with self.learner.averaged():
             outputs = self._predict(rows)
-        truth, found = self.data.index.targets[rows], outputs[:, : len(CLASSES)]
-        monitors = {**kl_monitors(truth, found), **self.learner.task.monitors(truth, outputs)}
+        metric, num_classes = self.metric, self.data.shards.dataset.num_classes
+        truth, found = self.data.index.targets[rows], outputs[:, :num_classes]
+        monitors = {**metric.monitors(truth, found), **self.learner.task.monitors(truth, outputs)}
         if config.ema.evaluate_raw:
-            monitors["val_kl_raw"] = kaggle_kl(truth, self._predict(rows)[:, : len(CLASSES)])
+            monitors[f"{metric.monitor}_raw"] = metric.value(truth, self._predict(rows)[:, :num_classes])
         monitors = self.world.broadcast(monitors)
         self.state.plateau = observed(config.plateau, self.state.plateau, monitors)
         if self.metrics is None:
             return
-        seconds, batches = self.durations.end("evaluation"), batch_kl(truth, found, config.group_size)
+        seconds, batches = self.durations.end("evaluation"), batch_values(metric, truth, found, config.group_size)
         for number in range(config.log_every, len(batches) + 1, config.log_every):
-            LOG.info("validation batch %d of %d: KL %.4f", number, len(batches), batches[number - 1])
+            LOG.info("validation batch %d of %d: %s %.4f", number, len(batches), metric.title, batches[number - 1])
         self.metrics.write(
-            epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors, val_batch_kl=batches,
-            val_confusion=consensus_confusion(truth, found).tolist(), **self.durations.pop(),
+            epoch=epoch, step=sum(self.data.steps_of[: epoch + 1]), **monitors,
+            **{f"val_batch_{metric.name}": batches}, **metric.evaluation(truth, found), **self.durations.pop(),
         )  # fmt: skip
-        LOG.info("epoch %d: validation KL %.4f on %d rows in %.1f s", epoch + 1, monitors["val_kl"], len(rows), seconds)
-        self.state.save_if_best(epoch, monitors["val_kl"], found)
+        value = monitors[metric.monitor]
+        LOG.info(
+            "epoch %d: validation %s %.4f on %d rows in %.1f s", epoch + 1, metric.title, value, len(rows), seconds
+        )
+        self.state.save_if_best(epoch, value, found)
 
     def _predict(self, rows: Rows) -> NDArray[np.float64]:
         """Predict rows without augmentation by the current weights of the model; every rank gets all predictions."""

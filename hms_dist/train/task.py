@@ -1,6 +1,6 @@
 """Training tasks: the loss, the predictions of a row and the monitors of a family of models.
 
-A classifier maps a whole picture to six logits; a sliding-window network maps each window to six logits.
+A classifier maps a whole image to one logit a class; a sliding-window network maps each window to one logit a class.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.time_axis import annotated_columns
 from hms_dist.core.errors import UserError
 from hms_dist.core.keyed import keyed_uniform
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.model.loss import LOSSES, Loss
 from hms_dist.model.sliding_window import (
     STRIDE,
@@ -57,26 +57,25 @@ class Task(Protocol):
         """
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of each of the rank's own rows, from images [n, 1, height, width] and targets [n, 6] of all
-        rows of the batch.
+        """Compute the loss of each of the rank's own rows, from images [n, 1, height, width] and targets [n, classes]
+        of all rows of the batch.
 
         Random draws are keyed by `key` and the rows' places in the step.
         """
 
     def predict(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Predict rows: float32 or float64 [m, num_outputs], six probabilities with sum 1, then values for
-        `monitors`."""
+        """Predict rows: float32 or float64 [m, num_outputs], a probability a class, then values for `monitors`."""
 
     def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
-        """Compute metrics other than the KL, from shares of votes [rows, 6] and outputs [rows, num_outputs]."""
+        """Compute metrics other than the data set's, from targets [rows, classes] and outputs [rows, num_outputs]."""
 
 
 @dataclass(frozen=True)
 class WholePicture:
-    """A classifier of whole pictures: six logits, trained with a loss on soft labels."""
+    """A classifier of whole images: one logit a class, trained with a loss on soft labels."""
 
     loss: Loss
-    num_outputs: int = len(CLASSES)
+    num_outputs: int = HMS.num_classes
     monitor_names: tuple[str, ...] = ()
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
@@ -90,7 +89,7 @@ class WholePicture:
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
     def predict(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Convert logits to probabilities [m, 6] as the loss does."""
+        """Convert logits to probabilities [m, classes] as the loss does."""
         return self.loss.probabilities(model(images))
 
     def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
@@ -101,9 +100,9 @@ class WholePicture:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedWindow:
-    """A sliding-window network: six logits for each window, trained on the window that the votes describe.
+    """A sliding-window network: one logit a class for each window, trained on the window that the labels describe.
 
-    Outputs: the six probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
+    Outputs: the probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
     """
 
     config: SlidingWindowConfig
@@ -111,8 +110,18 @@ class AnnotatedWindow:
     """Width of the canvas, pixels."""
     window: tuple[float, float]
     """First and last column of the annotated seconds on the canvas, pixels."""
-    num_outputs: int = 2 * len(CLASSES)
-    monitor_names: tuple[str, ...] = ("val_positive_log_loss", "val_negative_log_loss", "val_lrap")
+    dataset: Dataset = HMS
+
+    @property
+    def num_outputs(self) -> int:
+        """Two probabilities a class."""
+        return 2 * self.dataset.num_classes
+
+    @property
+    def monitor_names(self) -> tuple[str, ...]:
+        """Names of the values of `monitors`; LRAP needs every class of a row, the metric's LWLRAP known ones only."""
+        names = ("val_positive_log_loss", "val_negative_log_loss")
+        return names if self.dataset.target == "yes_no" else (*names, "val_lrap")
 
     @property
     def crop_width(self) -> int:
@@ -156,18 +165,20 @@ class AnnotatedWindow:
         return is_pasted & (rows.group_size > 1), rows.others(_uniform(key, _DONOR, rows.places))
 
     def predict(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Predict rows: float [m, 12], from all windows at once; the annotated one is the first."""
+        """Predict rows: float [m, 2 * classes], from all windows at once; the annotated one is the first."""
         annotated = torch.tensor([self.window[0]], dtype=torch.float64)
         lefts = torch.cat([annotated, sliding_windows(self._length, self.width)]).to(images.device)
         logits = model(images, window_weights(lefts, self._length, self.width)[None])
         logits = logits if logits.dtype == torch.float64 else logits.float()
         own = torch.sigmoid(logits[:, 0])
         row = own if self.config.pooling == "window" else at_least_one(logits[:, 1:], self.config.pooling)
-        return torch.cat([shares_of(row), own], dim=-1)
+        return torch.cat([shares_of(row) if self.dataset.target == "shares" else row, own], dim=-1)
 
     def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
         """Compute log losses of positive and negative classes in the annotated window, and the LRAP of the row."""
         row, own = np.split(outputs, 2, axis=1)
+        if self.dataset.target == "yes_no":
+            return dict(zip(self.monitor_names, log_losses(truth, own), strict=True))
         top = truth == truth.max(axis=1, keepdims=True)
         return dict(zip(self.monitor_names, [*log_losses(truth, own), label_ranking(top, row)], strict=True))
 
@@ -181,20 +192,21 @@ def _uniform(key: StepKey, stream: int, places: Ints) -> NDArray[np.float64]:
     return keyed_uniform(seed, _WINDOW, epoch, step, stream, places)
 
 
-def open_task(config: TrainConfig, canvas: Canvas) -> Task:
-    """Create the task of a run.
+def open_task(config: TrainConfig, canvas: Canvas, dataset: Dataset = HMS) -> Task:
+    """Create the task of a run on a data set.
 
     Raises UserError for a sliding window whose canvas has no common time axis, or whose loss is not `bce`.
     """
     sliding, width = config.model.sliding_window, canvas.config.width
     if sliding is None:
-        return WholePicture(LOSSES[config.loss.name])
-    if config.loss.name != "bce":
+        return WholePicture(LOSSES[config.loss.name], dataset.num_classes)
+    if config.loss.name not in ("bce", "bce_known"):
         raise UserError(
             f"loss.name: a sliding window needs the loss of independent classes, found {config.loss.name}; set it to "
             "bce"
         )
-    task = AnnotatedWindow(config=sliding, width=width, window=annotated_columns(canvas, tolerance=STRIDE))
+    window = annotated_columns(canvas, tolerance=STRIDE, annotated_s=dataset.annotated_s)
+    task = AnnotatedWindow(config=sliding, width=width, window=window, dataset=dataset)
     try:
         offset_range(task.window, width, task.crop_width)
     except ValueError as error:

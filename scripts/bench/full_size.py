@@ -19,7 +19,8 @@ import pandas as pd
 
 from hms_dist.config.load import stored
 from hms_dist.core.files import sha256_of
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels, sample_key
+from hms_dist.datasets import HMS
+from hms_dist.labels.table import read_labels, sample_key
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
 from hms_dist.rendering.build_spec import BuildSpec, begin
@@ -88,9 +89,9 @@ def label_table(num_rows: int = NUM_ROWS) -> pd.DataFrame:
     frame["spectrogram_id"] = 2_000_000 + 17 * spectrogram
     frame["spectrogram_label_offset_seconds"] = 0.0
     frame["patient_id"] = 1 + spectrogram % num_patients
-    votes = rng.multinomial(3, np.full(len(VOTE_COLUMNS), 1 / len(VOTE_COLUMNS)), num_rows)
-    frame["expert_consensus"] = np.array(list(CONSENSUS_NAMES))[votes.argmax(axis=1)]
-    frame[list(VOTE_COLUMNS)] = votes
+    votes = rng.multinomial(3, np.full(HMS.num_classes, 1 / HMS.num_classes), num_rows)
+    frame["expert_consensus"] = np.array(HMS.titles)[votes.argmax(axis=1)]
+    frame[list(HMS.vote_columns)] = votes
     return frame
 
 

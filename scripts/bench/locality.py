@@ -24,7 +24,7 @@ from full_size import NUM_ROWS, label_table
 from order_mixing import design_effect, distinct_per_step, distinct_when_shuffled
 from rounds import machine, write_json
 
-from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
 from hms_dist.rendering.render import Render
@@ -166,9 +166,9 @@ def mixing(num_rows: int) -> tuple[dict[str, dict[str, float]], dict[str, float]
     """Mixing of every order at the real size, and the expectation of a full shuffle."""
     table = label_table(num_rows)
     rng = np.random.default_rng(0)
-    classes = rng.integers(0, len(VOTE_COLUMNS), table["eeg_id"].nunique())[table["eeg_id"].factorize()[0]]
-    shares = 0.85 * np.eye(len(VOTE_COLUMNS))[classes] + 0.15 / len(VOTE_COLUMNS)
-    table[list(VOTE_COLUMNS)] = rng.multinomial(3, shares)
+    classes = rng.integers(0, HMS.num_classes, table["eeg_id"].nunique())[table["eeg_id"].factorize()[0]]
+    shares = 0.85 * np.eye(HMS.num_classes)[classes] + 0.15 / HMS.num_classes
+    table[list(HMS.vote_columns)] = rng.multinomial(3, shares)
     plans = plan_shards(table, 128, 0)
     frame = pd.concat([table.iloc[list(shard.tar_order)].assign(shard=shard.number) for shard in plans])
     index, size = Index(frame.reset_index(drop=True)), BATCHING.global_batch

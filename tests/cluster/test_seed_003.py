@@ -10,7 +10,7 @@ from hms_dist.cli import main
 from hms_dist.cluster.pipeline import Pipeline, run
 from hms_dist.cluster.pipeline_spec import tasks_of
 from hms_dist.config.load import load
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.results.predictions import read_predictions
 
 MODELS = ("b0", "b1_tuned", "generated")

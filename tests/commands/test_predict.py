@@ -2,6 +2,7 @@
 
 import shutil
 
+import edfio
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,10 +14,12 @@ from hms_dist.cli import main
 from hms_dist.commands import predict as inference
 from hms_dist.commands.predict import PredictAny
 from hms_dist.config.load import load
-from hms_dist.labels.table import CLASSES
+from hms_dist.core.signal_format import CHANNELS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.partial_results import Parts, parts_folder
 from hms_dist.rendering.render import Render
 from hms_dist.rendering.render import run as render
+from hms_dist.results.predictions import read_predictions
 from hms_dist.train.loop import run as train
 from hms_dist.train.settings import TrainConfig
 
@@ -154,8 +157,11 @@ def test_other_mistakes_are_told_before_anything_is_rendered(trained, kaggle, re
     flipless = shutil.copytree(trained, tmp_path / "flipless")
     edited(flipless / "canvas.yaml", "flipped_panel: traces_flipped", "flipped_panel: null")
     for words, message in (
-        (given[:2] + given[4:], "shards: expected --shards or --data, one of the two, found neither"),
-        ([*given, "--shards", "s"], "shards: expected --shards or --data, one of the two, found both"),
+        (given[:2] + given[4:], "shards: expected --shards, --data or --recording, one of them, found none"),
+        (
+            [*given, "--shards", "s"],
+            "shards: expected --shards, --data or --recording, one of them, found shards and data",
+        ),
         ([*given, "--workers", "0"], "workers: expected at least 1, found 0"),
         ([*given, "--data", recordings, "--split", "train"], "a submission takes one row an EEG, found several"),
         ([*given, "--data", tmp_path], "test.csv"),
@@ -178,3 +184,56 @@ def test_the_command_line_takes_what_the_readme_shows():
     words = ["--run", "r", "--data", "d", "--out", "s.csv", "--tta", "[flip, reverse]", "--weights", "raw"]
     command = load(PredictAny, words)
     assert (command.tta, command.weights, command.split) == (("flip", "reverse"), "raw", "test")
+
+
+@pytest.fixture
+def night(rng, tmp_path):
+    """An EDF file of 70 s, at 250 Hz."""
+    signals = [
+        edfio.EdfSignal(
+            rng.uniform(-50, 50, 70 * 250), 250, label=name, physical_dimension="uV", physical_range=(-99, 99)
+        )
+        for name in CHANNELS
+    ]
+    edfio.Edf(signals).write(tmp_path / "night.edf")
+    return tmp_path / "night.edf"
+
+
+def test_one_recording_is_what_import_and_predict_make_of_it(trained, night, tmp_path):
+    out = tmp_path / "night.parquet"
+    assert predict("--run", trained, "--recording", night, "--out", out, "--every_s", 20) == 0
+    assert main(["import", "--data", str(night), "--out", str(tmp_path / "set"), "--labels", "none", "--every_s", "20",
+                 "--pictures", "0"]) == 0  # fmt: skip
+    assert predict("--run", trained, "--data", tmp_path / "set", "--out", tmp_path / "two.parquet") == 0
+    found, expected = pd.read_parquet(out), read_predictions(tmp_path / "two.parquet")
+    assert found["time_s"].tolist() == [5, 25, 45, 65]
+    expected = expected.sort_values("key").reset_index(drop=True)
+    pd.testing.assert_frame_equal(read_predictions(out).drop(columns="time_s"), expected)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [
+        "night.edf",
+        "night.parquet",
+        "set",
+        "set.key",
+        "two.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "a.csv"], "recording: has no labels, and several rows; write a .parquet"),
+        (["--out", "a.parquet", "--data", "b"], "one of them, found data and recording"),
+        (["--out", "a.parquet", "--map", "x"], "map: expected LABEL=ELECTRODE"),
+    ],
+)
+def test_wrong_options_with_a_recording(trained, night, capsys, words, message):
+    assert predict("--run", trained, "--recording", night, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_recording_that_cannot_be_read(trained, tmp_path, capsys):
+    (tmp_path / "night.edf").write_bytes(b"none")
+    for name, message in (("night.edf", "not an EDF or BDF file"), ("day.edf", "no such folder")):
+        assert predict("--run", trained, "--recording", tmp_path / name, "--out", tmp_path / "a.parquet") == 2
+        assert message in capsys.readouterr().err

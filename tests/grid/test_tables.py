@@ -14,11 +14,11 @@ from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.config.recipes import ROOT
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.grid.ablation import Ablation
 from hms_dist.grid.grid import planned
 from hms_dist.grid.oof import assembled
 from hms_dist.grid.tables import as_markdown, write_table
-from hms_dist.labels.table import CLASSES
 from hms_dist.results.lineage import Source, read_sources
 from hms_dist.results.metrics import kaggle_kl, seed001_cv
 from hms_dist.results.predictions import read_predictions, write_predictions

@@ -7,8 +7,10 @@ import pytest
 from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CONSENSUS as CONSENSUS_NAMES
 from hms_dist.labels.subset import COLUMNS, Subset, derive
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
+from hms_dist.labels.table import read_labels
 from hms_dist.shards.index import read_index
 
 
@@ -36,10 +38,11 @@ def test_the_table_is_one_that_the_reader_takes(recordings, table, tmp_path, rul
     assert subset(recordings, out, rule, "--table", str(table), *RULES[rule]) == 0
     written, source = read_labels(out).frame, read_labels(table).frame
     assert 0 < len(written) <= len(source)
-    assert pd.read_csv(out).columns.tolist() == list(COLUMNS)
+    columns = [*COLUMNS, *HMS.vote_columns]
+    assert pd.read_csv(out).columns.tolist() == columns
     command = load(Subset, ["--data", str(recordings), "--out", str(out), "--rule", rule, *RULES[rule]])
     expected = derive(command, source).reset_index(drop=True)
-    pd.testing.assert_frame_equal(written[list(COLUMNS)], expected, check_dtype=False)
+    pd.testing.assert_frame_equal(written[columns], expected, check_dtype=False)
 
 
 def test_the_summed_table_renders(recordings, tmp_path):
@@ -50,7 +53,7 @@ def test_the_summed_table_renders(recordings, tmp_path):
     index = read_index(tmp_path / "set/index.parquet")
     source = read_labels(recordings / "train.csv").frame
     assert sorted(index.frame["key"]) == sorted(f"{number}-0" for number in source["eeg_id"].unique())
-    assert index.votes.sum() == source[list(VOTE_COLUMNS)].sum().sum()
+    assert index.votes.sum() == source[list(HMS.vote_columns)].sum().sum()
 
 
 def test_counts_before_and_after(recordings, table, tmp_path, capsys):

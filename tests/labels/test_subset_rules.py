@@ -8,12 +8,13 @@ import pytest
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.signal_format import WINDOW_SAMPLES
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CONSENSUS as CONSENSUS_NAMES
 from hms_dist.labels.subset_rules import RULES, balanced, classes_of, eeg_sum, golden, high_vote, spectrogram_sum
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS
 from hms_dist.recordings.reader import Recording
 from hms_dist.rendering.render_shard import window_of
 
-VOTES = list(VOTE_COLUMNS)
+VOTES = list(HMS.vote_columns)
 OFFSET = "spectrogram_label_offset_seconds"
 
 

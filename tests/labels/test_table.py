@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import VOTE_COLUMNS, num_voters, patient_folds, read_labels, targets_of
+from hms_dist.datasets import HMS
+from hms_dist.labels.table import num_voters, patient_folds, read_labels, targets_of
 
 
 def table(rng, rows=6):
@@ -20,7 +21,7 @@ def table(rng, rows=6):
             "expert_consensus": "GPD",
         }
     )
-    frame[list(VOTE_COLUMNS)] = rng.integers(1, 9, (rows, 6))
+    frame[list(HMS.vote_columns)] = rng.integers(1, 9, (rows, 6))
     return frame
 
 
@@ -33,7 +34,7 @@ def test_a_good_table_is_read_as_it_stands(tmp_path, rng):
     frame = table(rng)
     labels = read(frame, tmp_path)
     assert labels.labelled
-    for name in ("eeg_id", "eeg_sub_id", "patient_id", *VOTE_COLUMNS):
+    for name in ("eeg_id", "eeg_sub_id", "patient_id", *HMS.vote_columns):
         assert labels.frame[name].tolist() == frame[name].tolist()
 
 
@@ -42,7 +43,7 @@ def test_a_test_table_has_no_votes_sub_ids_or_offsets(tmp_path, rng):
     assert not labels.labelled
     assert labels.frame["eeg_sub_id"].tolist() == [0, 0, 0]
     assert labels.frame["eeg_label_offset_seconds"].tolist() == [0, 0, 0]
-    assert labels.frame[list(VOTE_COLUMNS)].isna().all(axis=None)
+    assert labels.frame[list(HMS.vote_columns)].isna().all(axis=None)
 
 
 def corrupt(column, value, row=3):
@@ -70,7 +71,7 @@ def corrupt(column, value, row=3):
             "row 5, column expert_consensus: unknown class 'Spike'; one of: Seizure",
         ),
         (lambda f: f.assign(eeg_sub_id=0), "row 3: eeg_id 100, eeg_sub_id 0 appears twice"),
-        (lambda f: f.assign(**dict.fromkeys(VOTE_COLUMNS, 0)), "row 2: no votes at all"),
+        (lambda f: f.assign(**dict.fromkeys(HMS.vote_columns, 0)), "row 2: no votes at all"),
     ],
 )
 def test_what_is_wrong_names_row_and_column(change, message, tmp_path, rng):

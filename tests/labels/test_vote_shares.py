@@ -6,14 +6,15 @@ import pytest
 from PIL import Image
 
 from hms_dist.cli import main
-from hms_dist.labels.table import CONSENSUS_NAMES, VOTE_COLUMNS
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CONSENSUS as CONSENSUS_NAMES
 from hms_dist.labels.vote_shares import COLOURS, vote_shares
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.selections import SelectionConfig, select
 
 
 def table(votes):
-    return pd.DataFrame(votes, columns=list(VOTE_COLUMNS))
+    return pd.DataFrame(votes, columns=list(HMS.vote_columns))
 
 
 def test_shares_by_hand():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.shards.index import read_index
 
 INPUTS = {}
@@ -87,7 +87,7 @@ frame("extra columns", lambda f: f.assign(remark="seen twice, once in colour", f
 frame("no patient_id", lambda f: f.drop(columns="patient_id"))
 frame("one vote column missing", lambda f: f.drop(columns="lpd_vote"))
 frame("no expert_consensus", lambda f: f.drop(columns="expert_consensus"))
-frame("whole votes written 3.0", lambda f: f.assign(**{name: f[name] + ".0" for name in VOTE_COLUMNS}))
+frame("whole votes written 3.0", lambda f: f.assign(**{name: f[name] + ".0" for name in HMS.vote_columns}))
 frame("ids written 123.0", lambda f: f.assign(eeg_id=f["eeg_id"] + ".0", patient_id=f["patient_id"] + ".0"))
 frame("ids written 1.23e+2", lambda f: f.assign(eeg_id=[f"{Decimal(number):e}" for number in f["eeg_id"]]))
 frame("ids with zeros in front", lambda f: f.assign(eeg_id="000" + f["eeg_id"]))
@@ -118,14 +118,14 @@ cell("a spectrogram offset beyond the end", "spectrogram_label_offset_seconds", 
 
 
 def silent(table):
-    table.loc[1, list(VOTE_COLUMNS)] = "0"
+    table.loc[1, list(HMS.vote_columns)] = "0"
     return table
 
 
 frame("all votes zero", silent)
 frame(
     "all vote columns missing",
-    lambda f: f.drop(columns=list(VOTE_COLUMNS)),
+    lambda f: f.drop(columns=list(HMS.vote_columns)),
     lambda d, clean: not read_index(d.folder / "set/index.parquet").labelled,
 )
 

@@ -31,6 +31,7 @@ def test_every_loss_equals_torch_in_float64(rng: np.random.Generator) -> None:
         "kl": [functional.kl_div(x.log_softmax(0), p, reduction="sum") for x, p in zip(logits, targets, strict=True)],
         "bce": [one_by_one(x, p) for x, p in zip(logits, targets, strict=True)],
         "ce": functional.cross_entropy(logits, targets, reduction="none").unbind(),
+        "bce_known": [one_by_one(x, p) for x, p in zip(logits, targets, strict=True)],
     }
     assert expected.keys() == LOSSES.keys()
     for name, loss in LOSSES.items():
@@ -62,7 +63,7 @@ def test_kl_is_zero_at_the_targets_and_finite_far_away() -> None:
 def test_a_net_at_its_optimum_stands_for_the_targets(name: str, rng: np.random.Generator) -> None:
     """Where the gradient of the loss vanishes, the probabilities are the labels."""
     targets = torch.tensor(rng.dirichlet(np.ones(6), 20))
-    logits = torch.logit(targets) if name == "bce" else targets.log()
+    logits = torch.logit(targets) if name.startswith("bce") else targets.log()
     logits.requires_grad_()
     LOSSES[name].rows(logits, targets).sum().backward()
     assert logits.grad is not None
@@ -71,5 +72,22 @@ def test_a_net_at_its_optimum_stands_for_the_targets(name: str, rng: np.random.G
 
 
 def test_probabilities_sum_to_one_even_of_a_row_that_is_nothing() -> None:
-    for loss in LOSSES.values():
+    for loss in (loss for loss in LOSSES.values() if loss.target == "shares"):
         assert loss.probabilities(torch.full((1, 6), -300.0)).sum() == pytest.approx(1)
+
+
+def test_only_known_classes_count(rng: np.random.Generator) -> None:
+    """The mean over known cells, row by row; no gradient reaches the others; 0 for a row that knows nothing."""
+    logits = torch.tensor(rng.normal(0, 4, (20, 6))).requires_grad_()
+    targets = torch.tensor(rng.choice([0.0, 1.0, 0.3, np.nan], (20, 6)))
+    targets[0] = np.nan
+    found = LOSSES["bce_known"].rows(logits, targets)
+    found.sum().backward()
+    known = targets.isfinite()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad != 0, known)
+    assert found[0] == 0
+    for row in range(1, 20):
+        mine = known[row]
+        expected = functional.binary_cross_entropy_with_logits(logits[row, mine], targets[row, mine])
+        assert float(found[row]) == pytest.approx(float(expected) if mine.any() else 0.0, rel=1e-10)

@@ -10,7 +10,7 @@ import pytest
 from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.ensemble import Ensemble, run
 from hms_dist.predict.fit import fit_pool
 from hms_dist.results.lineage import Source, read_sources
@@ -188,7 +188,7 @@ def test_tables_of_other_rows_are_named(three, index, out_of_fold, tmp_path):
     with pytest.raises(UserError, match=r"m0.parquet: has 5 rows that .*few.parquet lacks, like"):
         ensemble("--predictions", tmp_path / "few.parquet", paths[0], *out)
     table.assign(seizure=2.0).to_parquet(tmp_path / "bad.parquet")
-    with pytest.raises(UserError, match=r"bad.parquet: key .*: expected six probabilities whose sum is 1"):
+    with pytest.raises(UserError, match=r"bad.parquet: key .*: expected six probabilities with a sum of 1"):
         ensemble("--predictions", tmp_path / "bad.parquet", *out)
 
 

@@ -39,8 +39,8 @@ def test_draw_recording(example, recordings, index, tmp_path):
     assert all(picture.std() > 0 for picture in pictures.values())
 
 
-def test_predict_recording(example, trained, recordings, index, capsys):
-    example("predict_recording", trained, recordings / f"train_eegs/{index.frame['eeg_id'].iloc[0]}.parquet")
+def test_predict_recording(example, trained, edf_file, capsys):
+    example("predict_recording", trained, edf_file)
     first = capsys.readouterr().out.splitlines()[0].split()
     assert first[:2] == ["25.0", "s"]
     assert 1 / 6 < float(first[3]) <= 1

@@ -15,8 +15,8 @@ from torch._dynamo.utils import counters
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
 from hms_dist.core.signal_format import REGIONS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.jobs.lease import acquire
-from hms_dist.labels.table import CLASSES
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.predict import infer

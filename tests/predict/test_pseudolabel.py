@@ -9,7 +9,7 @@ from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.pseudolabel import PseudoLabel, run, unsure_eegs
 from hms_dist.results.lineage import Source, read_sources
 from hms_dist.results.predictions import read_predictions
@@ -66,10 +66,10 @@ def test_an_eeg_goes_whole_if_one_row_is_other(models, index, shard_set, tmp_pat
 
 
 def test_the_threshold_itself_drops():
-    eegs, means = np.array([1, 1, 2, 3]), np.zeros((4, 6))
-    means[:, 5] = [0.8, 0.1, 0.79, 1]
-    np.testing.assert_array_equal(unsure_eegs(eegs, means, 0.8), [True, True, False, True])
-    assert not unsure_eegs(eegs, means, None).any()
+    eegs, others = np.array([1, 1, 2, 3]), np.array([0.8, 0.1, 0.79, 1])
+    np.testing.assert_array_equal(unsure_eegs(eegs, others, 0.8), [True, True, False, True])
+    assert not unsure_eegs(eegs, others, None).any()
+    assert not unsure_eegs(eegs, None, 0.8).any()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

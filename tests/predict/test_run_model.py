@@ -3,12 +3,14 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
 
 import hms_dist
 from hms_dist.cli import main
+from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
 from hms_dist.results.predictions import read_predictions
 
 
@@ -51,6 +53,33 @@ def test_a_recording_is_predicted_as_its_rows(model, recordings, shard_set):
     every = model.predict(recording, every_s=10)
     assert np.allclose(np.diff(every["time_s"]), 10)
     assert every["time_s"].iloc[-1] + 25 <= len(recording.eeg) / 200 < every["time_s"].iloc[-1] + 35
+
+
+def test_a_file_is_predicted_as_the_command_predicts_its_windows(model, trained, edf_file, tmp_path, forget):
+    words = ["--run", trained, "--recording", edf_file, "--out", tmp_path / "a.parquet", "--every_s", "10"]
+    assert main(["predict", *map(str, words)]) == 0
+    forget()
+    expected = pd.read_parquet(tmp_path / "a.parquet")
+    recording = hms_dist.read_recording(edf_file)
+    inside = (expected["time_s"] >= 25) & (expected["time_s"] <= len(recording.eeg) / 200 - 25)
+    table = model.predict(recording, start_s=expected["time_s"][inside] - 25)
+    classes = list(model.classes)
+    assert np.allclose(table[classes], expected.loc[inside, classes], atol=0.01)  # filters begin elsewhere
+    again = hms_dist.read_recording(edf_file, reading={"reference": "average"})
+    assert np.allclose(np.nanmean(again.eeg[:, :19], axis=1), 0, atol=1e-3)
+
+
+def test_the_spectrogram_of_a_file_is_that_of_import(edf_file, tmp_path):
+    words = ["--data", edf_file, "--out", tmp_path / "set", "--labels", "none", "--every_s", "10", "--pictures", "0"]
+    assert main(["import", *map(str, words)]) == 0
+    rows = pd.read_csv(tmp_path / "set/test.csv")
+    imported = hms_dist.read_recording(tmp_path / "set", eeg_id=int(rows["eeg_id"][0]), split="test")
+    recording, panel, row = hms_dist.read_recording(edf_file), KaggleSpectrogram(), rows.iloc[len(rows) // 2]
+    offset = row["spectrogram_label_offset_seconds"]
+    theirs = hms_dist.draw(imported, panel, start_s=0.0, spectrogram_start_s=offset)
+    ours = hms_dist.draw(recording, panel, start_s=offset - 25)
+    assert np.allclose(ours.astype(np.float32), theirs.astype(np.float32), atol=0.01, equal_nan=True)
+    assert np.isfinite(ours.astype(np.float32)).any()
 
 
 def test_canvases_are_predicted_as_their_rows_and_gradients_reach_the_picture(model, shard_set):

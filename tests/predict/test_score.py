@@ -9,7 +9,8 @@ import pytest
 from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.score import Score, scored
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
@@ -38,11 +39,11 @@ def kaggles_score(solution, submission):
 def test_the_kl_is_kaggles_to_the_last_digit(guessed, shard_set):
     path, frame = guessed
     found = scored(Score(predictions=path, labels=shard_set))
-    solution = frame[list(VOTE_COLUMNS)].astype(float).set_axis(list(CLASSES), axis=1)
+    solution = frame[list(HMS.vote_columns)].astype(float).set_axis(list(CLASSES), axis=1)
     solution = solution.div(solution.sum(axis=1), axis=0)
     submission = pd.read_parquet(path)[list(CLASSES)]
     assert found["kl"] == kaggles_score(solution, submission)
-    voters = frame[list(VOTE_COLUMNS)].sum(axis=1)
+    voters = frame[list(HMS.vote_columns)].sum(axis=1)
     for name, mask in (("all", voters > 0), ("votes_1_to_7", voters <= 7), ("votes_from_8", voters > 7)):
         entry = found["strata"][name]
         assert entry["num_rows"] == mask.sum()
@@ -64,7 +65,7 @@ def test_the_interval_is_that_of_patients_drawn_anew(guessed, shard_set, rng):
     """Against numpy's own draws: quantiles of 4,000 agree to a few standard errors."""
     path, frame = guessed
     entry = scored(Score(predictions=path, labels=shard_set, num_draws=4000, level=0.8))["strata"]["all"]
-    votes = frame[list(VOTE_COLUMNS)].to_numpy(float)
+    votes = frame[list(HMS.vote_columns)].to_numpy(float)
     p, q = votes / votes.sum(axis=1, keepdims=True), pd.read_parquet(path)[list(CLASSES)].to_numpy()
     values = pd.Series(np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / q), 0).sum(axis=1))
     by_patient = [group.to_numpy() for _, group in values.groupby(frame["patient_id"].to_numpy())]
@@ -92,7 +93,7 @@ def test_intervals_repeat_and_follow_seed_and_level(guessed, shard_set):
 def test_votes_and_patients_that_a_table_brings_do_not_count(guessed, shard_set, tmp_path):
     """Teams keep predictions and labels in one table, shares of the votes and all."""
     path, _ = guessed
-    table = pd.read_parquet(path).assign(patient_id=1, **dict.fromkeys(VOTE_COLUMNS, 1 / 6))
+    table = pd.read_parquet(path).assign(patient_id=1, **dict.fromkeys(HMS.vote_columns, 1 / 6))
     table.to_parquet(tmp_path / "beside.parquet")
     one, other = (scored(Score(predictions=p, labels=shard_set)) for p in (path, tmp_path / "beside.parquet"))
     assert one == other

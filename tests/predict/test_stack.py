@@ -13,7 +13,7 @@ from scipy.stats import entropy
 
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.members import Labelled, Members
 from hms_dist.predict.meta_model import (
     MetaConfig,

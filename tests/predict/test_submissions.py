@@ -8,7 +8,8 @@ import pytest
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.pseudolabel import PseudoLabel, run
 from hms_dist.results.lineage import Source, check_unseen, read_sources
 from hms_dist.results.predictions import read_predictions
@@ -22,7 +23,7 @@ def files(index, tmp_path, rng):
     paths = []
     for number, each in enumerate(found):
         table = index.frame[["eeg_id", "eeg_sub_id"]].copy()
-        table[list(VOTE_COLUMNS)] = each
+        table[list(HMS.vote_columns)] = each
         paths.append(tmp_path / f"submission_{number}.csv")
         table.sample(frac=1, random_state=rng).to_csv(paths[-1], index=False)
     return paths, found
@@ -105,7 +106,7 @@ def test_rows_that_a_file_cannot_mean_are_refused(files, index, shard_set, tmp_p
     with pytest.raises(UserError, match=r"submission_0.csv: row \d+-\d+ appears twice; expected once"):
         pseudolabel(shard_set, tmp_path, "--predictions", path, *STATED)
     frame = index.frame.drop_duplicates("eeg_id")[["eeg_id"]].copy()
-    frame[list(VOTE_COLUMNS)] = 1 / 6
+    frame[list(HMS.vote_columns)] = 1 / 6
     frame.to_csv(path, index=False)
     with pytest.raises(
         UserError, match=r"EEG \d+ has several rows in the shard set \(\d+ such EEGs\); a column eeg_su"

@@ -14,7 +14,10 @@ import pytest
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
 from hms_dist.core.signal_format import CHANNELS
-from hms_dist.labels.table import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS, read_labels
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
+from hms_dist.datasets import HMS_CONSENSUS as CONSENSUS_NAMES
+from hms_dist.labels.table import read_labels
 from hms_dist.recordings.simulate import Simulate, run
 from hms_dist.recordings.simulator.artifacts import inside
 from hms_dist.recordings.simulator.cohort import identifier, plan_cohort
@@ -54,7 +57,7 @@ def test_table_is_one_that_the_reader_takes(cohort, table):
     assert not table.duplicated("label_id").any()
     assert (table.groupby("eeg_id").patient_id.nunique() == 1).all()
     assert (table.groupby("spectrogram_id").patient_id.nunique() == 1).all()
-    votes = table[list(VOTE_COLUMNS)].to_numpy()
+    votes = table[list(HMS.vote_columns)].to_numpy()
     consensus = table.expert_consensus.map(CONSENSUS_NAMES).to_numpy()
     assert (votes[np.arange(len(votes)), consensus] == votes.max(axis=1)).all()
 

@@ -6,14 +6,15 @@ import pytest
 
 from hms_dist.cli import main
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
+from hms_dist.datasets import HMS
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.score import Score, scored
 from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.row_tables import read_row_table
 
 BIG = 2**53 + 1
-HEADER = ",".join(["eeg_id", *VOTE_COLUMNS])
+HEADER = ",".join(["eeg_id", *HMS.vote_columns])
 SHARES = "0.5,0.1,0.1,0.1,0.1,0.1"
 
 

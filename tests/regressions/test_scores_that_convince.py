@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS, HMS_CLASSES
 from hms_dist.predict.score import Score, scored
 from hms_dist.report.page_quality import quality_values
 from hms_dist.report.page_scores import Labels, read_scored
@@ -92,14 +92,14 @@ def test_a_submission_says_that_nothing_is_known(index, shard_set, recordings, t
 def test_doubts(rng):
     truth = rng.dirichlet(np.ones(6), 60)
     better = 0.5 * truth + 0.5 * constant_prediction(truth)
-    assert score_warnings(truth, better) == []
-    assert score_warnings(truth, better, np.repeat([0, 1], 30)) == []
-    (line,) = score_warnings(truth, better, np.repeat([0, 1], [31, 29]))
+    assert score_warnings(truth, better, classes=HMS_CLASSES) == []
+    assert score_warnings(truth, better, np.repeat([0, 1], 30), classes=HMS_CLASSES) == []
+    (line,) = score_warnings(truth, better, np.repeat([0, 1], [31, 29]), classes=HMS_CLASSES)
     assert line == "29 rows in a fold of 2: fewer than 30 are too few to generalise to other patients"
-    (line,) = score_warnings(truth, constant_prediction(truth))
+    (line,) = score_warnings(truth, constant_prediction(truth), classes=HMS_CLASSES)
     assert "is no better than" in line
     one = np.roll(np.sort(truth, axis=1), 2, axis=1)
-    (line,) = score_warnings(one, 0.5 * one + 0.5 * constant_prediction(one))
+    (line,) = score_warnings(one, 0.5 * one + 0.5 * constant_prediction(one), classes=HMS_CLASSES)
     assert line.startswith("all rows have most votes for lpd")
 
 
@@ -107,10 +107,10 @@ def test_the_report_does_not_praise_the_calibration_of_a_constant(index, write, 
     labels = Labels(location=str(shard_set), fingerprint="", index=index, oracle=None)
     useless = read_scored(write("p.parquet", constant_prediction(index.targets)), "useless", labels)
     useful = read_scored(write("q.parquet", good(index), np.zeros(len(index), int)), "useful", labels)
-    captions = [caption for caption, _ in quality_values([], [useless, useful])["calibration"]]
+    captions = [caption for caption, _ in quality_values([], [useless, useful], HMS)["calibration"]]
     assert captions[0] == "useless: no better than a constant predictor, so its calibration is not meaningful"
     assert captions[1].startswith("useful: calibration error")
     assert any("no better than" in line for line in useless.score_warnings)
     assert any("does not record which rows" in line for line in useless.score_warnings)
     assert useful.score_warnings == []
-    assert len(CLASSES) == useful.prediction.shape[1]
+    assert len(HMS_CLASSES) == useful.prediction.shape[1]

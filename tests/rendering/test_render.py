@@ -13,7 +13,7 @@ import webdataset
 
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.recordings.reader import RecordingReader
 from hms_dist.rendering.render import Render, RenderConfig, run
@@ -42,7 +42,7 @@ def test_every_label_row_is_a_sample(recordings, shard_set):
     table = pd.read_csv(recordings / "train.csv")
     index = read_index(shard_set / "index.parquet")
     frame = index.frame.set_index("key").loc[[f"{e}-{s}" for e, s in table[["eeg_id", "eeg_sub_id"]].to_numpy()]]
-    for column in ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id", *VOTE_COLUMNS):
+    for column in ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id", *HMS.vote_columns):
         assert frame[column].tolist() == table[column].tolist()
     assert read_manifest(shard_set).num_samples == len(table) == len(index)
     assert index.targets.sum(axis=1) == pytest.approx(1)

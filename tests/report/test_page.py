@@ -14,13 +14,15 @@ from scipy.special import rel_entr
 from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
 from hms_dist.config.load import load, save
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.report.page_gallery import best_and_worst
+from hms_dist.results.metric_kinds import KlMetric
 from hms_dist.results.metrics import consensus_confusion
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import read_index
-from hms_dist.train.learn.evaluate import kl_monitors
 from hms_dist.train.settings import TrainConfig
+
+METRIC = KlMetric(CLASSES)
 
 
 @pytest.fixture
@@ -48,9 +50,9 @@ def make_run(small_file, shard_set, index, tmp_path, rng):
         lines = [
             {"epoch": 0, "step": 1, "loss": 1.5, "lr": 0.001, "images_per_s": 10.0, "data_wait_share": 0.25},
             {"epoch": 0, "step": 2, "loss": 1.2, "lr": 0.002, "images_per_s": 40.0, "data_wait_share": 0.05},
-            {"epoch": 0, "step": 2, **kl_monitors(truth, found), "val_confusion": counts},
+            {"epoch": 0, "step": 2, **METRIC.monitors(truth, found), "val_confusion": counts},
             {"epoch": 1, "step": 4, "loss": 1.1, "lr": 0.001, "images_per_s": 30.0, "data_wait_share": 0.0},
-            {"epoch": 1, "step": 4, **kl_monitors(truth, np.roll(truth, 1, axis=1)), "val_confusion": counts},
+            {"epoch": 1, "step": 4, **METRIC.monitors(truth, np.roll(truth, 1, axis=1)), "val_confusion": counts},
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         table = prediction_table(index.frame.iloc[rows], np.zeros(len(rows), int), found)

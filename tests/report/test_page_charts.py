@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.report.page_charts import (
     HEIGHT,
     MAX_POINTS,

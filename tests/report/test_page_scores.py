@@ -78,7 +78,7 @@ def test_only_tables_of_the_same_rows_are_averaged(scored, labels):
     assert gain.names == ("a", "c")
     assert gain.num_rows == (folds == 0).sum()
     assert gain.by == "plain mean"
-    assert gain.together_kl <= np.mean(gain.single_kl)
+    assert gain.together <= np.mean(gain.single)
 
 
 def test_what_is_made_of_other_tables_stands_beside_their_mean_and_not_in_it(scored):
@@ -87,10 +87,10 @@ def test_what_is_made_of_other_tables_stands_beside_their_mean_and_not_in_it(sco
     mean, other, both = ensemble_gains([pooled, a, b, silent, of_a])
     assert (mean.by, mean.names) == ("plain mean", ("a", "b", "silent"))
     expected = np.mean([table.prediction for table in (a, b, silent)], axis=0)
-    assert mean.together_kl == pytest.approx(kaggle_kl(a.truth, expected))
+    assert mean.together == pytest.approx(kaggle_kl(a.truth, expected))
     assert {gain.by: gain.names for gain in (other, both)} == {"pooled": ("a", "b"), "of_a": ("a",)}
-    assert other.together_kl == pooled.scores["kl"]
-    assert other.single_kl == (a.scores["kl"], b.scores["kl"])
+    assert other.together == pooled.scores["kl"]
+    assert other.single == (a.scores["kl"], b.scores["kl"])
 
 
 def test_the_gallery_takes_one_row_an_eeg_and_none_twice():

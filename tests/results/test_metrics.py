@@ -6,6 +6,7 @@ from scipy.special import rel_entr
 from sklearn.metrics import confusion_matrix, label_ranking_average_precision_score
 
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import HMS_CLASSES
 from hms_dist.results.metrics import (
     class_kl,
     consensus_confusion,
@@ -52,7 +53,7 @@ def test_a_zero_where_the_truth_is_positive_costs_ln_of_1e15():
         (lambda t: np.where(t == t.max(), np.nan, t), "expected probabilities in"),
         (lambda t: t[:-1], "expected 50 rows"),
         (lambda t: np.full(t.shape, "x"), "expected numbers"),
-        (lambda t: t[0], "expected rows of 6 probabilities"),
+        (lambda t: t[0], "expected rows of probabilities"),
     ],
 )
 def test_what_kaggle_refuses_is_refused(corrupt, message, rng):
@@ -80,7 +81,7 @@ def test_score_reports_strata_and_gap(rng):
     voters = rng.choice([3, 14], 400)
     votes = np.stack([rng.multinomial(n, p) for n, p in zip(voters, true, strict=True)])
     shares = votes / votes.sum(axis=1, keepdims=True)
-    result = score(shares, true, voters, true)
+    result = score(shares, true, voters, true, classes=HMS_CLASSES)
     assert set(result["strata"]) == {"all", "votes_1_to_7", "votes_from_8"}
     assert result["strata"]["all"]["gap_closed"] == pytest.approx(1)
     parts = [result["strata"][name] for name in ("votes_1_to_7", "votes_from_8")]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.results.predictions import prediction_table, read_predictions, write_predictions
 
 HEADER = "eeg_id,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"

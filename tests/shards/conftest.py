@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from hms_dist.core.environment import versions
-from hms_dist.labels.table import VOTE_COLUMNS, sample_key
+from hms_dist.datasets import HMS
+from hms_dist.labels.table import sample_key
 from hms_dist.rendering.shard_plan import plan_shards
 from hms_dist.shards.index import as_frame, read_index
 from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
@@ -77,9 +78,9 @@ class TinySet:
         frame["eeg_sub_id"] = frame.groupby("eeg_id").cumcount()
         frame["eeg_label_offset_seconds"] = 2.0 * frame["eeg_sub_id"]
         frame["spectrogram_label_offset_seconds"] = 2.0 * frame["eeg_sub_id"] + 1
-        votes = self.rng.integers(1, 9, (num_rows, len(VOTE_COLUMNS)))
-        return frame.assign(**dict(zip(VOTE_COLUMNS, votes.T, strict=True))).astype(
-            dict.fromkeys(VOTE_COLUMNS, "Int64")
+        votes = self.rng.integers(1, 9, (num_rows, len(HMS.vote_columns)))
+        return frame.assign(**dict(zip(HMS.vote_columns, votes.T, strict=True))).astype(
+            dict.fromkeys(HMS.vote_columns, "Int64")
         )
 
     def _sample(self, values: dict[str, object]) -> Sample:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import FOLD_COUNTS, VOTE_COLUMNS
+from hms_dist.datasets import HMS
+from hms_dist.labels.table import FOLD_COUNTS
 from hms_dist.shards.folds import with_folds
 from hms_dist.shards.index import Index, fold_column, read_index
 
@@ -25,7 +26,7 @@ def test_the_table_has_the_statistics_of_the_real_one(full_size_table):
     assert full_size_table["spectrogram_id"].nunique() == 11_138
     assert full_size_table["patient_id"].nunique() == 1_950
     assert (full_size_table.groupby("eeg_id")[["patient_id", "spectrogram_id"]].nunique() == 1).all(axis=None)
-    shares = np.bincount(full_size_table[list(VOTE_COLUMNS)].to_numpy().argmax(axis=1)) / 106_800
+    shares = np.bincount(full_size_table[list(HMS.vote_columns)].to_numpy().argmax(axis=1)) / 106_800
     assert shares == pytest.approx([0.196, 0.139, 0.156, 0.156, 0.177, 0.176], abs=0.02)
 
 
@@ -34,7 +35,7 @@ def test_no_patient_is_on_both_sides_and_classes_are_spread(full, num_folds):
     folds = Index(full).folds(num_folds)
     assert set(folds) == set(range(num_folds))
     assert (full["patient_id"].groupby(folds).unique().explode().value_counts() == 1).all()
-    classes = full[list(VOTE_COLUMNS)].to_numpy().argmax(axis=1)
+    classes = full[list(HMS.vote_columns)].to_numpy().argmax(axis=1)
     whole = np.bincount(classes) / len(full)
     for fold in range(num_folds):
         shares = np.bincount(classes[folds == fold], minlength=6) / (folds == fold).sum()
@@ -45,7 +46,7 @@ def test_no_patient_is_on_both_sides_and_classes_are_spread(full, num_folds):
 def small(rng, num_patients=12, num_rows=90):
     patients = np.append(np.arange(num_patients), rng.integers(0, num_patients, num_rows - num_patients))
     frame = pd.DataFrame({"eeg_id": np.arange(num_rows), "patient_id": patients})
-    frame[list(VOTE_COLUMNS)] = rng.integers(1, 9, (num_rows, 6))
+    frame[list(HMS.vote_columns)] = rng.integers(1, 9, (num_rows, 6))
     return frame
 
 
@@ -69,14 +70,14 @@ def test_more_folds_than_patients_are_null(rng):
 
 def test_a_row_for_each_patient_has_folds_though_no_class_reaches_them_all(rng):
     frame = small(rng, num_patients=6, num_rows=6)
-    frame[list(VOTE_COLUMNS)] = np.eye(6, dtype=int)
+    frame[list(HMS.vote_columns)] = np.eye(6, dtype=int)
     folds = Index(with_folds(frame, seed=0)).folds(6)
     assert sorted(folds) == list(range(6))
 
 
 def test_unlabelled_rows_have_none(rng):
     frame = small(rng)
-    frame[list(VOTE_COLUMNS)] = None
+    frame[list(HMS.vote_columns)] = None
     frame = with_folds(frame, seed=0)
     assert all(frame[fold_column(n)].isna().all() for n in FOLD_COUNTS)
     with pytest.raises(UserError, match="no votes"):

@@ -14,7 +14,8 @@ from hms_dist.config.load import from_stored, to_dict
 from hms_dist.config.versions import FORMAT_VERSION, as_version_1, bare_name, comparable_class, with_bare_names
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import canonical_json, digest, write_json
-from hms_dist.labels.table import CLASSES, read_labels
+from hms_dist.datasets import HMS_CLASSES as CLASSES
+from hms_dist.labels.table import read_labels
 from hms_dist.panels.panel import Panel
 from hms_dist.rendering.find_faults import find_faults
 from hms_dist.rendering.render import RenderConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.shards.index import Index, fold_column
 
 
@@ -21,7 +21,7 @@ def random_index(num_rows=503, *, seed, rows_per_shard=37):
     frame = pd.DataFrame({"eeg_id": np.sort(rng.integers(0, num_rows // 4, num_rows))})
     frame["eeg_sub_id"] = frame.groupby("eeg_id").cumcount()
     frame["patient_id"] = frame["eeg_id"] // 3
-    frame[list(VOTE_COLUMNS)] = rng.integers(0, 4, (num_rows, 6))
+    frame[list(HMS.vote_columns)] = rng.integers(0, 4, (num_rows, 6))
     frame["other_vote"] += 1
     frame[fold_column(5)] = frame["patient_id"] % 5
     frame = frame.sample(frac=1, random_state=int(rng.integers(2**31))).reset_index(drop=True)

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from hms_dist.core.errors import JobError, UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.panels.eeg_spectrogram import EegSpectrogram
 from hms_dist.predict.infer import Predict

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from hms_dist.canvas.compose import Canvas
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.sliding_window import STRIDE, SlidingWindowConfig
 from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 
 BEFORE_S = 275
 """Seconds of a session before its first EEG and after its last one: the 10-minute spectrogram of a label row is centred

@@ -15,7 +15,7 @@ The truth depends only on the patterns visible in the row's 50 seconds:
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.recordings.simulator.patterns import strength_at
 from hms_dist.recordings.simulator.session import Session, recorded
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic
 from hms_dist.core.signal_format import CHANNELS
-from hms_dist.labels.table import CLASSES, CONSENSUS_NAMES, VOTE_COLUMNS
+from hms_dist.datasets import HMS, Dataset, write_dataset
 from hms_dist.recordings.simulator import votes as labels
 from hms_dist.recordings.simulator.cohort import BEFORE_S, SessionPlan, identifier
+from hms_dist.recordings.simulator.relabel import relabelled
 from hms_dist.recordings.simulator.session import draw_session, render_eeg, votes_rng
 from hms_dist.recordings.simulator.spectrogram import COLUMNS, STEP_S, spectrogram
 
@@ -29,9 +30,8 @@ TRAIN_COLUMNS = (
     "label_id",
     "patient_id",
     "expert_consensus",
-    *VOTE_COLUMNS,
 )
-"""Columns of Kaggle's train.csv, in its order."""
+"""Columns of Kaggle's train.csv before the votes, in its order."""
 
 
 def make_folders(out: Path) -> None:
@@ -44,7 +44,7 @@ def make_folders(out: Path) -> None:
 
 
 def write_session(plan: SessionPlan, seed: int, out: Path) -> list[Row]:
-    """Write a session's EEGs and spectrogram; return its label rows with TRAIN_COLUMNS and the true shares by class."""
+    """Write a session's EEGs and spectrogram; return its label rows: TRAIN_COLUMNS, votes and true shares of HMS."""
     session = draw_session(plan, seed)
     spectrogram_id = identifier("spectrogram", seed, plan.index)
     rows: list[Row] = []
@@ -67,9 +67,9 @@ def write_session(plan: SessionPlan, seed: int, out: Path) -> list[Row]:
                     "spectrogram_label_offset_seconds": float(eeg.start_s + offset_s - BEFORE_S),
                     "label_id": identifier("label", seed, 8 * eeg.index + sub_id),
                     "patient_id": identifier("patient", seed, plan.patient),
-                    "expert_consensus": list(CONSENSUS_NAMES)[int(votes[sub_id].argmax())],
-                    **dict(zip(VOTE_COLUMNS, votes[sub_id].tolist(), strict=True)),
-                    **dict(zip(CLASSES, truths[sub_id].tolist(), strict=True)),
+                    "expert_consensus": HMS.titles[int(votes[sub_id].argmax())],
+                    **dict(zip(HMS.vote_columns, votes[sub_id].tolist(), strict=True)),
+                    **dict(zip(HMS.classes, truths[sub_id].tolist(), strict=True)),
                 }
             )
     powers = spectrogram(session, seed)
@@ -79,13 +79,18 @@ def write_session(plan: SessionPlan, seed: int, out: Path) -> list[Row]:
     return rows
 
 
-def write_tables(out: Path, rows: list[Row]) -> None:
-    """Write truth.parquet, and train.csv last."""
+def write_tables(out: Path, rows: list[Row], dataset: Dataset = HMS, seed: int = 0) -> None:
+    """Write truth.parquet, and train.csv last, with the labels of a data set; a copy of its description unless it is
+    HMS."""
     table = pd.DataFrame(rows)
-    truth_columns = ["eeg_id", "eeg_sub_id", *CLASSES]
+    if dataset != HMS:
+        table = relabelled(table, dataset, seed)
+        write_dataset(out, dataset)
+    truth_columns = ["eeg_id", "eeg_sub_id", *dataset.classes]
     _write_parquet(out / "truth.parquet", {name: table[name].to_numpy() for name in truth_columns})
     with atomic(out / "train.csv", "w") as file:
-        table[list(TRAIN_COLUMNS)].to_csv(file, index=False, lineterminator="\n")
+        columns = [name for name in (*TRAIN_COLUMNS, *dataset.vote_columns) if name in table]
+        table[columns].to_csv(file, index=False, lineterminator="\n")
 
 
 def _write_parquet(path: Path, columns: dict[str, NDArray[Any]]) -> None:

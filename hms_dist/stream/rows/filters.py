@@ -78,7 +78,7 @@ def filter_rows(index: Index, rows: Rows, filters: FilterConfig) -> tuple[Rows, 
 
 
 def label_peakedness(votes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(uniform || label) of rows of raw votes [rows, 6], nats: the label is (votes + 1e-5), normalised.
+    """KL(uniform || label) of rows of raw votes [rows, classes], nats: the label is (votes + 1e-5), normalised.
 
     It grows with the number of voters, also for unanimous rows: pass raw votes, not shares.
     """

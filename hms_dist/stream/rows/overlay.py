@@ -18,10 +18,11 @@ class OverlayConfig:
     """Targets from a table for training rows with few votes. Validation always uses the votes."""
 
     file: Path
-    """Parquet table: key and six probabilities, as predictions.parquet."""
+    """Parquet table: key and a probability a class, as predictions.parquet."""
     max_votes: int | None = None
     """Training rows with at most this many votes take their targets from the table (the 16th place: 7); the table's
-    other rows are ignored. None: all training rows."""
+    other rows are ignored. None: all training rows; of classes that are yes or no by themselves, those with an unknown
+    one."""
     missing: Literal["refuse", "drop", "votes"] = "refuse"
     """Such rows that the table lacks: raise an error, drop them from training, or use their votes."""
 
@@ -51,13 +52,15 @@ class Overlaid:
 
 
 def overlay_targets(index: Index, rows: Rows, overlay: OverlayConfig) -> tuple[NDArray[np.float64], Rows, Overlaid]:
-    """Return the targets [samples, 6] of the whole shard set, the remaining training rows, and the counts.
+    """Return the targets [samples, classes] of the whole shard set, the remaining training rows, and the counts.
 
     All targets except the replaced ones are the shares of the votes. Raises UserError, with counts, for keys that are
     not in the shard set and, unless `missing` allows them, for rows that the table lacks.
     """
     table = read_row_table([overlay.file], index)
     meant = rows if overlay.max_votes is None else rows[index.num_voters[rows] <= overlay.max_votes]
+    if index.dataset.target == "yes_no":
+        meant = rows[np.isnan(index.targets[rows]).any(axis=1)]
     found = table.probabilities_of(meant)
     absent = np.isnan(found).any(axis=1)
     if absent.any() and overlay.missing == "refuse":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hms_dist.core.errors import one_of
 from hms_dist.core.keyed import keyed_hash, keyed_uniform
-from hms_dist.labels.table import CLASSES, rebalancing_probabilities
+from hms_dist.labels.table import rebalancing_probabilities
 from hms_dist.shards.index import Index, Rows
 
 _CHOICE, _BALANCE, _KEEP = 2, 3, 4
@@ -113,9 +113,13 @@ def select(index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, e
 
 
 def class_counts(index: Index, rows: Rows) -> dict[str, int]:
-    """Number of rows of each class, by most votes; for the log."""
-    counts = np.bincount(index.votes[rows].argmax(axis=1), minlength=len(CLASSES))
-    return dict(zip(CLASSES, counts.tolist(), strict=True))
+    """Number of rows of each class, by most votes, or with a known yes; for the log."""
+    dataset = index.dataset
+    if dataset.target == "yes_no":
+        counts = (index.targets[rows] == 1).sum(axis=0)
+    else:
+        counts = np.bincount(index.votes[rows].argmax(axis=1), minlength=dataset.num_classes)
+    return dict(zip(dataset.classes, counts.tolist(), strict=True))
 
 
 def _all(candidates: Candidates) -> Rows:

@@ -1,7 +1,8 @@
 """The canvas of a run with data-wide statistics of its training rows: computed once, equal on all ranks, stored.
 
 canvas.yaml in the run folder is the model's input, for `predict` and `show`. render.yaml is the recipe of its panels,
-which `render --config` accepts to render other recordings. statistics.json records the inputs of the statistics, so
+which `render --config` accepts to render other recordings. dataset.yaml has the classes, unless they are those of HMS
+(`datasets.read_dataset`). statistics.json records the inputs of the statistics, so
 that a resume recomputes them only if these changed.
 """
 
@@ -20,6 +21,7 @@ from hms_dist.config.versions import with_bare_names
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import read_json, sealed, unsealed, write_json
 from hms_dist.core.logging import LOG
+from hms_dist.datasets import HMS, write_dataset
 from hms_dist.train.data.run_data import RunData, ShardSet
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 from hms_dist.train.folder.record import CANVAS_NAME, RECIPE_NAME, STATISTICS_NAME
@@ -41,6 +43,8 @@ def with_statistics(config: TrainConfig, data: RunData, world: World) -> RunData
     if world.is_main:
         save(canvas, config.out / CANVAS_NAME)
         save_stored(with_bare_names(data.plain.manifest.render_config), config.out / RECIPE_NAME)
+        if data.plain.dataset != HMS:
+            write_dataset(config.out, data.plain.dataset)
     return replace(data, shards=_composing(data.shards, canvas), plain=_composing(data.plain, canvas))
 
 

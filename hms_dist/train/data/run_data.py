@@ -14,6 +14,7 @@ from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.versions import as_version_1, comparable_class, split_version
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest
+from hms_dist.datasets import Dataset
 from hms_dist.shards.index import Index, Rows, open_set
 from hms_dist.shards.manifest import Manifest
 from hms_dist.stream.read.batch import Request
@@ -23,6 +24,7 @@ from hms_dist.stream.read.storage import StorageConfig
 from hms_dist.stream.rows.epoch_plan import Pass, count_steps, plan_epoch
 from hms_dist.stream.rows.locality import LocalityConfig
 from hms_dist.train.data.leakage import check_leaks
+from hms_dist.train.data.target_kind import check_known, check_options
 from hms_dist.train.data.training_rows import TrainingLabels, training_labels
 from hms_dist.train.optimise.loss_config import check_targets
 from hms_dist.train.settings import TrainConfig
@@ -40,6 +42,11 @@ class ShardSet:
     index: Index
     reader: ShardReader
     canvas: Canvas
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set that the rows are of."""
+        return self.index.dataset
 
     def reader_of(self, panels: Sequence[str]) -> ShardReader:
         """Create a reader of only these panels."""
@@ -129,13 +136,15 @@ def open_run_data(config: TrainConfig) -> RunData:
     plain = open_shards(config.shards, config.canvas, flips=False, storage=config.storage)
     canvas = Canvas(config.canvas, plain.manifest.panels, flips=config.flip_probability > 0)
     shards = _for_canvas(config.shards, config.storage, plain.manifest, plain.index, canvas)
+    check_options(config, shards.dataset)
     if config.locality is not None:
         shards.reader.storage = by_blocks(shards, config.locality)
     train, validation = split_rows(config, shards.index)
-    open_task(config, canvas)  # raises for a canvas that the model cannot take
+    check_known(config, shards.index, validation)
+    open_task(config, canvas, shards.dataset)  # raises for a canvas that the model cannot take
     labels = training_labels(shards.index, train, config.filters, config.overlay)
     check_leaks(config, shards.index, validation)
-    check_targets(labels.targets, shards.index.frame["key"].tolist())
+    check_targets(labels.targets, shards.index.frame["key"].tolist(), shards.dataset)
     steps_of = count_steps(
         shards.index, labels.rows, config.selection,
         seed=config.seed, num_epochs=config.epochs, global_batch=config.global_batch,

@@ -19,7 +19,7 @@ class TrainingLabels:
     rows: Rows
     """Training rows after filters and overlay; the selection of an epoch chooses among them."""
     targets: NDArray[np.float64]
-    """[samples, 6] of the whole shard set: shares of the votes, or the values of the overlay."""
+    """[samples, classes] of the whole shard set: `Index.targets`, or the values of the overlay."""
     reports: tuple[Filtered | Overlaid, ...]
     """Results of filters and overlay, for the log."""
 

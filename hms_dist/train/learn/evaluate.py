@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
-from hms_dist.results.metrics import class_kl, kaggle_kl
+from hms_dist.results.metric_kinds import Metric
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Request, load
 from hms_dist.train.data.run_data import ShardSet
@@ -19,21 +18,16 @@ from hms_dist.train.task import Task
 
 ROWS_ON_GPU = 64
 """Rows that a GPU predicts at once, rounded to whole groups: with fewer it waits for launches."""
-KL_MONITORS = ("val_kl", *(f"val_kl_{name}" for name in CLASSES))
-"""Keys of `kl_monitors`."""
 
 
-def kl_monitors(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> dict[str, float]:
-    """Compute the KL of an evaluation and the share of each class in it, named as in metrics.jsonl; tables [rows,
-    6]."""
-    parts = class_kl(truth, prediction).tolist()
-    return dict(zip(KL_MONITORS, [kaggle_kl(truth, prediction), *parts], strict=True))
-
-
-def batch_kl(truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int) -> list[float]:
-    """Compute the KL of each batch of `batch_size` consecutive rows; the last batch may be smaller."""
+def batch_values(
+    metric: Metric, truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int
+) -> list[float]:
+    """Compute the metric of each batch of `batch_size` consecutive rows; the last batch may be smaller, and batches
+    without a known label are left out."""
     starts = range(0, len(truth), batch_size)
-    return [kaggle_kl(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
+    batches = [(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
+    return [metric.value(of_batch, found) for of_batch, found in batches if metric.row_weights(of_batch).any()]
 
 
 @torch.no_grad()
@@ -48,7 +42,7 @@ def predict_rows(
     threads: int,
     before_round: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
-    """Predict `rows` in order, on every rank: outputs of `task` [len(rows), num_outputs], six probabilities first.
+    """Predict `rows` in order, on every rank: outputs of `task` [len(rows), num_outputs], probabilities first.
 
     Rows are predicted `size` at once; the last batch is padded, and the padding dropped, so that the same kernels
     compute a row at any number of ranks. In each round a rank predicts one batch or none. All ranks call

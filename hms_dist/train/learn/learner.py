@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from hms_dist.canvas.augment import GroupedRows
-from hms_dist.labels.table import CLASSES
 from hms_dist.model.build import compile_in_place
 from hms_dist.model.freeze import freeze
 from hms_dist.model.group_norms import GroupNorms
@@ -33,7 +32,7 @@ class Learner:
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
         """Build network and optimiser as at the start of a run."""
         self._config, self._data, self._world = config, data, world
-        self.raw_model, self._pass_rows = build_network(config, world)
+        self.raw_model, self._pass_rows = build_network(config, world, data.shards.dataset.num_classes)
         self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
         compile_in_place(self.raw_model, self.compile_mode)
         self._network = GraphedNetwork(self.raw_model, self._pass_rows)
@@ -41,7 +40,7 @@ class Learner:
         """This rank's passes in every step; set by `choose_passes`."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
-        self.task = open_task(config, data.shards.canvas)
+        self.task = open_task(config, data.shards.canvas, data.shards.dataset)
         self.tally = Tally()
         self._weights = row_weights(config.loss, data.index.num_voters)
         self.pass_rows = 0
@@ -87,7 +86,8 @@ class Learner:
         norms.begin_step()
         norms.begin_pass()
         images = torch.zeros(num_rows, 1, canvas.height, canvas.width, device=world.device, dtype=dtype)
-        targets = torch.full((num_rows, len(CLASSES)), 1 / len(CLASSES), device=world.device, dtype=torch.float64)
+        shape = num_rows, self._data.shards.dataset.num_classes
+        targets = torch.full(shape, 1 / shape[1], device=world.device, dtype=torch.float64)
         rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
         with world.accelerator.autocast():
             losses = self.task.loss_rows(self._network, images, targets, rows, key)

@@ -15,13 +15,13 @@ MIN_COMPILED_STEPS = 2000
 """Fewest steps of a run that `compile_mode: auto` compiles."""
 
 
-def build_network(config: TrainConfig, world: World) -> tuple[nn.Module, PassRows]:
+def build_network(config: TrainConfig, world: World, num_classes: int) -> tuple[nn.Module, PassRows]:
     """Build the model of a run on this rank's device, without DDP, and the `PassRows` that its layers read.
 
     Its state dict has the names of the plain timm model. Raises UserError for a model that cannot be trained by rows.
     """
     size = config.canvas.height, config.canvas.width
-    model = build(config.model, config.seed, size=size)
+    model = build(config.model, config.seed, num_classes, size=size)
     rows = PassRows(world.device)
     convert(model, rows)
     if config.precision == "float64":

@@ -72,7 +72,7 @@ class Stepper:
     task: Task
     """The loss and the predictions of this family of models."""
     targets: Tensor
-    """Target of each row of the whole shard set [samples, 6], on the host."""
+    """Target of each row of the whole shard set [samples, classes], on the host."""
     weights: Tensor
     """Loss weight of each row [samples], on the host."""
     ema: Ema | None

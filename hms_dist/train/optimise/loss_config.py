@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError, one_of
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.model.loss import LOSSES
+from hms_dist.results.predictions import in_words
 
 Floats = NDArray[np.float64]
 
@@ -17,7 +19,8 @@ class LossConfig:
     """The loss, and how a row's number of votes affects its weight. By default all rows have equal weight."""
 
     name: str = "kl"
-    """kl (the metric's own), bce (independent classes; 7th place), ce (kl without the label's entropy)."""
+    """kl (the metric's own), bce (independent classes; 7th place), ce (kl without the label's entropy); bce_known (mean
+    over known classes) for data sets whose classes are yes or no by themselves."""
     vote_power: float = 0.0
     """A row of n votes has weight n to this power: 1 weights by votes (15th place), 0 all rows equally."""
     vote_steps: tuple[tuple[int, float], ...] = ()
@@ -76,12 +79,21 @@ def confusion(targets: Floats) -> Floats:
     return matrix
 
 
-def check_targets(targets: Floats, keys: Sequence[str]) -> None:
-    """Raise UserError naming the first row, by its key, whose target is not a probability distribution."""
+def check_targets(targets: Floats, keys: Sequence[str], dataset: Dataset = HMS) -> None:
+    """Raise UserError naming the first row, by its key, whose target is not a probability distribution or, for classes
+    that are yes or no, has values other than probabilities and NaN."""
+    if dataset.target == "yes_no":
+        bad = np.flatnonzero(~(np.isnan(targets) | ((targets >= 0) & (targets <= 1))).all(axis=1))
+        if bad.size:
+            raise UserError(
+                f"labels: row {keys[bad[0]]}: expected probabilities or unknown, found {targets[bad[0]].tolist()} "
+                f"({bad.size} such rows in all)"
+            )
+        return
     bad = np.flatnonzero(~((targets >= 0).all(axis=1) & np.isclose(targets.sum(axis=1), 1)))
     if bad.size:
         found = ", ".join(f"{value:.6g}" for value in targets[bad[0]])
         raise UserError(
-            f"labels: row {keys[bad[0]]}: expected six probabilities with a sum of 1, found {found} (sum "
+            f"labels: row {keys[bad[0]]}: expected {in_words(dataset)}, found {found} (sum "
             f"{targets[bad[0]].sum():.6g}; {bad.size} such rows in all); normalise the labels"
         )

@@ -15,7 +15,8 @@ class PlateauConfig:
     """Reactions to a plateau (the bird-call detector); none by default. Every epoch ends with an evaluation."""
 
     monitor: str = "val_kl"
-    """Value of the evaluations in metrics.jsonl to monitor: val_kl, val_kl_seizure, ..."""
+    """Value of the evaluations in metrics.jsonl to monitor: val_kl, val_kl_<class>, ...; where classes are yes or no:
+    val_log_loss, val_auroc, ..."""
     mode: Literal["min", "max"] = "min"
     """Whether lower or higher values are better."""
     threshold: float = 0.0
@@ -67,7 +68,9 @@ def observed(config: PlateauConfig, plateau: Plateau, monitors: Mapping[str, flo
     """
     if not config.active:
         return plateau
-    value = monitors[config.monitor]
+    value = monitors.get(config.monitor)
+    if value is None:  # these rows do not define it: a rank metric of classes that are all unknown
+        return plateau
     sign = 1 if config.mode == "min" else -1
     if plateau.best is None or sign * value < sign * plateau.best - config.threshold:
         return replace(plateau, best=value, num_patient=0, num_stale=0)

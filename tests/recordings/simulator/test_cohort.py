@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.recordings.simulator.cohort import BEFORE_S, identifier, plan_cohort
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.recordings.simulator import votes as labels
 from hms_dist.recordings.simulator.cohort import plan_cohort
 from hms_dist.recordings.simulator.patterns import strength_at

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import entropy
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.results.predictions import prediction_table, read_predictions, write_predictions
 from hms_dist.stream.rows.filters import FilterConfig, Filtered, filter_rows, label_peakedness
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.stream.rows.overlay import OverlayConfig, overlay_targets
 
 
@@ -92,8 +92,8 @@ class TestRefusals:
         ("columns", "message"),
         [
             ({"key": "1-1-1"}, r"key 1-1-1: not a sample of the shard set \(503 such rows of 503\); is the table of"),
-            ({"seizure": 2.0}, r"key \S+: expected six probabilities whose sum is 1 \(503 such rows of 503\); fix"),
-            ({"lpd": float("nan")}, r"key \S+: expected six probabilities whose sum is 1 \(503 such rows of 503\)"),
+            ({"seizure": 2.0}, r"key \S+: expected six probabilities with a sum of 1 \(503 such rows of 503\); fix"),
+            ({"lpd": float("nan")}, r"key \S+: expected six probabilities with a sum of 1 \(503 such rows of 503\)"),
             ({"lpd": "many"}, r"column lpd: expected numbers"),
         ],
     )

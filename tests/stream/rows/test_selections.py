@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.shards.index import Index
 from hms_dist.stream.rows.selections import SELECTIONS, SelectionConfig, VoteWeights, class_counts, select
 
@@ -109,8 +109,8 @@ def test_rebalancing_keeps_rows_in_inverse_proportion_to_the_share_of_the_votes(
 
 def test_rebalancing_keeps_the_only_row_of_a_class_with_a_single_vote(make_index, rng):
     frame = make_index(40, seed=rng).frame
-    frame[list(VOTE_COLUMNS)] = [3, 0, 0, 0, 0, 0]
-    frame.loc[7, list(VOTE_COLUMNS)] = [0, 0, 1, 0, 0, 0]
+    frame[list(HMS.vote_columns)] = [3, 0, 0, 0, 0, 0]
+    frame.loc[7, list(HMS.vote_columns)] = [0, 0, 1, 0, 0, 0]
     assert all(7 in chosen(Index(frame), epoch=epoch, rule="class_rebalanced") for epoch in range(12))
 
 

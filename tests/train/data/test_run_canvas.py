@@ -11,7 +11,7 @@ from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sealed, unsealed
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
 from hms_dist.shards.index import read_index

@@ -10,7 +10,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.results.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
 from hms_dist.stream.rows.filters import label_peakedness
@@ -72,7 +72,9 @@ def test_a_table_that_changed_is_refused_at_resume(small, labels, tmp_path):
     frame = pd.read_parquet(tmp_path / "labels.parquet")
     frame[list(CLASSES)] = np.roll(labels, 1, axis=1)
     frame.to_parquet(tmp_path / "labels.parquet")
-    with pytest.raises(UserError, match=r"run: the tables of filters.predictions or overlay.file changed since it"):
+    with pytest.raises(
+        UserError, match=r"run: the tables of filters.predictions or overlay.file changed since the run began"
+    ):
         again(small(**options))
 
 

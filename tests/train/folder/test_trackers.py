@@ -3,7 +3,7 @@
 import pytest
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.train.folder import trackers
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.folder.trackers import check_trackers, flat, scalars

@@ -14,13 +14,13 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.model.build import build
 from hms_dist.model.group_norms import GroupNorms
 from hms_dist.model.pass_rows import draw_words, whole_groups
 from hms_dist.predict.infer import Predict
 from hms_dist.predict.infer import run as predict
-from hms_dist.train import loop
+from hms_dist.results.metric_kinds import KlMetric
 from hms_dist.train.data.run_data import epoch_rows, open_run_data
 from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import read_metrics
@@ -138,7 +138,7 @@ def test_frozen_layers_do_not_change(small):
 
 
 def test_a_plateau_drops_the_rate_and_ends_the_run_for_good(small, monkeypatch):
-    monkeypatch.setattr(loop, "kl_monitors", lambda *_: dict.fromkeys(loop.KL_MONITORS, 1.0))
+    monkeypatch.setattr(KlMetric, "monitors", lambda metric, *_: dict.fromkeys(metric.monitor_names, 1.0))
     config = small(
         epochs=9, schedule__name="constant", optim__lr=0.001, plateau__drop_factor=0.5, plateau__patience=0,
         plateau__stop_patience=2, plateau__monitor="val_kl_lpd",
@@ -256,7 +256,7 @@ def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small)
     """Also with channels-last memory, as on a GPU."""
     config = small()
     plain = build(config.model, config.seed, size=(64, 64)).eval()
-    network, _ = build_network(config, open_world("float32", 60))
+    network, _ = build_network(config, open_world("float32", 60), 6)
     network.eval()
     images = torch.randn(2, 1, 64, 64)
     assert network.state_dict().keys() == plain.state_dict().keys()
@@ -269,7 +269,7 @@ def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small)
 
 @pytest.mark.usefixtures("torch_rng")
 def test_a_network_trains_the_same_with_channels_last(small):
-    network, rows = build_network(small(precision="float64"), open_world("float64", 60))
+    network, rows = build_network(small(precision="float64"), open_world("float64", 60), 6)
     images, norms = torch.randn(4, 1, 64, 64, dtype=torch.float64), GroupNorms(network, rows)
     found = []
     for memory_format in (torch.contiguous_format, torch.channels_last):

@@ -130,7 +130,7 @@ def check_same(one, other):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-BOUNDS = {"float32": 1e-4, "float64": 1e-9}
+BOUNDS = {"float32": 1e-5, "float64": 1e-9}
 """Precision -> how far a loss in another world may be away."""
 
 

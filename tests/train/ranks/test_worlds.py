@@ -12,7 +12,7 @@ import pytest
 
 from hms_dist.cli import main
 from hms_dist.config.load import load
-from hms_dist.labels.table import CLASSES
+from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.rendering.render import Render
 from hms_dist.rendering.render import run as render
 from hms_dist.shards.index import read_index
