@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hms_dist.api.tables import score as score
     from hms_dist.core.errors import JobError as JobError
     from hms_dist.core.errors import UserError as UserError
+    from hms_dist.core.plugins import load_plugins as load_plugins
     from hms_dist.train.start import train as train
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "UserError",
     "draw",
     "ensemble",
+    "load_plugins",
     "load_run",
     "open_shards",
     "read_recording",
@@ -40,6 +42,7 @@ _MODULES = {
     "UserError": "hms_dist.core.errors",
     "draw": "hms_dist.api.recording",
     "ensemble": "hms_dist.api.tables",
+    "load_plugins": "hms_dist.core.plugins",
     "load_run": "hms_dist.api.run_model",
     "open_shards": "hms_dist.api.shards",
     "read_recording": "hms_dist.api.recording",

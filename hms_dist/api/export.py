@@ -17,6 +17,7 @@ from hms_dist.config.load import to_dict
 from hms_dist.core.environment import versions
 from hms_dist.core.errors import JobError, UserError, first_line
 from hms_dist.core.files import atomic, sha256_of, write_json
+from hms_dist.core.plugins import loaded_plugins
 from hms_dist.model.arguments import constructor_arguments
 from hms_dist.model.loss import LOSSES
 from hms_dist.model.sliding_window import SlidingWindowNet, of_backbone, window_weights
@@ -102,6 +103,7 @@ def _card(model: "RunModel", network: nn.Module, weights: str) -> dict[str, Any]
         "run": {"name": model.run.resolve().name, "weights": model.weights_folder.name, "seed": config.seed,
                 "fold": config.fold, "num_folds": config.num_folds},
         "versions": versions(),
+        "plugins": loaded_plugins(),
     }  # fmt: skip
     if isinstance(model.task, AnnotatedWindow):
         card["logits"] = "one a class, of the annotated window"
@@ -113,7 +115,7 @@ def _card(model: "RunModel", network: nn.Module, weights: str) -> dict[str, Any]
 
 def _snippet(card: dict[str, Any], probabilities: str | None) -> list[str]:
     """Lines that compute logits of `images` [n, 1, height, width] with timm alone, next to the card."""
-    lines = ["import json, timm, torch", f'card = json.load(open("{CARD_NAME}"))']
+    lines = [", ".join(["import json", "timm", "torch", *loaded_plugins()]), f'card = json.load(open("{CARD_NAME}"))']
     lines.append(
         'model = timm.create_model(card["architecture"], checkpoint_path=card["weights"], **card["arguments"])'
     )

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from hms_dist.core.errors import UserError, suggestion
+from hms_dist.core.plugins import load_plugins, split_plugins
 
 COMMANDS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
@@ -43,9 +44,14 @@ COMMANDS = {
 
 
 def command_of(name: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
-    """Return a command's module and its options, parsed from `words`. Raises UserError for invalid words."""
+    """Return a command's module and its options, parsed from `words`, after importing the plug-ins that they name.
+
+    Raises UserError for invalid words.
+    """
     if name not in COMMANDS:
         raise UserError(f"unknown command; {suggestion(name, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
+    names, words = split_plugins(words)
+    load_plugins(*names)
     if name == "train" and not words:
         raise UserError(
             "no recipe; give one, such as --config demo, with --shards and --out; hms-dist recipes lists them"

@@ -16,9 +16,10 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from hms_dist.config.checks import checked
 from hms_dist.config.command_line import checked_words, option_words, with_values
 from hms_dist.config.safe_yaml import yaml_text
-from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
+from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, PLUGINS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, sealed_text
+from hms_dist.core.plugins import loaded_plugins
 
 T = TypeVar("T")
 
@@ -80,8 +81,9 @@ def to_dict(value: Any) -> Any:
 
 
 def stored(config: Any) -> dict[str, Any]:
-    """Convert a configuration to plain values for storage: `to_dict` plus the format version."""
-    return {VERSION_KEY: FORMAT_VERSION, **to_dict(config)}
+    """Convert a configuration to plain values for storage: `to_dict` plus the format version and loaded plug-ins."""
+    plugins = loaded_plugins()
+    return {VERSION_KEY: FORMAT_VERSION, **({PLUGINS_KEY: plugins} if plugins else {}), **to_dict(config)}
 
 
 def save(config: Any, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from hms_dist.config.command_line import option_words
 from hms_dist.config.recipes import installed
 from hms_dist.core.errors import UserError
+from hms_dist.core.plugins import plugin_words, refuse_plugins
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
 """Options of a run that the grid sets."""
@@ -53,7 +54,10 @@ class LaunchConfig:
     """Training program that takes the same options; relative to the working directory. None: hms-dist train."""
 
     def command(self, words: list[str]) -> list[str]:
-        """Command line of a run with these options. Raises UserError if launcher or program is missing."""
+        """Command line of a run with these options and the plug-ins of this process.
+
+        Raises UserError if launcher or program is missing, or if the options name plug-ins.
+        """
         if self.program is not None and not self.program.is_file():
             raise UserError(
                 f"launch.program: no file {self.program}; check the path, or leave it out for hms-dist train"
@@ -63,5 +67,9 @@ class LaunchConfig:
                 f"launch.words: no program '{self.words[0]}' on this machine; install it, or correct the name"
             )
         launcher = [installed(word) for word in self.words] or [sys.executable]
+        try:
+            refuse_plugins(words, "recipes.options")
+        except ValueError as error:
+            raise UserError(str(error)) from error
         program = ["-m", "hms_dist", "train"] if self.program is None else [str(self.program)]
-        return [*launcher, *program, *words]
+        return [*launcher, *program, *words, *plugin_words()]
