@@ -10,7 +10,7 @@ from typing import Any
 from hms_dist.config.command_line import option_words
 from hms_dist.config.recipes import installed
 from hms_dist.core.errors import UserError
-from hms_dist.core.plugins import plugin_words, refuse_plugins
+from hms_dist.core.plugins import plugin_words
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
 """Options of a run that the grid sets."""
@@ -56,7 +56,7 @@ class LaunchConfig:
     def command(self, words: list[str]) -> list[str]:
         """Command line of a run with these options and the plug-ins of this process.
 
-        Raises UserError if launcher or program is missing, or if the options name plug-ins.
+        Raises UserError if launcher or program is missing.
         """
         if self.program is not None and not self.program.is_file():
             raise UserError(
@@ -67,9 +67,5 @@ class LaunchConfig:
                 f"launch.words: no program '{self.words[0]}' on this machine; install it, or correct the name"
             )
         launcher = [installed(word) for word in self.words] or [sys.executable]
-        try:
-            refuse_plugins(words, "recipes.options")
-        except ValueError as error:
-            raise UserError(str(error)) from error
         program = ["-m", "hms_dist", "train"] if self.program is None else [str(self.program)]
         return [*launcher, *program, *words, *plugin_words()]

@@ -70,11 +70,6 @@ def test_a_sliding_window_gives_the_logits_of_the_annotated_window(trained_slidi
     torch.testing.assert_close(found["logits"].sigmoid(), own, rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_folder_is_not_written_into(trained, capsys):
-    assert main(["export", "--run", str(trained), "--out", str(trained)]) == 2
-    assert "belongs to a run" in capsys.readouterr().err
-
-
 def test_other_logits_stop_the_export(trained, tmp_path):
     model = hms_dist.load_run(trained)
     model.network.forward = lambda images: torch.zeros(len(images), 6)

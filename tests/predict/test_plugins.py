@@ -118,7 +118,7 @@ def test_worker_processes_load_them(folder, recordings):
     assert main(["render", *words, "--workers", "2", "--plugins", "my_panel"]) == 0
 
 
-def test_no_configuration_names_a_plug_in(folder):
+def test_no_configuration_names_a_plug_in(folder, capsys):
     for content in ({"plugins": ["my_loss"], **RENDER}, {"format_version": 2, "plugins": {"my_loss": "1"}, **RENDER}):
         Path("evil.yaml").write_text(yaml.safe_dump(content))
         with pytest.raises(UserError, match=r"unknown option 'plugins'|add --plugins my_loss"):
@@ -127,10 +127,12 @@ def test_no_configuration_names_a_plug_in(folder):
         load(Render, ["--panels", '{"a": {"class_path": "my_panel.Activity2"}}', "--data", "d", "--out", "o"])
     with pytest.raises(ValueError, match="command line alone"):
         PipelineStep(name="a", command="render --plugins my_loss", makes="o")
-    with pytest.raises(UserError, match="command line alone"):
-        LaunchConfig().command(["--plugins=my_loss"])
+    for recipe in ({"options": {"plugins": "my_loss"}}, {"configs": ["--plugins=my_loss"]}):
+        recipes = json.dumps([{"name": "a", "configs": ["demo"], **recipe}])
+        assert main(["grid", "--recipes", recipes, "--shards", "s", "--out", "{seed}/{fold}"]) == 2
+        assert "unknown option 'plugins'" in capsys.readouterr().err
     assert not plugins.loaded_plugins()
-    assert "my_loss" not in plugins._loaded
+    assert "my_loss" not in sys.modules or sys.modules["my_loss"].__file__ != str(folder / "my_loss.py")
 
 
 def test_started_commands_get_them(folder):
