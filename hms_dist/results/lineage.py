@@ -46,6 +46,8 @@ class ModelRecord:
     """Models whose predictions or weights were used in its training."""
     unknown_teacher: str = ""
     """A table without model records that it learned from, so that it may have seen any patient. Empty: none."""
+    stated: str = ""
+    """Statement of a user in place of a record, such as `out of fold`; empty: the record is the run's own."""
 
     @cached_property
     def seen(self) -> frozenset[int]:
@@ -69,6 +71,7 @@ class ModelRecord:
             **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "patients": " ".join(str(patient) for patient in sorted(self.patients)),
             "learnt_from": [model.to_json() for model in self.learnt_from],
+            **({"stated": self.stated} if self.stated else {}),
         }
 
     @staticmethod
@@ -77,7 +80,7 @@ class ModelRecord:
         patients = frozenset(int(patient) for patient in value["patients"].split())
         learnt_from = tuple(ModelRecord.from_json(model) for model in value["learnt_from"])
         found = ModelRecord(**{**value, "patients": patients, "learnt_from": learnt_from})
-        texts = (found.run, found.weights, found.shards, found.unknown_teacher)
+        texts = (found.run, found.weights, found.shards, found.unknown_teacher, found.stated)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("expected texts for run, weights and shards")
         for number in (_whole(found.fold, null=True), found.num_folds, found.seed):
@@ -131,6 +134,12 @@ def named_sources(path: Path, why: str) -> tuple[Source, ...]:
             f"{path}: does not record which models made it, {why}; write it with training or hms-dist predict"
         )
     return sources
+
+
+def statements(sources: Iterable[Source]) -> list[str]:
+    """A line for each run whose record is the statement of a user."""
+    stated = {source.model.run: source.model.stated for source in sources if source.model.stated}
+    return [f"{run} is stated by its user, not recorded, to be {text}" for run, text in stated.items()]
 
 
 def check_unseen(where: str, models: Iterable[ModelRecord], patients: NDArray[np.int64], whose: str) -> None:
