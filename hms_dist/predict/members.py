@@ -121,7 +121,7 @@ def read_labelled(paths: Sequence[Path], labels: str, *, stated: bool = False) -
         mine = by_key.loc[frame["key"]].to_numpy(np.int64)
         sources = read_sources(path)
         if stated and not sources:
-            sources = _stated(path, folds, mine, fingerprint)
+            sources = _stated(path, folds, mine, fingerprint, members.dataset)
         elif not sources:
             sources = named_sources(path, "so they may have trained on its rows (or --out_of_fold stated)")
         check_out_of_fold(path, sources, mine, folds)
@@ -152,7 +152,7 @@ def _with_labels(paths: Sequence[Path], labels: str) -> tuple[Floats, Ints, str,
     return table.targets[places], patients[places], table.fingerprint, members
 
 
-def _stated(path: Path, folds: Ints, patients: Ints, labels: str) -> tuple[Source, ...]:
+def _stated(path: Path, folds: Ints, patients: Ints, labels: str, dataset: Dataset) -> tuple[Source, ...]:
     """Records of models that, by the word of the user, held out the patients of each fold that they predict."""
     digest, numbers = sha256_of(path), np.unique(folds[folds >= 0]).tolist()
     return tuple(
@@ -160,7 +160,7 @@ def _stated(path: Path, folds: Ints, patients: Ints, labels: str) -> tuple[Sourc
             fold=fold,
             model=ModelRecord(
                 run=str(path), weights=digest, shards=labels, fold=fold, num_folds=len(numbers), seed=0,
-                patients=frozenset(patients[folds != fold].tolist()), stated=STATED,
+                patients=frozenset(patients[folds != fold].tolist()), stated=STATED, dataset=dataset.name,
             ),
         )
         for fold in numbers

@@ -60,7 +60,7 @@ class ScoredTable:
     weights: frozenset[str] = frozenset()
     """SHA-256 of the weights of the models behind the table; empty if unknown."""
     statements: tuple[str, ...] = ()
-    """What its users stated about models that recorded nothing."""
+    """Statements of users about models that recorded nothing."""
 
     @cached_property
     def scores(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Metric(Protocol):
         """Weight of each row [rows] in `value`."""
 
     def parts(self, truth: Floats, found: Floats) -> Floats:
-        """What each class has to do with it [classes]; NaN if unknown."""
+        """The share of each class in it, or its own value [classes]; NaN if unknown."""
 
     def monitors(self, truth: Floats, found: Floats) -> dict[str, float]:
         """Figures of an evaluation for metrics.jsonl. A figure that these rows do not define is absent."""
