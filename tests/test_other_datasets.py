@@ -183,6 +183,7 @@ class Chain:
         assert "Not shown" not in page
         assert all(name in page for name in names)
         assert not any(name in page for name in HMS.classes[1:5])
+        capsys.readouterr()
         call("status", "--runs", folder, "--json")
         states = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
         assert [state[f"best_{metric.name}"] is not None for state in states] == [True] * 3
