@@ -6,8 +6,8 @@ noise it reproduces: neighbouring bins of their noise correlate by 0.66, 0.42 an
 windows of 2 s 0.87, 0.69 and 0.59).
 
 The density is two-sided, |X|^2 / rate. The published spectrograms have no EEG beside them. Compared with EEG of the
-same classes of other patients, two-sided power is 0.37 +- 0.37 nat above theirs and one-sided power 1.07 +- 0.37 (medians of
-20 recordings each, five classes): one standard error against three. A paired file would settle it.
+same classes of other patients, two-sided power is 0.37 +- 0.37 nat above theirs, one-sided power 1.07 +- 0.37 (medians
+of 20 recordings each, five classes): one standard error against three. A paired file would settle it.
 """
 
 import numpy as np
