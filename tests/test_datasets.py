@@ -1,5 +1,7 @@
 """Description of a data set: what a file may hold, and what is refused in one line."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,22 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message:
     assert str(refusal.value).startswith(str(path))
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+NAMES = re.compile(r"\b(seizure|lpd|gpd|lrda|grda)\b", re.IGNORECASE)
+KNOWING = ("hms_dist/datasets.py", "hms_dist/recordings/simulat")
+"""Prefixes of the files that may know the classes of HMS."""
+
+
+def test_only_the_description_and_the_simulator_know_the_classes_of_hms(repository: Path) -> None:
+    for path in sorted((repository / "hms_dist").rglob("*.py")):
+        name = str(path.relative_to(repository))
+        if name.startswith(KNOWING):
+            continue
+        tree = ast.parse(path.read_text())
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "hms_dist.datasets":
+                assert not {alias.name for alias in node.names} & {"HMS_CLASSES", "HMS_CONSENSUS"}, name
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                assert not NAMES.search(node.value), f"{name}, line {node.lineno}: {node.value!r}"

@@ -124,7 +124,7 @@ class Chain:
         return json.loads(out.read_text())
 
     def through(self, rng: np.random.Generator) -> None:
-        """What both kinds do alike, after the training: oof, predict, ensemble, stack, report, status, verify."""
+        """The steps of both kinds after the training: oof, predict, ensemble, stack, report, status, verify."""
         folder, names = self.folder, list(self.dataset.classes)
         call, shards, runs = self.call, self.folder / "set", self.runs
         call("verify", "--shards", shards, "--data", self.data)

@@ -1,6 +1,6 @@
 """A timm model with a new head, from a configuration: the same weights for the same seed, wherever built."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from hms_dist.model.weights import (
     check_there,
     fit_weights,
     head_names,
+    mapped_head,
     package_weights,
     read_weights,
 )
@@ -75,13 +76,21 @@ class ModelConfig:
 
 
 def build(
-    config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1, *, size: tuple[int, int] | None = None
+    config: ModelConfig,
+    seed: int,
+    num_classes: int = 6,
+    in_chans: int = 1,
+    *,
+    size: tuple[int, int] | None = None,
+    class_names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> nn.Module:
     """The model, float32 on the CPU in training mode: images (batch, in_chans, height, width) -> logits
     (batch, num_classes). With `sliding_window`, a `SlidingWindowNet`. `size`: height and width of the canvas, which
     `img_size: canvas` needs.
 
-    Whatever weights are not loaded are drawn from `seed` alone, and the global generators stay as they were.
+    `class_names`: those of the network that the weights are of, and of this one; None: the classifier is kept if it has
+    as many classes. Whatever weights are not loaded are drawn from `seed` alone, and the global generators stay as they
+    were.
     Raises UserError for an unknown name, an option that the model lacks, or weights that cannot be had.
     """
     with torch.random.fork_rng(devices=[]):
@@ -92,6 +101,8 @@ def build(
             state, source = package_weights(model.state_dict()), "weights extra"
         else:
             state, source = of_backbone(read_weights(Path(config.weights))), config.weights
+            if class_names is not None and class_names[0] != class_names[1]:
+                state = mapped_head(model, state, *class_names)
         fit_weights(model, adapt_weights(model, state, in_chans), source, optional=head_names(model))
     return model if config.sliding_window is None else SlidingWindowNet(model)
 

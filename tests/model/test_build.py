@@ -108,7 +108,7 @@ def test_the_model_of_a_folder(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kwargs": {"num_classes": 3}}, "model.kwargs: 'num_classes' cannot be set here: there are six classes; leav"),
+        ({"kwargs": {"num_classes": 3}}, "model.kwargs: 'num_classes' cannot be set here: the data set has the"),
         (
             {"kwargs": {"checkpoint_path": "a.pth"}},
             "'checkpoint_path' cannot be set here: model.weights and model.name",

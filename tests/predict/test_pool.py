@@ -6,9 +6,13 @@ from scipy.stats import gmean, rankdata
 
 from hms_dist.core.errors import UserError
 from hms_dist.datasets import HMS_CLASSES as CLASSES
+from hms_dist.datasets import Dataset
 from hms_dist.predict.fit import fit_pool, fit_simplex
 from hms_dist.predict.pool import Pool, equal_pool
 from hms_dist.results.metrics import kaggle_kl
+from hms_dist.results.yes_no import log_loss
+
+LAB = Dataset(name="lab", classes=("a", "b", "c"), target="yes_no")
 
 
 def random_models(rng, num_models=3, num_rows=300, sharpness=1.0):
@@ -119,3 +123,54 @@ def test_a_pool_survives_json():
         Pool.from_json({**pool.to_json(), "weights": [0, 0]})
     assert Pool.from_json({**pool.to_json(), "method": "geometric", "weights": [0, 0]}).weights == (0, 0)
     assert list(pool.to_json()["bias"]) == list(CLASSES)
+
+
+def yes_no_models(rng, num_models=3, num_rows=300):
+    """Probabilities [models, rows, 3] around a common truth, each with noise, and labels, a third of them unknown."""
+    logits = rng.normal(0, 2, (num_rows, 3))
+    labels = (rng.random((num_rows, 3)) < 1 / (1 + np.exp(-logits))).astype(float)
+    labels[rng.random(labels.shape) < 1 / 3] = np.nan
+    noise = rng.normal(0, 1, (num_models, num_rows, 3)) * rng.uniform(0.3, 1.5, (num_models, 1, 1))
+    return 1 / (1 + np.exp(-logits - noise)), labels
+
+
+def test_equal_weights_of_yes_or_no_are_means_of_probabilities_and_of_log_odds(rng):
+    found, _ = yes_no_models(rng)
+    np.testing.assert_allclose(equal_pool("mean", 3, LAB)(found), found.mean(axis=0))
+    odds = gmean(found / (1 - found), axis=0)
+    np.testing.assert_allclose(equal_pool("geometric", 3, LAB)(found), odds / (1 + odds))
+    ranks = np.mean([np.stack([rankdata(model[:, label]) for label in range(3)], axis=1) for model in found], axis=0)
+    np.testing.assert_allclose(equal_pool("rank_mean", 3, LAB)(found), ranks / 300, rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["mean", "geometric"])
+def test_fits_of_yes_or_no_have_the_least_log_loss_over_known_cells(method, rng):
+    found, labels = yes_no_models(rng)
+    pool = fit_pool(method, found, labels, LAB)
+    best = log_loss(labels, pool(found))
+    assert best <= log_loss(labels, equal_pool(method, 3, LAB)(found)) + 1e-9
+    for _ in range(100):
+        weights = pool.weights
+        if method == "geometric":
+            weights = tuple(np.maximum(np.array(weights) + rng.normal(0, 0.05, 3), 0))
+        bias = tuple(np.array(pool.bias) + rng.normal(0, 0.05, 3))
+        other = Pool(method=method, weights=weights, bias=bias, dataset=LAB)
+        assert log_loss(labels, other(found)) > best - 1e-6
+    unknown = np.where(np.isnan(labels), 0.987, found)
+    np.testing.assert_allclose(fit_pool(method, unknown, labels, LAB).weights, pool.weights, atol=1e-3)
+
+
+def test_the_simplex_of_yes_or_no_agrees_with_brute_force(rng):
+    found, labels = yes_no_models(rng, 2)
+    (weight, _) = fit_simplex(found, labels, "yes_no")
+    grid = np.linspace(0, 1, 1001)
+    losses = [log_loss(labels, w * found[0] + (1 - w) * found[1]) for w in grid]
+    assert abs(weight - grid[np.argmin(losses)]) < 2e-3
+
+
+def test_a_pool_is_stored_by_the_names_of_its_classes():
+    pool = Pool(method="mean", weights=(0.5, 0.5), bias=(0.0, 1.0, 2.0), dataset=LAB)
+    assert pool.to_json()["bias"] == {"a": 0.0, "b": 1.0, "c": 2.0}
+    assert Pool.from_json(pool.to_json(), LAB) == pool
+    with pytest.raises(KeyError, match="seizure"):
+        Pool.from_json(pool.to_json())

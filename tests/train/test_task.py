@@ -9,12 +9,14 @@ from torch import nn
 
 from hms_dist.canvas.augment import GroupedRows, one_group
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import Dataset
 from hms_dist.model.build import ModelConfig, build
 from hms_dist.model.loss import LOSSES, bce_rows
 from hms_dist.model.sliding_window import (
     STRIDE,
     SlidingWindowConfig,
     SlidingWindowNet,
+    positive_negative_rows,
     sliding_windows,
     window_weights,
 )
@@ -236,6 +238,36 @@ def test_monitors_are_of_the_window_and_of_the_row(rng: np.random.Generator) -> 
     assert [*found.values()][:2] == pytest.approx(log_losses(truth, answers[:, 6:]))
     top = truth >= truth.max(axis=1, keepdims=True)
     assert found["val_lrap"] == pytest.approx(label_ranking(top, answers[:, :6]))
+
+
+def test_an_unknown_class_is_in_neither_part_of_the_loss_nor_in_the_monitors(rng: np.random.Generator) -> None:
+    targets = torch.from_numpy(rng.choice([0.0, 1.0, np.nan], (20, 6)))
+    logits = torch.from_numpy(rng.normal(0, 2, (20, 6)))
+    positive, negative = positive_negative_rows(logits, targets)
+    known = targets.isfinite()
+    expected = LOSSES["bce_known"].rows(logits, targets) * known.sum(dim=1) / 6
+    torch.testing.assert_close(positive + negative, expected)
+    others = torch.where(known, logits, 99.0)
+    torch.testing.assert_close(positive_negative_rows(others, targets), (positive, negative))
+    answers = rng.random((20, 12))
+    lab = Dataset(name="lab", classes=("a", "b", "c", "d", "e", "f"), target="yes_no")
+    one = AnnotatedWindow(config=SlidingWindowConfig(), width=160, window=WINDOW, dataset=lab)
+    found = one.monitors(targets.numpy(), answers)
+    assert tuple(found) == one.monitor_names == ("val_positive_log_loss", "val_negative_log_loss")
+    own = answers[:, 6:]
+    assert found["val_positive_log_loss"] == pytest.approx(-np.log(own[targets.numpy() == 1]).mean())
+    assert found["val_negative_log_loss"] == pytest.approx(-np.log(1 - own[targets.numpy() == 0]).mean())
+
+
+@pytest.mark.usefixtures("torch_rng")
+def test_answers_of_yes_or_no_are_not_divided_by_their_sum() -> None:
+    lab = Dataset(name="lab", classes=("a", "b"), target="yes_no")
+    config = SlidingWindowConfig(pooling="window")
+    model = build(ModelConfig(name="resnet10t", sliding_window=config), 0, 2).eval()
+    one = AnnotatedWindow(config=config, width=160, window=WINDOW, dataset=lab)
+    answers = one.answers(model, torch.rand(3, 1, 32, 160))
+    assert answers.shape == (3, one.num_answers) == (3, 4)
+    torch.testing.assert_close(answers[:, :2], answers[:, 2:])
 
 
 @pytest.mark.usefixtures("torch_rng")

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.model import gpus
 from hms_dist.model.build import CompileMode, build
 from hms_dist.model.by_rows import check_rows, convert
 from hms_dist.model.pass_rows import PassRows
 from hms_dist.model.sliding_window import num_columns
+from hms_dist.train.data.leakage import dataset_of_weights
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
@@ -15,13 +17,15 @@ MIN_COMPILED_STEPS = 2000
 """Steps of a run from which on `compile_mode: auto` compiles."""
 
 
-def build_network(config: TrainConfig, world: World, num_classes: int) -> tuple[nn.Module, PassRows]:
+def build_network(config: TrainConfig, world: World, dataset: Dataset = HMS) -> tuple[nn.Module, PassRows]:
     """The model of a run on its rank's device, not wrapped, and the rows that its layers read.
 
     The names of its state are the plain model's. Raises UserError for what the model or the machine cannot do.
     """
     size = config.canvas.height, config.canvas.width
-    model = build(config.model, config.seed, num_classes, size=size)
+    before = dataset_of_weights(config.model.weights)
+    names = None if before is None else (before.classes, dataset.classes)
+    model = build(config.model, config.seed, dataset.num_classes, size=size, class_names=names)
     rows = PassRows(world.device)
     convert(model, rows)
     if config.precision == "float64":
