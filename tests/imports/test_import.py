@@ -405,3 +405,36 @@ def test_warnings_name_what_does_not_look_like_eeg(eeg, files, tmp_path) -> None
         expected = inputs[name][2]
         assert len(one["warnings"]) == len(expected), (name, one["warnings"])
         assert all(part in line for part, line in zip(expected, one["warnings"], strict=True)), (name, one["warnings"])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_ten_kills_leave_what_no_kill_leaves(eeg, files, tmp_path, repository, rng) -> None:
+    """Two workers, killed at random moments with all their processes, on one folder, until an import ends."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(12):
+        files.write(data / f"{number}.edf", eeg(60)(256), 256, annotations=[(0, 60, "GPD")])
+    options = ("--data", data, "--patient", "file", "--pictures", 0, "--workers", 2, "--out")
+    began = time.monotonic()
+    words = [sys.executable, "-m", "hms_dist", "import", *map(str, options)]
+    subprocess.run([*words, str(tmp_path / "whole")], env=environment(repository), check=True, capture_output=True)
+    whole_s, num_kills = time.monotonic() - began, 0
+    while num_kills < 10:
+        process = subprocess.Popen(
+            [*words, str(tmp_path / "out")], env=environment(repository), stderr=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            process.wait(rng.uniform(0.2, 1.0) * whole_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        errors = process.communicate()[1].decode()
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        num_kills += process.returncode != 0
+        if process.returncode == 0:
+            assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
+            shutil.rmtree(tmp_path / "out")
+            shutil.rmtree(tmp_path / "out.key")
+    subprocess.run([*words, str(tmp_path / "out")], env=environment(repository), check=True, capture_output=True)
+    assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
+    assert not [path for path in tmp_path.rglob(".*") if path.suffix == ".tmp"]
