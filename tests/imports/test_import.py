@@ -235,8 +235,11 @@ def test_other_options_need_a_rebuild(folder, tmp_path, capsys) -> None:
     assert "imported with other options (every_s, reference); --rebuild" in capsys.readouterr().err
     run("--data", folder, "--out", out, "--pictures", 0, "--every_s", 5, "--rebuild")
     assert len(rows_of(out)) == 25  # half of a window is enough where nothing else is
+    run("--data", folder, "--out", out, "--pictures", 0, "--labels", "none", "--rebuild")
+    assert [path.name for path in out.glob("*.csv")].count("train.csv") == 0
+    assert not list(out.glob("train_*/*"))
     shutil.rmtree(tmp_path / "out.key")
-    run("--data", folder, "--out", out, "--pictures", 0, code=2)
+    run("--data", folder, "--out", out, "--pictures", 0, "--labels", "none", code=2)
     assert "a label table is there already" in capsys.readouterr().err
 
 
@@ -311,6 +314,17 @@ def test_no_label_row_at_all(folder, tmp_path, capsys) -> None:
     (folder / "dataset.yaml").write_text("name: lab\nclasses: [a, b]\n")
     run("--data", folder, "--out", tmp_path / "out", code=2)
     assert "no label rows: no class is known for 'Dr Miller called' (5), 'seizure' (1)" in capsys.readouterr().err
+
+
+def test_events_without_a_duration(eeg, files, tmp_path, capsys) -> None:
+    files.write(tmp_path / "a.edf", eeg(40)(200), annotations=[(12, None, "LPD"), (30, None, "GPD")])
+    words = ("--data", tmp_path / "a.edf", "--pictures", 0, "--out", tmp_path / "out")
+    run(*words, code=2)
+    assert (
+        "no recording has labels with a duration; --every_s null makes a row of each event" in capsys.readouterr().err
+    )
+    run(*words, "--every_s", "null", "--rebuild")
+    assert rows_of(tmp_path / "out")["spectrogram_label_offset_seconds"].tolist() == [12, 30]
 
 
 def environment(repository):
