@@ -62,6 +62,7 @@ def _usage() -> str:
             *lines,
             "",
             "hms-dist <command> --help explains every option of a command with its unit and default.",
+            "--plugins MODULE ... adds panels, augmentations, losses, selections and models of your own.",
             "NAME is a recipe's, a path has a slash or ends in .yaml; hms-dist recipes lists the names.",
             "Several GPUs: accelerate launch -m hms_dist train --config public_baseline --shards SHARDS --out RUN",
         ]

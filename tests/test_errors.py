@@ -264,6 +264,30 @@ def _arithmetic(sandbox):
         return sandbox.train()
 
 
+@mistake("a plug-in that is not there")
+def _no_plugin(sandbox):
+    return sandbox.render("--plugins", "my_panels")
+
+
+@mistake("a plug-in that fails")
+def _broken_plugin(sandbox):
+    sandbox.write("broken_plugin.py", "1 / 0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(sandbox.folder)
+        patch.setattr(sys, "path", [*sys.path])
+        return sandbox.render("--plugins", "broken_plugin")
+
+
+@mistake("a set that was made with a plug-in")
+def _made_with_plugin(sandbox):
+    path = sandbox.copy_of_shards() / "manifest.json"
+    value = json.loads(path.read_bytes())
+    value["render_config"]["plugins"] = {"my_panels": "1.0"}
+    value.pop("digest")
+    path.write_bytes(indented_json({**value, "digest": digest(value)}))
+    return sandbox.train()
+
+
 @mistake("a manifest that was edited")
 def _manifest(sandbox):
     path = sandbox.copy_of_shards() / "manifest.json"

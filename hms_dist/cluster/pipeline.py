@@ -13,6 +13,7 @@ from hms_dist.cluster.task_cache import is_done, leased, made_from, note, open_t
 from hms_dist.commands.table import check
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.core.logging import LOG
+from hms_dist.core.plugins import plugin_words
 from hms_dist.jobs.processes import launched
 
 
@@ -89,7 +90,7 @@ def _call(task: PipelineTask) -> None:
     task.makes.parent.mkdir(parents=True, exist_ok=True)
     words = _filled(task)
     LOG.info("hms-dist %s", shlex.join(words))
-    with launched([sys.executable, "-m", "hms_dist", *words]) as process:
+    with launched([sys.executable, "-m", "hms_dist", *words, *plugin_words()]) as process:
         pass
     if process.returncode:
         raise JobError(f"step {task.title} ended with exit code {process.returncode}; its message is above")

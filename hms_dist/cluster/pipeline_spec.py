@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.core import limits
+from hms_dist.core.plugins import refuse_plugins
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _PLACES = ("data", "out", "cpus")
@@ -54,6 +55,7 @@ class PipelineStep:
             raise ValueError(f"steps.command: that of step '{self.name}' cannot be split: {error}") from error
         if not words:
             raise ValueError(f"steps.command: that of step '{self.name}' is empty; expected words of hms-dist")
+        refuse_plugins(words, f"steps.command: that of step '{self.name}'")
 
 
 @dataclass(frozen=True, kw_only=True)

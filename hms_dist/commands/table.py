@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from hms_dist.core.errors import UserError, suggestion
+from hms_dist.core.plugins import load_plugins, split_plugins
 
 COMMANDS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
@@ -28,6 +29,7 @@ COMMANDS = {
     "stages": ("hms_dist.grid.stages", "Stages", "compare the stages of training, fold by fold, as a table"),
     "search": ("hms_dist.search.study", "Search", "search hyperparameters, in trials that many jobs share"),
     "predict": ("hms_dist.commands.predict", "PredictAny", "predict a shard set or recordings with a trained run"),
+    "export": ("hms_dist.commands.export", "Export", "export a run's weights for plain timm, with a model card"),
     "pseudolabel": ("hms_dist.predict.pseudolabel", "PseudoLabel", "label low-vote rows by the mean of models"),
     "ensemble": ("hms_dist.predict.ensemble", "Ensemble", "pool models' predictions, by equal or fitted weights"),
     "stack": ("hms_dist.predict.stack", "Stack", "fit a small network to models' predictions, or apply it"),
@@ -42,9 +44,14 @@ COMMANDS = {
 
 
 def command_of(name: str, words: Sequence[str]) -> tuple[ModuleType, Any]:
-    """Return a command's module and its options, parsed from `words`. Raises UserError for invalid words."""
+    """Return a command's module and its options, parsed from `words`, after importing the plug-ins that they name.
+
+    Raises UserError for invalid words.
+    """
     if name not in COMMANDS:
         raise UserError(f"unknown command; {suggestion(name, list(COMMANDS))}one of: {', '.join(COMMANDS)}")
+    names, words = split_plugins(words)
+    load_plugins(*names)
     if name == "train" and not words:
         raise UserError(
             "no recipe; give one, such as --config demo, with --shards and --out; hms-dist recipes lists them"

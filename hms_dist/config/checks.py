@@ -1,8 +1,8 @@
 """Checks of all names in a configuration against the dataclasses that it fills, before anything is built.
 
-An unknown option or class raises an error that lists the valid ones. No class outside this package is ever imported: a
-class must be a known subclass of the type that its field declares. Of a full class path, as older files have it, only
-the last part is used.
+An unknown option or class raises an error that lists the valid ones. No class is ever imported because a configuration
+names it: it must be a known subclass of the type that its field declares, of this package or of a loaded plug-in. Of a
+full class path, as older files have it, only the last part is used.
 """
 
 import dataclasses
@@ -145,6 +145,12 @@ class Check:
             return node
         known = {c.__name__: c for c in _subclasses(base) if not inspect.isabstract(c)}
         chosen = known.get(bare_name(name)) if isinstance(name, str) else None
+        same = {c.__module__ for c in _subclasses(base) if chosen is not None and c.__name__ == chosen.__name__}
+        if len(same) > 1:
+            raise UserError(
+                f"{where}: two classes are named '{_brief(name)}', in {' and '.join(sorted(same))}; rename the "
+                "plug-in's"
+            )
         if chosen is None:
             raise UserError(
                 f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}"

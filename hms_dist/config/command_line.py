@@ -71,6 +71,15 @@ def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
     return list(argv)
 
 
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Format options as command-line words, `--name=value`; values that are not strings are written as JSON, which YAML
+    reads."""
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for name, value in options.items()
+    ]
+
+
 def _word(option: str, value: Any, word: str) -> str:
     """Replace the value in `word`, which is `--option=value` or the value alone."""
     text = yaml_text(value, flow=True).removesuffix("\n").removesuffix("\n...")

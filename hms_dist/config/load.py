@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from hms_dist.config.checks import checked
-from hms_dist.config.command_line import checked_words, with_values
+from hms_dist.config.command_line import checked_words, option_words, with_values
 from hms_dist.config.safe_yaml import yaml_text
-from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, VERSION_KEY, split_version
+from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, PLUGINS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, sealed_text
+from hms_dist.core.plugins import loaded_plugins
 
 T = TypeVar("T")
 
@@ -37,6 +38,23 @@ def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "configuration") -> T:
     """Build `cls` from plain values as `to_dict` returns them. Raises UserError as `load` does."""
     return _from_checked(cls, *checked(_options(values, where), cls, where))
+
+
+def resolved(cls: type[T], value: T | Mapping[str, Any] | str | Path, options: Mapping[str, Any] | None = None) -> T:
+    """Build `cls` from an instance, plain values, or the name or path of a recipe, with further `options` by dotted
+    names.
+
+    Raises UserError as `load` does.
+    """
+    if isinstance(value, str | Path):
+        words = ["--config", str(value)]
+    elif isinstance(value, Mapping):
+        words = option_words(value)
+    elif not options:
+        return value
+    else:
+        words = option_words(to_dict(value))
+    return load(cls, [*words, *option_words(options or {})])
 
 
 def from_stored(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -63,8 +81,9 @@ def to_dict(value: Any) -> Any:
 
 
 def stored(config: Any) -> dict[str, Any]:
-    """Convert a configuration to plain values for storage: `to_dict` plus the format version."""
-    return {VERSION_KEY: FORMAT_VERSION, **to_dict(config)}
+    """Convert a configuration to plain values for storage: `to_dict` plus the format version and loaded plug-ins."""
+    plugins = loaded_plugins()
+    return {VERSION_KEY: FORMAT_VERSION, **({PLUGINS_KEY: plugins} if plugins else {}), **to_dict(config)}
 
 
 def save(config: Any, path: Path) -> None:

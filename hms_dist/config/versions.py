@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hms_dist.core.errors import UserError
+from hms_dist.core.plugins import check_plugins
 
 FORMAT_VERSION = 2
 """Version of configurations written now. Version 1 (up to commit 5e6f9d5) had no version key and full class paths."""
 VERSION_KEY = "format_version"
+PLUGINS_KEY = "plugins"
+"""Key of the plug-ins that were loaded when a configuration was stored: import path -> version. Absent: none."""
 CLASS_KEY, OPTIONS_KEY = "class_path", "init_args"
 """Keys of a class chosen by name, and of its options."""
 ABSENT: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
@@ -58,15 +61,16 @@ _PATHS_OF_1 = {
 def split_version(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], int]:
     """Split a stored configuration into its options and its format version.
 
-    Raises UserError for the version of a later program.
+    Raises UserError for the version of a later program, and for plug-ins that are not loaded.
     """
+    check_plugins(values.get(PLUGINS_KEY), where)
     version = values.get(VERSION_KEY, 1)
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise UserError(
             f"{where}: expected format_version 1 to {FORMAT_VERSION}, found {version!r}; use the version of hms-dist "
             "that wrote the file, or a later one"
         )
-    return {name: value for name, value in values.items() if name != VERSION_KEY}, version
+    return {name: value for name, value in values.items() if name not in (VERSION_KEY, PLUGINS_KEY)}, version
 
 
 def bare_name(path: str) -> str:

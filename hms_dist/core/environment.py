@@ -6,6 +6,8 @@ import platform
 import sys
 from typing import Any
 
+from hms_dist.core.plugins import loaded_plugins
+
 RECORDED_PACKAGES = (
     "hms-dist", "numpy", "scipy", "numba", "pandas", "pyarrow", "zstandard",
     "torch", "timm", "accelerate",
@@ -30,6 +32,7 @@ def environment() -> dict[str, Any]:
     """Describe the machine and software of this process, for environment.json."""
     return {
         "versions": versions(),
+        "plugins": loaded_plugins(),
         "machine": platform.machine(),
         "system": platform.platform(),
         "num_cores": len(os.sched_getaffinity(0)),

@@ -1,6 +1,5 @@
 """Recipes of a grid, and how their runs are started."""
 
-import json
 import re
 import shutil
 import sys
@@ -8,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config.command_line import option_words
 from hms_dist.config.recipes import installed
 from hms_dist.core.errors import UserError
+from hms_dist.core.plugins import plugin_words
 
 SET_BY_THE_GRID = ("shards", "out", "seed", "fold")
 """Options of a run that the grid sets."""
@@ -53,7 +54,10 @@ class LaunchConfig:
     """Training program that takes the same options; relative to the working directory. None: hms-dist train."""
 
     def command(self, words: list[str]) -> list[str]:
-        """Command line of a run with these options. Raises UserError if launcher or program is missing."""
+        """Command line of a run with these options and the plug-ins of this process.
+
+        Raises UserError if launcher or program is missing.
+        """
         if self.program is not None and not self.program.is_file():
             raise UserError(
                 f"launch.program: no file {self.program}; check the path, or leave it out for hms-dist train"
@@ -64,13 +68,4 @@ class LaunchConfig:
             )
         launcher = [installed(word) for word in self.words] or [sys.executable]
         program = ["-m", "hms_dist", "train"] if self.program is None else [str(self.program)]
-        return [*launcher, *program, *words]
-
-
-def option_words(options: dict[str, Any]) -> list[str]:
-    """Format options as command-line words, `--name=value`; values that are not strings are written as JSON, which YAML
-    reads."""
-    return [
-        f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for name, value in options.items()
-    ]
+        return [*launcher, *program, *words, *plugin_words()]

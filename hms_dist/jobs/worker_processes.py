@@ -17,6 +17,7 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from hms_dist.core.errors import JobError, Stopped
+from hms_dist.core.plugins import load_plugins, loaded_plugins
 from hms_dist.jobs.stop_flag import Flag, raised_by
 
 Task = TypeVar("Task")
@@ -76,7 +77,9 @@ def _in_processes(make: Callable[[Task], Result], tasks: Sequence[Task], workers
     """Submit no more tasks than there are workers, so that none is queued when a stop comes."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_begin_worker, initargs=(stop,))
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), context, initializer=_begin_worker, initargs=(stop, list(loaded_plugins()))
+    )
     request = _Request(asked, stop, pool)
     waiting = iter(tasks)
     running: set[Future[Result]] = set()
@@ -135,13 +138,14 @@ def _begin(stop: Flag | Event) -> None:
     _stop = stop
 
 
-def _begin_worker(stop: Event) -> None:
-    """Leave signals to the parent, which sets the flag; exit if the parent is gone."""
+def _begin_worker(stop: Event, plugins: Sequence[str]) -> None:
+    """Leave signals to the parent, which sets the flag; exit if the parent is gone. Load the parent's plug-ins."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    load_plugins(*plugins)
     _begin(stop)
 
 

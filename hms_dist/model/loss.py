@@ -92,3 +92,10 @@ LOSSES: dict[str, Loss] = {
     "bce_known": Loss(bce_known_rows, sigmoid, "yes_no"),
 }
 """Name -> loss. The trainer sums the weighted rows and divides by the total weight of the step."""
+
+
+def register_loss(name: str, loss: Loss) -> None:
+    """Add a loss of a plug-in under a new name. Raises ValueError if the name is taken."""
+    if name in LOSSES:
+        raise ValueError(f"{name}: there is a loss of this name; choose another")
+    LOSSES[name] = loss

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def run(command: Predict) -> None:
     shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
     dataset = read_dataset(command.run)  # the run's: the shard set may have other labels, or none
     task = open_task(config, shards.canvas, dataset)
-    model, facts = _load_model(command, config, dataset)
+    model, facts = load_model(command.run, config, dataset, command.checkpoint, command.weights)
     source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
     weights = stored_weights(command.run, command.checkpoint)
     check_recipes(command.shards, shards, noted(facts, "panels", dict, weights))
@@ -86,14 +87,23 @@ def run(command: Predict) -> None:
         shutil.rmtree(folder)
 
 
-def _load_model(command: PredictConfig, config: TrainConfig, dataset: Dataset) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Load the network with the requested weights, on the CPU, and the record next to them."""
+def load_model(
+    run: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    checkpoint: str | None = None,
+    weights: Literal["ema", "raw"] | None = None,
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Load the network of a run with the requested weights, on the CPU, and the record next to them.
+
+    `checkpoint` and `weights` as in `PredictConfig`.
+    """
     kept = config.model
     kept = ModelConfig(name=kept.name, kwargs=kept.kwargs, sliding_window=kept.sliding_window)
     model = build(kept, 0, dataset.num_classes, size=(config.canvas.height, config.canvas.width))
     if config.precision == "float64":
         model.double()
-    facts = load_weights(model, stored_weights(command.run, command.checkpoint), command.weights)
+    facts = load_weights(model, stored_weights(run, checkpoint), weights)
     return model, facts
 
 

@@ -47,10 +47,15 @@ class PredictConfig:
 
 def opened_run(command: PredictConfig) -> TrainConfig:
     """Read the configuration of the run to predict with. Raises UserError if the run does not support the options."""
-    if not (command.run / "config.yaml").is_file():
-        raise UserError(f"{command.run}: not a run folder (no config.yaml); check --run")
+    config = read_run(command.run, command.checkpoint)
     check_no_input(command.out, [command.run / PREDICTIONS_NAME])
-    stored_weights(command.run, command.checkpoint)
-    config = read_config(command.run)
     check_mirrors(config.model, command.tta)
     return config
+
+
+def read_run(run: Path, checkpoint: str | None = None) -> TrainConfig:
+    """Read the configuration of a run. Raises UserError if it is not a run folder, or has no such weights yet."""
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run}: not a run folder (no config.yaml); check --run")
+    stored_weights(run, checkpoint)
+    return read_config(run)

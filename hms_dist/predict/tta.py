@@ -3,7 +3,7 @@
 The 16th place averaged the probabilities of a recording and of its mirror image with left and right exchanged.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -62,22 +62,38 @@ def mean_outputs(
     Every combination of `mirrors` has the same weight: with flip and reverse a row is predicted four times. `model` is
     in evaluation mode.
     """
-    dtype = next(model.parameters()).dtype
     flips = (False, True) if "flip" in mirrors else (False,)
-    reversals = (False, True) if "reverse" in mirrors else (False,)
     requests = (Request(group, np.full(len(group), True) if flip else None) for group in groups for flip in flips)
     batches = load(shards.reader, requests, threads=threads, pin=device.type == "cuda")
     before: Tensor | None = None
-    for group in groups:
-        everywhere = torch.ones(len(group), dtype=torch.bool, device=device)
-        outputs = []
-        for flip in flips:
-            panels = next(batches).to(device)
-            for reverse in reversals:
-                pictures = shards.canvas(panels, everywhere if flip else None, everywhere if reverse else None)
-                outputs.append(predict_in_memory(task, model, pictures.to(dtype)))
+    for _ in groups:
+        outputs = mirrored_outputs(model, shards.canvas, lambda _: next(batches).to(device), task, mirrors)
         if before is not None:  # read when the next group is on its way, so that a GPU never waits for the host
             yield before.cpu().double().mean(0).numpy()
-        before = torch.stack(outputs)
+        before = outputs
     if before is not None:
         yield before.cpu().double().mean(0).numpy()
+
+
+@torch.no_grad()
+def mirrored_outputs(
+    model: nn.Module,
+    canvas: Canvas,
+    panels_of: Callable[[bool], Mapping[str, Tensor]],
+    task: Task,
+    mirrors: Sequence[Mirror],
+) -> Tensor:
+    """Predict rows and their mirror images: outputs [mirror images, m, num_outputs], the rows themselves first.
+
+    `panels_of(flip)`: stored panels of the rows, of all flipped rows if `flip`, on the model's device; called once for
+    each value of `flip`.
+    """
+    outputs = []
+    for flip in (False, True) if "flip" in mirrors else (False,):
+        panels = panels_of(flip)
+        first = next(iter(panels.values()))
+        everywhere = torch.ones(len(first), dtype=torch.bool, device=first.device)
+        for reverse in (False, True) if "reverse" in mirrors else (False,):
+            images = canvas(panels, everywhere if flip else None, everywhere if reverse else None)
+            outputs.append(predict_in_memory(task, model, images.to(next(model.parameters()).dtype)))
+    return torch.stack(outputs)

@@ -11,6 +11,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import canonical_json, indented_json, read_bytes
 from hms_dist.core.parquet import ParquetError, read_parquet
 from hms_dist.core.parquet import num_rows as rows_of_footer
+from hms_dist.core.plugins import MissingPluginError
 from hms_dist.jobs.worker_processes import run_jobs
 from hms_dist.labels.table import LabelTable
 from hms_dist.rendering.build_spec import NEXT_FOLDER
@@ -77,6 +78,8 @@ def read_either_manifest(folder: Path) -> tuple[Manifest, list[Fault]]:
             if not _is_as_written(read_bytes(path, limits.JSON_BYTES), manifest):
                 raise UserError(f"{path}: not formatted as this program writes it")
             found[name] = manifest
+        except MissingPluginError:
+            raise
         except UserError as error:
             # The advice in the message is for read-only users.
             faults.append(Fault(path, str(error).removeprefix(f"{path}: ").partition(";")[0], damaged=True))

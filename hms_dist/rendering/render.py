@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from hms_dist.config.load import from_stored, stored
+from hms_dist.config.versions import PLUGINS_KEY
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import sha256_of
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
+from hms_dist.core.plugins import check_plugins
 from hms_dist.datasets import read_dataset
 from hms_dist.jobs.lease import LeaseHeld, await_expiry
 from hms_dist.jobs.worker_processes import run_jobs
@@ -201,11 +203,14 @@ def _prepare(command: Render, build_spec: BuildSpec) -> tuple[Path, BuildSpec] |
 
 def _differences(before: BuildSpec, now: BuildSpec) -> list[str]:
     """Differences that `now` would make to a set begun as `before`, independent of its stored format version."""
+    check_plugins(before.render_config.get(PLUGINS_KEY), "render_config")
     try:
         recipe = from_stored(RenderConfig, before.render_config, "render_config")
     except UserError:  # panels unknown to this program: different in any case
         return before.differences(now)
-    return dataclasses.replace(before, render_config=stored(recipe)).differences(now)
+    plugins = {name: value for name, value in before.render_config.items() if name == PLUGINS_KEY}
+    options = {name: value for name, value in stored(recipe).items() if name != PLUGINS_KEY}
+    return dataclasses.replace(before, render_config=plugins | options).differences(now)
 
 
 def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:

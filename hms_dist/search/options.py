@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hms_dist.config.command_line import option_words
 from hms_dist.core.keyed import check_seed
-from hms_dist.grid.recipe import LaunchConfig, option_words
+from hms_dist.grid.recipe import LaunchConfig
 from hms_dist.search.space import Parameter
 
 

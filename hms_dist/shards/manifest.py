@@ -9,6 +9,7 @@ from typing import Any
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import canonical_json, digest, parse_json
+from hms_dist.core.plugins import check_plugins
 from hms_dist.core.remote import advice, is_url, join, read_bytes
 from hms_dist.datasets import HMS, Dataset, dataset_of
 from hms_dist.shards.manifest_values import manifest_fault
@@ -88,6 +89,7 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     fault = manifest_fault(value)
     if fault:
         raise UserError(f"{path}: {fault}; the set was not made by hms-dist render; render it again")
+    check_plugins(value["render_config"].get("plugins"), str(path))
     return Manifest(
         num_samples=value["num_samples"],
         files=tuple(value["files"]),

@@ -1,1 +1,1 @@
-"""Streaming of shards: the rows of an epoch (rows), random-access reading (read), sequential reading of tars (tars)."""
+"""Streaming of shards: the rows of an epoch (rows) and random-access reading of them (read)."""

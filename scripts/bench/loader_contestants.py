@@ -70,7 +70,7 @@ def groups(num_rows: int) -> Iterator[NDArray[np.int64]]:
 
 
 def open_indexed(folder: Path, samples: Samples, threads: int) -> Epochs:
-    """This package with range reads."""
+    """Range reads of this package."""
     del folder
     from hms_dist.stream.read.batch import Request
     from hms_dist.stream.read.loader import load

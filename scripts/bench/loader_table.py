@@ -42,7 +42,7 @@ def _cells(found: dict[str, Any], key: str, form: str) -> str:
 
 
 def _ratios(loaders: dict[str, Any]) -> list[str]:
-    """This package's rate relative to each peer's with as many workers, and whether that is enough."""
+    """The rate of this package relative to each peer's with as many workers, and whether that is enough."""
     if OURS not in loaders:
         return []
     ours = loaders[OURS]["workers"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import edfio
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,8 @@ from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
 from hms_dist.config.load import load
+from hms_dist.core.signal_format import CHANNELS
+from hms_dist.recordings.reader import read_eeg
 from hms_dist.results.lineage import ModelRecord, Source
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.shards.index import Index, read_index
@@ -81,6 +84,23 @@ def trained_sliding(shard_set, shared) -> Path:
         _trained(*words)
 
     return shared("sliding", train) / "run"
+
+
+@pytest.fixture(scope="session")
+def edf_file(shared, recordings) -> Path:
+    """The first simulated EEG as an EDF file."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        eeg = read_eeg(min((recordings / "train_eegs").iterdir())).T.astype(np.float64)
+        limits = {"physical_dimension": "uV", "physical_range": (-3276.7, 3276.7)}
+        signals = [
+            edfio.EdfSignal(np.nan_to_num(values).clip(-3276.7, 3276.7), 200, label=name, **limits)
+            for name, values in zip(CHANNELS, eeg, strict=True)
+        ]
+        edfio.Edf(signals).write(folder / "night.edf")
+
+    return shared("edf", make) / "night.edf"
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ MISTAKES = {
     "an unknown option of an augmentation": lambda d: d.augment("MixUp", beta=1),
     "an augmentation larger than the canvas": lambda d: d.augment("MotionBlur", size=[3, 255]),
     "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
+    "exporting into a run folder": lambda d: d.command("export", "--run", d.trained, "--out", d.trained),
     "predicting nothing": lambda d: d.predict(),
     "predicting a folder without test.csv": lambda d: d.predict("--data", Path(d.write("train.csv", "")).parent),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),

@@ -187,3 +187,10 @@ SELECTIONS: dict[str, Callable[[Candidates], Rows]] = {
     "vote_weighted": _vote_weighted,
 }
 """Name -> rule: candidates to the selected rows, in any order."""
+
+
+def register_selection(name: str, selection: Callable[[Candidates], Rows]) -> None:
+    """Add a selection of a plug-in under a new name. Raises ValueError if the name is taken."""
+    if name in SELECTIONS:
+        raise ValueError(f"{name}: there is a selection of this name; choose another")
+    SELECTIONS[name] = selection

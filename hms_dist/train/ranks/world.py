@@ -25,7 +25,7 @@ from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, ove
 
 @dataclass(frozen=True)
 class World:
-    """This process as one of the ranks of a run."""
+    """One of the ranks of a run: the rank of this process."""
 
     accelerator: Accelerator
     rank: int

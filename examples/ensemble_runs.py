@@ -1,0 +1,19 @@
+"""Pool the predictions of several runs and score them: `python examples/ensemble_runs.py SHARDS RUN RUN ...`."""
+
+import sys
+
+import hms_dist
+
+
+def main(shards: str, *runs: str) -> float:
+    """Print the KL of each run on a shard set, and that of the mean of all runs; return the latter, in nats."""
+    tables = [hms_dist.load_run(run).predict(shards, tta=["flip"]) for run in runs]
+    for run, table in zip(runs, tables, strict=True):
+        print(f"{run}: KL {hms_dist.score(table, shards, rows='all', num_draws=0)['kl']:.4f}")
+    scores = hms_dist.score(hms_dist.ensemble(tables), shards, rows="all", num_draws=0)
+    print(f"mean of {len(runs)} runs: KL {scores['kl']:.4f}")
+    return float(scores["kl"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

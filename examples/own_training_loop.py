@@ -1,0 +1,33 @@
+"""Train any network on the stream of a shard set: `python examples/own_training_loop.py SHARDS CANVAS [EPOCHS]`."""
+
+import sys
+
+import numpy as np
+import timm
+import torch
+
+import hms_dist
+
+
+def main(shards_folder: str, canvas: str, epochs: str = "2") -> list[float]:
+    """Train on all folds but the first of two, and print the mean loss of each epoch, in nats."""
+    shards = hms_dist.open_shards(shards_folder)
+    rows = np.flatnonzero(shards.index["fold_of_2"] != 0)
+    model = timm.create_model("test_efficientnet", in_chans=1, num_classes=shards.targets.shape[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    means = []
+    for epoch in range(int(epochs)):
+        losses = []
+        for images, targets, _ in shards.stream(canvas, batch_size=8, rows=rows, epoch=epoch, flip_probability=0.5):
+            loss = torch.nn.functional.cross_entropy(model(images), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        means.append(float(np.mean(losses)))
+        print(f"epoch {epoch}: loss {means[-1]:.4f} over {len(losses)} steps")
+    return means
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
