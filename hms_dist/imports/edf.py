@@ -27,7 +27,7 @@ RECORD_BYTES = 64 << 20
 """Most bytes of a record; the standard recommends at most 61,440."""
 _FIXED = 256
 """Bytes of the header's first part, and of the description of each signal."""
-_TAL = re.compile(rb"([+-][0-9]+(?:\.[0-9]*)?)(?:\x15([0-9]+(?:\.[0-9]*)?))?\x14([^\x00]*?)\x14\x00")
+_TAL = re.compile(rb"([+-][0-9]+(?:\.[0-9]*)?)(?:\x15([0-9]+(?:\.[0-9]*)?))?\x14(.*)\x14", re.DOTALL)
 """A time-stamped annotation list: onset, duration, texts."""
 _ANONYMOUS = {"", "x", "xx", "xxx", "anonymous", "anonymized", "unknown", "none", "n/a", "patient"}
 
@@ -76,7 +76,6 @@ class EdfFile:
             raise UserError(f"header: states {header.reserved[:5]}, but the file has no annotations with the times of "
                             "its records; export it again")  # fmt: skip
         self._firsts, self.stretches = self._stretches(onsets if header.reserved[3:5] == "+D" else None)
-        self.has_gaps = len(self.stretches) > 1
 
     def close(self) -> None:
         """Close the file."""
@@ -236,8 +235,10 @@ def read_header(file: Any) -> Header:
 
 def _tals(content: bytes) -> Iterator[tuple[float, float, list[str]]]:
     """Onset, duration and texts of each annotation list of a record."""
-    for onset, duration, texts in _TAL.findall(content):
-        yield float(onset), float(duration or 0), [text.decode(errors="replace") for text in texts.split(b"\x14")]
+    for part in content.split(b"\x00"):
+        if found := _TAL.fullmatch(part):
+            onset, duration, texts = found.groups()
+            yield float(onset), float(duration or 0), [text.decode(errors="replace") for text in texts.split(b"\x14")]
 
 
 def _edfio() -> Any:

@@ -22,6 +22,8 @@ RATES_HZ = (50, 100_000)
 """Lowest and highest sampling rate of EEG."""
 BLOCK_S = 60
 """Seconds that are read at a time."""
+LONGEST_S = 1_800_000
+"""Longest recording, from its first sample to its last, gaps included: 20 days."""
 LOW_RATE_HZ = 200
 """Below this rate the highest frequencies of pictures are empty."""
 _EKG_PLACE = CHANNELS.index(EKG)
@@ -51,6 +53,8 @@ class Signal:
         self._factors = self._units(options)
         self._rates = self._groups()
         self.length_s = max(stretch.start_s + stretch.length_s for stretch in source.stretches)
+        if self.length_s > LONGEST_S:
+            raise UserError(f"expected at most {LONGEST_S} s, found {self.length_s:g} s, gaps included; split the file")
         self.num_samples = ceil(round(self.length_s * RATE_HZ, 6))
         self.closure = Closure()
 

@@ -15,7 +15,7 @@ from hms_dist.core.files import atomic
 from hms_dist.core.signal_format import CHANNELS, KAGGLE_COLUMNS, RATE_HZ, ROW_S, WINDOW_SAMPLES
 from hms_dist.imports.facts import Facts
 from hms_dist.imports.rows import Row
-from hms_dist.imports.signal import Signal
+from hms_dist.imports.signal import LONGEST_S, Signal
 from hms_dist.jobs.worker_processes import check_stop
 from hms_dist.signals.regional_power import MARGIN_S, regional_power
 
@@ -27,8 +27,8 @@ PAD_ROWS = 150
 """Empty rows of the spectrogram before the first sample and after the last: half of 10 minutes."""
 CONTEXT_S = 300
 """Half of the 10 minutes that a label row shows of the spectrogram."""
-MOST_SEGMENTS = 1000
-"""EEG files of a recording: 20 days."""
+MOST_SEGMENTS = LONGEST_S // SEGMENT_S
+"""Most EEG files of a recording."""
 
 
 @dataclass(frozen=True)

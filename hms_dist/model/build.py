@@ -1,6 +1,6 @@
 """Build a timm model with a new head from a configuration; the initial weights depend on the seed alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from hms_dist.model.weights import (
     check_there,
     fit_weights,
     head_names,
+    mapped_head,
     package_weights,
     read_weights,
 )
@@ -76,14 +77,21 @@ class ModelConfig:
 
 
 def build(
-    config: ModelConfig, seed: int, num_classes: int = 6, in_chans: int = 1, *, size: tuple[int, int] | None = None
+    config: ModelConfig,
+    seed: int,
+    num_classes: int = 6,
+    in_chans: int = 1,
+    *,
+    size: tuple[int, int] | None = None,
+    class_names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> nn.Module:
     """Build the model, in float32 on the CPU, in training mode: images (batch, in_chans, height, width) -> logits
     (batch, num_classes). With `sliding_window` it is a `SlidingWindowNet`. `size`: height and width of the canvas,
     needed by `img_size: canvas`.
 
-    Weights that are not loaded are drawn from `seed` alone; the global random generators are not changed. Raises
-    UserError for an unknown name, an option that the model lacks, or weights that cannot be loaded.
+    `class_names`: those of the network that the weights come from, and of this one; None: the classifier is loaded if
+    it has as many classes. Weights that are not loaded are drawn from `seed` alone; the global random generators are
+    not changed. Raises UserError for an unknown name, an option that the model lacks, or weights that cannot be loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -93,6 +101,8 @@ def build(
             state, source = package_weights(model.state_dict()), "weights extra"
         else:
             state, source = of_backbone(read_weights(Path(config.weights))), config.weights
+            if class_names is not None and class_names[0] != class_names[1]:
+                state = mapped_head(model, state, *class_names)
         fit_weights(model, adapt_weights(model, state, in_chans), source, optional=head_names(model))
     return model if config.sliding_window is None else SlidingWindowNet(model)
 

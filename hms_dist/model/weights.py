@@ -5,7 +5,7 @@ Files are safetensors, or torch files read with `weights_only=True`. Tensor name
 
 import sys
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -106,6 +106,26 @@ def adapt_weights(model: nn.Module, state: Mapping[str, Tensor], in_chans: int) 
     if any(name in adapted and adapted[name].shape != expected[name].shape for name in head):
         adapted = {name: tensor for name, tensor in adapted.items() if name not in head}
     return adapted
+
+
+def mapped_head(
+    model: nn.Module, state: Mapping[str, Tensor], before: Sequence[str], now: Sequence[str]
+) -> dict[str, Tensor]:
+    """Weights of a network for classes `before` with the classifier of `model`, which is for classes `now`.
+
+    A class that both have keeps its row of the classifier; the others begin as in `model`.
+    """
+    found, own = dict(state), model.state_dict()
+    for name in head_names(model) & state.keys():
+        if (
+            len(state[name]) != len(before)
+            or len(own[name]) != len(now)
+            or state[name].shape[1:] != own[name].shape[1:]
+        ):
+            continue  # `fit_weights` reports it
+        rows = [state[name][before.index(one)] if one in before else own[name][place] for place, one in enumerate(now)]
+        found[name] = torch.stack([row.to(own[name].dtype) for row in rows])
+    return found
 
 
 def head_names(model: nn.Module) -> set[str]:

@@ -38,7 +38,11 @@ class Ensemble:
     weights: str | None = None
     """fit, or a JSON file that a fit wrote. None: equal weights."""
     labels: str | None = None
-    """Shard set with the votes to fit to: its folder, or its URL."""
+    """Shard set with the votes to fit to: its folder, or its URL; or a table like train.csv (.csv) with eeg_id,
+    patient_id, the votes (or shares) and, unless each EEG has one row, eeg_sub_id."""
+    out_of_fold: Literal["recorded", "stated"] = "recorded"
+    """For a fit. recorded: each table names the models that made it, which had not seen the patients of the fold that
+    they predict. stated: you state that of tables that name none, such as other people's; the result records it."""
 
     def __post_init__(self) -> None:
         if not self.predictions:
@@ -47,6 +51,8 @@ class Ensemble:
             raise ValueError(
                 "labels: are for fitting alone, which needs them; give --weights fit and --labels together"
             )
+        if self.out_of_fold == "stated" and self.weights != "fit":
+            raise ValueError("out_of_fold: is for fitting alone; give --weights fit, or leave it out")
         if self.weights == "fit" and self.method == "rank_mean":
             raise ValueError("method: rank_mean has no weights to fit; choose mean or geometric")
         if self.weights == "fit" and self.out.suffix != ".parquet":
@@ -60,7 +66,14 @@ class Ensemble:
 def run(command: Ensemble) -> None:
     """Run the command `ensemble`."""
     if command.weights == "fit" and command.labels is not None:
-        print(json.dumps(fit(command, read_labelled(command.predictions, command.labels)), indent=1))
+        print(
+            json.dumps(
+                fit(
+                    command, read_labelled(command.predictions, command.labels, stated=command.out_of_fold == "stated")
+                ),
+                indent=1,
+            )
+        )
     else:
         apply(command)
 

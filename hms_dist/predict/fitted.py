@@ -32,7 +32,7 @@ class Fitted:
         members = labelled.members
         record = ModelRecord(
             run=run, weights=weights, shards=labelled.shards, fold=None, num_folds=_num_folds(labelled), seed=0,
-            patients=frozenset(np.unique(labelled.patients).tolist()),
+            patients=frozenset(np.unique(labelled.patients).tolist()), dataset=members.dataset.name,
         )  # fmt: skip
         if members.dataset != HMS:
             content = {**content, "dataset": members.dataset.to_json()}

@@ -1,7 +1,7 @@
 """Predictions of several models for the same rows, side by side, and the labels for fitting."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +9,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import HMS, Dataset
+from hms_dist.labels.label_rows import read_label_rows
 from hms_dist.predict.submissions import read_row_submission
-from hms_dist.results.lineage import Source, check_out_of_fold, named_sources, read_sources
+from hms_dist.results.lineage import ModelRecord, Source, check_out_of_fold, named_sources, read_sources
 from hms_dist.results.predictions import ID_FIELDS, are_probabilities, dataset_of_table, in_words, read_predictions
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.rows.row_tables import read_row_table
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+STATED = "out of fold"
+"""Statement in the records of tables that name no models."""
 SAME_ROWS = "predict the same rows with all models; hms-dist oof joins those of folds"
 
 
@@ -54,7 +58,7 @@ class Labelled:
     patients: Ints
     """patient_id [rows]; no patient is in two folds."""
     shards: str
-    """Fingerprint of the shard set that the votes come from."""
+    """Fingerprint of the shard set, or of the table, that the labels come from."""
 
     @property
     def folds(self) -> list[int]:
@@ -100,30 +104,67 @@ def read_members(
     return Members(tuple(paths), first[[*ID_FIELDS[:3]]], folds, stacked, sources, dataset)
 
 
-def read_labelled(paths: Sequence[Path], shards: str) -> Labelled:
-    """Read out-of-fold tables with the votes of a shard set, for fitting.
+def read_labelled(paths: Sequence[Path], labels: str, *, stated: bool = False) -> Labelled:
+    """Read out-of-fold tables with the labels of a shard set, or of a table like train.csv, for fitting.
 
     Only predictions for patients that their models had not seen are accepted: each table must name its models, and each
-    row a fold that they held out. The tables must agree on the fold of each row, and each patient must have one fold,
-    so that cross-validation over these folds is one over patients. Raises UserError naming the table otherwise.
+    row a fold that they held out. `stated`: a table without such a record is accepted on the word of the user, and the
+    result records that. The tables must agree on the fold of each row, and each patient must have one fold, so that
+    cross-validation over these folds is one over patients. Raises UserError naming the table otherwise.
     """
-    manifest, index = open_set(shards)
-    members = read_members(paths, dataset=index.dataset)
-    table = read_row_table(paths[:1], index)
-    patients = index.ids("patient_id")[table.rows]
-    by_key = pd.Series(patients, table.frame["key"])
+    targets, patients, fingerprint, members = _with_labels(paths, labels)
+    by_key = pd.Series(patients, members.ids["key"])
+    own = []
     for path in paths:
-        frame = read_predictions(path, index.dataset)
+        frame = read_predictions(path, members.dataset)
         folds = frame["fold"].to_numpy(np.int64, na_value=-1)
-        sources = named_sources(path, "so they may have trained on its rows")
-        check_out_of_fold(path, sources, by_key.loc[frame["key"]].to_numpy(np.int64), folds)
+        mine = by_key.loc[frame["key"]].to_numpy(np.int64)
+        sources = read_sources(path)
+        if stated and not sources:
+            sources = _stated(path, folds, mine, fingerprint, members.dataset)
+        elif not sources:
+            sources = named_sources(path, "so they may have trained on its rows (or --out_of_fold stated)")
+        check_out_of_fold(path, sources, mine, folds)
+        own.append(sources)
     if (members.folds < 0).any():
         key = members.ids["key"].iloc[int((members.folds < 0).argmax())]
         raise UserError(f"--predictions: the tables give row {key} different folds; use models of one split")
     split = pd.Series(members.folds).groupby(patients).nunique()
     if (split > 1).any():
         raise UserError(f"{paths[0]}: patient {split.idxmax()} is in {split.max()} folds; use models of one split")
-    return Labelled(members, index.targets[table.rows], patients, manifest.fingerprint)
+    return Labelled(replace(members, sources=tuple(own)), targets, patients, fingerprint)
+
+
+def _with_labels(paths: Sequence[Path], labels: str) -> tuple[Floats, Ints, str, Members]:
+    """Targets [rows, classes] and patients [rows] of the tables' rows, fingerprint of the labels, and the members."""
+    if not labels.endswith(".csv"):
+        manifest, index = open_set(labels)
+        members = read_members(paths, dataset=index.dataset)
+        rows = read_row_table(paths[:1], index).rows
+        return index.targets[rows], index.ids("patient_id")[rows], manifest.fingerprint, members
+    members = read_members(paths)
+    table = read_label_rows(Path(labels), members.dataset)
+    places = table.keys.get_indexer(pd.Index(members.ids["key"]))
+    if (places < 0).any():
+        key = members.ids["key"].iloc[int((places < 0).argmax())]
+        raise UserError(f"{labels}: no row for {key} of {paths[0]} ({(places < 0).sum()} such rows); add their labels")
+    patients = table.frame["patient_id"].to_numpy(np.int64)
+    return table.targets[places], patients[places], table.fingerprint, members
+
+
+def _stated(path: Path, folds: Ints, patients: Ints, labels: str, dataset: Dataset) -> tuple[Source, ...]:
+    """Records of models that, by the word of the user, held out the patients of each fold that they predict."""
+    digest, numbers = sha256_of(path), np.unique(folds[folds >= 0]).tolist()
+    return tuple(
+        Source(
+            fold=fold,
+            model=ModelRecord(
+                run=str(path), weights=digest, shards=labels, fold=fold, num_folds=len(numbers), seed=0,
+                patients=frozenset(patients[folds != fold].tolist()), stated=STATED, dataset=dataset.name,
+            ),
+        )
+        for fold in numbers
+    )  # fmt: skip
 
 
 def joined_sources(members: Members) -> tuple[Source, ...]:

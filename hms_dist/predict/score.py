@@ -14,8 +14,8 @@ from hms_dist.core.files import write_json
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import Dataset, read_dataset
-from hms_dist.labels.table import num_voters, read_labels, targets_of
-from hms_dist.results.lineage import held_out_rows, read_sources
+from hms_dist.labels.label_rows import NUM_VOTES, read_label_rows
+from hms_dist.results.lineage import held_out_rows, read_sources, statements
 from hms_dist.results.metric_kinds import LogLossMetric, Metric, metric_of
 from hms_dist.results.metrics import bootstrap_interval
 from hms_dist.results.predictions import (
@@ -29,6 +29,8 @@ from hms_dist.results.yes_no import THRESHOLD
 from hms_dist.shards.index import open_set
 
 Floats = NDArray[np.float64]
+TARGET = "target of "
+"""Before the name of a class: column of its targets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class Score:
     predictions: Path
     """Table of predictions, .parquet or .csv."""
     labels: Path
-    """A shard set's folder, or a table like train.csv."""
+    """A shard set's folder, or a table like train.csv: eeg_id, patient_id, the votes (or shares, with their number in a
+    column num_votes for the scores by votes) and, unless each EEG has one row, eeg_sub_id."""
     rows: Literal["held_out", "all"] = "held_out"
     """held_out: rows of patients that no model behind the table has seen; all rows, with a warning, for tables without
     that record, such as submissions. all: every row."""
@@ -103,7 +106,11 @@ def scored(command: Score) -> dict[str, Any]:
         result["not_held_out"] = _rest(command.predictions, rest, dataset, metric)
     result["num_rows_held_out"] = None if held_out is None else int(held_out.sum())
     result["num_rows_without_prediction"] = len(labels) - len(joined)
-    result["warnings"] = [*_unseen_warnings(joined, held_out, is_all=is_all), *_score_warnings(chosen, dataset, metric)]
+    result["warnings"] = [
+        *_unseen_warnings(joined, held_out, is_all=is_all),
+        *_statements(command.predictions),
+        *_score_warnings(chosen, dataset, metric),
+    ]
     for line in result["warnings"]:
         LOG.warning("%s: %s", command.predictions, line)
     return result
@@ -137,12 +144,11 @@ def _scores(command: Score, joined: pd.DataFrame, dataset: Dataset, metric: Metr
     return result
 
 
-def _compared(joined: pd.DataFrame, dataset: Dataset) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Targets [rows, classes], numbers of votes or known classes [rows], and predictions [rows, classes]."""
-    votes = joined[list(dataset.vote_columns)].to_numpy(np.float64, na_value=np.nan)
-    targets = targets_of(votes, dataset)
-    counts = num_voters(votes) if dataset.target == "shares" else np.isfinite(targets).sum(axis=1)
-    return targets, counts, joined[list(dataset.classes)].to_numpy(np.float64)
+def _compared(joined: pd.DataFrame, dataset: Dataset) -> tuple[Floats, Floats, Floats]:
+    """Targets [rows, classes], numbers of votes or known classes [rows] (NaN: unknown), and predictions [rows,
+    classes]."""
+    targets = joined[[f"{TARGET}{name}" for name in dataset.classes]].to_numpy(np.float64)
+    return targets, joined[NUM_VOTES].to_numpy(np.float64), joined[list(dataset.classes)].to_numpy(np.float64)
 
 
 def _rest(path: Path, joined: pd.DataFrame, dataset: Dataset, metric: Metric) -> dict[str, Any]:
@@ -176,6 +182,10 @@ def _unseen_warnings(joined: pd.DataFrame, held_out: NDArray[np.bool_] | None, *
     return [f"{num_seen} of {num_rows} rows are not scored, since models may have trained on their patients"]
 
 
+def _statements(path: Path) -> list[str]:
+    return [] if path.suffix == ".csv" else statements(read_sources(path))
+
+
 def _score_warnings(joined: pd.DataFrame, dataset: Dataset, metric: Metric) -> list[str]:
     targets, _, found = _compared(joined, dataset)
     folds = joined["fold"].to_numpy(np.int64, na_value=-1) if "fold" in joined else None
@@ -183,19 +193,22 @@ def _score_warnings(joined: pd.DataFrame, dataset: Dataset, metric: Metric) -> l
 
 
 def _labels(path: Path, predictions: Path) -> tuple[pd.DataFrame, Dataset]:
-    """Label rows with votes, of a shard set or a table, and their data set: that of the set, else the one that the
-    predictions name, else the one described next to the table."""
+    """Label rows (ids, patient, targets, number of votes) of a shard set or a table, and their data set: that of the
+    set, else the one that the predictions name, else the one described next to the table."""
     if path.is_dir():
         _, index = open_set(path)
-        labelled, frame, dataset = index.labelled, index.frame, index.dataset
+        if not index.labelled:
+            raise UserError(f"{path}: the rows have no votes; scoring needs labelled rows")
+        frame, dataset = index.frame[["eeg_id", "eeg_sub_id", "patient_id"]], index.dataset
+        targets, num_votes = index.targets, index.num_voters.astype(np.float64)
     else:
         named = predictions.suffix == ".parquet"
         dataset = dataset_of_table(predictions) if named else read_dataset(path.parent)
-        table = read_labels(path, dataset)
-        labelled, frame = table.labelled, table.frame
-    if not labelled:
-        raise UserError(f"{path}: the rows have no votes; scoring needs labelled rows")
-    return frame, dataset
+        table = read_label_rows(path, dataset)
+        frame, targets, num_votes = table.frame, table.targets, table.num_votes
+    names = [f"{TARGET}{name}" for name in dataset.classes]
+    columns = [frame.reset_index(drop=True).astype("int64"), pd.DataFrame(targets, columns=names)]
+    return pd.concat(columns, axis=1).assign(**{NUM_VOTES: num_votes}), dataset
 
 
 def _join(left: pd.DataFrame, right: pd.DataFrame, keys: list[str], where: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ stopping and trains on the rest.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,11 @@ class Stack:
     out: Path
     """For a fit: folder to write. To apply: table to write, .parquet or .csv."""
     labels: str | None = None
-    """Shard set with the votes to fit to: its folder, or its URL. None: apply."""
+    """Shard set with the votes to fit to: its folder, or its URL; or a table like train.csv, as for `ensemble`. None:
+    apply."""
+    out_of_fold: Literal["recorded", "stated"] = "recorded"
+    """For a fit, as for `ensemble`. stated: tables that name no models are out of fold by your word, which is
+    recorded."""
     apply: Path | None = None
     """Folder of a fit to apply to `predictions`. None: fit."""
     model: MetaConfig = field(default_factory=MetaConfig)
@@ -57,6 +61,8 @@ class Stack:
     def __post_init__(self) -> None:
         if not self.predictions:
             raise ValueError("predictions: name at least one table")
+        if self.out_of_fold == "stated" and self.labels is None:
+            raise ValueError("out_of_fold: is for fitting alone; give --labels, or leave it out")
         if (self.labels is None) == (self.apply is None):
             raise ValueError("labels: fitting needs them, applying (--apply) does not; give one of the two")
 
@@ -64,7 +70,7 @@ class Stack:
 def run(command: Stack) -> None:
     """Run the command `stack`."""
     if command.labels is not None:
-        print(fit(command, read_labelled(command.predictions, command.labels)))
+        print(fit(command, read_labelled(command.predictions, command.labels, stated=command.out_of_fold == "stated")))
     elif command.apply is not None:
         apply(command, command.apply)
 

@@ -47,7 +47,7 @@ class StatedModels:
         record = ModelRecord(
             run=f"{self.name} (stated for {path.name})", weights=sha256_of(path), shards=shards,
             fold=None if self.fold == "none" else self.fold, num_folds=self.num_folds, seed=0,
-            patients=frozenset(patients.tolist()),
+            patients=frozenset(patients.tolist()), dataset=index.dataset.name,
         )  # fmt: skip
         return Source(model=record)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
-from hms_dist.results.lineage import held_out_rows, read_sources
+from hms_dist.results.lineage import held_out_rows, read_sources, statements
 from hms_dist.results.metric_kinds import Metric, metric_of
 from hms_dist.results.metrics import is_useful
 from hms_dist.results.predictions import read_predictions, read_truth
@@ -59,6 +59,8 @@ class ScoredTable:
     """Fold of each row [rows]; negative: none."""
     weights: frozenset[str] = frozenset()
     """SHA-256 of the weights of the models behind the table; empty if unknown."""
+    statements: tuple[str, ...] = ()
+    """Statements of users about models that recorded nothing."""
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -84,7 +86,7 @@ class ScoredTable:
     def score_warnings(self) -> list[str]:
         """Reasons why its scores are not meaningful."""
         unknown = [] if self.held_out else ["does not record which rows its models have seen: they may have seen all"]
-        return [*unknown, *self.metric.warnings(self.truth, self.prediction, self.folds)]
+        return [*unknown, *self.statements, *self.metric.warnings(self.truth, self.prediction, self.folds)]
 
     @property
     def parts(self) -> Floats:
@@ -147,6 +149,7 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
         oracle=None if labels.oracle is None else labels.oracle[rows],
         folds=folds[order],
         weights=frozenset(source.model.weights for source in sources),
+        statements=tuple(statements(sources)),
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import canonical_json, parse_json
 from hms_dist.core.parquet import ParquetError, read_table
+from hms_dist.datasets import HMS
 
 _PLAIN_FIELDS = ("run", "weights", "shards", "fold", "num_folds", "seed", "unknown_teacher")
 METADATA_KEY = b"hms_dist.sources"
@@ -46,11 +47,21 @@ class ModelRecord:
     """Models whose predictions or weights were used in its training."""
     unknown_teacher: str = ""
     """A table without model records that it learned from, so that it may have seen any patient. Empty: none."""
+    stated: str = ""
+    """Statement of a user in place of a record, such as `out of fold`; empty: the record is the run's own."""
+
+    dataset: str = HMS.name
+    """Name of the data set whose patients they are. Ids of patients are compared within one data set."""
 
     @cached_property
     def seen(self) -> frozenset[int]:
-        """Patients that this model, or any model that it learned from, trained on."""
-        return self.patients.union(*(model.seen for model in self.learnt_from))
+        """Patients of its data set that this model, or any model that it learned from, trained on."""
+        return self.seen_of(self.dataset)
+
+    def seen_of(self, dataset: str) -> frozenset[int]:
+        """The same, of another data set."""
+        own = self.patients if self.dataset == dataset else frozenset()
+        return own.union(*(model.seen_of(dataset) for model in self.learnt_from))
 
     @property
     def unknown(self) -> str:
@@ -69,6 +80,8 @@ class ModelRecord:
             **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "patients": " ".join(str(patient) for patient in sorted(self.patients)),
             "learnt_from": [model.to_json() for model in self.learnt_from],
+            **({"stated": self.stated} if self.stated else {}),
+            **({"dataset": self.dataset} if self.dataset != HMS.name else {}),
         }
 
     @staticmethod
@@ -77,7 +90,7 @@ class ModelRecord:
         patients = frozenset(int(patient) for patient in value["patients"].split())
         learnt_from = tuple(ModelRecord.from_json(model) for model in value["learnt_from"])
         found = ModelRecord(**{**value, "patients": patients, "learnt_from": learnt_from})
-        texts = (found.run, found.weights, found.shards, found.unknown_teacher)
+        texts = (found.run, found.weights, found.shards, found.unknown_teacher, found.stated, found.dataset)
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("expected texts for run, weights and shards")
         for number in (_whole(found.fold, null=True), found.num_folds, found.seed):
@@ -133,8 +146,17 @@ def named_sources(path: Path, why: str) -> tuple[Source, ...]:
     return sources
 
 
-def check_unseen(where: str, models: Iterable[ModelRecord], patients: NDArray[np.int64], whose: str) -> None:
-    """Raise UserError if any model has seen any of `patients`; `whose` describes them.
+def statements(sources: Iterable[Source]) -> list[str]:
+    """A line for each run whose record is the statement of a user."""
+    stated = {source.model.run: source.model.stated for source in sources if source.model.stated}
+    return [f"{run} is stated by its user, not recorded, to be {text}" for run, text in stated.items()]
+
+
+def check_unseen(
+    where: str, models: Iterable[ModelRecord], patients: NDArray[np.int64], whose: str, *, dataset: str | None = None
+) -> None:
+    """Raise UserError if any model has seen any of `patients`; `whose` describes them. `dataset`: name of the data set
+    that they are of; None: that of each model.
 
     The message names `where` (a file), the run, its fold and the number of patients.
     """
@@ -145,9 +167,10 @@ def check_unseen(where: str, models: Iterable[ModelRecord], patients: NDArray[np
                 f"{where}: its model {model.name} learned from {model.unknown}, which does not record which models "
                 f"made it, so they may have seen the patients {whose}; use models whose teachers are known"
             )
-        seen = wanted & model.seen
+        name = dataset or model.dataset
+        seen = wanted & model.seen_of(name)
         if seen:
-            through = next((f", through {other.name}" for other in _chain(model, wanted)), "")
+            through = next((f", through {other.name}" for other in _chain(model, wanted, name)), "")
             raise UserError(
                 f"{where}: its model {model.name} has seen {len(seen)} of the {len(wanted)} patients {whose}{through}; "
                 "use models that held them out"
@@ -203,9 +226,9 @@ def _whole(value: Any, *, null: bool) -> Any:
     return value
 
 
-def _chain(model: ModelRecord, wanted: frozenset[int]) -> list[ModelRecord]:
+def _chain(model: ModelRecord, wanted: frozenset[int], dataset: str) -> list[ModelRecord]:
     """Path from a model that did not itself train on `wanted` down to one that did."""
-    if wanted & model.patients:
+    if model.dataset == dataset and wanted & model.patients:
         return []
-    below = next(other for other in model.learnt_from if wanted & other.seen)
-    return [*_chain(below, wanted), below]
+    below = next(other for other in model.learnt_from if wanted & other.seen_of(dataset))
+    return [*_chain(below, wanted, dataset), below]

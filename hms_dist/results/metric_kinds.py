@@ -46,7 +46,7 @@ class Metric(Protocol):
         """Weight of each row [rows] in `value`."""
 
     def parts(self, truth: Floats, found: Floats) -> Floats:
-        """The share of each class in the value [classes]; NaN if unknown."""
+        """The share of each class in it, or its own value [classes]; NaN if unknown."""
 
     def monitors(self, truth: Floats, found: Floats) -> dict[str, float]:
         """Figures of an evaluation for metrics.jsonl. A figure that these rows do not define is absent."""
@@ -58,12 +58,12 @@ class Metric(Protocol):
         """The best constant prediction, repeated."""
 
     def score(
-        self, truth: Floats, found: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
+        self, truth: Floats, found: Floats, num_voters: NDArray[np.integer] | Floats, oracle: Floats | None = None
     ) -> dict[str, Any]:
         """Scores as JSON: `strata` -> `all` has num_rows, <name>, constant_<name>, and with the oracle oracle_<name>
         and gap_closed."""
 
-    def strata(self, num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+    def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """Named row masks of the strata."""
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
@@ -114,12 +114,12 @@ class KlMetric:
         return metrics.constant_prediction(truth)
 
     def score(
-        self, truth: Floats, found: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
+        self, truth: Floats, found: Floats, num_voters: NDArray[np.integer] | Floats, oracle: Floats | None = None
     ) -> dict[str, Any]:
         """See `Metric`."""
         return metrics.score(truth, found, num_voters, oracle, classes=self.classes)
 
-    def strata(self, num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+    def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """See `Metric`."""
         return metrics.strata(num_voters)
 
@@ -194,7 +194,7 @@ class LogLossMetric:
         return yes_no.constant_prediction(truth)
 
     def score(
-        self, truth: Floats, found: Floats, num_voters: NDArray[np.integer], oracle: Floats | None = None
+        self, truth: Floats, found: Floats, num_voters: NDArray[np.integer] | Floats, oracle: Floats | None = None
     ) -> dict[str, Any]:
         """See `Metric`."""
         overall, constant = self.value(truth, found), self.value(truth, self.constant(truth))
@@ -219,7 +219,7 @@ class LogLossMetric:
             **self._ranks(truth, found), "threshold": self.threshold, "classes": of_class, "strata": {"all": entry},
         }  # fmt: skip
 
-    def strata(self, num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+    def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """See `Metric`: votes are not counted."""
         return {"all": np.ones(len(num_voters), bool)}
 

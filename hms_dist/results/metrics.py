@@ -95,7 +95,7 @@ def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
     return counts
 
 
-def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
+def strata(num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
     """Named row masks: all rows, then each of VOTE_STRATA that has rows."""
     masks = {"all": np.ones(len(num_voters), bool)}
     for low, high in VOTE_STRATA:
@@ -108,7 +108,7 @@ def strata(num_voters: NDArray[np.integer]) -> dict[str, NDArray[np.bool_]]:
 def score(
     truth: Floats,
     prediction: Floats,
-    num_voters: NDArray[np.integer],
+    num_voters: NDArray[np.integer] | Floats,
     oracle: Floats | None = None,
     *,
     classes: Sequence[str],

@@ -130,7 +130,7 @@ def are_probabilities(
 
 
 def in_words(dataset: Dataset) -> str:
-    """Describe the values that `are_probabilities` accepts, for messages."""
+    """The values that `are_probabilities` accepts, for messages."""
     end = " with a sum of 1" if dataset.target == "shares" else ""
     return f"{_NUMBERS.get(dataset.num_classes, dataset.num_classes)} probabilities{end}"
 

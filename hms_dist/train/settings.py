@@ -58,6 +58,10 @@ class TrainConfig:
     with the same options."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
+    init: Path | None = None
+    """Run folder whose best (else final) weights the run begins with, of the same network on the same or another data
+    set, in place of `model.weights`. Classes with the same name keep their row of the classifier; the others begin as
+    drawn from the seed. None: `model.weights`."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

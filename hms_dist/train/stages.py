@@ -18,7 +18,7 @@ from hms_dist.shards.manifest import read_manifest
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.checkpoint import product_file, read_meta
 from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished
-from hms_dist.train.folder.run_folder import BEST, FINAL, check_folder, holds_another
+from hms_dist.train.folder.run_folder import BEST, FINAL, check_folder, holds_another, read_config, stored_weights
 from hms_dist.train.folder.whole_folder import present
 from hms_dist.train.ranks.world import launched_ranks
 from hms_dist.train.settings import TrainConfig
@@ -30,6 +30,8 @@ def stage_runs(config: TrainConfig) -> list[TrainConfig]:
     Options that a stage does not set are the run's. The `model.weights` of a stage that starts from an earlier one is a
     path in that one's folder.
     """
+    if config.init is not None:
+        config = replace(config, model=replace(config.model, weights=_weights_of(config, config.init)))
     if not config.stages:
         return [config]
     runs: list[TrainConfig] = []
@@ -45,6 +47,25 @@ def stage_runs(config: TrainConfig) -> list[TrainConfig]:
         runs.append(replace(config, stages=(), out=out, model=model, **stage.options))
         folders[stage.name] = out
     return runs
+
+
+def _weights_of(config: TrainConfig, run: Path) -> str:
+    """The file of the weights of a run to begin with. Raises UserError for a folder that is not a finished run's, and
+    for another network."""
+    if not (run / CONFIG_NAME).is_file():
+        raise UserError(f"init: {run} is not a run folder (no {CONFIG_NAME}); check the path")
+    before, now = read_config(run).model, config.model
+    if (before.name, before.kwargs, before.sliding_window is None) != (
+        now.name,
+        now.kwargs,
+        now.sliding_window is None,
+    ):
+        raise UserError(
+            f"init: {run} trained another network ({before.name}), expected {now.name}; set model as it has"
+        )
+    folder = stored_weights(run, None)
+    averaged = product_file(folder, averaged=True)
+    return str(averaged if averaged.is_file() else product_file(folder, averaged=False))
 
 
 def open_stages(config: TrainConfig) -> list[TrainConfig]:

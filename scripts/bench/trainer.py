@@ -25,7 +25,7 @@ from hms_dist.core.files import write_json
 from hms_dist.train.folder.record import read_metrics
 
 REPOSITORY = Path(__file__).parents[2]
-COMMON = ["--model.weights", "none", "--fold", "none", "--channels_last", "true", "--reader_threads", "4"]
+COMMON = ["--model.weights", "none", "--fold", "none", "--reader_threads", "4"]
 ON_GPU = ["--compile_mode", "default", "--precision", "bf16", "--log_every", "10"]
 ON_CPU = ["--compile_mode", "null", "--precision", "float32", "--log_every", "1"]
 

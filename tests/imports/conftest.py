@@ -79,7 +79,7 @@ def with_gaps(path: Path, onsets_s: Sequence[float]) -> Path:
     for number, onset in enumerate(onsets_s):
         place = header + number * record + 2 * sum(samples[:-1])
         old = bytes(content[place : place + 2 * samples[-1]])
-        new = re.sub(rb"^\+[0-9.]+", f"+{onset:g}".encode(), old)
+        new = re.sub(rb"^\+[0-9.]+", f"+{onset:.12g}".encode(), old)
         assert len(new.rstrip(b"\0")) < len(old)
         content[place : place + 2 * samples[-1]] = new.rstrip(b"\0").ljust(len(old), b"\0")
     path.write_bytes(content)

@@ -235,8 +235,11 @@ def test_other_options_need_a_rebuild(folder, tmp_path, capsys) -> None:
     assert "imported with other options (every_s, reference); --rebuild" in capsys.readouterr().err
     run("--data", folder, "--out", out, "--pictures", 0, "--every_s", 5, "--rebuild")
     assert len(rows_of(out)) == 25  # half of a window is enough where nothing else is
+    run("--data", folder, "--out", out, "--pictures", 0, "--labels", "none", "--rebuild")
+    assert [path.name for path in out.glob("*.csv")].count("train.csv") == 0
+    assert not list(out.glob("train_*/*"))
     shutil.rmtree(tmp_path / "out.key")
-    run("--data", folder, "--out", out, "--pictures", 0, code=2)
+    run("--data", folder, "--out", out, "--pictures", 0, "--labels", "none", code=2)
     assert "a label table is there already" in capsys.readouterr().err
 
 
@@ -311,6 +314,17 @@ def test_no_label_row_at_all(folder, tmp_path, capsys) -> None:
     (folder / "dataset.yaml").write_text("name: lab\nclasses: [a, b]\n")
     run("--data", folder, "--out", tmp_path / "out", code=2)
     assert "no label rows: no class is known for 'Dr Miller called' (5), 'seizure' (1)" in capsys.readouterr().err
+
+
+def test_events_without_a_duration(eeg, files, tmp_path, capsys) -> None:
+    files.write(tmp_path / "a.edf", eeg(40)(200), annotations=[(12, None, "LPD"), (30, None, "GPD")])
+    words = ("--data", tmp_path / "a.edf", "--pictures", 0, "--out", tmp_path / "out")
+    run(*words, code=2)
+    assert (
+        "no recording has labels with a duration; --every_s null makes a row of each event" in capsys.readouterr().err
+    )
+    run(*words, "--every_s", "null", "--rebuild")
+    assert rows_of(tmp_path / "out")["spectrogram_label_offset_seconds"].tolist() == [12, 30]
 
 
 def environment(repository):
@@ -405,3 +419,36 @@ def test_warnings_name_what_does_not_look_like_eeg(eeg, files, tmp_path) -> None
         expected = inputs[name][2]
         assert len(one["warnings"]) == len(expected), (name, one["warnings"])
         assert all(part in line for part, line in zip(expected, one["warnings"], strict=True)), (name, one["warnings"])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_ten_kills_leave_what_no_kill_leaves(eeg, files, tmp_path, repository, rng) -> None:
+    """Two workers, killed at random moments with all their processes, on one folder, until an import ends."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(12):
+        files.write(data / f"{number}.edf", eeg(60)(256), 256, annotations=[(0, 60, "GPD")])
+    options = ("--data", data, "--patient", "file", "--pictures", 0, "--workers", 2, "--out")
+    began = time.monotonic()
+    words = [sys.executable, "-m", "hms_dist", "import", *map(str, options)]
+    subprocess.run([*words, str(tmp_path / "whole")], env=environment(repository), check=True, capture_output=True)
+    whole_s, num_kills = time.monotonic() - began, 0
+    while num_kills < 10:
+        process = subprocess.Popen(
+            [*words, str(tmp_path / "out")], env=environment(repository), stderr=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            process.wait(rng.uniform(0.2, 1.0) * whole_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        errors = process.communicate()[1].decode()
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        num_kills += process.returncode != 0
+        if process.returncode == 0:
+            assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
+            shutil.rmtree(tmp_path / "out")
+            shutil.rmtree(tmp_path / "out.key")
+    subprocess.run([*words, str(tmp_path / "out")], env=environment(repository), check=True, capture_output=True)
+    assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
+    assert not [path for path in tmp_path.rglob(".*") if path.suffix == ".tmp"]

@@ -1,7 +1,9 @@
 """Malformed recordings: each gives the line that docs/own_recordings.md has for it, and exit code 2."""
 
+import os
 import re
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +182,29 @@ def test_where_there_is_nothing(tmp_path, capsys) -> None:
     (tmp_path / "notes.txt").touch()
     assert "no recordings; expected names ending in .edf" in fails(capsys, "--data", tmp_path, *out)
     assert "notes.txt: unknown kind of recording" in fails(capsys, "--data", tmp_path / "notes.txt", *out)
+
+
+@pytest.mark.parametrize(("module", "name", "extra"), [("mne", "a.fif", "mne"), ("edfio", "night.edf", "edf")])
+def test_a_reader_that_is_not_installed_is_named(good, tmp_path, capsys, monkeypatch, module, name, extra) -> None:
+    (tmp_path / "a.fif").touch()
+    monkeypatch.setitem(sys.modules, module, None)
+    line = fails(capsys, "--data", tmp_path / name, "--out", tmp_path / "out", "--labels", "none")
+    assert f"{name}: " in line
+    assert f"read by {module}: pip install 'hms-dist[{extra}]'" in line
+
+
+def test_a_gap_of_years(good, files, tmp_path, capsys) -> None:
+    """Nothing is written second by second for it."""
+    files.with_gaps(files.write(good, np.zeros((20, 800)), annotations=[(0, None, "x" * 20)]), (0, 1, 2, 900_000_000))
+    line = fails(capsys, "--data", good, "--out", tmp_path / "out", "--labels", "none")
+    assert "expected at most 1800000 s, found 9e+08 s, gaps included" in line
+
+
+def test_annotations_without_an_end_are_read_in_linear_time(good, tmp_path) -> None:
+    """Thousands of beginnings, and no end: once quadratic."""
+    from hms_dist.imports.edf import _tals
+
+    began = os.times().user
+    assert list(_tals(b"+1\x14a" * 400_000)) == []
+    assert len(list(_tals(b"+1\x14a\x14\x00" * 10_000))) == 10_000
+    assert os.times().user - began < 5

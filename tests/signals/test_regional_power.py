@@ -1,11 +1,13 @@
 """The 10-minute spectrogram of an EEG, against scipy's spectrogram of each taper."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.signal import spectrogram
 from scipy.signal.windows import dpss
 
 from hms_dist.core.signal_format import CHANNELS, FREQUENCIES_HZ, REGIONS
+from hms_dist.recordings.reader import read_eeg, read_spectrogram
 from hms_dist.signals.montage import CHAINS
 from hms_dist.signals.regional_power import regional_power
 
@@ -67,3 +69,27 @@ def test_many_rows_equal_few(rng) -> None:
     few = regional_power(eeg[240 * 200 : 262 * 200])
     np.testing.assert_allclose(whole[120:130], few, rtol=1e-4, atol=1e-5 * few.max())
     assert regional_power(eeg[:799]).shape == (0, 4, 100)
+
+
+@pytest.mark.real_data
+def test_the_published_level_is_that_of_a_two_sided_density(repository) -> None:
+    """Real EEGs against real spectrograms of the same five classes; the patients are others, so only on average."""
+    folder = repository.parent / "shared/data/iiic"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data/iiic beside the checkout")
+    levels: dict[str, tuple[list[float], list[float]]] = {}
+    for row in pd.read_csv(folder / "train.csv").itertuples():
+        path = folder / f"train_spectrograms/{row.spectrogram_id}.parquet"
+        if row.expert_consensus == "Other":
+            continue
+        computed, published = levels.setdefault(row.expert_consensus, ([], []))
+        power = regional_power(read_eeg(folder / f"train_eegs/{row.eeg_id}.parquet"))
+        computed.append(float(np.median(np.log(power))))
+        middle = read_spectrogram(path)[1][138:162]  # the same 48 seconds of the 10 minutes
+        published.append(float(np.median(np.log(middle[np.isfinite(middle) & (middle > 0)]))))
+    assert len(levels) == 5
+    difference = np.mean([np.mean(one) - np.mean(other) for one, other in levels.values()])
+    variances = [np.var(part, ddof=1) / len(part) for pair in levels.values() for part in pair]
+    error = np.sqrt(sum(variances)) / len(levels)
+    assert abs(difference) < 1.5 * error
+    assert difference + np.log(2) > 2.5 * error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hms_dist.core.errors import UserError, first_line
+from hms_dist.datasets import Dataset, read_dataset
 from hms_dist.results.lineage import ModelRecord, check_out_of_fold, check_unseen, named_sources, read_sources
 from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.rows.row_tables import read_row_table
@@ -30,7 +31,7 @@ def run_record(config: TrainConfig, index: Index, train_rows: Rows, shards: str)
     return ModelRecord(
         run=str(config.out), weights="", shards=shards, fold=None if config.fold == "none" else config.fold,
         num_folds=config.num_folds, seed=config.seed, learnt_from=tuple(learnt_from),
-        patients=frozenset(index.ids("patient_id")[train_rows].tolist()),
+        patients=frozenset(index.ids("patient_id")[train_rows].tolist()), dataset=index.dataset.name,
         unknown_teacher=str(overlay.file) if overlay is not None and unrecorded else "",
     )  # fmt: skip
 
@@ -80,7 +81,7 @@ def check_leaks(config: TrainConfig, index: Index, validation_rows: Rows) -> Non
         for path in config.filters.predictions:
             named_sources(path, f"so they may have seen the patients {whose}")
         for where, models in _teachers(config):
-            check_unseen(str(where), models, patients[validation_rows], whose)
+            check_unseen(str(where), models, patients[validation_rows], whose, dataset=index.dataset.name)
     for path in config.filters.predictions:
         table = read_row_table([path], index, ["fold"])
         folds = table.frame["fold"].to_numpy("int64", na_value=-1)
@@ -93,8 +94,19 @@ def _teachers(config: TrainConfig) -> Iterator[tuple[Path, list[ModelRecord]]]:
     tables = (*config.filters.predictions, *((config.overlay.file,) if config.overlay else ()))
     for path in tables:
         yield path, [source.model for source in read_sources(path)]
-    given = Path(config.model.weights)
-    weights = given.resolve()  # resolve links, so that the run that made the weights is found
-    notes = [(weights.parent / name).is_file() for name in (META_NAME, STATE_NAME)]
-    if weights.is_file() and (weights.parent / HASHES_NAME).is_file() and any(notes):
-        yield given, [stored_record(weights.parent, "ema" if weights.name == EMA_NAME else "raw")]
+    weights = _of_run(config.model.weights)
+    if weights is not None:
+        yield Path(config.model.weights), [stored_record(weights.parent, "ema" if weights.name == EMA_NAME else "raw")]
+
+
+def dataset_of_weights(weights: str) -> Dataset | None:
+    """The data set of the run that made a file of weights; None for any other file, and for words like `hub`."""
+    found = _of_run(weights)
+    return None if found is None else read_dataset(found.parent.parent)
+
+
+def _of_run(weights: str) -> Path | None:
+    """A file of weights if a run made it. Links are resolved, so that the run is found."""
+    found = Path(weights).resolve()
+    notes = [(found.parent / name).is_file() for name in (META_NAME, STATE_NAME)]
+    return found if found.is_file() and (found.parent / HASHES_NAME).is_file() and any(notes) else None

@@ -32,7 +32,7 @@ class Learner:
     def __init__(self, config: TrainConfig, data: RunData, world: World) -> None:
         """Build network and optimiser as at the start of a run."""
         self._config, self._data, self._world = config, data, world
-        self.raw_model, self._pass_rows = build_network(config, world, data.shards.dataset.num_classes)
+        self.raw_model, self._pass_rows = build_network(config, world, data.shards.dataset)
         self.compile_mode = compile_mode(config, sum(data.steps_of), world.device)
         compile_in_place(self.raw_model, self.compile_mode)
         self._network = GraphedNetwork(self.raw_model, self._pass_rows)

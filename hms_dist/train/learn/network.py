@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from hms_dist.datasets import HMS, Dataset
 from hms_dist.model import gpus
 from hms_dist.model.build import CompileMode, build
 from hms_dist.model.by_rows import check_rows, convert
 from hms_dist.model.pass_rows import PassRows
 from hms_dist.model.sliding_window import num_columns
+from hms_dist.train.data.leakage import dataset_of_weights
 from hms_dist.train.ranks.world import World
 from hms_dist.train.settings import TrainConfig
 
@@ -15,13 +17,15 @@ MIN_COMPILED_STEPS = 2000
 """Fewest steps of a run that `compile_mode: auto` compiles."""
 
 
-def build_network(config: TrainConfig, world: World, num_classes: int) -> tuple[nn.Module, PassRows]:
+def build_network(config: TrainConfig, world: World, dataset: Dataset = HMS) -> tuple[nn.Module, PassRows]:
     """Build the model of a run on this rank's device, without DDP, and the `PassRows` that its layers read.
 
     Its state dict has the names of the plain timm model. Raises UserError for a model that cannot be trained by rows.
     """
     size = config.canvas.height, config.canvas.width
-    model = build(config.model, config.seed, num_classes, size=size)
+    before = dataset_of_weights(config.model.weights)
+    names = None if before is None else (before.classes, dataset.classes)
+    model = build(config.model, config.seed, dataset.num_classes, size=size, class_names=names)
     rows = PassRows(world.device)
     convert(model, rows)
     if config.precision == "float64":

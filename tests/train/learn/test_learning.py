@@ -256,7 +256,7 @@ def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small)
     """Also with channels-last memory, as on a GPU."""
     config = small()
     plain = build(config.model, config.seed, size=(64, 64)).eval()
-    network, _ = build_network(config, open_world("float32", 60), 6)
+    network, _ = build_network(config, open_world("float32", 60))
     network.eval()
     images = torch.randn(2, 1, 64, 64)
     assert network.state_dict().keys() == plain.state_dict().keys()
@@ -269,7 +269,7 @@ def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small)
 
 @pytest.mark.usefixtures("torch_rng")
 def test_a_network_trains_the_same_with_channels_last(small):
-    network, rows = build_network(small(precision="float64"), open_world("float64", 60), 6)
+    network, rows = build_network(small(precision="float64"), open_world("float64", 60))
     images, norms = torch.randn(4, 1, 64, 64, dtype=torch.float64), GroupNorms(network, rows)
     found = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
