@@ -3,16 +3,18 @@ or unknown. The recordings are those of other tests; only their labels differ.""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.datasets import HMS, Dataset, Submission, read_dataset
+from hms_dist.datasets import HMS, Dataset, Submission, read_dataset, write_dataset
 from hms_dist.recordings.simulator.write import write_tables
 from hms_dist.results.lineage import read_sources
 from hms_dist.results.metric_kinds import metric_of
@@ -123,7 +125,7 @@ class Chain:
         self.call("score", *given, "--truth", self.data / "truth.parquet", *words)
         return json.loads(out.read_text())
 
-    def through(self, rng: np.random.Generator) -> None:
+    def through(self, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
         """The steps of both kinds after the training: oof, predict, ensemble, stack, report, status, verify."""
         folder, names = self.folder, list(self.dataset.classes)
         call, shards, runs = self.call, self.folder / "set", self.runs
@@ -169,9 +171,22 @@ class Chain:
             "--truth", self.data / "truth.parquet", "--out", folder / "report.html", "--gallery", "1",
         )  # fmt: skip
         page = (folder / "report.html").read_text()
+        title = metric.title[:1].upper() + metric.title[1:]
+        for text in (
+            f"{title} by class",
+            f"Validation {metric.title}",
+            f"best {metric.title}",
+            f"Lowest {metric.title}",
+        ):
+            assert text in page, text
+        assert page.count("Confusion of ") == 2 * 5  # three runs and two tables, each with a caption and a label
+        assert "Not shown" not in page
         assert all(name in page for name in names)
         assert not any(name in page for name in HMS.classes[1:5])
-        call("status", "--runs", folder)
+        capsys.readouterr()
+        call("status", "--runs", folder, "--json")
+        states = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+        assert [state[f"best_{metric.name}"] is not None for state in states] == [True] * 3
         call(
             "show",
             "--shards",
@@ -193,7 +208,7 @@ class Chain:
 
 
 @pytest.mark.slow
-def test_four_classes_go_through_the_chain(relabelled, call, tmp_path, rng) -> None:
+def test_four_classes_go_through_the_chain(relabelled, call, tmp_path, rng, capsys) -> None:
     chain = Chain(tmp_path, relabelled(SHARES), SHARES, call)
     assert chain.manifest.dataset == SHARES.stored
     assert chain.index.votes.shape == (len(chain.index), 4)
@@ -203,7 +218,7 @@ def test_four_classes_go_through_the_chain(relabelled, call, tmp_path, rng) -> N
     (line,) = chain.evaluations(chain.runs[0])
     assert line["val_kl"] == pytest.approx(sum(line[f"val_kl_{name}"] for name in SHARES.classes))
     assert np.array(line["val_confusion"]).shape == (4, 4)
-    chain.through(rng)
+    chain.through(rng, capsys)
     out = tmp_path / "labels.parquet"
     predictions = [chain.runs[0] / "predictions.parquet", tmp_path / "all.parquet"][1:]
     call("pseudolabel", "--predictions", *predictions, "--shards", tmp_path / "set", "--out", out)
@@ -211,10 +226,14 @@ def test_four_classes_go_through_the_chain(relabelled, call, tmp_path, rng) -> N
     np.testing.assert_allclose(pseudo[list(SHARES.classes)].sum(axis=1), 1)
     call("train", *chain.words, "--overlay.file", out, "--overlay.max_votes", "7", "--out", tmp_path / "second")
     assert chain.submission().columns.tolist() == ["recording", "s0", "s1", "s2", "s3"]
+    write_dataset(chain.data, replace(SHARES, annotated_s=5.0))
+    capsys.readouterr()
+    call("render", "--config", tmp_path / "render.yaml", "--data", chain.data, "--out", tmp_path / "set", code=2)
+    assert "made from other input (dataset.annotated_s: 5.0, was 10.0); --rebuild" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_classes_that_are_yes_no_or_unknown_go_through_the_chain(relabelled, call, tmp_path, rng) -> None:
+def test_classes_that_are_yes_no_or_unknown_go_through_the_chain(relabelled, call, tmp_path, rng, capsys) -> None:
     chain = Chain(tmp_path, relabelled(YES_NO), YES_NO, call, "--loss.name", "bce_known")
     targets = chain.index.targets
     table = pd.read_csv(chain.data / "train.csv").set_index(["eeg_id", "eeg_sub_id"])
@@ -224,7 +243,7 @@ def test_classes_that_are_yes_no_or_unknown_go_through_the_chain(relabelled, cal
     (line,) = chain.evaluations(chain.runs[0])
     assert {"val_log_loss", "val_auroc", "val_auprc", "val_balanced_accuracy", "val_lwlrap"} <= line.keys()
     assert json.loads((chain.runs[0] / "status.json").read_text())["best"]["val_log_loss"] == line["val_log_loss"]
-    chain.through(rng)
+    chain.through(rng, capsys)
     scores = chain.scored(tmp_path / "oof.parquet", "--threshold", "0.3")
     assert scores["threshold"] == 0.3
     assert scores["classes"]["slowing"]["num_yes"] == (targets[:, 1] == 1).sum()
@@ -238,3 +257,37 @@ def test_classes_that_are_yes_no_or_unknown_go_through_the_chain(relabelled, cal
     given = ["--overlay.file", out, "--overlay.missing", "votes", "--selection.min_votes", "0"]
     call("train", *chain.words, *given, "--out", tmp_path / "second")
     assert chain.submission().columns.tolist() == ["eeg_id", *YES_NO.vote_columns]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_searches_grids_and_comparisons_go_by_the_log_loss(
+    relabelled, call, launcher, repository, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    data, launch = relabelled(YES_NO), ["--launch.words", launcher]
+    (tmp_path / "render.yaml").write_text(PANELS)
+    (tmp_path / "train.yaml").write_text(f"{TRAIN}loss: {{name: bce_known}}\n")
+    (tmp_path / "space.yaml").write_text("lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}\n")
+    call("render", "--config", tmp_path / "render.yaml", "--data", data, "--out", tmp_path / "set")
+    given = ["--shards", tmp_path / "set", *launch]
+    configs = ["--configs", tmp_path / "train.yaml"]
+    call(
+        "search", *given, *configs, "--space", tmp_path / "space.yaml", "--out", tmp_path / "study",
+        "--num_trials", 2, "--num_startup", 1, "--folds", "[0]",
+    )  # fmt: skip
+    trials = pd.read_csv(tmp_path / "study/trials.csv")
+    best = (tmp_path / "study/best.yaml").read_text().splitlines()[0]
+    assert best.endswith(f"mean best validation log loss {trials['val_log_loss'].min():.4f}.")
+    canvas = tmp_path / "canvas.yaml"
+    canvas.write_text(yaml.safe_dump(yaml.safe_load(TRAIN)["canvas"]))
+    models = ["--models", "test_efficientnet", "--canvases", canvas]
+    call("ablation", *given, *configs, *models, "--out", tmp_path / "ablation")
+    table = pd.read_csv(tmp_path / "ablation/ablation.csv")
+    assert table["model"].tolist() == ["test_efficientnet", "constant"]
+    assert {"log_loss", "auroc", "auprc"} <= set(table)
+    runs = sorted((tmp_path / "ablation/runs").glob("*/fold-*"))
+    call("stages", "--first", *runs, "--runs", *runs, "--out", tmp_path / "stages")
+    stages = pd.read_csv(tmp_path / "stages.csv")
+    assert stages["stage_1 log_loss"].iloc[-1] == pytest.approx(table["log_loss"][0])

@@ -11,7 +11,7 @@ from hms_dist.core.errors import UserError, one_of
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import DATASET_NAME, Dataset, dataset_of, read_dataset
 from hms_dist.imports.finish import Imported, collect, table_path, write_label_table, write_tables
-from hms_dist.imports.job import SIDECARS, Work, import_recording
+from hms_dist.imports.job import SIDECARS, Work, import_recording, remove_files
 from hms_dist.imports.key import TEXTS_NAME, Key
 from hms_dist.imports.options import ReadingOptions
 from hms_dist.imports.patients import AUTO, check_rule
@@ -151,9 +151,10 @@ def _begin(command: Import, work: Work, key: Key) -> None:
             "another --out leaves it alone"
         )
     if changed or command.rebuild:
+        for split in ("train", "test"):
+            (work.out / f"{split}.csv").unlink(missing_ok=True)
         for row in key.rows():
-            table_path(work).unlink(missing_ok=True)
-            key.result_path(row.number).unlink(missing_ok=True)
+            remove_files(work.out, key, row.number)
         key.write_rows([])
     make_folders(work.out, work.split)
     key.write_spec(spec)

@@ -76,7 +76,6 @@ class EdfFile:
             raise UserError(f"header: states {header.reserved[:5]}, but the file has no annotations with the times of "
                             "its records; export it again")  # fmt: skip
         self._firsts, self.stretches = self._stretches(onsets if header.reserved[3:5] == "+D" else None)
-        self.has_gaps = len(self.stretches) > 1
 
     def close(self) -> None:
         """Close the file."""

@@ -121,7 +121,8 @@ def _no_rows(work: Work, unknown: Counter[str], rejected: Mapping[int, str]) -> 
     if rejected:
         return UserError("no label rows: every recording was rejected; without --on_error skip the first one is named")
     return UserError(
-        "no label rows: no recording has labels; give --labels FILE, or --labels none to import recordings without"
+        "no label rows: no recording has labels with a duration; --every_s null makes a row of each event, "
+        "--labels FILE reads a table, --labels none imports recordings without labels"
     )
 
 

@@ -99,8 +99,9 @@ def remove_files(out: Path, key: Key, number: int) -> None:
     key.result_path(number).unlink(missing_ok=True)
     if before is None:
         return
-    for row in before["rows"]:
-        (out / f"{before['split']}_eegs" / f"{row['eeg_id']}.parquet").unlink(missing_ok=True)
+    (out / f"{before['split']}_spectrograms/{number}.parquet").unlink(missing_ok=True)
+    for eeg_id in {row["eeg_id"] for row in before["rows"]}:
+        (out / f"{before['split']}_eegs/{eeg_id}.parquet").unlink(missing_ok=True)
 
 
 def _imported(task: ImportTask, source: Source) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _imported(task: ImportTask, source: Source) -> dict[str, Any]:
             "num_rows": len(written),
             "num_unknown_texts": sum(texts.unknown.values()),
             "assumed": signal.notes,
-            "warnings": facts.warnings(closure) if written else ["no label rows: not imported"],
+            "warnings": facts.warnings(closure) if written else [_no_rows(task, source)],
             **facts.as_json(),
         },
     }
@@ -151,6 +152,15 @@ def _rows(task: ImportTask, source: Source, texts: Texts, length_s: float) -> li
         events = [Event(event.start_s, min(event.end_s, length_s), event.text) for event in events]
         return label_rows.rows_of_events(events, work.dataset, texts)
     return label_rows.rows_by_overlap(events, centres, work.dataset, texts, work.background)
+
+
+def _no_rows(task: ImportTask, source: Source) -> str:
+    """Explain why a recording has no label rows."""
+    if task.work.every_s is not None and task.labels in ("annotations", *SIDECARS):
+        events = _events(task, source)
+        if events and all(event.start_s == event.end_s for event in events):
+            return "no label rows: its events have no duration; --every_s null makes a row of each"
+    return "no label rows: not imported"
 
 
 def _events(task: ImportTask, source: Source) -> Sequence[Event]:

@@ -55,7 +55,8 @@ def plan_import(
 ) -> Plan:  # fmt: skip
     """Number recordings and patients (those of the key keep theirs) and choose the labels of each recording."""
     before = {row.file: row for row in key.rows()}
-    lost = [name for name in before if name not in set(recordings)]
+    found = set(recordings)
+    lost = [name for name in before if name not in found]
     if lost:
         raise UserError(
             f"{key.folder}: {len(lost)} recordings of the earlier import are missing, such as '{lost[0]}'; restore "

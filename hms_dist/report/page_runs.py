@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import required_object
 from hms_dist.datasets import Dataset, read_dataset
@@ -90,8 +92,10 @@ def _read(folder: Path, name: str) -> RunFacts:
     status, lines, dataset = _json_of(folder / STATUS_NAME), read_metrics(folder), read_dataset(folder)
     metric = metric_of(dataset)
     evaluation = {metric.monitor, "val_confusion"}
-    if dataset.target == "shares":  # else a class may be unknown in all rows
-        evaluation |= {*metric.monitor_names}
+    counted = dataset.num_classes, 4  # `yes_no.confusion`
+    if dataset.target == "shares":
+        counted = dataset.num_classes, dataset.num_classes
+        evaluation |= {*metric.monitor_names}  # else a class may be unknown in all rows
     return RunFacts(
         name=name,
         folder=folder,
@@ -100,7 +104,9 @@ def _read(folder: Path, name: str) -> RunFacts:
         state=str(status.get("state", "unknown")),
         message=None if status.get("message") is None else str(status["message"]),
         steps=tuple(line for line in lines if "loss" in line),
-        evaluations=tuple(line for line in lines if line.keys() >= evaluation),
+        evaluations=tuple(
+            line for line in lines if line.keys() >= evaluation and np.shape(line["val_confusion"]) == counted
+        ),
         dataset=dataset,
     )
 

@@ -176,12 +176,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _is_line(values: dict[str, Any]) -> bool:
     """Whether an object of metrics.jsonl has the form that a run writes."""
-    numbers = [value for name, value in values.items() if name not in ("val_batch_kl", "val_confusion")]
+    numbers = [value for name, value in values.items() if name != "val_confusion" and not name.startswith("val_batch_")]
     table = values.get("val_confusion", [])
     rows: list[Any] = table if isinstance(table, list) else [0]
     return (
         all(type(values.get(name)) is int and values[name] >= 0 for name in ("epoch", "step"))
         and all(isinstance(value, int | float) and abs(value) <= sys.float_info.max for value in numbers)
-        and all(isinstance(row, list) and len(row) == len(rows) for row in rows)
+        and all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows)
         and all(type(count) is int for row in rows for count in row)
     )
