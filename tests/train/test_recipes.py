@@ -16,7 +16,7 @@ import yaml
 
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.labels.table import CLASSES, VOTE_COLUMNS
+from hms_dist.datasets import HMS
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
 from hms_dist.rendering.render import Render
@@ -163,11 +163,11 @@ def shards_of(shared):
     def record(folder):
         simulate(Simulate(out=folder, num_recordings=60, seed=7))
         table = pd.read_csv(folder / "train.csv").drop_duplicates("eeg_id")
-        votes = np.zeros((len(table), len(CLASSES)), int)
+        votes = np.zeros((len(table), len(HMS.classes)), int)
         number = np.arange(len(table))
         votes[number, number % 6], votes[number, (number + 1) % 6] = 9, 3
         votes[number // 6 % 6 == 5] //= 3
-        table[list(VOTE_COLUMNS)] = votes
+        table[list(HMS.vote_columns)] = votes
         table.to_csv(folder / "rows.csv", index=False)
 
     def make(name):

@@ -43,8 +43,8 @@ def spectrogram(session: Session, seed: int) -> NDArray[np.float32]:
 
 
 def regional_power(signals: Floats) -> Floats:
-    """Power density [rows, 400] of microvolts [19, samples] at 50 Hz: the mean over a chain's differences and
-    tapers."""
+    """Two-sided power density [rows, 400] of microvolts [19, samples] at 50 Hz: the mean over a chain's differences
+    and tapers. `signals.regional_power` explains why the density is two-sided."""
     from scipy.signal.windows import dpss  # half a second
 
     size = WINDOW_S * RATE_HZ
@@ -54,5 +54,5 @@ def regional_power(signals: Floats) -> Floats:
         frames = sliding_window_view(differences, size, axis=1)[:, :: STEP_S * RATE_HZ]
         spectra = np.fft.rfft(frames[:, :, None] * tapers, NUM_FFT)[..., FIRST_BIN : FIRST_BIN + NUM_FREQUENCIES]
         power = (spectra.real**2 + spectra.imag**2).mean(axis=(0, 2))
-        columns.append(power * (2 / RATE_HZ))
+        columns.append(power / RATE_HZ)
     return np.concatenate(columns, axis=1)

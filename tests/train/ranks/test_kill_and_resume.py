@@ -27,22 +27,28 @@ from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import run
 from hms_dist.train.ranks.step_result import NonFiniteLossGuard
 from hms_dist.train.settings import TrainConfig
+from hms_dist.train.task import WholePicture
 
 folder, at_step, of_rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-rank, add, losses = int(os.environ.get("RANK", "0")), NonFiniteLossGuard.add, Stepper._row_losses
+rank, add = int(os.environ.get("RANK", "0")), NonFiniteLossGuard.add
+take, loss_rows, now = Stepper.take, WholePicture.loss_rows, []
 
-def added(self, outcome):
+def added(self, result):
     with open(f"{folder}/rows-{rank}.jsonl", "a") as file:
-        file.write(json.dumps([outcome.overall, outcome.rows.tolist()]) + "\\n")
-    add(self, outcome)
+        file.write(json.dumps([result.overall, result.rows.tolist()]) + "\\n")
+    add(self, result)
 
-def computed(self, batch, step, one):
-    found = losses(self, batch, step, one)
-    if (step.overall, rank) == (at_step, of_rank):
+def taken(self, batches, step, **options):
+    now[:] = [step.overall]
+    return take(self, batches, step, **options)
+
+def computed(self, *inputs):
+    found = loss_rows(self, *inputs)
+    if (now, rank) == ([at_step], of_rank):
         os.kill(os.getpid(), signal.SIGKILL)
     return found
 
-NonFiniteLossGuard.add, Stepper._row_losses = added, computed
+NonFiniteLossGuard.add, Stepper.take, WholePicture.loss_rows = added, taken, computed
 run(load(TrainConfig, sys.argv[4:]))
 """
 """A run that notes the rows of its steps; a rank is killed between a forward and a backward pass."""
@@ -151,7 +157,7 @@ def test_two_ranks_of_which_one_is_killed_go_on_to_the_bit_and_three_nearly(runs
     assert "resumed at epoch 0 step 2" in (again / "train.log").read_text()
     check_same(again, whole)
     other = runs.go("other", 3)
-    assert "num_ranks 3, was 2: not bit for bit" in (other / "train.log").read_text()
+    assert "num_ranks 3, was 2: the result may differ by rounding" in (other / "train.log").read_text()
     check_close(other, whole)
     check_rows(planned, runs.rows("whole"), {})
     for name in ("killed", "other"):
@@ -184,4 +190,4 @@ def test_a_run_that_is_killed_goes_on_in_other_worlds(runs, planned, worlds, gro
     check_rows(planned, runs.rows("killed"), {2: 2, 6: 2})
     log = (again / "train.log").read_text()
     for before, now in pairwise(worlds):
-        assert f"num_ranks {now}, was {before}: not bit for bit" in log
+        assert f"num_ranks {now}, was {before}: the result may differ by rounding" in log
