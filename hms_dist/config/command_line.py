@@ -72,10 +72,10 @@ def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
 
 
 def option_words(options: Mapping[str, Any]) -> list[str]:
-    """Format options as command-line words, `--name=value`; values that are not strings are written as JSON, which YAML
-    reads."""
+    """Format options as command-line words, `--name=value`; values other than text and paths are written as JSON, which
+    YAML reads."""
     return [
-        f"--{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        f"--{name}={value if isinstance(value, str | Path) else json.dumps(value, default=str)}"
         for name, value in options.items()
     ]
 

@@ -113,6 +113,7 @@ def test_another_version_of_a_panel_is_another_recipe(folder, recordings, capsys
     assert "render_config.plugins.my_panel: 1.1, was 1.0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_worker_processes_load_them(folder, recordings):
     words = ["--config", "panels.yaml", "--data", str(recordings), "--out", "set", "--samples_per_shard", "24"]
     assert main(["render", *words, "--workers", "2", "--plugins", "my_panel"]) == 0

@@ -9,9 +9,11 @@ import torch
 from pandas.testing import assert_frame_equal
 
 import hms_dist
+from hms_dist.api.tables import with_dataset
 from hms_dist.cli import main
+from hms_dist.datasets import Dataset
 from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
-from hms_dist.results.predictions import read_predictions
+from hms_dist.results.predictions import prediction_table, read_predictions
 
 
 def of_command(run, shards, out, forget, *words):
@@ -124,6 +126,16 @@ def test_a_fit_writes_its_weights(out_of_fold, index, shard_set, tmp_path, rng):
     hms_dist.ensemble(paths, out=tmp_path / "fit.parquet", weights="fit", labels=shard_set)
     applied = hms_dist.ensemble(paths, weights=tmp_path / "fit.json")
     assert len(applied) == len(index)
+
+
+def test_tables_of_other_classes_keep_their_data_set(index, rng):
+    dataset = Dataset(name="other", classes=("spike", "slowing"), target="yes_no")
+    values = rng.random((2, len(index), 2))
+    tables = [with_dataset(prediction_table(index.frame, None, each, dataset), dataset) for each in values]
+    pooled = hms_dist.ensemble(tables)
+    assert np.allclose(pooled[["spike", "slowing"]], values.mean(axis=0))
+    again = hms_dist.ensemble([pooled, pooled])
+    assert np.allclose(again[["spike", "slowing"]], values.mean(axis=0))
 
 
 MISTAKES = {
