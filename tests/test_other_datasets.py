@@ -275,7 +275,7 @@ def test_searches_grids_and_comparisons_go_by_the_log_loss(
     configs = ["--configs", tmp_path / "train.yaml"]
     call(
         "search", *given, *configs, "--space", tmp_path / "space.yaml", "--out", tmp_path / "study",
-        "--num_trials", 2, "--num_startup", 1, "--folds", "[0]",
+        "--num_trials", 2, "--num_startup", 3, "--folds", "[0]",
     )  # fmt: skip
     trials = pd.read_csv(tmp_path / "study/trials.csv")
     best = (tmp_path / "study/best.yaml").read_text().splitlines()[0]
