@@ -1,4 +1,4 @@
-"""A panel of one's own: `hms-dist render --plugins examples.own_panel ...`, or draw it as below."""
+"""A panel of one's own: from this folder, `hms-dist render --plugins own_panel ...`; or draw it as below."""
 
 import sys
 from dataclasses import dataclass
