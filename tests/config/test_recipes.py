@@ -42,6 +42,8 @@ CLASSES = {
     "canvas": (CanvasConfig, []),
     "augment": (AugmentConfig, []),
 }
+MERGED = ("small", "fine_tune")
+"""Recipes that are merged after another one."""
 RECIPES = [(folder, name) for folder in CLASSES for name in names(folder)]
 
 
@@ -59,7 +61,8 @@ def test_every_recipe_is_found_from_any_folder_with_all_that_it_names(folder, na
     cls, given = CLASSES[folder]
     if name == "seed_001_ablation":
         cls, given = Ablation, GIVEN["ablation"]
-    found = load(cls, [*(["--config", "demo"] if name == "small" else []), "--config", name, *given])
+    before = ["--config", "demo"] if name in MERGED else []
+    found = load(cls, [*before, "--config", name, *given])
     if isinstance(found, Grid):
         named = {str(path) for recipe in found.recipes for path in recipe.configs}
     else:

@@ -49,7 +49,9 @@ RENDERED = {
     "third_place": "public_baseline",
 }
 """Recipe -> the render recipe that its header names."""
-RECIPES = sorted(path.stem for path in (CONFIGS / "train").glob("*.yaml") if path.stem != "small")
+MERGED = ("small", "fine_tune")
+"""Recipes that are merged after another one."""
+RECIPES = sorted(path.stem for path in (CONFIGS / "train").glob("*.yaml") if path.stem not in MERGED)
 WORLDS = (1, 2, 3, 4, 8)
 SMALL_NETS = {
     "tiny_vit": '{"name": "tiny_vit_5m_224", "kwargs": {"embed_dims": [16, 32, 48, 64], "num_heads": [1, 2, 3, 4]}}',
