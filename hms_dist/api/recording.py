@@ -14,7 +14,7 @@ from hms_dist.imports.open_recording import SUFFIXES
 from hms_dist.imports.options import ReadingOptions
 from hms_dist.imports.whole import read_whole
 from hms_dist.labels.table import read_labels
-from hms_dist.panels.panel import Panel
+from hms_dist.panels.panel import Panel, Window
 from hms_dist.recordings.reader import Recording, RecordingReader
 from hms_dist.rendering.render import RenderConfig
 from hms_dist.rendering.render_shard import window_of
@@ -103,19 +103,37 @@ def draw(
     others = starts if spectrogram_start_s is None else np.atleast_1d(np.asarray(spectrogram_start_s, np.float64))
     if len(starts) != len(others) or not len(starts):
         raise UserError(f"spectrogram_start_s: expected as many as start_s has, {len(starts)}, found {len(others)}")
+    found = draw_windows(chosen, prepare(chosen, recording), windows_at(recording, starts, others))
+    drawn = {name: every[0] if np.ndim(start_s) == 0 else every for name, every in found.items()}
+    return drawn[""] if isinstance(panels, Panel) else drawn
+
+
+def prepare(panels: Mapping[str, Panel], recording: Recording) -> dict[str, Any]:
+    """Compute what each panel needs of a whole recording, once for all of its windows."""
+    return {name: panel.prepare(recording) for name, panel in panels.items()}
+
+
+def windows_at(recording: Recording, starts: NDArray[np.float64], others: NDArray[np.float64]) -> list[Window]:
+    """Windows that begin at `starts` [n] in the EEG and at `others` [n] in the spectrogram, seconds.
+
+    Raises UserError for a window that is not within the recording.
+    """
     if not (starts >= 0).all():
         raise UserError(f"start_s: expected 0 or more seconds, found {starts.min():g}")
     offsets = [
         {"eeg_label_offset_seconds": eeg, "spectrogram_label_offset_seconds": other}
         for eeg, other in zip(starts.tolist(), others.tolist(), strict=True)
     ]
-    windows = [window_of(recording, fields) for fields in offsets]
-    drawn: dict[str, Array] = {}
-    for name, panel in chosen.items():
-        prepared = panel.prepare(recording)
-        every = np.stack([panel.draw(prepared, window) for window in windows])
-        drawn[name] = every[0] if np.ndim(start_s) == 0 else every
-    return drawn[""] if isinstance(panels, Panel) else drawn
+    return [window_of(recording, fields) for fields in offsets]
+
+
+def draw_windows(
+    panels: Mapping[str, Panel], prepared: Mapping[str, Any], windows: Sequence[Window]
+) -> dict[str, Array]:
+    """Draw the panels of `windows` [n] from what `prepare` computed: panel name -> array with a leading axis [n]."""
+    return {
+        name: np.stack([panel.draw(prepared[name], window) for window in windows]) for name, panel in panels.items()
+    }
 
 
 def _of_file(path: Path) -> tuple[Path, Split, int]:

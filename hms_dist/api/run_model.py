@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_dist.api.export import export_model
-from hms_dist.api.recording import draw
+from hms_dist.api.recording import draw_windows, prepare, windows_at
 from hms_dist.api.shards import Shards
 from hms_dist.api.tables import with_dataset
 from hms_dist.canvas.compose import Canvas
@@ -33,11 +33,9 @@ from hms_dist.train.data.run_data import check_recipes, composed_by, open_shards
 from hms_dist.train.folder.checkpoint import noted
 from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.learn.evaluate import evaluating, groups_of, padded, rows_at_once
-from hms_dist.train.ranks.world import computed_precision
+from hms_dist.train.ranks.world import AUTOCAST, computed_precision
 from hms_dist.train.task import Task, open_task
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Precision of a run -> type of automatic mixed precision."""
 WINDOW_S = WINDOW_SAMPLES / RATE_HZ
 """Length of the EEG window of a row, seconds."""
 
@@ -177,11 +175,12 @@ class RunModel(nn.Module):
         canvas = mirrored_canvas(self.canvas, self._specs, tta)
         panels = {name: self.panels[name] for name in canvas.members}
         size, found = rows_at_once(self.config.group_size, self.device), [np.empty((0, self.task.num_outputs))]
-        model = self._called[0]
+        model, prepared, windows = self._called[0], prepare(panels, recording), windows_at(recording, starts, starts)
         with evaluating(model):
             for group in groups_of(np.arange(len(starts)), size):
-                drawn = draw(recording, panels, start_s=starts[padded(group, size)[0]])
-                stored = {name: self._to_device(name, array) for name, array in drawn.items()}
+                drawn = draw_windows(panels, prepared, [windows[place] for place in group])
+                whole, _ = padded(np.arange(len(group)), size)
+                stored = {name: self._to_device(name, array[whole]) for name, array in drawn.items()}
 
                 def panels_of(flip: bool, stored: dict[str, Tensor] = stored) -> dict[str, Tensor]:
                     return {name: stored[canvas.swaps.get(name, name) if flip else name] for name in canvas.panels}

@@ -21,7 +21,7 @@ from hms_dist.train.learn.step import Stepper, Tally
 from hms_dist.train.optimise.ema import Ema
 from hms_dist.train.optimise.loss_config import row_weights, training_targets
 from hms_dist.train.optimise.optim import build_optimizer
-from hms_dist.train.ranks.world import World
+from hms_dist.train.ranks.world import AUTOCAST, World
 from hms_dist.train.settings import TrainConfig
 from hms_dist.train.task import open_task
 
@@ -94,7 +94,7 @@ class Learner:
         losses.sum().backward()  # type: ignore[no-untyped-call]
         del losses  # its autograd graph would bind the capture to another stream
         if record:
-            kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._world.arithmetic)
+            kind = AUTOCAST.get(self._world.arithmetic)
             with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
                 self._network.capture()
         self.optimizer.zero_grad(set_to_none=not record or len(self.passes) == 1)

@@ -22,6 +22,9 @@ from hms_dist.model.norm_act import set_process_group
 from hms_dist.train.folder.trackers import TRACKERS_NAME
 from hms_dist.train.ranks.variables import MIXED_PRECISION, check_variables, overruled
 
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision of a run -> dtype of automatic mixed precision; others have none."""
+
 
 @dataclass(frozen=True)
 class World:
