@@ -1,8 +1,8 @@
 """A data set as a value: its classes, the kind of its labels, its geometry, and the columns of a submission.
 
 A folder of recordings describes itself in `dataset.yaml`; without that file it is HMS. Rendering copies the description
-into the manifest of the shard set, and everything that reads the set takes it from there. Recordings are always EEG in
-Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt): only labels differ between data sets.
+into the manifest of the shard set, and everything that reads the set takes it from there. Recordings are EEG in
+Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt; rows of fixed lengths), or audio of one channel at any rate.
 """
 
 import re
@@ -33,7 +33,16 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Names of other columns and monitors beside those of classes in tables."""
 Target = Literal["shares", "yes_no"]
-_TEXTS = (str, Target, Literal["eeg"])
+Signal = Literal["eeg", "audio"]
+EEG_RATE_HZ, AUDIO_RATE_HZ = 200, 48_000
+"""Sampling rate of every EEG, and of audio unless its description states another."""
+AUDIO_RATES_HZ = range(1_000, 384_001)
+"""Allowed sampling rates of audio."""
+MAX_AUDIO_WINDOW_S = 600.0
+"""Longest window of audio."""
+AUDIO_RESERVED = frozenset(("recording_id", "species_id", "songtype_id", "t_min", "t_max", "f_min", "f_max"))
+"""Further names of columns where recordings are audio."""
+_TEXTS = (str, Target, Signal)
 _CLASS = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 _LABEL_CHARACTERS = 200
@@ -55,7 +64,7 @@ class Submission:
         return tuple(self.column.replace("{class}", name).replace("{number}", str(number)) for number, name in pairs)
 
 
-def _check_classes(classes: tuple[str, ...]) -> None:
+def _check_classes(classes: tuple[str, ...], reserved: frozenset[str]) -> None:
     if len(classes) not in NUM_CLASSES:
         raise ValueError(f"classes: expected {NUM_CLASSES[0]} to {NUM_CLASSES[-1]} names, found {len(classes)}")
     for name in classes:
@@ -63,7 +72,7 @@ def _check_classes(classes: tuple[str, ...]) -> None:
             raise ValueError(
                 f"classes: expected letters, digits and '_', a letter first (40 characters at most), found '{name}'"
             )
-        if name.lower() in RESERVED or name.endswith("_vote") or name.startswith(("true_", "fold_of_")):
+        if name.lower() in reserved or name.endswith("_vote") or name.startswith(("true_", "fold_of_")):
             raise ValueError(f"classes: '{name}' is the name of another column; choose another name")
     lowered = [name.lower() for name in classes]
     twice = next((name for number, name in enumerate(classes) if lowered.index(name.lower()) < number), None)
@@ -96,12 +105,14 @@ class Dataset:
     target: Target = "shares"
     """shares: a row's target is the share of its votes in each class. yes_no: each class is present (a vote), absent
     (0) or unknown (empty) by itself."""
-    signal: Literal["eeg"] = "eeg"
-    """Kind of the recordings."""
+    signal: Signal = "eeg"
+    """Kind of the recordings: EEG, or audio of one channel."""
+    rate_hz: int = EEG_RATE_HZ
+    """Sampling rate of the recordings once they are read: 200 for EEG; audio of another rate is resampled."""
     window_s: float = 50.0
-    """Length of the EEG of a row, seconds."""
+    """Length of a row's EEG or audio, seconds."""
     context_s: float = 600.0
-    """Length of the spectrogram of a row, seconds."""
+    """Length of the spectrogram of a row of EEG, seconds; of audio: window_s."""
     annotated_s: float = 10.0
     """Length of the middle part that the label describes, seconds."""
     submission: Submission = Submission()
@@ -113,11 +124,15 @@ class Dataset:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name: expected letters, digits, '.', '-' and '_' (64 at most), found '{self.name}'")
-        _check_classes(self.classes)
-        # Windows of EEG are rendered with these lengths; import places a shorter label in the middle of one.
-        for name, length in (("window_s", 50.0), ("context_s", 600.0)):
-            if getattr(self, name) != length:
-                raise ValueError(f"{name}: expected {length:g} for a set of EEG, found {getattr(self, name)}")
+        is_audio = self.signal == "audio"
+        _check_classes(self.classes, RESERVED | AUDIO_RESERVED if is_audio else RESERVED)
+        if is_audio:
+            self._check_audio()
+        else:
+            # Windows of EEG are rendered with these lengths; import places a shorter label in the middle of one.
+            for name, length in (("rate_hz", EEG_RATE_HZ), ("window_s", 50.0), ("context_s", 600.0)):
+                if getattr(self, name) != length:
+                    raise ValueError(f"{name}: expected {length:g} for a set of EEG, found {getattr(self, name)}")
         if not 0 < self.annotated_s <= self.window_s:
             raise ValueError(f"annotated_s: expected above 0, at most {self.window_s:g}, found {self.annotated_s}")
         _check_submission(self.submission, self.classes)
@@ -127,6 +142,22 @@ class Dataset:
                 raise ValueError(f"labels: '{text}': unknown class '{found}'; {hint}one of: {', '.join(self.classes)}")
             if not text.strip() or len(text) > _LABEL_CHARACTERS:
                 raise ValueError(f"labels: expected 1 to {_LABEL_CHARACTERS} characters, found '{text[:40]}'")
+
+    def _check_audio(self) -> None:
+        if self.rate_hz not in AUDIO_RATES_HZ:
+            found = f"expected {AUDIO_RATES_HZ[0]} to {AUDIO_RATES_HZ[-1]}, found {self.rate_hz}"
+            raise ValueError(f"rate_hz: {found}")
+        if not 0 < self.window_s <= MAX_AUDIO_WINDOW_S:
+            raise ValueError(f"window_s: expected above 0, at most {MAX_AUDIO_WINDOW_S:g}, found {self.window_s}")
+        if abs(self.window_s * self.rate_hz - self.window_samples) > 1e-6:
+            raise ValueError(f"window_s: expected whole samples at {self.rate_hz} Hz, found {self.window_s}")
+        if self.context_s != self.window_s:
+            raise ValueError(f"context_s: expected window_s ({self.window_s:g}) for audio, found {self.context_s}")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a row's EEG or audio."""
+        return round(self.window_s * self.rate_hz)
 
     @property
     def num_classes(self) -> int:
@@ -158,6 +189,8 @@ class Dataset:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         submission = {one.name: getattr(self.submission, one.name) for one in fields(Submission)}
         labels = dict(values.pop("label_texts"))
+        if self.signal == "eeg":  # as in the files of versions that knew no other signal
+            del values["rate_hz"]
         return {**values, "classes": list(self.classes), "submission": submission} | (
             {"labels": labels} if labels else {}
         )
@@ -203,6 +236,9 @@ def dataset_of(values: Any, where: str) -> Dataset:
         options = _checked(given["submission"], get_type_hints(Submission), f"{where}: submission")
         given["submission"] = Submission(**options)
     given["label_texts"] = given.pop("labels", {})
+    if given.get("signal") == "audio":
+        defaults = {"rate_hz": AUDIO_RATE_HZ, "window_s": 10.0, "annotated_s": given.get("window_s", 10.0)}
+        given = {**defaults, "context_s": given.get("window_s", 10.0), **given}
     try:
         return Dataset(**{**given, "classes": tuple(given["classes"])})
     except ValueError as error:
