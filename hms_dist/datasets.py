@@ -1,6 +1,7 @@
 """A data set as a value: its classes, the kind of its labels, its geometry, and the columns of a submission.
 
-A folder of recordings describes itself in `dataset.yaml`; without that file it is HMS. Rendering copies the description
+A folder of recordings describes itself in `dataset.yaml`; without that file it is HMS, or RFCX if it has RFCX's tables.
+Rendering copies the description
 into the manifest of the shard set, and everything that reads the set takes it from there. Recordings are EEG in
 Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt; rows of fixed lengths), or audio of one channel at any rate.
 """
@@ -33,6 +34,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Names of other columns and monitors beside those of classes in tables."""
 Target = Literal["shares", "yes_no"]
+Pooling = Literal["none", "max", "mean", "noisy_or"]
 Signal = Literal["eeg", "audio"]
 EEG_RATE_HZ, AUDIO_RATE_HZ = 200, 48_000
 """Sampling rate of every EEG, and of audio unless its description states another."""
@@ -42,7 +44,9 @@ MAX_AUDIO_WINDOW_S = 600.0
 """Longest window of audio."""
 AUDIO_RESERVED = frozenset(("recording_id", "species_id", "songtype_id", "t_min", "t_max", "f_min", "f_max"))
 """Further names of columns where recordings are audio."""
-_TEXTS = (str, Target, Signal)
+POSITIVES_NAME, NEGATIVES_NAME = "train_tp.csv", "train_fp.csv"
+"""Tables of annotations of audio: species that are there (true positives), and that are not (false positives)."""
+_TEXTS = (str, Target, Signal, Pooling)
 _CLASS = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 _LABEL_CHARACTERS = 200
@@ -57,6 +61,9 @@ class Submission:
     """Column with the id of the recording."""
     column: str = "{class}_vote"
     """Column of each class: {class} is its name, {number} its place, from 0."""
+    pool: Pooling = "none"
+    """Pooling of the rows of a recording: none allows one row alone; max: the largest probability of each class; mean;
+    noisy_or: the probability that at least one row has it, if rows were independent."""
 
     def columns(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Columns of `classes`, in their order."""
@@ -114,7 +121,10 @@ class Dataset:
     context_s: float = 600.0
     """Length of the spectrogram of a row of EEG, seconds; of audio: window_s."""
     annotated_s: float = 10.0
-    """Length of the middle part that the label describes, seconds."""
+    """Length of the part that the label describes, seconds: the middle of a row of EEG; of audio about the mean length
+    of an annotation, around its middle."""
+    test_step_s: float = 5.0
+    """Seconds between the rows of a recording of audio without labels."""
     submission: Submission = Submission()
     """Columns of a submission."""
     label_texts: Mapping[str, str | None] = field(default_factory=dict, hash=False)
@@ -151,6 +161,10 @@ class Dataset:
             raise ValueError(f"window_s: expected above 0, at most {MAX_AUDIO_WINDOW_S:g}, found {self.window_s}")
         if abs(self.window_s * self.rate_hz - self.window_samples) > 1e-6:
             raise ValueError(f"window_s: expected whole samples at {self.rate_hz} Hz, found {self.window_s}")
+        if not 0 < self.test_step_s <= self.window_s:
+            raise ValueError(
+                f"test_step_s: expected above 0, at most window_s ({self.window_s:g}), found {self.test_step_s}"
+            )
         if self.context_s != self.window_s:
             raise ValueError(f"context_s: expected window_s ({self.window_s:g}) for audio, found {self.context_s}")
 
@@ -188,9 +202,11 @@ class Dataset:
         """Convert to plain values, with the keys of `dataset.yaml`."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         submission = {one.name: getattr(self.submission, one.name) for one in fields(Submission)}
+        if self.submission.pool == "none":  # as in the files of versions that did not pool
+            del submission["pool"]
         labels = dict(values.pop("label_texts"))
         if self.signal == "eeg":  # as in the files of versions that knew no other signal
-            del values["rate_hz"]
+            del values["rate_hz"], values["test_step_s"]
         return {**values, "classes": list(self.classes), "submission": submission} | (
             {"labels": labels} if labels else {}
         )
@@ -200,13 +216,30 @@ HMS = Dataset()
 """The data set of Kaggle's competition HMS - Harmful Brain Activity Classification."""
 
 
+RFCX = Dataset(
+    name="rfcx",
+    classes=tuple(f"s{number}" for number in range(24)),
+    target="yes_no",
+    signal="audio",
+    rate_hz=AUDIO_RATE_HZ,
+    window_s=10.0,
+    context_s=10.0,
+    annotated_s=2.5,
+    submission=Submission(key="recording_id", column="s{number}", pool="max"),
+)
+"""The data set of Kaggle's competition Rainforest Connection Species Audio Detection."""
+
+
 def read_dataset(folder: Path) -> Dataset:
-    """Read the description of the recordings in `folder`, FOLDER/dataset.yaml; without that file it is `HMS`.
+    """Read the description of the recordings in `folder`, FOLDER/dataset.yaml; without that file it is `RFCX` if the
+    folder has train_tp.csv, else `HMS`.
 
     Raises UserError naming file, key, expected and found value.
     """
     path = folder / DATASET_NAME
-    return read_description(path) if path.exists() else HMS
+    if path.exists():
+        return read_description(path)
+    return RFCX if (folder / POSITIVES_NAME).exists() else HMS
 
 
 def read_description(path: Path) -> Dataset:

@@ -1,0 +1,26 @@
+"""Numbers of recordings whose names are hexadecimal digits, as RFCX's `00204008d`, and back.
+
+The number is the name read as a hexadecimal number after a digit 1, which keeps leading zeros: `00204008d` is
+0x100204008d. It fits int64, so tables, keys and folds treat recordings of audio as those of EEG.
+"""
+
+import re
+
+_NAME = re.compile(r"[0-9a-f]{1,15}")
+EXPECTED = "1 to 15 hexadecimal digits (0-9, a-f)"
+"""Names of recordings, for messages."""
+
+
+def recording_number(name: str) -> int:
+    """Return the number of a recording. Raises ValueError for another name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"expected {EXPECTED}, found '{name[:40]}'")
+    return int(f"1{name}", 16)
+
+
+def recording_name(number: int) -> str:
+    """Return the name of a recording. Raises ValueError for a number that `recording_number` does not return."""
+    digits = f"{number:x}"
+    if number < 0 or digits[0] != "1" or not _NAME.fullmatch(digits[1:]):
+        raise ValueError(f"expected the number of a recording of audio, found {number}")
+    return digits[1:]
