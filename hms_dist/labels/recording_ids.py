@@ -6,6 +6,11 @@ The number is the name read as a hexadecimal number after a digit 1, which keeps
 
 import re
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hms_dist.core.csv_table import CsvTable
+
 _NAME = re.compile(r"[0-9a-f]{1,15}")
 EXPECTED = "1 to 15 hexadecimal digits (0-9, a-f)"
 """Names of recordings, for messages."""
@@ -24,3 +29,16 @@ def recording_name(number: int) -> str:
     if number < 0 or digits[0] != "1" or not _NAME.fullmatch(digits[1:]):
         raise ValueError(f"expected the number of a recording of audio, found {number}")
     return digits[1:]
+
+
+def numbers_of(table: CsvTable, column: str) -> NDArray[np.int64]:
+    """Numbers of the recordings that a column names. Raises UserError naming the first row with another name."""
+    names = table.words(column)
+    numbers: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name not in numbers:
+            try:
+                numbers[name] = recording_number(name)
+            except ValueError as error:
+                raise table.refusal(row, column, EXPECTED) from error
+    return np.array([numbers[name] for name in names], np.int64)

@@ -16,7 +16,7 @@ from hms_dist.core.csv_table import CsvTable
 from hms_dist.core.errors import UserError
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import NEGATIVES_NAME, POSITIVES_NAME, Dataset
-from hms_dist.labels.recording_ids import EXPECTED, recording_name, recording_number
+from hms_dist.labels.recording_ids import numbers_of, recording_name, recording_number
 from hms_dist.labels.table import BOX_COLUMNS, MAX_OFFSET_S, LabelTable
 from hms_dist.recordings.audio import SUFFIXES, audio_path, length_s
 
@@ -103,7 +103,7 @@ def _read(path: Path, kind: int, dataset: Dataset) -> pd.DataFrame:
     table.check_names(list(COLUMNS), list(COLUMNS))
     if not len(table):
         raise UserError(f"{path}: no rows; expected at least one annotation")
-    frame = pd.DataFrame({"eeg_id": _numbers(table)})
+    frame = pd.DataFrame({"eeg_id": numbers_of(table, "recording_id")})
     species = table.integers("species_id")
     unknown = np.flatnonzero(species >= dataset.num_classes)
     if unknown.size:
@@ -123,19 +123,6 @@ def _read(path: Path, kind: int, dataset: Dataset) -> pd.DataFrame:
         for number, name in enumerate(dataset.vote_columns)
     }
     return pd.concat([frame, pd.DataFrame(votes)], axis=1).assign(species=species, positive=kind)
-
-
-def _numbers(table: CsvTable) -> NDArray[np.int64]:
-    """Number of each row's recording."""
-    names = table.words("recording_id")
-    numbers: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if name not in numbers:
-            try:
-                numbers[name] = recording_number(name)
-            except ValueError as error:
-                raise table.refusal(row, "recording_id", EXPECTED) from error
-    return np.array([numbers[name] for name in names], np.int64)
 
 
 def _check_contradictions(frame: pd.DataFrame, paths: list[Path], counts: list[int]) -> None:
