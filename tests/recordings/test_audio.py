@@ -19,7 +19,7 @@ from hms_dist.recordings.label_rows import read_rows
 RATE_HZ = 8000
 BIRDS = Dataset(
     name="birds", classes=("s0", "s1", "s2"), target="yes_no", signal="audio", rate_hz=RATE_HZ, window_s=2.0,
-    context_s=2.0, annotated_s=0.5, test_step_s=1.0,
+    context_s=2.0, annotated_s=0.5,
     submission=Submission(key="recording_id", column="s{number}", pool="max"),
 )  # fmt: skip
 HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
