@@ -33,7 +33,7 @@ from hms_dist.train.data.run_data import check_recipes, composed_by, open_shards
 from hms_dist.train.folder.checkpoint import noted
 from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.learn.evaluate import evaluating, groups_of, padded, rows_at_once
-from hms_dist.train.ranks.world import AUTOCAST, computed_precision
+from hms_dist.train.ranks.world import AUTOCAST, capability, computed_precision
 from hms_dist.train.task import Task, open_task
 
 WINDOW_S = WINDOW_SAMPLES / RATE_HZ
@@ -50,7 +50,7 @@ class _InPrecision(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute the logits of `network`, in float32 or better."""
         device = inputs[0].device
-        kind = AUTOCAST.get(computed_precision(self._precision, device))
+        kind = AUTOCAST.get(computed_precision(self._precision, capability(device)))
         with torch.autocast(device.type, kind, enabled=kind is not None):
             logits: Tensor = self.network(*inputs)
         return logits.float() if kind is not None else logits
