@@ -174,7 +174,7 @@ def capability(device: torch.device) -> tuple[int, int] | None:
     """Return the compute capability of a GPU, the current one if `device` has no number; None for a CPU."""
     if device.type != "cuda":
         return None
-    if device.index is None:
+    if device == torch.device("cuda"):
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.cuda.get_device_capability(device)
 
