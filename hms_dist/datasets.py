@@ -95,7 +95,7 @@ class Dataset:
     """Names of the classes, in the order of the logits; a label table has a column <class>_vote for each."""
     target: Target = "shares"
     """shares: a row's target is the share of its votes in each class. yes_no: each class is present (a vote), absent
-    (0) or unknown (empty) by itself."""
+    (0) or unknown (empty), independently of the others."""
     signal: Literal["eeg"] = "eeg"
     """Kind of the recordings."""
     window_s: float = 50.0

@@ -1,4 +1,4 @@
-"""Every bench runs at its smallest size; what its figures are is not asked here."""
+"""Every bench runs at its smallest size; its figures are not checked."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every line of the first table of docs/errors.md: the mistake is made, and the line compared."""
+"""Each mistake in the first table of docs/errors.md gives the line of the table."""
 
 import dataclasses
 import importlib
@@ -399,7 +399,7 @@ def test_help_of_every_command_explains_every_option(capsys):
 
 
 def test_help_of_a_process_of_its_own():
-    """As a user calls it: the command exits with 0, and importing it prints nothing on standard error."""
+    """In a separate process, as for a user: the command exits with 0 and prints nothing on standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "hms_dist", "show", "--help"], capture_output=True, text=True, check=False
     )

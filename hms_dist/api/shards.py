@@ -95,7 +95,7 @@ class Shards:
 
     @property
     def targets(self) -> NDArray[np.float64]:
-        """Targets, float64 [samples, classes]: shares of the votes; where classes are yes or no 1 or 0, NaN: unknown.
+        """Targets, float64 [samples, classes]: shares of the votes; for independent classes 1 or 0, NaN: unknown.
 
         Raises UserError for an unlabelled set.
         """

@@ -2,7 +2,7 @@
 
 Linear pool: -sum t ln(sum_m w_m p_m) is convex in the weights on the simplex. Log-linear pool: with q the softmax of
 sum_m w_m ln p_m + b, -sum t ln q is convex in (w, b) together. Every minimum found is therefore global. The same holds
-for the log loss of classes that are yes or no by themselves, over known cells, with log-odds and sigmoids.
+for the log loss of independent yes/no classes, over known cells, with log-odds and sigmoids.
 """
 
 from dataclasses import replace

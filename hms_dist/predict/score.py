@@ -35,7 +35,7 @@ TARGET = "target of "
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score predictions with Kaggle's KL metric, as JSON; where classes are yes or no by themselves, with log loss and
+    """Score predictions with Kaggle's KL metric, as JSON; for independent yes/no classes, with log loss and
     metrics of ranks. Rows without a prediction are left out.
 
     By default only rows that the table's models have not seen are scored, if their record is known; `not_held_out` has
@@ -55,7 +55,7 @@ class Score:
     truth: Path | None = None
     """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
     threshold: float | None = None
-    """Where classes are yes or no: probability from which a class counts as found, for the balanced accuracy. None:
+    """For independent yes/no classes: probability from which a class counts as found, for the balanced accuracy. None:
     0.5."""
     num_draws: int = 1000
     """Bootstrap draws of patients for the confidence intervals. 0: no intervals."""

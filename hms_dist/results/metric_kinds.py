@@ -130,7 +130,7 @@ class KlMetric:
 
 @dataclass(frozen=True)
 class LogLossMetric:
-    """Log loss over known cells, for classes that are yes or no by themselves."""
+    """Log loss over known cells, for independent yes/no classes."""
 
     classes: tuple[str, ...]
     threshold: float = yes_no.THRESHOLD
@@ -161,7 +161,7 @@ class LogLossMetric:
         return np.isfinite(truth).sum(axis=1).astype(np.float64)
 
     def parts(self, truth: Floats, found: Floats) -> Floats:
-        """See `Metric`: the log loss of each class by itself."""
+        """See `Metric`: the log loss of each class."""
         losses = yes_no.cell_losses(truth, found)
         known = np.isfinite(losses)
         sums = np.where(known, losses, 0).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Scores of classes that are yes or no by themselves, over the known cells of tables [rows, classes].
+"""Scores of independent yes/no classes, over the known cells of tables [rows, classes].
 
 The truth is 1 (yes), 0 (no) or NaN (unknown). A mean over classes has those with a known yes and a known no; it is None
 without any.

@@ -33,7 +33,7 @@ class Biases(NamedTuple):
 def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Biases]:
     """Compute the biases of several blocks on one grid of height x width tokens; `tables` (blocks, heads, size^2).
 
-    Together they need no more kernel launches than one block.
+    All blocks together need as many kernel launches as one.
     """
     with torch.autocast(tables.device.type, enabled=False):
         table = tables.flatten(0, 1)
@@ -151,7 +151,8 @@ def plain_backward(
 def _scores(
     query: Tensor, key: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, part: WindowClass, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Scores of the tokens (batch, down, across, heads, tokens, tokens), and of the padding, without the last axis."""
+    """Compute scores of the tokens (batch, down, across, heads, tokens, tokens), and of the padding, without the last
+    axis."""
     scaled = query * query.shape[-1] ** -0.5
     scores = scaled @ key.mT + bias.flatten(1)[:, _pairs(part, size, bias)]
     pad_scores = (scaled @ padding[:, 1, :, None])[..., 0] + _tokens(pad_bias.movedim(0, -1)[None], part)
@@ -172,7 +173,7 @@ def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:
 
 
 def _view(grid: Tensor, part: WindowClass) -> Tensor:
-    """The windows of `grid` (batch, height, width, heads, ...): (batch, down, across, heads, rows, columns, ...)."""
+    """View `grid` (batch, height, width, heads, ...) as windows (batch, down, across, heads, rows, columns, ...)."""
     rows, columns = part.num_down * part.height, part.num_across * part.width
     region = grid[:, part.top : part.top + rows, part.left : part.left + columns]
     across = torch.unflatten(region, 2, (part.num_across, part.width))
