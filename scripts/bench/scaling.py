@@ -8,7 +8,7 @@ same       losses of all steps at a learning rate of 1e-30 (fingerprints of rows
 final      validation KL after the last epoch, by seed and number of ranks
 weak       images/s with the recipe's batch on every rank
 strong     images/s with the recipe's batch divided among the ranks
-norms      the all-reduces of batch norms whose groups lie on several ranks: how many a step, and their time
+norms      the all-reduces of batch norms whose groups are split over several ranks: how many a step, and their time
 kills      a rank killed, the launcher killed, the launcher stopped; resumed on the most and on the fewest ranks
 seeds      one single-GPU run on each GPU at once, as `grid --number`, against one alone
 launchers  accelerate launch against torchrun

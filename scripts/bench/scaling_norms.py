@@ -4,7 +4,7 @@ Takes a recipe's options and --json FILE. Each norm reduces a float64 table [spl
 and in the backward pass; here they follow one another without computation between.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 from statistics import median
@@ -23,10 +23,10 @@ NUM_ROUNDS = 30
 
 def main() -> None:
     """Measure and write the figures."""
-    words = sys.argv[1:]
-    at = words.index("--json")
-    out = Path(words[at + 1])
-    config = load(TrainConfig, [*words[:at], *words[at + 2 :]])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="file to write; other options are those of train.py")
+    given, words = parser.parse_known_args()
+    config = load(TrainConfig, words)
     world = open_world(config.precision, 300)
     with torch.device("meta"):
         model = timm.create_model(config.model.name, num_classes=6, in_chans=1, **config.model.kwargs)
@@ -45,7 +45,7 @@ def main() -> None:
         seconds.append(time.perf_counter() - begun)
     if world.is_main:
         figures = {"all_reduces": float(2 * len(tables)), "ms_a_step": 1000 * median(seconds[1:])}
-        write_json(out, {**figures, "kilobytes_a_step": sum(16 * each.nelement() for each in tables) / 1000})
+        write_json(given.json, {**figures, "kilobytes_a_step": sum(16 * each.nelement() for each in tables) / 1000})
     world.accelerator.end_training()
 
 

@@ -109,7 +109,7 @@ def kills(given: argparse.Namespace, recipe: str, shards: Path) -> dict[str, Any
     start of the resume to its first step.
     """
     many, few = given.worlds[-1], given.worlds[0]
-    words = (*FIXED, "--checkpoint_every", "2")
+    words = (*FIXED, "--epochs", "3", "--checkpoint_every", "2")
     whole = Run(given, f"{recipe}-not-stopped", recipe, shards, words).whole(many)
     num_steps, found = max(whole.losses()), {}
     for way in ("rank killed", "launcher killed", "launcher SIGTERM"):
