@@ -96,7 +96,7 @@ class RunModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute probabilities, float32 [n, classes], of canvases `images` [n, 1, height, width] on the device of the
-        model."""
+        model. Raises UserError for images of another shape."""
         expected = (1, self.canvas.height, self.canvas.width)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise UserError(f"images: expected [n, {', '.join(map(str, expected))}], found {list(images.shape)}")

@@ -29,7 +29,7 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def edges_hz(num_mels: int, min_hz: float, max_hz: float) -> NDArray[np.float64]:
-    """Return the `num_mels + 2` corners of the triangles, evenly spaced in mel; triangle i spans corners i to i + 2."""
+    """Return the corners of the triangles, hertz [num_mels + 2], evenly spaced in mel; triangle i spans i to i + 2."""
     low, high = hz_to_mel(np.array([min_hz, max_hz], np.float64))
     return mel_to_hz(np.linspace(low, high, num_mels + 2))
 

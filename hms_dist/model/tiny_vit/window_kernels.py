@@ -49,7 +49,7 @@ def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: 
 def backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the gradients of qkv, bias, padding and pad_bias, in their dtypes."""
+    """Compute the gradients of qkv, bias, padding and pad_bias, in their dtypes; arguments as `window_attention`."""
     batch, height, width, heads, _, dims = qkv.shape
     qkv, padding = qkv.contiguous(), padding.contiguous()
     grad, out, lse = grad.contiguous(), out.contiguous(), lse.contiguous()
