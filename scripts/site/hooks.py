@@ -118,7 +118,7 @@ def _generated() -> dict[str, str]:
 
 
 COMMANDS = """All are called as `hms-dist <command> --option value ...`. `--config` reads options from a recipe or a
-YAML file. Several are merged in order; options on the command line have the last word. A dot leads into a group of options:
+YAML file. Several are merged in order; options on the command line override them. A dot leads into a group of options:
 `--optim.lr 1e-3` is `optim: {lr: 1e-3}` in YAML. `--plugins MODULE ...` loads [classes of your own](../plugins.md) with
 any command. The exit code is 0, or 2 for an error in the input or options, or 1 for a job that failed."""
 RECIPES = """A recipe is a YAML file of options that is installed with the package. `--config` finds it by name:
