@@ -165,7 +165,8 @@ class RunModel(nn.Module):
         whole = [padded(group, size)[0] for group in groups]
         model = self._called[0]
         with closing(shards.reader), evaluating(model):
-            outputs = mean_outputs(model, shards, whole, self.device, task=self.task, mirrors=tta, threads=threads)
+            task = open_task(self.config, shards.canvas, self.dataset, shards.index.annotated_s)
+            outputs = mean_outputs(model, shards, whole, self.device, task=task, mirrors=tta, threads=threads)
             found = [part[: len(group)] for group, part in zip(groups, outputs, strict=True)]
         folds = held_out_folds(self.config, shards, noted(self._facts, "shards", str, self.weights_folder))
         values = np.concatenate([np.empty((0, self.task.num_outputs)), *found])

@@ -83,7 +83,7 @@ def apply(command: Ensemble) -> None:
     """Pool with equal or stored weights and write the table. Raises UserError for tables that do not fit."""
     check_no_input(command.out, command.predictions)
     members = read_members(command.predictions, submissions=command.out.suffix == ".csv")
-    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"), members.dataset)
     sources = () if command.out.suffix == ".csv" else joined_sources(members)
     if command.weights is None:
         pool = equal_pool(command.method or "mean", len(command.predictions), members.dataset)
@@ -112,7 +112,7 @@ def fit(command: Ensemble, labelled: Labelled) -> dict[str, Any]:
             f"--predictions: cross-validation needs 2 folds, found {len(labelled.folds)}; assemble all folds"
         )
     members, targets = labelled.members, labelled.targets
-    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"), members.dataset)
     dataset, metric = members.dataset, metric_of(members.dataset)
     pool = fit_pool(method, members.probabilities, targets, dataset)
     honest = cross_fitted(method, labelled)
