@@ -148,5 +148,5 @@ class Learner:
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
             norms=GroupNorms(model, self._pass_rows), pass_rows=self._pass_rows, passes=self.passes, task=self.task,
             targets=torch.from_numpy(targets), weights=torch.from_numpy(self._weights),
-            ema=self.ema, tally=self.tally,
+            facts=data.facts, ema=self.ema, tally=self.tally,
         )  # fmt: skip
