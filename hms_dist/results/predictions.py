@@ -40,7 +40,8 @@ MAX_EXACT = 2**53
 def prediction_table(
     ids: pd.DataFrame, fold: NDArray[np.int64] | None, probabilities: NDArray[np.float64], dataset: Dataset = HMS
 ) -> pd.DataFrame:
-    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row (negative: none) and probabilities.
+    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row [rows] (negative: none) and probabilities
+    [rows, classes].
 
     Shares are divided by the sum of their row.
     """
@@ -103,7 +104,7 @@ def pooled_rows(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 def check_rows(path: Path, eeg_ids: NDArray[np.int64], dataset: Dataset = HMS) -> None:
     """Raise UserError, before any work, if the table cannot be written: wrong suffix, missing folder, or a submission
-    with several rows per EEG that the data set does not pool."""
+    with several rows per EEG that the data set does not pool. `eeg_ids` [rows]."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
     check_place(path)

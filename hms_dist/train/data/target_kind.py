@@ -12,7 +12,7 @@ from hms_dist.train.settings import TrainConfig
 def check_options(config: TrainConfig, dataset: Dataset) -> None:
     """Raise UserError for an option that does not suit the targets of the data set, naming the option.
 
-    Classes that are yes or no by themselves have no votes to count.
+    Independent yes/no classes have no votes to count.
     """
     name, kind = config.loss.name, LOSSES[config.loss.name].target
     if kind != dataset.target:
@@ -38,8 +38,8 @@ def check_options(config: TrainConfig, dataset: Dataset) -> None:
     found = [option for option, is_set in unsuitable.items() if is_set]
     if found:
         raise UserError(
-            f"{found[0]}: counts or compares votes, and the classes of data set {dataset.name} are yes, no or unknown "
-            "by themselves; leave it out"
+            f"{found[0]}: counts or compares votes, and the classes of data set {dataset.name} are independent (target "
+            "yes_no); leave it out"
         )
 
 
