@@ -1,7 +1,7 @@
-"""EDF, EDF+ and BDF files: edfio reads the header, this module the records, in blocks, and their times.
+"""EDF, EDF+ and BDF files: edfio parses the header; this module reads the records, in blocks, and their times.
 
 edfio maps an EDF file into memory and reads a BDF file whole; here a recording of any length takes the same memory.
-EDF+D files have gaps between records; the times of the records, in the annotations, state where.
+EDF+D files may have gaps between records; their annotations give the time of each record.
 """
 
 import re
@@ -119,7 +119,7 @@ class EdfFile:
         return content
 
     def _count_records(self, announced: int, truncated: str) -> int:
-        """Return the number of records in the file. Raises UserError if the header announces another."""
+        """Return the number of records in the file. Raises UserError if the header announces another number."""
         size = self._record_samples * self._bytes
         if not 0 < size <= RECORD_BYTES:
             raise UserError(f"header: expected records of 1 to {RECORD_BYTES} bytes, found {size}; export it again")
@@ -143,7 +143,7 @@ class EdfFile:
         return held
 
     def _annotations(self, signals: Sequence[int]) -> tuple[list[float | None], tuple[Event, ...]]:
-        """Read onset of each record, and all events, from the annotation signals."""
+        """Read the onset of each record and all events from the annotation signals."""
         onsets: list[float | None] = []
         events: list[tuple[float, float, str]] = []
         size = self._record_samples * self._bytes
@@ -158,7 +158,10 @@ class EdfFile:
         return onsets, tuple(sorted(Event(at - begin, at - begin + length, text) for at, length, text in events))
 
     def _stretches(self, onsets: list[float | None] | None) -> tuple[list[int], tuple[Stretch, ...]]:
-        """Split the records at gaps: first record of each stretch and the number of records, and the stretches."""
+        """Split the records at gaps.
+
+        Returns the first record of each stretch followed by the number of records, and the stretches.
+        """
         length = float(self._duration_s)
         if onsets is None:
             return [0, self._num_records], (Stretch(0.0, self._num_records * length),)
@@ -200,7 +203,7 @@ class Header:
             with warnings.catch_warnings():  # the header alone: no records follow
                 warnings.simplefilter("ignore")
                 self._file = read(BytesIO(content[:expected]), header_encoding="latin-1")
-            self.signals = self._file._signals  # the annotation signals too
+            self.signals = self._file._signals  # including annotation signals
             for signal in self.signals:
                 _check_signal(signal)
             self.reserved = self._file.reserved
@@ -213,13 +216,13 @@ class Header:
 
     @property
     def patient(self) -> str:
-        """Code of the patient, as the file has it; empty if it is anonymous."""
+        """Patient code as written in the header; empty if it is anonymous."""
         code = self._file.local_patient_identification.split(" ")[0].strip()
         return "" if code.lower() in _ANONYMOUS else code
 
     @property
     def start(self) -> str:
-        """Date and time of the first record, as the header has it."""
+        """Date and time of the first record as written in the header."""
         return f"{self._file._startdate.decode('latin-1').strip()} {self._file._starttime.decode('latin-1').strip()}"
 
 

@@ -18,6 +18,7 @@ from hms_dist.core.files import atomic, canonical_json, parse_json
 from hms_dist.core.parquet import read_schema, write_table
 from hms_dist.core.parquet import read_table as read_stored
 from hms_dist.datasets import HMS, Dataset, dataset_of
+from hms_dist.labels.recording_ids import numbers_of, recording_name
 from hms_dist.labels.table import sample_key
 from hms_dist.results.lineage import Source, with_sources
 
@@ -39,7 +40,8 @@ MAX_EXACT = 2**53
 def prediction_table(
     ids: pd.DataFrame, fold: NDArray[np.int64] | None, probabilities: NDArray[np.float64], dataset: Dataset = HMS
 ) -> pd.DataFrame:
-    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row (negative: none) and probabilities.
+    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row [rows] (negative: none) and probabilities
+    [rows, classes].
 
     Shares are divided by the sum of their row.
     """
@@ -59,11 +61,13 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
 
     `sources`: the models behind the table, recorded in the Parquet metadata (`lineage.read_sources`).
     """
-    check_rows(path, table["eeg_id"].to_numpy(np.int64))
+    check_rows(path, table["eeg_id"].to_numpy(np.int64), dataset)
     _check_probabilities(path, table, dataset)
     if path.suffix == ".csv":
         names = ["eeg_id", *dataset.classes]
-        submission = table.sort_values("eeg_id")[names]
+        submission = pooled_rows(table, dataset).sort_values("eeg_id")[names]
+        if dataset.signal == "audio":
+            submission["eeg_id"] = [recording_name(number) for number in submission["eeg_id"]]
         submission.columns = pd.Index([dataset.submission.key, *dataset.submission.columns(dataset.classes)])
         with atomic(path, "w") as file:
             submission.to_csv(file, index=False)
@@ -76,13 +80,36 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
         write_table(path, stored)
 
 
-def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
+def pooled_rows(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Pool the rows of each recording as submissions of the data set do (`Submission.pool`): eeg_id and a probability a
+    class; of shares divided by their sum."""
+    rule, names = dataset.submission.pool, list(dataset.classes)
+    if rule == "none":
+        return table
+    numbers, row_of = np.unique(table["eeg_id"].to_numpy(np.int64), return_inverse=True)
+    values = table[names].to_numpy(np.float64)
+    pooled = np.zeros((len(numbers), len(names)))
+    if rule == "max":
+        np.maximum.at(pooled, row_of, values)
+    elif rule == "mean":
+        np.add.at(pooled, row_of, values)
+        pooled /= np.bincount(row_of)[:, None]
+    else:  # 1 - product of (1 - p), in logarithms
+        np.add.at(pooled, row_of, np.log1p(-np.minimum(values, 1 - 1e-15)))
+        pooled = -np.expm1(pooled)
+    if dataset.target == "shares":
+        pooled /= pooled.sum(axis=1, keepdims=True)
+    return pd.DataFrame(pooled, columns=names).assign(eeg_id=numbers)
+
+
+def check_rows(path: Path, eeg_ids: NDArray[np.int64], dataset: Dataset = HMS) -> None:
     """Raise UserError, before any work, if the table cannot be written: wrong suffix, missing folder, or a submission
-    with several rows per EEG."""
+    with several rows per EEG that the data set does not pool. `eeg_ids` [rows]."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
     check_place(path)
-    if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
+    several = dataset.submission.pool == "none" and len(np.unique(eeg_ids)) < len(eeg_ids)
+    if path.suffix == ".csv" and several:
         raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
 
 
@@ -197,7 +224,9 @@ def read_submission(path: Path, ids: list[str], dataset: Dataset) -> pd.DataFram
     by the class. Columns of those names that a table has besides are dropped."""
     own = {"eeg_id": dataset.submission.key}
     columns = dataset.submission.columns(dataset.classes)
-    table = read_table(path, [*(own.get(name, name) for name in ids), *columns], whole=[*own.values(), *_WHOLE])
+    names_of = own["eeg_id"] if dataset.signal == "audio" else None
+    whole = [*own.values(), *_WHOLE]
+    table = read_table(path, [*(own.get(name, name) for name in ids), *columns], whole, recordings=names_of)
     names = dict(zip(columns, dataset.classes, strict=True)) | {own["eeg_id"]: "eeg_id"}
     others = [name for name in names.values() if name in table and name not in names]
     return table.drop(columns=others).rename(columns=names)
@@ -233,22 +262,25 @@ def read_truth(path: Path, dataset: Dataset = HMS) -> pd.DataFrame:
     return table[[*keys, *dataset.classes]]
 
 
-def read_table(path: Path, columns: list[str], whole: Sequence[str] = _WHOLE) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: list[str], whole: Sequence[str] = _WHOLE, *, recordings: str | None = None
+) -> pd.DataFrame:
     """Read these columns of a Parquet or CSV table: ids (`whole`) int64, `fold` Int64, `key` unchanged, all others
-    float64.
+    float64. `recordings`: column of a CSV table with names of recordings of audio, read as their numbers.
 
     Ids are read exactly, as in the label table. Raises UserError with file, row and column for invalid values,
     duplicate columns, and booleans in place of numbers.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
-    table = _csv_frame(path, columns, whole) if path.suffix == ".csv" else _parquet_frame(path, columns)
+    is_csv = path.suffix == ".csv"
+    table = _csv_frame(path, columns, whole, recordings) if is_csv else _parquet_frame(path, columns)
     if not len(table):
         raise UserError(f"{path}: no rows; expected at least one")
     return table
 
 
-def _csv_frame(path: Path, columns: list[str], whole: Sequence[str]) -> pd.DataFrame:
+def _csv_frame(path: Path, columns: list[str], whole: Sequence[str], recordings: str | None) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")
     cells = CsvTable(path, "a table of predictions")
@@ -257,6 +289,8 @@ def _csv_frame(path: Path, columns: list[str], whole: Sequence[str]) -> pd.DataF
     for name in columns:
         if name == "key":
             frame[name] = cells.words(name)
+        elif name == recordings:
+            frame[name] = numbers_of(cells, name)
         elif name == "fold":
             frame[name] = pd.array(cells.integers_or_none(name), "Int64")
         elif name in whole:

@@ -110,8 +110,8 @@ class Augmenter:
 
 
 def partner_places(steps: Sequence[Augmentation], groups: GroupedRows, own: Ints, *, seed: int, epoch: int) -> Ints:
-    """Return the places of rows with which the rows at places `own` are mixed, directly or indirectly, in ascending
-    order.
+    """Return the places [n] of rows with which the rows at places `own` [m] are mixed, directly or indirectly, in
+    ascending order.
 
     `groups`: all rows of the groups of `own`, with their places in ascending order.
     """

@@ -1,9 +1,9 @@
 """The five patterns of the ACNS terminology as trains of cycles on the scalp.
 
-Periodic discharges (lpd, gpd) are a sharp wave with an after-going slow wave at each moment. Rhythmic delta (lrda,
+Periodic discharges (lpd, gpd) are a sharp wave followed by a slow wave at each moment. Rhythmic delta (lrda,
 grda) and seizures are continuous waves whose phase follows the moments, so jitter of the moments is jitter of the
 rhythm. A pattern is fixed once it is drawn: any part of it can be rendered at any rate, so the EEG and the 10-minute
-spectrogram show the same discharges. WaveSource of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
+spectrogram show the same discharges. Source of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SWELL_STEP_S = 6.0
 
 @dataclass(frozen=True, kw_only=True)
 class WaveSource:
-    """One of the places that a pattern comes from."""
+    """One source of a pattern on the scalp."""
 
     gains: Floats
     """Gain at each electrode [19]."""
@@ -40,7 +40,7 @@ class Features:
     name: str
     """Class: seizure, lpd, gpd, lrda or grda."""
     gain: float
-    """Peak of a wave as visible as a sine of peak 1: discharges are short and must be higher."""
+    """Peak of a wave that is as visible as a sine of peak 1; above 1 for discharges, which are short."""
     rates_hz: tuple[float, float]
     """Cycles or discharges per second at the start and at the end of a run."""
     jitter: float

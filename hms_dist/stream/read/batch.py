@@ -39,7 +39,10 @@ class Batch:
     """The memory of the panels."""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """Copy the panels to a device. Copies to a GPU are asynchronous; the memory is not reused before they end."""
+        """Copy the panels, name -> [m, *stored_shape], to a device.
+
+        Copies to a GPU are asynchronous; the memory is not reused before they end.
+        """
         panels = {name: tensor.to(device, non_blocking=True) for name, tensor in self.panels.items()}
         if device.type == "cuda":
             self.slot.mark_copied()

@@ -141,7 +141,9 @@ def open_run_data(config: TrainConfig) -> RunData:
         shards.reader.storage = by_blocks(shards, config.locality)
     train, validation = split_rows(config, shards.index)
     check_known(config, shards.index, validation)
-    open_task(config, canvas, shards.dataset)  # raises for a canvas that the model cannot take
+    open_task(
+        config, canvas, shards.dataset, shards.index.annotated_s
+    )  # raises for a canvas that the model cannot take
     labels = training_labels(shards.index, train, config.filters, config.overlay)
     check_leaks(config, shards.index, validation)
     check_targets(labels.targets, shards.index.frame["key"].tolist(), shards.dataset)

@@ -12,7 +12,7 @@ from hms_dist.train.settings import TrainConfig
 def check_options(config: TrainConfig, dataset: Dataset) -> None:
     """Raise UserError for an option that does not suit the targets of the data set, naming the option.
 
-    Classes that are yes or no by themselves have no votes to count, and rows that know different classes would know
+    Independent yes/no classes have no votes to count, and rows that know different classes would know
     nothing together, so they are not mixed.
     """
     name, kind = config.loss.name, LOSSES[config.loss.name].target
@@ -41,7 +41,7 @@ def check_options(config: TrainConfig, dataset: Dataset) -> None:
     if found:
         why = "mixes rows that know different classes" if found[0] == "augment.steps" else "counts or compares votes"
         raise UserError(
-            f"{found[0]}: {why}, and the classes of data set {dataset.name} are yes, no or unknown by themselves; "
+            f"{found[0]}: {why}, and the classes of data set {dataset.name} are independent (target yes_no); "
             f"{'remove the mixing steps' if found[0] == 'augment.steps' else 'leave it out'}"
         )
 

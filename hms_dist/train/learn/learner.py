@@ -40,7 +40,7 @@ class Learner:
         """This rank's passes in every step; set by `choose_passes`."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
-        self.task = open_task(config, data.shards.canvas, data.shards.dataset)
+        self.task = open_task(config, data.shards.canvas, data.shards.dataset, data.index.annotated_s)
         self.tally = Tally()
         self._weights = row_weights(config.loss, data.index.num_voters)
         self.pass_rows = 0
