@@ -24,7 +24,6 @@ from hms_dist.results.predictions import check_place
 from hms_dist.shards.index import open_set
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 
-
 MAX_LEVELS = 3
 """Most groups of rows with lines of their own in the chart of the validation metric."""
 

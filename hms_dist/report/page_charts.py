@@ -98,22 +98,22 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve], 
 
 def reliability_chart(
     title: str,
-    series: Sequence[tuple[str, Reliability]],
+    series: Sequence[tuple[str, int, Reliability]],
     *,
     constant: float | None = None,
     oracle: Reliability | None = None,
 ) -> Markup:
     """Mean prediction and mean vote share of each bin as dots, larger for more values; the diagonal is ideal.
 
-    `series`: name and bins of each table, in the order of the colours. `constant`: the constant prediction. `oracle`:
+    `series`: name, number of the colour and bins of each table. `constant`: the constant prediction. `oracle`:
     the bins of the true distribution, drawn as a line.
     """
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    most = max(float(found.counts.max()) for _, found in series)
+    most = max(float(found.counts.max()) for _, _, found in series)
     drawn = [
         (style_of(number), name, list(zip(found.predicted, found.observed, 3 + 6 * np.sqrt(found.counts / most),
                                           found.counts, strict=True)))
-        for number, (name, found) in enumerate(series)
+        for name, number, found in series
     ]  # fmt: skip
     line = [] if oracle is None else list(zip(oracle.predicted, oracle.observed, strict=True))
     return _chart(

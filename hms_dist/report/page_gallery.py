@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 60
 """Most rows drawn: with many classes, each has fewer of them."""
-QUALITY: dict[str, Any] = {"quality": 80, "method": 4}
+QUALITY: dict[str, Any] = {"quality": 70, "method": 4}
 """Of the pictures, as WebP."""
 LEAST_WIDTH = 480
 """Smaller canvases are enlarged to about this width, pixels."""

@@ -46,7 +46,7 @@ def _votes_chart(group: Sequence[ScoredTable], numbers: Sequence[int]) -> tuple[
     if first.oracle is not None:
         others.append(("oracle", first.metric.rows(first.truth, first.oracle)))
     curves += [Curve(name, -at, *_means(values, first.num_voters)) for at, (name, values) in enumerate(others, 1)]
-    caption = f"{names}. Gray: {' and '.join(name for name, _ in others)}."
+    caption = f"{names}. Gray: constant predictor (dashed)" + (", oracle (dotted)." if len(others) > 1 else ".")
     title = f"{first.metric.title} by number of votes of {names}"
     return caption, line_chart(title, "votes", first.metric.title, curves)
 

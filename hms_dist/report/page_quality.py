@@ -91,13 +91,13 @@ def _class_values(found: Sequence[Quality], dataset: Dataset) -> dict[str, Any]:
 
 def _calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
     """Caption and reliability chart of each table."""
-    for item in tables:
+    for number, item in enumerate(tables):
         found = reliability(item.truth, item.prediction)
         caption = f"{item.name}: calibration error {found.error:.4f}"
         if not item.is_useful:  # a constant is right on average
             caption = f"{item.name}: no better than a constant predictor, so its calibration is not meaningful"
         oracle = None if item.oracle is None else reliability(item.truth, item.oracle)
-        yield caption, reliability_chart(f"Reliability of {caption}", [(item.name, found)], oracle=oracle)
+        yield caption, reliability_chart(f"Reliability of {caption}", [(item.name, number, found)], oracle=oracle)
 
 
 def _class_calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
@@ -108,8 +108,8 @@ def _class_calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Mar
     rows = [item.num_rows for item in first.class_scores]
     for place in sorted(np.argsort(rows, kind="stable")[::-1][:MAX_CLASSES].tolist()):
         series = [
-            (item.name, reliability(item.truth[:, place], item.prediction[:, place]))
-            for item in tables
+            (item.name, number, reliability(item.truth[:, place], item.prediction[:, place]))
+            for number, item in enumerate(tables)
             if np.isfinite(item.truth[:, place]).any()
         ]
         if series and np.isfinite(first.truth[:, place]).any():
@@ -127,8 +127,7 @@ def _class_figures(item: ScoredTable) -> list[list[str]]:
         [
             one.name,
             str(one.num_rows),
-            cell(one.part),
-            *(cell(figure, digits=3) for figure in (one.auroc, one.auprc, one.sensitivity, one.specificity)),
+            *(cell(figure, digits=3) for figure in (one.part, one.auroc, one.auprc, one.sensitivity, one.specificity)),
             _cell(one.calibration_error),
         ]
         for one in item.class_scores

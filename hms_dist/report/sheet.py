@@ -110,7 +110,8 @@ def _draw(axes: Any, part: Part) -> None:
     for column in part.grid:
         axes.axvline(column, color="0.5", linewidth=0.4, alpha=0.6)
     for column in part.marked or ():
-        axes.axvline(column, color="#d1495b", linewidth=1.0, linestyle=(0, (4, 3)))
+        axes.axvline(column, color="white", linewidth=1.2)
+        axes.axvline(column, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
     _label(axes.yaxis, part.left, axes.axhline, pad=24)
     _label(axes.xaxis, part.bottom, axes.axvline, pad=16)
     if part.title:

@@ -30,8 +30,8 @@ from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 class Show(ReadingOptions):
     """Draw one sample as a PNG: all its panels on a sheet or, with a canvas, the model's input.
 
-    Sheets have colour scales, microvolt bars, names, frequencies (low ones at the bottom) and times (to the right); they
-    need matplotlib, extra `report`. Dashed lines are the seconds that the label describes.
+    Sheets have colour scales, microvolt bars, names, frequencies (low ones at the bottom) and times (to the right);
+    they need matplotlib, extra `report`. Dashed lines are the seconds that the label describes.
     """
 
     shards: Path | None = None
@@ -56,8 +56,8 @@ class Show(ReadingOptions):
     seed: int = 0
     """Seed of the augmentations: that of a run."""
     axes: bool = False
-    """Draw the canvas as a sheet: its panels below each other, labelled, each the same way up. False: the picture alone,
-    pixel for pixel as the model sees it."""
+    """Draw the canvas as a sheet: its panels below each other, labelled, each the same way up. False: the picture
+    alone, pixel for pixel as the model sees it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,11 +109,12 @@ def _draw_panels(command: Show, folder: Path) -> str:
 
 
 def row_parts(manifest: Manifest, index: Index, reader: ShardReader, row: int) -> list[Part]:
-    """The parts of a sheet of one row: all panels that the reader reads."""
-    scales = trace_scales(manifest.render_config, manifest.panels)
+    """The parts of a sheet of one row: all panels that the reader reads, traces first."""
+    specs, scales = manifest.panels, trace_scales(manifest.render_config, manifest.panels)
+    stored = reader.read(np.array([row]))
     return [
-        panel_part(name, manifest.panels[name], stored[0], index.dataset, scales.get(name, ()))
-        for name, stored in reader.read(np.array([row])).items()
+        panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()))
+        for name in sorted(stored, key=lambda name: (not specs[name].traces, name))
     ]
 
 
