@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hms_dist"
-ROOMS = ("api", "canvas", "model", "panels", "results", "signals", "stream")
+ROOMS = (
+    "api", "canvas", "cluster", "config", "core", "grid", "imports", "jobs", "labels", "model", "panels", "predict",
+    "recordings", "rendering", "results", "search", "shards", "signals", "stream", "train",
+)  # fmt: skip
 """Packages whose public functions are checked."""
-ARRAYS = re.compile(r"\b(?:NDArray|Tensor|ndarray|Array|Floats|Ints|Rows|Flips|Chosen|Bits)\b")
+ALIASES = {
+    name for path in PACKAGE.rglob("*.py") for name in re.findall(r"^(\w+) = NDArray\[", path.read_text(), re.MULTILINE)
+}
+ARRAYS = re.compile(rf"\b(?:NDArray|Tensor|ndarray|{'|'.join(sorted(ALIASES))})\b")
 """Names in annotations that mean an array."""
 NO_ARRAYS = re.compile(r"\w+\[str, Tensor\]|Callable\[.*\]|[Tt]ype\[\w+\]")
 """Parts of annotations that have no shape: state dicts, functions, classes."""
@@ -112,6 +118,23 @@ def test_arrays_have_shapes(room: str, known: dict[str, ast.ClassDef]) -> None:
         if any(map(ARRAYS.search, annotations(node))) and not SHAPE.search(docs):
             missing.append(f"{function.where}: state the shapes of its arrays, as in `float32 [rows, classes]`")
     assert not missing, "\n" + "\n".join(missing)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_fields_have_shapes(room: str) -> None:
+    """Fields of public classes: the text below the field, or that of the class, states the shape."""
+    missing = []
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        for owner in ast.parse(path.read_text()).body:
+            if not isinstance(owner, ast.ClassDef) or owner.name.startswith("_"):
+                continue
+            for node, below in zip(owner.body, [*owner.body[1:], None], strict=True):
+                if isinstance(node, ast.AnnAssign) and ARRAYS.search(NO_ARRAYS.sub("", ast.unparse(node.annotation))):
+                    value = below.value if isinstance(below, ast.Expr) else None
+                    text = value.value if isinstance(value, ast.Constant) else ast.get_docstring(owner)
+                    if not SHAPE.search(str(text)):
+                        missing.append(f"{path.relative_to(PACKAGE.parent)}:{node.lineno}: {ast.unparse(node.target)}")
+    assert not missing, "state the shapes of:\n" + "\n".join(missing)
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -227,7 +227,7 @@ class Header:
 
 
 def read_header(file: Any) -> Header:
-    """Read the header from an open file."""
+    """Read the header from an open file. Raises UserError without the name of the file."""
     file.seek(0)
     begin = file.read(_FIXED)
     if len(begin) < _FIXED or begin[:8] not in (b"0       ", b"\xffBIOSEMI"):

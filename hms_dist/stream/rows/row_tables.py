@@ -18,7 +18,7 @@ class RowTable:
     """Predictions for rows of a shard set."""
 
     rows: Rows
-    """Rows in the tables, without duplicates, in table order."""
+    """Rows [n] in the tables, without duplicates, in table order."""
     probabilities: NDArray[np.float64]
     """[rows, classes]; each row sums to 1 where targets are shares."""
     frame: pd.DataFrame
