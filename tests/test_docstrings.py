@@ -19,9 +19,9 @@ ROOMS = (
     "recordings", "rendering", "results", "search", "shards", "signals", "stream", "train",
 )  # fmt: skip
 """Packages whose public functions are checked."""
-ALIASES = {
-    name for path in PACKAGE.rglob("*.py") for name in re.findall(r"^(\w+) = NDArray\[", path.read_text(), re.MULTILINE)
-}
+TEXTS = {path: path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
+ALIASES = {name for text in TEXTS.values() for name in re.findall(r"^(\w+) = NDArray\[", text, re.MULTILINE)}
 ARRAYS = re.compile(rf"\b(?:NDArray|Tensor|ndarray|{'|'.join(sorted(ALIASES))})\b")
 """Names in annotations that mean an array."""
 NO_ARRAYS = re.compile(r"\w+\[str, Tensor\]|Callable\[.*\]|[Tt]ype\[\w+\]")
@@ -45,8 +45,7 @@ class Function:
 
 def classes() -> dict[str, ast.ClassDef]:
     """All classes of the package by their bare names, which are unique where it matters."""
-    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
-    return {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {node.name: node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def overrides(name: str, owner: ast.ClassDef, known: dict[str, ast.ClassDef]) -> bool:
@@ -62,10 +61,15 @@ def overrides(name: str, owner: ast.ClassDef, known: dict[str, ast.ClassDef]) ->
     return False
 
 
+def files(room: str) -> list[Path]:
+    """The files of a room."""
+    return [path for path in TREES if path.is_relative_to(PACKAGE / room)]
+
+
 def public(room: str) -> Iterator[Function]:
     """The public functions and methods of a room, without constructors and other magic methods but `__call__`."""
-    for path in sorted((PACKAGE / room).rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+    for path in files(room):
+        for node in TREES[path].body:
             owner = node if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else None
             for found in [node] if owner is None else owner.body:
                 if isinstance(found, ast.FunctionDef) and (not found.name.startswith("_") or found.name == "__call__"):
@@ -124,8 +128,8 @@ def test_arrays_have_shapes(room: str, known: dict[str, ast.ClassDef]) -> None:
 def test_fields_have_shapes(room: str) -> None:
     """Fields of public classes: the text below the field, or that of the class, states the shape."""
     missing = []
-    for path in sorted((PACKAGE / room).rglob("*.py")):
-        for owner in ast.parse(path.read_text()).body:
+    for path in files(room):
+        for owner in TREES[path].body:
             if not isinstance(owner, ast.ClassDef) or owner.name.startswith("_"):
                 continue
             for node, below in zip(owner.body, [*owner.body[1:], None], strict=True):
