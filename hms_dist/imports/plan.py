@@ -7,7 +7,7 @@ from typing import Any
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, open_file
-from hms_dist.imports.edf import read_header
+from hms_dist.imports.edf_header import read_header
 from hms_dist.imports.job import SIDECARS, ImportTask, LabelKind, Work
 from hms_dist.imports.key import Key, KeyRow
 from hms_dist.imports.open_recording import EDF_SUFFIXES, SUFFIXES

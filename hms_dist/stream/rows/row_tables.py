@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
-from hms_dist.results.predictions import are_probabilities, check_dataset, in_words, read_table
+from hms_dist.results.exact_table import read_table
+from hms_dist.results.predictions import are_probabilities, check_dataset, in_words
 from hms_dist.shards.index import Index, Rows
 
 
