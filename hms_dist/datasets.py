@@ -111,7 +111,7 @@ class Dataset:
     """Names of the classes, in the order of the logits; a label table has a column <class>_vote for each."""
     target: Target = "shares"
     """shares: a row's target is the share of its votes in each class. yes_no: each class is present (a vote), absent
-    (0) or unknown (empty) by itself."""
+    (0) or unknown (empty), independently of the others."""
     signal: Signal = "eeg"
     """Kind of the recordings: EEG, or audio of one channel."""
     rate_hz: int = EEG_RATE_HZ

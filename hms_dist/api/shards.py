@@ -39,7 +39,7 @@ class Sample:
     key: str
     """<eeg_id>-<eeg_sub_id>."""
     panels: dict[str, NDArray[Any]]
-    """Panel name -> array of the shape and dtype of its specification: bool for bits, uint8, or float16."""
+    """Panel name -> array of spec.shape, in the dtype of its specification: bool for bits, uint8, or float16."""
     votes: NDArray[np.float64] | None
     """Votes [classes], float64; NaN: unknown. None for an unlabelled set."""
 
@@ -95,7 +95,7 @@ class Shards:
 
     @property
     def targets(self) -> NDArray[np.float64]:
-        """Targets, float64 [samples, classes]: shares of the votes; where classes are yes or no 1 or 0, NaN: unknown.
+        """Targets, float64 [samples, classes]: shares of the votes; for independent classes 1 or 0, NaN: unknown.
 
         Raises UserError for an unlabelled set.
         """
@@ -116,9 +116,9 @@ class Shards:
     ) -> Iterator[Batch]:
         """Yield the batches of one epoch in the order in which `hms-dist train` would train on them.
 
-        `canvas`: the name or path of a canvas ("public_baseline"), a `CanvasConfig`, or its options. `rows`: rows of
-        the index to stream; None: all. They are shuffled by `seed` and `epoch`; rows that do not fill a batch are left
-        out. `flip_probability`: share of rows whose left and right are exchanged. `augment`: the name or path of
+        `canvas`: the name or path of a canvas ("public_baseline"), a `CanvasConfig`, or its options. `rows`: rows [n]
+        of the index to stream; None: all. They are shuffled by `seed` and `epoch`; rows that do not fill a batch are
+        left out. `flip_probability`: share of rows whose left and right are exchanged. `augment`: the name or path of
         augmentations; each batch is one group of mixes. `threads`: reading and decoding threads.
 
         Raises UserError for an unlabelled set, a canvas that does not fit the set or has no statistics yet (take the

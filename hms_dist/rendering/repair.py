@@ -160,7 +160,7 @@ def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list
         if fault is None and not (job.folder / name).is_dir():
             (job.scratch / name).replace(job.folder / name)
         else:
-            lines.append(f"{job.folder / name}: rebuilt, but not as it was; {_reason(job, name, lost)}")
+            lines.append(f"{job.folder / name}: rebuilt, but not restored; {_reason(job, name, lost)}")
     sync(job.folder)
     return lines
 

@@ -59,7 +59,7 @@ def run(command: Verify) -> None:
             print(line)
         faults = _shown(_find(command, labels))
     for path in foreign_files(command.shards, manifest):
-        LOG.warning("%s: not of this set; left as it is", path)
+        LOG.warning("%s: not part of this set; left in place", path)
     if faults:
         advice = (
             "everything that can be rebuilt was" if command.repair else "--repair --data DIR rebuilds damaged files"

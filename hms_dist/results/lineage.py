@@ -155,8 +155,8 @@ def statements(sources: Iterable[Source]) -> list[str]:
 def check_unseen(
     where: str, models: Iterable[ModelRecord], patients: NDArray[np.int64], whose: str, *, dataset: str | None = None
 ) -> None:
-    """Raise UserError if any model has seen any of `patients`; `whose` describes them. `dataset`: name of the data set
-    that they are of; None: that of each model.
+    """Raise UserError if any model has seen any of `patients` [n]; `whose` describes them. `dataset`: name of the data
+    set that they are of; None: that of each model.
 
     The message names `where` (a file), the run, its fold and the number of patients.
     """

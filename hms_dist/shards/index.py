@@ -71,23 +71,23 @@ class Index:
 
     frame: pd.DataFrame
     name: str = "index"
-    """Name in messages: the file."""
+    """Name of the file in messages."""
     dataset: Dataset = HMS
-    """The data set that the rows are of."""
+    """The data set of the rows."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether the rows have votes. Classes that are yes or no by themselves may be unknown in any row."""
+        """Whether the rows have votes. Independent yes/no classes may be unknown in any row."""
         return is_labelled(self.frame, self.dataset)
 
     @cached_property
     def votes(self) -> NDArray[np.int64]:
-        """Votes [samples, classes]. Raises UserError if the set is unlabelled, or its classes are yes or no."""
+        """Votes [samples, classes]. Raises UserError if the set is unlabelled, or its classes are independent."""
         if self.dataset.target != "shares":
-            raise UserError(f"{self.name}: its classes are yes or no by themselves; this counts votes")
+            raise UserError(f"{self.name}: its classes are independent (target yes_no), and this counts votes")
         return self._labelled_votes.to_numpy(np.int64)
 
     @cached_property
@@ -100,7 +100,7 @@ class Index:
 
     @cached_property
     def num_voters(self) -> NDArray[np.int64]:
-        """Number of votes per row [samples]; of known classes where they are yes or no by themselves."""
+        """Number of votes per row [samples]; for independent yes/no classes, the number of known ones."""
         if self.dataset.target != "shares":
             return np.isfinite(self.targets).sum(axis=1)
         return num_voters(self.votes)
@@ -221,7 +221,9 @@ def _index_bytes(path: Path | str, limit: int) -> bytes:
 
 
 def _other_index(path: Path | str) -> UserError:
-    return UserError(f"{path}: not the index that the manifest names; damaged, or of another set; {advice(path)}")
+    return UserError(
+        f"{path}: not the index that the manifest names: it is damaged, or belongs to another set; {advice(path)}"
+    )
 
 
 def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.Table:

@@ -22,12 +22,17 @@ def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault
     found = read_schema(path).remove_metadata()
     if not found.equals(expected):
         different = [field.name for field in (*expected, *found) if field not in expected or field not in found]
-        yield Fault(path, f"columns differ from those of such a set: {', '.join(dict.fromkeys(different)) or 'order'}")
+        yield Fault(
+            path,
+            f"columns differ from those that the manifest implies: {', '.join(dict.fromkeys(different)) or 'order'}",
+        )
     if len(index) != manifest.num_samples:
         yield Fault(path, f"expected {manifest.num_samples} rows, found {len(index)}")
     counts = [entry["num_samples"] for entry in manifest.files[: len(tar_names(manifest))]]
     if not np.array_equal(index.ids("shard"), np.repeat(np.arange(len(counts)), counts)):
-        yield Fault(path, "column shard does not count the samples of each shard in turn")
+        yield Fault(
+            path, "column shard: the shards have other numbers of samples, or another order, than in the manifest"
+        )
     yield from _texts(path, _key_faults(index.frame))
 
 
@@ -60,7 +65,7 @@ def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, re
 
 
 def _by_key(frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
-    """The columns shared by index and label table, by key; of duplicate keys the first row."""
+    """Select the columns shared by index and label table, indexed by key; for a duplicate key its first row."""
     keys = [sample_key(eeg, sub) for eeg, sub in zip(frame["eeg_id"], frame["eeg_sub_id"], strict=True)]
     shared = frame[row_columns(dataset)].set_axis(keys)
     return shared[~shared.index.duplicated()]

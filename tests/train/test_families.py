@@ -1,4 +1,4 @@
-"""Families of timm: small members train, resume bit for bit, and their weights are plain timm's.
+"""Families of timm: small members train and resume bit for bit, and plain timm loads their weights.
 
 docs/models.md lists them; the five without the mark `long` are the cheapest of each kind.
 """

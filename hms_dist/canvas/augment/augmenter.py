@@ -114,7 +114,10 @@ class Augmenter:
     def signals(
         self, panels: Mapping[str, Tensor], targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
     ) -> tuple[Mapping[str, Tensor], Tensor]:
-        """Augment the stored signal among `panels`, to values in float32, and targets; as images are, before them."""
+        """Augment the stored signal among `panels`, and targets [n, classes], as images are, before them.
+
+        The signal, int16 [n, channels, samples], is replaced by its values in float32.
+        """
         for name, spec in self._signals.items():
             assert self._facts is not None
             draws = draws_of(rows.rows, seed=seed, epoch=epoch, signals=True)
@@ -195,8 +198,8 @@ def _moved(
 def partner_places(
     config: AugmentConfig, groups: GroupedRows, own: Ints, *, seed: int, epoch: int, facts: RowFacts | None = None
 ) -> Ints:
-    """Return the places of rows with which the rows at places `own` are mixed, directly or indirectly, in ascending
-    order.
+    """Return the places [n] of rows with which the rows at places `own` [m] are mixed, directly or indirectly, in
+    ascending order.
 
     `groups`: all rows of the groups of `own`, with their places in ascending order.
     """

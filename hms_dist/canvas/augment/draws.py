@@ -42,17 +42,17 @@ class RowDraws:
 
 
 def draws_of(rows: NDArray[np.int64], *, seed: int, epoch: int, signals: bool = False) -> RowDraws:
-    """Create the draws of rows in an epoch, for images or for signals."""
+    """Create the draws of `rows` [m] in an epoch, for images or for signals."""
     return RowDraws(rows, (seed, _SIGNALS if signals else _AUGMENT, epoch))
 
 
 def between(draws: Floats, limits: tuple[float, float]) -> Floats:
-    """Scale uniform draws from [0, 1) to `limits` (low, high)."""
+    """Scale uniform draws from [0, 1) to `limits` (low, high); same shape."""
     low, high = limits
     return low + (high - low) * draws
 
 
 def whole_below(draws: Floats, ends: NDArray[Any] | int) -> Floats:
-    """Convert uniform draws in [0, 1) to uniform integers 0 to `ends` - 1."""
+    """Convert uniform draws in [0, 1) to uniform integers 0 to `ends` - 1; same shape."""
     whole: Floats = np.floor(draws * ends)
     return whole
