@@ -336,8 +336,9 @@ def test_a_recipe_cannot_leave_the_folder_of_runs(name):
 
 
 def test_a_formula_in_a_name_is_drawn_as_it_stands(tmp_path):
-    from hms_dist.canvas.compose import Canvas
     from hms_dist.report.labelled import save_labelled
+
+    from hms_dist.canvas.compose import Canvas
     from hms_dist.shards.schema import PanelSpec
 
     spec = PanelSpec(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hms_dist.report.labelled import save_labelled
 from PIL import Image
 
 from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals
@@ -16,7 +17,6 @@ from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import gray
 from hms_dist.report.show import Show
 from hms_dist.shards.index import read_index
