@@ -386,16 +386,33 @@ def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set,
     assert re.fullmatch(rf"hms-dist \w+: {expected}", lines[0])
 
 
-def test_help_of_every_command_explains_every_option(capsys):
-    """Every option of a command is listed with the text under its field."""
-    for command, (module, name, _) in COMMANDS.items():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_screen_and_names_every_option(command, capsys, monkeypatch):
+    """--help has a line for each option of the class, or for a group of them; --help_all explains all in full."""
+    monkeypatch.setenv("COLUMNS", "80")
+    module, name, _ = COMMANDS[command]
+    cls = getattr(importlib.import_module(module), name)
+    shown = {}
+    for option in ("--help", "--help_all"):
         with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
+            main([command, option])
         assert ended.value.code == 0
-        shown, errors = capsys.readouterr()
+        shown[option], errors = capsys.readouterr()
         assert errors == ""
-        for field in dataclasses.fields(getattr(importlib.import_module(module), name)):
-            assert f"--{field.name}" in shown, command
+    lines = shown["--help"].splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 100
+    assert lines[-1].startswith(f"hms-dist {command} --help_all")
+    first_words = [line.split()[0].removesuffix(".*") for line in lines if line.startswith("  --")]
+    assert sorted(first_words) == sorted(f"--{field.name}" for field in dataclasses.fields(cls))
+    for field in dataclasses.fields(cls):
+        assert f"--{field.name}" in shown["--help_all"]
+    usage = " ".join(lines[: lines.index("")])
+    required = [line.split()[0] for line in lines if line.endswith("(required)")]
+    assert re.findall(r"(--\w+) [A-Z_]+", usage) == ["--config", *required, "--option"]
+    assert {f"--{field.name}" for field in dataclasses.fields(cls) if field.default is field.default_factory} >= {
+        *required
+    }
 
 
 def test_help_of_a_process_of_its_own():

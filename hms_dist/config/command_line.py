@@ -12,13 +12,11 @@ from typing import Any
 import yaml
 
 from hms_dist.config.checks import Check, item_of, words_of
+from hms_dist.config.help import OWN_OPTIONS
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
 from hms_dist.config.types import choices, is_config
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, suggestion
-
-_PARSERS_OWN = ("config", "help", "print_config")
-"""Options of every command line."""
 
 
 def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
@@ -30,7 +28,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
     check, words = Check(), list(argv)
     given = [option for option, _, _ in _options(argv)]
     for option, value, place in _options(argv):
-        if option in _PARSERS_OWN:
+        if option in OWN_OPTIONS:
             if option == "config" and value is not None:
                 words[place] = _word(option, check.file(cls, value), argv[place])
             continue
@@ -98,7 +96,7 @@ def _groups(argv: Sequence[str]) -> list[list[str]]:
 
 def _with_value(cls: type, group: list[str]) -> list[str]:
     option, *values = group
-    if not option.startswith("--") or "=" in option or option[2:] in _PARSERS_OWN:
+    if not option.startswith("--") or "=" in option or option[2:] in OWN_OPTIONS:
         return group
     target = _descend(cls, option[2:].split("."), option)
     if target is bool and not values:

@@ -15,9 +15,9 @@ from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import Dataset, read_dataset
 from hms_dist.labels.label_rows import NUM_VOTES, read_label_rows
+from hms_dist.results.bootstrap import bootstrap_interval
 from hms_dist.results.lineage import held_out_rows, read_sources, statements
 from hms_dist.results.metric_kinds import LogLossMetric, Metric, metric_of
-from hms_dist.results.metrics import bootstrap_interval
 from hms_dist.results.predictions import (
     check_no_input,
     check_place,

@@ -147,7 +147,7 @@ def apply(command: Stack, folder: Path) -> None:
     check_no_input(command.out, command.predictions)
     members = read_members(command.predictions)
     fitted.check_members(folder, members)
-    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"), members.dataset)
     config = from_stored(MetaConfig, fitted.content["model"], str(folder / STACK_NAME))
     inputs = meta_inputs(members.probabilities, config.inputs)
     tensors = read_weights(folder / NETWORKS_NAME)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from hms_dist.datasets import Dataset
 from hms_dist.report.page_charts import legend, reliability_chart, stacked_bars
 from hms_dist.report.page_runs import RunFacts
-from hms_dist.report.page_scores import Gain, ScoredTable, ensemble_gains, reliability
+from hms_dist.report.page_scores import Gain, ScoredTable, ensemble_gains
 from hms_dist.report.page_training import NONE
+from hms_dist.results.held_out import reliability
 
 MAX_OPEN = 3
 """With more tables than this, each confusion table is collapsed."""

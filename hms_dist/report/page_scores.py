@@ -18,8 +18,6 @@ from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import Index, Rows
 
 Floats = NDArray[np.float64]
-NUM_BINS = 10
-"""Number of bins of equal width for predicted probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,34 +149,6 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
         weights=frozenset(source.model.weights for source in sources),
         statements=tuple(statements(sources)),
     )
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Predicted probabilities of all classes, sorted into bins: arrays [non-empty bins]."""
-
-    predicted: Floats
-    """Mean prediction."""
-    observed: Floats
-    """Mean share of the votes, or share of yes."""
-    counts: Floats
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: mean distance of the two, weighted by counts (Guo et al., 2017, for shares of
-        votes)."""
-        return float(np.average(np.abs(self.predicted - self.observed), weights=self.counts))
-
-
-def reliability(truth: Floats, prediction: Floats) -> Reliability:
-    """Compare shares of votes with predictions, both [rows, classes]; every class of every row is a value."""
-    known = np.isfinite(truth)  # all, where targets are shares
-    values, shares = prediction[known], truth[known]
-    bins = np.minimum((values * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    counts = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
-    filled = counts > 0
-    sums = [np.bincount(bins, table, NUM_BINS)[filled] for table in (values, shares)]
-    return Reliability(sums[0] / counts[filled], sums[1] / counts[filled], counts[filled])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group, row_facts
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.core.keyed import check_seed
@@ -73,7 +73,7 @@ class Show(ReadingOptions):
         if self.axes:
             raise ValueError("axes: would be wrong beside an augmented picture; leave out --axes or --augment")
         assert self.canvas is not None
-        augment.check(self.canvas.height, self.canvas.width)
+        augment.check(self.canvas)
 
 
 def run(command: Show) -> None:
@@ -117,7 +117,7 @@ def _draw_canvas(command: Show, folder: Path) -> str:
         canvas = Canvas(filled(config, moments), shards.manifest.panels, flips=command.flip)
     flips = np.array([command.flip])
     panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row]), flips).items()}
-    image = _composed(command, canvas, panels, row)
+    image = _composed(command, canvas, panels, shards.index, row)
     if command.axes:
         save_labelled(command.out, canvas, image, title=_title(shards.index, row, flip=command.flip), flip=command.flip)
     else:
@@ -133,14 +133,17 @@ def _key(index: Index, row: int) -> str:
     return str(index.frame["key"].iloc[row])
 
 
-def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int) -> NDArray[np.float32]:
+def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], index: Index, row: int) -> NDArray[np.float32]:
     """Compose the picture [height, width] of one row, with augmentations if given."""
     rows, flip = np.array([row]), torch.tensor([True]) if command.flip else None
     if command.augment is None:
         return canvas(panels, flip)[0, 0].numpy()
     when, probability = {"seed": command.seed, "epoch": command.epoch}, command.augment.reverse_probability
-    images = canvas(panels, flip, draw_reversals(rows, **when, probability=probability))
-    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
+    labels = index.targets if index.labelled else np.full((len(index), 1), np.nan)
+    augmenter, targets = Augmenter(command.augment, canvas, row_facts(index, labels)), torch.zeros(1, 0)
+    changed, _ = augmenter.signals(panels, targets, one_group(rows), **when)
+    images = canvas(changed, flip, draw_reversals(rows, **when, probability=probability))
+    return augmenter(images, targets, one_group(rows), **when)[0][0, 0].numpy()
 
 
 def label_texts(index: Index, row: int) -> list[str]:

@@ -11,28 +11,32 @@ from hms_dist.core.csv_table import MAX_INTEGER, CsvTable
 from hms_dist.core.errors import UserError
 from hms_dist.core.parquet import read_schema
 from hms_dist.core.parquet import read_table as read_stored
+from hms_dist.labels.recording_ids import numbers_of
 
 INTEGER_COLUMNS = ("eeg_id", "eeg_sub_id", "fold")
 MAX_EXACT = 2**53
 """float64 represents every integer up to this one."""
 
 
-def read_table(path: Path, columns: list[str], whole: Sequence[str] = INTEGER_COLUMNS) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: list[str], whole: Sequence[str] = INTEGER_COLUMNS, *, recordings: str | None = None
+) -> pd.DataFrame:
     """Read these columns of a Parquet or CSV table: ids (`whole`) int64, `fold` Int64, `key` unchanged, all others
-    float64.
+    float64. `recordings`: column of a CSV table with names of recordings of audio, read as their numbers.
 
     Ids are read exactly, as in the label table. Raises UserError with file, row and column for invalid values,
     duplicate columns, and booleans in place of numbers.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a table; check the path")
-    table = _csv_frame(path, columns, whole) if path.suffix == ".csv" else _parquet_frame(path, columns)
+    is_csv = path.suffix == ".csv"
+    table = _csv_frame(path, columns, whole, recordings) if is_csv else _parquet_frame(path, columns)
     if not len(table):
         raise UserError(f"{path}: no rows; expected at least one")
     return table
 
 
-def _csv_frame(path: Path, columns: list[str], whole: Sequence[str]) -> pd.DataFrame:
+def _csv_frame(path: Path, columns: list[str], whole: Sequence[str], recordings: str | None) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")
     cells = CsvTable(path, "a table of predictions")
@@ -41,6 +45,8 @@ def _csv_frame(path: Path, columns: list[str], whole: Sequence[str]) -> pd.DataF
     for name in columns:
         if name == "key":
             frame[name] = cells.words(name)
+        elif name == recordings:
+            frame[name] = numbers_of(cells, name)
         elif name == "fold":
             frame[name] = pd.array(cells.integers_or_none(name), "Int64")
         elif name in whole:

@@ -45,6 +45,9 @@ class Metric(Protocol):
     def row_weights(self, truth: Floats) -> Floats:
         """Weight of each row [rows] in `value`."""
 
+    def cells(self, truth: Floats, found: Floats) -> Floats:
+        """The contribution of each class to each row's value [rows, classes], NaN where nothing is known."""
+
     def parts(self, truth: Floats, found: Floats) -> Floats:
         """The share of each class in it, or its own value [classes]; NaN if unknown."""
 
@@ -66,6 +69,12 @@ class Metric(Protocol):
 
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """Named row masks [rows] of the strata."""
+
+    def labels(self, truth: Floats) -> Floats:
+        """Whether each row is of each class [rows, classes]: 1, 0 or NaN (unknown)."""
+
+    def decisions(self, found: Floats) -> NDArray[np.bool_]:
+        """Whether predictions assign each row to each class [rows, classes]."""
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
         """Reasons why the value is not meaningful. `folds` [rows]."""
@@ -97,6 +106,10 @@ class KlMetric:
         """See `Metric`."""
         return np.ones(len(truth))
 
+    def cells(self, truth: Floats, found: Floats) -> Floats:
+        """See `Metric`."""
+        return metrics.cell_kl(truth, found)
+
     def parts(self, truth: Floats, found: Floats) -> Floats:
         """See `Metric`: contributions, which sum to the KL."""
         return metrics.class_kl(truth, found)
@@ -123,6 +136,14 @@ class KlMetric:
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """See `Metric`."""
         return metrics.strata(num_voters)
+
+    def labels(self, truth: Floats) -> Floats:
+        """See `Metric`: the class with most votes; ties go to the first."""
+        return self.decisions(truth).astype(np.float64)
+
+    def decisions(self, found: Floats) -> NDArray[np.bool_]:
+        """See `Metric`: the most probable class."""
+        return np.eye(found.shape[1], dtype=bool)[found.argmax(axis=1)]
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
         """See `Metric`."""
@@ -160,6 +181,10 @@ class LogLossMetric:
     def row_weights(self, truth: Floats) -> Floats:
         """See `Metric`: the number of known cells."""
         return np.isfinite(truth).sum(axis=1).astype(np.float64)
+
+    def cells(self, truth: Floats, found: Floats) -> Floats:
+        """See `Metric`: the log loss of each cell."""
+        return yes_no.cell_losses(truth, found)
 
     def parts(self, truth: Floats, found: Floats) -> Floats:
         """See `Metric`: the log loss of each class."""
@@ -223,6 +248,14 @@ class LogLossMetric:
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """See `Metric`: votes are not counted."""
         return {"all": np.ones(len(num_voters), bool)}
+
+    def labels(self, truth: Floats) -> Floats:
+        """See `Metric`: the targets."""
+        return truth
+
+    def decisions(self, found: Floats) -> NDArray[np.bool_]:
+        """See `Metric`: by the threshold."""
+        return np.asarray(found >= self.threshold)
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
         """See `Metric`."""

@@ -15,6 +15,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, canonical_json, parse_json
 from hms_dist.core.parquet import read_schema, write_table
 from hms_dist.datasets import HMS, Dataset, dataset_of
+from hms_dist.labels.recording_ids import recording_name
 from hms_dist.labels.table import sample_key
 from hms_dist.results.exact_table import INTEGER_COLUMNS, read_table
 from hms_dist.results.lineage import Source, with_sources
@@ -54,11 +55,13 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
 
     `sources`: the models behind the table, recorded in the Parquet metadata (`lineage.read_sources`).
     """
-    check_rows(path, table["eeg_id"].to_numpy(np.int64))
+    check_rows(path, table["eeg_id"].to_numpy(np.int64), dataset)
     _check_probabilities(path, table, dataset)
     if path.suffix == ".csv":
         names = ["eeg_id", *dataset.classes]
-        submission = table.sort_values("eeg_id")[names]
+        submission = pooled_rows(table, dataset).sort_values("eeg_id")[names]
+        if dataset.signal == "audio":
+            submission["eeg_id"] = [recording_name(number) for number in submission["eeg_id"]]
         submission.columns = pd.Index([dataset.submission.key, *dataset.submission.columns(dataset.classes)])
         with atomic(path, "w") as file:
             submission.to_csv(file, index=False)
@@ -71,13 +74,36 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
         write_table(path, stored)
 
 
-def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
+def pooled_rows(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Pool the rows of each recording as submissions of the data set do (`Submission.pool`): eeg_id and a probability a
+    class; of shares divided by their sum."""
+    rule, names = dataset.submission.pool, list(dataset.classes)
+    if rule == "none":
+        return table
+    numbers, row_of = np.unique(table["eeg_id"].to_numpy(np.int64), return_inverse=True)
+    values = table[names].to_numpy(np.float64)
+    pooled = np.zeros((len(numbers), len(names)))
+    if rule == "max":
+        np.maximum.at(pooled, row_of, values)
+    elif rule == "mean":
+        np.add.at(pooled, row_of, values)
+        pooled /= np.bincount(row_of)[:, None]
+    else:  # 1 - product of (1 - p), in logarithms
+        np.add.at(pooled, row_of, np.log1p(-np.minimum(values, 1 - 1e-15)))
+        pooled = -np.expm1(pooled)
+    if dataset.target == "shares":
+        pooled /= pooled.sum(axis=1, keepdims=True)
+    return pd.DataFrame(pooled, columns=names).assign(eeg_id=numbers)
+
+
+def check_rows(path: Path, eeg_ids: NDArray[np.int64], dataset: Dataset = HMS) -> None:
     """Raise UserError, before any work, if the table cannot be written: wrong suffix, missing folder, or a submission
-    with several rows per EEG. `eeg_ids` [rows]."""
+    with several rows per EEG that the data set does not pool. `eeg_ids` [rows]."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
     check_place(path)
-    if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
+    several = dataset.submission.pool == "none" and len(np.unique(eeg_ids)) < len(eeg_ids)
+    if path.suffix == ".csv" and several:
         raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
 
 
@@ -192,9 +218,9 @@ def read_submission(path: Path, ids: list[str], dataset: Dataset) -> pd.DataFram
     by the class. Columns of those names that a table has besides are dropped."""
     own = {"eeg_id": dataset.submission.key}
     columns = dataset.submission.columns(dataset.classes)
-    table = read_table(
-        path, [*(own.get(name, name) for name in ids), *columns], whole=[*own.values(), *INTEGER_COLUMNS]
-    )
+    names_of = own["eeg_id"] if dataset.signal == "audio" else None
+    whole = [*own.values(), *INTEGER_COLUMNS]
+    table = read_table(path, [*(own.get(name, name) for name in ids), *columns], whole, recordings=names_of)
     names = dict(zip(columns, dataset.classes, strict=True)) | {own["eeg_id"]: "eeg_id"}
     others = [name for name in names.values() if name in table and name not in names]
     return table.drop(columns=others).rename(columns=names)

@@ -55,7 +55,7 @@ def test_a_fit_reports_its_cross_validated_score(three, index, shard_set, tmp_pa
     kl, folds = json.loads(capsys.readouterr().out)["kl"], index.folds(3)
     expected = np.empty_like(index.targets)
     for fold in range(3):
-        pool = fit_pool("mean", found[:, folds != fold], index.targets[folds != fold])
+        pool = fit_pool("geometric", found[:, folds != fold], index.targets[folds != fold])
         expected[folds == fold] = pool(found[:, folds == fold])
     np.testing.assert_allclose(probabilities(tmp_path / "p.parquet", index), expected, atol=1e-5)
     assert kl["fitted_cross_validated"] == pytest.approx(kaggle_kl(index.targets, expected), abs=1e-5)

@@ -54,6 +54,9 @@ def test_the_snippet_gives_the_logits_of_the_run(trained, tmp_path, images):
     assert card["sha256"] == sha256_of(out / "model.safetensors")
     assert card["canvas"]["placements"][0]["normalise"]["class_path"] == "Affine"
     assert card["panels"]["traces"]["class_path"] == "Traces"
+    of_run = json.loads((trained / "best/model_card.json").read_text())
+    assert {name: card[name] for name in of_run} == of_run
+    assert (out / "model_card.md").read_text() == (trained / "best/model_card.md").read_text()
     program = torch.export.load(out / "model.pt2").module()
     for number in (1, 2, 3):  # the number of pictures is free
         torch.testing.assert_close(program(images[:number]), found["logits"][:number], rtol=1e-4, atol=1e-5)

@@ -5,7 +5,8 @@ import pytest
 
 from hms_dist.report.page_gallery import best_and_worst
 from hms_dist.report.page_runs import short_names
-from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored, reliability
+from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored
+from hms_dist.results.held_out import reliability
 from hms_dist.results.lineage import ModelRecord, Source
 from hms_dist.results.metrics import kaggle_kl
 from hms_dist.results.predictions import prediction_table, write_predictions

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hms_dist.canvas.augment import GroupedRows, draw_flips, partner_places
+from hms_dist.canvas.augment import GroupedRows, RowFacts, draw_flips, partner_places, row_facts
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.versions import as_version_1, comparable_class, split_version
@@ -125,6 +126,11 @@ class RunData:
         """The index of the shard set."""
         return self.shards.index
 
+    @cached_property
+    def facts(self) -> RowFacts:
+        """Facts about all rows that augmentations depend on."""
+        return row_facts(self.index, self.labels.targets)
+
     def close(self) -> None:
         """Release the memory and the files of its readers."""
         for shards in (self.shards, self.plain):
@@ -141,7 +147,9 @@ def open_run_data(config: TrainConfig) -> RunData:
         shards.reader.storage = by_blocks(shards, config.locality)
     train, validation = split_rows(config, shards.index)
     check_known(config, shards.index, validation)
-    open_task(config, canvas, shards.dataset)  # raises for a canvas that the model cannot take
+    open_task(
+        config, canvas, shards.dataset, shards.index.annotated_s
+    )  # raises for a canvas that the model cannot take
     labels = training_labels(shards.index, train, config.filters, config.overlay)
     check_leaks(config, shards.index, validation)
     check_targets(labels.targets, shards.index.frame["key"].tolist(), shards.dataset)
@@ -179,21 +187,21 @@ def requests_of(
         planned = rows[step * size : (step + 1) * size]
         places = one.places
         if one.is_split:
-            places = np.concatenate([places, _partners(config, task, planned, one, epoch, step)])
+            places = np.concatenate([places, _partners(config, data, task, planned, one, epoch, step)])
         mine, flips = planned[places], None
         if data.shards.canvas.flips:
             flips = draw_flips(mine, seed=config.seed, epoch=epoch, probability=config.flip_probability).numpy()
         yield Request(mine, flips, places, config.group_size, len(one))
 
 
-def _partners(config: TrainConfig, task: Task, planned: Rows, one: Pass, epoch: int, step: int) -> Rows:
+def _partners(config: TrainConfig, data: RunData, task: Task, planned: Rows, one: Pass, epoch: int, step: int) -> Rows:
     """Places of further rows that a pass of split groups reads: those its own are mixed with, or, where damaged rows
     are replaced, all others of its groups: then every rank that shares a group sees the same damage."""
     every = np.flatnonzero(np.isin(np.arange(len(planned)) // config.group_size, one.places // config.group_size))
     if config.on_error == "replace":
         return np.setdiff1d(every, one.places)
     groups = GroupedRows(planned[every], every, config.group_size, 0)
-    mixed = partner_places(config.augment.steps, groups, one.places, seed=config.seed, epoch=epoch)
+    mixed = partner_places(config.augment, groups, one.places, seed=config.seed, epoch=epoch, facts=data.facts)
     return np.union1d(mixed, task.partner_places(groups, one.places, (config.seed, epoch, step)))
 
 

@@ -61,7 +61,7 @@ def predict_rows(
             if number + world.rank >= len(groups):
                 continue
             batch, (_, kept) = next(batches), mine[number // world.num_ranks]
-            outputs = predict_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype))
+            outputs = predict_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype), batch.rows)
             found_rows.append(batch.rows[:kept])
             found.append(outputs[:kept].cpu().double().numpy())
     return in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
@@ -72,15 +72,17 @@ def rows_at_once(group_size: int, device: torch.device) -> int:
     return group_size if device.type != "cuda" else max(ROWS_ON_GPU // group_size, 1) * group_size
 
 
-def predict_in_memory(task: Task, model: nn.Module, images: Tensor) -> Tensor:
+def predict_in_memory(task: Task, model: nn.Module, images: Tensor, rows: Rows | None = None) -> Tensor:
     """Predict rows as `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
     try:
-        return task.predict(model, images)
+        return task.predict(model, images, rows)
     except torch.OutOfMemoryError:
         if len(images) == 1:
             raise
     torch.cuda.empty_cache()
-    return torch.cat([predict_in_memory(task, model, half) for half in images.chunk(2)])
+    halves, first = images.chunk(2), -(-len(images) // 2)
+    of_half = (None, None) if rows is None else (rows[:first], rows[first:])
+    return torch.cat([predict_in_memory(task, model, *half) for half in zip(halves, of_half, strict=True)])
 
 
 @contextmanager
