@@ -114,8 +114,10 @@ class Augmenter:
     def signals(
         self, panels: Mapping[str, Tensor], targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
     ) -> tuple[Mapping[str, Tensor], Tensor]:
-        """Augment the stored signal among `panels`, to float32 [n, channels, samples], and targets [n, classes], before
-        the images are composed."""
+        """Augment the stored signal among `panels`, and targets [n, classes], as images are, before them.
+
+        The signal, int16 [n, channels, samples], is replaced by its values in float32.
+        """
         for name, spec in self._signals.items():
             assert self._facts is not None
             draws = draws_of(rows.rows, seed=seed, epoch=epoch, signals=True)
