@@ -137,8 +137,8 @@ def class_scores(
 ) -> list[ClassScores]:
     """Figures of each class, one against the others, from tables [rows, classes].
 
-    A row is of the class with most votes, and assigned to the most probable one; where classes are yes or no, each by
-    itself, at the metric's threshold.
+    A row is of the class with most votes, and assigned to the most probable one; for independent yes/no classes, each
+    is assigned at the metric's threshold.
     """
     labels, decisions = metric.labels(truth), metric.decisions(found)
     roc, precision, cells = class_auroc(labels, found), class_auprc(labels, found), metric.cells(truth, found)
