@@ -42,7 +42,7 @@ CLASSES = {
     "canvas": (CanvasConfig, []),
     "augment": (AugmentConfig, []),
 }
-MERGED = ("small", "fine_tune")
+MERGED = ("small", "fine_tune", "rfcx_tp_only")
 """Recipes that are merged after another one."""
 RECIPES = [(folder, name) for folder in CLASSES for name in names(folder)]
 
