@@ -105,7 +105,7 @@ def suggestion(given: str, valid: Sequence[str]) -> str:
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
-    """Return `value` if it is in `valid`, else raise UserError listing the valid names."""
+    """Return `value`. Raises UserError, listing the valid names, if it is not in `valid`."""
     if value not in valid:
         raise UserError(f"{name}: unknown '{value}'; one of: {', '.join(valid)}")
     return value

@@ -100,7 +100,7 @@ class MelFrames:
 
     @property
     def bins(self) -> NDArray[np.int64]:
-        """Bins with a weight, by mel row (`mel.bins_of_rows`)."""
+        """First bin with a weight and the one after the last, by mel row [num_mels, 2]."""
         return _bank(self.rate_hz, self.fft_samples, self.num_mels, self.min_hz, self.highest_hz)[1]
 
     def mel_spec(self, unit: str, *, dtype: Literal["float16", "float32"], regions: tuple[str, ...]) -> PanelSpec:

@@ -130,11 +130,11 @@ def _check_contradictions(frame: pd.DataFrame, paths: list[Path], counts: list[i
     box = ["eeg_id", "species", "t_min", "t_max"]
     both = frame.groupby(box)["positive"].transform("nunique").to_numpy() > 1
     if both.any():
-        first = frame[both].iloc[0]
-        row = int(np.flatnonzero(both & (frame["positive"] == 0).to_numpy())[0]) - counts[0]
+        place = int(np.flatnonzero(both & (frame["positive"] == 0).to_numpy())[0])
+        row, name = place - counts[0], recording_name(int(frame["eeg_id"].iloc[place]))
         raise UserError(
-            f"{paths[1]}: row {row + 2}: {paths[0].name} has the same box of species {first['species']} in recording "
-            f"{recording_name(first['eeg_id'])}; it is there or it is not; remove one"
+            f"{paths[1]}: row {row + 2}: {paths[0].name} has the same box of species {frame['species'].iloc[place]} in "
+            f"recording {name}; it is there or it is not; remove one"
         )
 
 

@@ -20,7 +20,7 @@ NUM_DRAWS = 1000
 _AT_ONCE = 100
 """Draws that are expanded to rows at once, to bound memory."""
 _MOST_UNDEFINED = 0.05
-"""Largest share of draws without a value, such as those without a patient of a class, for which there is an interval."""
+"""Largest share of draws without a value for which there is an interval: some may have no patient of a class."""
 
 
 @dataclass(frozen=True, kw_only=True)

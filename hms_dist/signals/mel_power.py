@@ -19,7 +19,7 @@ BLOCK_FRAMES = 32
 
 
 def hann(window_samples: int, fft_samples: int) -> NDArray[np.float64]:
-    """Periodic Hann window of `window_samples` in the middle of `fft_samples` zeros."""
+    """Periodic Hann window of `window_samples` in the middle of zeros, float64 [fft_samples]."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi / window_samples * np.arange(window_samples))
     before = (fft_samples - window_samples) // 2
     return np.pad(window, (before, fft_samples - window_samples - before))

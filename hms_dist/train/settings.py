@@ -138,11 +138,11 @@ class TrainConfig:
         if self.overlay is not None and self.loss.smooth_below is not None:
             raise ValueError("loss.smooth_below: smooths votes, and overlay replaces them; leave one of them out")
         _ = self.batching
-        self.augment.check(self.canvas.height, self.canvas.width)
-        if self.model.sliding_window is not None and (self.augment.mixes or self.augment.moves_time):
+        self.augment.check(self.canvas)
+        if self.model.sliding_window is not None and self.augment.moves_window:
             raise ValueError(
-                "augment: mixing, shifting and reversing move the annotated window of a sliding-window model; use "
-                "its own model.sliding_window.crop_share and paste_probability"
+                "augment: mixing, shifting and reversing images move the annotated window of a sliding-window model; "
+                "use its own model.sliding_window.crop_share and paste_probability, or augment.signal_steps"
             )
         if self.augment.mixes and self.group_size < 2:
             raise ValueError(f"augment: mixing needs groups of 2 rows or more, found group_size {self.group_size}")

@@ -10,8 +10,8 @@ from hms_dist.core.keyed import keyed_hash, keyed_uniform
 
 Floats = NDArray[np.float64]
 
-_AUGMENT = 103
-"""Stream of keyed draws: augmentations of composed images."""
+_AUGMENT, _SIGNALS = 103, 105
+"""Streams of keyed draws: augmentations of composed images, and of the signals that they are drawn from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class RowDraws:
         return replace(self, rows=self.rows[chosen])
 
 
-def draws_of(rows: NDArray[np.int64], *, seed: int, epoch: int) -> RowDraws:
-    """Create the draws of `rows` [m] in an epoch."""
-    return RowDraws(rows, (seed, _AUGMENT, epoch))
+def draws_of(rows: NDArray[np.int64], *, seed: int, epoch: int, signals: bool = False) -> RowDraws:
+    """Create the draws of `rows` [m] in an epoch, for images or for signals."""
+    return RowDraws(rows, (seed, _SIGNALS if signals else _AUGMENT, epoch))
 
 
 def between(draws: Floats, limits: tuple[float, float]) -> Floats:

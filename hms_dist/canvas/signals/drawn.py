@@ -45,11 +45,11 @@ def check_signal(stored: PanelSpec, name: str, rate_hz: float, num_samples: int)
             f"canvas: drawn_from: '{name}' has {found_hz:g} samples a second, the picture is drawn from {rate_hz:g}; "
             "set its rate_hz"
         )
-    spare = stored.shape[-1] - num_samples
-    if spare != 2 * margin_of(stored):
+    found = stored.shape[-1] - 2 * margin_of(stored)
+    if found != num_samples:
         raise UserError(
-            f"canvas: drawn_from: '{name}' has {stored.shape[-1]} samples, margins of {margin_of(stored)} included, the "
-            f"picture is drawn from {num_samples}; set its window_s"
+            f"canvas: drawn_from: '{name}' has {found} samples a row, the picture is drawn from {num_samples}; set its "
+            "window_s"
         )
 
 
