@@ -14,6 +14,7 @@ MARKS = {"your_edf": pytest.mark.slow}
 SOURCES = [
     pytest.param(path, id=path.stem, marks=MARKS.get(path.stem, pytest.mark.long))
     for path in sorted((REPOSITORY / "notebooks").glob("*.py"))
+    if path.stem != "kaggle_hms_offline"  # tests/test_kaggle.py runs it
 ]
 
 
