@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import hms_dist
 from hms_dist.commands.table import COMMANDS
 from hms_dist.config.recipes import names
 
@@ -70,6 +71,11 @@ def test_every_command_and_recipe_has_its_place(pages, site):
         assert command == "recipes" or any(name.startswith("option-") for name in anchors)
     for folder in ("train", "canvas", "render"):
         assert {*names(folder)} <= pages[site / f"recipes/{folder}.html"].anchors
+
+
+def test_every_public_name_is_in_the_reference(pages, site):
+    anchors = {anchor.rpartition(".")[2] for anchor in pages[site / "reference/python.html"].anchors}
+    assert anchors >= {*hms_dist.__all__}
 
 
 def test_options_have_type_unit_and_default(site):
