@@ -107,8 +107,7 @@ def _draw(axes: Any, part: Part) -> None:
         part.pixels, cmap=colours, norm=Normalize(*part.range), aspect="auto", extent=(0, columns, rows, 0),
         interpolation="antialiased",
     )  # fmt: skip
-    for column in part.grid:
-        axes.axvline(column, color="0.5", linewidth=0.4, alpha=0.6)
+    axes.vlines(part.grid, 0, rows, color="0.5", linewidth=0.4, alpha=0.6)
     for column in part.marked or ():
         axes.axvline(column, color="white", linewidth=1.2)
         axes.axvline(column, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
