@@ -86,8 +86,7 @@ def window_starts(length: float, dataset: Dataset) -> list[float]:
 
 
 def inward(starts: Floats, lengths: Floats, dataset: Dataset) -> Floats:
-    """Move the starts of windows [rows] that reach beyond an end of their recording inwards; an unknown length (NaN) has
-    no end."""
+    """Move windows [n] that reach beyond an end of their recording inwards; an unknown length (NaN) has no end."""
     return np.maximum(np.fmin(starts, lengths - dataset.window_s), 0.0)
 
 

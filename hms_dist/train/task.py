@@ -256,7 +256,8 @@ def open_task(
     dataset: Dataset = HMS,
     annotated_s: NDArray[np.float64] | None = None,
 ) -> Task:
-    """Create the task of a run on a data set. `annotated_s` [samples]: `Index.annotated_s` of the set.
+    """Create the task of a run on a data set. `annotated_s`: as `Index.annotated_s`, of the rows to train on or
+    predict.
 
     Raises UserError for a sliding window whose canvas has no common time axis, or whose loss is not `bce`.
     """
