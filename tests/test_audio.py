@@ -95,6 +95,13 @@ def test_from_clips_to_the_submission(call, tmp_path: Path, capsys) -> None:
     assert (abs(middle - 1) > 1e-3).any(), "rows at the ends of a clip are moved inwards"
     assert ((middle > 0) & (middle < 2)).all()
 
+    before = {path.name: path.read_bytes() for path in (tmp_path / "train").iterdir()}
+    (tmp_path / "train/index.parquet").write_bytes(b"damaged")
+    (tmp_path / "train/shard-000000.tar").write_bytes(before["shard-000000.tar"][:-2000])
+    call("verify", "--shards", tmp_path / "train", "--data", data, code=2)
+    call("verify", "--shards", tmp_path / "train", "--data", data, "--repair")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "train").iterdir()} == before
+
     shards = ["--config", tmp_path / "train.yaml", "--shards", tmp_path / "train"]
     runs = [tmp_path / f"run-{fold}" for fold in range(2)]
     for fold, run in enumerate(runs):
