@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": ("hms_dist.rendering.verify", "Verify", "check a shard set, every byte of it, and repair it"),
     "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
+    "estimate": ("hms_dist.commands.estimate", "Estimate", "estimate disk, GPU memory and hours of a recipe"),
     "train": ("hms_dist.train.loop", "TrainConfig", "train one model, on several GPUs under accelerate or torchrun"),
     "grid": ("hms_dist.grid.grid", "Grid", "train recipes x seeds x folds, one run after another"),
     "oof": ("hms_dist.grid.oof", "Oof", "join the held-out predictions of all folds into one table"),
