@@ -22,17 +22,14 @@ from hms_dist.train.settings import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(TrainConfig):
-    """Estimate disk, GPU memory and hours of a recipe, from a few rows rendered and a few steps taken here.
-
-    The number of label rows is given; selections and filters are not applied to it, and weights are drawn.
-    """
+    """Estimate disk, GPU memory and hours of a recipe, from a few rows rendered and a few steps taken here."""
 
     shards: str = ""
     """A shard set to measure with. Empty: render simulated recordings, and measure that too."""
     out: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     """Folder for the temporary files."""
     rows: int
-    """Number of label rows of the shard set; in a test set, of EEGs."""
+    """Number of label rows of the shard set; in a test set, of EEGs. Selections and filters are not applied to it."""
     render: RenderConfig | None = None
     """Render recipe. None: the packaged one with the fewest panels that fits the canvas."""
     num_gpus: int = 1

@@ -39,6 +39,7 @@ COMMANDS = {
     "status": ("hms_dist.report.status", "Status", "show how the runs below a folder are doing"),
     "pipeline": ("hms_dist.cluster.pipeline", "Pipeline", "run a chain of commands, from recordings to a report"),
     "sbatch": ("hms_dist.cluster.sbatch", "Sbatch", "print a job script for a Slurm cluster"),
+    "completion": ("hms_dist.commands.completion", "Completion", "print a script that completes words in a shell"),
     "recipes": ("hms_dist.commands.recipes", "Recipes", "list what --config finds by name, or print a path"),
 }
 """Command -> module, options class, one-line help."""
