@@ -9,6 +9,7 @@ import runpy
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import textwrap
 import threading
@@ -292,6 +293,19 @@ def edited() -> Callable[[Path, str, str], None]:
 def repository() -> Path:
     """The checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def site(shared) -> Path:
+    """The documentation site, built strict: a warning, such as one of a dead link, fails."""
+
+    def build(folder: Path) -> None:
+        words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+        environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return shared("site", build)
 
 
 @pytest.fixture(scope="session")

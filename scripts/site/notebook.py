@@ -22,9 +22,11 @@ from nbclient import NotebookClient
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
-LOG_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d rank 0 INFO ", re.M)
+LOG_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d rank 0 (?:INFO )?", re.M)
 KEPT_LINES = 8
 """Lines of a long output that are kept at either end."""
+TQDM_WARNING = re.compile(r"^.*TqdmWarning.*\n.*\n", re.M)
+"""tqdm asks for a package that draws its bars as widgets."""
 PROGRESS = re.compile(r"^.*\d+%\|.*\s*", re.M)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -98,7 +100,9 @@ def source_text(cell: Any) -> str:
 def output_text(output: Any) -> str:
     """Text of an output, without terminal colours, progress bars and times of log lines."""
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
-    return LOG_TIME.sub("", PROGRESS.sub("", ESCAPES.sub("", text)))
+    for pattern in (ESCAPES, PROGRESS, TQDM_WARNING, LOG_TIME):
+        text = pattern.sub("", text)
+    return text
 
 
 def _table(text: str) -> str:
