@@ -32,7 +32,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 docs: setup
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not slurm and not browser and not real_data and not long"

@@ -89,7 +89,7 @@ fresh = hms_dist.train("./small.yaml", shards="shards/lab", out="runs/fresh", **
 
 # %%
 for name, run in {"fine-tuned": tuned, "from random weights": fresh}.items():
-    scores = hms_dist.score(run / "predictions.parquet", "shards/lab")
+    scores = hms_dist.score(run / "predictions.parquet", "shards/lab")["strata"]["all"]
     print(f"{name:20} KL {scores['kl']:.2f}   constant {scores['constant_kl']:.2f}   {scores['num_rows']} rows")
 
 # %% [markdown]

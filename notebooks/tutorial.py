@@ -142,9 +142,11 @@ plt.show()
 
 # %%
 scores = hms_dist.score(run / "predictions.parquet", "shards")
-print(f"{scores['num_rows']} rows of patients that the network has not seen")
-print(f"KL of the network  {scores['kl']:.2f}")
-print(f"KL of the constant {scores['constant_kl']:.2f}")
+everything = scores["strata"]["all"]
+low, high = everything["kl_interval"]
+print(f"{everything['num_rows']} rows of patients that the network has not seen")
+print(f"KL of the network  {everything['kl']:.2f} (95 % interval over patients: {low:.2f} to {high:.2f})")
+print(f"KL of the constant {everything['constant_kl']:.2f}")
 
 # %%
 table = pd.read_parquet(run / "predictions.parquet")

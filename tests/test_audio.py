@@ -19,7 +19,7 @@ from hms_dist.shards.index import open_set
 
 BIRDS = Dataset(
     name="birds", classes=("s0", "s1", "s2", "s3"), target="yes_no", signal="audio", rate_hz=8000, window_s=2.0,
-    context_s=2.0, annotated_s=0.64, test_step_s=1.0,
+    context_s=2.0, annotated_s=0.64,
     submission=Submission(key="recording_id", column="s{number}", pool="max"),
 )  # fmt: skip
 FRAMES = "rate_hz: 8000, window_s: 2, window_samples: 256, fft_samples: 256, hop_samples: 64, num_mels: 32"
@@ -139,7 +139,6 @@ def test_from_clips_to_the_submission(call, tmp_path: Path, capsys) -> None:
     assert f"{path}: not a readable flac or wav file" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_panels_of_another_signal_are_refused(call, tmp_path: Path, capsys) -> None:
     write_dataset(tmp_path, BIRDS)
     (tmp_path / "train").mkdir()

@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hms_dist"
-ROOMS = ("api", "canvas", "model", "panels", "results", "signals", "stream")
+ROOMS = (
+    "api", "canvas", "cluster", "config", "core", "grid", "imports", "jobs", "labels", "model", "panels", "predict",
+    "recordings", "rendering", "results", "search", "shards", "signals", "stream", "train",
+)  # fmt: skip
 """Packages whose public functions are checked."""
-ARRAYS = re.compile(r"\b(?:NDArray|Tensor|ndarray|Array|Floats|Ints|Rows|Flips|Chosen|Bits)\b")
+TEXTS = {path: path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
+ALIASES = {name for text in TEXTS.values() for name in re.findall(r"^(\w+) = NDArray\[", text, re.MULTILINE)}
+ARRAYS = re.compile(rf"\b(?:NDArray|Tensor|ndarray|{'|'.join(sorted(ALIASES))})\b")
 """Names in annotations that mean an array."""
 NO_ARRAYS = re.compile(r"\w+\[str, Tensor\]|Callable\[.*\]|[Tt]ype\[\w+\]")
 """Parts of annotations that have no shape: state dicts, functions, classes."""
@@ -25,7 +31,7 @@ SHAPE = re.compile(
     r"|\b(?:as|[Ss]ee)\s(?:those of )?`\w[\w.]*`"
 )
 """A shape in brackets, or a reference to one."""
-ERRORS = re.compile(r"\bRaises?\b|\braises\b")
+ERRORS = re.compile(r"\b[Rr]aises?\b|\bSee `\w+`")
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,7 @@ class Function:
 
 def classes() -> dict[str, ast.ClassDef]:
     """All classes of the package by their bare names, which are unique where it matters."""
-    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
-    return {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {node.name: node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def overrides(name: str, owner: ast.ClassDef, known: dict[str, ast.ClassDef]) -> bool:
@@ -56,10 +61,15 @@ def overrides(name: str, owner: ast.ClassDef, known: dict[str, ast.ClassDef]) ->
     return False
 
 
+def files(room: str) -> list[Path]:
+    """The files of a room."""
+    return [path for path in TREES if path.is_relative_to(PACKAGE / room)]
+
+
 def public(room: str) -> Iterator[Function]:
     """The public functions and methods of a room, without constructors and other magic methods but `__call__`."""
-    for path in sorted((PACKAGE / room).rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+    for path in files(room):
+        for node in TREES[path].body:
             owner = node if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else None
             for found in [node] if owner is None else owner.body:
                 if isinstance(found, ast.FunctionDef) and (not found.name.startswith("_") or found.name == "__call__"):
@@ -112,6 +122,23 @@ def test_arrays_have_shapes(room: str, known: dict[str, ast.ClassDef]) -> None:
         if any(map(ARRAYS.search, annotations(node))) and not SHAPE.search(docs):
             missing.append(f"{function.where}: state the shapes of its arrays, as in `float32 [rows, classes]`")
     assert not missing, "\n" + "\n".join(missing)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_fields_have_shapes(room: str) -> None:
+    """Fields of public classes: the text below the field, or that of the class, states the shape."""
+    missing = []
+    for path in files(room):
+        for owner in TREES[path].body:
+            if not isinstance(owner, ast.ClassDef) or owner.name.startswith("_"):
+                continue
+            for node, below in zip(owner.body, [*owner.body[1:], None], strict=True):
+                if isinstance(node, ast.AnnAssign) and ARRAYS.search(NO_ARRAYS.sub("", ast.unparse(node.annotation))):
+                    value = below.value if isinstance(below, ast.Expr) else None
+                    text = value.value if isinstance(value, ast.Constant) else ast.get_docstring(owner)
+                    if not SHAPE.search(str(text)):
+                        missing.append(f"{path.relative_to(PACKAGE.parent)}:{node.lineno}: {ast.unparse(node.target)}")
+    assert not missing, "state the shapes of:\n" + "\n".join(missing)
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -195,6 +195,8 @@ simple(
     "an unknown key to show",
     lambda d: main(["show", "--shards", str(d.shards), "--key", "1-1", "--out", str(d.folder / "a.png")]),
 )
+simple("keys of an unknown class", lambda d: main(["keys", str(d.shards), "--classes", "lpx"]))
+simple("keys that no filter leaves", lambda d: main(["keys", str(d.shards), "--min_votes", "1000"]))
 simple("predictions that do not sum to one", lambda d: d.predictions(lambda f: f.assign(lpd=0.5)))
 simple(
     "predictions of rows without labels",

@@ -21,7 +21,7 @@ from hms_dist.core.plugins import loaded_plugins
 from hms_dist.model.arguments import constructor_arguments
 from hms_dist.model.loss import LOSSES
 from hms_dist.model.sliding_window import SlidingWindowNet, of_backbone, window_weights
-from hms_dist.train.folder.model_card import CARD_NAME, CARD_TEXT_NAME, card_text, read_card
+from hms_dist.train.folder.model_card import CARD_NAME, CARD_TEXT_NAME, read_card, read_card_text
 from hms_dist.train.folder.record import CONFIG_NAME
 from hms_dist.train.task import AnnotatedWindow
 
@@ -79,9 +79,10 @@ def export_model(model: "RunModel", out: Path, *, program: bool = False) -> Path
         card["program"] = PROGRAM_NAME
         _write_program(folder / PROGRAM_NAME, plain, images)
     write_json(folder / CARD_NAME, card)
-    if "training" in card:
+    text = read_card_text(model.weights_folder)
+    if text is not None:
         with atomic(folder / CARD_TEXT_NAME, "w") as file:
-            file.write(card_text(card))
+            file.write(text)
     return folder / CARD_NAME
 
 

@@ -39,7 +39,7 @@ class Sample:
     key: str
     """<eeg_id>-<eeg_sub_id>."""
     panels: dict[str, NDArray[Any]]
-    """Panel name -> array of the shape and dtype of its specification: bool for bits, uint8, or float16."""
+    """Panel name -> array of spec.shape, in the dtype of its specification: bool for bits, uint8, or float16."""
     votes: NDArray[np.float64] | None
     """Votes [classes], float64; NaN: unknown. None for an unlabelled set."""
 

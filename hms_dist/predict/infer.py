@@ -175,7 +175,7 @@ def _outputs(
 
 
 def held_out_folds(config: TrainConfig, shards: ShardSet, trained_on: str) -> NDArray[np.int64]:
-    """For each row the run's validation fold if the run held out its patient, else -1 (seen or unknown)."""
+    """Return for each row [samples] the run's validation fold if it held out the patient, else -1 (seen or unknown)."""
     folds = np.full(len(shards.index), -1)
     if config.fold != "none" and shards.manifest.fingerprint == trained_on:
         folds[split_rows(config, shards.index)[1]] = config.fold

@@ -95,7 +95,8 @@ def meta_network(config: MetaConfig, num_models: int, num_classes: int = HMS.num
 
 def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float, dataset: Dataset = HMS) -> Tensor:
     """Weighted sum of the cross-entropy with the consensus (the first among equals) and the KL to the votes; mean over
-    rows. For independent yes/no classes: the log loss, the mean over known cells."""
+    rows of `logits` and `targets` [rows, classes]. For independent yes/no classes: the log loss, the mean over known
+    cells."""
     if dataset.target == "yes_no":
         known = torch.isfinite(targets).sum(dim=1)
         return (bce_known_rows(logits, targets) * known).sum() / known.sum().clamp(min=1)

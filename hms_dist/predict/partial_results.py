@@ -44,11 +44,11 @@ class Parts:
         """Numbers of all parts."""
 
     def rows_of(self, number: int) -> Rows:
-        """Rows of a part, ascending."""
+        """Rows [n] of a part, ascending."""
         return np.arange(number * self._size, min((number + 1) * self._size, self._num_rows))
 
     def finished(self) -> dict[int, NDArray[np.float64]]:
-        """Outputs of the finished parts, by number."""
+        """Outputs [rows of the part, num_outputs] of the finished parts, by number."""
         found = {number: self._read(number) for number in self.numbers}
         return {number: outputs for number, outputs in found.items() if outputs is not None}
 

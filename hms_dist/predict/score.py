@@ -85,7 +85,7 @@ def run(command: Score) -> None:
 
 
 def scored(command: Score) -> dict[str, Any]:
-    """Compute the scores that `run` writes."""
+    """Compute the scores that `run` writes. Raises UserError for tables that do not fit each other."""
     labels, dataset = _labels(command.labels, command.predictions)
     predictions, metric = read_predictions(command.predictions, dataset), _metric(command, dataset)
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]

@@ -163,7 +163,8 @@ def apply(command: Stack, folder: Path) -> None:
 
 
 def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
-    """Rows of a table: each model, their plain mean and the stack, with the metric of each fold and of all rows."""
+    """Rows of a table: each model, their mean and the stack (`honest` [rows, classes]), with the metric by fold and
+    overall."""
     members = labelled.members
     value = metric_of(members.dataset).value
     named = [*zip(map(str, members.paths), members.probabilities, strict=True)]

@@ -20,7 +20,7 @@ NUM_DRAWS = 1000
 _AT_ONCE = 100
 """Draws that are expanded to rows at once, to bound memory."""
 _MOST_UNDEFINED = 0.05
-"""Largest share of draws without a value, such as those without a patient of a class, for which there is an interval."""
+"""Largest share of draws without a value for which there is an interval: some may have no patient of a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def bootstrap_interval(
 
 
 def interval_of(found: Floats, num_patients: int, level: float = LEVEL) -> Interval | None:
-    """Percentile interval of the values of the draws; None for a single patient, or if many draws have no value."""
+    """Percentile interval of the values [draws]; None for a single patient, or if many draws have no value."""
     known = found[np.isfinite(found)]
     if num_patients < 2 or len(known) < (1 - _MOST_UNDEFINED) * len(found):
         return None

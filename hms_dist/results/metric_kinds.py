@@ -20,6 +20,10 @@ class Metric(Protocol):
     """Scores of predictions [rows, classes] against targets of the same shape. Lower values are better."""
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
     def name(self) -> str:
         """Name in keys of tables and JSON: `kl`."""
 

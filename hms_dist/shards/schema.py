@@ -121,7 +121,7 @@ class PanelSpec:
         return buffer.getvalue()
 
     def encode(self, array: Array) -> bytes:
-        """Encode a panel of `shape` (bool for bits) as a member. Raises ValueError for another shape or dtype."""
+        """Encode a panel [*shape] (bool for bits) as a member. Raises ValueError for another shape or dtype."""
         if array.shape != self.shape:
             raise ValueError(f"panel of shape {array.shape}, expected {self.shape}")
         if self.dtype == "bit":
@@ -132,7 +132,8 @@ class PanelSpec:
         return zstandard.compress(payload, ZSTD_LEVEL) if self.codec == "npy.zst" else payload
 
     def decode(self, member: bytes | memoryview) -> Array:
-        """Decode a member to the stored array (bits still packed). Raises ValueError if the bytes do not fit."""
+        """Decode a member to the stored array [*stored_shape] (bits packed). Raises ValueError if the bytes do not
+        fit."""
         size = len(self.npy_header) + self.num_bytes
         if self.codec == "npy.zst":
             try:

@@ -111,8 +111,8 @@ def json_fault(block: bytes, values: Mapping[Hashable, Any], dataset: Dataset = 
 
 
 def value_fault(spec: PanelSpec, stored: np.ndarray) -> str | None:
-    """Return the fault of a decoded panel's values, else None. Every uint8 is valid; float16 has rules about
-    infinities."""
+    """Return the fault of the values of a decoded panel [*stored_shape], else None. Every uint8 is valid; float16 has
+    rules about infinities."""
     if spec.dtype != "float16":
         return None
     if np.isposinf(stored).any():

@@ -30,7 +30,7 @@ class Bank(NamedTuple):
     starts: NDArray[np.int64]
     """Start of each band in `gains`, and the end of the last one [scales + 1]."""
     gains: Floats
-    """The concatenated bands."""
+    """The concatenated bands [sum of their lengths]."""
 
 
 def morlet_amplitude(

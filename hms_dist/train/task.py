@@ -59,7 +59,7 @@ class Task(Protocol):
         """Names of the values of `monitors`."""
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
-        """Return places of other rows that the loss of the rows at places `own` needs, in ascending order.
+        """Return places [n] of other rows that the loss of the rows at places `own` [m] needs, in ascending order.
 
         `groups`: all rows of the groups of `own`.
         """
@@ -90,12 +90,12 @@ class WholePicture:
     monitor_names: tuple[str, ...] = ()
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
-        """Return none."""
+        """Return no places [0]."""
         del groups, key
         return own[:0]
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of each row; nothing is random."""
+        """Compute the loss of each row [own rows]; nothing is random."""
         del key
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
@@ -105,7 +105,7 @@ class WholePicture:
         return self.loss.probabilities(model(images))
 
     def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
-        """Return none."""
+        """Return no monitors. See `Task.monitors`."""
         del truth, outputs
         return {}
 
@@ -124,8 +124,8 @@ class AnnotatedWindow:
     """First and last column of the annotated seconds on the canvas, pixels; of audio, if they were in the middle."""
     dataset: Dataset = HMS
     lefts: NDArray[np.float64] | None = None
-    """First column of the annotated window of each row of the shard set, pixels; NaN for rows without one. None: that
-    of `window` in all rows."""
+    """First column of the annotated window of each row of the shard set [samples], pixels; NaN for rows without one.
+    None: that of `window` in all rows."""
 
     @property
     def num_outputs(self) -> int:
@@ -147,14 +147,15 @@ class AnnotatedWindow:
         return self.width if share == 1 else min(round(share * self.width / STRIDE) * STRIDE, self.width)
 
     def partner_places(self, groups: GroupedRows, own: Ints, key: StepKey) -> Ints:
-        """Return places of the rows whose windows are pasted into the rows at places `own`."""
+        """Return places [n] of the rows whose windows are pasted into the rows at places `own` [m]."""
         size = int(groups.places.max()) + 1
         is_pasted, donor = np.zeros(size, bool), np.zeros(size, np.int64)
         is_pasted[groups.places], donor[groups.places] = self._pastes(groups, key)
         return closure(own, [(is_pasted, donor)])
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of positive and negative classes, after cut-and-paste within the group and a random crop."""
+        """Compute the loss of positive and negative classes [own rows], after cut-and-paste within the group and a
+        crop."""
         images, targets, offsets = self.mixed(images, targets, rows, key)
         lefts = self.window[0] - offsets
         if self.lefts is not None:
@@ -168,7 +169,7 @@ class AnnotatedWindow:
         return losses
 
     def mixed(self, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> tuple[Tensor, Tensor, Tensor]:
-        """Paste and crop the rank's own rows: images, targets, and the first column of each crop."""
+        """Paste and crop the rank's own rows: images, targets, and the first column of each crop [own rows]."""
         own = slice(0, rows.num_own)
         offsets = torch.zeros(rows.num_own, dtype=torch.int64, device=images.device)
         is_pasted, places = self._pastes(rows, key)
@@ -221,7 +222,10 @@ class AnnotatedWindow:
         return torch.cat([shares_of(row) if self.dataset.target == "shares" else row, own], dim=-1)
 
     def monitors(self, truth: NDArray[np.float64], outputs: NDArray[np.float64]) -> dict[str, float]:
-        """Compute log losses of positive and negative classes in the annotated window, and the LRAP of the row."""
+        """Compute log losses of positive and negative classes in the annotated window, and the LRAP of the row.
+
+        Arguments as `Task.monitors`.
+        """
         row, own = np.split(outputs, 2, axis=1)
         if self.dataset.target == "yes_no":
             one = (truth == 1).sum(axis=1) == 1
@@ -252,7 +256,8 @@ def open_task(
     dataset: Dataset = HMS,
     annotated_s: NDArray[np.float64] | None = None,
 ) -> Task:
-    """Create the task of a run on a data set. `annotated_s`: `Index.annotated_s` of the rows to train on or predict.
+    """Create the task of a run on a data set. `annotated_s`: as `Index.annotated_s`, of the rows to train on or
+    predict.
 
     Raises UserError for a sliding window whose canvas has no common time axis, or whose loss is not `bce`.
     """

@@ -102,6 +102,9 @@ def _generated() -> dict[str, str]:
     table = "\n".join(f"| [{name}]({name}.md) | {line} |" for name, line, _ in commands)
     pages["commands/index.md"] = f"# Commands\n\n{COMMANDS}\n\n| command | purpose |\n|---|---|\n{table}\n"
     pages["reference/classes.md"] = class_page()
+    pages["reference/python.md"] = "\n\n".join(
+        [API, *(f"## {title}\n\n{_documented(names)}" for title, names in API_PARTS.items())]
+    )
     pages["examples.md"] = _listing(
         "# Examples\n\nScripts in `examples/`, which use the [Python API](api.md).",
         sorted((REPOSITORY / "examples").glob("*.py")),
@@ -117,6 +120,26 @@ def _generated() -> dict[str, str]:
     return pages
 
 
+API = """# API reference
+
+Generated from the docstrings. [Python API](../api.md) explains the parts with examples. Functions are called as
+`hms_dist.NAME`; classes are returned by them, or are interfaces of [plug-ins](../plugins.md)."""
+API_PARTS = {
+    "Functions": [
+        "api.recording.read_recording", "api.recording.draw", "api.shards.open_shards", "train.start.train",
+        "api.run_model.load_run", "api.tables.score", "api.tables.ensemble", "core.plugins.load_plugins",
+    ],
+    "Classes": [
+        "recordings.reader.Recording", "api.shards.Shards", "api.shards.Sample", "api.shards.Batch",
+        "api.run_model.RunModel", "shards.schema.PanelSpec", "core.errors.UserError", "core.errors.JobError",
+    ],
+    "Interfaces of plug-ins": [
+        "panels.panel.Panel", "panels.panel.Window", "canvas.augment.augmentation.Change",
+        "canvas.augment.augmentation.Mix", "model.loss.Loss", "model.loss.register_loss",
+        "stream.rows.selections.Candidates", "stream.rows.selections.register_selection",
+    ],
+}  # fmt: skip
+"""Heading -> objects, below the package."""
 COMMANDS = """All are called as `hms-dist <command> --option value ...`. `--config` reads options from a recipe or a
 YAML file. Several are merged in order; options on the command line override them. A dot leads into a group of options:
 `--optim.lr 1e-3` is `optim: {lr: 1e-3}` in YAML. `--plugins MODULE ...` loads [classes of your own](../plugins.md) with
@@ -125,6 +148,11 @@ RECIPES = """A recipe is a YAML file of options that is installed with the packa
 `hms-dist train --config public_baseline` reads `configs/train/public_baseline.yaml`. A value with a slash, or one that
 ends in `.yaml`, is a path to a file of your own. `hms-dist recipes` lists the names; `hms-dist recipes
 train/public_baseline` prints the path of one."""
+
+
+def _documented(names: list[str]) -> str:
+    """Directives of mkdocstrings for objects of the package."""
+    return "\n\n".join(f"::: hms_dist.{name}" for name in names)
 
 
 def _listing(head: str, files: list[Path], language: str) -> str:

@@ -12,6 +12,8 @@ import io
 import posixpath
 import re
 import tempfile
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,12 @@ from nbclient import NotebookClient
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
-LOG_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d rank 0 INFO ", re.M)
+LOG_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d rank 0 (?:INFO )?", re.M)
+KEPT_LINES = 8
+"""Lines of a long output that are kept at either end."""
+TQDM_WARNING = re.compile(r"^.*TqdmWarning.*\n.*\n", re.M)
+"""tqdm asks for a package that draws its bars as widgets."""
+PROGRESS = re.compile(r"^.*\d+%\|.*\s*", re.M)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -51,7 +58,7 @@ def page(source: Path, cells: list[Any], images: Path | None) -> str:
     parts, number = [], 0
     for cell in cells:
         parts.append(source_text(cell))
-        for output in cell.get("outputs", []):
+        for output in merged(cell.get("outputs", [])):
             picture = output.get("data", {}).get("image/png")
             if picture:
                 number += 1
@@ -61,10 +68,26 @@ def page(source: Path, cells: list[Any], images: Path | None) -> str:
                 parts.append(f"![Output of the cell above](images/{name})")
             elif "text/html" in output.get("data", {}):
                 parts.append(_table(output["data"]["text/html"]))
-            else:
-                parts.append(f"```{{ .text .output }}\n{output_text(output).rstrip()}\n```")
+            elif text := shortened(output_text(output)):
+                parts.append(f"```{{ .text .output }}\n{text}\n```")
     head = f"<!-- Written by scripts/site/notebook.py from notebooks/{source.name}: edit that file. -->"
     return "\n\n".join([head, *parts]) + "\n"
+
+
+def merged(outputs: list[Any]) -> Iterator[Any]:
+    """Outputs of a cell; log lines and printed text that follow each other are one."""
+    for is_stream, some in groupby(outputs, key=lambda output: output["output_type"] == "stream"):
+        found = list(some)
+        yield from [{"text": "".join(output["text"] for output in found)}] if is_stream else found
+
+
+def shortened(text: str) -> str:
+    """Text without its middle, if it is long."""
+    lines = text.rstrip().splitlines()
+    left_out = len(lines) - 2 * KEPT_LINES
+    if left_out > 1:
+        lines[KEPT_LINES:-KEPT_LINES] = [f"... {left_out} lines ..."]
+    return "\n".join(lines)
 
 
 def source_text(cell: Any) -> str:
@@ -75,9 +98,11 @@ def source_text(cell: Any) -> str:
 
 
 def output_text(output: Any) -> str:
-    """Text of an output, without terminal colours and times of log lines."""
+    """Text of an output, without terminal colours, progress bars and times of log lines."""
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
-    return LOG_TIME.sub("", ESCAPES.sub("", text))
+    for pattern in (ESCAPES, PROGRESS, TQDM_WARNING, LOG_TIME):
+        text = pattern.sub("", text)
+    return text
 
 
 def _table(text: str) -> str:

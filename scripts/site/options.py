@@ -99,7 +99,7 @@ def _definitions(cls: type, prefix: str, scope: str, dashes: str) -> str:
         is_group = (_dataclass(hint) or _item(hint)) is not None
         name = f"`{dashes}{option}`" if is_group else f"[`{dashes}{option}`](#{anchor}){{ #{anchor} }}"
         facts = [_type(hint, anchor), *_unit(field.name, hint), _default(field)]
-        lines.append(f"{name} · {' · '.join(facts)}\n:   {_text(docs.get(field.name, ''))}\n")
+        lines.append(f"{name} · {' · '.join(facts)}\n:   {_text(docs.get(field.name, ''), '    ')}\n")
     return "\n".join(lines) if lines else "It has no options."
 
 
@@ -172,10 +172,13 @@ def _docs(cls: type) -> dict[str, str]:
     return found
 
 
-def _text(text: str) -> str:
-    """Plain text of a docstring as Markdown: its paragraphs, with HTML and Markdown escaped."""
+def _text(text: str, indent: str = "") -> str:
+    """Plain text of a docstring as Markdown: its paragraphs, with HTML and Markdown escaped.
+
+    `indent`: of the paragraphs after the first.
+    """
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip())]
-    return "\n\n    ".join(map(_escaped, paragraphs)) if len(paragraphs) > 1 else _escaped(paragraphs[0])
+    return f"\n\n{indent}".join(map(_escaped, paragraphs))
 
 
 def _escaped(text: str) -> str:

@@ -118,8 +118,8 @@ def draw_traces(axes: Any, scene: Scene, start_s: float, stop_s: float, channels
 def gray(axes: Any, picture: NDArray[Any], title: str = "", cmap: str = "gray", fontsize: float = 8) -> None:
     """A picture whose first row is on top."""
     values = np.asarray(picture, np.float64)
-    if picture.shape[1] >= 1600:  # lines of a pixel would vanish in a picture of a quarter of the width
-        values = values.reshape(picture.shape[0] // 4, 4, picture.shape[1] // 4, 4).max(axis=(1, 3))
+    if picture.shape[1] >= 1600:  # lines of one pixel would become too faint in a smaller picture
+        values = values.reshape(picture.shape[0] // 2, 2, picture.shape[1] // 2, 2).max(axis=(1, 3))
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, [0.01, 0.99])
     axes.imshow(
@@ -429,7 +429,7 @@ def run(scene: Scene) -> Figure:
     page.text(2.3, 1.35, "the same command\nresumes here", fontsize=8, ha="center", va="top")
     page.text(5.4, 3.1, "runs/b0/", fontsize=9, weight="bold")
     files = (
-        ("config.yaml", "options"), ("metrics.jsonl", "losses, rates, scores"), ("checkpoints/", "state to resume from"),
+        ("config.yaml", "options"), ("metrics.jsonl", "losses, rates, scores"), ("checkpoints/", "to resume from"),
         ("best/, final/", "weights"), ("predictions.parquet", "validation rows"),
         ("status.json, train.log, ...", "state, messages, versions"),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from hms_dist.recordings.label_rows import read_rows
 
 BIRDS = Dataset(
     name="birds", classes=("s0", "s1", "s2", "s3", "s4"), target="yes_no", signal="audio", rate_hz=8000, window_s=2.0,
-    context_s=2.0, annotated_s=0.5, test_step_s=1.0,
+    context_s=2.0, annotated_s=0.5,
     submission=Submission(key="recording_id", column="s{number}", pool="max"),
 )  # fmt: skip
 

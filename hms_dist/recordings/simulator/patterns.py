@@ -68,11 +68,11 @@ class Pattern:
     strength: float
     """Peak in the largest bipolar derivation, divided by `gain`, in units of the background's `scale_uv`."""
     swell: Floats
-    """Slow changes of the strength: factors about 1, every SWELL_STEP_S seconds from the start."""
+    """Slow changes of the strength [n]: factors about 1, every SWELL_STEP_S seconds from the start."""
     moments_s: Floats
-    """Times of discharges or of cycle starts, ascending, covering the run."""
+    """Times of discharges or of cycle starts [moments], ascending, covering the run."""
     scales: Floats
-    """Relative amplitude at each moment, about 1."""
+    """Relative amplitude at each moment [moments], about 1."""
 
 
 def strength_at(pattern: Pattern, time_s: Floats) -> Floats:

@@ -29,6 +29,7 @@ class Pass:
     """Rows that a rank computes at once, by their places in the step (0 to B - 1), in ascending order."""
 
     places: NDArray[np.int64]
+    """Places of its rows [n]."""
     is_split: bool
     """Whether its groups are split over ranks."""
 

@@ -85,7 +85,7 @@ class Candidates:
 
     index: Index
     rows: Rows
-    """Rows within the bounds on the votes."""
+    """Rows [n] within the bounds on the votes."""
     selection: SelectionConfig
     seed: int
     epoch: int

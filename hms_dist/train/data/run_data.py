@@ -113,9 +113,9 @@ class RunData:
     plain: ShardSet
     """Shard set for evaluation, without them."""
     train_rows: Rows
-    """Rows of the other folds, from which data-wide statistics are computed."""
+    """Rows [n] of the other folds, from which data-wide statistics are computed."""
     validation_rows: Rows
-    """Rows of the validation fold; empty with fold none."""
+    """Rows [m] of the validation fold; empty with fold none."""
     labels: TrainingLabels
     """Training rows and their targets."""
     steps_of: list[int]
@@ -167,7 +167,7 @@ def by_blocks(shards: ShardSet, locality: LocalityConfig) -> BlockMemory:
 
 
 def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
-    """The plan of an epoch of a run: its rows in order."""
+    """The plan of an epoch of a run: its rows [steps * global_batch] in order."""
     return plan_epoch(
         data.index, data.labels.rows, config.selection,
         seed=config.seed, epoch=epoch, global_batch=config.global_batch, locality=config.locality,
@@ -179,8 +179,8 @@ def requests_of(
 ) -> Iterator[Request]:
     """Read requests of a rank's passes of some steps of an epoch, step by step; flips are drawn here, row by row.
 
-    `rows` is the epoch's plan (`epoch_rows`). Rows of split groups come with the rows of other ranks that they are
-    mixed with.
+    `rows` is the epoch's plan, as `epoch_rows` returns it. Rows of split groups come with the rows of other ranks that
+    they are mixed with.
     """
     size = config.global_batch
     for step, one in product(steps, passes):
@@ -206,8 +206,8 @@ def _partners(config: TrainConfig, data: RunData, task: Task, planned: Rows, one
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:
-    """Training and validation rows: patients of the validation fold (from the index), and all others except those of
-    the folds left out."""
+    """Return training rows [n] and validation rows [m]: the latter are those of the validation fold's patients, the
+    former all others except those of the folds left out."""
     every = np.arange(len(index))
     if config.fold == "none" and not config.left_out_folds:
         return every, every[:0]

@@ -44,7 +44,7 @@ def check_options(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def check_known(config: TrainConfig, index: Index, validation_rows: Rows) -> None:
-    """Raise UserError if no class is known in any row of the validation fold: it could not be scored."""
+    """Raise UserError if no class is known in any of the `validation_rows` [n]: they could not be scored."""
     if len(validation_rows) and not np.isfinite(index.targets[validation_rows]).any():
         raise UserError(
             f"{index.name}: no class is known in any row of validation fold {config.fold} of {config.num_folds}; "

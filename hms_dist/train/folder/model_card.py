@@ -1,6 +1,6 @@
 """The model card of a run's weights: training data, held-out figures with intervals, intended use.
 
-It lies in the folder of the weights as JSON and as Markdown, with their digests in hashes.json. `hms-dist export` adds
+It is in the folder of the weights as JSON and as Markdown, with their digests in hashes.json. `hms-dist export` adds
 the arguments of timm to the same JSON.
 """
 
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from hms_dist.core import limits
 from hms_dist.core.environment import versions
 from hms_dist.core.errors import UserError
-from hms_dist.core.files import required_object, sha256_of
+from hms_dist.core.files import read_bytes, required_object, sha256_of
 from hms_dist.results.lineage import ModelRecord
 from hms_dist.results.metric_kinds import metric_of
 from hms_dist.shards.index import Index, Rows
@@ -21,6 +22,7 @@ from hms_dist.train.settings import TrainConfig
 
 CARD_NAME, CARD_TEXT_NAME = "model_card.json", "model_card.md"
 FORMAT_VERSION = 1
+RESTORE = "restore it from a copy, or train again"
 INTENDED_USE = (
     "Research on the classification of EEG patterns, on recordings like those of the training data. Predictions are "
     "estimates of what a group of experts would vote, not of a diagnosis."
@@ -45,8 +47,8 @@ def run_card(
     config: TrainConfig, index: Index, rows: Rows, record: ModelRecord, *, weights: str, epoch: int,
     held_out: Mapping[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Build the card of the weights that a run trained on `rows`; `weights` is the name of their folder, `epoch` the
-    number of epochs trained.
+    """Build the card of the weights that a run trained on `rows` [n]; `weights` is the name of their folder, `epoch`
+    the number of epochs trained.
 
     `held_out`: the value of `held_out_figures`, or part of it; None: the run held out no patients. Depends on nothing
     that a resume changes.
@@ -90,12 +92,24 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
     Raises UserError if it is not the one that the run wrote.
     """
-    path = (present(folder) or folder) / CARD_NAME
+    path = _checked(folder, CARD_NAME)
+    return None if path is None else required_object(path, RESTORE)
+
+
+def read_card_text(folder: Path) -> str | None:
+    """Read the card in Markdown; as `read_card`."""
+    path = _checked(folder, CARD_TEXT_NAME)
+    return None if path is None else read_bytes(path, limits.JSON_BYTES).decode(errors="replace")
+
+
+def _checked(folder: Path, name: str) -> Path | None:
+    """Path of a file of a folder of weights, if it is there and as the run wrote it."""
+    path = (present(folder) or folder) / name
     if not path.is_file():
         return None
-    if recorded_hash(path.parent, CARD_NAME) != sha256_of(path):
-        raise UserError(f"{path}: its SHA-256 is not the one in hashes.json; restore it from a copy, or train again")
-    return required_object(path, "restore it from a copy, or train again")
+    if recorded_hash(path.parent, name) != sha256_of(path):
+        raise UserError(f"{path}: its SHA-256 is not the one in hashes.json; {RESTORE}")
+    return path
 
 
 def card_text(card: Mapping[str, Any]) -> str:

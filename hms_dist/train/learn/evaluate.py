@@ -23,8 +23,8 @@ ROWS_ON_GPU = 64
 def batch_values(
     metric: Metric, truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int
 ) -> list[float]:
-    """Compute the metric of each batch of `batch_size` consecutive rows; the last batch may be smaller, and batches
-    without a known label are left out."""
+    """Compute the metric of each batch of `batch_size` consecutive rows of tables [rows, classes]; the last batch may
+    be smaller, and batches without a known label are left out."""
     starts = range(0, len(truth), batch_size)
     batches = [(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
     return [metric.value(of_batch, found) for of_batch, found in batches if metric.row_weights(of_batch).any()]
@@ -73,7 +73,7 @@ def rows_at_once(group_size: int, device: torch.device) -> int:
 
 
 def predict_in_memory(task: Task, model: nn.Module, images: Tensor, rows: Rows | None = None) -> Tensor:
-    """Predict rows with `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
+    """Predict rows as `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
     try:
         return task.predict(model, images, rows)
     except torch.OutOfMemoryError:
@@ -103,17 +103,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def groups_of(rows: Rows, size: int) -> list[Rows]:
-    """Split rows into batches of `size`; the last one may be shorter."""
+    """Split rows [n] into batches of `size`; the last one may be shorter."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def padded(group: Rows, size: int) -> tuple[Rows, int]:
-    """Pad a batch by repeating its first row; also return the number of rows before padding."""
+    """Pad a batch to [size] by repeating its first row; also return the number of rows before padding."""
     return np.concatenate([group, np.repeat(group[:1], size - len(group))]), len(group)
 
 
 def in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sort values into the order of `rows`. Raises UserError unless each row was evaluated exactly once."""
+    """Sort values `found` [n, ...] into the order of `rows` [n]. Raises UserError unless each row was evaluated exactly
+    once."""
     order = np.argsort(found_rows, kind="stable")
     wanted = np.argsort(rows, kind="stable")
     if not np.array_equal(found_rows[order], rows[wanted]):

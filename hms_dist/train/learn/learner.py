@@ -49,7 +49,7 @@ class Learner:
 
     @property
     def stepper(self) -> Stepper:
-        """Takes the training steps; available after `begin`."""
+        """Takes the training steps. Raises RuntimeError before `begin`."""
         if self._stepper is None:
             raise RuntimeError("begin() was not called")
         return self._stepper

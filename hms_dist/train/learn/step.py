@@ -41,7 +41,7 @@ class OptimizerStep:
     epoch_ends: tuple[int, ...]
     """For each epoch of the run, the number of steps up to its end."""
     rows: Rows
-    """The B planned rows of the step. A damaged row that is replaced passes its weight on to the replacement."""
+    """The planned rows [B] of the step. A damaged row that is replaced passes its weight on to the replacement."""
     lr_factor: float = 1.0
     """Factor on the scheduled learning rate, lowered at each plateau."""
 

@@ -80,8 +80,8 @@ def confusion(targets: Floats) -> Floats:
 
 
 def check_targets(targets: Floats, keys: Sequence[str], dataset: Dataset = HMS) -> None:
-    """Raise UserError naming the first row, by its key, whose target is not a probability distribution or, for
-    independent yes/no classes, has values other than probabilities and NaN."""
+    """Raise UserError naming the first row of `targets` [rows, classes], by its key, that is not a probability
+    distribution or, for independent yes/no classes, has values other than probabilities and NaN."""
     if dataset.target == "yes_no":
         bad = np.flatnonzero(~(np.isnan(targets) | ((targets >= 0) & (targets <= 1))).all(axis=1))
         if bad.size:
