@@ -123,8 +123,8 @@ class Dataset:
     annotated_s: float = 10.0
     """Length of the part that the label describes, seconds: the middle of a row of EEG; of audio about the mean length
     of an annotation, around its middle."""
-    test_step_s: float = 5.0
-    """Seconds between the rows of a recording of audio without labels."""
+    test_step_s: float | None = None
+    """Seconds between the rows of a recording of audio without labels. None: half of window_s."""
     submission: Submission = Submission()
     """Columns of a submission."""
     label_texts: Mapping[str, str | None] = field(default_factory=dict, hash=False)
@@ -161,7 +161,7 @@ class Dataset:
             raise ValueError(f"window_s: expected above 0, at most {MAX_AUDIO_WINDOW_S:g}, found {self.window_s}")
         if abs(self.window_s * self.rate_hz - self.window_samples) > 1e-6:
             raise ValueError(f"window_s: expected whole samples at {self.rate_hz} Hz, found {self.window_s}")
-        if not 0 < self.test_step_s <= self.window_s:
+        if self.test_step_s is not None and not 0 < self.test_step_s <= self.window_s:
             raise ValueError(
                 f"test_step_s: expected above 0, at most window_s ({self.window_s:g}), found {self.test_step_s}"
             )

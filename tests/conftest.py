@@ -124,7 +124,7 @@ def rng(request, rng_of) -> np.random.Generator:
 
 @pytest.fixture
 def torch_rng(rng):
-    """The same for torch; its global generator is seeded alike, for layers that draw their weights."""
+    """The generator of this test for torch; the global one is seeded alike, for layers that draw their weights."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**32)))

@@ -57,7 +57,9 @@ def test_audio_has_lengths_and_a_rate_of_its_own(tmp_path: Path) -> None:
     path.write_text("{name: bats, classes: [a, b], signal: audio, rate_hz: 250000, window_s: 3}")
     bats = read_dataset(tmp_path)
     assert (bats.window_s, bats.context_s, bats.annotated_s, bats.window_samples) == (3, 3, 3, 750_000)
-    assert "rate_hz" not in LAB.to_json()  # descriptions of EEG are stored as before
+    stored = LAB.to_json()  # descriptions of EEG are stored as before
+    assert not {"rate_hz", "test_step_s"} & stored.keys()
+    assert "pool" not in stored["submission"]
 
 
 AUDIO = "name: lab\nclasses: [a, b]\nsignal: audio"
@@ -93,6 +95,11 @@ AUDIO = "name: lab\nclasses: [a, b]\nsignal: audio"
         (f"{AUDIO}\nrate_hz: 500", "rate_hz: expected 1000 to 384000, found 500"),
         (f"{AUDIO}\nwindow_s: 0", "window_s: expected above 0, at most 600, found 0"),
         (f"{AUDIO}\nwindow_s: 0.10001", "window_s: expected whole samples at 48000 Hz, found 0.10001"),
+        (f"{AUDIO}\ntest_step_s: 11", "test_step_s: expected above 0, at most window_s (10), found 11"),
+        (
+            f"{AUDIO}\nsubmission: {{pool: sum}}",
+            "submission: pool: expected one of none, max, mean, noisy_or, found 'sum'",
+        ),
         (f"{AUDIO}\ncontext_s: 60", "context_s: expected window_s (10) for audio, found 60"),
         (f"{AUDIO}\nannotated_s: 11", "annotated_s: expected above 0, at most 10, found 11"),
         ("name: lab\nclasses: [a, t_min]\nsignal: audio", "classes: 't_min' is the name of another column"),

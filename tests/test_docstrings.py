@@ -31,7 +31,7 @@ SHAPE = re.compile(
     r"|\b(?:as|[Ss]ee)\s(?:those of )?`\w[\w.]*`"
 )
 """A shape in brackets, or a reference to one."""
-ERRORS = re.compile(r"\bRaises?\b|\braises\b")
+ERRORS = re.compile(r"\b[Rr]aises?\b|\bSee `\w+`")
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,8 @@ simple(
     "an unknown key to show",
     lambda d: main(["show", "--shards", str(d.shards), "--key", "1-1", "--out", str(d.folder / "a.png")]),
 )
+simple("keys of an unknown class", lambda d: main(["keys", str(d.shards), "--classes", "lpx"]))
+simple("keys that no filter leaves", lambda d: main(["keys", str(d.shards), "--min_votes", "1000"]))
 simple("predictions that do not sum to one", lambda d: d.predictions(lambda f: f.assign(lpd=0.5)))
 simple(
     "predictions of rows without labels",
@@ -371,6 +373,13 @@ def _panel(sandbox):
     placement = "{panel: scalp, top: 0, left: 0, height: 8, width: 8}"
     canvas = sandbox.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
     return sandbox.train("--canvas", canvas)
+
+
+@mistake("an estimate for a canvas whose panels no packaged recipe renders")
+def _estimated_canvas(sandbox):
+    placement = "{panel: scalp, top: 0, left: 0, height: 8, width: 8}"
+    canvas = sandbox.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
+    return main(["estimate", "--config", "demo", "--canvas", str(canvas), "--rows", "10"])
 
 
 def test_the_table_and_the_tests_name_the_same_mistakes():

@@ -38,7 +38,7 @@ def annotated_columns(canvas: Canvas, *, tolerance: float, dataset: Dataset = HM
 
 
 def _columns(number: int, placed: PlacedPanel, canvas_width: int, dataset: Dataset) -> tuple[float, float]:
-    """The same from one placement alone."""
+    """First and last column of the annotated part, from one placement."""
     placement, spec, where = placed.placement, placed.spec, _name(number, placed)
     if placement.arrangement != "stacked":
         raise UserError(f"{where} is arranged {placement.arrangement}; a sliding window needs arrangement: stacked")

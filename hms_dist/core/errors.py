@@ -63,7 +63,7 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
 
 
 def _exit_status_of_system(error: OSError) -> tuple[int, str] | None:
-    """The same as `exit_status` for an OSError."""
+    """Return exit code and message as `exit_status`, for an OSError."""
     where = error.filename or ("/dev/shm" if _is_full("/dev/shm") else "writing")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{where}: no space left on the disk; free some and rerun the same command"

@@ -32,7 +32,7 @@ def recording_name(number: int) -> str:
 
 
 def numbers_of(table: CsvTable, column: str) -> NDArray[np.int64]:
-    """Numbers of the recordings that a column names. Raises UserError naming the first row with another name."""
+    """Numbers [rows] of the recordings that a column names. Raises UserError naming the first row with another name."""
     names = table.words(column)
     numbers: dict[str, int] = {}
     for row, name in enumerate(names):

@@ -54,7 +54,8 @@ class LabelTable:
     """Files that the rows are from, each with its number of rows. Empty: `path` alone."""
 
     def where(self, row: int) -> str:
-        """File of a row, counted from 0, and its line there; the folder of rows that no file lists."""
+        """File of a row, counted from 0, and its line there; the folder of rows that no file lists. Raises
+        IndexError."""
         for path, count in self.files or ((self.path, len(self.frame)),):
             if row < count:
                 return str(path) if path.is_dir() else f"{path}: row {row + 2}"

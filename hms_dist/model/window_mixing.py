@@ -32,7 +32,8 @@ def crop_offsets(draws: Draws, window: tuple[float, float], width: int, crop_wid
 
 
 def crop_offsets_of(draws: Draws, lefts: Draws, length: float, width: int, crop_width: int) -> Tensor:
-    """The same for windows of `length` pixels from `lefts` [m], those of each row, inside `width`."""
+    """Compute the start column of each row's crop as `crop_offsets`, for windows of `length` pixels from `lefts`
+    [m]."""
     first = np.maximum(0, np.ceil(lefts + length).astype(np.int64) - crop_width)
     last = np.maximum(first, np.minimum(np.floor(lefts).astype(np.int64), width - crop_width))
     return torch.from_numpy(first + np.floor(draws * (last - first + 1)).astype(np.int64))

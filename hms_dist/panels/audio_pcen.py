@@ -29,7 +29,7 @@ class AudioPcen(PcenOptions, AudioPanel):
         return self.normalised(samples).astype(np.float16)
 
     def normalised(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The same before it is rounded, float32 [1, num_mels, frames]."""
+        """Compute the panel of `samples` [1, n] before it is rounded: float32 [1, num_mels, frames]."""
         return np.stack(
             [
                 normalise_energy(

@@ -25,7 +25,7 @@ class LogMel(LogMelOptions, AudioPanel):
         return self.log_power(samples).astype(np.float16)
 
     def log_power(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The same before it is rounded, float32 [1, num_mels, frames]."""
+        """Compute the panel of `samples` [1, n] before it is rounded: float32 [1, num_mels, frames]."""
         power = power_of(samples, self)
         np.maximum(power, np.float32(self.least), out=power)
         return np.log(power, out=power)

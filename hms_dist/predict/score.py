@@ -25,7 +25,7 @@ from hms_dist.results.predictions import (
     read_predictions,
     read_truth,
 )
-from hms_dist.results.yes_no import THRESHOLD
+from hms_dist.results.yes_no import THRESHOLD, recording_lwlrap
 from hms_dist.shards.index import open_set
 
 Floats = NDArray[np.float64]
@@ -136,6 +136,8 @@ def _scores(command: Score, joined: pd.DataFrame, dataset: Dataset, metric: Metr
     if truth is not None:
         metric.rows(targets, truth, str(command.truth))  # raises for invalid tables
     result = metric.score(targets, found, counts, truth)
+    if "lwlrap" in result and dataset.signal == "audio":
+        result["lwlrap"] = recording_lwlrap(joined["eeg_id"].to_numpy(np.int64), targets, found)
     for name, mask in metric.strata(counts).items() if command.num_draws else ():
         result["strata"][name][f"{metric.name}_interval"] = bootstrap_interval(
             np.nan_to_num(values[mask]), patients[mask], num_draws=command.num_draws, level=command.level,

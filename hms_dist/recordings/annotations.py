@@ -81,12 +81,12 @@ def unlabelled_windows(data: Path, dataset: Dataset) -> LabelTable:
 def window_starts(length: float, dataset: Dataset) -> list[float]:
     """Starts of the windows of a recording without labels, seconds."""
     last = max(length - dataset.window_s, 0.0)
-    regular = np.arange(0, last, dataset.test_step_s)
+    regular = np.arange(0, last, dataset.test_step_s or dataset.window_s / 2)
     return [*regular[regular < last - 1e-6].tolist(), last]
 
 
 def inward(starts: Floats, lengths: Floats, dataset: Dataset) -> Floats:
-    """Move windows that reach beyond an end of their recording inwards; an unknown length (NaN) has no end."""
+    """Move windows [n] that reach beyond an end of their recording inwards; an unknown length (NaN) has no end."""
     return np.maximum(np.fmin(starts, lengths - dataset.window_s), 0.0)
 
 

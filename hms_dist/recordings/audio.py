@@ -92,7 +92,7 @@ def read_audio(path: Path, rate_hz: int) -> AudioRecording:
 def parse_audio(content: bytes, path: Path, rate_hz: int) -> AudioRecording:
     """Decode flac or wav: channels averaged, resampled to `rate_hz` if it has another rate.
 
-    Raises UserError naming the file if it is damaged, has no samples, more than allowed, or values that are no numbers.
+    Raises UserError naming the file if it is damaged, has no samples, more than allowed, or non-finite values.
     """
     import soundfile
 

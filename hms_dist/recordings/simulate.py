@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from hms_dist.core.errors import UserError
+from hms_dist.config.recipes import is_name
+from hms_dist.core.errors import UserError, suggestion
 from hms_dist.datasets import HMS, POSITIVES_NAME, RFCX, Dataset, read_description
 from hms_dist.jobs.worker_processes import run_jobs
 
@@ -108,7 +109,13 @@ def _numbered(task: tuple[int, "SessionPlan"], *, seed: int, out: Path) -> tuple
 def _dataset(config: Simulate) -> Dataset:
     if config.dataset is None:
         return HMS
-    return SHIPPED.get(str(config.dataset)) or read_description(config.dataset)
+    name = str(config.dataset)
+    if is_name(name) and not config.dataset.exists():
+        if name not in SHIPPED:
+            hint = suggestion(name, list(SHIPPED))
+            raise UserError(f"dataset: unknown '{name[:100]}'; {hint}one of: {', '.join(SHIPPED)}, or a path")
+        return SHIPPED[name]
+    return read_description(config.dataset)
 
 
 def _simulate_audio(config: Simulate, dataset: Dataset) -> None:

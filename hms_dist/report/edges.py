@@ -11,6 +11,8 @@ import numpy as np
 
 from hms_dist.shards.schema import PanelSpec
 
+LONGEST_S = 1e6
+"""Times beyond this are not drawn: a manifest may come from elsewhere."""
 FREQUENCIES_HZ = (10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
 """Frequencies that may get a tick; those too close to an earlier one are skipped."""
 
@@ -34,11 +36,19 @@ class Edge:
 
 def time_edge(spec: PanelSpec, columns: tuple[int, int], length: float, spacing: float) -> Edge:
     """Seconds along `length` pixels that show `columns` (first, end) of a panel; empty if its times are unknown."""
-    if spec.columns_s is None or spec.shape[-1] < 2:
+    if not has_times(spec):
         return Edge()
     place, (low_s, high_s) = time_place(spec, columns, length)
     times_s = round_numbers(low_s, high_s, most=max(2, int(length / (3 * spacing))))
     return Edge(numbers=tuple((place(time_s), f"{time_s:g}") for time_s in times_s), unit="s")
+
+
+def has_times(spec: PanelSpec) -> bool:
+    """Whether the times of a panel's columns are known, and such as a recording may have."""
+    if spec.columns_s is None or spec.shape[-1] < 2:
+        return False
+    first_s, last_s = spec.columns_s
+    return max(abs(first_s), abs(last_s)) < LONGEST_S and last_s - first_s > 1 / LONGEST_S
 
 
 def time_place(

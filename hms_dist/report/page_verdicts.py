@@ -68,23 +68,20 @@ def verdict_of(item: ScoredTable) -> Verdict:
 
 def compared(tables: Sequence[ScoredTable]) -> list[Comparison]:
     """Each table beside the best of those that predict the same rows, and beside the best of those with most rows."""
-    if len(tables) < 2:
+    if not tables:
         return []
-    references = [min(group, key=lambda item: item.value) for group in by_rows(tables)]
     most = max(len(item.rows) for item in tables)
-    references = [*references, min((item for item in tables if len(item.rows) == most), key=lambda item: item.value)]
-    found: list[Comparison] = []
-    seen: set[frozenset[int]] = set()
-    for reference in dict.fromkeys(references):
-        for item in tables:
-            pair = frozenset((id(item), id(reference)))
-            if item is reference or pair in seen:
-                continue
-            seen.add(pair)
-            comparison = _comparison(item, reference)
-            if comparison is not None:
-                found.append(comparison)
-    return found
+    widest = [item for item in tables if len(item.rows) == most]
+    found: dict[frozenset[str], Comparison] = {}
+    for group in (*by_rows(tables), [*widest, *tables]):
+        reference = min(widest if len(group) > len(tables) else group, key=lambda item: item.value)
+        for item in group:
+            pair = frozenset((item.name, reference.name))
+            if item is not reference and pair not in found:
+                comparison = _comparison(item, reference)
+                if comparison is not None:
+                    found[pair] = comparison
+    return list(found.values())
 
 
 def _comparison(item: ScoredTable, other: ScoredTable) -> Comparison | None:

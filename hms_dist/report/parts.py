@@ -12,7 +12,7 @@ from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
 from hms_dist.datasets import Dataset
 from hms_dist.panels.traces import BAND_ROWS
-from hms_dist.report.edges import Edge, parts_edge, time_edge, time_place
+from hms_dist.report.edges import Edge, has_times, parts_edge, time_edge, time_place
 from hms_dist.report.picture import panel_values, shown_range
 from hms_dist.report.sheet import WIDTH, Bar, Part
 from hms_dist.shards.schema import PanelSpec, mirrored
@@ -25,6 +25,10 @@ INK, POWER, VALUES = "gray_r", "magma", "viridis"
 """Colour maps of traces, of spectrograms, and of anything else."""
 BAR_UV = (20, 50, 100, 200, 500, 1000, 2000)
 """Lengths of bars beside traces, microvolts: of each trace the one nearest to its scale."""
+LARGEST = 1e12
+"""A range of values beyond this, or an empty one, is not drawn: a manifest may come from elsewhere."""
+MOST_LINES = 100
+"""Most lines of a grid."""
 WINDOW_S = WINDOW_SAMPLES / RATE_HZ
 
 
@@ -35,14 +39,17 @@ def panel_part(
     values = panel_values(spec, stored)
     rows, columns = values.shape
     colours, unit = (INK, "") if spec.dtype == "bit" else (POWER if spec.rows_hz else VALUES, spec.unit)
-    if spec.dtype == "bit":
+    if spec.traces and spec.dtype == "bit":
         values = _without_strokes(values)
+    low, high = shown_range(spec, values)
+    if not -LARGEST < low < high < LARGEST:
+        values, low, high, unit = np.zeros_like(values), 0.0, 1.0, ""
     names = spec.regions or spec.traces
     return Part(
         title=name,
         pixels=values,
         colours=colours,
-        range=shown_range(spec, values),
+        range=(low, high),
         unit=unit,
         left=_left(names, spec.rows_hz, rows, height := _height(spec, rows, columns)),
         bottom=time_edge(spec, (0, columns), columns, SPACING * columns / WIDTH),
@@ -138,11 +145,12 @@ def _height(spec: PanelSpec, rows: int, columns: int, num_regions: int | None = 
 
 def _times(spec: PanelSpec, crop: tuple[int, int], columns: int, dataset: Dataset) -> dict[str, Any]:
     """Grid lines, every second where they have room, and the seconds that the label describes, as columns."""
-    if spec.columns_s is None or spec.shape[-1] < 2:
+    if not has_times(spec):
         return {}
+    assert spec.columns_s is not None
     place, (low, high) = time_place(spec, crop, columns)
     step = 1.0 if high - low <= WINDOW_S + 1 else 60.0
-    seconds = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    seconds = np.arange(np.ceil(low / step), np.floor(high / step) + 1)[:MOST_LINES] * step
     middle = (WINDOW_S if spec.columns_s[1] <= WINDOW_S else dataset.context_s) / 2
     marked = (place(middle - dataset.annotated_s / 2), place(middle + dataset.annotated_s / 2))
     inside = all(0 < column < columns for column in marked)

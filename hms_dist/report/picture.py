@@ -14,6 +14,8 @@ from hms_dist.core.files import atomic
 from hms_dist.shards.schema import PanelSpec
 
 Picture = NDArray[np.uint8]
+MOST_PIXELS = 8192
+"""Most rows, and most columns, of a panel that are drawn."""
 
 
 def save_gray(path: Path, values: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> None:
@@ -46,17 +48,20 @@ def panel_picture(spec: PanelSpec, stored: NDArray[Any]) -> Picture:
 def panel_values(spec: PanelSpec, stored: NDArray[Any]) -> NDArray[np.float64]:
     """Values of one sample's panel, in its unit, from its stored array (bits packed): [rows, columns].
 
-    Regions below each other, time to the right, low frequencies at the bottom, as spectrograms are usually shown.
+    Regions below each other, time to the right, low frequencies at the bottom, as spectrograms are usually shown. Of
+    huge panels only some rows and columns, evenly spaced.
     """
     if spec.dtype == "bit":
         stored = np.unpackbits(stored, axis=-1)
-    values = stored.astype(np.float64)
+    if "frequency" in spec.axes:
+        stored = np.flip(stored, spec.axes.index("frequency"))
+    stored = stored.reshape(-1, stored.shape[-1])
+    rows, columns = (-(-size // MOST_PIXELS) for size in stored.shape)
+    values = stored[::rows, ::columns].astype(np.float64)
     if spec.value_range is not None:
         low, high = spec.value_range
         values = low + values * ((high - low) / 255)
-    if "frequency" in spec.axes:
-        values = np.flip(values, spec.axes.index("frequency"))
-    return np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+    return values
 
 
 def shown_range(spec: PanelSpec, values: NDArray[np.float64]) -> tuple[float, float]:

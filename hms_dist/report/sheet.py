@@ -4,6 +4,7 @@ scales with units, names of regions and channels, microvolt bars."""
 import importlib.util
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def sheet(parts: Sequence[Part], *, title: str, file_format: str = "png", **opti
     width, height = LEFT + WIDTH + RIGHT, int(bottom)
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.text(8 / width, 1 - 16 / height, title, va="center", fontsize=11, weight="bold", **PLAIN)
+    figure.text(8 / width, 1 - 16 / height, _printable(title, 200), va="center", fontsize=11, weight="bold", **PLAIN)
     for part, top in zip(parts, tops, strict=True):
         box = (LEFT / width, 1 - (top + part.height) / height, WIDTH / width, part.height / height)
         axes = figure.add_axes(box)
@@ -92,8 +93,15 @@ def sheet(parts: Sequence[Part], *, title: str, file_format: str = "png", **opti
             place = ((LEFT + WIDTH + 14) / width, 1 - (top + length) / height, 12 / width, length / height)
             _scale(figure, place, part)
     content = io.BytesIO()
-    figure.savefig(content, format=file_format, dpi=DPI, pil_kwargs=options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name may have letters that the font lacks
+        figure.savefig(content, format=file_format, dpi=DPI, pil_kwargs=options)
     return content.getvalue()
+
+
+def _printable(text: str, most: int = 60) -> str:
+    """Text from a shard set, which may come from elsewhere: at most `most` characters, all of them printable."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:most])
 
 
 def _draw(axes: Any, part: Part) -> None:
@@ -107,18 +115,17 @@ def _draw(axes: Any, part: Part) -> None:
         part.pixels, cmap=colours, norm=Normalize(*part.range), aspect="auto", extent=(0, columns, rows, 0),
         interpolation="antialiased",
     )  # fmt: skip
-    for column in part.grid:
-        axes.axvline(column, color="0.5", linewidth=0.4, alpha=0.6)
+    axes.vlines(part.grid, 0, rows, color="0.5", linewidth=0.4, alpha=0.6)
     for column in part.marked or ():
         axes.axvline(column, color="white", linewidth=1.2)
         axes.axvline(column, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
     _label(axes.yaxis, part.left, axes.axhline, pad=24)
     _label(axes.xaxis, part.bottom, axes.axvline, pad=16)
     if part.title:
-        axes.set_title(part.title, fontsize=9, loc="left", pad=4, **PLAIN)
+        axes.set_title(_printable(part.title), fontsize=9, loc="left", pad=4, **PLAIN)
     unit: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 7, **PLAIN}
-    axes.annotate(part.left.unit, (0, 1), (-6, 5), ha="right", va="center", **unit)
-    axes.annotate(part.bottom.unit, (1, 0), (8, -9), ha="left", va="center", **unit)
+    axes.annotate(_printable(part.left.unit), (0, 1), (-6, 5), ha="right", va="center", **unit)
+    axes.annotate(_printable(part.bottom.unit), (1, 0), (8, -9), ha="left", va="center", **unit)
     across = axes.get_yaxis_transform()
     for bar in part.bars:
         ends = (bar.middle - bar.length / 2, bar.middle + bar.length / 2)
@@ -136,7 +143,7 @@ def _scale(figure: Any, place: tuple[float, float, float, float], part: Part) ->
     bar = figure.add_axes(place)
     figure.colorbar(ScalarMappable(Normalize(*part.range), part.colours), cax=bar)
     bar.tick_params(labelsize=7)
-    bar.set_title(part.unit, fontsize=7, loc="left", **PLAIN)
+    bar.set_title(_printable(part.unit), fontsize=7, loc="left", **PLAIN)
 
 
 def _drop_absent_backend() -> None:
@@ -152,7 +159,7 @@ def _drop_absent_backend() -> None:
 def _label(axis: Any, edge: Edge, draw_bound: Any, *, pad: float) -> None:
     """Draw numbers as minor ticks next to the picture, names as major ones beyond them, thin lines between parts."""
     axis.remove_overlapping_locs = False
-    axis.set_ticks([place for place, _ in edge.names], labels=[name for _, name in edge.names], **PLAIN)
+    axis.set_ticks([place for place, _ in edge.names], labels=[_printable(name) for _, name in edge.names], **PLAIN)
     axis.set_ticks([place for place, _ in edge.numbers], labels=[text for _, text in edge.numbers], minor=True)
     axis.set_tick_params(which="major", length=0, labelsize=8, pad=pad if edge.numbers else 3)
     axis.set_tick_params(which="minor", length=3, labelsize=7)

@@ -59,7 +59,7 @@ class ModelRecord:
         return self.seen_of(self.dataset)
 
     def seen_of(self, dataset: str) -> frozenset[int]:
-        """The same, of another data set."""
+        """Patients of `dataset` that this model, or any model that it learned from, trained on."""
         own = self.patients if self.dataset == dataset else frozenset()
         return own.union(*(model.seen_of(dataset) for model in self.learnt_from))
 

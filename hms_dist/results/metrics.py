@@ -177,7 +177,7 @@ def _by_class(values: Floats, classes: Sequence[str]) -> dict[str, float]:
 
 
 def cell_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
-    """Compute the contribution of each class to the KL of each row [rows, classes], as `row_kl`."""
+    """Compute the contribution of each class to the KL of each row [rows, classes]. Raises UserError as `row_kl`."""
     truth, prediction = _checked("solution", truth), _checked(name, prediction)
     if truth.shape != prediction.shape:
         raise UserError(f"{name}: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")

@@ -15,7 +15,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, canonical_json, parse_json
 from hms_dist.core.parquet import read_schema, write_table
 from hms_dist.datasets import HMS, Dataset, dataset_of
-from hms_dist.labels.recording_ids import numbers_of, recording_name
+from hms_dist.labels.recording_ids import recording_name
 from hms_dist.labels.table import sample_key
 from hms_dist.results.exact_table import INTEGER_COLUMNS, read_table
 from hms_dist.results.lineage import Source, with_sources

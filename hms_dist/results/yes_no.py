@@ -94,6 +94,19 @@ def lwlrap(truth: Floats, prediction: Floats) -> float | None:
     return float(np.concatenate(precisions).mean()) if precisions else None
 
 
+def recording_lwlrap(recordings: NDArray[np.int64], truth: Floats, prediction: Floats) -> float | None:
+    """`lwlrap` of recordings [rows], each with the classes that any of its rows knows: present if present in one, and
+    the largest prediction of the rows that know the class.
+
+    A row that knows one class alone ranks nothing; its recording may know several.
+    """
+    _, of_row = np.unique(recordings, return_inverse=True)
+    joined, found = np.full((2, of_row.max(initial=-1) + 1, truth.shape[1]), np.nan)
+    np.fmax.at(joined, of_row, truth)
+    np.fmax.at(found, of_row, np.where(np.isnan(truth), np.nan, prediction))
+    return lwlrap(joined, found)
+
+
 def confusion(truth: Floats, prediction: Floats, threshold: float = THRESHOLD) -> NDArray[np.int64]:
     """Counts of known cells [classes, 4]: found and missed yes, found and missed no."""
     positive = prediction >= threshold

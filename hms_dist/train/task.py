@@ -124,8 +124,8 @@ class AnnotatedWindow:
     """First and last column of the annotated seconds on the canvas, pixels; of audio, if they were in the middle."""
     dataset: Dataset = HMS
     lefts: NDArray[np.float64] | None = None
-    """First column of the annotated window of each row of the shard set, pixels; NaN for rows without one. None: that
-    of `window` in all rows."""
+    """First column of the annotated window of each row of the shard set [samples], pixels; NaN for rows without one.
+    None: that of `window` in all rows."""
 
     @property
     def num_outputs(self) -> int:
@@ -256,7 +256,8 @@ def open_task(
     dataset: Dataset = HMS,
     annotated_s: NDArray[np.float64] | None = None,
 ) -> Task:
-    """Create the task of a run on a data set. `annotated_s`: `Index.annotated_s` of the rows to train on or predict.
+    """Create the task of a run on a data set. `annotated_s`: as `Index.annotated_s`, of the rows to train on or
+    predict.
 
     Raises UserError for a sliding window whose canvas has no common time axis, or whose loss is not `bce`.
     """

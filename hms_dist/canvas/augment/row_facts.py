@@ -14,7 +14,7 @@ RowKind = Literal["all", "positive", "negative"]
 """Rows that an augmentation may change: all, those in which a class is known to be present, or those in which none
 is."""
 PRESENT = 0.5
-"""Smallest target of a class that is present, where classes are yes or no by themselves."""
+"""Smallest target of a class that is present, for independent yes/no classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class RowFacts:
     annotated_s: NDArray[np.float64]
     """Start and end of the annotated part [rows, 2], seconds from the start of the row."""
     yes_no: bool
-    """Whether classes are yes, no or unknown by themselves, instead of shares."""
+    """Whether classes are independent (target yes_no) instead of shares."""
 
     def allows(self, kind: RowKind, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each of `rows` [m] is of a kind."""

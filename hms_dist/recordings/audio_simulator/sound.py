@@ -32,7 +32,7 @@ def clip_samples(plan: ClipPlan, length_s: float, rate_hz: int, seed: int) -> ND
 
 
 def background(num_samples: int, rate_hz: int, rng: np.random.Generator) -> Floats:
-    """Compute rain (noise that falls with frequency, and drops) and a few insects, `RMS` in all."""
+    """Compute rain (noise that falls with frequency, and drops) and a few insects, `RMS` in all: [num_samples]."""
     frequencies = np.fft.rfftfreq(num_samples, 1 / rate_hz)
     tilt = np.maximum(frequencies, 100.0) ** -rng.uniform(0.3, 0.7)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(num_samples)) * tilt, num_samples)

@@ -1,6 +1,7 @@
 """Clips and tables of annotations: what they give, and what is wrong with them in one line."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,46 @@ import soundfile
 
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError
+from hms_dist.datasets import Dataset, Submission
 from hms_dist.labels.recording_ids import recording_name, recording_number
 from hms_dist.recordings.annotations import window_starts
 from hms_dist.recordings.audio import AudioReader, AudioRecording, read_audio
 from hms_dist.recordings.label_rows import read_rows
 
-from .conftest import BIRDS, FP, HEADER, RATE_HZ, TP
+RATE_HZ = 8000
+BIRDS = Dataset(
+    name="birds", classes=("s0", "s1", "s2"), target="yes_no", signal="audio", rate_hz=RATE_HZ, window_s=2.0,
+    context_s=2.0, annotated_s=0.5,
+    submission=Submission(key="recording_id", column="s{number}", pool="max"),
+)  # fmt: skip
+HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
+TP = "00000000a,0,1,0.1,100,0.5,900\n00000000a,2,4,2.4,100,2.9,900\n0fffffff1,1,1,1.2,100,1.6,900\n"
+FP = "00000000a,1,1,1.4,100,1.8,900\n0fffffff1,0,1,0.2,200,0.4,900\n"
+
+
+@pytest.fixture
+def tone() -> Callable[[Path, float, int, int], None]:
+    """Writes `seconds` of a tone of 500 Hz, the left channel twice as loud as the right."""
+
+    def write(path: Path, seconds: float = 3.0, rate_hz: int = RATE_HZ, channels: int = 1) -> None:
+        time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+        samples = np.stack([0.2 / (1 + n) * np.sin(2 * np.pi * 500 * time_s) for n in range(channels)], axis=1)
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, samples, rate_hz, subtype="PCM_16")
+
+    return write
+
+
+@pytest.fixture
+def clips(tmp_path: Path, tone) -> Path:
+    """train_tp.csv, train_fp.csv, two training clips and two test clips of 3 and 4.5 s."""
+    (tmp_path / "train_tp.csv").write_text(HEADER + TP)
+    (tmp_path / "train_fp.csv").write_text(HEADER + FP)
+    tone(tmp_path / "train/00000000a.flac")
+    tone(tmp_path / "train/0fffffff1.wav")
+    tone(tmp_path / "test/000000001.flac")
+    tone(tmp_path / "test/000000002.flac", 4.5)
+    return tmp_path
 
 
 def test_names_and_numbers_of_recordings_are_one_to_one(rng: np.random.Generator) -> None:
@@ -110,15 +145,16 @@ TABLES = {
         "tp", HEADER + TP + "00000000a,3,1,0.1,1,0.5,9\n",
         "train_tp.csv: row 5, column species_id: expected 0 to 2, the classes of birds, found '3'",
     ),
-    "a species that is no number": ("fp", HEADER + "00000000a,owl,1,0.1,1,0.5,9\n", "column species_id: expected a number"),
-    "a negative time": ("tp", HEADER + "00000000a,0,1,-1,1,0.5,9\n", "row 2, column t_min: expected a number of at least 0"),
+    "a species that is no number": ("fp", HEADER + "00000000a,owl,1,0.1,1,0.5,9\n", "species_id: expected a number"),
+    "a negative time": ("tp", HEADER + "00000000a,0,1,-1,1,0.5,9\n", "row 2, column t_min: expected a number of at"),
     "a time that is no number": ("tp", HEADER + "00000000a,0,1,nan,1,0.5,9\n", "column t_min: expected a number"),
     "an end before the start": (
         "tp", HEADER + "00000000a,0,1,0.5,1,0.5,9\n", "row 2, column t_max: expected more than t_min (0.5), found '0.5'"
     ),
     "no band": ("tp", HEADER + "00000000a,0,1,0.1,9,0.5,1\n", "row 2, column f_max: expected more than f_min (9)"),
     "a box after the end": (
-        "fp", HEADER + FP + "00000000a,1,1,2.5,1,3.5,9\n", "train_fp.csv: row 4: t_max 3.5, recording 00000000a ends at 3 s"
+        "fp", HEADER + FP + "00000000a,1,1,2.5,1,3.5,9\n",
+        "train_fp.csv: row 4: t_max 3.5, recording 00000000a ends at 3 s",
     ),
     "a contradiction": (
         "fp", HEADER + FP + TP.splitlines()[2] + "\n",
