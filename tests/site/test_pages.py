@@ -120,6 +120,23 @@ def test_a_printed_command_has_valid_options(command, whole, sandbox, monkeypatc
     checked_words(cls, given[:-1] if given[-1:] == ["--config"] else given)
 
 
+def test_options_that_a_sentence_names_exist(monkeypatch):
+    """Options in code within sentences; clusters.md also has those of Slurm, errors.md wrong ones."""
+    monkeypatch.syspath_prepend(REPOSITORY / "scripts/site")
+    pages = "".join(text for _, _, text in importlib.import_module("options").command_pages())
+    known = {*re.findall(r"`--([\w.]+)`", pages), "config", "plugins", "help", "help_all", "print_config"}
+    unknown = [
+        f"{path.name}: {code}"
+        for path in PAGES
+        if path.name not in ("clusters.md", "errors.md", "CONTRIBUTING.md")
+        for code in re.findall(r"`(--[^`]+)`", BLOCK.sub("", path.read_text()))
+        for name in re.findall(r"(?:^| )--([\w.]+)", code)
+        if name not in known
+    ]
+    assert unknown == []
+    sys.modules.pop("options")
+
+
 def test_printed_targets_and_tests_exist():
     """`make NAME`, and the files of `pytest FILES`."""
     text = "\n".join(path.read_text() for path in PAGES)
