@@ -1,6 +1,6 @@
 """The model card of a run's weights: training data, held-out figures with intervals, intended use.
 
-It lies in the folder of the weights as JSON and as Markdown, with their digests in hashes.json. `hms-dist export` adds
+It is in the folder of the weights as JSON and as Markdown, with their digests in hashes.json. `hms-dist export` adds
 the arguments of timm to the same JSON.
 """
 
