@@ -61,7 +61,7 @@ def _usage() -> str:
             "commands:",
             *lines,
             "",
-            "hms-dist <command> --help explains every option of a command with its unit and default.",
+            "hms-dist <command> --help lists a command's options, --help_all explains each with its unit and default.",
             "--plugins MODULE ... adds panels, augmentations, losses, selections and models of your own.",
             "NAME is a recipe's, a path has a slash or ends in .yaml; hms-dist recipes lists the names.",
             "Several GPUs: accelerate launch -m hms_dist train --config public_baseline --shards SHARDS --out RUN",

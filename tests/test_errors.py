@@ -1,4 +1,4 @@
-"""Every line of the first table of docs/errors.md: the mistake is made, and the line compared."""
+"""Each mistake in the first table of docs/errors.md gives the line of the table."""
 
 import dataclasses
 import importlib
@@ -375,6 +375,13 @@ def _panel(sandbox):
     return sandbox.train("--canvas", canvas)
 
 
+@mistake("an estimate for a canvas whose panels no packaged recipe renders")
+def _estimated_canvas(sandbox):
+    placement = "{panel: scalp, top: 0, left: 0, height: 8, width: 8}"
+    canvas = sandbox.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
+    return main(["estimate", "--config", "demo", "--canvas", str(canvas), "--rows", "10"])
+
+
 def test_the_table_and_the_tests_name_the_same_mistakes():
     assert set(TABLE) == set(MISTAKES)
 
@@ -388,20 +395,37 @@ def test_the_line_is_the_one_in_the_table(name, tmp_path, recordings, shard_set,
     assert re.fullmatch(rf"hms-dist \w+: {expected}", lines[0])
 
 
-def test_help_of_every_command_explains_every_option(capsys):
-    """Every option of a command is listed with the text under its field."""
-    for command, (module, name, _) in COMMANDS.items():
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_screen_and_names_every_option(command, capsys, monkeypatch):
+    """--help has a line for each option of the class, or for a group of them; --help_all explains all in full."""
+    monkeypatch.setenv("COLUMNS", "80")
+    module, name, _ = COMMANDS[command]
+    cls = getattr(importlib.import_module(module), name)
+    shown = {}
+    for option in ("--help", "--help_all"):
         with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
+            main([command, option])
         assert ended.value.code == 0
-        shown, errors = capsys.readouterr()
+        shown[option], errors = capsys.readouterr()
         assert errors == ""
-        for field in dataclasses.fields(getattr(importlib.import_module(module), name)):
-            assert f"--{field.name}" in shown, command
+    lines = shown["--help"].splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 100
+    assert lines[-1].startswith(f"hms-dist {command} --help_all")
+    first_words = [line.split()[0].removesuffix(".*") for line in lines if line.startswith("  --")]
+    assert sorted(first_words) == sorted(f"--{field.name}" for field in dataclasses.fields(cls))
+    for field in dataclasses.fields(cls):
+        assert f"--{field.name}" in shown["--help_all"]
+    usage = " ".join(lines[: lines.index("")])
+    required = [line.split()[0] for line in lines if line.endswith("(required)")]
+    assert re.findall(r"(--\w+) [A-Z_]+", usage) == ["--config", *required, "--option"]
+    assert {f"--{field.name}" for field in dataclasses.fields(cls) if field.default is field.default_factory} >= {
+        *required
+    }
 
 
 def test_help_of_a_process_of_its_own():
-    """As a user calls it: the command exits with 0, and importing it prints nothing on standard error."""
+    """In a separate process, as for a user: the command exits with 0 and prints nothing on standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "hms_dist", "show", "--help"], capture_output=True, text=True, check=False
     )

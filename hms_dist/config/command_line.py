@@ -12,29 +12,27 @@ from typing import Any
 import yaml
 
 from hms_dist.config.checks import Check, item_of, words_of
+from hms_dist.config.help import OWN_OPTIONS
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
 from hms_dist.config.types import choices, is_config
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, suggestion
-
-_PARSERS_OWN = ("config", "help", "print_config")
-"""Options of every command line."""
 
 
 def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
 
     Returns the words, with the content of files in place of their names so that the parser reads no file, and the full
-    names of the classes in them.
+    names of the classes in them. Raises UserError for unknown options, names and values.
     """
     check, words = Check(), list(argv)
     given = [option for option, _, _ in _options(argv)]
     for option, value, place in _options(argv):
-        if option in _PARSERS_OWN:
+        if option in OWN_OPTIONS:
             if option == "config" and value is not None:
                 words[place] = _word(option, check.file(cls, value), argv[place])
             continue
-        target = _descend(cls, option.split("."), f"--{option}", root=cls)
+        target = annotation_of(cls, option.split("."), f"--{option}", root=cls)
         if given.count(option) > 1 and item_of(target) is not None:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
@@ -98,9 +96,9 @@ def _groups(argv: Sequence[str]) -> list[list[str]]:
 
 def _with_value(cls: type, group: list[str]) -> list[str]:
     option, *values = group
-    if not option.startswith("--") or "=" in option or option[2:] in _PARSERS_OWN:
+    if not option.startswith("--") or "=" in option or option[2:] in OWN_OPTIONS:
         return group
-    target = _descend(cls, option[2:].split("."), option)
+    target = annotation_of(cls, option[2:].split("."), option)
     if target is bool and not values:
         return [f"{option}=true"]
     item = item_of(target)
@@ -110,16 +108,16 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
     return [f"{option}={json.dumps(values) if item in (str, Path) else '[' + ', '.join(values) + ']'}"]
 
 
-def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
+def option_names(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
     """Names of all options of a dataclass and of nested ones: --epochs, --optim, --optim.lr ..."""
     for name, hint in typing.get_type_hints(target).items():
         yield f"{prefix}{name}"
         for choice in choices(hint):
             if dataclasses.is_dataclass(choice) and choice not in (target, *above):
-                yield from _dotted(choice, f"{prefix}{name}.", (target, *above))
+                yield from option_names(choice, f"{prefix}{name}.", (target, *above))
 
 
-def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
+def annotation_of(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
     """Return the annotation of a dotted option name. Raises UserError for an unknown part.
 
     `root`: the class whose options the message may suggest.
@@ -129,7 +127,7 @@ def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> An
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
-                hint = "" if root is None else suggestion(option, list(_dotted(root)))
+                hint = "" if root is None else suggestion(option, list(option_names(root)))
                 raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
         elif typing.get_origin(target) is dict:

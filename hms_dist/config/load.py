@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from hms_dist.config.checks import checked
 from hms_dist.config.command_line import checked_words, option_words, with_values
+from hms_dist.config.help import ShortHelp
 from hms_dist.config.safe_yaml import yaml_text
 from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, PLUGINS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
@@ -116,9 +117,12 @@ def _parser(cls: type, prog: str, classes: Iterable[str]) -> ArgumentParser:
         import_path_denylist=["*"],
         import_path_allowlist=["hms_dist", cls.__module__, *classes],
     )
-    parser = ArgumentParser(prog=prog, description=inspect.getdoc(cls), exit_on_error=False)
+    parser = ArgumentParser(prog=prog, description=inspect.getdoc(cls), exit_on_error=False, add_help=False)
+    parser.add_argument("--help_all", action="help", help="Explain every option and exit.")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
     parser.add_class_arguments(cls, sub_configs=False)
+    needed = [action.dest for action in parser._actions if action.required]
+    parser.add_argument("-h", "--help", action=ShortHelp, needed=needed)
     return parser
 
 

@@ -67,7 +67,7 @@ class Frame:
         return self.left + width * x / self.x_ticks[-1], self.end - height * y / self.y_ticks[-1]
 
     def at(self, x: float, y: float) -> str:
-        """The same as part of a path."""
+        """Position of a value in the picture, as part of a path."""
         left, top = self.place(x, y)
         return f"{left:.1f} {top:.1f}"
 

@@ -159,7 +159,7 @@ def _gain_row(gain: Gain) -> list[str]:
 
 
 def rank_rows(tables: Sequence[ScoredTable]) -> list[list[str]]:
-    """Lines of the table of metrics of ranks, for classes that are yes or no by themselves."""
+    """Lines of the table of metrics of ranks, for independent yes/no classes."""
     names = ("auroc", "auprc", "balanced_accuracy", "lwlrap")
     return [
         [item.name, *(NONE if item.scores[name] is None else f"{item.scores[name]:.4f}" for name in names)]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group, row_facts
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.core.files import atomic
@@ -75,7 +75,7 @@ class Show(ReadingOptions):
         if self.augment is not None:
             check_seed("seed", self.seed)
             assert self.canvas is not None
-            self.augment.check(self.canvas.height, self.canvas.width)
+            self.augment.check(self.canvas)
 
 
 def run(command: Show) -> None:
@@ -137,7 +137,7 @@ def _draw_canvas(command: Show, folder: Path) -> str:
         canvas = Canvas(filled(config, moments), shards.manifest.panels, flips=command.flip)
     flips = np.array([command.flip])
     panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row]), flips).items()}
-    image, notes = _composed(command, canvas, panels, row)
+    image, notes = _composed(command, canvas, panels, shards.index, row)
     if command.axes:
         scales = trace_scales(shards.manifest.render_config, shards.manifest.panels)
         parts = canvas_parts(canvas, image, shards.dataset, scales, flip=command.flip, plain=command.augment is None)
@@ -156,7 +156,7 @@ def _key(index: Index, row: int) -> str:
 
 
 def _composed(
-    command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int
+    command: Show, canvas: Canvas, panels: dict[str, Tensor], index: Index, row: int
 ) -> tuple[NDArray[np.float32], list[str]]:
     """Compose the picture [height, width] of one row, with augmentations if given; also notes for its title."""
     rows, flip = np.array([row]), torch.tensor([True]) if command.flip else None
@@ -164,13 +164,15 @@ def _composed(
     if command.augment is None:
         return canvas(panels, flip)[0, 0].numpy(), notes
     when, probability = {"seed": command.seed, "epoch": command.epoch}, command.augment.reverse_probability
+    labels = index.targets if index.labelled else np.full((len(index), 1), np.nan)
+    augmenter, targets = Augmenter(command.augment, canvas, row_facts(index, labels)), torch.zeros(1, 0)
+    changed, _ = augmenter.signals(panels, targets, one_group(rows), **when)
     reverse = draw_reversals(rows, **when, probability=probability)
-    images = canvas(panels, flip, reverse)
+    images = canvas(changed, flip, reverse)
     notes.append(f"augmented (seed {command.seed}, epoch {command.epoch}), axes as without")
     if reverse is not None and bool(reverse[0]):
         notes.append("time runs backwards")
-    augmenter = Augmenter(command.augment, canvas)
-    return augmenter(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy(), notes
+    return augmenter(images, targets, one_group(rows), **when)[0][0, 0].numpy(), notes
 
 
 def label_texts(index: Index, row: int) -> list[str]:

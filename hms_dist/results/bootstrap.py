@@ -86,7 +86,7 @@ def bootstrap_interval(
 
 
 def interval_of(found: Floats, num_patients: int, level: float = LEVEL) -> Interval | None:
-    """Percentile interval of the values of the draws; None for a single patient, or if many draws have no value."""
+    """Percentile interval of the values [draws]; None for a single patient, or if many draws have no value."""
     known = found[np.isfinite(found)]
     if num_patients < 2 or len(known) < (1 - _MOST_UNDEFINED) * len(found):
         return None

@@ -47,9 +47,9 @@ class Reliability:
     """Predicted probabilities, sorted into bins: arrays [non-empty bins]."""
 
     predicted: Floats
-    """Mean prediction."""
+    """Mean prediction [bins]."""
     observed: Floats
-    """Mean share of the votes, or share of yes."""
+    """Mean share of the votes, or share of yes [bins]."""
     counts: Floats
 
     @property
@@ -71,13 +71,14 @@ def reliability(truth: Floats, prediction: Floats) -> Reliability:
 
 
 def overall(metric: Metric, truth: Floats, found: Floats, patients: NDArray[np.int64]) -> Estimate:
-    """The metric's value of these rows."""
+    """The metric's value of tables [rows, classes]."""
     weights = metric.row_weights(truth)
     return _mean(np.nan_to_num(metric.rows(truth, found)), weights, patients)
 
 
 def advantage(metric: Metric, truth: Floats, found: Floats, other: Floats, patients: NDArray[np.int64]) -> Estimate:
-    """How much lower the metric's value of `found` is than that of `other`, with the interval of a paired bootstrap."""
+    """How much lower the metric is of `found` than of `other` [rows, classes], with the interval of a paired
+    bootstrap."""
     differences = metric.rows(truth, other) - metric.rows(truth, found)
     return _mean(np.nan_to_num(differences), metric.row_weights(truth), patients)
 
@@ -134,10 +135,10 @@ class ClassScores:
 def class_scores(
     metric: Metric, classes: Sequence[str], truth: Floats, found: Floats, patients: NDArray[np.int64]
 ) -> list[ClassScores]:
-    """Figures of each class, one against the others.
+    """Figures of each class, one against the others, from tables [rows, classes].
 
-    A row is of the class with most votes, and assigned to the most probable one; where classes are yes or no, each by
-    itself, at the metric's threshold.
+    A row is of the class with most votes, and assigned to the most probable one; for independent yes/no classes, each
+    is assigned at the metric's threshold.
     """
     labels, decisions = metric.labels(truth), metric.decisions(found)
     roc, precision, cells = class_auroc(labels, found), class_auprc(labels, found), metric.cells(truth, found)
@@ -204,7 +205,7 @@ def _ratio(values: NDArray[np.generic], weights: NDArray[np.bool_], draws: Patie
 def held_out_figures(
     metric: Metric, classes: Sequence[str], truth: Floats, found: Floats, patients: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """All of these figures as a JSON value."""
+    """All of these figures of tables [rows, classes] as a JSON value."""
     constant = metric.constant(truth)
     return {
         "metric": metric.name,

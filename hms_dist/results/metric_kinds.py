@@ -40,7 +40,7 @@ class Metric(Protocol):
         """Keys of `monitors`, those that may be absent included."""
 
     def value(self, truth: Floats, found: Floats) -> float:
-        """The value that decides."""
+        """The value that decides, over rows [rows, classes]; the other methods have the same arguments."""
 
     def rows(self, truth: Floats, found: Floats, name: str = "predictions") -> Floats:
         """The value of each row [rows], NaN where nothing is known. Raises UserError, with `name`, for impossible
@@ -56,22 +56,23 @@ class Metric(Protocol):
         """The share of each class in it, or its own value [classes]; NaN if unknown."""
 
     def monitors(self, truth: Floats, found: Floats) -> dict[str, float]:
-        """Figures of an evaluation for metrics.jsonl. A figure that these rows do not define is absent."""
+        """Figures of an evaluation for metrics.jsonl. A figure that these rows do not define is absent. Arguments
+        as `value`."""
 
     def evaluation(self, truth: Floats, found: Floats) -> dict[str, Any]:
-        """Tables of an evaluation for metrics.jsonl."""
+        """Tables of an evaluation for metrics.jsonl. Arguments as `value`."""
 
     def constant(self, truth: Floats) -> Floats:
-        """The best constant prediction, repeated."""
+        """The best constant prediction, repeated: [rows, classes]."""
 
     def score(
         self, truth: Floats, found: Floats, num_voters: NDArray[np.integer] | Floats, oracle: Floats | None = None
     ) -> dict[str, Any]:
         """Scores as JSON: `strata` -> `all` has num_rows, <name>, constant_<name>, and with the oracle oracle_<name>
-        and gap_closed."""
+        and gap_closed. `num_voters` [rows], `oracle` [rows, classes]."""
 
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
-        """Named row masks of the strata."""
+        """Named row masks [rows] of the strata."""
 
     def labels(self, truth: Floats) -> Floats:
         """Whether each row is of each class [rows, classes]: 1, 0 or NaN (unknown)."""
@@ -80,7 +81,7 @@ class Metric(Protocol):
         """Whether predictions assign each row to each class [rows, classes]."""
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
-        """Reasons why the value is not meaningful."""
+        """Reasons why the value is not meaningful. `folds` [rows]."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class KlMetric:
 
 @dataclass(frozen=True)
 class LogLossMetric:
-    """Log loss over known cells, for classes that are yes or no by themselves."""
+    """Log loss over known cells, for independent yes/no classes."""
 
     classes: tuple[str, ...]
     threshold: float = yes_no.THRESHOLD
@@ -190,7 +191,7 @@ class LogLossMetric:
         return yes_no.cell_losses(truth, found)
 
     def parts(self, truth: Floats, found: Floats) -> Floats:
-        """See `Metric`: the log loss of each class by itself."""
+        """See `Metric`: the log loss of each class."""
         losses = yes_no.cell_losses(truth, found)
         known = np.isfinite(losses)
         sums = np.where(known, losses, 0).sum(axis=0)

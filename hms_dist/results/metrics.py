@@ -95,7 +95,7 @@ def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
 
 
 def strata(num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
-    """Named row masks: all rows, then each of VOTE_STRATA that has rows."""
+    """Named row masks [rows]: all rows, then each of VOTE_STRATA that has rows."""
     masks = {"all": np.ones(len(num_voters), bool)}
     for low, high in VOTE_STRATA:
         mask = (num_voters >= low) & (num_voters <= (high or np.inf))
@@ -113,7 +113,7 @@ def score(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """KL by votes and class, the constant predictor's KL and, if the oracle's table is known, its KL and the gap
-    closed.
+    closed. Tables [rows, classes], `num_voters` [rows].
 
     The constant predictor is the mean target of the scored rows, the best possible one.
     """
@@ -159,7 +159,7 @@ def score_warnings(
 
 
 def few_rows(num_rows: int, folds: NDArray[np.integer] | None) -> list[str]:
-    """The warning of `score_warnings` about few rows, or none."""
+    """The warning of `score_warnings` about few rows, or none. `folds` [rows]."""
     counts = [num_rows] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
     if min(counts) >= FEW_ROWS:
         return []
@@ -177,7 +177,7 @@ def _by_class(values: Floats, classes: Sequence[str]) -> dict[str, float]:
 
 
 def cell_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
-    """Compute the contribution of each class to the KL of each row [rows, classes], as `row_kl`."""
+    """Compute the contribution of each class to the KL of each row [rows, classes]. Raises UserError as `row_kl`."""
     truth, prediction = _checked("solution", truth), _checked(name, prediction)
     if truth.shape != prediction.shape:
         raise UserError(f"{name}: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")

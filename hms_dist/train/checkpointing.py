@@ -134,8 +134,8 @@ class RunState:
         self._lineage = continued(self._lineage, state)
 
     def save_if_best(self, epoch: int, value: float, found: NDArray[np.float64]) -> None:
-        """Save the weights and their predictions of the validation rows if no epoch had a lower `value` of the metric.
-        Main rank only."""
+        """Save the weights and their predictions `found` [validation rows, classes] if no epoch had a lower `value` of
+        the metric. Main rank only."""
         self._last_value = value
         if self.best[self._monitor] is not None and value >= self.best[self._monitor]:
             return

@@ -209,7 +209,10 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read the record next to the weights in a folder: the metadata of `save_weights`, or the state of a checkpoint."""
+    """Read the record next to the weights in a folder: the metadata of `save_weights`, or the state of a checkpoint.
+
+    Raises UserError for a damaged file.
+    """
     path = _meta_path(folder)
     if (folder / HASHES_NAME).is_file() and recorded_hash(folder, path.name) != sha256_of(path):
         raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; {RESTORE}")

@@ -47,8 +47,8 @@ def run_card(
     config: TrainConfig, index: Index, rows: Rows, record: ModelRecord, *, weights: str, epoch: int,
     held_out: Mapping[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Build the card of the weights that a run trained on `rows`; `weights` is the name of their folder, `epoch` the
-    number of epochs trained.
+    """Build the card of the weights that a run trained on `rows` [n]; `weights` is the name of their folder, `epoch`
+    the number of epochs trained.
 
     `held_out`: the value of `held_out_figures`, or part of it; None: the run held out no patients. Depends on nothing
     that a resume changes.
