@@ -1,12 +1,13 @@
 # make demo: the whole job on simulated data.  make test: lint, types, contracts, quick tests.
 # make test-slow: everything else that this machine can run within minutes, a Slurm of its own included.
+# make docs: the documentation site, into site/; open site/index.html.
 # make test-long: what takes hours: fresh seeds, many kills, benches at their smallest size. Not part of CI.
 PYTHON ?= python3
 BIN := .venv/bin
 TODAY := $(shell date +%Y%m%d)
-EXTRAS := dev,edf,fast,mne,report,search,trackers,weights
+EXTRAS := dev,docs,edf,fast,mne,report,search,trackers,weights
 
-.PHONY: help setup demo test test-slow test-long lint clean
+.PHONY: help setup demo test test-slow test-long lint docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,6 +31,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not slurm and not browser and not real_data and not long"
 
@@ -42,4 +46,4 @@ test-long: setup
 	$(BIN)/python scripts/mutations.py --seed $(TODAY) --number 40 --out mutations-$(TODAY).jsonl
 
 clean:
-	rm -rf demo .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf demo site .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

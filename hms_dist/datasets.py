@@ -1,8 +1,9 @@
 """A data set as a value: its classes, the kind of its labels, its geometry, and the columns of a submission.
 
-A folder of recordings describes itself in `dataset.yaml`; without that file it is HMS. Rendering copies the description
-into the manifest of the shard set, and everything that reads the set takes it from there. Recordings are always EEG in
-Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt): only labels differ between data sets.
+A folder of recordings describes itself in `dataset.yaml`; without that file it is HMS, or RFCX if it has RFCX's tables.
+Rendering copies the description
+into the manifest of the shard set, and everything that reads the set takes it from there. Recordings are EEG in
+Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt; rows of fixed lengths), or audio of one channel at any rate.
 """
 
 import re
@@ -33,7 +34,19 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Names of other columns and monitors beside those of classes in tables."""
 Target = Literal["shares", "yes_no"]
-_TEXTS = (str, Target, Literal["eeg"])
+Pooling = Literal["none", "max", "mean", "noisy_or"]
+Signal = Literal["eeg", "audio"]
+EEG_RATE_HZ, AUDIO_RATE_HZ = 200, 48_000
+"""Sampling rate of every EEG, and of audio unless its description states another."""
+AUDIO_RATES_HZ = range(1_000, 384_001)
+"""Allowed sampling rates of audio."""
+MAX_AUDIO_WINDOW_S = 600.0
+"""Longest window of audio."""
+AUDIO_RESERVED = frozenset(("recording_id", "species_id", "songtype_id", "t_min", "t_max", "f_min", "f_max"))
+"""Further names of columns where recordings are audio."""
+POSITIVES_NAME, NEGATIVES_NAME = "train_tp.csv", "train_fp.csv"
+"""Tables of annotations of audio: species that are there (true positives), and that are not (false positives)."""
+_TEXTS = (str, Target, Signal, Pooling)
 _CLASS = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 _LABEL_CHARACTERS = 200
@@ -48,6 +61,9 @@ class Submission:
     """Column with the id of the recording."""
     column: str = "{class}_vote"
     """Column of each class: {class} is its name, {number} its place, from 0."""
+    pool: Pooling = "none"
+    """Pooling of the rows of a recording: none allows one row alone; max: the largest probability of each class; mean;
+    noisy_or: the probability that at least one row has it, if rows were independent."""
 
     def columns(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Columns of `classes`, in their order."""
@@ -55,7 +71,7 @@ class Submission:
         return tuple(self.column.replace("{class}", name).replace("{number}", str(number)) for number, name in pairs)
 
 
-def _check_classes(classes: tuple[str, ...]) -> None:
+def _check_classes(classes: tuple[str, ...], reserved: frozenset[str]) -> None:
     if len(classes) not in NUM_CLASSES:
         raise ValueError(f"classes: expected {NUM_CLASSES[0]} to {NUM_CLASSES[-1]} names, found {len(classes)}")
     for name in classes:
@@ -63,7 +79,7 @@ def _check_classes(classes: tuple[str, ...]) -> None:
             raise ValueError(
                 f"classes: expected letters, digits and '_', a letter first (40 characters at most), found '{name}'"
             )
-        if name.lower() in RESERVED or name.endswith("_vote") or name.startswith(("true_", "fold_of_")):
+        if name.lower() in reserved or name.endswith("_vote") or name.startswith(("true_", "fold_of_")):
             raise ValueError(f"classes: '{name}' is the name of another column; choose another name")
     lowered = [name.lower() for name in classes]
     twice = next((name for number, name in enumerate(classes) if lowered.index(name.lower()) < number), None)
@@ -95,15 +111,20 @@ class Dataset:
     """Names of the classes, in the order of the logits; a label table has a column <class>_vote for each."""
     target: Target = "shares"
     """shares: a row's target is the share of its votes in each class. yes_no: each class is present (a vote), absent
-    (0) or unknown (empty) by itself."""
-    signal: Literal["eeg"] = "eeg"
-    """Kind of the recordings."""
+    (0) or unknown (empty), independently of the others."""
+    signal: Signal = "eeg"
+    """Kind of the recordings: EEG, or audio of one channel."""
+    rate_hz: int = EEG_RATE_HZ
+    """Sampling rate of the recordings once they are read: 200 for EEG; audio of another rate is resampled."""
     window_s: float = 50.0
-    """Length of the EEG of a row, seconds."""
+    """Length of a row's EEG or audio, seconds."""
     context_s: float = 600.0
-    """Length of the spectrogram of a row, seconds."""
+    """Length of the spectrogram of a row of EEG, seconds; of audio: window_s."""
     annotated_s: float = 10.0
-    """Length of the middle part that the label describes, seconds."""
+    """Length of the part that the label describes, seconds: the middle of a row of EEG; of audio about the mean length
+    of an annotation, around its middle."""
+    test_step_s: float | None = None
+    """Seconds between the rows of a recording of audio without labels. None: half of window_s."""
     submission: Submission = Submission()
     """Columns of a submission."""
     label_texts: Mapping[str, str | None] = field(default_factory=dict, hash=False)
@@ -113,11 +134,15 @@ class Dataset:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name: expected letters, digits, '.', '-' and '_' (64 at most), found '{self.name}'")
-        _check_classes(self.classes)
-        # Windows of EEG are rendered with these lengths; import places a shorter label in the middle of one.
-        for name, length in (("window_s", 50.0), ("context_s", 600.0)):
-            if getattr(self, name) != length:
-                raise ValueError(f"{name}: expected {length:g} for a set of EEG, found {getattr(self, name)}")
+        is_audio = self.signal == "audio"
+        _check_classes(self.classes, RESERVED | AUDIO_RESERVED if is_audio else RESERVED)
+        if is_audio:
+            self._check_audio()
+        else:
+            # Windows of EEG are rendered with these lengths; import places a shorter label in the middle of one.
+            for name, length in (("rate_hz", EEG_RATE_HZ), ("window_s", 50.0), ("context_s", 600.0)):
+                if getattr(self, name) != length:
+                    raise ValueError(f"{name}: expected {length:g} for a set of EEG, found {getattr(self, name)}")
         if not 0 < self.annotated_s <= self.window_s:
             raise ValueError(f"annotated_s: expected above 0, at most {self.window_s:g}, found {self.annotated_s}")
         _check_submission(self.submission, self.classes)
@@ -127,6 +152,26 @@ class Dataset:
                 raise ValueError(f"labels: '{text}': unknown class '{found}'; {hint}one of: {', '.join(self.classes)}")
             if not text.strip() or len(text) > _LABEL_CHARACTERS:
                 raise ValueError(f"labels: expected 1 to {_LABEL_CHARACTERS} characters, found '{text[:40]}'")
+
+    def _check_audio(self) -> None:
+        if self.rate_hz not in AUDIO_RATES_HZ:
+            found = f"expected {AUDIO_RATES_HZ[0]} to {AUDIO_RATES_HZ[-1]}, found {self.rate_hz}"
+            raise ValueError(f"rate_hz: {found}")
+        if not 0 < self.window_s <= MAX_AUDIO_WINDOW_S:
+            raise ValueError(f"window_s: expected above 0, at most {MAX_AUDIO_WINDOW_S:g}, found {self.window_s}")
+        if abs(self.window_s * self.rate_hz - self.window_samples) > 1e-6:
+            raise ValueError(f"window_s: expected whole samples at {self.rate_hz} Hz, found {self.window_s}")
+        if self.test_step_s is not None and not 0 < self.test_step_s <= self.window_s:
+            raise ValueError(
+                f"test_step_s: expected above 0, at most window_s ({self.window_s:g}), found {self.test_step_s}"
+            )
+        if self.context_s != self.window_s:
+            raise ValueError(f"context_s: expected window_s ({self.window_s:g}) for audio, found {self.context_s}")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a row's EEG or audio."""
+        return round(self.window_s * self.rate_hz)
 
     @property
     def num_classes(self) -> int:
@@ -157,7 +202,11 @@ class Dataset:
         """Convert to plain values, with the keys of `dataset.yaml`."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         submission = {one.name: getattr(self.submission, one.name) for one in fields(Submission)}
+        if self.submission.pool == "none":  # as in the files of versions that did not pool
+            del submission["pool"]
         labels = dict(values.pop("label_texts"))
+        if self.signal == "eeg":  # as in the files of versions that knew no other signal
+            del values["rate_hz"], values["test_step_s"]
         return {**values, "classes": list(self.classes), "submission": submission} | (
             {"labels": labels} if labels else {}
         )
@@ -167,13 +216,30 @@ HMS = Dataset()
 """The data set of Kaggle's competition HMS - Harmful Brain Activity Classification."""
 
 
+RFCX = Dataset(
+    name="rfcx",
+    classes=tuple(f"s{number}" for number in range(24)),
+    target="yes_no",
+    signal="audio",
+    rate_hz=AUDIO_RATE_HZ,
+    window_s=10.0,
+    context_s=10.0,
+    annotated_s=2.5,
+    submission=Submission(key="recording_id", column="s{number}", pool="max"),
+)
+"""The data set of Kaggle's competition Rainforest Connection Species Audio Detection."""
+
+
 def read_dataset(folder: Path) -> Dataset:
-    """Read the description of the recordings in `folder`, FOLDER/dataset.yaml; without that file it is `HMS`.
+    """Read the description of the recordings in `folder`, FOLDER/dataset.yaml; without that file it is `RFCX` if the
+    folder has train_tp.csv, else `HMS`.
 
     Raises UserError naming file, key, expected and found value.
     """
     path = folder / DATASET_NAME
-    return read_description(path) if path.exists() else HMS
+    if path.exists():
+        return read_description(path)
+    return RFCX if (folder / POSITIVES_NAME).exists() else HMS
 
 
 def read_description(path: Path) -> Dataset:
@@ -203,6 +269,9 @@ def dataset_of(values: Any, where: str) -> Dataset:
         options = _checked(given["submission"], get_type_hints(Submission), f"{where}: submission")
         given["submission"] = Submission(**options)
     given["label_texts"] = given.pop("labels", {})
+    if given.get("signal") == "audio":
+        defaults = {"rate_hz": AUDIO_RATE_HZ, "window_s": 10.0, "annotated_s": given.get("window_s", 10.0)}
+        given = {**defaults, "context_s": given.get("window_s", 10.0), **given}
     try:
         return Dataset(**{**given, "classes": tuple(given["classes"])})
     except ValueError as error:

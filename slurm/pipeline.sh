@@ -29,7 +29,7 @@ max_restarts=20
 step=$1
 shift
 
-job=$SLURM_JOB_ID # an array's task is requeued by ARRAYJOB_TASK: the bare number would take its siblings along
+job=$SLURM_JOB_ID # an array task is requeued as ARRAYJOB_TASK: the array's number would requeue its siblings too
 [[ -z ${SLURM_ARRAY_JOB_ID:-} ]] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 attempt=${SLURM_RESTART_COUNT:-0}
 if ((attempt > max_restarts)); then
@@ -37,7 +37,7 @@ if ((attempt > max_restarts)); then
     exit 1
 fi
 
-# Compiled code is cached for this job on this node alone: jobs that share a cache trip over each other.
+# Compiled code is cached for this job on this node only: jobs that share a cache overwrite each other's files.
 export cache=${TMPDIR:-/tmp}/hms-$SLURM_JOB_ID-$attempt
 export NUMBA_CACHE_DIR=$cache/numba TORCHINDUCTOR_CACHE_DIR=$cache/inductor TRITON_CACHE_DIR=$cache/triton
 trap 'rm -rf "$cache"' EXIT
@@ -47,8 +47,8 @@ export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
 asked=no
 trap 'asked=yes' USR1 TERM # USR1: the warning before the end. TERM: preempted or cancelled.
 
-look_every_s=${look_every_s:-1} # set it before to notice the command's end sooner
-run() { # the command to its end; it is asked to stop, again at each look, once a signal has come
+look_every_s=${look_every_s:-1} # seconds between checks; it can be set before
+run() { # run the command to its end; after a signal, ask it to stop at every check
     "$@" &
     local launcher=$!
     while kill -0 $launcher 2>/dev/null; do
@@ -63,7 +63,7 @@ requeue() {
         echo "$job: restarted $attempt times already; given up"
         exit 1
     fi
-    # Not if it was cancelled, nor if the scheduler did it by itself: on a node that it has given up for lost, this
+    # Not a cancelled job, nor one that the scheduler has requeued: on a node that the scheduler considers lost, this
     # script may outlive its attempt.
     local seen
     seen=$(patiently scontrol --oneliner show job "$job")
@@ -76,7 +76,7 @@ requeue() {
     exit 0
 }
 
-patiently() { # the scheduler may be away for a moment
+patiently() { # retry: the scheduler may be unavailable for a moment
     local wait_s
     for wait_s in 2 8 20 60; do
         ! "$@" || return 0

@@ -9,6 +9,7 @@ import runpy
 import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import textwrap
 import threading
@@ -123,7 +124,7 @@ def rng(request, rng_of) -> np.random.Generator:
 
 @pytest.fixture
 def torch_rng(rng):
-    """The same for torch; its global generator is seeded alike, for layers that draw their weights."""
+    """The generator of this test for torch; the global one is seeded alike, for layers that draw their weights."""
     import torch
 
     torch.manual_seed(int(rng.integers(2**32)))
@@ -292,6 +293,19 @@ def edited() -> Callable[[Path, str, str], None]:
 def repository() -> Path:
     """The checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def site(shared) -> Path:
+    """The documentation site, built strict: a warning, such as one of a dead link, fails."""
+
+    def build(folder: Path) -> None:
+        words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+        environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return shared("site", build)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,12 @@ LAB = Dataset(
 )
 
 
+BIRDS = Dataset(
+    name="birds", classes=("s0", "s1"), target="yes_no", signal="audio", rate_hz=48_000,
+    window_s=10.0, context_s=10.0, annotated_s=2.5,
+)  # fmt: skip
+
+
 def test_a_folder_without_a_file_is_hms(tmp_path: Path) -> None:
     assert read_dataset(tmp_path) == HMS
     assert HMS.vote_columns[0] == "seizure_vote"
@@ -28,7 +34,7 @@ def test_a_folder_without_a_file_is_hms(tmp_path: Path) -> None:
 
 
 def test_a_file_reads_back(tmp_path: Path) -> None:
-    for dataset in (HMS, LAB, Dataset(name="two", classes=("a", "b"))):
+    for dataset in (HMS, LAB, BIRDS, Dataset(name="two", classes=("a", "b"))):
         write_dataset(tmp_path, dataset)
         assert read_dataset(tmp_path) == dataset
     assert LAB.submission.columns(LAB.classes) == ("s0", "s1", "s2", "s3")
@@ -41,6 +47,22 @@ def test_what_a_file_leaves_out_is_as_in_hms(tmp_path: Path) -> None:
     (tmp_path / DATASET_NAME).write_text("name: lab\nclasses: [calm, spikes]\nlabels: {SPW: spikes, eye: null}\n")
     expected = Dataset(name="lab", classes=("calm", "spikes"), label_texts={"SPW": "spikes", "eye": None})
     assert read_dataset(tmp_path) == expected
+
+
+def test_audio_has_lengths_and_a_rate_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / DATASET_NAME
+    path.write_text("{name: birds, classes: [s0, s1], target: yes_no, signal: audio, annotated_s: 2.5}")
+    assert read_dataset(tmp_path) == BIRDS
+    assert BIRDS.window_samples == 480_000
+    path.write_text("{name: bats, classes: [a, b], signal: audio, rate_hz: 250000, window_s: 3}")
+    bats = read_dataset(tmp_path)
+    assert (bats.window_s, bats.context_s, bats.annotated_s, bats.window_samples) == (3, 3, 3, 750_000)
+    stored = LAB.to_json()  # descriptions of EEG are stored as before
+    assert not {"rate_hz", "test_step_s"} & stored.keys()
+    assert "pool" not in stored["submission"]
+
+
+AUDIO = "name: lab\nclasses: [a, b]\nsignal: audio"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +90,19 @@ def test_what_a_file_leaves_out_is_as_in_hms(tmp_path: Path) -> None:
         ("name: ../lab\nclasses: [a, b]", "name: expected letters, digits"),
         ("name: 3\nclasses: [a, b]", "name: expected text, found 3"),
         ("name: lab\nclasses: [a, b]\ntarget: votes", "target: expected one of shares, yes_no, found 'votes'"),
-        ("name: lab\nclasses: [a, b]\nsignal: audio", "signal: expected eeg, found 'audio'"),
+        ("name: lab\nclasses: [a, b]\nsignal: meg", "signal: expected one of eeg, audio, found 'meg'"),
+        ("name: lab\nclasses: [a, b]\nrate_hz: 256", "rate_hz: expected 200 for a set of EEG, found 256"),
+        (f"{AUDIO}\nrate_hz: 500", "rate_hz: expected 1000 to 384000, found 500"),
+        (f"{AUDIO}\nwindow_s: 0", "window_s: expected above 0, at most 600, found 0"),
+        (f"{AUDIO}\nwindow_s: 0.10001", "window_s: expected whole samples at 48000 Hz, found 0.10001"),
+        (f"{AUDIO}\ntest_step_s: 11", "test_step_s: expected above 0, at most window_s (10), found 11"),
+        (
+            f"{AUDIO}\nsubmission: {{pool: sum}}",
+            "submission: pool: expected one of none, max, mean, noisy_or, found 'sum'",
+        ),
+        (f"{AUDIO}\ncontext_s: 60", "context_s: expected window_s (10) for audio, found 60"),
+        (f"{AUDIO}\nannotated_s: 11", "annotated_s: expected above 0, at most 10, found 11"),
+        ("name: lab\nclasses: [a, t_min]\nsignal: audio", "classes: 't_min' is the name of another column"),
         ("name: lab\nclasses: [a, b]\nwindow_s: 10", "window_s: expected 50 for a set of EEG, found 10"),
         ("name: lab\nclasses: [a, b]\nwindow_s: '50'", "window_s: expected a number, found '50'"),
         ("name: lab\nclasses: [a, b]\ncontext_s: 0", "context_s: expected 600 for a set of EEG, found 0"),

@@ -1,4 +1,4 @@
-"""Every line of the first table of docs/errors.md: the mistake is made, and the line compared."""
+"""Each mistake in the first table of docs/errors.md gives the line of the table."""
 
 import dataclasses
 import importlib
@@ -195,6 +195,8 @@ simple(
     "an unknown key to show",
     lambda d: main(["show", "--shards", str(d.shards), "--key", "1-1", "--out", str(d.folder / "a.png")]),
 )
+simple("keys of an unknown class", lambda d: main(["keys", str(d.shards), "--classes", "lpx"]))
+simple("keys that no filter leaves", lambda d: main(["keys", str(d.shards), "--min_votes", "1000"]))
 simple("predictions that do not sum to one", lambda d: d.predictions(lambda f: f.assign(lpd=0.5)))
 simple(
     "predictions of rows without labels",
@@ -423,7 +425,7 @@ def test_help_fits_a_screen_and_names_every_option(command, capsys, monkeypatch)
 
 
 def test_help_of_a_process_of_its_own():
-    """As a user calls it: the command exits with 0, and importing it prints nothing on standard error."""
+    """In a separate process, as for a user: the command exits with 0 and prints nothing on standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "hms_dist", "show", "--help"], capture_output=True, text=True, check=False
     )

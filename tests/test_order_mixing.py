@@ -1,4 +1,4 @@
-"""Statistics of the locality bench against brute force and chance."""
+"""Statistics of the locality bench against brute force and random draws."""
 
 import importlib
 from pathlib import Path
@@ -38,5 +38,7 @@ def test_the_expected_number_at_its_ends(mixing):
 def test_a_shuffle_has_no_design_effect_and_runs_of_a_class_have_one(rng, mixing):
     targets = rng.dirichlet(np.ones(6), 24_000)
     shuffled = mixing.design_effect(targets, 24)
-    assert shuffled == pytest.approx(1, abs=0.15)  # 1,000 steps of 5 free numbers: its deviation is about 0.03
+    assert shuffled == pytest.approx(
+        1, abs=0.15
+    )  # 1,000 steps with 5 degrees of freedom: standard deviation about 0.03
     assert mixing.design_effect(np.repeat(targets[:6_000], 4, axis=0), 24) == pytest.approx(4, rel=0.2)

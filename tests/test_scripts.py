@@ -76,7 +76,9 @@ def test_scripts_that_the_documentation_names_exist():
 
 
 def test_every_bench_is_documented():
-    started_by_others = {f"scripts/bench/{name}.py" for name in ("first_use", "full_size", "loader_process")}
+    started_by_others = {
+        f"scripts/bench/{name}.py" for name in ("first_use", "full_size", "loader_process", "scaling_norms")
+    }
     benches = {name_of(path) for path in RUNNABLE if path.parent.name == "bench"}
     assert {script for script, _ in COMMANDS.values()} >= benches - started_by_others
 

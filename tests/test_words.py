@@ -31,6 +31,9 @@ PROSE = {
     r"\btakes? its leave\b|\bfarewell\b|\blast[ _]words\b": "shuts down, exits",
     r"\bhalf a turn\b": "180 degrees",
     r"\blearns \S+ (?:images|pictures|rows) (?:a|per) second\b": "trains at N images/s",
+    r'^\s*[rbf]*"""The same(?:,| by| from| for| of| before| with| as| in| to)\b': "state what it computes",
+    r"\byes(?:,| or) no(?: or unknown)?,? (?:each )?by (?:itself|themselves)\b": "independent yes/no classes",
+    r"\bas (?:the \w+|timm|Kaggle|written) has it\b": "as written in, as timm's",
     r"\b[Ss]eeds? 00[0-4]\b": "the source's name in docs/sources.md, such as 'the course report'",
 }
 """Pattern in a line -> replacement."""
@@ -123,6 +126,9 @@ def test_code_messages_and_documentation(vocabulary) -> None:
         ("stand-ins and stand_in and understanding", ["stand-ins", "stand_in"]),
         ("a loss that is no number; there is no need", ["is no number"]),
         ("the run goes on; it goes on to stage 2", ["goes on"]),
+        ('def f():\n    """The same for a row."""\n"""The same run twice."""', ['"""The same for']),
+        ("classes that are yes or no by themselves, yes or no", ["yes or no by themselves"]),
+        ("a channel as the file has it; the file has it", ["as the file has it"]),
         ("Seed 003's search, seed 3, seed_003.yaml", ["Seed 003"]),
         ("self.keeper, BookkeeperError, run/.claim, claims", ["keeper", "claims"]),
         ("making = BuildSpec(), without making copies", ["making"]),

@@ -21,13 +21,14 @@ from hms_dist.core.plugins import loaded_plugins
 from hms_dist.model.arguments import constructor_arguments
 from hms_dist.model.loss import LOSSES
 from hms_dist.model.sliding_window import SlidingWindowNet, of_backbone, window_weights
+from hms_dist.train.folder.model_card import CARD_NAME, CARD_TEXT_NAME, read_card, read_card_text
 from hms_dist.train.folder.record import CONFIG_NAME
 from hms_dist.train.task import AnnotatedWindow
 
 if TYPE_CHECKING:
     from hms_dist.api.run_model import RunModel
 
-WEIGHTS_NAME, CARD_NAME, PROGRAM_NAME = "model.safetensors", "model_card.json", "model.pt2"
+WEIGHTS_NAME, PROGRAM_NAME = "model.safetensors", "model.pt2"
 PROBABILITIES = {
     "softmax": "logits.softmax(-1)",
     "sigmoid": "logits.sigmoid()",
@@ -54,7 +55,8 @@ class _Window(nn.Module):
 
 
 def export_model(model: "RunModel", out: Path, *, program: bool = False) -> Path:
-    """Write weights, model card and, with `program`, a program of torch.export; return the card's path.
+    """Write weights, model card (as JSON; also as Markdown, where the run wrote one with its weights) and, with
+    `program`, a program of torch.export; return the card's path.
 
     `out`: a folder, or the .safetensors file to write, with the card beside it. The program takes float32 images
     [n, 1, height, width] of any n. Raises UserError for a place that cannot be written, an architecture that plain timm
@@ -77,6 +79,10 @@ def export_model(model: "RunModel", out: Path, *, program: bool = False) -> Path
         card["program"] = PROGRAM_NAME
         _write_program(folder / PROGRAM_NAME, plain, images)
     write_json(folder / CARD_NAME, card)
+    text = read_card_text(model.weights_folder)
+    if text is not None:
+        with atomic(folder / CARD_TEXT_NAME, "w") as file:
+            file.write(text)
     return folder / CARD_NAME
 
 
@@ -91,6 +97,7 @@ def _card(model: "RunModel", network: nn.Module, weights: str) -> dict[str, Any]
         if has_pool:
             arguments["output_stride"] = 16
     card: dict[str, Any] = {
+        **(read_card(model.weights_folder) or {}),
         "architecture": config.model.name,
         "arguments": json.loads(json.dumps(arguments)),
         "weights": weights,

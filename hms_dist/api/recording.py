@@ -17,7 +17,7 @@ from hms_dist.labels.table import read_labels
 from hms_dist.panels.panel import Panel, Window
 from hms_dist.recordings.reader import Recording, RecordingReader
 from hms_dist.rendering.render import RenderConfig
-from hms_dist.rendering.render_shard import window_of
+from hms_dist.rendering.row_source import window_of
 
 Array = NDArray[Any]
 Split = Literal["train", "test"]

@@ -33,7 +33,7 @@ from hms_dist.train.data.run_data import check_recipes, composed_by, open_shards
 from hms_dist.train.folder.checkpoint import noted
 from hms_dist.train.folder.run_folder import stored_weights
 from hms_dist.train.learn.evaluate import evaluating, groups_of, padded, rows_at_once
-from hms_dist.train.ranks.world import AUTOCAST, computed_precision
+from hms_dist.train.ranks.world import AUTOCAST, capability, computed_precision
 from hms_dist.train.task import Task, open_task
 
 WINDOW_S = WINDOW_SAMPLES / RATE_HZ
@@ -50,7 +50,7 @@ class _InPrecision(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute the logits of `network`, in float32 or better."""
         device = inputs[0].device
-        kind = AUTOCAST.get(computed_precision(self._precision, device))
+        kind = AUTOCAST.get(computed_precision(self._precision, capability(device)))
         with torch.autocast(device.type, kind, enabled=kind is not None):
             logits: Tensor = self.network(*inputs)
         return logits.float() if kind is not None else logits
@@ -96,7 +96,7 @@ class RunModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute probabilities, float32 [n, classes], of canvases `images` [n, 1, height, width] on the device of the
-        model."""
+        model. Raises UserError for images of another shape."""
         expected = (1, self.canvas.height, self.canvas.width)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise UserError(f"images: expected [n, {', '.join(map(str, expected))}], found {list(images.shape)}")
@@ -110,6 +110,7 @@ class RunModel(nn.Module):
         tta: Sequence[Mirror] = (),
         rows: Sequence[int] | NDArray[np.int64] | None = None,
         start_s: Sequence[float] | NDArray[np.float64] | None = None,
+        spectrogram_start_s: Sequence[float] | NDArray[np.float64] | None = None,
         every_s: float = 10.0,
         threads: int = 2,
     ) -> pd.DataFrame:
@@ -124,15 +125,18 @@ class RunModel(nn.Module):
         threads.
 
         Of a recording: eeg_id and time_s, the middle of each 50-second window in seconds, before the classes.
-        `start_s`: starts of the windows, seconds; None: one every `every_s` seconds. The spectrogram's time is taken as
-        the EEG's.
+        `start_s`: starts of the windows, seconds; None: one every `every_s` seconds. `spectrogram_start_s`: the starts
+        of their 10 minutes in the spectrogram's time; None: as `start_s`.
 
         Raises UserError for a source that the run cannot predict.
         """
         check_mirrors(self.config.model, tta)
         if isinstance(source, Recording):
             starts = _starts(source, every_s) if start_s is None else np.asarray(start_s, np.float64)
-            return self._predict_recording(source, tta, starts)
+            others = starts if spectrogram_start_s is None else np.asarray(spectrogram_start_s, np.float64)
+            if others.shape != starts.shape:
+                raise UserError(f"spectrogram_start_s: expected one a window, {len(starts)}, found {others.size}")
+            return self._predict_recording(source, tta, starts, others)
         if isinstance(source, Shards | str | Path):
             return self._predict_shards(source.location if isinstance(source, Shards) else source, rows, tta, threads)
         if tta:
@@ -161,7 +165,8 @@ class RunModel(nn.Module):
         whole = [padded(group, size)[0] for group in groups]
         model = self._called[0]
         with closing(shards.reader), evaluating(model):
-            outputs = mean_outputs(model, shards, whole, self.device, task=self.task, mirrors=tta, threads=threads)
+            task = open_task(self.config, shards.canvas, self.dataset, shards.index.annotated_s)
+            outputs = mean_outputs(model, shards, whole, self.device, task=task, mirrors=tta, threads=threads)
             found = [part[: len(group)] for group, part in zip(groups, outputs, strict=True)]
         folds = held_out_folds(self.config, shards, noted(self._facts, "shards", str, self.weights_folder))
         values = np.concatenate([np.empty((0, self.task.num_outputs)), *found])
@@ -170,12 +175,16 @@ class RunModel(nn.Module):
         return with_dataset(table, self.dataset)
 
     def _predict_recording(
-        self, recording: Recording, tta: Sequence[Mirror], starts: NDArray[np.float64]
+        self,
+        recording: Recording,
+        tta: Sequence[Mirror],
+        starts: NDArray[np.float64],
+        others: NDArray[np.float64],
     ) -> pd.DataFrame:
         canvas = mirrored_canvas(self.canvas, self._specs, tta)
         panels = {name: self.panels[name] for name in canvas.members}
         size, found = rows_at_once(self.config.group_size, self.device), [np.empty((0, self.task.num_outputs))]
-        model, prepared, windows = self._called[0], prepare(panels, recording), windows_at(recording, starts, starts)
+        model, prepared, windows = self._called[0], prepare(panels, recording), windows_at(recording, starts, others)
         with evaluating(model):
             for group in groups_of(np.arange(len(starts)), size):
                 drawn = draw_windows(panels, prepared, [windows[place] for place in group])

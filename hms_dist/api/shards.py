@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_flips, draw_reversals, one_group
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_flips, draw_reversals, one_group, row_facts
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.load import resolved
 from hms_dist.core.errors import UserError
@@ -39,7 +39,7 @@ class Sample:
     key: str
     """<eeg_id>-<eeg_sub_id>."""
     panels: dict[str, NDArray[Any]]
-    """Panel name -> array of the shape and dtype of its specification: bool for bits, uint8, or float16."""
+    """Panel name -> array of spec.shape, in the dtype of its specification: bool for bits, uint8, or float16."""
     votes: NDArray[np.float64] | None
     """Votes [classes], float64; NaN: unknown. None for an unlabelled set."""
 
@@ -95,7 +95,7 @@ class Shards:
 
     @property
     def targets(self) -> NDArray[np.float64]:
-        """Targets, float64 [samples, classes]: shares of the votes; where classes are yes or no 1 or 0, NaN: unknown.
+        """Targets, float64 [samples, classes]: shares of the votes; for independent classes 1 or 0, NaN: unknown.
 
         Raises UserError for an unlabelled set.
         """
@@ -116,9 +116,9 @@ class Shards:
     ) -> Iterator[Batch]:
         """Yield the batches of one epoch in the order in which `hms-dist train` would train on them.
 
-        `canvas`: the name or path of a canvas ("public_baseline"), a `CanvasConfig`, or its options. `rows`: rows of
-        the index to stream; None: all. They are shuffled by `seed` and `epoch`; rows that do not fill a batch are left
-        out. `flip_probability`: share of rows whose left and right are exchanged. `augment`: the name or path of
+        `canvas`: the name or path of a canvas ("public_baseline"), a `CanvasConfig`, or its options. `rows`: rows [n]
+        of the index to stream; None: all. They are shuffled by `seed` and `epoch`; rows that do not fill a batch are
+        left out. `flip_probability`: share of rows whose left and right are exchanged. `augment`: the name or path of
         augmentations; each batch is one group of mixes. `threads`: reading and decoding threads.
 
         Raises UserError for an unlabelled set, a canvas that does not fit the set or has no statistics yet (take the
@@ -131,7 +131,7 @@ class Shards:
         if batch_size < 1:
             raise UserError(f"batch_size: expected at least 1, found {batch_size}")
         try:
-            steps.check(config.height, config.width)
+            steps.check(config)
         except ValueError as error:
             raise UserError(str(error)) from error
         chosen = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
@@ -152,7 +152,8 @@ class Shards:
         threads: int,
     ) -> Iterator[Batch]:
         shards = open_for_canvas(self.location, config, flips=flip_probability > 0)
-        augmenter, targets = Augmenter(steps, shards.canvas), self.targets.astype(np.float32)
+        augmenter = Augmenter(steps, shards.canvas, row_facts(self._index, self.targets))
+        targets = self.targets.astype(np.float32)
         flips = [
             draw_flips(group, **key, probability=flip_probability).numpy() if shards.canvas.flips else None
             for group in groups
@@ -165,9 +166,10 @@ class Shards:
             for batch in batches:
                 flip = None if batch.flips is None else torch.from_numpy(batch.flips).to(device)
                 reverse = draw_reversals(batch.rows, **key, probability=steps.reverse_probability).to(device)
-                images = shards.canvas(batch.to(device), flip, reverse if steps.reverse_probability else None)
-                wanted = torch.from_numpy(targets[batch.rows]).to(device)
-                images, wanted = augmenter(images, wanted, one_group(batch.rows), **key)
+                group, wanted = one_group(batch.rows), torch.from_numpy(targets[batch.rows]).to(device)
+                panels, wanted = augmenter.signals(batch.to(device), wanted, group, **key)
+                images = shards.canvas(panels, flip, reverse if steps.reverse_probability else None)
+                images, wanted = augmenter(images, wanted, group, **key)
                 yield Batch(images, wanted, batch.rows.copy())
 
     @cached_property

@@ -20,7 +20,7 @@ def decode(stored: Tensor, spec: PanelSpec) -> Tensor:
 
 
 def unpack_bits(packed: Tensor) -> Tensor:
-    """Unpack bits, eight per uint8 along the last axis, highest first: uint8, last axis 8 times longer."""
+    """Unpack bits, eight per uint8 along the last axis, highest first: `packed` uint8 [..., n] to uint8 [..., 8 n]."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     return ((packed[..., None] >> shifts) & 1).flatten(-2)
 

@@ -1,5 +1,7 @@
 """The canvas: compose the model's input images from the stored panels of a batch of rows, on the panels' device.
 
+A panel is read as it was rendered or, if the configuration names it in `drawn`, drawn from a stored signal.
+
 Composition is deterministic: the image of a row does not depend on the other rows of the batch nor (to 1e-5) on the
 device.
 """
@@ -10,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hms_dist.canvas.options import CanvasConfig
-from hms_dist.canvas.placed import PlacedPanel
+from hms_dist.canvas.placed import PlacedPanel, find_spec
+from hms_dist.canvas.signals import signal_values
 from hms_dist.core.errors import UserError
 from hms_dist.shards.schema import PanelSpec
 
@@ -27,10 +30,16 @@ class Canvas:
     def __init__(self, config: CanvasConfig, specs: Mapping[str, PanelSpec], *, flips: bool = True) -> None:
         self.config = config
         self.flips = flips
-        self.placed = tuple(PlacedPanel(placement, specs, flips=flips) for placement in config.placements)
+        self.signals = {one.drawn_from: find_spec(one.drawn_from, "drawn_from", specs) for one in config.drawn.values()}
+        """Stored signals that panels are drawn from, by name."""
+        drawn = {name: one.spec(self.signals[one.drawn_from]) for name, one in config.drawn.items()}
+        self.placed = tuple(PlacedPanel(item, {**specs, **drawn}, flips=flips) for item in config.placements)
         """Placements bound to their panels, in the order of the configuration."""
-        self.panels: tuple[str, ...] = tuple(dict.fromkeys(item.panel for item in config.placements))
-        """Names of the panels in the placements, without duplicates."""
+        read = [
+            config.drawn[item.panel].drawn_from if item.panel in drawn else item.panel for item in config.placements
+        ]
+        self.panels: tuple[str, ...] = tuple(dict.fromkeys(read))
+        """Names of the stored panels and signals that the placements show or are drawn from, without duplicates."""
         self.swaps: dict[str, str] = _swaps(config) if flips else {}
         """Panel -> the panel to pass under its name for flipped rows."""
         self.members: tuple[str, ...] = tuple(dict.fromkeys([*self.panels, *self.swaps.values()]))
@@ -45,7 +54,7 @@ class Canvas:
         """Compose images: float32 [m, 1, height, width], all finite.
 
         `panels`: for each name in `.panels` the stored arrays [m, *stored_shape], with packed bits; for flipped rows
-        those of the panel in `.swaps`.
+        those of the panel in `.swaps`. Of a signal also its values in float32, augmented.
         `flip`: bool [m], rows to flip (left and right exchanged), exactly as if the recording were flipped. `reverse`:
         bool [m], rows to reverse in time, in every panel; exactly as if the recording were reversed for the 10-minute
         spectrogram, and approximately for panels with frames or filters. None: no row.
@@ -55,12 +64,22 @@ class Canvas:
         if flip is not None and not self.flips:
             raise ValueError("flip: this canvas was created with flips=False")
         first = panels[self.panels[0]]
+        panels = self.with_drawn(panels)
         blank = torch.empty if self._is_covered else torch.zeros
         pictures = blank(len(first), 1, self.config.height, self.config.width, device=first.device)
         for placed in self.placed:
             place = placed.placement
             pictures[:, 0, place.top : place.bottom, place.left : place.right] = placed.draw(panels, flip, reverse)
         return pictures
+
+    def with_drawn(self, panels: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Add the panels that are drawn from signals, float32, to the stored panels of a batch."""
+        values = {name: signal_values(panels[name], spec) for name, spec in self.signals.items()}
+        drawn = {
+            name: one.draw(values[one.drawn_from], self.signals[one.drawn_from])
+            for name, one in self.config.drawn.items()
+        }
+        return {**panels, **drawn}
 
 
 def _swaps(config: CanvasConfig) -> dict[str, str]:

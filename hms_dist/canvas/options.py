@@ -1,10 +1,12 @@
 """Configuration of a canvas: which panel is placed where, and how."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal
 
 from hms_dist.canvas.normalise import Normaliser
+from hms_dist.canvas.signals import DrawnPanel
 from hms_dist.core import limits
 
 
@@ -13,7 +15,7 @@ class Placement:
     """Rectangle of one panel on the canvas. Steps are applied in the order of the fields."""
 
     panel: str
-    """Name of the panel in the shard set."""
+    """Name of the panel in the shard set, or in `drawn`."""
     flipped_panel: str | None = None
     """Panel read instead for flipped rows; None: flip by exchanging left and right regions."""
     regions: tuple[str, ...] = ()
@@ -85,6 +87,9 @@ class CanvasConfig:
     """Columns, pixels."""
     placements: tuple[Placement, ...]
     """Rectangles of the panels, which must not overlap."""
+    drawn: Mapping[str, DrawnPanel] = field(default_factory=dict, hash=False)
+    """Panels, by name, that are drawn on the device from a stored signal; all others are stored. Each by class_path and
+    init_args."""
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -95,6 +100,11 @@ class CanvasConfig:
             )
         if not self.placements:
             raise ValueError("placements: a canvas needs at least one")
+        shown = {item.panel for item in self.placements}
+        for name, drawn in self.drawn.items():
+            if name not in shown or drawn.drawn_from == name:
+                fault = "is in no placement" if name not in shown else "is drawn from itself"
+                raise ValueError(f"drawn: '{name}' {fault}; placements show {', '.join(sorted(shown))}")
         for number, item in enumerate(self.placements):
             if item.bottom > self.height:
                 raise ValueError(_outside(number, item, "top + height", item.bottom, self.height))

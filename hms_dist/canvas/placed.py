@@ -30,7 +30,7 @@ class PlacedPanel:
 
     def __init__(self, placement: Placement, specs: Mapping[str, PanelSpec], *, flips: bool) -> None:
         self.placement = placement
-        self.spec = _find(placement.panel, "panel", specs)
+        self.spec = find_spec(placement.panel, "panel", specs)
         self.regions = placement.regions or self.spec.regions
         self._check_arrangement()
         self._check_values()
@@ -129,8 +129,9 @@ class PlacedPanel:
     def _check_values(self) -> None:
         name, normalise = self.placement.panel, self.placement.normalise
         if normalise is None:
-            if self.spec.dtype == "float16":
-                raise UserError(f"canvas: '{name}' holds gaps (NaN); its placement needs a normalise")
+            if self.spec.dtype in ("float16", "float32"):
+                holds = "holds gaps (NaN)" if self.spec.dtype == "float16" else f"is in {self.spec.unit}"
+                raise UserError(f"canvas: '{name}' {holds}; its placement needs a normalise")
         elif normalise.unit not in (None, self.spec.unit):
             raise UserError(
                 f"canvas: {type(normalise).__name__} needs a panel in {normalise.unit}, "
@@ -145,7 +146,7 @@ class PlacedPanel:
                     f"canvas: '{name}' cannot be flipped by its regions; name a flipped_panel, or train without flips"
                 )
         else:
-            found = _find(flipped, "flipped_panel", specs)
+            found = find_spec(flipped, "flipped_panel", specs)
             if replace(found, traces=mirrored(found.traces)) != self.spec:
                 raise UserError(
                     f"canvas: flipped_panel '{flipped}' is not the mirror image of '{name}': they differ in shape, "
@@ -153,7 +154,9 @@ class PlacedPanel:
                 )
 
 
-def _find(name: str, option: str, specs: Mapping[str, PanelSpec]) -> PanelSpec:
+def find_spec(name: str, option: str, specs: Mapping[str, PanelSpec]) -> PanelSpec:
+    """Return the specification of panel `name`, which `option` names. Raises UserError if the set has no such
+    panel."""
     if name not in specs:
         raise UserError(
             f"canvas: {option} '{name}' is not in the shard set, which has: {', '.join(specs)}; "

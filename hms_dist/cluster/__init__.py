@@ -1,1 +1,1 @@
-"""Job scripts for batch systems, as pure functions to text, and chains of commands."""
+"""Job scripts for batch systems, as text from pure functions, and pipelines of commands."""

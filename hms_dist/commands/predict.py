@@ -19,7 +19,7 @@ from hms_dist.commands.import_recordings import run as import_recordings
 from hms_dist.config.load import from_stored, to_dict
 from hms_dist.config.versions import as_version_1
 from hms_dist.core.errors import UserError
-from hms_dist.core.files import digest, sha256_of
+from hms_dist.core.files import digest
 from hms_dist.core.parquet import read_table, write_table
 from hms_dist.datasets import DATASET_NAME, read_dataset
 from hms_dist.imports.options import ReadingOptions
@@ -29,9 +29,11 @@ from hms_dist.predict.infer import run as predict
 from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.partial_results import begun, parts_folder
 from hms_dist.predict.tta import mirrored_canvas
+from hms_dist.recordings.label_rows import read_rows
 from hms_dist.rendering.build_spec import is_complete
 from hms_dist.rendering.render import Render, RenderConfig
 from hms_dist.rendering.render import run as render
+from hms_dist.rendering.row_source import recording_files
 from hms_dist.results.predictions import check_rows
 from hms_dist.train.data.run_canvas import read_canvas, read_recipe
 from hms_dist.train.folder.stop import die_with_launcher
@@ -136,13 +138,14 @@ def _rendered(command: PredictAny, data: Path) -> Path:
     """
     die_with_launcher()
     opened_run(command)
-    path = data / f"{command.split}.csv"
-    if command.split == "test" and not path.exists() and (data / "train.csv").exists():
+    dataset, path = read_dataset(data), data / f"{command.split}.csv"
+    is_lacking = dataset.signal == "eeg" and not path.exists() and (data / "train.csv").exists()
+    if command.split == "test" and is_lacking:
         raise UserError(f"{path}: no such file; --split train predicts the rows of train.csv")
-    labels = read_labels(path, read_dataset(data))
-    check_rows(command.out, labels.frame["eeg_id"].to_numpy())
+    labels = read_rows(data, command.split, dataset)
+    check_rows(command.out, labels.frame["eeg_id"].to_numpy(), read_dataset(command.run))
     recipe = _needed(command)
-    facts = [to_dict(recipe), sha256_of(labels.path), command.split, _states(data, command.split, labels)]
+    facts = [to_dict(recipe), labels.fingerprint, command.split, _states(data, command.split, labels)]
     keys = [f"shards-{digest(each)}" for each in (facts, as_version_1(facts))]
     folder = begun(parts_folder(command.out), *keys)
     if launched_rank() == 0:
@@ -167,10 +170,6 @@ def _needed(command: PredictAny) -> RenderConfig:
 
 def _states(data: Path, split: str, labels: LabelTable) -> list[Any]:
     """Return name, size and modification time of each recording, so that a changed one is rendered again."""
-    paths = [
-        data / f"{split}_{kind}s/{number}.parquet"
-        for kind in ("eeg", "spectrogram")
-        for number in labels.frame[f"{kind}_id"].unique()
-    ]
+    paths = recording_files(data, split, labels.frame, labels.dataset).values()
     states = [(path, path.stat()) for path in paths if path.is_file()]  # rendering reports missing ones
     return [[path.name, state.st_size, state.st_mtime_ns] for path, state in states]

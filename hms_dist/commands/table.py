@@ -21,6 +21,7 @@ COMMANDS = {
     "finish": ("hms_dist.rendering.finish", "Finish", "complete a set whose slices are rendered"),
     "verify": ("hms_dist.rendering.verify", "Verify", "check a shard set, every byte of it, and repair it"),
     "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
+    "keys": ("hms_dist.report.keys", "Keys", "list the keys of a shard set by class, votes, patient and fold"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
     "estimate": ("hms_dist.commands.estimate", "Estimate", "estimate disk, GPU memory and hours of a recipe"),
     "train": ("hms_dist.train.loop", "TrainConfig", "train one model, on several GPUs under accelerate or torchrun"),

@@ -52,7 +52,7 @@ class Check:
         """Names of the options that lead to the one being checked."""
 
     def file(self, cls: type, given: str) -> Any:
-        """Read and check a file of options, given as a recipe name or a path."""
+        """Read and check a file of options, given as a recipe name or a path. Raises UserError."""
         folder = folder_of(cls)
         path = str(recipe_path(folder, given, "--config")) if folder and is_name(given) else given
         content = read_yaml(Path(path))
@@ -64,7 +64,7 @@ class Check:
         return self._content(content, cls, path)
 
     def names(self, node: Any, target: Any, where: str, version: int | None = None) -> Any:
-        """Check names as `checked` does."""
+        """Check names as `checked` does. Raises UserError."""
         if _is_file(node) and _takes_file(target):
             path = Path(node) if where.startswith("--") else Path(where).parent / node
             return self._nested(path, target)

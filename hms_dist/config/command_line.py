@@ -23,7 +23,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
     """Check command-line words (`--config file`, `--a.b value`, `--a.b=value`) against `cls`.
 
     Returns the words, with the content of files in place of their names so that the parser reads no file, and the full
-    names of the classes in them.
+    names of the classes in them. Raises UserError for unknown options, names and values.
     """
     check, words = Check(), list(argv)
     given = [option for option, _, _ in _options(argv)]

@@ -63,7 +63,7 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
 
 
 def _exit_status_of_system(error: OSError) -> tuple[int, str] | None:
-    """The same as `exit_status` for an OSError."""
+    """Return exit code and message as `exit_status`, for an OSError."""
     where = error.filename or ("/dev/shm" if _is_full("/dev/shm") else "writing")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 1, f"{where}: no space left on the disk; free some and rerun the same command"
@@ -105,7 +105,7 @@ def suggestion(given: str, valid: Sequence[str]) -> str:
 
 
 def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
-    """Return `value` if it is in `valid`, else raise UserError listing the valid names."""
+    """Return `value`. Raises UserError, listing the valid names, if it is not in `valid`."""
     if value not in valid:
         raise UserError(f"{name}: unknown '{value}'; one of: {', '.join(valid)}")
     return value

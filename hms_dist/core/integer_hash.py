@@ -6,9 +6,9 @@ Words = TypeVar("Words", bound=Any)
 
 
 def mixed(words: Words) -> Words:
-    """A bijection of int32 arrays that scatters every bit: two rounds of multiply and shift (Wellons 2018, lowbias32).
+    """Apply a bijection of int32 that scatters every bit: two rounds of multiply and shift (Wellons 2018, lowbias32).
 
-    Products wrap around, as those of int32 arrays do.
+    `words` has any shape; the result is of the same shape. Products wrap around, as those of int32 arrays do.
     """
     words = words ^ ((words >> 16) & 0xFFFF)
     words = words * 0x7FEB352D

@@ -7,7 +7,7 @@ Words = NDArray[np.uint64]
 
 
 def keyed_hash(*keys: ArrayLike) -> Words:
-    """Hash integers (broadcast together) to 64 bits with chained splitmix64 finalisers (Steele 2014)."""
+    """Hash integers to 64 bits with chained splitmix64 finalisers (Steele 2014): uint64 [the keys' broadcast shape]."""
     state: Words = np.zeros((), np.uint64)
     with np.errstate(over="ignore"):
         for key in keys:
@@ -17,7 +17,7 @@ def keyed_hash(*keys: ArrayLike) -> Words:
 
 
 def keyed_uniform(*keys: ArrayLike) -> NDArray[np.float64]:
-    """Draw uniformly from [0, 1), one value for each combination of `keys`."""
+    """Draw uniformly from 0 to below 1, float64, shape and keys as `keyed_hash`."""
     return (keyed_hash(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

@@ -17,6 +17,10 @@ YAML_FILES = 100
 """Nesting of configuration files that name other files."""
 FORM_CHARACTERS = 6
 """Characters of a format specification such as {slice:0>6}: a width of ten digits would exhaust memory."""
+AUDIO_BYTES = 1 << 30
+"""Bytes of a flac or wav file."""
+AUDIO_SAMPLES = 1 << 28
+"""Samples of all channels of a flac or wav file: 90 minutes at 48 kHz. Silence compresses without bound."""
 CSV_BYTES = 1 << 30
 """Bytes of a label table or a submission."""
 LOG_BYTES = 1 << 30

@@ -45,7 +45,7 @@ def run(command: Oof) -> None:
     """Run the command `oof`. Raises UserError as `assembled`."""
     check_no_input(command.out, [run / PREDICTIONS_NAME for run in command.runs])
     held_out = assembled(command.runs, command.shards)
-    check_rows(command.out, held_out.index.ids("eeg_id"))
+    check_rows(command.out, held_out.index.ids("eeg_id"), held_out.index.dataset)
     write_predictions(command.out, held_out.table, held_out.sources, held_out.index.dataset)
     LOG.info("%d rows, each predicted once by one of %d runs: %s", len(held_out.index), len(command.runs), command.out)
 

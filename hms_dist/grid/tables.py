@@ -33,7 +33,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 def scores(predictions: pd.DataFrame, index: Index) -> dict[str, float]:
     """Scores of predictions (key and classes) against the targets of their rows, the one that decides first.
 
-    Kaggle's KL and the wavelet ablation's score; log loss, AUROC and AUPRC where classes are yes or no by themselves.
+    Kaggle's KL and the wavelet ablation's score; log loss, AUROC and AUPRC for independent yes/no classes.
     """
     place = pd.Series(np.arange(len(index)), index=index.frame["key"])
     truth = index.targets[place.loc[predictions["key"]].to_numpy()]

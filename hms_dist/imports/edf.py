@@ -1,14 +1,11 @@
-"""EDF, EDF+ and BDF files: edfio reads the header, this module the records, in blocks, and their times.
+"""EDF, EDF+ and BDF files: records, read in blocks, and their times.
 
 edfio maps an EDF file into memory and reads a BDF file whole; here a recording of any length takes the same memory.
-EDF+D files have gaps between records; the times of the records, in the annotations, state where.
+EDF+D files may have gaps between records; their annotations give the time of each record.
 """
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,20 +13,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.errors import UserError
 from hms_dist.core.files import open_file
+from hms_dist.imports.edf_header import PART_BYTES, gain, no_length, read_header
 from hms_dist.imports.source import Channel, Event, Stretch
 
 Floats = NDArray[np.float64]
-MOST_SIGNALS = 2048
-"""Most signals of a file."""
 RECORD_BYTES = 64 << 20
 """Most bytes of a record; the standard recommends at most 61,440."""
-_FIXED = 256
-"""Bytes of the header's first part, and of the description of each signal."""
 _TAL = re.compile(rb"([+-][0-9]+(?:\.[0-9]*)?)(?:\x15([0-9]+(?:\.[0-9]*)?))?\x14(.*)\x14", re.DOTALL)
 """A time-stamped annotation list: onset, duration, texts."""
-_ANONYMOUS = {"", "x", "xx", "xxx", "anonymous", "anonymized", "unknown", "none", "n/a", "patient"}
 
 
 class EdfFile:
@@ -52,7 +45,7 @@ class EdfFile:
         ends = np.cumsum(self._spr)
         self._record_samples = int(ends[-1])
         self._starts = (ends - self._spr).tolist()
-        self._header_bytes = _FIXED * (1 + len(signals))
+        self._header_bytes = PART_BYTES * (1 + len(signals))
         self.notes: tuple[str, ...] = ()
         self._num_records = self._count_records(header.num_records, truncated)
         self._duration_s = header.record_s
@@ -61,12 +54,12 @@ class EdfFile:
         if not self._numbers:
             raise UserError("expected signals, found annotations alone; give the file that holds the EEG")
         if header.record_s == 0:
-            raise _no_length()
+            raise no_length()
         self.channels = tuple(
             Channel(signals[number].label, signals[number].physical_dimension, self._spr[number] / header.record_s)
             for number in self._numbers
         )
-        self._gains = [_gain(signals[number]) for number in self._numbers]
+        self._gains = [gain(signals[number]) for number in self._numbers]
         is_plus = header.reserved[:5] in ("EDF+C", "EDF+D", "BDF+C", "BDF+D")
         self.events: tuple[Event, ...] = ()
         onsets = None
@@ -119,7 +112,7 @@ class EdfFile:
         return content
 
     def _count_records(self, announced: int, truncated: str) -> int:
-        """Return the number of records in the file. Raises UserError if the header announces another."""
+        """Return the number of records in the file. Raises UserError if the header announces another number."""
         size = self._record_samples * self._bytes
         if not 0 < size <= RECORD_BYTES:
             raise UserError(f"header: expected records of 1 to {RECORD_BYTES} bytes, found {size}; export it again")
@@ -143,7 +136,7 @@ class EdfFile:
         return held
 
     def _annotations(self, signals: Sequence[int]) -> tuple[list[float | None], tuple[Event, ...]]:
-        """Read onset of each record, and all events, from the annotation signals."""
+        """Read the onset of each record and all events from the annotation signals."""
         onsets: list[float | None] = []
         events: list[tuple[float, float, str]] = []
         size = self._record_samples * self._bytes
@@ -158,7 +151,10 @@ class EdfFile:
         return onsets, tuple(sorted(Event(at - begin, at - begin + length, text) for at, length, text in events))
 
     def _stretches(self, onsets: list[float | None] | None) -> tuple[list[int], tuple[Stretch, ...]]:
-        """Split the records at gaps: first record of each stretch and the number of records, and the stretches."""
+        """Split the records at gaps.
+
+        Returns the first record of each stretch followed by the number of records, and the stretches.
+        """
         length = float(self._duration_s)
         if onsets is None:
             return [0, self._num_records], (Stretch(0.0, self._num_records * length),)
@@ -179,60 +175,6 @@ class EdfFile:
         return firsts, tuple(Stretch(float(times[first]), (last - first) * length) for first, last in pairs)
 
 
-class Header:
-    """The header of an EDF or BDF file, checked. Raises UserError without the name of the file."""
-
-    def __init__(self, content: bytes) -> None:
-        edfio = _edfio()
-        self.is_bdf = content[:1] == b"\xff"
-        read = edfio.read_bdf if self.is_bdf else edfio.read_edf
-        num_signals = _integer(content[252:256], "number of signals", 1, MOST_SIGNALS)
-        expected = _FIXED * (1 + num_signals)
-        found = _integer(content[184:192], "bytes of the header", 0, 1 << 30)
-        if found != expected or len(content) < expected:
-            raise UserError(
-                f"header: expected {expected} bytes for {num_signals} signals, found {min(found, len(content))}; "
-                "export it again"
-            )
-        self.num_records = _integer(content[236:244], "number of records", -1, 1 << 31)
-        self.record_s = _seconds(content[244:252])
-        try:
-            with warnings.catch_warnings():  # the header alone: no records follow
-                warnings.simplefilter("ignore")
-                self._file = read(BytesIO(content[:expected]), header_encoding="latin-1")
-            self.signals = self._file._signals  # the annotation signals too
-            for signal in self.signals:
-                _check_signal(signal)
-            self.reserved = self._file.reserved
-        except UserError:
-            raise
-        except Exception as error:  # edfio passes on what int() and float() raise
-            if self.record_s == 0:
-                raise _no_length() from error
-            raise UserError(f"header: not readable ({first_line(error)}); export the file again") from error
-
-    @property
-    def patient(self) -> str:
-        """Code of the patient, as the file has it; empty if it is anonymous."""
-        code = self._file.local_patient_identification.split(" ")[0].strip()
-        return "" if code.lower() in _ANONYMOUS else code
-
-    @property
-    def start(self) -> str:
-        """Date and time of the first record, as the header has it."""
-        return f"{self._file._startdate.decode('latin-1').strip()} {self._file._starttime.decode('latin-1').strip()}"
-
-
-def read_header(file: Any) -> Header:
-    """Read the header from an open file."""
-    file.seek(0)
-    begin = file.read(_FIXED)
-    if len(begin) < _FIXED or begin[:8] not in (b"0       ", b"\xffBIOSEMI"):
-        raise UserError("not an EDF or BDF file: expected a header that begins with version 0 or BIOSEMI")
-    num_signals = _integer(begin[252:256], "number of signals", 1, MOST_SIGNALS)
-    return Header(begin + file.read(_FIXED * num_signals))
-
-
 def _tals(content: bytes) -> Iterator[tuple[float, float, list[str]]]:
     """Onset, duration and texts of each annotation list of a record."""
     for part in content.split(b"\x00"):
@@ -241,72 +183,5 @@ def _tals(content: bytes) -> Iterator[tuple[float, float, list[str]]]:
             yield float(onset), float(duration or 0), [text.decode(errors="replace") for text in texts.split(b"\x14")]
 
 
-def _edfio() -> Any:
-    try:
-        import edfio
-    except ImportError as error:
-        raise UserError("EDF and BDF files are read by edfio: pip install 'hms-dist[edf]'") from error
-    return edfio
-
-
 def _is_annotations(signal: Any) -> bool:
     return signal.label in ("EDF Annotations", "BDF Annotations")
-
-
-def _check_signal(signal: Any) -> None:
-    if signal.samples_per_data_record < 1:
-        raise UserError(
-            f"header: signal '{signal.label}': expected samples per record above 0, found "
-            f"{signal.samples_per_data_record}; export it again"
-        )
-
-
-def _no_length() -> UserError:
-    return UserError("header: expected records of above 0 s, found 0; export it again")
-
-
-def _gain(signal: Any) -> tuple[float, float]:
-    """Return gain and offset of a signal in the unit of the file. A reversed physical range inverts the signal."""
-    try:
-        low, high = signal.digital_min, signal.digital_max
-        bottom, top = signal.physical_min, signal.physical_max
-    except ValueError as error:
-        raise UserError(
-            f"header: signal '{signal.label}': expected numbers as its limits ({first_line(error)}); export it again"
-        ) from error
-    if high <= low:
-        raise UserError(
-            f"header: signal '{signal.label}': expected a digital minimum below the maximum, found {low} and {high}; "
-            "export it again"
-        )
-    if bottom == top:
-        raise UserError(
-            f"header: signal '{signal.label}': expected two different physical limits, found {bottom:g} and {top:g}; "
-            "export it again"
-        )
-    gain = (top - bottom) / (high - low)
-    return gain, top - gain * high
-
-
-def _integer(field: bytes, what: str, low: int, high: int) -> int:
-    text = field.decode("latin-1").strip()
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if not low <= value <= high:
-        raise UserError(f"header: {what}: expected {low} to {high}, found '{text}'; export the file again")
-    return value
-
-
-def _seconds(field: bytes) -> Fraction:
-    text = field.decode("latin-1").strip()
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        value = Fraction(-1)
-    if not 0 <= value < 1 << 31:
-        raise UserError(
-            f"header: seconds of a record: expected a number of at least 0, found '{text}'; export it again"
-        )
-    return value

@@ -42,7 +42,7 @@ def read_csv_bi(path: Path) -> list[Event]:
 
 
 def read_rec(path: Path) -> list[Event]:
-    """Read a TUEV label file: channel,start,stop,code without a header; an event for each line."""
+    """Read a TUEV label file: channel,start,stop,code without a header; an event for each line. Raises UserError."""
     names = ("channel", "start", "stop", "code")
     events = []
     for number, row in enumerate(_rows(path, ",", names)):

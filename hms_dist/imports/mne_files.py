@@ -69,7 +69,7 @@ class MneFile:
         return last - first
 
     def read(self, stretch: int, channels: Sequence[int], first: int, last: int) -> NDArray[np.float64]:
-        """Read samples [first, last) of channels, in volts: [channels, samples]."""
+        """Read samples [first, last) of channels, in volts: [channels, samples]. Raises UserError for damaged data."""
         begin = self._parts[stretch][0]
         picks = [self._picks[channel] for channel in channels]
         try:

@@ -1,4 +1,4 @@
-"""Numbers for patients: from the label table, the header, the folder, the name of the file, or a part of its path."""
+"""Numbering of patients, identified by the label table, the header, the folder, the file name or a part of its path."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ def check_rule(rule: str) -> None:
 def patient_of(rule: str, recording: str, in_table: str, header: Callable[[], str], *, alone: bool) -> str:
     """Return the text that distinguishes the patient of a recording (its path below the data folder).
 
-    `in_table`: text of the label table, empty if it has none; `header`: reads that of the file; `alone`: there is no
-    other recording. Raises UserError if the rule finds none.
+    `in_table`: the patient in the label table, empty if it has none; `header`: reads the patient code of the file;
+    `alone`: whether there is no other recording. Raises UserError if the rule finds no patient.
     """
     path = PurePosixPath(recording)
     if rule == AUTO:
@@ -56,7 +56,7 @@ def patient_of(rule: str, recording: str, in_table: str, header: Callable[[], st
 
 
 def numbered(texts: Mapping[str, str], before: Mapping[str, int]) -> dict[str, int]:
-    """Number the patients of recordings (recording -> text): numbers of `before` stay, new ones follow."""
+    """Number the patients of recordings (recording -> text): those of `before` keep theirs, new ones get the next."""
     numbers = dict(before)
     for text in texts.values():
         if text not in numbers:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, open_file
-from hms_dist.imports.edf import read_header
+from hms_dist.imports.edf_header import read_header
 from hms_dist.imports.job import SIDECARS, ImportTask, LabelKind, Work
 from hms_dist.imports.key import Key, KeyRow
 from hms_dist.imports.open_recording import EDF_SUFFIXES, SUFFIXES
@@ -53,7 +53,10 @@ def plan_import(
     data: Path, recordings: Sequence[str], work: Work, key: Key, *, labels: str, table: Mapping[str, FileLabels],
     patient: str,
 ) -> Plan:  # fmt: skip
-    """Number recordings and patients (those of the key keep theirs) and choose the labels of each recording."""
+    """Number recordings and patients (those of the key keep theirs) and choose the labels of each recording.
+
+    Raises UserError if recordings of the key are missing. Faults of single recordings are part of the plan.
+    """
     before = {row.file: row for row in key.rows()}
     found = set(recordings)
     lost = [name for name in before if name not in found]

@@ -56,7 +56,8 @@ def on_grid(centre_s: float) -> float:
 
 
 def grid(length_s: float, every_s: float, annotated_s: float) -> Floats:
-    """Centres of windows of `annotated_s` every `every_s` seconds; the middle of a recording too short for one."""
+    """Return centres [windows] of windows of `annotated_s` every `every_s` seconds; of a shorter recording its
+    middle."""
     last = length_s - annotated_s / 2
     if last < annotated_s / 2:
         return np.array([on_grid(length_s / 2)])
@@ -67,7 +68,7 @@ def grid(length_s: float, every_s: float, annotated_s: float) -> Floats:
 def rows_by_overlap(
     events: Iterable[Event], centres: Floats, dataset: Dataset, texts: Texts, background: str | None
 ) -> list[Row]:
-    """Label windows at `centres` by the class that covers most of each.
+    """Label windows at `centres` [windows], seconds, by the class that covers most of each.
 
     `background`: class of what no event covers; None: such windows have no row. With target yes_no each class is
     present where it covers half of the window or more.

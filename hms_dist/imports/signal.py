@@ -1,4 +1,4 @@
-"""The EEG of an opened recording as Kaggle has it: 20 channels, 200 Hz, microvolts, NaN where nothing was recorded."""
+"""The EEG of an opened recording in Kaggle's form: 20 channels, 200 Hz, microvolts, NaN where nothing was recorded."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel as the file has it."""
+    """A channel as described in the file."""
 
     label: str
     dimension: str

@@ -14,11 +14,13 @@ from hms_dist.recordings.reader import Recording
 from hms_dist.signals.regional_power import MARGIN_S, regional_power
 
 MARGIN = 60 * RATE_HZ
-"""Samples of EEG before and after the window, in which filters start up."""
+"""Samples of EEG before and after the window, for the start-up of filters."""
 
 
 def read_window(path: Path, at_s: float, options: ReadingOptions) -> tuple[Recording, int]:
-    """Read the 50 s and the 10 minutes around `at_s`; return them, and the first EEG sample of the 50 s.
+    """Read the EEG of the 50 s and the spectrogram of the 10 minutes around `at_s`, seconds.
+
+    Returns them as a recording, and the first sample of the 50 s in its EEG.
 
     NaN outside of the recording. Raises UserError naming the file, also for a time after its end.
     """

@@ -69,7 +69,7 @@ def run(command: Subset) -> None:
     """Run the command `subset`. Raises UserError for an invalid table, too few rows, or a different table at `out`."""
     dataset = read_dataset(command.data)
     if dataset.target != "shares":
-        raise UserError(f"{command.data}: its classes are yes or no by themselves; the rules of subset count votes")
+        raise UserError(f"{command.data}: target yes_no: the rules of subset count votes")
     labels = read_labels(command.table or command.data / "train.csv", dataset)
     if not labels.labelled:
         raise UserError(f"{labels.path}: no votes; subset expects a labelled table such as train.csv")

@@ -97,7 +97,7 @@ RULES: Mapping[str, Callable[..., pd.DataFrame]] = {
 
 
 def classes_of(frame: pd.DataFrame, dataset: Dataset = HMS) -> NDArray[np.int64]:
-    """Return the class of each row, from 0: expert_consensus if the table has it, else the class with most votes."""
+    """Return the class [rows], from 0: expert_consensus if the table has it, else the class with most votes."""
     if "expert_consensus" in frame:
         return np.array(frame["expert_consensus"].map(dataset.consensus_names), np.int64)
     return np.asarray(_votes(frame, dataset).argmax(axis=1), np.int64)

@@ -1,5 +1,6 @@
 """Label rows: the table train.csv, its votes, values derived from them, and patient folds."""
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from hms_dist.core.csv_table import CsvTable
 from hms_dist.core.errors import UserError
+from hms_dist.core.files import sha256_of
 from hms_dist.datasets import HMS, Dataset
 
 ID_COLUMNS = ("eeg_id", "spectrogram_id", "patient_id")
@@ -21,6 +23,8 @@ OFFSET_COLUMNS = {
     "spectrogram_label_offset_seconds": 0.0,
 }
 """Columns that Kaggle's test.csv lacks -> the values used instead."""
+BOX_COLUMNS = ("t_min", "f_min", "t_max", "f_max", "songtype_id")
+"""Columns of audio: the annotated box, seconds of the recording and hertz, and the kind of song; null without one."""
 MAX_OFFSET_S = 1e9
 """Largest offset in seconds (30 years): sample numbers are exact below it."""
 MAX_VOTES = 2**31 - 1
@@ -40,12 +44,30 @@ class LabelTable:
     frame: pd.DataFrame
     """ID_COLUMNS, OFFSET_COLUMNS and the data set's vote columns, one row per label row in file order.
 
-    Also expert_consensus, one of `Dataset.consensus_names`, if the file is labelled and has it.
+    Also expert_consensus, one of `Dataset.consensus_names`, if the file is labelled and has it; of audio BOX_COLUMNS.
     """
     labelled: bool
     """True if the table has votes (train.csv), False if not (test.csv)."""
     dataset: Dataset = HMS
     """The data set that the rows are of."""
+    files: tuple[tuple[Path, int], ...] = ()
+    """Files that the rows are from, each with its number of rows. Empty: `path` alone."""
+
+    def where(self, row: int) -> str:
+        """File of a row, counted from 0, and its line there; the folder of rows that no file lists. Raises
+        IndexError."""
+        for path, count in self.files or ((self.path, len(self.frame)),):
+            if row < count:
+                return str(path) if path.is_dir() else f"{path}: row {row + 2}"
+            row -= count
+        raise IndexError(row)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file or, of audio, of the rows: their windows depend on the recordings' lengths too."""
+        if self.dataset.signal == "eeg":
+            return sha256_of(self.path)
+        return hashlib.sha256(self.frame.to_csv(index=False).encode()).hexdigest()
 
 
 def read_labels(path: Path, dataset: Dataset = HMS) -> LabelTable:
@@ -79,6 +101,12 @@ def read_labels(path: Path, dataset: Dataset = HMS) -> LabelTable:
     if labelled:
         _check_votes(path, frame[list(votes)], dataset)
     return LabelTable(path=path, frame=frame, labelled=labelled, dataset=dataset)
+
+
+def row_columns(dataset: Dataset) -> list[str]:
+    """Columns of a label row that the index of a shard set repeats: ids, offsets, votes and, of audio, the box."""
+    boxes = BOX_COLUMNS if dataset.signal == "audio" else ()
+    return [*ID_COLUMNS, *OFFSET_COLUMNS, *dataset.vote_columns, *boxes]
 
 
 def sample_key(eeg_id: int, eeg_sub_id: int) -> str:

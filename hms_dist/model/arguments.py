@@ -45,7 +45,10 @@ def check_kwargs(kwargs: Mapping[str, Any]) -> None:
 
 
 def constructor_arguments(kwargs: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
-    """Convert the arguments for timm: lists to tuples, and `img_size` CANVAS to `size`."""
+    """Convert the arguments for timm: lists to tuples, and `img_size` CANVAS to `size` (height, width).
+
+    Raises ValueError for CANVAS without a size.
+    """
     found = {name: _as_tuples(value) for name, value in kwargs.items()}
     if found.get("img_size") == CANVAS:
         if size is None:

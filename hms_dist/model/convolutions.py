@@ -48,7 +48,7 @@ class FirstConv(nn.Conv2d):
 
 
 class FirstConvSame(Conv2dSame):  # type: ignore[misc]
-    """The same with TensorFlow's padding."""
+    """A 3 x 3 convolution of stride 2 with few input channels and TensorFlow's padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (batch, channels, height, width), channels last in memory."""

@@ -27,11 +27,11 @@ def are_fast() -> bool:
 
 
 def is_for(x: Tensor) -> bool:
-    """Whether the fast operators are on and support device and dtype of `x`."""
+    """Whether the fast operators are on and support device and dtype of `x`, of any shape."""
     return ARE_ON and HAS_TRITON and x.is_cuda and x.dtype in TYPES
 
 
 def layer_type(x: Tensor) -> torch.dtype:
-    """Dtype in which a convolution or matrix product computes `x`: that of autocast, if it is on."""
+    """Dtype in which a convolution or matrix product computes `x`, of any shape: that of autocast, if it is on."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -123,8 +123,7 @@ class GroupNorms:
             norm.begin_pass(len(self._rows.starts) - 1)
 
     def after_pass(self) -> None:
-        """Add the statistics of the last forward pass; each group counts where its first row is. Call it once a
-        pass."""
+        """Add the statistics of the last forward pass, once a pass; a split group counts where its first row is."""
         if self._active:
             tables = torch.cat([norm.statistics[::2] for norm in self._active], dim=2).double()
             found = torch.einsum("kpc,p->kc", tables, self._rows.owned)

@@ -64,17 +64,17 @@ def bce_known_rows(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def sigmoid(logits: Tensor) -> Tensor:
-    """Independent probabilities of the classes, float32, float64 for float64 logits."""
+    """Convert `logits` [rows, classes] to independent probabilities: float32 or float64 as `kl_rows`; same shape."""
     return torch.sigmoid(logits.to(_wide(logits)))
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Probabilities of mutually exclusive classes, float32, float64 for float64 logits."""
+    """Convert `logits` [rows, classes] to probabilities of exclusive classes: float32, float64 for float64 logits."""
     return torch.softmax(logits.to(_wide(logits)), dim=-1)
 
 
 def normalised_sigmoid(logits: Tensor) -> Tensor:
-    """Independent probabilities of the classes, divided by their sum; float32, float64 for float64 logits.
+    """Convert `logits` [rows, classes] to independent probabilities, divided by their sum; types as `softmax`.
 
     Computed in logarithms, so that a row of very small ones still sums to 1.
     """

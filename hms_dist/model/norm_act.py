@@ -68,15 +68,15 @@ def moments_of(x: Tensor, norm: Any, rows: PassRows) -> tuple[Tensor, Tensor]:
 
 
 def affine_of(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scale and shift of a norm; 1 and 0 for a norm without."""
+    """Return scale and shift [channels] of a norm; 1 and 0, typed as `like` [pieces, channels], if it has none."""
     if norm.weight is None:
         return torch.ones_like(like[0]), torch.zeros_like(like[0])
     return norm.weight, norm.bias
 
 
 def layout_of(x: Tensor, rows: PassRows) -> tuple[Tensor, Tensor, Tensor | None, int, int, int]:
-    """Return the groups of the rows of `x` as arguments of the operators: starts, piece, slots, num_slots, m,
-    places."""
+    """Return the groups of the rows of `x` [rows * places, ...] as arguments of the operators: starts, piece, slots,
+    num_slots, m, places."""
     return rows.starts, rows.piece, rows.slots, rows.num_slots, rows.group_size, len(x) // rows.num_rows
 
 
@@ -114,7 +114,7 @@ def apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
     starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """Apply the operator with given moments."""
+    """Apply the operator with given moments `mean` and `rstd` [pieces, channels]; output as `x`."""
     if has_kernels(x):
         from hms_dist.model import norm_act_kernels
 
@@ -127,7 +127,7 @@ def differentiate(
     keep: Tensor | None, starts: Tensor, piece: Tensor, slots: Tensor | None, num_slots: int, group_size: int,
     places: int, act: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Compute the gradients of x (including its moments), weight, bias and shortcut (empty without one).
+    """Compute the gradients of x (including its moments), weight, bias and shortcut ([0] without one).
 
     Those of weight and bias are sums over this rank's rows.
     """
@@ -160,7 +160,7 @@ def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether the kernels support `x`."""
+    """Whether the kernels support `x`: only [rows * places, channels]."""
     return x.dim() == 2 and gpus.is_for(x) and gpus.are_fast()
 
 
@@ -198,7 +198,7 @@ def plain_apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
     piece: Tensor, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """Apply the operator in plain torch, on any device; the reference of the kernels."""
+    """Apply the operator in plain torch, on any device; the reference of the kernels. Shapes as `apply`."""
     result = _before_act(by_row(x, places), weight, bias, mean, rstd, shortcut, keep, piece, places)
     return _reshaped(_activated(result, act).to(x.dtype), x)
 

@@ -41,7 +41,7 @@ def apply(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
     piece: Tensor, places: int, act: int,
 ) -> Tensor:  # fmt: skip
-    """Compute the output of the operator."""
+    """Compute the output of the operator; arguments as `norm_act.plain_apply`."""
     x, shortcut = x.contiguous(), None if shortcut is None else shortcut.contiguous()
     wide, columns = _wide(x, places)
     chunks = triton.cdiv(wide, ROWS_A_PROGRAM)

@@ -26,18 +26,22 @@ class SlidingWindowConfig:
 
     pooling: Literal["max", "noisy_or", "window"] = "max"
     """Pooling of the windows of a row, per class: the largest probability; the probability that at least one window
-    is positive, if windows were independent; or that of the annotated window alone. The six are then divided by
-    their sum."""
+    is positive, if windows were independent; or that of the annotated window alone (the largest of all windows, for
+    rows of audio without an annotation). Shares are then divided by their sum."""
     negative_weight: float = 1.0
     """Loss weight of classes without a vote, relative to 1 for classes with votes."""
+    unknown_weight: float = 0.0
+    """Loss weight of unknown classes, taken as absent, in rows with a class that is present. 0: they have no part in
+    the loss."""
     crop_share: float = 1.0
     """Fraction of the canvas's width used in training, cropped at random around the annotated window. 1: all."""
     paste_probability: float = 0.0
     """Fraction of training rows whose annotated window and label are replaced by those of another row of the group."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.negative_weight < float("inf"):
-            raise ValueError(f"negative_weight: expected 0 or more, found {self.negative_weight}")
+        for name in ("negative_weight", "unknown_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected 0 or more, found {getattr(self, name)}")
         if not 0 < self.crop_share <= 1:
             raise ValueError(f"crop_share: expected a share in (0, 1], found {self.crop_share}")
         if not 0 <= self.paste_probability <= 1:
@@ -133,6 +137,16 @@ def positive_negative_rows(logits: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     shares = torch.where(known, targets, 0).to(dtype)
     losses = functional.binary_cross_entropy_with_logits(logits.to(dtype), shares, reduction="none")
     return (losses * (shares > 0)).mean(dim=-1), (losses * ((shares <= 0) & known)).mean(dim=-1)
+
+
+def unknown_rows(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy [m] of unknown classes (NaN) taken as absent, in rows with a known yes; 0 for other rows.
+
+    Shapes, types and divisor as `positive_negative_rows`.
+    """
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    losses = functional.softplus(logits.to(dtype)) * torch.isnan(targets)
+    return losses.mean(dim=-1) * (torch.nan_to_num(targets) > 0).any(dim=-1)
 
 
 def at_least_one(logits: Tensor, pooling: str) -> Tensor:

@@ -31,6 +31,14 @@ def crop_offsets(draws: Draws, window: tuple[float, float], width: int, crop_wid
     return torch.from_numpy(first + np.floor(draws * (last - first + 1)).astype(np.int64))
 
 
+def crop_offsets_of(draws: Draws, lefts: Draws, length: float, width: int, crop_width: int) -> Tensor:
+    """Compute the start column of each row's crop as `crop_offsets`, for windows of `length` pixels from `lefts`
+    [m]."""
+    first = np.maximum(0, np.ceil(lefts + length).astype(np.int64) - crop_width)
+    last = np.maximum(first, np.minimum(np.floor(lefts).astype(np.int64), width - crop_width))
+    return torch.from_numpy(first + np.floor(draws * (last - first + 1)).astype(np.int64))
+
+
 def cropped(images: Tensor, offsets: Tensor, crop_width: int) -> Tensor:
     """Crop each of `images` [m, channels, height, width] to columns `offsets[i]` to `offsets[i] + crop_width`."""
     columns = offsets[:, None] + torch.arange(crop_width, device=images.device)
@@ -42,3 +50,17 @@ def pasted(images: Tensor, donors: Tensor, window: tuple[float, float]) -> Tenso
     columns = torch.arange(images.shape[-1], device=images.device)
     inside = (columns >= floor(window[0])) & (columns < ceil(window[1]))
     return torch.where(inside, donors, images)
+
+
+def pasted_at(images: Tensor, donors: Tensor, lefts: Tensor, donor_lefts: Tensor, length: float) -> Tensor:
+    """Replace the columns of each row's window, `length` pixels from `lefts` [n], by those of the donor's window.
+
+    `images`, `donors` [n, channels, height, width]. Windows begin at whole columns here, by rounding.
+    """
+    width, size = images.shape[-1], min(ceil(length), images.shape[-1])
+    begins = lefts.round().long().clamp(0, width - size)
+    shifts = donor_lefts.round().long().clamp(0, width - size) - begins
+    columns = torch.arange(width, device=images.device)
+    inside = (columns >= begins[:, None]) & (columns < begins[:, None] + size)
+    source = torch.where(inside, columns + shifts[:, None], columns)[:, None, None, :]
+    return torch.where(inside[:, None, None, :], donors.gather(3, source.expand_as(donors)), images)

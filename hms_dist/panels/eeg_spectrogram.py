@@ -121,7 +121,7 @@ class EegSpectrogram(Panel):
         return self._decibel(self.signals.of_recording(eeg))
 
     def _decibel(self, signals: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The same from the chains' signals [4, n, samples]."""
+        """Compute the chains from their signals [4, n, samples]: float32 [4, rows, frames] in [-80, 0]."""
         return np.stack([self._mean_decibel(chain) for chain in self.signals.ready(signals)])
 
     def _mean_decibel(self, chain: NDArray[np.float64]) -> NDArray[np.float32]:

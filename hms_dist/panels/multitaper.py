@@ -18,15 +18,15 @@ from hms_dist.signals.chains import REGIONS, ChainSignals
 from hms_dist.signals.multitaper import multitaper_density
 
 LOWEST_DB, HIGHEST_DB = -30.0, 60.0
-"""Values that 0 and 255 stand for; values beyond are clipped. Amplifier noise is below, seizures are within."""
+"""Values of pixels 0 and 255; others are clipped. Amplifier noise is below this range, seizures are within it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multitaper(Panel):
-    """Density of each chain, the mean of its signals' in uV^2/Hz, as decibel: uint8 [4 chains, rows ascending, frames].
+    """Mean power density of each chain's signals, decibel of uV^2/Hz: uint8 [4 chains, rows ascending, frames].
 
-    Every frame is within the 50 seconds, and its mean is removed. A chain that is silent, or was not recorded, has the
-    lowest value throughout.
+    Every frame is within the 50 seconds, and its mean is removed. A chain of zeros, or one that was not recorded, has
+    the lowest value throughout.
     """
 
     window_s: float = 4.0
@@ -40,9 +40,9 @@ class Multitaper(Panel):
     max_hz: float = 20.0
     """The highest row is the last Fourier bin at or below it, hertz."""
     time_half_bandwidth: float = 2.0
-    """Half bandwidth, in units of 1 / window_s: a tone is smeared by this much, by default 0.5 Hz to either side."""
+    """Half bandwidth, in units of 1 / window_s: a tone is spread over this much on either side, by default 0.5 Hz."""
     num_tapers: int = 3
-    """Number of tapers averaged; more than twice time_half_bandwidth minus one would leak."""
+    """Number of tapers that are averaged; those above 2 * time_half_bandwidth - 1 leak."""
     signals: ChainSignals = field(default_factory=ChainSignals)
     """Signals of each chain and how they are cleaned."""
 

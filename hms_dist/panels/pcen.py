@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
+from hms_dist.panels.options import EnergyOptions
 from hms_dist.panels.panel import Panel, Window
 from hms_dist.recordings.reader import Recording
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.signals.chains import REGIONS, ChainSignals
-from hms_dist.signals.energy import Start, normalise_energy, smoothing_weight
+from hms_dist.signals.energy import Start, normalise_energy
 from hms_dist.signals.mel import edges_hz, filter_bank
 from hms_dist.signals.short_time import short_time_power
 
@@ -34,7 +35,7 @@ SMALLEST_PEAK = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pcen(Panel):
+class Pcen(EnergyOptions, Panel):
     """Mean over each chain's signals of (S / (epsilon + M)^gain + bias)^power - bias^power, uint8 [4, 128, 256].
 
     S is mel power (microvolt squared times the window's gain), rows ascending in frequency; M is its exponential mean
@@ -42,17 +43,9 @@ class Pcen(Panel):
     weight; larger values are clipped.
     """
 
-    gain: float = 0.98
-    """Exponent of the division by past energy: 0 none, 1 full."""
-    bias: float = 2.0
-    """Added before compression: small changes stay nearly linear."""
-    power: float = 0.5
-    """Exponent of the compression, above 0 and at most 1."""
     time_constant_s: float = 7.5
     """Time constant of M, seconds: 38 frames, as the usual 0.4 s at the bird-call detector's 94 frames per second. It
     is longer than the period of any periodic discharge, so discharges are not normalised away."""
-    epsilon: float = 1e-6
-    """Power that counts as silence, in the unit of S."""
     start: Start = "first_frame"
     """Initial value of M: the first frame's power, or the mean over the first time_constant_s. With the first frame,
     four of five rows of steady noise are brightest in their first 7.5 s, up to three times as bright as anywhere later;
@@ -61,19 +54,9 @@ class Pcen(Panel):
     signals: ChainSignals = field(default_factory=ChainSignals)
     """Montage, filling of gaps and filters."""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.gain <= 1:
-            raise ValueError(f"gain: must be from 0 to 1, found {self.gain}")
-        if not 0 < self.power <= 1:
-            raise ValueError(f"power: must be above 0 and at most 1, found {self.power}")
-        for name in ("bias", "time_constant_s", "epsilon"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: must be above 0, found {getattr(self, name)}")
-
     @property
     def spec(self) -> PanelSpec:
         """0 stands for 0, 255 for the loudest frame after silence."""
-        onset = smoothing_weight(self.time_constant_frames) ** -self.gain
         last_s = (NUM_FRAMES - 1) * FRAMES["hop_samples"] / RATE_HZ
         return PanelSpec(
             shape=(len(REGIONS), NUM_MELS, NUM_FRAMES),
@@ -82,7 +65,7 @@ class Pcen(Panel):
             axes=("region", "frequency", "time"),
             unit="normalised energy",
             regions=REGIONS,
-            value_range=(0.0, (onset + self.bias) ** self.power - self.bias**self.power),
+            value_range=(0.0, self.highest(self.time_constant_frames)),
             rows_hz=tuple(edges_hz(NUM_MELS, 0.0, MAX_HZ)[1:-1].tolist()),
             columns_s=(0.0, last_s),
         )

@@ -1,6 +1,6 @@
 """Haar wavelet statistics of every channel, as in the wavelet ablation, on windows that slide over the 50 seconds.
 
-Stored before any logarithm, which is a choice of the canvas.
+Stored without a logarithm, which the canvas may apply.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from hms_dist.signals.haar import BANDS, haar_statistics
 from hms_dist.signals.montage import CHAIN_MONTAGES
 
 FEWEST_SAMPLES = 2 ** (len(BANDS) - 1)
-"""The shortest window in which every level has a coefficient of its own."""
+"""Length of the shortest window with a coefficient of every level, samples."""
 LARGEST = float(np.finfo(np.float16).max)
 """Larger magnitudes, in microvolts, are clipped to this."""
 
@@ -50,7 +50,7 @@ class WaveletStatistics(Panel):
             raise ValueError(f"num_windows: must be from 1 to {WINDOW_SAMPLES}, found {self.num_windows}")
         if (self.num_windows == 1) != (self.window_samples == WINDOW_SAMPLES):
             raise ValueError(
-                f"num_windows: 1 goes with window_samples {WINDOW_SAMPLES} and with no other, "
+                f"num_windows: 1 requires window_samples {WINDOW_SAMPLES}, and that requires 1; "
                 f"found {self.num_windows} with {self.window_samples}"
             )
 
@@ -61,7 +61,7 @@ class WaveletStatistics(Panel):
 
     @property
     def spec(self) -> PanelSpec:
-        """Channels are named as they are derived: Fp1-F7."""
+        """Channels are named after their electrodes, such as Fp1-F7."""
         chains = CHAIN_MONTAGES[self.signals.montage].values()
         names = tuple("-".join(pair) for chain in chains for pair in chain)
         centres_s = (self.starts[[0, -1]] + self.window_samples / 2) / RATE_HZ

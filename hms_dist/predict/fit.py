@@ -2,7 +2,7 @@
 
 Linear pool: -sum t ln(sum_m w_m p_m) is convex in the weights on the simplex. Log-linear pool: with q the softmax of
 sum_m w_m ln p_m + b, -sum t ln q is convex in (w, b) together. Every minimum found is therefore global. The same holds
-for the log loss of classes that are yes or no by themselves, over known cells, with log-odds and sigmoids.
+for the log loss of independent yes/no classes, over known cells, with log-odds and sigmoids.
 """
 
 from dataclasses import replace
@@ -20,7 +20,8 @@ RIDGE = 1e-6
 """Half this times the squared distance from the plain mean is added to the log-linear objective. It selects one of
 equally good solutions, keeps the bias of a class without votes finite, and is 0 at the start, so that the fit is never
 worse than the plain mean on its own rows."""
-METHODS_FITTED = ("mean", "geometric")
+METHOD_FITTED = "geometric"
+"""Default method of a fit: on eight public tables (19,763 rows) its cross-validated KL is .4635, that of mean .4722."""
 
 
 def fit_pool(method: str, probabilities: Floats, targets: Floats, dataset: Dataset = HMS) -> Pool:

@@ -59,10 +59,10 @@ def run(command: Predict) -> None:
     config = opened_run(command)
     check_variables(config.precision)
     shards = open_shards(command.shards, read_canvas(command.run), flips=False, storage=command.storage)
-    check_rows(command.out, shards.index.ids("eeg_id"))
-    shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
     dataset = read_dataset(command.run)  # the run's: the shard set may have other labels, or none
-    task = open_task(config, shards.canvas, dataset)
+    check_rows(command.out, shards.index.ids("eeg_id"), dataset)
+    shards = composed_by(shards, mirrored_canvas(shards.canvas.config, shards.manifest.panels, command.tta))
+    task = open_task(config, shards.canvas, dataset, shards.index.annotated_s)
     model, facts = load_model(command.run, config, dataset, command.checkpoint, command.weights)
     source = Source(model=stored_record(stored_weights(command.run, command.checkpoint), command.weights))
     weights = stored_weights(command.run, command.checkpoint)
@@ -175,7 +175,7 @@ def _outputs(
 
 
 def held_out_folds(config: TrainConfig, shards: ShardSet, trained_on: str) -> NDArray[np.int64]:
-    """For each row the run's validation fold if the run held out its patient, else -1 (seen or unknown)."""
+    """Return for each row [samples] the run's validation fold if it held out the patient, else -1 (seen or unknown)."""
     folds = np.full(len(shards.index), -1)
     if config.fold != "none" and shards.manifest.fingerprint == trained_on:
         folds[split_rows(config, shards.index)[1]] = config.fold

@@ -32,7 +32,7 @@ class MetaConfig:
     """Widths of the hidden layers."""
     ce_weight: float = 0.5
     """Weight of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes.
-    Not used where classes are yes or no by themselves: the loss is the log loss over known cells."""
+    Not used for independent yes/no classes: their loss is the log loss over known cells."""
     lr: float = 0.001
     """Learning rate of Adam."""
     batch_size: int = 256
@@ -95,7 +95,8 @@ def meta_network(config: MetaConfig, num_models: int, num_classes: int = HMS.num
 
 def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float, dataset: Dataset = HMS) -> Tensor:
     """Weighted sum of the cross-entropy with the consensus (the first among equals) and the KL to the votes; mean over
-    rows. Where classes are yes or no: the log loss, the mean over known cells."""
+    rows of `logits` and `targets` [rows, classes]. For independent yes/no classes: the log loss, the mean over known
+    cells."""
     if dataset.target == "yes_no":
         known = torch.isfinite(targets).sum(dim=1)
         return (bce_known_rows(logits, targets) * known).sum() / known.sum().clamp(min=1)

@@ -1,7 +1,7 @@
-"""Finished parts of an unfinished prediction, stored next to its output: a killed job only computes what is missing.
+"""Finished parts of an unfinished prediction, stored next to its output: after a kill only missing parts are computed.
 
     OUT.parts/<key>/part-000007.npy     network outputs of the rows of one part
-    OUT.parts/shards-<key>/             shards rendered for this prediction alone
+    OUT.parts/shards-<key>/             shards rendered only for this prediction
 
 A key is a digest of everything that the content depends on, so a part of other weights or other shards is never used.
 The folder is removed once the output is written.
@@ -26,7 +26,7 @@ def parts_folder(out: Path) -> Path:
 
 
 def begun(folder: Path, key: str, earlier_key: str) -> Path:
-    """Folder of a key's parts inside `folder`: under the key of an earlier version if that began them."""
+    """Return the folder of the parts of `key` in `folder`; that of `earlier_key` if an earlier version began them."""
     earlier = folder / earlier_key
     return earlier if earlier.is_dir() else folder / key
 
@@ -35,7 +35,7 @@ class Parts:
     """The parts of one prediction; the rows of a part do not depend on the number of ranks."""
 
     def __init__(self, folder: Path, *, num_rows: int, size: int, num_outputs: int) -> None:
-        """`folder`: of these parts alone, named by their key; created if missing. `size`: rows predicted at once."""
+        """`folder`: holds only these parts, named by their key; created if missing. `size`: rows of a batch."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._num_rows, self._num_outputs = folder, num_rows, num_outputs
         num_batches = -(-num_rows // size)
@@ -44,11 +44,11 @@ class Parts:
         """Numbers of all parts."""
 
     def rows_of(self, number: int) -> Rows:
-        """Rows of a part, ascending."""
+        """Rows [n] of a part, ascending."""
         return np.arange(number * self._size, min((number + 1) * self._size, self._num_rows))
 
     def finished(self) -> dict[int, NDArray[np.float64]]:
-        """Outputs of the finished parts, by number."""
+        """Outputs [rows of the part, num_outputs] of the finished parts, by number."""
         found = {number: self._read(number) for number in self.numbers}
         return {number: outputs for number, outputs in found.items() if outputs is not None}
 

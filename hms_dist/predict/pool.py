@@ -1,7 +1,7 @@
 """Pooling of several models' predictions: arithmetic, geometric and rank mean, with weights and a bias per class.
 
-Pools work on logits: logarithms of shares, which a softmax turns back, or log-odds of classes that are yes or no by
-themselves, each with its sigmoid.
+Pools work on logits. For shares these are logarithms, inverted by a softmax; for independent yes/no classes log-odds,
+inverted by a sigmoid.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ class Pool:
     method: str
     """One of METHODS."""
     weights: tuple[float, ...]
-    """Weight of each model, 0 or more. They sum to 1, except for geometric, where the sum sharpens or flattens."""
+    """Weight of each model, 0 or more. They sum to 1, except for geometric: a sum above 1 sharpens, one
+    below 1 flattens."""
     bias: tuple[float, ...] = ()
     """Added to the logit of each class. Empty: none."""
     dataset: Dataset = HMS
@@ -37,7 +38,7 @@ class Pool:
         return probabilities_of(pooled + np.array(self.bias or 0.0), kind)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value."""
+        """Convert to plain values for JSON."""
         values = self.bias or (0.0,) * self.dataset.num_classes
         bias = dict(zip(self.dataset.classes, values, strict=True))
         return {"method": self.method, "weights": list(self.weights), "bias": bias}
@@ -61,7 +62,7 @@ def equal_pool(method: str, num_models: int, dataset: Dataset = HMS) -> Pool:
 
 
 def logits_of(probabilities: Floats, kind: Target) -> Floats:
-    """Natural logarithms of shares, or log-odds, of values clipped as Kaggle does."""
+    """Compute natural logarithms of shares, or log-odds of yes/no probabilities, clipped as by Kaggle; same shape."""
     if kind == "shares":
         return np.log(np.maximum(probabilities, SMALLEST))
     clipped = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
@@ -69,7 +70,7 @@ def logits_of(probabilities: Floats, kind: Target) -> Floats:
 
 
 def probabilities_of(logits: Floats, kind: Target) -> Floats:
-    """Softmax over the last axis, or sigmoid of each value."""
+    """Compute the softmax over the last axis, or the sigmoid of each value; same shape."""
     if kind == "yes_no":
         from scipy.special import expit
 

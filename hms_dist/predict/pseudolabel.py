@@ -25,8 +25,8 @@ MAX_VOTES = 7
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabel:
-    """Label the rows with few votes by the mean of models' predictions; print counts as JSON. Where classes are yes or
-    no by themselves: the rows with an unknown class, whose known classes stay as they are.
+    """Label the rows with few votes by the mean of models' predictions; print counts as JSON. For independent
+    yes/no classes: the rows with an unknown class; their known classes stay as they are.
 
     The table is an `overlay.file`. It records its models, and a run whose validation patients any of them has seen
     rejects it: for a run with fold K give the predictions of runs with fold K; with fold none, of any.
@@ -120,15 +120,15 @@ def pseudolabel(command: PseudoLabel) -> dict[str, Any]:
 
 
 def _unsure_rows(index: Index, command: PseudoLabel) -> Rows:
-    """The rows to label. Raises UserError for options that count votes where classes are yes or no, or if none is
+    """The rows to label. Raises UserError for options that count votes for independent yes/no classes, or if none is
     left."""
     if index.dataset.target == "shares":
         return np.flatnonzero(index.num_voters <= (command.max_votes or MAX_VOTES))
     for name, is_set in {"max_votes": command.max_votes is not None, "vote_share": command.vote_share > 0}.items():
         if is_set:
             raise UserError(
-                f"{name}: counts votes, and the classes of data set {index.dataset.name} are yes, no or unknown by "
-                "themselves; leave it out"
+                f"{name}: counts votes, and the classes of data set {index.dataset.name} are independent "
+                "(target yes_no); leave it out"
             )
     rows = np.flatnonzero(np.isnan(index.targets).any(axis=1))
     if not len(rows):

@@ -15,9 +15,9 @@ from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import Dataset, read_dataset
 from hms_dist.labels.label_rows import NUM_VOTES, read_label_rows
+from hms_dist.results.bootstrap import bootstrap_interval
 from hms_dist.results.lineage import held_out_rows, read_sources, statements
 from hms_dist.results.metric_kinds import LogLossMetric, Metric, metric_of
-from hms_dist.results.metrics import bootstrap_interval
 from hms_dist.results.predictions import (
     check_no_input,
     check_place,
@@ -25,7 +25,7 @@ from hms_dist.results.predictions import (
     read_predictions,
     read_truth,
 )
-from hms_dist.results.yes_no import THRESHOLD
+from hms_dist.results.yes_no import THRESHOLD, recording_lwlrap
 from hms_dist.shards.index import open_set
 
 Floats = NDArray[np.float64]
@@ -35,7 +35,7 @@ TARGET = "target of "
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score predictions with Kaggle's KL metric, as JSON; where classes are yes or no by themselves, with log loss and
+    """Score predictions with Kaggle's KL metric, as JSON; for independent yes/no classes, with log loss and
     metrics of ranks. Rows without a prediction are left out.
 
     By default only rows that the table's models have not seen are scored, if their record is known; `not_held_out` has
@@ -55,7 +55,7 @@ class Score:
     truth: Path | None = None
     """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
     threshold: float | None = None
-    """Where classes are yes or no: probability from which a class counts as found, for the balanced accuracy. None:
+    """For independent yes/no classes: probability from which a class counts as found, for the balanced accuracy. None:
     0.5."""
     num_draws: int = 1000
     """Bootstrap draws of patients for the confidence intervals. 0: no intervals."""
@@ -85,7 +85,7 @@ def run(command: Score) -> None:
 
 
 def scored(command: Score) -> dict[str, Any]:
-    """Compute the scores that `run` writes."""
+    """Compute the scores that `run` writes. Raises UserError for tables that do not fit each other."""
     labels, dataset = _labels(command.labels, command.predictions)
     predictions, metric = read_predictions(command.predictions, dataset), _metric(command, dataset)
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
@@ -136,6 +136,8 @@ def _scores(command: Score, joined: pd.DataFrame, dataset: Dataset, metric: Metr
     if truth is not None:
         metric.rows(targets, truth, str(command.truth))  # raises for invalid tables
     result = metric.score(targets, found, counts, truth)
+    if "lwlrap" in result and dataset.signal == "audio":
+        result["lwlrap"] = recording_lwlrap(joined["eeg_id"].to_numpy(np.int64), targets, found)
     for name, mask in metric.strata(counts).items() if command.num_draws else ():
         result["strata"][name][f"{metric.name}_interval"] = bootstrap_interval(
             np.nan_to_num(values[mask]), patients[mask], num_draws=command.num_draws, level=command.level,

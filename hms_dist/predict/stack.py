@@ -147,7 +147,7 @@ def apply(command: Stack, folder: Path) -> None:
     check_no_input(command.out, command.predictions)
     members = read_members(command.predictions)
     fitted.check_members(folder, members)
-    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"))
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"), members.dataset)
     config = from_stored(MetaConfig, fitted.content["model"], str(folder / STACK_NAME))
     inputs = meta_inputs(members.probabilities, config.inputs)
     tensors = read_weights(folder / NETWORKS_NAME)
@@ -163,7 +163,8 @@ def apply(command: Stack, folder: Path) -> None:
 
 
 def comparison(labelled: Labelled, honest: Floats) -> list[dict[str, Any]]:
-    """Rows of a table: each model, their plain mean and the stack, with the metric of each fold and of all rows."""
+    """Rows of a table: each model, their mean and the stack (`honest` [rows, classes]), with the metric by fold and
+    overall."""
     members = labelled.members
     value = metric_of(members.dataset).value
     named = [*zip(map(str, members.paths), members.probabilities, strict=True)]

@@ -66,8 +66,8 @@ def mean_outputs(
     requests = (Request(group, np.full(len(group), True) if flip else None) for group in groups for flip in flips)
     batches = load(shards.reader, requests, threads=threads, pin=device.type == "cuda")
     before: Tensor | None = None
-    for _ in groups:
-        outputs = mirrored_outputs(model, shards.canvas, lambda _: next(batches).to(device), task, mirrors)
+    for group in groups:
+        outputs = mirrored_outputs(model, shards.canvas, lambda _: next(batches).to(device), task, mirrors, group)
         if before is not None:  # read when the next group is on its way, so that a GPU never waits for the host
             yield before.cpu().double().mean(0).numpy()
         before = outputs
@@ -82,11 +82,12 @@ def mirrored_outputs(
     panels_of: Callable[[bool], Mapping[str, Tensor]],
     task: Task,
     mirrors: Sequence[Mirror],
+    rows: Rows | None = None,
 ) -> Tensor:
     """Predict rows and their mirror images: outputs [mirror images, m, num_outputs], the rows themselves first.
 
     `panels_of(flip)`: stored panels of the rows, of all flipped rows if `flip`, on the model's device; called once for
-    each value of `flip`.
+    each value of `flip`. `rows`: their numbers in the shard set of `task`; None: rows of no set.
     """
     outputs = []
     for flip in (False, True) if "flip" in mirrors else (False,):
@@ -95,5 +96,5 @@ def mirrored_outputs(
         everywhere = torch.ones(len(first), dtype=torch.bool, device=first.device)
         for reverse in (False, True) if "reverse" in mirrors else (False,):
             images = canvas(panels, everywhere if flip else None, everywhere if reverse else None)
-            outputs.append(predict_in_memory(task, model, images.to(next(model.parameters()).dtype)))
+            outputs.append(predict_in_memory(task, model, images.to(next(model.parameters()).dtype), rows))
     return torch.stack(outputs)

@@ -30,7 +30,7 @@ class Recording:
     spectrogram: NDArray[np.float32]
     """Power [rows, 4, 100], regions as REGIONS, frequencies ascending; NaN for gaps."""
     spectrogram_time_s: NDArray[np.float64]
-    """Time of each spectrogram row, seconds, ascending."""
+    """Time of each spectrogram row [rows], seconds, ascending."""
 
 
 class RecordingReader:
@@ -112,7 +112,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
-    """Parse the content of an EEG file, as `read_eeg`."""
+    """Parse the content of an EEG file. Result and errors as `read_eeg`, which raises UserError."""
     eeg = quick_matrix(quick_frame(content, CHANNELS), CHANNELS)
     if eeg is None:
         columns = Columns(content, path)
@@ -132,7 +132,7 @@ def parse_eeg(content: bytes, path: Path) -> NDArray[np.float32]:
 
 
 def parse_spectrogram(content: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Parse the content of a spectrogram file, as `read_spectrogram`."""
+    """Parse the content of a spectrogram file. Result and errors as `read_spectrogram`, which raises UserError."""
     frame = quick_frame(content, ("time", *KAGGLE_COLUMNS))
     quick = quick_matrix(frame, KAGGLE_COLUMNS)
     if frame is not None and quick is not None and "time" in frame.columns and frame["time"].dtype.is_numeric():

@@ -68,7 +68,8 @@ def is_complete(out: Path) -> bool:
 
 
 def build_spec_of(out: Path) -> BuildSpec | None:
-    """Read the specification of the set in `out`, complete or not; None if there is none."""
+    """Read the specification of the set in `out`, complete or not; None if there is none. Raises UserError if
+    damaged."""
     if is_complete(out):
         manifest = read_manifest(out)
         return BuildSpec(

@@ -38,7 +38,7 @@ class Finish:
 def run(command: Finish) -> None:
     """Run the command `finish`. Raises UserError if shards are missing."""
     folder, build_spec = command.out / NEXT_FOLDER, build_spec_of(command.out / NEXT_FOLDER)
-    if build_spec is None:  # no rebuild
+    if build_spec is None:  # no rebuild has begun
         folder, build_spec = command.out, build_spec_of(command.out)
     if build_spec is None:
         raise UserError(f"{command.out}: nothing to finish; run hms-dist render first")
@@ -64,14 +64,16 @@ def complete(out: Path, folder: Path, build_spec: BuildSpec) -> None:
     with _alone(out):
         if is_complete(folder):  # the parts of a written set are removed last
             shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
-        elif folder.is_dir():  # else another job has published it
+        elif folder.is_dir():  # otherwise another job has published it
             finish(folder, build_spec)
         move_in(out)
 
 
 def settle(out: Path) -> None:
-    """Complete the publication of a finished set in `out` that a kill interrupted. Raises UserError if another job does
-    it."""
+    """Complete the publication of a finished set in `out` if a kill interrupted it.
+
+    Raises UserError if another job is publishing it.
+    """
     if not is_complete(out / NEXT_FOLDER):
         return
     try:
@@ -90,7 +92,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def rejected_rows(folder: Path, num_shards: int) -> list[Rejected]:
-    """Rows that were rejected from the finished shards of a set begun in `folder`."""
+    """Read the rejected rows of the finished shards of a set that is being rendered into `folder`."""
     notes = [read_note(part_path(folder, number)) for number in range(num_shards)]
     return [Rejected(**row) for note in notes if note is not None for row in note["rejected"]]
 

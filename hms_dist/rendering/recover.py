@@ -10,7 +10,10 @@ from hms_dist.shards.schema import JSON_MEMBER, crc32
 
 
 def rows_of_tar(path: Path, number: int) -> list[dict[str, Any]]:
-    """Index fields of each sample of shard `number`, in tar order; all but the fingerprints and folds."""
+    """Index fields of each sample of shard `number`, in tar order; all but the fingerprints and folds.
+
+    Raises UserError for a tar that is not a shard.
+    """
     rows: dict[str, dict[str, Any]] = {}
     with open_file(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:  # no decompression
         for info in tar:

@@ -10,16 +10,16 @@ from typing import Literal
 from hms_dist.config.load import from_stored, stored
 from hms_dist.config.versions import PLUGINS_KEY
 from hms_dist.core.errors import UserError
-from hms_dist.core.files import sha256_of
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.core.plugins import check_plugins
 from hms_dist.datasets import read_dataset
 from hms_dist.jobs.lease import LeaseHeld, await_expiry
 from hms_dist.jobs.worker_processes import run_jobs
-from hms_dist.labels.table import LabelTable, read_labels, shared_spectrograms
+from hms_dist.labels.table import LabelTable, shared_spectrograms
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.panels.panel import Panel
+from hms_dist.recordings.label_rows import read_rows
 from hms_dist.rendering.build_spec import (
     NEXT_FOLDER,
     BuildSpec,
@@ -110,7 +110,10 @@ class Render(RenderConfig):
 def run(command: Render) -> None:
     """Run the command `render`. Raises UserError for invalid input, naming file and row."""
     dataset = read_dataset(command.data)
-    labels = read_labels(command.table or command.data / f"{command.split}.csv", dataset)
+    labels = read_rows(command.data, command.split, dataset, command.table)
+    for name, panel in command.panels.items():
+        if fault := panel.fault(dataset):
+            raise UserError(f"panels.{name}: {type(panel).__name__} {fault}")
     if command.split == "train" and not labels.labelled:
         names = ", ".join(dataset.vote_columns)
         LOG.warning("%s has no column of votes (%s): this set will not train", labels.path, names)
@@ -132,18 +135,17 @@ def run(command: Render) -> None:
     skip = command.on_error == "skip"
     todo = [plan for plan in mine if not is_done(folder, plan, build_spec.note, allow_rejected=skip)]
     work = Work(
-        command.panels, labels.path, command.data, command.split, folder, build_spec.note, skip_bad_rows=skip,
-        dataset=dataset,
-    )  # fmt: skip
+        command.panels, command.data, command.split, folder, build_spec.note, skip_bad_rows=skip, dataset=dataset
+    )
     tasks = [ShardTask(work, plan, labels.frame.iloc[list(plan.rows)]) for plan in todo]
     LOG.info(
         "rendering %d label rows into %d shards of %s (slice %s, %d done before)",
         sum(len(task.rows) for task in tasks), len(tasks), command.out, command.job, len(mine) - len(todo),
     )  # fmt: skip
     log_estimate(tasks, command.out, command.workers)
-    rejected = _render_all(tasks, command)
+    rejected = _render_all(tasks, command, labels)
     if skip:  # those of shards rendered earlier, or by other slices, count too
-        rejected = [_line(labels.path, row) for row in rejected_rows(folder, build_spec.num_shards)]
+        rejected = [_line(labels, row) for row in rejected_rows(folder, build_spec.num_shards)]
     _check_rejected(rejected, len(labels.frame), command)
     if others := num_open(folder, build_spec.num_shards):
         LOG.info("slice %s is done; %d shards of other slices are open", command.job, others)
@@ -161,7 +163,7 @@ def _build_spec(command: Render, labels: LabelTable, num_shards: int) -> BuildSp
         render_config=stored(recipe),
         panels=json.loads(json.dumps(specs)),
         table=labels.path.name,
-        table_sha256=sha256_of(labels.path),
+        table_sha256=labels.fingerprint,
         split=command.split,
         num_shards=num_shards,
         dataset=plain_dataset(labels.dataset),
@@ -213,13 +215,13 @@ def _differences(before: BuildSpec, now: BuildSpec) -> list[str]:
     return dataclasses.replace(before, render_config=plugins | options).differences(now)
 
 
-def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:
+def _render_all(tasks: Sequence[ShardTask], command: Render, labels: LabelTable) -> list[str]:
     """Render every task; return the rejected rows, one line each. Shards held by others are waited for, or an error."""
     rejected: list[str] = []
     taken: list[ShardResult] = []
     with Progress(sum(len(task.rows) for task in tasks)) as progress:
         for outcome in run_jobs(render_shard, tasks, command.workers):
-            rejected += [_line(outcome.task.work.table, bad) for bad in outcome.rejected]
+            rejected += [_line(labels, bad) for bad in outcome.rejected]
             if outcome.taken_by:
                 taken.append(outcome)
                 continue
@@ -229,10 +231,10 @@ def _render_all(tasks: Sequence[ShardTask], command: Render) -> list[str]:
     ends = rejected and command.on_error == "fail"
     for line in rejected[1:] if ends else rejected:
         LOG.warning("%s", line)
-    return rejected if ends else rejected + _wait_for(taken, command)
+    return rejected if ends else rejected + _wait_for(taken, command, labels)
 
 
-def _wait_for(taken: Sequence[ShardResult], command: Render) -> list[str]:
+def _wait_for(taken: Sequence[ShardResult], command: Render, labels: LabelTable) -> list[str]:
     """Take over shards whose owners have died, as `_render_all`. Raises UserError naming an owner that is alive."""
     for outcome in taken:
         path = lease_path(outcome.task.work.out, outcome.task.plan.number)
@@ -241,11 +243,11 @@ def _wait_for(taken: Sequence[ShardResult], command: Render) -> list[str]:
         except LeaseHeld as error:
             raise UserError(f"{command.out}: shard {outcome.task.plan.number}: {error}; wait for that job") from error
     left = [outcome.task for outcome in taken if not _made_meanwhile(outcome)]
-    return _render_all(left, command) if left else []
+    return _render_all(left, command, labels) if left else []
 
 
-def _line(table: Path, bad: Rejected) -> str:
-    return f"{table}: row {bad.row + 2}: {bad.reason}"
+def _line(labels: LabelTable, bad: Rejected) -> str:
+    return f"{labels.where(bad.row)}: {bad.reason}"
 
 
 def _made_meanwhile(outcome: ShardResult) -> bool:

@@ -15,16 +15,16 @@ import pyarrow as pa
 from hms_dist.config.load import from_stored
 from hms_dist.core.environment import versions
 from hms_dist.core.errors import UserError
-from hms_dist.core.files import sha256_of, sync
+from hms_dist.core.files import sync
 from hms_dist.core.logging import LOG
 from hms_dist.jobs.lease import LeaseHeld, acquire
 from hms_dist.jobs.worker_processes import check_stop, run_jobs
 from hms_dist.labels.table import LabelTable
-from hms_dist.recordings.reader import RecordingReader
 from hms_dist.rendering.find_faults import MANIFEST_NAMES, read_either_manifest
 from hms_dist.rendering.recover import rows_of_tar
 from hms_dist.rendering.render import RenderConfig
 from hms_dist.rendering.render_shard import ShardTask, Work, render_shard
+from hms_dist.rendering.row_source import open_source
 from hms_dist.rendering.shard_plan import plan_shards
 from hms_dist.shards.fault import Fault, file_fault
 from hms_dist.shards.index import as_frame, rows_schema
@@ -112,10 +112,7 @@ def _render_damaged(job: Repair, names: set[str]) -> dict[str, str]:
     remake = REJECTED_NAME in names
     wanted = [plans[n] for n, count in missing.items() if shard_name(n) in names or (remake and count)]
     split = job.manifest.sources["split"]
-    work = Work(
-        recipe.panels, job.labels.path, job.data, split, job.scratch, {}, skip_bad_rows=True,
-        dataset=job.manifest.dataset,
-    )  # fmt: skip
+    work = Work(recipe.panels, job.data, split, job.scratch, {}, skip_bad_rows=True, dataset=job.manifest.dataset)
     tasks = [ShardTask(work, plan, job.labels.frame.iloc[list(plan.rows)]) for plan in wanted]
     rejected: dict[int, tuple[Rejected, ...]] = {}
     for outcome in run_jobs(render_shard, tasks, job.workers):
@@ -147,12 +144,11 @@ class _Recover:
         job = self.job
         rows = rows_of_tar(job.folder / shard_name(number), number)
         split = job.manifest.sources["split"]
-        reader = RecordingReader(job.data, split)
+        source = open_source(job.data, split, job.manifest.dataset)
         for row in sorted(rows, key=lambda row: (row["spectrogram_id"], row["eeg_id"])):
             check_stop()
-            reader.read(row["eeg_id"], row["spectrogram_id"])
-            for kind in ("eeg", "spectrogram"):
-                row[f"{kind}_fingerprint"] = reader.fingerprints[f"{split}_{kind}s/{row[f'{kind}_id']}.parquet"]
+            source.read(row)
+            row.update(source.fingerprints(row))
         return number, rows
 
 
@@ -164,7 +160,7 @@ def _put_in_place(job: Repair, names: set[str], lost: Mapping[str, str]) -> list
         if fault is None and not (job.folder / name).is_dir():
             (job.scratch / name).replace(job.folder / name)
         else:
-            lines.append(f"{job.folder / name}: rebuilt, but not as it was; {_reason(job, name, lost)}")
+            lines.append(f"{job.folder / name}: rebuilt, but not restored; {_reason(job, name, lost)}")
     sync(job.folder)
     return lines
 
@@ -173,7 +169,7 @@ def _reason(job: Repair, name: str, lost: Mapping[str, str]) -> str:
     """Most likely reason why a file cannot be reproduced."""
     if (job.folder / name).is_dir():
         return "a folder is in its place; remove it"
-    if sha256_of(job.labels.path) != job.manifest.sources["table"]["sha256"]:
+    if job.labels.fingerprint != job.manifest.sources["table"]["sha256"]:
         return f"{job.labels.path} is not the table of this set"
     if name in lost:
         return lost[name]

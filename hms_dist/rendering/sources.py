@@ -8,6 +8,7 @@ import numpy as np
 from hms_dist.core import limits
 from hms_dist.core.files import read_bytes
 from hms_dist.rendering.build_spec import BuildSpec
+from hms_dist.rendering.row_source import recording_files
 from hms_dist.shards.index import Index, open_set
 from hms_dist.shards.schema import MANIFEST_NAME
 from hms_dist.shards.writer import part_path, write_part
@@ -22,12 +23,13 @@ def changed_shards(out: Path, data: Path, split: str) -> set[int]:
     written = (out / MANIFEST_NAME).stat().st_mtime
     shards = index.ids("shard")
     changed: set[int] = set()
-    for kind in ("eeg", "spectrogram"):
+    files = recording_files(data, split, index.frame, index.dataset)
+    for kind in dict.fromkeys(kind for kind, _ in files):
         ids = index.ids(f"{kind}_id")
         _, first = np.unique(ids, return_index=True)
         for row in first:
-            path = data / f"{split}_{kind}s/{ids[row]}.parquet"
-            if not _is_same(path, index.frame[f"{kind}_fingerprint"].iloc[row], written):
+            fingerprint = index.frame[f"{kind}_fingerprint"].iloc[row]
+            if not _is_same(files[kind, int(ids[row])], fingerprint, written):
                 changed |= set(shards[ids == ids[row]].tolist())
     return changed
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.logging import LOG
-from hms_dist.labels.table import LabelTable, read_labels
+from hms_dist.labels.table import LabelTable
+from hms_dist.recordings.label_rows import read_rows
 from hms_dist.rendering.find_faults import find_faults, find_size_faults, foreign_files, read_either_manifest
 from hms_dist.shards.fault import Fault
 from hms_dist.shards.manifest import tar_names
@@ -49,8 +50,7 @@ def run(command: Verify) -> None:
     manifest, _ = read_either_manifest(command.shards)
     labels = None
     if command.data:
-        table = command.table or command.data / f"{manifest.sources['split']}.csv"
-        labels = read_labels(table, manifest.dataset)
+        labels = read_rows(command.data, manifest.sources["split"], manifest.dataset, command.table)
     faults = _shown(_find(command, labels))
     if command.repair and command.data and labels and any(fault.damaged for fault in faults):
         from hms_dist.rendering.repair import repair
@@ -59,7 +59,7 @@ def run(command: Verify) -> None:
             print(line)
         faults = _shown(_find(command, labels))
     for path in foreign_files(command.shards, manifest):
-        LOG.warning("%s: not of this set; left as it is", path)
+        LOG.warning("%s: not part of this set; left in place", path)
     if faults:
         advice = (
             "everything that can be rebuilt was" if command.repair else "--repair --data DIR rebuilds damaged files"

@@ -1,17 +1,18 @@
-"""Tick labels at the edges of each placement of a canvas: names of regions and channels, hertz, seconds.
+"""Tick labels at the edges of a picture: names of regions and channels, hertz, seconds.
 
-Pure geometry, in canvas pixels from the placement's own corner.
+Pure geometry, in pixels from the picture's upper left corner.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
 import numpy as np
 
-from hms_dist.canvas.placed import PlacedPanel
-from hms_dist.shards.schema import PanelSpec, mirrored
+from hms_dist.shards.schema import PanelSpec
 
+LONGEST_S = 1e6
+"""Times beyond this are not drawn: a manifest may come from elsewhere."""
 FREQUENCIES_HZ = (10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
 """Frequencies that may get a tick; those too close to an earlier one are skipped."""
 
@@ -21,7 +22,7 @@ Ticks = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """Labels of one edge of a placement."""
+    """Labels of one edge of a picture."""
 
     names: Ticks = ()
     """Regions or channels, each at the centre of its part."""
@@ -33,47 +34,37 @@ class Edge:
     """Unit of the numbers."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlacementEdges:
-    """The edges of one placement."""
-
-    bottom: Edge
-    left: Edge
-
-
-def edges_of(placed: PlacedPanel, *, flip: bool, spacing: float) -> PlacementEdges:
-    """Compute the edges of a placement, with `flip` named for what is shown then; numbers at least `spacing` pixels
-    apart."""
-    placement, spec = placed.placement, placed.spec
-    if placement.arrangement == "as_is":
-        names = mirrored(spec.traces) if flip and placement.flipped_panel else spec.traces
-        return PlacementEdges(
-            bottom=time_edge(spec, (0, spec.shape[-1]), placement.width, spacing),
-            left=parts_edge(names, (), placement.height, spacing),
-        )
-    names = mirrored(placed.regions) if flip else placed.regions
-    columns = placement.time_crop or (0, spec.shape[-1])
-    down = placement.arrangement == "time_down"
-    length, breadth = (placement.height, placement.width) if down else (placement.width, placement.height)
-    time = time_edge(spec, columns, length, spacing)
-    parts = parts_edge(names, spec.rows_hz, breadth, spacing)
-    return PlacementEdges(bottom=parts, left=time) if down else PlacementEdges(bottom=time, left=parts)
-
-
 def time_edge(spec: PanelSpec, columns: tuple[int, int], length: float, spacing: float) -> Edge:
     """Seconds along `length` pixels that show `columns` (first, end) of a panel; empty if its times are unknown."""
-    if spec.columns_s is None or spec.shape[-1] < 2:
+    if not has_times(spec):
         return Edge()
+    place, (low_s, high_s) = time_place(spec, columns, length)
+    times_s = round_numbers(low_s, high_s, most=max(2, int(length / (3 * spacing))))
+    return Edge(numbers=tuple((place(time_s), f"{time_s:g}") for time_s in times_s), unit="s")
+
+
+def has_times(spec: PanelSpec) -> bool:
+    """Whether the times of a panel's columns are known, and such as a recording may have."""
+    if spec.columns_s is None or spec.shape[-1] < 2:
+        return False
+    first_s, last_s = spec.columns_s
+    return max(abs(first_s), abs(last_s)) < LONGEST_S and last_s - first_s > 1 / LONGEST_S
+
+
+def time_place(
+    spec: PanelSpec, columns: tuple[int, int], length: float
+) -> tuple[Callable[[float], float], tuple[float, float]]:
+    """The pixel of a time, among `length` pixels that show `columns` (first, end) of a panel whose times are known, and
+    the times at both ends."""
+    assert spec.columns_s is not None
     first_s, last_s = spec.columns_s
     step_s = (last_s - first_s) / (spec.shape[-1] - 1)
     low_s, high_s = (first_s + step_s * (column - 0.5) for column in columns)
-    times_s = round_numbers(low_s, high_s, most=max(2, int(length / (3 * spacing))))
-    scale = length / (high_s - low_s)
-    return Edge(numbers=tuple(((time_s - low_s) * scale, f"{time_s:g}") for time_s in times_s), unit="s")
+    return lambda time_s: (time_s - low_s) * length / (high_s - low_s), (low_s, high_s)
 
 
 def parts_edge(names: Sequence[str], rows_hz: Sequence[float], length: float, spacing: float) -> Edge:
-    """Named equal parts of `length` pixels, each with its frequencies ascending; numbers only where they fit."""
+    """Named equal parts of `length` pixels, each with its lowest frequency at its end; numbers only where they fit."""
     if not names:
         return Edge()
     part = length / len(names)
@@ -83,7 +74,7 @@ def parts_edge(names: Sequence[str], rows_hz: Sequence[float], length: float, sp
         inside = [hz for hz in FREQUENCIES_HZ if rows_hz[0] <= hz <= rows_hz[-1]]
         places = [(float(np.interp(hz, rows_hz, centres)), f"{hz:g}") for hz in inside]
         kept = _apart([item for item in places if item[0] < part - spacing / 2], spacing)
-        numbers = [(number * part + place, text) for number in range(len(names)) for place, text in kept]
+        numbers = [((number + 1) * part - place, text) for number in range(len(names)) for place, text in kept[::-1]]
     return Edge(
         names=tuple(((number + 0.5) * part, name) for number, name in enumerate(names)),
         numbers=tuple(numbers),

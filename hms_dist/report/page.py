@@ -8,21 +8,30 @@ from hms_dist.core.files import atomic
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import HMS, Dataset
 from hms_dist.grid.oof import check_held_out, shards_of
-from hms_dist.report.page_gallery import check_gallery, gallery_values
+from hms_dist.report.page_about import about_values
+from hms_dist.report.page_charts import Level
+from hms_dist.report.page_gallery import gallery_values
+from hms_dist.report.page_patients import patient_values
 from hms_dist.report.page_quality import qualities, quality_values
 from hms_dist.report.page_runs import RunFacts, read_runs, short_names
-from hms_dist.report.page_scores import Labels, ScoredTable, read_scored, truth_of
+from hms_dist.report.page_scores import Labels, ScoredTable, by_rows, read_scored, truth_of
 from hms_dist.report.page_template import rendered
 from hms_dist.report.page_training import training_values
+from hms_dist.report.page_verdicts import levels_of, verdict_values
+from hms_dist.report.sheet import check_matplotlib
 from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import check_place
 from hms_dist.shards.index import open_set
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 
+MAX_LEVELS = 3
+"""Most groups of rows with lines of their own in the chart of the validation metric."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write a page about runs and predictions: curves, scores, calibration, ensembles, best and worst rows."""
+    """Write a page about runs and predictions: verdicts, scores with intervals, by class, votes and patient; curves,
+    calibration, ensembles, best and worst rows."""
 
     runs: tuple[Path, ...] = ()
     """Run folders; earlier stages of a run are included."""
@@ -35,8 +44,11 @@ class Report:
     """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
     out: Path
     """Page to write, a name ending in .html."""
-    gallery: int = 3
-    """Number of best rows to draw, and of worst rows; 0: none, and matplotlib is not needed."""
+    gallery: int = 2
+    """Number of best rows to draw of each class, and of worst rows; 0: none, and matplotlib is not needed."""
+    attribution: bool = True
+    """Show beside each canvas of the gallery which pixels its prediction depends on (gradient x input); takes a second
+    a row with a small network."""
 
     def __post_init__(self) -> None:
         if not self.runs and not self.predictions:
@@ -63,7 +75,7 @@ def run(command: Report) -> None:
     set."""
     check_place(command.out)
     if command.gallery and command.shards is not None:
-        check_gallery()
+        check_matplotlib("gallery: its pictures", "give --gallery 0")
     content = report_page(command)
     with atomic(command.out) as file:
         file.write(content.encode(errors="backslashreplace"))
@@ -81,10 +93,23 @@ def report_page(command: Report) -> str:
         "page.html",
         classes=list(dataset.classes),
         summary=_summary(runs, tables),
-        **training_values(runs, metric_of(dataset)),
+        **verdict_values(tables),
+        **about_values(runs, labels, dataset, command.out),
+        **training_values(runs, metric_of(dataset), _levels(own)),
         **quality_values(found, tables, dataset),
-        gallery=gallery_values(runs, own, labels, command.gallery) if command.gallery else None,
+        **patient_values(tables),
+        gallery=gallery_values(runs, own, labels, command) if command.gallery else None,
     )
+
+
+def _levels(tables: list[ScoredTable]) -> list[Level]:
+    """Lines in the chart of the validation metric: those of each group of runs with the same rows."""
+    groups = by_rows(tables)
+    return [
+        Level(level.name if len(groups) == 1 else f"{level.name}, {group[0].name}", level.value)
+        for group in groups[:MAX_LEVELS]
+        for level in levels_of(group[0])
+    ]
 
 
 def _dataset(runs: list[RunFacts], labels: Labels | None) -> Dataset:
@@ -106,6 +131,7 @@ def _labels(location: str, truth: Path | None) -> Labels:
         fingerprint=manifest.fingerprint,
         index=index,
         oracle=None if truth is None else truth_of(truth, index),
+        versions=manifest.versions,
     )
 
 

@@ -1,4 +1,4 @@
-"""Charts as inline SVG (templates/charts.html): curves, stacked bars and reliability diagrams."""
+"""Charts as inline SVG (templates/charts.html): curves, intervals, stacked bars and reliability diagrams."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from hms_dist.report.page_template import macro
+from hms_dist.results.held_out import Reliability
 
 Floats = NDArray[np.float64]
 WIDTH, HEIGHT = 400, 250
@@ -33,6 +34,24 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A line to compare with, such as the constant predictor's value."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A value with its interval, and levels to compare it with, in one line of an interval chart."""
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    levels: Sequence[Level]
+
+
+@dataclass(frozen=True)
 class Frame:
     """Axes with ticks from 0, and the position of a value between them."""
 
@@ -48,13 +67,15 @@ class Frame:
         return self.left + width * x / self.x_ticks[-1], self.end - height * y / self.y_ticks[-1]
 
     def at(self, x: float, y: float) -> str:
-        """The same as part of a path."""
+        """Position of a value in the picture, as part of a path."""
         left, top = self.place(x, y)
         return f"{left:.1f} {top:.1f}"
 
 
 def style_of(number: int) -> str:
-    """CSS classes of the curve or bar with this number."""
+    """CSS classes of the curve or bar with this number; below 0: gray, of something to compare with."""
+    if number < 0:
+        return f"reference d{-number % 4}"
     return f"c{number % NUM_COLOURS} d{number // NUM_COLOURS % 4}"
 
 
@@ -63,23 +84,68 @@ def legend(names: Sequence[str]) -> Markup:
     return _chart("legend", names=names, styles=[style_of(number) for number in range(len(names))])
 
 
-def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve]) -> Markup:
-    """Curves over a common axis from 0; `title` is the text alternative of the picture."""
+def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve], levels: Sequence[Level] = ()) -> Markup:
+    """Curves over a common axis from 0, and horizontal `levels`; `title` is the text alternative of the picture."""
     x_end = max(float(curve.x.max()) for curve in curves)
-    y_end = max(float(curve.y.max()) for curve in curves)
+    y_end = max([*(float(curve.y.max()) for curve in curves), *(level.value for level in levels)])
     drawn = [
         (style_of(curve.number), curve.name, list(zip(_thinned(curve.x), _thinned(curve.y), strict=True)))
         for curve in curves
     ]
     frame = Frame(_ticks(x_end), _ticks(y_end))
-    return _chart("line_chart", title=title, frame=frame, x_label=x_label, y_label=y_label, curves=drawn)
+    return _chart("line_chart", title=title, frame=frame, x_label=x_label, y_label=y_label, curves=drawn, levels=levels)
 
 
-def reliability_chart(title: str, predicted: Floats, observed: Floats, counts: Floats, number: int) -> Markup:
-    """Mean prediction and mean vote share of each bin as dots, larger for more values; the diagonal is ideal."""
+def reliability_chart(
+    title: str,
+    series: Sequence[tuple[str, int, Reliability]],
+    *,
+    constant: float | None = None,
+    oracle: Reliability | None = None,
+) -> Markup:
+    """Mean prediction and mean vote share of each bin as dots, larger for more values; the diagonal is ideal.
+
+    `series`: name, number of the colour and bins of each table. `constant`: the constant prediction. `oracle`:
+    the bins of the true distribution, drawn as a line.
+    """
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    dots = list(zip(predicted, observed, 3 + 6 * np.sqrt(counts / counts.max()), counts, strict=True))
-    return _chart("reliability_chart", title=title, frame=Frame(ticks, ticks), style=style_of(number), dots=dots)
+    most = max(float(found.counts.max()) for _, _, found in series)
+    drawn = [
+        (style_of(number), name, list(zip(found.predicted, found.observed, 3 + 6 * np.sqrt(found.counts / most),
+                                          found.counts, strict=True)))
+        for name, number, found in series
+    ]  # fmt: skip
+    line = [] if oracle is None else list(zip(oracle.predicted, oracle.observed, strict=True))
+    return _chart(
+        "reliability_chart", title=title, frame=Frame(ticks, ticks), series=drawn, constant=constant, oracle=line
+    )
+
+
+def interval_chart(title: str, x_label: str, spots: Sequence[Spot]) -> Markup:
+    """One line for each value, from 0: a dot, its interval, and short strokes at its levels."""
+    row = 40
+    ends = [value for spot in spots for value in (spot.value, *(spot.interval or ()), *_values(spot.levels))]
+    ticks = _ticks(max(ends))
+    scale, height = (WIDTH - 2 * RIGHT) / ticks[-1], len(spots) * row + BOTTOM
+    lines = []
+    for number, spot in enumerate(spots):
+        low, high = spot.interval or (spot.value, spot.value)
+        lines.append(
+            {
+                "name": spot.name, "style": style_of(number), "top": number * row, "value": spot.value,
+                "x": RIGHT + spot.value * scale, "low": RIGHT + max(low, 0) * scale, "high": RIGHT + high * scale,
+                "levels": [(RIGHT + level.value * scale, level) for level in spot.levels],
+            }
+        )  # fmt: skip
+    places = [(RIGHT + tick * scale, tick) for tick in ticks]
+    return _chart(
+        "interval_chart", title=title, width=WIDTH, height=height, end=height - BOTTOM, ticks=places, lines=lines,
+        x_label=x_label,
+    )  # fmt: skip
+
+
+def _values(levels: Sequence[Level]) -> list[float]:
+    return [level.value for level in levels]
 
 
 def stacked_bars(title: str, x_label: str, names: Sequence[str], parts: Floats, part_names: Sequence[str]) -> Markup:

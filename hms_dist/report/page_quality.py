@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from hms_dist.datasets import Dataset
 from hms_dist.report.page_charts import legend, reliability_chart, stacked_bars
 from hms_dist.report.page_runs import RunFacts
-from hms_dist.report.page_scores import Gain, ScoredTable, ensemble_gains, reliability
+from hms_dist.report.page_scores import Gain, ScoredTable, by_rows, ensemble_gains
 from hms_dist.report.page_training import NONE
+from hms_dist.report.page_verdicts import cell
+from hms_dist.results.held_out import reliability
 
 MAX_OPEN = 3
 """With more tables than this, each confusion table is collapsed."""
+MAX_CLASSES = 12
+"""Most classes with a reliability chart of their own."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,27 @@ def qualities(runs: Sequence[RunFacts], tables: Sequence[ScoredTable]) -> list[Q
     return [*logged, *(Quality(item.name, item.parts, item.confusion) for item in tables)]
 
 
+def compared_qualities(tables: Sequence[ScoredTable]) -> list[Quality]:
+    """The constant predictor and, if known, the oracle, for each group of tables with the same rows."""
+    found, groups = [], by_rows(tables)
+    for group in groups:
+        first, of = group[0], "" if len(groups) == 1 else f", rows of {group[0].name}"
+        for name, table in (("constant", first.constant), ("oracle", first.oracle)):
+            if table is not None:
+                counts = np.array(first.metric.evaluation(first.truth, table)["val_confusion"])
+                found.append(Quality(f"{name}{of}", first.metric.parts(first.truth, table), counts))
+    return found
+
+
 def quality_values(found: Sequence[Quality], tables: Sequence[ScoredTable], dataset: Dataset) -> dict[str, Any]:
     """Values of quality.html, of runs and tables and of tables alone."""
     return {
         "qualities": found,
         "max_open": MAX_OPEN,
-        **(_class_values(found, dataset) if found else {}),
+        **(_class_values([*found, *compared_qualities(tables)], dataset) if found else {}),
+        "class_tables": [(item.name, _class_figures(item)) for item in tables],
+        "class_calibration": list(_class_calibration(tables)),
+        "table_legend": legend([item.name for item in tables]),
         "tables": tables,
         "rank_rows": rank_rows(tables),
         "has_oracle": bool(tables) and tables[0].oracle is not None,
@@ -77,8 +96,42 @@ def _calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
         caption = f"{item.name}: calibration error {found.error:.4f}"
         if not item.is_useful:  # a constant is right on average
             caption = f"{item.name}: no better than a constant predictor, so its calibration is not meaningful"
-        points = found.predicted, found.observed, found.counts
-        yield caption, reliability_chart(f"Reliability of {caption}", *points, number)
+        oracle = None if item.oracle is None else reliability(item.truth, item.oracle)
+        yield caption, reliability_chart(f"Reliability of {caption}", [(item.name, number, found)], oracle=oracle)
+
+
+def _class_calibration(tables: Sequence[ScoredTable]) -> Iterator[tuple[str, Markup]]:
+    """Caption and reliability chart of each class, of all tables, for the classes with most rows."""
+    if not tables:
+        return
+    first = max(tables, key=lambda item: len(item.rows))
+    rows = [item.num_rows for item in first.class_scores]
+    for place in sorted(np.argsort(rows, kind="stable")[::-1][:MAX_CLASSES].tolist()):
+        series = [
+            (item.name, number, reliability(item.truth[:, place], item.prediction[:, place]))
+            for number, item in enumerate(tables)
+            if np.isfinite(item.truth[:, place]).any()
+        ]
+        if series and np.isfinite(first.truth[:, place]).any():
+            oracle = None if first.oracle is None else reliability(first.truth[:, place], first.oracle[:, place])
+            name = first.classes[place]
+            chart = reliability_chart(
+                f"Reliability of {name}", series, constant=float(first.constant[0, place]), oracle=oracle
+            )
+            yield name, chart
+
+
+def _class_figures(item: ScoredTable) -> list[list[str]]:
+    """Lines of the table of a table's figures of classes."""
+    return [
+        [
+            one.name,
+            str(one.num_rows),
+            *(cell(figure, digits=3) for figure in (one.part, one.auroc, one.auprc, one.sensitivity, one.specificity)),
+            _cell(one.calibration_error),
+        ]
+        for one in item.class_scores
+    ]
 
 
 def _strata(item: ScoredTable) -> list[list[str]]:
@@ -106,7 +159,7 @@ def _gain_row(gain: Gain) -> list[str]:
 
 
 def rank_rows(tables: Sequence[ScoredTable]) -> list[list[str]]:
-    """Lines of the table of metrics of ranks, for classes that are yes or no by themselves."""
+    """Lines of the table of metrics of ranks, for independent yes/no classes."""
     names = ("auroc", "auprc", "balanced_accuracy", "lwlrap")
     return [
         [item.name, *(NONE if item.scores[name] is None else f"{item.scores[name]:.4f}" for name in names)]

@@ -1,8 +1,8 @@
 """Facts of run folders, read for the page."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ class RunFacts:
     """Lines of metrics.jsonl with an evaluation."""
     dataset: Dataset
     """The data set that it was trained on."""
+    time_s: float | None = None
+    """Time of status.json, seconds since 1970. None: not recorded."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of its software; empty: not recorded."""
+    machine: str = ""
+    """Its system; empty: not recorded."""
 
     @property
     def metric(self) -> Metric:
@@ -90,6 +96,8 @@ def _with_stages(folder: Path) -> list[Path]:
 
 def _read(folder: Path, name: str) -> RunFacts:
     status, lines, dataset = _json_of(folder / STATUS_NAME), read_metrics(folder), read_dataset(folder)
+    environment = _json_of(folder / ENVIRONMENT_NAME)
+    versions, time_s = environment.get("versions"), status.get("time")
     metric = metric_of(dataset)
     evaluation = {metric.monitor, "val_confusion"}
     counted = dataset.num_classes, 4  # `yes_no.confusion`
@@ -100,7 +108,7 @@ def _read(folder: Path, name: str) -> RunFacts:
         name=name,
         folder=folder,
         config=read_config(folder),
-        recipe=_recipe(_json_of(folder / ENVIRONMENT_NAME).get("command", [])),
+        recipe=_recipe(environment.get("command", [])),
         state=str(status.get("state", "unknown")),
         message=None if status.get("message") is None else str(status["message"]),
         steps=tuple(line for line in lines if "loss" in line),
@@ -108,6 +116,9 @@ def _read(folder: Path, name: str) -> RunFacts:
             line for line in lines if line.keys() >= evaluation and np.shape(line["val_confusion"]) == counted
         ),
         dataset=dataset,
+        time_s=float(time_s) if isinstance(time_s, int | float) else None,
+        versions={str(name): str(number) for name, number in versions.items()} if isinstance(versions, dict) else {},
+        machine=str(environment.get("system", "")),
     )
 
 

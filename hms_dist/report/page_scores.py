@@ -1,7 +1,7 @@
 """Prediction tables compared with the votes of a shard set: scores, confusion, reliability, and ensemble gains."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
+from hms_dist.results.held_out import ClassScores, Estimate, advantage, class_scores, overall
 from hms_dist.results.lineage import held_out_rows, read_sources, statements
 from hms_dist.results.metric_kinds import Metric, metric_of
 from hms_dist.results.metrics import is_useful
@@ -18,8 +19,6 @@ from hms_dist.results.predictions import read_predictions, read_truth
 from hms_dist.shards.index import Index, Rows
 
 Floats = NDArray[np.float64]
-NUM_BINS = 10
-"""Number of bins of equal width for predicted probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,8 @@ class Labels:
     index: Index
     oracle: Floats | None
     """True distribution of each row [samples, classes], for simulated data. None: unknown."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the software that rendered the set."""
 
     @property
     def metric(self) -> Metric:
@@ -39,7 +40,7 @@ class Labels:
         return metric_of(self.index.dataset)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredTable:
     """A table's predictions of the rows that its model did not see, with the votes."""
 
@@ -54,6 +55,8 @@ class ScoredTable:
     prediction: Floats
     """Predicted probabilities [rows, classes]."""
     num_voters: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    """Patient of each row [rows]."""
     oracle: Floats | None
     folds: NDArray[np.int64]
     """Fold of each row [rows]; negative: none."""
@@ -66,6 +69,36 @@ class ScoredTable:
     def scores(self) -> dict[str, Any]:
         """Scores of `Metric.score`."""
         return self.metric.score(self.truth, self.prediction, self.num_voters, self.oracle)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.metric.classes
+
+    @property
+    def num_patients(self) -> int:
+        """Number of patients."""
+        return len(np.unique(self.patients))
+
+    @cached_property
+    def constant(self) -> Floats:
+        """The constant predictor's table [rows, classes]."""
+        return self.metric.constant(self.truth)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """`value` with its interval."""
+        return overall(self.metric, self.truth, self.prediction, self.patients)
+
+    @cached_property
+    def better_than_constant(self) -> Estimate:
+        """How much better it is than the constant predictor."""
+        return advantage(self.metric, self.truth, self.prediction, self.constant, self.patients)
+
+    @cached_property
+    def class_scores(self) -> list[ClassScores]:
+        """Figures of each class."""
+        return class_scores(self.metric, self.classes, self.truth, self.prediction, self.patients)
 
     @property
     def value(self) -> float:
@@ -146,39 +179,12 @@ def read_scored(path: Path, name: str, labels: Labels) -> ScoredTable:
         truth=labels.index.targets[rows],
         prediction=prediction[order],
         num_voters=labels.index.num_voters[rows],
+        patients=labels.index.ids("patient_id")[rows],
         oracle=None if labels.oracle is None else labels.oracle[rows],
         folds=folds[order],
         weights=frozenset(source.model.weights for source in sources),
         statements=tuple(statements(sources)),
     )
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Predicted probabilities of all classes, sorted into bins: arrays [non-empty bins]."""
-
-    predicted: Floats
-    """Mean prediction."""
-    observed: Floats
-    """Mean share of the votes, or share of yes."""
-    counts: Floats
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: mean distance of the two, weighted by counts (Guo et al., 2017, for shares of
-        votes)."""
-        return float(np.average(np.abs(self.predicted - self.observed), weights=self.counts))
-
-
-def reliability(truth: Floats, prediction: Floats) -> Reliability:
-    """Compare shares of votes with predictions, both [rows, classes]; every class of every row is a value."""
-    known = np.isfinite(truth)  # all, where targets are shares
-    values, shares = prediction[known], truth[known]
-    bins = np.minimum((values * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    counts = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
-    filled = counts > 0
-    sums = [np.bincount(bins, table, NUM_BINS)[filled] for table in (values, shares)]
-    return Reliability(sums[0] / counts[filled], sums[1] / counts[filled], counts[filled])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,10 +207,15 @@ def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:
 
     First the plain mean of the single tables, then each combined table: one whose models include all models of others.
     """
+    return [gain for group in by_rows(tables) for gain in _gains(group)]
+
+
+def by_rows(tables: Sequence[ScoredTable]) -> list[list[ScoredTable]]:
+    """Groups of tables that predict the same rows, in the order of the first of each."""
     groups: dict[bytes, list[ScoredTable]] = {}
     for table in tables:
         groups.setdefault(table.rows.tobytes(), []).append(table)
-    return [gain for group in groups.values() for gain in _gains(group)]
+    return list(groups.values())
 
 
 def _gains(group: list[ScoredTable]) -> list[Gain]:

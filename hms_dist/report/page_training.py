@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hms_dist.report.page_charts import Curve, legend, line_chart
+from hms_dist.report.page_charts import Curve, Level, legend, line_chart
 from hms_dist.report.page_runs import RunFacts
 from hms_dist.results.metric_kinds import MONITORS, Metric
 
@@ -59,8 +59,11 @@ CURVES = (
 """Heading, axis label, explanation, name in metrics.jsonl, and which lines have it."""
 
 
-def training_values(runs: Sequence[RunFacts], metric: Metric) -> dict[str, Any]:
-    """Values of training.html: the table of runs, and curves from metrics.jsonl; each run has a colour."""
+def training_values(runs: Sequence[RunFacts], metric: Metric, levels: Sequence[Level] = ()) -> dict[str, Any]:
+    """Values of training.html: the table of runs, and curves from metrics.jsonl; each run has a colour.
+
+    `levels`: lines in the chart of the metric on the validation fold.
+    """
     drawn, absent = [], []
     others = [name for name in (*MONITORS, "val_auroc") if not any(name in run.metric.monitor_names for run in runs)]
     for heading, label, explained, name, kind in CURVES:
@@ -69,7 +72,8 @@ def training_values(runs: Sequence[RunFacts], metric: Metric) -> dict[str, Any]:
         curves = [curve for number, run in enumerate(runs) if (curve := _curve(run, number, name, kind)) is not None]
         if curves:
             names = ", ".join(curve.name for curve in curves)
-            drawn.append((f"{heading}. {explained}", line_chart(f"{heading} of {names}", "step", label, curves)))
+            lines = levels if name == metric.monitor else ()
+            drawn.append((f"{heading}. {explained}", line_chart(f"{heading} of {names}", "step", label, curves, lines)))
         else:
             absent.append(heading.lower())
     return {

@@ -1,25 +1,21 @@
-"""Pictures for people: a panel or a canvas as a gray PNG, and a sample's panels on one sheet.
+"""Pictures for people: a panel or a canvas as a gray PNG.
 
 Pictures are uint8 [height, width], 0 black. Model inputs are not affected.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from hms_dist.core.files import atomic
 from hms_dist.shards.schema import PanelSpec
 
 Picture = NDArray[np.uint8]
-
-CAPTION_ROWS = 16
-"""Height of the strip above each picture of a sheet, pixels."""
-MARGIN = 4
-"""Space between a sheet's edge and its captions, pixels."""
+MOST_PIXELS = 8192
+"""Most rows, and most columns, of a panel that are drawn."""
 
 
 def save_gray(path: Path, values: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> None:
@@ -43,34 +39,37 @@ def gray(values: NDArray[Any], *, low: float, high: float) -> Picture:
 
 
 def panel_picture(spec: PanelSpec, stored: NDArray[Any]) -> Picture:
-    """Draw one sample's panel from its stored array (bits packed).
+    """Draw one sample's panel from its stored array (bits packed), as `panel_values` arranges it, in gray levels."""
+    values = panel_values(spec, stored)
+    low, high = shown_range(spec, values)
+    return gray(values, low=low, high=high)
 
-    Regions below each other, time to the right, high frequencies on top, as spectrograms are usually shown. float16
-    panels are scaled between the 1 % and 99 % quantile of their finite values; gaps are black.
+
+def panel_values(spec: PanelSpec, stored: NDArray[Any]) -> NDArray[np.float64]:
+    """Values of one sample's panel, in its unit, from its stored array (bits packed): [rows, columns].
+
+    Regions below each other, time to the right, low frequencies at the bottom, as spectrograms are usually shown. Of
+    huge panels only some rows and columns, evenly spaced.
     """
     if spec.dtype == "bit":
-        picture = np.unpackbits(stored, axis=-1) * np.uint8(255)
-    elif spec.dtype == "uint8":
-        picture = stored
-    else:
-        finite = stored[np.isfinite(stored)].astype(np.float64)
-        low, high = np.quantile(finite, [0.01, 0.99]) if finite.size else (0.0, 1.0)
-        picture = gray(stored, low=float(low), high=float(max(high, low + 1e-3)))
+        stored = np.unpackbits(stored, axis=-1)
     if "frequency" in spec.axes:
-        picture = np.flip(picture, spec.axes.index("frequency"))
-    return np.ascontiguousarray(picture).reshape(-1, picture.shape[-1])
+        stored = np.flip(stored, spec.axes.index("frequency"))
+    stored = stored.reshape(-1, stored.shape[-1])
+    rows, columns = (-(-size // MOST_PIXELS) for size in stored.shape)
+    values = stored[::rows, ::columns].astype(np.float64)
+    if spec.value_range is not None:
+        low, high = spec.value_range
+        values = low + values * ((high - low) / 255)
+    return values
 
 
-def contact_sheet(pictures: Mapping[str, Picture]) -> Picture:
-    """The pictures below each other, each with its name above, on dark gray. Raises ValueError for none."""
-    if not pictures:
-        raise ValueError("pictures: a sheet needs at least one")
-    width = max(picture.shape[1] for picture in pictures.values())
-    height = sum(picture.shape[0] + CAPTION_ROWS for picture in pictures.values())
-    sheet = Image.new("L", (width, height), 40)
-    pen, top = ImageDraw.Draw(sheet), 0
-    for name, picture in pictures.items():
-        pen.text((MARGIN, top + MARGIN // 2), name, fill=255)
-        sheet.paste(Image.fromarray(picture), (0, top + CAPTION_ROWS))
-        top += picture.shape[0] + CAPTION_ROWS
-    return np.asarray(sheet)
+def shown_range(spec: PanelSpec, values: NDArray[np.float64]) -> tuple[float, float]:
+    """Values shown as black and white: all that are possible, or the 1 % and 99 % quantile of the finite ones."""
+    if spec.dtype == "bit":
+        return 0.0, 1.0
+    if spec.value_range is not None:
+        return spec.value_range
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, [0.01, 0.99]) if finite.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-3))

@@ -8,16 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group
+from hms_dist.canvas.augment import AugmentConfig, Augmenter, draw_reversals, one_group, row_facts
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
+from hms_dist.core.files import atomic
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.imports.options import ReadingOptions
-from hms_dist.report.labelled import save_labelled
-from hms_dist.report.picture import contact_sheet, panel_picture, save_gray, save_picture
-from hms_dist.report.recording_window import parse_time, recording_pictures
+from hms_dist.report.parts import canvas_parts, panel_part, trace_scales
+from hms_dist.report.picture import save_gray
+from hms_dist.report.recording_window import parse_time, recording_parts
+from hms_dist.report.sheet import Part, check_matplotlib, sheet
 from hms_dist.shards.index import Index, open_set
+from hms_dist.shards.manifest import Manifest
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_data import open_shards
 from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
@@ -25,7 +28,11 @@ from hms_dist.train.data.statistics import filled, needs_statistics, row_moments
 
 @dataclass(frozen=True, kw_only=True)
 class Show(ReadingOptions):
-    """Draw one sample as a PNG: all its panels on a sheet or, with a canvas, the model's input."""
+    """Draw one sample as a PNG: all its panels on a sheet or, with a canvas, the model's input.
+
+    Sheets have colour scales, microvolt bars, names, frequencies (low ones at the bottom) and times (to the right);
+    they need matplotlib, extra `report`. Dashed lines are the seconds that the label describes.
+    """
 
     shards: Path | None = None
     """Folder of the shard set. None: draw a window of `recording`."""
@@ -49,8 +56,8 @@ class Show(ReadingOptions):
     seed: int = 0
     """Seed of the augmentations: that of a run."""
     axes: bool = False
-    """Draw the canvas with region and channel names, frequencies, times and a title (needs matplotlib, extra `report`).
-    False: the picture alone, pixel for pixel."""
+    """Draw the canvas as a sheet: its panels below each other, labelled, each the same way up. False: the picture
+    alone, pixel for pixel as the model sees it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,17 +74,14 @@ class Show(ReadingOptions):
                 raise ValueError(f"{name}: is for canvases, not for a sheet of panels; give --canvas")
         if self.augment is not None:
             check_seed("seed", self.seed)
-            self._check_augment(self.augment)
-
-    def _check_augment(self, augment: AugmentConfig) -> None:
-        if self.axes:
-            raise ValueError("axes: would be wrong beside an augmented picture; leave out --axes or --augment")
-        assert self.canvas is not None
-        augment.check(self.canvas.height, self.canvas.width)
+            assert self.canvas is not None
+            self.augment.check(self.canvas)
 
 
 def run(command: Show) -> None:
     """Run the command `show`. Raises UserError for an unknown key or a canvas that does not fit the set."""
+    if command.axes or command.canvas is None:
+        check_matplotlib("out: sheets", "give --canvas without --axes")
     if command.recording is not None:
         drawn = _draw_recording(command, command.recording)
     else:
@@ -89,19 +93,35 @@ def run(command: Show) -> None:
 
 def _draw_recording(command: Show, recording: Path) -> str:
     """Draw the default panels of a window; return its time."""
-    pictures = recording_pictures(recording, parse_time(command.at), command)
-    save_picture(command.out, contact_sheet(pictures))
-    return f"{recording} at {command.at}"
+    drawn = f"{recording.name} at {command.at}"
+    parts = recording_parts(recording, parse_time(command.at), command)
+    _save_sheet(command.out, parts, drawn)
+    return drawn
 
 
 def _draw_panels(command: Show, folder: Path) -> str:
     """Draw a sheet of panels; return the sample's key."""
     manifest, index = open_set(folder)
     row = _row_of(command.key, index)
-    panels = ShardReader(folder, manifest, index, list(manifest.panels)).read(np.array([row]))
-    pictures = {name: panel_picture(manifest.panels[name], stored[0]) for name, stored in panels.items()}
-    save_picture(command.out, contact_sheet(pictures))
+    parts = row_parts(manifest, index, ShardReader(folder, manifest, index, list(manifest.panels)), row)
+    _save_sheet(command.out, parts, _title(index, row))
     return _key(index, row)
+
+
+def row_parts(manifest: Manifest, index: Index, reader: ShardReader, row: int) -> list[Part]:
+    """The parts of a sheet of one row: all panels that the reader reads, traces first."""
+    specs, scales = manifest.panels, trace_scales(manifest.render_config, manifest.panels)
+    stored = reader.read(np.array([row]))
+    return [
+        panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()))
+        for name in sorted(stored, key=lambda name: (not specs[name].traces, name))
+    ]
+
+
+def _save_sheet(out: Path, parts: list[Part], title: str) -> None:
+    content = sheet(parts, title=title)
+    with atomic(out) as file:
+        file.write(content)
 
 
 def _draw_canvas(command: Show, folder: Path) -> str:
@@ -117,9 +137,11 @@ def _draw_canvas(command: Show, folder: Path) -> str:
         canvas = Canvas(filled(config, moments), shards.manifest.panels, flips=command.flip)
     flips = np.array([command.flip])
     panels = {name: torch.from_numpy(array) for name, array in shards.reader.read(np.array([row]), flips).items()}
-    image = _composed(command, canvas, panels, row)
+    image, notes = _composed(command, canvas, panels, shards.index, row)
     if command.axes:
-        save_labelled(command.out, canvas, image, title=_title(shards.index, row, flip=command.flip), flip=command.flip)
+        scales = trace_scales(shards.manifest.render_config, shards.manifest.panels)
+        parts = canvas_parts(canvas, image, shards.dataset, scales, flip=command.flip, plain=command.augment is None)
+        _save_sheet(command.out, parts, _title(shards.index, row, *notes))
     else:
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))
     return _key(shards.index, row)
@@ -133,14 +155,24 @@ def _key(index: Index, row: int) -> str:
     return str(index.frame["key"].iloc[row])
 
 
-def _composed(command: Show, canvas: Canvas, panels: dict[str, Tensor], row: int) -> NDArray[np.float32]:
-    """Compose the picture [height, width] of one row, with augmentations if given."""
+def _composed(
+    command: Show, canvas: Canvas, panels: dict[str, Tensor], index: Index, row: int
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Compose the picture [height, width] of one row, with augmentations if given; also notes for its title."""
     rows, flip = np.array([row]), torch.tensor([True]) if command.flip else None
+    notes = ["left and right exchanged"] if command.flip else []
     if command.augment is None:
-        return canvas(panels, flip)[0, 0].numpy()
+        return canvas(panels, flip)[0, 0].numpy(), notes
     when, probability = {"seed": command.seed, "epoch": command.epoch}, command.augment.reverse_probability
-    images = canvas(panels, flip, draw_reversals(rows, **when, probability=probability))
-    return Augmenter(command.augment, canvas)(images, torch.zeros(1, 0), one_group(rows), **when)[0][0, 0].numpy()
+    labels = index.targets if index.labelled else np.full((len(index), 1), np.nan)
+    augmenter, targets = Augmenter(command.augment, canvas, row_facts(index, labels)), torch.zeros(1, 0)
+    changed, _ = augmenter.signals(panels, targets, one_group(rows), **when)
+    reverse = draw_reversals(rows, **when, probability=probability)
+    images = canvas(changed, flip, reverse)
+    notes.append(f"augmented (seed {command.seed}, epoch {command.epoch}), axes as without")
+    if reverse is not None and bool(reverse[0]):
+        notes.append("time runs backwards")
+    return augmenter(images, targets, one_group(rows), **when)[0][0, 0].numpy(), notes
 
 
 def label_texts(index: Index, row: int) -> list[str]:
@@ -155,9 +187,6 @@ def label_texts(index: Index, row: int) -> list[str]:
     ]
 
 
-def _title(index: Index, row: int, *, flip: bool) -> str:
-    """Key, votes, and whether sides are exchanged."""
-    parts = [_key(index, row)]
-    if index.labelled:
-        parts += label_texts(index, row)
-    return "   ".join([*parts, "left and right exchanged"] if flip else parts)
+def _title(index: Index, row: int, *notes: str) -> str:
+    """Key, votes and notes."""
+    return "   ".join([_key(index, row), *(label_texts(index, row) if index.labelled else ()), *notes])

@@ -63,7 +63,7 @@ class RunStatus:
     step: int | None
     """Recorded optimiser steps."""
     best_kl: float | None
-    """Best validation KL so far; None for classes that are yes or no by themselves."""
+    """Best validation KL so far; None for independent yes/no classes."""
     best_log_loss: float | None
     """Best validation log loss so far, of such classes."""
     silent_s: float | None

@@ -59,7 +59,7 @@ class ModelRecord:
         return self.seen_of(self.dataset)
 
     def seen_of(self, dataset: str) -> frozenset[int]:
-        """The same, of another data set."""
+        """Patients of `dataset` that this model, or any model that it learned from, trained on."""
         own = self.patients if self.dataset == dataset else frozenset()
         return own.union(*(model.seen_of(dataset) for model in self.learnt_from))
 
@@ -155,8 +155,8 @@ def statements(sources: Iterable[Source]) -> list[str]:
 def check_unseen(
     where: str, models: Iterable[ModelRecord], patients: NDArray[np.int64], whose: str, *, dataset: str | None = None
 ) -> None:
-    """Raise UserError if any model has seen any of `patients`; `whose` describes them. `dataset`: name of the data set
-    that they are of; None: that of each model.
+    """Raise UserError if any model has seen any of `patients` [n]; `whose` describes them. `dataset`: name of the data
+    set that they are of; None: that of each model.
 
     The message names `where` (a file), the run, its fold and the number of patients.
     """

@@ -20,6 +20,10 @@ class Metric(Protocol):
     """Scores of predictions [rows, classes] against targets of the same shape. Lower values are better."""
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
     def name(self) -> str:
         """Name in keys of tables and JSON: `kl`."""
 
@@ -36,7 +40,7 @@ class Metric(Protocol):
         """Keys of `monitors`, those that may be absent included."""
 
     def value(self, truth: Floats, found: Floats) -> float:
-        """The value that decides."""
+        """The value that decides, over rows [rows, classes]; the other methods have the same arguments."""
 
     def rows(self, truth: Floats, found: Floats, name: str = "predictions") -> Floats:
         """The value of each row [rows], NaN where nothing is known. Raises UserError, with `name`, for impossible
@@ -45,29 +49,39 @@ class Metric(Protocol):
     def row_weights(self, truth: Floats) -> Floats:
         """Weight of each row [rows] in `value`."""
 
+    def cells(self, truth: Floats, found: Floats) -> Floats:
+        """The contribution of each class to each row's value [rows, classes], NaN where nothing is known."""
+
     def parts(self, truth: Floats, found: Floats) -> Floats:
         """The share of each class in it, or its own value [classes]; NaN if unknown."""
 
     def monitors(self, truth: Floats, found: Floats) -> dict[str, float]:
-        """Figures of an evaluation for metrics.jsonl. A figure that these rows do not define is absent."""
+        """Figures of an evaluation for metrics.jsonl. A figure that these rows do not define is absent. Arguments
+        as `value`."""
 
     def evaluation(self, truth: Floats, found: Floats) -> dict[str, Any]:
-        """Tables of an evaluation for metrics.jsonl."""
+        """Tables of an evaluation for metrics.jsonl. Arguments as `value`."""
 
     def constant(self, truth: Floats) -> Floats:
-        """The best constant prediction, repeated."""
+        """The best constant prediction, repeated: [rows, classes]."""
 
     def score(
         self, truth: Floats, found: Floats, num_voters: NDArray[np.integer] | Floats, oracle: Floats | None = None
     ) -> dict[str, Any]:
         """Scores as JSON: `strata` -> `all` has num_rows, <name>, constant_<name>, and with the oracle oracle_<name>
-        and gap_closed."""
+        and gap_closed. `num_voters` [rows], `oracle` [rows, classes]."""
 
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
-        """Named row masks of the strata."""
+        """Named row masks [rows] of the strata."""
+
+    def labels(self, truth: Floats) -> Floats:
+        """Whether each row is of each class [rows, classes]: 1, 0 or NaN (unknown)."""
+
+    def decisions(self, found: Floats) -> NDArray[np.bool_]:
+        """Whether predictions assign each row to each class [rows, classes]."""
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
-        """Reasons why the value is not meaningful."""
+        """Reasons why the value is not meaningful. `folds` [rows]."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,10 @@ class KlMetric:
         """See `Metric`."""
         return np.ones(len(truth))
 
+    def cells(self, truth: Floats, found: Floats) -> Floats:
+        """See `Metric`."""
+        return metrics.cell_kl(truth, found)
+
     def parts(self, truth: Floats, found: Floats) -> Floats:
         """See `Metric`: contributions, which sum to the KL."""
         return metrics.class_kl(truth, found)
@@ -123,6 +141,14 @@ class KlMetric:
         """See `Metric`."""
         return metrics.strata(num_voters)
 
+    def labels(self, truth: Floats) -> Floats:
+        """See `Metric`: the class with most votes; ties go to the first."""
+        return self.decisions(truth).astype(np.float64)
+
+    def decisions(self, found: Floats) -> NDArray[np.bool_]:
+        """See `Metric`: the most probable class."""
+        return np.eye(found.shape[1], dtype=bool)[found.argmax(axis=1)]
+
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
         """See `Metric`."""
         return metrics.score_warnings(truth, found, folds, classes=self.classes)
@@ -130,7 +156,7 @@ class KlMetric:
 
 @dataclass(frozen=True)
 class LogLossMetric:
-    """Log loss over known cells, for classes that are yes or no by themselves."""
+    """Log loss over known cells, for independent yes/no classes."""
 
     classes: tuple[str, ...]
     threshold: float = yes_no.THRESHOLD
@@ -160,8 +186,12 @@ class LogLossMetric:
         """See `Metric`: the number of known cells."""
         return np.isfinite(truth).sum(axis=1).astype(np.float64)
 
+    def cells(self, truth: Floats, found: Floats) -> Floats:
+        """See `Metric`: the log loss of each cell."""
+        return yes_no.cell_losses(truth, found)
+
     def parts(self, truth: Floats, found: Floats) -> Floats:
-        """See `Metric`: the log loss of each class by itself."""
+        """See `Metric`: the log loss of each class."""
         losses = yes_no.cell_losses(truth, found)
         known = np.isfinite(losses)
         sums = np.where(known, losses, 0).sum(axis=0)
@@ -222,6 +252,14 @@ class LogLossMetric:
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
         """See `Metric`: votes are not counted."""
         return {"all": np.ones(len(num_voters), bool)}
+
+    def labels(self, truth: Floats) -> Floats:
+        """See `Metric`: the targets."""
+        return truth
+
+    def decisions(self, found: Floats) -> NDArray[np.bool_]:
+        """See `Metric`: by the threshold."""
+        return np.asarray(found >= self.threshold)
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
         """See `Metric`."""

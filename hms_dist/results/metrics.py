@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
-from hms_dist.core.keyed import keyed_uniform
 
 Floats = NDArray[np.float64]
 SMALLEST = 1e-15
@@ -32,12 +31,12 @@ def kaggle_kl(truth: Floats, prediction: Floats) -> float:
 
 def row_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
     """Compute the KL of each row [rows]; checks and clipping as `kaggle_kl`. `name` is the table in errors."""
-    return _terms(truth, prediction, name).sum(axis=1)
+    return cell_kl(truth, prediction, name).sum(axis=1)
 
 
 def class_kl(truth: Floats, prediction: Floats) -> Floats:
     """Mean contribution of each class to the KL [classes]; they sum to `kaggle_kl`."""
-    return _terms(truth, prediction).mean(axis=0)
+    return cell_kl(truth, prediction).mean(axis=0)
 
 
 def seed001_cv(truth: Floats, prediction: Floats) -> float:
@@ -96,7 +95,7 @@ def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
 
 
 def strata(num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
-    """Named row masks: all rows, then each of VOTE_STRATA that has rows."""
+    """Named row masks [rows]: all rows, then each of VOTE_STRATA that has rows."""
     masks = {"all": np.ones(len(num_voters), bool)}
     for low, high in VOTE_STRATA:
         mask = (num_voters >= low) & (num_voters <= (high or np.inf))
@@ -114,7 +113,7 @@ def score(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """KL by votes and class, the constant predictor's KL and, if the oracle's table is known, its KL and the gap
-    closed.
+    closed. Tables [rows, classes], `num_voters` [rows].
 
     The constant predictor is the mean target of the scored rows, the best possible one.
     """
@@ -160,7 +159,7 @@ def score_warnings(
 
 
 def few_rows(num_rows: int, folds: NDArray[np.integer] | None) -> list[str]:
-    """The warning of `score_warnings` about few rows, or none."""
+    """The warning of `score_warnings` about few rows, or none. `folds` [rows]."""
     counts = [num_rows] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
     if min(counts) >= FEW_ROWS:
         return []
@@ -173,44 +172,12 @@ def is_useful(model_kl: float, constant_kl: float) -> bool:
     return model_kl < 0.99 * constant_kl
 
 
-def bootstrap_interval(
-    values: Floats,
-    patients: NDArray[np.int64],
-    *,
-    num_draws: int,
-    level: float,
-    seed: int,
-    weights: Floats | None = None,
-) -> tuple[float, float] | None:
-    """Percentile interval of the mean of `values` [rows] over patients drawn with replacement; None for a single
-    patient, or if a draw may have no weight. `weights` [rows]: of each row in the mean; None: 1.
-
-    Patients are resampled because rows of one patient are correlated; resampling rows would give too narrow an
-    interval. `patients` [rows]: the patient of each row. `level`: the fraction of draws inside. Draws are keyed by
-    `seed`.
-    """
-    _, patient_of = np.unique(patients, return_inverse=True)
-    num_patients = int(patient_of.max()) + 1
-    if num_patients < 2:
-        return None
-    weights = np.ones(len(values)) if weights is None else weights
-    sums, counts = np.bincount(patient_of, values * weights), np.bincount(patient_of, weights)
-    if not counts.min() > 0:
-        return None
-    means = np.empty(num_draws)
-    for draw in range(num_draws):
-        chosen = (keyed_uniform(seed, draw, np.arange(num_patients)) * num_patients).astype(np.int64)
-        times = np.bincount(chosen, minlength=num_patients)
-        means[draw] = (times @ sums) / (times @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _by_class(values: Floats, classes: Sequence[str]) -> dict[str, float]:
     return dict(zip(classes, values.tolist(), strict=True))
 
 
-def _terms(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
+def cell_kl(truth: Floats, prediction: Floats, name: str = "submission") -> Floats:
+    """Compute the contribution of each class to the KL of each row [rows, classes]. Raises UserError as `row_kl`."""
     truth, prediction = _checked("solution", truth), _checked(name, prediction)
     if truth.shape != prediction.shape:
         raise UserError(f"{name}: expected {truth.shape[0]} rows x {truth.shape[1]}, found {prediction.shape}")

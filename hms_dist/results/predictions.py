@@ -3,22 +3,21 @@
 A Parquet table of another data set than HMS carries its description in the metadata.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hms_dist.core.csv_table import MAX_INTEGER, CsvTable
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, canonical_json, parse_json
 from hms_dist.core.parquet import read_schema, write_table
-from hms_dist.core.parquet import read_table as read_stored
 from hms_dist.datasets import HMS, Dataset, dataset_of
+from hms_dist.labels.recording_ids import recording_name
 from hms_dist.labels.table import sample_key
+from hms_dist.results.exact_table import INTEGER_COLUMNS, read_table
 from hms_dist.results.lineage import Source, with_sources
 
 _INPUTS = ("train.csv", "test.csv", "truth.parquet", "manifest.json", "index.parquet", "rejected.parquet")
@@ -27,19 +26,16 @@ _OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "
 """Files of run folders, protected likewise."""
 
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
-_WHOLE = ("eeg_id", "eeg_sub_id", "fold")
-"""Integer columns."""
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 DATASET_KEY = b"hms_dist.dataset"
 """Metadata key of the data set in a Parquet file; absent: HMS."""
-MAX_EXACT = 2**53
-"""float64 represents every integer up to this one."""
 
 
 def prediction_table(
     ids: pd.DataFrame, fold: NDArray[np.int64] | None, probabilities: NDArray[np.float64], dataset: Dataset = HMS
 ) -> pd.DataFrame:
-    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row (negative: none) and probabilities.
+    """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row [rows] (negative: none) and probabilities
+    [rows, classes].
 
     Shares are divided by the sum of their row.
     """
@@ -59,11 +55,13 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
 
     `sources`: the models behind the table, recorded in the Parquet metadata (`lineage.read_sources`).
     """
-    check_rows(path, table["eeg_id"].to_numpy(np.int64))
+    check_rows(path, table["eeg_id"].to_numpy(np.int64), dataset)
     _check_probabilities(path, table, dataset)
     if path.suffix == ".csv":
         names = ["eeg_id", *dataset.classes]
-        submission = table.sort_values("eeg_id")[names]
+        submission = pooled_rows(table, dataset).sort_values("eeg_id")[names]
+        if dataset.signal == "audio":
+            submission["eeg_id"] = [recording_name(number) for number in submission["eeg_id"]]
         submission.columns = pd.Index([dataset.submission.key, *dataset.submission.columns(dataset.classes)])
         with atomic(path, "w") as file:
             submission.to_csv(file, index=False)
@@ -76,13 +74,36 @@ def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source]
         write_table(path, stored)
 
 
-def check_rows(path: Path, eeg_ids: NDArray[np.int64]) -> None:
+def pooled_rows(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Pool the rows of each recording as submissions of the data set do (`Submission.pool`): eeg_id and a probability a
+    class; of shares divided by their sum."""
+    rule, names = dataset.submission.pool, list(dataset.classes)
+    if rule == "none":
+        return table
+    numbers, row_of = np.unique(table["eeg_id"].to_numpy(np.int64), return_inverse=True)
+    values = table[names].to_numpy(np.float64)
+    pooled = np.zeros((len(numbers), len(names)))
+    if rule == "max":
+        np.maximum.at(pooled, row_of, values)
+    elif rule == "mean":
+        np.add.at(pooled, row_of, values)
+        pooled /= np.bincount(row_of)[:, None]
+    else:  # 1 - product of (1 - p), in logarithms
+        np.add.at(pooled, row_of, np.log1p(-np.minimum(values, 1 - 1e-15)))
+        pooled = -np.expm1(pooled)
+    if dataset.target == "shares":
+        pooled /= pooled.sum(axis=1, keepdims=True)
+    return pd.DataFrame(pooled, columns=names).assign(eeg_id=numbers)
+
+
+def check_rows(path: Path, eeg_ids: NDArray[np.int64], dataset: Dataset = HMS) -> None:
     """Raise UserError, before any work, if the table cannot be written: wrong suffix, missing folder, or a submission
-    with several rows per EEG."""
+    with several rows per EEG that the data set does not pool. `eeg_ids` [rows]."""
     if path.suffix not in (".parquet", ".csv"):
         raise UserError(f"{path}: expected a name ending in .parquet or .csv")
     check_place(path)
-    if path.suffix == ".csv" and len(np.unique(eeg_ids)) < len(eeg_ids):
+    several = dataset.submission.pool == "none" and len(np.unique(eeg_ids)) < len(eeg_ids)
+    if path.suffix == ".csv" and several:
         raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
 
 
@@ -197,7 +218,9 @@ def read_submission(path: Path, ids: list[str], dataset: Dataset) -> pd.DataFram
     by the class. Columns of those names that a table has besides are dropped."""
     own = {"eeg_id": dataset.submission.key}
     columns = dataset.submission.columns(dataset.classes)
-    table = read_table(path, [*(own.get(name, name) for name in ids), *columns], whole=[*own.values(), *_WHOLE])
+    names_of = own["eeg_id"] if dataset.signal == "audio" else None
+    whole = [*own.values(), *INTEGER_COLUMNS]
+    table = read_table(path, [*(own.get(name, name) for name in ids), *columns], whole, recordings=names_of)
     names = dict(zip(columns, dataset.classes, strict=True)) | {own["eeg_id"]: "eeg_id"}
     others = [name for name in names.values() if name in table and name not in names]
     return table.drop(columns=others).rename(columns=names)
@@ -231,84 +254,3 @@ def read_truth(path: Path, dataset: Dataset = HMS) -> pd.DataFrame:
         key = ", ".join(f"{name} {table[name].iloc[twice[0]]}" for name in keys)
         raise UserError(f"{path}: {key} appears twice; expected once; take the file that hms-dist simulate wrote")
     return table[[*keys, *dataset.classes]]
-
-
-def read_table(path: Path, columns: list[str], whole: Sequence[str] = _WHOLE) -> pd.DataFrame:
-    """Read these columns of a Parquet or CSV table: ids (`whole`) int64, `fold` Int64, `key` unchanged, all others
-    float64.
-
-    Ids are read exactly, as in the label table. Raises UserError with file, row and column for invalid values,
-    duplicate columns, and booleans in place of numbers.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, expected a table; check the path")
-    table = _csv_frame(path, columns, whole) if path.suffix == ".csv" else _parquet_frame(path, columns)
-    if not len(table):
-        raise UserError(f"{path}: no rows; expected at least one")
-    return table
-
-
-def _csv_frame(path: Path, columns: list[str], whole: Sequence[str]) -> pd.DataFrame:
-    if not path.exists():
-        raise UserError(f"{path}: no such file; check the path")
-    cells = CsvTable(path, "a table of predictions")
-    cells.check_names(columns, columns)
-    frame: dict[str, Any] = {name: cells.words(name) for name in cells.names if name not in columns}
-    for name in columns:
-        if name == "key":
-            frame[name] = cells.words(name)
-        elif name == "fold":
-            frame[name] = pd.array(cells.integers_or_none(name), "Int64")
-        elif name in whole:
-            frame[name] = cells.integers(name)
-        else:
-            frame[name] = cells.numbers(name, np.inf)
-    return pd.DataFrame(frame)
-
-
-def _parquet_frame(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        names = read_schema(path).names
-        twice = [name for name in columns if names.count(name) > 1]
-        if twice:
-            raise UserError(f"{path}: column {twice[0]} appears more than once; expected once; remove the others")
-        table = read_stored(path).to_pandas()
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; check the path") from error
-    except Exception as error:  # pandas may raise anything if its own metadata is invalid
-        raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise UserError(f"{path}: column {missing[0]} is missing; expected {', '.join(columns)}")
-    for name in columns:
-        if name == "key":
-            continue
-        kind = table[name].dtype
-        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
-            raise UserError(f"{path}: column {name}: expected numbers, found {kind}; fix the table")
-        if name in _WHOLE:
-            table[name] = _whole(path, table[name], null=name == "fold")
-    return table
-
-
-def _whole(path: Path, column: "pd.Series[Any]", *, null: bool) -> "pd.Series[Any]":
-    """Convert a numeric column to int64 exactly, or to Int64 with `null`. Raises UserError naming the first invalid
-    row."""
-    values = column.astype(object).where(column.notna(), None)
-    for row, value in enumerate(values):
-        if value is None and null:
-            continue
-        if value is None or value != value // 1 or abs(value) > MAX_INTEGER:
-            found = "nan" if value is None else f"{value:g}"
-            raise UserError(
-                f"{path}: row {row}, column {column.name}: expected an integer, found {found}; fix the table"
-            )
-        if isinstance(value, float) and abs(value) > MAX_EXACT:
-            raise UserError(
-                f"{path}: row {row}, column {column.name}: {value:.0f} is stored as a float, which cannot hold every "
-                "integer of that size; store the column as int64"
-            )
-    whole = pd.array([None if value is None else int(value) for value in values], "Int64")
-    return pd.Series(whole, column.index).astype("Int64" if null else "int64")

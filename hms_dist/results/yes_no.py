@@ -1,4 +1,4 @@
-"""Scores of classes that are yes or no by themselves, over the known cells of tables [rows, classes].
+"""Scores of independent yes/no classes, over the known cells of tables [rows, classes].
 
 The truth is 1 (yes), 0 (no) or NaN (unknown). A mean over classes has those with a known yes and a known no; it is None
 without any.
@@ -33,7 +33,7 @@ def cell_losses(truth: Floats, prediction: Floats, name: str = "predictions") ->
 
 
 def log_loss(truth: Floats, prediction: Floats) -> float:
-    """Mean of `cell_losses` over the known cells. Raises UserError if there is none."""
+    """Mean of `cell_losses` over the known cells of tables [rows, classes]. Raises UserError if there is none."""
     losses = cell_losses(truth, prediction)
     if not np.isfinite(losses).any():
         raise UserError("labels: no class is known in any of these rows; scoring needs known classes")
@@ -41,7 +41,7 @@ def log_loss(truth: Floats, prediction: Floats) -> float:
 
 
 def constant_prediction(truth: Floats) -> Floats:
-    """The best constant prediction, repeated: the share of yes among the known cells of each class; 0.5 without any."""
+    """The best constant prediction, repeated [rows, classes]: each class's share of yes among known cells, or 0.5."""
     known = np.isfinite(truth)
     shares = np.where(known, truth, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.broadcast_to(np.where(known.any(axis=0), shares, 0.5), truth.shape)
@@ -53,7 +53,7 @@ def both_kinds(truth: Floats) -> NDArray[np.bool_]:
 
 
 def class_auroc(truth: Floats, prediction: Floats) -> Floats:
-    """Area under the receiver operating characteristic of each class; NaN for a class without both kinds."""
+    """Area under the receiver operating characteristic [classes]; NaN for a class without a known yes and no."""
     from sklearn.metrics import roc_auc_score
 
     return _by_class(truth, prediction, roc_auc_score)
@@ -77,8 +77,10 @@ def class_balanced_accuracy(truth: Floats, prediction: Floats, threshold: float 
 
 
 def lwlrap(truth: Floats, prediction: Floats) -> float | None:
-    """Label-weighted label ranking average precision over known cells: for each yes, the share of yes among the row's
-    known classes that score at least as high; the mean over all of them. None without any.
+    """Label-weighted label ranking average precision over known cells of tables [rows, classes].
+
+    For each yes, the share of yes among the row's known classes that score at least as high; the mean over all of them.
+    None without any.
     """
     from scipy.stats import rankdata
 
@@ -92,6 +94,19 @@ def lwlrap(truth: Floats, prediction: Floats) -> float | None:
     return float(np.concatenate(precisions).mean()) if precisions else None
 
 
+def recording_lwlrap(recordings: NDArray[np.int64], truth: Floats, prediction: Floats) -> float | None:
+    """`lwlrap` of recordings [rows], each with the classes that any of its rows knows: present if present in one, and
+    the largest prediction of the rows that know the class.
+
+    A row that knows one class alone ranks nothing; its recording may know several.
+    """
+    _, of_row = np.unique(recordings, return_inverse=True)
+    joined, found = np.full((2, of_row.max(initial=-1) + 1, truth.shape[1]), np.nan)
+    np.fmax.at(joined, of_row, truth)
+    np.fmax.at(found, of_row, np.where(np.isnan(truth), np.nan, prediction))
+    return lwlrap(joined, found)
+
+
 def confusion(truth: Floats, prediction: Floats, threshold: float = THRESHOLD) -> NDArray[np.int64]:
     """Counts of known cells [classes, 4]: found and missed yes, found and missed no."""
     positive = prediction >= threshold
@@ -100,7 +115,7 @@ def confusion(truth: Floats, prediction: Floats, threshold: float = THRESHOLD) -
 
 
 def macro(values: Floats) -> float | None:
-    """Mean over the classes that have a value; None without any."""
+    """Mean of `values` [classes] over the classes that have one; None without any."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 

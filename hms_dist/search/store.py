@@ -175,7 +175,7 @@ def _truncate_incomplete_line(path: Path) -> None:
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, Parameter]:
-    """Build a space from its plain values."""
+    """Build a space from its plain values. Raises UserError if they are not a space."""
     try:
         return {name: Parameter(**{**part, "choices": tuple(part["choices"])}) for name, part in values.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:

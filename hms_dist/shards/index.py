@@ -17,7 +17,7 @@ from hms_dist.core.errors import UserError
 from hms_dist.core.parquet import ParquetError, read_parquet
 from hms_dist.core.remote import advice, join, read_bytes
 from hms_dist.datasets import HMS, Dataset
-from hms_dist.labels.table import FOLD_COUNTS, num_voters, targets_of, too_few_patients
+from hms_dist.labels.table import BOX_COLUMNS, FOLD_COUNTS, num_voters, targets_of, too_few_patients
 from hms_dist.shards.index_values import column_fault, member_fault, row_fault
 from hms_dist.shards.manifest import Manifest, read_manifest, tar_names
 from hms_dist.shards.schema import (
@@ -34,12 +34,15 @@ _SAMPLE_FIELDS = [
     ("eeg_id", pa.int64()), ("eeg_sub_id", pa.int64()), ("spectrogram_id", pa.int64()), ("patient_id", pa.int64()),
     ("eeg_label_offset_seconds", pa.float64()), ("spectrogram_label_offset_seconds", pa.float64()),
 ]  # fmt: skip
+_BOX_FIELDS = [(name, pa.int64() if name == "songtype_id" else pa.float64()) for name in BOX_COLUMNS]
+"""Of audio: the annotated box."""
 _SOURCE_FIELDS = [("eeg_fingerprint", pa.string()), ("spectrogram_fingerprint", pa.string())]
 
 
 def _sample_fields(dataset: Dataset) -> list[tuple[str, pa.DataType]]:
-    """Columns of every index. Votes are null for unlabelled rows, and for unknown classes."""
-    return [*_SAMPLE_FIELDS, *((name, pa.int64()) for name in dataset.vote_columns), *_SOURCE_FIELDS]
+    """Columns of every index. Votes are null for unlabelled rows, and for unknown classes; boxes for the former."""
+    boxes = _BOX_FIELDS if dataset.signal == "audio" else []
+    return [*_SAMPLE_FIELDS, *((name, pa.int64()) for name in dataset.vote_columns), *boxes, *_SOURCE_FIELDS]
 
 
 def fold_column(num_folds: int) -> str:
@@ -68,23 +71,23 @@ class Index:
 
     frame: pd.DataFrame
     name: str = "index"
-    """Name in messages: the file."""
+    """Name of the file in messages."""
     dataset: Dataset = HMS
-    """The data set that the rows are of."""
+    """The data set of the rows."""
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether the rows have votes. Classes that are yes or no by themselves may be unknown in any row."""
+        """Whether the rows have votes. Independent yes/no classes may be unknown in any row."""
         return is_labelled(self.frame, self.dataset)
 
     @cached_property
     def votes(self) -> NDArray[np.int64]:
-        """Votes [samples, classes]. Raises UserError if the set is unlabelled, or its classes are yes or no."""
+        """Votes [samples, classes]. Raises UserError if the set is unlabelled, or its classes are independent."""
         if self.dataset.target != "shares":
-            raise UserError(f"{self.name}: its classes are yes or no by themselves; this counts votes")
+            raise UserError(f"{self.name}: its classes are independent (target yes_no), and this counts votes")
         return self._labelled_votes.to_numpy(np.int64)
 
     @cached_property
@@ -97,7 +100,7 @@ class Index:
 
     @cached_property
     def num_voters(self) -> NDArray[np.int64]:
-        """Number of votes per row [samples]; of known classes where they are yes or no by themselves."""
+        """Number of votes per row [samples]; for independent yes/no classes, the number of known ones."""
         if self.dataset.target != "shares":
             return np.isfinite(self.targets).sum(axis=1)
         return num_voters(self.votes)
@@ -122,6 +125,17 @@ class Index:
     def ids(self, name: str) -> NDArray[np.int64]:
         """An integer column (`eeg_id`, `patient_id`, `shard`, ...) [samples]."""
         return self.frame[name].to_numpy(np.int64)
+
+    @cached_property
+    def annotated_s(self) -> NDArray[np.float64] | None:
+        """Middle of each row's annotation [samples], seconds from the start of its window; NaN for rows without one.
+        None: that of every row is the middle of its window."""
+        if self.dataset.signal == "eeg":
+            return None
+        begin, end, offset = (
+            self.frame[name].to_numpy(np.float64) for name in ("t_min", "t_max", "eeg_label_offset_seconds")
+        )
+        return np.asarray((begin + end) / 2 - offset)
 
     def member(self, name: str) -> MemberMap:
         """Byte ranges of member `name` (a panel's name, or `json`) in all samples."""
@@ -207,7 +221,9 @@ def _index_bytes(path: Path | str, limit: int) -> bytes:
 
 
 def _other_index(path: Path | str) -> UserError:
-    return UserError(f"{path}: not the index that the manifest names; damaged, or of another set; {advice(path)}")
+    return UserError(
+        f"{path}: not the index that the manifest names: it is damaged, or belongs to another set; {advice(path)}"
+    )
 
 
 def _parsed_index(path: Path | str, content: bytes, expected: pa.Schema) -> pa.Table:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hms_dist.core.parquet import read_schema
-from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS, sample_key
+from hms_dist.datasets import Dataset
+from hms_dist.labels.table import row_columns, sample_key
 from hms_dist.shards.fault import Fault
 from hms_dist.shards.index import Index, index_schema
 from hms_dist.shards.manifest import Manifest, tar_names
@@ -21,12 +22,17 @@ def index_faults(path: Path, index: Index, manifest: Manifest) -> Iterator[Fault
     found = read_schema(path).remove_metadata()
     if not found.equals(expected):
         different = [field.name for field in (*expected, *found) if field not in expected or field not in found]
-        yield Fault(path, f"columns differ from those of such a set: {', '.join(dict.fromkeys(different)) or 'order'}")
+        yield Fault(
+            path,
+            f"columns differ from those that the manifest implies: {', '.join(dict.fromkeys(different)) or 'order'}",
+        )
     if len(index) != manifest.num_samples:
         yield Fault(path, f"expected {manifest.num_samples} rows, found {len(index)}")
     counts = [entry["num_samples"] for entry in manifest.files[: len(tar_names(manifest))]]
     if not np.array_equal(index.ids("shard"), np.repeat(np.arange(len(counts)), counts)):
-        yield Fault(path, "column shard does not count the samples of each shard in turn")
+        yield Fault(
+            path, "column shard: the shards have other numbers of samples, or another order, than in the manifest"
+        )
     yield from _texts(path, _key_faults(index.frame))
 
 
@@ -44,7 +50,7 @@ def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, re
 
     `labels`: the frame of `read_labels`. Keys in `rejected` may be missing from the index.
     """
-    ours, theirs = (_by_key(frame, index.dataset.vote_columns) for frame in (index.frame, labels))
+    ours, theirs = (_by_key(frame, index.dataset) for frame in (index.frame, labels))
     for key in theirs.index.difference(ours.index, sort=False):
         if key not in rejected:
             yield Fault(path, f"{key} is missing; {table} has it")
@@ -58,11 +64,10 @@ def label_faults(path: Path, index: Index, labels: pd.DataFrame, table: Path, re
             yield Fault(path, f"{key}: column {column} is {found}, in {table} {expected}")
 
 
-def _by_key(frame: pd.DataFrame, vote_columns: Iterable[str]) -> pd.DataFrame:
-    """The columns shared by index and label table, by key; of duplicate keys the first row."""
+def _by_key(frame: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Select the columns shared by index and label table, indexed by key; for a duplicate key its first row."""
     keys = [sample_key(eeg, sub) for eeg, sub in zip(frame["eeg_id"], frame["eeg_sub_id"], strict=True)]
-    columns = dict.fromkeys((*ID_COLUMNS, *OFFSET_COLUMNS, *vote_columns))
-    shared = frame[list(columns)].set_axis(keys)
+    shared = frame[row_columns(dataset)].set_axis(keys)
     return shared[~shared.index.duplicated()]
 
 

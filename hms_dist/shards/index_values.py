@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from hms_dist.core import limits
 from hms_dist.datasets import HMS, Dataset
-from hms_dist.labels.table import FOLD_COUNTS, OFFSET_COLUMNS
+from hms_dist.labels.table import BOX_COLUMNS, FOLD_COUNTS, OFFSET_COLUMNS
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec
 
 _IDS = ("eeg_id", "eeg_sub_id", "spectrogram_id", "patient_id")
@@ -75,6 +75,8 @@ def _row_faults(table: pa.Table, samples_per_tar: list[int], dataset: Dataset) -
         row = _first(pc.invert(pc.fill_null(pc.match_substring_regex(table[name], _FINGERPRINT), False)))
         yield None if row is None else f"row {row}, column {name}: expected <bytes>-<CRC-32>"
     yield _vote_fault(table, dataset)
+    if dataset.signal == "audio":
+        yield from (_outside(table, name, 0, 1e18, null=True) for name in BOX_COLUMNS)
     yield from (_outside(table, f"fold_of_{number}", 0, number - 1, null=True) for number in FOLD_COUNTS)
 
 

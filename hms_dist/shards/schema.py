@@ -42,8 +42,9 @@ class PanelSpec:
 
     shape: tuple[int, ...]
     """Shape of one sample's panel, before bits are packed."""
-    dtype: Literal["bit", "uint8", "float16"]
-    """Element type. Bits are packed along the last axis, first pixel in the highest bit."""
+    dtype: Literal["bit", "uint8", "int16", "float16", "float32"]
+    """Element type. Bits are packed along the last axis, first pixel in the highest bit. int16: samples of a signal.
+    float32: pictures drawn on the device, which are not stored."""
     codec: Literal["npy", "npy.zst"]
     """Encoding of a member: a plain .npy file, or one compressed with zstd."""
     axes: tuple[str, ...]
@@ -55,7 +56,8 @@ class PanelSpec:
     traces: tuple[str, ...] = ()
     """For a picture of traces: their channels from top to bottom, with equal shares of the rows."""
     value_range: tuple[float, float] | None = None
-    """For uint8: the values, in `unit`, that 0 and 255 stand for. None: values are stored directly."""
+    """For uint8: the values, in `unit`, that 0 and 255 stand for. For int16: those of -32768 and 32768. None:
+    values are stored directly."""
     rows_hz: tuple[float, ...] = ()
     """Centre frequency, hertz, of each row of a frequency axis; empty: none."""
     columns_s: tuple[float, float] | None = None
@@ -66,14 +68,14 @@ class PanelSpec:
         self._check_types()
         if self.dtype == "bit" and self.shape[-1] % 8:
             raise ValueError(f"shape: the last axis of packed bits must be a multiple of 8, found {self.shape[-1]}")
-        if (self.dtype == "uint8") != (self.value_range is not None):
-            raise ValueError("value_range: uint8 panels need one, others have none")
+        if (self.dtype in ("uint8", "int16")) != (self.value_range is not None):
+            raise ValueError("value_range: uint8 and int16 panels need one, others have none")
 
     def _check_types(self) -> None:
         """Raise ValueError for values that no writer produces: a manifest may come from elsewhere."""
         if not self.shape or not all(type(size) is int and size >= 1 for size in self.shape):
             raise ValueError(f"shape: expected integers of at least 1, found {list(self.shape)}")
-        if self.dtype not in ("bit", "uint8", "float16") or self.codec not in ("npy", "npy.zst"):
+        if self.dtype not in ("bit", "uint8", "int16", "float16", "float32") or self.codec not in ("npy", "npy.zst"):
             raise ValueError(f"dtype, codec: unknown '{self.dtype}' or '{self.codec}'")
         if math.prod(self.shape) > 8 * limits.PANEL_BYTES or self.num_bytes > limits.PANEL_BYTES:
             raise ValueError(f"shape: {list(self.shape)} takes more than {limits.PANEL_BYTES} bytes a sample")
@@ -119,7 +121,7 @@ class PanelSpec:
         return buffer.getvalue()
 
     def encode(self, array: Array) -> bytes:
-        """Encode a panel of `shape` (bool for bits) as a member. Raises ValueError for another shape or dtype."""
+        """Encode a panel [*shape] (bool for bits) as a member. Raises ValueError for another shape or dtype."""
         if array.shape != self.shape:
             raise ValueError(f"panel of shape {array.shape}, expected {self.shape}")
         if self.dtype == "bit":
@@ -130,7 +132,8 @@ class PanelSpec:
         return zstandard.compress(payload, ZSTD_LEVEL) if self.codec == "npy.zst" else payload
 
     def decode(self, member: bytes | memoryview) -> Array:
-        """Decode a member to the stored array (bits still packed). Raises ValueError if the bytes do not fit."""
+        """Decode a member to the stored array [*stored_shape] (bits packed). Raises ValueError if the bytes do not
+        fit."""
         size = len(self.npy_header) + self.num_bytes
         if self.codec == "npy.zst":
             try:
@@ -166,7 +169,10 @@ def spec_from_json(values: Mapping[str, Any]) -> PanelSpec:
     """Build a panel specification from the manifest's JSON. Raises UserError if it is invalid."""
     try:
         tuples: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
-        return PanelSpec(**tuples)
+        spec = PanelSpec(**tuples)
+        if spec.dtype == "float32":
+            raise ValueError("dtype: float32 is not stored")
+        return spec
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{MANIFEST_NAME}: bad panel specification ({error}); written by another version?") from error
 

@@ -13,7 +13,7 @@ import pandas as pd
 from hms_dist.core.files import open_file, parse_json
 from hms_dist.datasets import HMS, Dataset
 from hms_dist.jobs.worker_processes import check_stop
-from hms_dist.labels.table import ID_COLUMNS, OFFSET_COLUMNS
+from hms_dist.labels.table import row_columns
 from hms_dist.shards.fault import Fault, file_fault
 from hms_dist.shards.schema import JSON_MEMBER, PanelSpec, crc32, json_member, member_name, member_order
 from hms_dist.shards.writer import member_info
@@ -103,7 +103,7 @@ def json_fault(block: bytes, values: Mapping[Hashable, Any], dataset: Dataset = 
     facts = parse_json(block)
     if not isinstance(facts, dict) or json_member(facts) != block:
         return "is not written as this program writes it"
-    for name in ("key", *ID_COLUMNS, *OFFSET_COLUMNS, *dataset.vote_columns):
+    for name in ("key", *row_columns(dataset)):
         wanted = None if pd.isna(values[name]) else values[name]
         if name not in facts or facts[name] != wanted:
             return f"has {name} {facts.get(name)}, the index {wanted}"
@@ -111,8 +111,8 @@ def json_fault(block: bytes, values: Mapping[Hashable, Any], dataset: Dataset = 
 
 
 def value_fault(spec: PanelSpec, stored: np.ndarray) -> str | None:
-    """Return the fault of a decoded panel's values, else None. Every uint8 is valid; float16 has rules about
-    infinities."""
+    """Return the fault of the values of a decoded panel [*stored_shape], else None. Every uint8 is valid; float16 has
+    rules about infinities."""
     if spec.dtype != "float16":
         return None
     if np.isposinf(stored).any():

@@ -1,8 +1,8 @@
 """Per-channel energy normalisation (PCEN): loudness relative to the recent past.
 
 Wang and others, "Trainable frontend for robust and far-field keyword spotting", ICASSP 2017. The weight of a new
-frame is that of `librosa.pcen` (0.11); the mean before the first frame is not: librosa starts from an energy of 1,
-against which the first frames of an EEG in microvolts are an onset. With the same start (its `zi`) both are equal.
+frame is that of `librosa.pcen` (0.11). librosa's mean before the first frame is an energy of 1 (start "one"), against
+which the first frames of an EEG in microvolts are an onset.
 """
 
 from typing import Literal
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 SMALLEST = 1e-37
 """Smallest energy used as a divisor; float32 ends at 1e-38."""
 
-Start = Literal["first_frame", "mean"]
-"""Initial value of the exponential mean: the first frame's energy, or the mean over the first time constant. A single
-frame of noise is often far below its row's mean, and the frames after it are then as bright as an onset."""
+Start = Literal["first_frame", "mean", "one"]
+"""Initial value of the exponential mean: the first frame's energy, the mean over the first time constant, or 1, as in
+librosa. A single frame of noise is often far below its row's mean, and the frames after it are then as bright as an
+onset."""
 
 
 def smoothing_weight(time_constant_frames: float) -> float:
@@ -49,6 +50,8 @@ def normalise_energy(
     kept = np.float32(1) - weight
     num_start = max(round(time_constant_frames), 1) if start == "mean" else 1
     before = energy[:, :num_start].mean(axis=1, keepdims=True)
+    if start == "one":
+        before = np.full_like(before, 1 / scale)
     past, _ = signal.lfilter([weight], [np.float32(1), -kept], energy, zi=kept * before)
     past += np.float32(max(epsilon / scale, SMALLEST))
     ratio = energy * np.exp(np.float32(-gain) * np.log(past)) * np.float32(scale ** (1 - gain))

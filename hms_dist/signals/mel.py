@@ -29,7 +29,7 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def edges_hz(num_mels: int, min_hz: float, max_hz: float) -> NDArray[np.float64]:
-    """Return the `num_mels + 2` corners of the triangles, evenly spaced in mel; triangle i spans corners i to i + 2."""
+    """Return the corners of the triangles, hertz [num_mels + 2], evenly spaced in mel; triangle i spans i to i + 2."""
     low, high = hz_to_mel(np.array([min_hz, max_hz], np.float64))
     return mel_to_hz(np.linspace(low, high, num_mels + 2))
 
@@ -52,17 +52,18 @@ def filter_bank(
 
 
 def bins_of_rows(weights: NDArray[np.floating]) -> NDArray[np.int64]:
-    """For each row of `weights` [rows, bins], the first bin with a weight and the one after the last: [rows, 2]."""
+    """Return the range of nonzero weights (first bin, bin after the last) of each row of `weights` [rows, bins]: int64
+    [rows, 2]."""
     weighs = weights != 0
     return np.stack([weighs.argmax(axis=1), weights.shape[1] - weighs[:, ::-1].argmax(axis=1)], axis=1)
 
 
 @jit_any_order
 def mel_rows(weights: NDArray[np.float32], bins: NDArray[np.int64], power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute `weights` @ `power` [bins, frames], both C-ordered, from the bins with a weight (`bins_of_rows`): [rows,
-    frames].
+    """Compute `weights` [rows, bins] @ `power` [bins, frames], both C-ordered: float32 [rows, frames].
 
-    For finite power the result equals the product to the last bit: terms are added in the order of the bins, each
+    `bins`: int64 [rows, 2], the range of nonzero weights of each row, from `bins_of_rows`; other bins are skipped. For
+    finite power the result equals the product to the last bit: terms are added in the order of the bins, each
     rounded once.
     """
     rows = np.zeros((len(weights), power.shape[1]), np.float32)

@@ -30,7 +30,7 @@ class Bank(NamedTuple):
     starts: NDArray[np.int64]
     """Start of each band in `gains`, and the end of the last one [scales + 1]."""
     gains: Floats
-    """The concatenated bands."""
+    """The concatenated bands [sum of their lengths]."""
 
 
 def morlet_amplitude(
@@ -62,8 +62,11 @@ def morlet_amplitude(
 def instants_a_column(
     column_samples: float, rate_hz: float, rows_hz: tuple[float, ...], num_cycles: float
 ) -> NDArray[np.int64]:
-    """Number of instants to average for each of `rows_hz` (ascending): at most two standard deviations of the row's
-    Gaussian apart, so that no event is missed (the mean of a spike's trace is then correct to 1.5 %)."""
+    """Return the number of instants [rows] that a column averages, for each of `rows_hz` (ascending).
+
+    They are at most two standard deviations of the row's Gaussian apart, so that no event is missed: the mean of a
+    spike's trace is then correct to 1.5 %.
+    """
     widths = num_cycles * rate_hz / (2 * np.pi * np.array(rows_hz))
     return np.ceil(column_samples / (2 * widths)).astype(np.int64)
 

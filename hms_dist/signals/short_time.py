@@ -41,7 +41,7 @@ def short_time_power(
 def folded_power(
     signal: NDArray[np.float64], window_samples: int, fft_samples: int, hop_samples: int, num_bins: int
 ) -> NDArray[np.float32]:
-    """The same by a matrix product, with frames starting at their window: float32 [num_bins, frames].
+    """Compute |X[bin, frame]|^2 by a matrix product, float32 [num_bins, frames]; frames start at their window.
 
     About the window's centre a cosine is even and a sine odd, so samples at equal distance ahead and behind are added
     (or subtracted) first, which halves the product. Computed in float32: the error is about 1e-7 of the largest

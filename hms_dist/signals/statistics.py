@@ -94,7 +94,7 @@ def scales_of(counter: QuantileCounter, montage: Montage) -> NDArray[np.float64]
 
 
 def panel_text(command: Statistics, scales_uv: NDArray[np.float64], num_recordings: int) -> str:
-    """Format the YAML file: a panel for a render configuration, with a comment on its origin."""
+    """Format the YAML file: a panel with `scales_uv` [20] for a render configuration, and a comment on its origin."""
     options: dict[str, Any] = to_dict(command)
     panel = {
         "class_path": "Traces",

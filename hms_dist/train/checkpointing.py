@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from hms_dist.config.load import stored
 from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.logging import LOG
+from hms_dist.results.held_out import Estimate, held_out_figures
 from hms_dist.results.lineage import Source
 from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.train.data.leakage import SEEN_KEY, continued, run_record, stored_record
 from hms_dist.train.data.run_data import RunData, check_recipes, panel_recipes
 from hms_dist.train.folder.checkpoint import Checkpoint, save_checkpoint, save_weights
+from hms_dist.train.folder.model_card import read_card, run_card
 from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import PREDICTIONS_NAME
 from hms_dist.train.folder.run_folder import BEST, CHECKPOINTS, FINAL, find_checkpoint
@@ -39,8 +41,11 @@ class RunState:
         self._ownership = ownership
         self.epoch, self.step = 0, 0
         """Cursor: number of finished epochs, and of finished steps in the current one."""
-        self._monitor = metric_of(data.shards.dataset).monitor
+        self._metric = metric_of(data.shards.dataset)
+        self._monitor = self._metric.monitor
         self.best: dict[str, Any] = {self._monitor: None, "epoch": None}
+        self._last_value: float | None = None
+        """Metric of the last evaluation; None before the first, and after a resume from an earlier version."""
         self.plateau = Plateau()
         self._lineage = run_record(config, data.index, data.train_rows, data.shards.manifest.fingerprint)
 
@@ -61,6 +66,7 @@ class RunState:
             state = {
                 "cursor": {"epoch": self.epoch, "step": self.step},
                 "best": self.best,
+                "last_value": self._last_value,
                 "plateau": asdict(self.plateau),
                 "config": stored(self._config),
                 **asdict(learner.tally),
@@ -121,18 +127,24 @@ class RunState:
         if not all(type(number) is int and number >= 0 for number in (self.epoch, self.step, state["num_skipped"])):
             raise ValueError(f"cursor {state['cursor']}")
         float(self.best[self._monitor] or 0)
+        value = state.get("last_value")
+        self._last_value = None if value is None else float(value)
         self.plateau = Plateau(**state["plateau"])
         learner.tally.num_skipped = state["num_skipped"]
         self._lineage = continued(self._lineage, state)
 
     def save_if_best(self, epoch: int, value: float, found: NDArray[np.float64]) -> None:
-        """Save the weights and their predictions of the validation rows if no epoch had a lower `value` of the metric.
-        Main rank only."""
+        """Save the weights and their predictions `found` [validation rows, classes] if no epoch had a lower `value` of
+        the metric. Main rank only."""
+        self._last_value = value
         if self.best[self._monitor] is not None and value >= self.best[self._monitor]:
             return
         config, learner, rows = self._config, self._learner, self._data.validation_rows
         self.best = {self._monitor: value, "epoch": epoch}
-        save_weights(config.out / BEST, learner.raw_model, {**self.best, **self._facts()}, learner.ema)
+        truth, patients = self._data.index.targets[rows], self._data.index.ids("patient_id")[rows]
+        figures = held_out_figures(self._metric, self._data.index.dataset.classes, truth, found, patients)
+        card = self._card(BEST, epoch + 1, figures)
+        save_weights(config.out / BEST, learner.raw_model, {**self.best, **self._facts()}, learner.ema, card)
         dataset = self._data.shards.dataset
         table = prediction_table(self._data.index.frame.iloc[rows], np.full(len(rows), config.fold), found, dataset)
         seen = stored_record(config.out / BEST)
@@ -142,7 +154,28 @@ class RunState:
         """Save the weights at the end of the run. Main rank only."""
         learner = self._learner
         facts = {"epoch": self.epoch, **self._facts()}
-        save_weights(self._config.out / FINAL, learner.raw_model, facts, learner.ema)
+        card = self._card(FINAL, self.epoch, self._last_figures())
+        save_weights(self._config.out / FINAL, learner.raw_model, facts, learner.ema, card)
+
+    def _card(self, weights: str, epoch: int, held_out: dict[str, Any] | None) -> dict[str, Any]:
+        """The model card of the present weights."""
+        data = self._data
+        return run_card(
+            self._config, data.index, data.labels.rows, self._lineage, weights=weights, epoch=epoch, held_out=held_out
+        )
+
+    def _last_figures(self) -> dict[str, Any] | None:
+        """Held-out figures of the last epoch: all if it is the best one, else the metric alone."""
+        if not len(self._data.validation_rows) or self._last_value is None:
+            return None
+        card = read_card(self._config.out / BEST) if self.best["epoch"] == self.epoch - 1 else None
+        if card is not None:
+            return dict(card["held_out"])
+        name = self._metric.name
+        return {
+            "metric": name, name: Estimate(self._last_value).to_json(),
+            "note": f"{BEST}/ holds the weights of epoch {self.best['epoch'] + 1}, with figures and intervals.",
+        }  # fmt: skip
 
     def _facts(self) -> dict[str, Any]:
         """Facts that a resume compares, and that later users of the weights need."""

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from hms_dist.core.errors import Stopped
 from hms_dist.core.logging import LOG
 from hms_dist.results.metric_kinds import metric_of
+from hms_dist.results.yes_no import recording_lwlrap
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Batch, load
 from hms_dist.stream.read.replacements import Replacements
@@ -235,6 +236,9 @@ class Trainer:
         metric, num_classes = self.metric, self.data.shards.dataset.num_classes
         truth, found = self.data.index.targets[rows], outputs[:, :num_classes]
         monitors = {**metric.monitors(truth, found), **self.learner.task.monitors(truth, outputs)}
+        if "val_lwlrap" in monitors and self.data.shards.dataset.signal == "audio":
+            ranked = recording_lwlrap(self.data.index.ids("eeg_id")[rows], truth, found)
+            monitors |= {} if ranked is None else {"val_lwlrap": ranked}
         if config.ema.evaluate_raw:
             monitors[f"{metric.monitor}_raw"] = metric.value(truth, self._predict(rows)[:, :num_classes])
         monitors = self.world.broadcast(monitors)

@@ -98,8 +98,8 @@ class TrainConfig:
     """Further augmentations of training rows: a file such as configs/augment/sixteenth_place.yaml."""
     precision: Literal["bf16", "fp16", "tf32", "float32", "float64"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are automatic mixed precision, tf32 is float32 with products of 10
-    instead of 23 mantissa bits. On a device without fp16 (a CPU) or TF32, float32 is used, with a warning. float64 is
-    for tests."""
+    instead of 23 mantissa bits. A GPU without bf16 uses fp16; a device without fp16 (a CPU) or TF32 uses float32; both
+    with a warning. float64 is for tests."""
     pass_rows: int | None = None
     """Largest number of rows in one forward and backward pass of a rank; fewer need less memory and give the same
     result. None: all rows of a rank, or as many as fit into the memory of its GPU, measured at the start."""
@@ -138,11 +138,11 @@ class TrainConfig:
         if self.overlay is not None and self.loss.smooth_below is not None:
             raise ValueError("loss.smooth_below: smooths votes, and overlay replaces them; leave one of them out")
         _ = self.batching
-        self.augment.check(self.canvas.height, self.canvas.width)
-        if self.model.sliding_window is not None and (self.augment.mixes or self.augment.moves_time):
+        self.augment.check(self.canvas)
+        if self.model.sliding_window is not None and self.augment.moves_window:
             raise ValueError(
-                "augment: mixing, shifting and reversing move the annotated window of a sliding-window model; use "
-                "its own model.sliding_window.crop_share and paste_probability"
+                "augment: mixing, shifting and reversing images move the annotated window of a sliding-window model; "
+                "use its own model.sliding_window.crop_share and paste_probability, or augment.signal_steps"
             )
         if self.augment.mixes and self.group_size < 2:
             raise ValueError(f"augment: mixing needs groups of 2 rows or more, found group_size {self.group_size}")

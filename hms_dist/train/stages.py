@@ -1,7 +1,7 @@
-"""Stages within one run: all rows, then some of them; votes, then pseudo-labels; one configuration, one command.
+"""Stages of one run in one configuration, such as all rows and then a selection, or votes and then pseudo-labels.
 
 Each stage is a run with its own folder, RUN/stages/<name>/; the last one is RUN itself, so that later commands
-(predict, score, report) need not know about stages. They share the launch, the process group and the lease.
+(predict, score, report) need not know about stages. The stages share the launch, the process group and the lease.
 """
 
 from collections.abc import Mapping
@@ -50,8 +50,10 @@ def stage_runs(config: TrainConfig) -> list[TrainConfig]:
 
 
 def _weights_of(config: TrainConfig, run: Path) -> str:
-    """The file of the weights of a run to begin with. Raises UserError for a folder that is not a finished run's, and
-    for another network."""
+    """Return the file of the weights of `run`, from which training starts.
+
+    Raises UserError for a folder that is not a finished run, and for another network.
+    """
     if not (run / CONFIG_NAME).is_file():
         raise UserError(f"init: {run} is not a run folder (no {CONFIG_NAME}); check the path")
     before, now = read_config(run).model, config.model
@@ -60,9 +62,7 @@ def _weights_of(config: TrainConfig, run: Path) -> str:
         now.kwargs,
         now.sliding_window is None,
     ):
-        raise UserError(
-            f"init: {run} trained another network ({before.name}), expected {now.name}; set model as it has"
-        )
+        raise UserError(f"init: {run} trained another network ({before.name}), expected {now.name}; set the same model")
     folder = stored_weights(run, None)
     averaged = product_file(folder, averaged=True)
     return str(averaged if averaged.is_file() else product_file(folder, averaged=False))
@@ -118,7 +118,7 @@ def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
 
 
 def check_networks(config: TrainConfig) -> None:
-    """Raise UserError for a network that cannot be built, or not trained on the canvas, before anything is written."""
+    """Raise UserError for a network that cannot be built or cannot be trained on the canvas; nothing is written."""
     check_name(config.model.name)
     if any(run.model.weights == config.model.weights for run in open_stages(config)):
         check_weights(config.model)

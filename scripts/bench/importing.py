@@ -1,4 +1,4 @@
-"""Speed of `hms-dist import`, beside mne's reader with polyphase resampling in the same run.
+"""Speed of `hms-dist import`, compared in the same run with mne's reader and polyphase resampling.
 
 python scripts/bench/importing.py [--minutes 30] [--rounds 5] [--num_files 5000] [--json FILE]. Reading and resampling:
 an EDF file of 20 channels at 256 Hz to [20, samples] in memory, in alternation with mne. End to end: the command, from
@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--minutes", type=int, default=30, help="length of the recording")
     words.add_argument("--rounds", type=int, default=5, help="alternations with mne")
-    words.add_argument("--num_files", type=int, default=5000, help="small files to plan")
-    words.add_argument("--json", type=Path, help="also write the figures there")
+    words.add_argument("--num_files", type=int, default=5000, help="number of small files to plan")
+    words.add_argument("--json", type=Path, help="also write the figures to this file")
     return words
 
 
@@ -98,7 +98,7 @@ def recording(length_s: int) -> bytes:
 
 
 def cpu_s(work: Callable[[], object]) -> float:
-    """CPU seconds of a call, system time included: files are in memory already."""
+    """CPU seconds of a call, including system time; the files are in the page cache."""
     before = os.times()
     work()
     after = os.times()
@@ -106,7 +106,7 @@ def cpu_s(work: Callable[[], object]) -> float:
 
 
 def alternated(path: Path, rounds: int) -> tuple[float, float]:
-    """Median seconds of reading and resampling, here and by mne; the first round of both is not counted."""
+    """Median seconds of reading and resampling by this package and by mne, without the first round."""
     import mne
 
     def here() -> object:

@@ -110,7 +110,7 @@ def predictions(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
 
 
 def efficientnet(options: argparse.Namespace, setting: Setting) -> Iterator[Row]:
-    """EfficientNet-B0's training step, as timm has it."""
+    """Training step of timm's EfficientNet-B0."""
     import timm
 
     batch, setting = options.efficientnet_batch, replace(setting, size=(512, 512))

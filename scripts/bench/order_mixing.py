@@ -1,11 +1,11 @@
-"""Measures of how well an order of rows is mixed: the cost of `locality`."""
+"""How well an order of rows is mixed, which measures the cost of `locality`."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def distinct_per_step(ids: NDArray[np.int64], global_batch: int) -> float:
-    """Mean number of distinct ids (EEGs, patients) per step. `ids` [rows]: of an epoch's rows in order."""
+    """Mean number of distinct ids (EEGs, patients) per step. `ids` [rows]: ids of an epoch's rows, in order."""
     steps = np.sort(ids.reshape(-1, global_batch), axis=1)
     return float(1 + (np.diff(steps, axis=1) != 0).sum(axis=1).mean())
 
@@ -27,11 +27,11 @@ def distinct_when_shuffled(ids: NDArray[np.int64], global_batch: int) -> float:
 
 
 def design_effect(targets: NDArray[np.float64], global_batch: int) -> float:
-    """Variance of a step's mean target relative to a full shuffle (Kish, Survey Sampling, 1965): 1 is as good.
+    """Design effect (Kish, Survey Sampling, 1965): variance of a step's mean target relative to a full shuffle.
 
-    `targets` [rows, classes]: of an epoch's rows in order, several steps of them. A step of B rows with design effect d
-    is as informative about the labels as B / d rows drawn at random. Variances are summed over the classes and
-    corrected for drawing without replacement.
+    `targets` [rows, classes]: targets of an epoch's rows, in order, at least two steps. A step of B rows with design
+    effect d is as informative about the labels as B / d rows drawn at random. Variances are summed over the classes
+    and corrected for drawing without replacement.
     """
     num_steps = len(targets) // global_batch
     means = targets.reshape(num_steps, global_batch, -1).mean(axis=1)

@@ -33,7 +33,8 @@ from hms_dist.panels.wavelet_statistics import WaveletStatistics
 from hms_dist.recordings.reader import RecordingReader, read_eeg
 from hms_dist.recordings.simulate import Simulate
 from hms_dist.recordings.simulate import run as simulate
-from hms_dist.rendering.render_shard import render_sample, window_of
+from hms_dist.rendering.render_shard import render_sample
+from hms_dist.rendering.row_source import EegSource, window_of
 from hms_dist.shards.writer import Sample
 from hms_dist.signals.haar import haar_statistics
 
@@ -228,9 +229,10 @@ CASES: dict[str, Callable[[Material], list[Case]]] = {
 def rendered(data: Path, fields: dict[str, Any]) -> Sample:
     """Render a row without caches from an earlier one: both files are read, the recording prepared, every panel drawn
     and encoded."""
-    recording = RecordingReader(data).read(fields["eeg_id"], fields["spectrogram_id"])
+    source = EegSource(data, "train")
+    recording = source.read(fields)
     prepared = {name: panel.prepare(recording) for name, panel in DEFAULT_PANELS.items()}
-    return render_sample(DEFAULT_PANELS, prepared, window_of(recording, fields), fields)
+    return render_sample(DEFAULT_PANELS, prepared, window_of(recording, fields), fields, source)
 
 
 def first_use(folder: Path) -> dict[str, float]:

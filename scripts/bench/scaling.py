@@ -1,164 +1,141 @@
-"""One run on one GPU and on two: the same rows, the same gradients, twice the images.
+"""One run on one, two, four and eight GPUs: the same run, weak and strong scaling, kills, seeds side by side.
 
-python scripts/bench/scaling.py SHARDS OUT [--ranks 1 2] [--device cpu] [--json FILE]. Trains under torchrun and reads
-the records of the runs. Equality: EfficientNet-Lite0, B = 32 in groups of 16 for any number of ranks; losses of the
-first steps, and the gradients of the first, which AdamW's first moment holds after one step. Weak scaling: the 16th
-place's recipe, 24 rows per rank, images per second at its logged steps after the first ten. Final: the KL on unseen
-patients after the last epoch, by seed, for both numbers of ranks; these runs are not timed and run in parallel.
+python scripts/bench/scaling.py OUT [--worlds 1 2 4 8] [--parts ...] [--device cpu] [--json FILE]
+Trains the shipped recipes by train.py under torchrun, unmodified but for random weights and what a part states, and
+reads the records of the runs. Shard sets of simulated recordings are made in OUT and kept; runs are repeated. Parts:
+
+same       losses of all steps at a learning rate of 1e-30 (fingerprints of rows and draws), and the first gradient
+final      validation KL after the last epoch, by seed and number of ranks
+weak       images/s with the recipe's batch on every rank
+strong     images/s with the recipe's batch divided among the ranks
+norms      the all-reduces of batch norms whose groups are split over several ranks: how many a step, and their time
+kills      a rank killed, the launcher killed, the launcher stopped; resumed on the most and on the fewest ranks
+seeds      one single-GPU run on each GPU at once, as `grid --number`, against one alone
+launchers  accelerate launch against torchrun
 """
 
 import argparse
 import json
-import os
-import subprocess
+import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import mean, median, stdev
 from typing import Any
 
+import scaling_same
 import torch
+from recipes import RENDER
+from scaling_runs import Run
+from trainer import made
 
+from hms_dist.config.load import load
 from hms_dist.core.files import write_json
-from hms_dist.train.folder.record import read_metrics
-
-REPOSITORY = Path(__file__).parents[2]
-EQUAL = ["--config", "configs/train/proof_efficientnet.yaml"]
-WEAK = ["--config", "configs/train/sixteenth_place.yaml", "--model.weights", "none", "--epochs", "1"]
-WEAK += ["--selection.rule", "all"]
-WEAK += ["--selection.min_votes", "1", "--ema.decay", "null", "--ema.warmup", "false", "--ema.every", "step"]
+from hms_dist.train.settings import TrainConfig
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("shards", type=Path, help="a shard set of configs/render/sixteenth_place.yaml")
-    parser.add_argument("out", type=Path, help="folder for the runs")
-    parser.add_argument("--ranks", type=int, nargs=2, default=[1, 2], help="the two worlds")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--epochs", type=int, default=4, help="of the runs whose final KL is compared")
-    parser.add_argument("--num_seeds", type=int, default=4, help="of these runs, in each world; at least 2")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: float32, one thread a rank")
-    parser.add_argument("--batch", type=int, default=32, help="rows of a step where worlds are compared; two groups")
-    parser.add_argument("--rows_a_rank", type=int, default=24, help="rows of a rank's step for the scaling")
-    parser.add_argument("--warm_up_steps", type=int, default=10, help="first steps, which the scaling does not count")
-    return parser
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
+    words.add_argument("--worlds", type=int, nargs="+", default=[1, 2], help="numbers of ranks, ascending")
+    words.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    words.add_argument("--recipes", nargs="+", choices=RENDER, default=["public_baseline", "sixteenth_place"])
+    words.add_argument("--num_recordings", type=int, default=500)
+    words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
+    words.add_argument("--epochs", type=int, default=4, help="epochs of the runs whose final KL is compared")
+    words.add_argument("--timed_epochs", type=int, default=2, help="epochs of the runs that are timed")
+    words.add_argument(
+        "--num_seeds", type=int, default=4, help="seeds of the runs whose final KL is compared; 2 or more"
+    )
+    words.add_argument("--warm_up_steps", type=int, default=10, help="first steps, which the scaling does not count")
+    words.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: small networks, over gloo")
+    words.add_argument("--json", type=Path, help="also write the figures there")
+    return words
 
 
 def main() -> None:
-    """Run, compare, print."""
-    words = parser()
-    given = words.parse_args()
+    """Measure each part of each recipe, print it."""
+    command = parser()
+    given = command.parse_args()
     if given.num_seeds < 2:
-        words.error(f"--num_seeds: expected at least 2, for there is no spread of one, found {given.num_seeds}")
+        command.error(f"--num_seeds: expected at least 2, a spread needs two, found {given.num_seeds}")
     where = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if given.device == "cuda" else "CPU"
     print(f"torch {torch.__version__}, {where}", flush=True)
-    found = {}
-    for name in given.parts:
-        found[name] = PARTS[name](given)
-        print(name, json.dumps(found[name], indent=2), flush=True)
-    if given.json:
-        write_json(given.json, found)
+    shutil.rmtree(given.out / "runs", ignore_errors=True)
+    found: dict[str, Any] = {}
+    for recipe in given.recipes:
+        shards = made(given, RENDER[recipe])
+        for part in given.parts:
+            found.setdefault(recipe, {})[part] = PARTS[part](given, recipe, shards)
+            print(f"{recipe}, {part}: {json.dumps(found[recipe][part], indent=1)}", flush=True)
+            if given.json:  # after every part: a bench that is stopped keeps what it has measured
+                write_json(given.json, {"where": where, "torch": torch.__version__, "found": found})
 
 
-def equality(given: argparse.Namespace) -> dict[str, Any]:
-    """Largest difference of the first losses, and of the first gradient relative to its norm, by precision."""
-    found = {}
-    for precision in ("float32", "bf16") if given.device == "cuda" else ("float32",):
-        words = [
-            *EQUAL,
-            *grouped(given),
-            "--precision",
-            precision,
-            "--epochs",
-            "1",
-            "--checkpoint_every",
-            "1",
-            "--log_every",
-            "1",
-        ]
-        words += ["--keep_checkpoints", "10000"]
-        runs = [train(given, f"equal-{precision}-{ranks}", ranks, words) for ranks in given.ranks]
-        one, two = ([line["loss"] for line in read_metrics(run) if "loss" in line] for run in runs)
-        first, second = (moments(run) for run in runs)
-        found[precision] = {
-            "first_loss_difference": abs(one[0] - two[0]),
-            "five_losses_difference": max(abs(a - b) for a, b in zip(one[:5], two[:5], strict=True)),
-            "gradient_relative_difference": float((first - second).norm() / first.norm()),
-        }
+def config_of(recipe: str) -> TrainConfig:
+    """Options of a shipped recipe."""
+    return load(TrainConfig, ["--config", recipe, "--shards", "none", "--out", "none"])
+
+
+def scaled(given: argparse.Namespace, recipe: str, shards: Path, *, weak: bool) -> dict[int, dict[str, float]]:
+    """Images/s by number of ranks, and the share of the first one's times the number of ranks."""
+    found: dict[int, dict[str, float]] = {}
+    words = ("--epochs", str(given.timed_epochs), "--selection.rule", "all", "--log_every", "1")
+    batch = config_of(recipe).global_batch if given.device == "cuda" else 8
+    for world in given.worlds:
+        name = f"{recipe}-{'weak' if weak else 'strong'}-{world}"
+        rows = ("--global_batch", str(batch * world if weak else batch))
+        found[world] = Run(given, name, recipe, shards, (*words, *rows)).whole(world).rates()
+    first = given.worlds[0]
+    for world, row in found.items():
+        row["efficiency"] = row["images_per_s"] / found[first]["images_per_s"] * first / world
     return found
 
 
-def weak_scaling(given: argparse.Namespace) -> dict[str, Any]:
-    """Images a second by ranks, and the share of perfect scaling."""
-    rates = {}
-    for ranks in given.ranks:
-        words = [*WEAK, "--global_batch", str(given.rows_a_rank * ranks)]
-        if given.device == "cuda":
-            words += ["--log_every", "5"]
-        else:
-            words += ["--precision", "float32", "--group_size", str(given.rows_a_rank), "--log_every", "1"]
-        run = train(given, f"weak-{ranks}", ranks, words)
-        lines = [line for line in read_metrics(run) if "images_per_s" in line and line["step"] > given.warm_up_steps]
-        rates[ranks] = median(line["images_per_s"] for line in lines)
-    few, many = given.ranks
-    return {"images_per_s": rates, "efficiency": rates[many] / rates[few] * few / many}
+def weak(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dict[str, float]]:
+    """Scaling with the recipe's batch on every rank."""
+    return scaled(given, recipe, shards, weak=True)
 
 
-def final(given: argparse.Namespace) -> dict[str, Any]:
-    """Validation KL after the last epoch: every seed in both worlds, and how far apart seeds and worlds are."""
-    words = [*EQUAL, *grouped(given), "--epochs", str(given.epochs)]
-    words += ["--precision", "float32"] if given.device == "cpu" else []
-
-    def last_kl(job: tuple[int, int]) -> float:
-        ranks, seed = job
-        run = train(given, f"final-{seed}-on-{ranks}", ranks, [*words, "--seed", str(seed)], first_gpu=seed)
-        return next(float(line["val_kl"]) for line in reversed(read_metrics(run)) if "val_kl" in line)
-
-    jobs = [(ranks, seed) for ranks in given.ranks for seed in range(given.num_seeds)]
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        kls = list(pool.map(last_kl, jobs))
-    few, many = kls[: given.num_seeds], kls[given.num_seeds :]
-    return {
-        "val_kl": dict(zip(given.ranks, (few, many), strict=True)),
-        "mean": [mean(few), mean(many)],
-        "deviation_of_seeds": [stdev(few), stdev(many)],
-        "largest_difference_of_worlds": max(abs(a - b) for a, b in zip(few, many, strict=True)),
-        "largest_difference_of_seeds": max(few) - min(few),
-    }
+def strong(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dict[str, float]]:
+    """Scaling with the recipe's batch divided among the ranks."""
+    return scaled(given, recipe, shards, weak=False)
 
 
-PARTS = {"weak_scaling": weak_scaling, "equality": equality, "final": final}
+def norms(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dict[str, float]]:
+    """All-reduces of split groups a step, forward and backward, and the time of one step's alone, by world."""
+    found = {}
+    for world in given.worlds[1:]:
+        out = given.out / f"norms-{world}.json"
+        run = Run(given, f"{recipe}-norms-{world}", recipe, shards, ("--json", str(out)))
+        if run.start(world, program=[str(Path(__file__).with_name("scaling_norms.py"))]).wait():
+            sys.exit(f"{run.name}: {run.log.read_text()[-3000:]}")
+        found[world] = json.loads(out.read_text())
+    return found
 
 
-def grouped(given: argparse.Namespace) -> list[str]:
-    """A step of two groups, whatever the number of ranks."""
-    return ["--global_batch", str(given.batch), "--group_size", str(given.batch // 2)]
+def seeds(given: argparse.Namespace, recipe: str, shards: Path) -> dict[str, float]:
+    """Images/s of one run alone and of one run a GPU at once."""
+    words = ("--epochs", str(given.timed_epochs), "--selection.rule", "all", "--log_every", "1")
+
+    def together(number: int) -> float:
+        runs = [
+            Run(given, f"{recipe}-seed-{seed}-of-{number}", recipe, shards, (*words, "--seed", str(seed)), seed)
+            for seed in range(number)
+        ]
+        processes = [run.start(1) for run in runs]
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            sys.exit("; ".join(run.log.read_text()[-1000:] for run in runs))
+        return sum(run.rates()["images_per_s"] for run in runs)
+
+    number = given.worlds[-1]
+    alone, all_of_them = together(1), together(number)
+    return {"alone": alone, f"{number} at once": all_of_them, "efficiency": all_of_them / alone / number}
 
 
-def moments(run: Path) -> torch.Tensor:
-    """First moments of the optimiser after one step, as one vector: a tenth of the gradient."""
-    saved = torch.load(run / "checkpoints/step-00000001/optimizer.pt", weights_only=True, map_location="cpu")
-    states = saved["optimizer"]["state"]
-    return torch.cat([states[key]["exp_avg"].flatten().double() for key in sorted(states)])
-
-
-def train(given: argparse.Namespace, name: str, ranks: int, words: list[str], first_gpu: int = 0) -> Path:
-    """One run; its folder. The first rank's GPU counts round the machine's."""
-    out = given.out / name
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    command = [*torchrun, "train.py", *words, "--shards", str(given.shards), "--out", str(out)]
-    if given.device == "cuda":
-        gpus = ",".join(str((first_gpu + rank) % torch.cuda.device_count()) for rank in range(ranks))
-        environment = {**os.environ, "OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": gpus}
-    else:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{name}: {done.stderr[-3000:]}")
-    print(f"{name}: done", flush=True)
-    return out
-
+PARTS = {
+    "same": scaling_same.same_run, "launchers": scaling_same.launchers, "weak": weak, "strong": strong, "norms": norms,
+    "kills": scaling_same.kills, "seeds": seeds, "final": scaling_same.final,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

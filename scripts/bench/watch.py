@@ -20,7 +20,7 @@ class Watched:
     own_mb: float
     """Peak resident memory of the process itself."""
     worker_mb: float
-    """The same of its largest descendant; 0 if it had none."""
+    """Peak resident memory of its largest descendant; 0 if it had none."""
     output: str
 
 

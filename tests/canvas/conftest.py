@@ -1,6 +1,6 @@
 """Every canvas of configs/canvas with the panels that it reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from hms_dist.train.data.statistics import filled
 
 CONFIGS = Path(__file__).parents[2] / "configs/canvas"
 BASELINE = EegSpectrogram(window_samples=128, fft_samples=1024, hop_samples=39, centred=True)
-PANELS: dict[str, Panel] = {
+PANELS: Mapping[str, Panel] = {
     "kaggle_spectrogram": KaggleSpectrogram(),
     "eeg_spectrogram": BASELINE,
     "eeg_spectrogram_30s": replace(BASELINE, hop_samples=24, span_s=30.0),
@@ -43,6 +43,7 @@ PANELS: dict[str, Panel] = {
         if isinstance(panel, SegmentSpectrogram)
     },
 }
+AUDIO = load(RenderConfig, ["--config", str(CONFIGS.parent / "render/audio.yaml")]).panels
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def make_project(name: str, **panels: Panel) -> Project:
     path = CONFIGS / f"{name}.yaml"
     config = load(CanvasConfig, ["--config", str(path)])
     config = filled(config, np.tile([1000.0, 0.5, 4000.0], (1, len(config.placements), 1)))
-    every = PANELS | panels
+    every = {**(AUDIO if name.startswith("audio_") else PANELS), **panels}
     needed = Canvas(config, {panel: drawer.spec for panel, drawer in every.items()}).members
     return Project(path, config, {panel: every[panel] for panel in needed})
 

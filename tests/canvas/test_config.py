@@ -94,7 +94,7 @@ def test_channels_flip_by_their_electrodes() -> None:
         ({"arrangement": "sideways"}, "arrangement"),
         (
             {"normalise": {"class_path": "Median"}},
-            "unknown normaliser 'Median'; one of: Affine, DataWide, QuantileLog10, Stan",
+            "unknown normaliser 'Median'; one of: Affine, DataWide, ",
         ),
         ({"colour": "red"}, "unknown option 'colour'; one of: panel"),
     ],

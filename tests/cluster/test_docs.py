@@ -54,7 +54,7 @@ RECIPE = re.compile(rf"--config ({'|'.join(names('train'))})\b.*")
 
 def printed(repository):
     """Commands of README and docs that start training: (page, line)."""
-    for path in [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]:
+    for path in [repository / "README.md", *sorted((repository / "docs").rglob("*.md"))]:
         code = "\n".join(re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
         code = re.sub(r"(?m)^ *- >-\n((?: {14}.*\n)+)", lambda block: " ".join(block[1].split()) + "\n", code)
         for line in TRAINING.findall(re.sub(r"\\\n *", "", code)):
@@ -73,6 +73,8 @@ def ranks_of(line, clusters, repository):
         return {cluster.train.nodes * max(cluster.train.gpus, 1) for cluster in clusters}
     if "seeds.sbatch" in line:
         return {max(cluster.seeds.gpus, 1) for cluster in clusters}
+    if recipe := re.search(r"--config_file \$\(hms-dist recipes (\S+)\)", line):
+        return {yaml.safe_load((repository / f"configs/{recipe[1]}.yaml").read_text())["num_processes"]}
     if file := re.search(r"--config_file (\S+)", line):
         return {yaml.safe_load((repository / file[1]).read_text())["num_processes"]}
     if "torchrun" in line:

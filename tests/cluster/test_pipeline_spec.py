@@ -1,4 +1,4 @@
-"""A chain as text: which tasks it has, what they read of one another, and what is refused."""
+"""Pipelines as text: their tasks, the dependencies between tasks, and rejected specifications."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def chain(*steps, **lists):
     return Chain(data="D", out=Path("O"), lists=lists or {"seed": (3, 5)}, steps=steps)
 
 
-def test_a_step_over_a_list_has_a_task_a_value_and_others_read_all_of_it():
+def test_a_step_over_a_list_has_a_task_for_each_value_and_other_steps_read_all():
     tasks = tasks_of(chain(TRAIN, MEAN))
     assert [(task.number, task.title) for task in tasks["train"]] == [(0, "train 3"), (1, "train 5")]
     assert tasks["train"][1].words == ("grid", "--seeds", "[5]", "--out", "O/{x}")
@@ -34,7 +34,7 @@ def test_a_step_over_a_list_has_a_task_a_value_and_others_read_all_of_it():
     assert mean.before == tuple(tasks["train"])
 
 
-def test_of_a_step_over_the_same_list_a_task_waits_for_its_own_value_alone():
+def test_a_task_of_a_step_over_the_same_list_waits_only_for_its_value():
     predict = PipelineStep(name="predict", command="p {cpus}", makes="{out}/p{seed}", each="seed", after=("train",))
     other = replace(predict, name="other", each="slice", makes="{out}/o{slice}")
     tasks = tasks_of(chain(TRAIN, predict, other, seed=(3, 5), slice=(0, 1)))
@@ -43,14 +43,14 @@ def test_of_a_step_over_the_same_list_a_task_waits_for_its_own_value_alone():
     assert tasks["predict"][0].words == ("p", "{cpus}")
 
 
-def test_two_lists_in_a_word_stand_for_every_pair():
+def test_two_lists_in_a_word_give_every_pair():
     step = PipelineStep(name="a", command="x {seed}-{fold}", makes="m")
     (task,) = tasks_of(chain(step, seed=(1, 2), fold=(0, "none")))["a"]
     assert set(task.words[1:]) == {"1-0", "1-none", "2-0", "2-none"}
 
 
 @pytest.mark.parametrize("name", ["small", "sixteenth_place"])
-def test_the_packaged_chains_are_whole(name, repository):
+def test_the_packaged_pipelines_are_valid(name, repository):
     config = load(
         Pipeline, ["--config", str(repository / f"configs/pipeline/{name}.yaml"), "--data", "D", "--out", "O"]
     )
@@ -77,7 +77,7 @@ def test_the_packaged_chains_are_whole(name, repository):
     assert all("--tta flip" in shlex.join(task.words) for task in predicted), "as the seed predicts"
 
 
-def test_the_demos_chain_names_what_is_there_and_says_what_it_does(repository):
+def test_the_demo_names_existing_recipes_and_describes_its_tasks(repository):
     given = ["--config", str(repository / "configs/pipeline/demo.yaml"), "--data=D", "--out=O"]
     tasks = [task for every in tasks_of(load(Pipeline, given)).values() for task in every]
     assert [task.step for task in tasks] == [
@@ -139,6 +139,6 @@ def test_the_seeds_of_the_16th_place_are_those_of_its_grid(repository):
         (lambda: chain(TRAIN, out=(1,)), "lists: 'out' cannot name a list; choose another name"),
     ],
 )
-def test_what_cannot_be_is_refused_naming_the_option(make, message):
+def test_errors_name_the_option(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()

@@ -42,7 +42,7 @@ CLASSES = {
     "canvas": (CanvasConfig, []),
     "augment": (AugmentConfig, []),
 }
-MERGED = ("small", "fine_tune")
+MERGED = ("small", "fine_tune", "rfcx_tp_only")
 """Recipes that are merged after another one."""
 RECIPES = [(folder, name) for folder in CLASSES for name in names(folder)]
 
@@ -96,8 +96,11 @@ def test_what_has_a_slash_or_an_ending_is_a_path(tmp_path):
             ["--config", "dem"],
             r"^--config: no recipe 'dem' in configs/train; did you mean demo\? one of: demo, .*\.yaml$",
         ),
-        (["--config", "demo", "--canvas", "x"], "^--canvas: no recipe 'x' in configs/canvas; one of: demo, "),
-        (["--config", "mine.yaml"], "^mine.yaml: no recipe 'y' in configs/augment; one of: peers, sixteenth_place; "),
+        (["--config", "demo", "--canvas", "x"], "^--canvas: no recipe 'x' in configs/canvas; one of: audio_log_mel, "),
+        (
+            ["--config", "mine.yaml"],
+            "^mine.yaml: no recipe 'y' in configs/augment; one of: audio, peers, sixteenth_place; ",
+        ),
         (["--config", "./demo.yaml"], r"^demo.yaml: cannot read this configuration file"),
         (["--config", ".."], r"no recipe '\.\.' in configs/train"),
     ],

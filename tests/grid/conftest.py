@@ -1,11 +1,11 @@
-"""Small grids: the packaged recipes at the size of configs/train/small.yaml, run in processes of their own."""
+"""Small grids: the packaged recipes at the size of configs/train/small.yaml, run in separate processes."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(repository, monkeypatch):
-    """Paths of recipes are from where a command runs."""
+    """Run in the checkout: paths of recipes are relative to the current folder."""
     monkeypatch.chdir(repository)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(repository))

@@ -1,4 +1,4 @@
-"""The wavelet ablation's own score, and tables of real runs against figures computed here."""
+"""The score of the wavelet ablation, and tables of runs against independently computed values."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ def truth_of(shards, table):
 
 
 def test_the_packaged_ablation_is_seven_combinations_of_two_models_and_three_folds(tmp_path):
-    """Every choice of one feature or more of the three, once a model and fold; at its own size too large to train."""
+    """All seven combinations of the three features, for each model and fold. They are not trained here."""
     words = ["--config", "configs/grid/seed_001_ablation.yaml", "--shards", "s", "--out", str(tmp_path / "out")]
     seen = []
     for run in planned(load(Ablation, words).grid):
@@ -75,7 +75,7 @@ def test_the_packaged_ablation_is_seven_combinations_of_two_models_and_three_fol
 
 @pytest.mark.slow
 def test_the_ablation_of_seed_001(features, launcher, tmp_path, capsys, edited):
-    """Two of its canvases, one model, three folds: a table of what was measured."""
+    """A table of two of its canvases with one model and three folds."""
     words = [
         "--config",
         "configs/grid/seed_001_ablation.yaml",
@@ -109,7 +109,7 @@ def test_the_ablation_of_seed_001(features, launcher, tmp_path, capsys, edited):
 
 
 def oof_of_runs(shards, runs, joined, tmp_path, edited):
-    """The out-of-fold table of those runs, and every way in which it can be refused."""
+    """The out-of-fold table of those runs, and every reason to reject it."""
     out = tmp_path / "oof.parquet"
     assert main(["oof", "--runs", *map(str, runs), "--out", str(out)]) == 0
     table, index = read_predictions(out), read_index(shards / "index.parquet")

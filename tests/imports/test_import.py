@@ -1,4 +1,4 @@
-"""The command `import`: what it writes, that it resumes, and that names and dates stay in the key folder."""
+"""The command `import`: its output, its resume, and names and dates, which stay in the key folder."""
 
 import csv
 import datetime
@@ -54,7 +54,7 @@ def rows_of(out, split="train"):
 
 
 def content_of(folder):
-    """Every file of a folder but the hidden ones."""
+    """All files of a folder except hidden ones."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -92,7 +92,7 @@ def test_no_name_and_no_date_is_written(folder, tmp_path) -> None:
     }  # fmt: skip
     for path, content in files.items():
         assert not re.search(rb"smith|miller|jones|mrn", path.encode(), re.IGNORECASE)
-        for name in (b"Smith_John", b"Miller", b"MRNUMBER"):  # shorter ones are anywhere in 5 MB of samples
+        for name in (b"Smith_John", b"Miller", b"MRNUMBER"):  # shorter ones occur by chance in 5 MB of samples
             assert name not in content, path
         if path.endswith(".parquet"):
             continue
@@ -245,7 +245,7 @@ def test_other_options_need_a_rebuild(folder, tmp_path, capsys) -> None:
     run("--data", folder, "--out", out, "--pictures", 0, "--every_s", 5, "--reference", "average", code=2)
     assert "imported with other options (every_s, reference); --rebuild" in capsys.readouterr().err
     run("--data", folder, "--out", out, "--pictures", 0, "--every_s", 5, "--rebuild")
-    assert len(rows_of(out)) == 25  # half of a window is enough where nothing else is
+    assert len(rows_of(out)) == 25  # a label that covers half of the window is enough if it is the only one
     run("--data", folder, "--out", out, "--pictures", 0, "--labels", "none", "--rebuild")
     assert [path.name for path in out.glob("*.csv")].count("train.csv") == 0
     assert not list(out.glob("train_*/*"))
@@ -254,7 +254,7 @@ def test_other_options_need_a_rebuild(folder, tmp_path, capsys) -> None:
     assert "a label table is there already" in capsys.readouterr().err
 
 
-def test_a_recording_that_has_gone(folder, tmp_path, capsys) -> None:
+def test_a_missing_recording(folder, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     run("--data", folder, "--out", out, "--pictures", 0)
     (folder / "ward0/Smith_John_0.edf").unlink()
@@ -343,7 +343,7 @@ def environment(repository):
 
 
 @pytest.mark.slow
-def test_a_killed_import_goes_on_with_the_same_bytes(folder, tmp_path, repository, capsys) -> None:
+def test_a_killed_import_resumes_to_the_same_bytes(folder, tmp_path, repository, capsys) -> None:
     out = tmp_path / "out"
     run("--data", folder, "--out", tmp_path / "whole", "--pictures", 0)
     words = [sys.executable, "-m", "hms_dist", "import", "--data", str(folder), "--out", str(out), "--pictures", "0"]
@@ -434,8 +434,8 @@ def test_warnings_name_what_does_not_look_like_eeg(eeg, files, tmp_path) -> None
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_ten_kills_leave_what_no_kill_leaves(eeg, files, tmp_path, repository, rng) -> None:
-    """Two workers, killed at random moments with all their processes, on one folder, until an import ends."""
+def test_ten_kills_do_not_change_the_result(eeg, files, tmp_path, repository, rng) -> None:
+    """Imports with two workers into one folder, killed at random moments with all their processes, until one ends."""
     data = tmp_path / "data"
     data.mkdir()
     for number in range(12):

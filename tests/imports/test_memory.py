@@ -1,4 +1,4 @@
-"""Memory of a long recording: a day takes at most 1.2 times what an hour takes."""
+"""Importing a recording of a day takes at most 1.2 times the memory of one of an hour."""
 
 import io
 import os
@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def write_hours(path: Path, hours: int, labels, rng) -> None:
-    """Write noise hour by hour: edfio alone would hold all of it."""
+    """Write noise hour by hour, because edfio would hold the whole recording in memory."""
     signals = [edfio.EdfSignal(np.zeros(RATE_HZ), RATE_HZ, label=label, physical_dimension="uV",
                                physical_range=(-3276.8, 3276.7)) for label in labels]  # fmt: skip
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Jobs that are asked to stop at their very end, and that lose a worker that has nothing to do."""
+"""Jobs that are asked to stop as they end, and jobs that lose an idle worker."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def work(path):
 
 
 def fail_or_work(task):
-    """Fail as soon as the other task has begun, or take 30 s by steps."""
+    """Fail as soon as the other task has begun, or take 30 s in small steps."""
     fails, begun = task
     while fails:
         if begun.exists():
@@ -57,7 +57,7 @@ def lose_the_idle_worker(path):
         while not (path.exists() and path.read_text()):
             time.sleep(0.05)
         (idle,) = [child for child in active_children() if str(child.pid) != path.read_text()]
-        time.sleep(1)  # by then it waits for a task, and holds the lock of their queue
+        time.sleep(1)  # by then it waits for a task and holds the lock of the queue
         idle.kill()
 
 
@@ -80,7 +80,7 @@ def test_asked_after_the_last_task_it_stops_with_its_results_given(make, workers
     with pytest.raises(Stopped):
         found.extend(run_jobs(make, [5], 1) if workers == 1 else run_jobs(make, [5, 5], workers))
     assert set(found) == {5}
-    check_stop()  # what comes after in this process was not asked
+    check_stop()  # the request does not affect later work of this process
 
 
 def test_asked_while_an_error_waits_for_the_other_tasks_it_stops_them(tmp_path):
@@ -101,7 +101,7 @@ def test_asked_while_an_error_waits_for_the_other_tasks_it_stops_them(tmp_path):
 
 
 def test_a_worker_killed_while_it_waits_for_work_ends_the_job(tmp_path, repository, ended):
-    """In a process of its own, which would hang otherwise, for the other worker waits for the killed one's lock."""
+    """In a separate process, because a failure would hang: the other worker waits for the lock of the killed one."""
     path = tmp_path / "busy"
     code = f"from test_worker_processes import *; lose_the_idle_worker(Path({str(path)!r}))"
     done = subprocess.run(

@@ -47,7 +47,7 @@ def test_an_empty_vote_is_unknown_and_never_a_zero(read) -> None:
     np.testing.assert_array_equal(index.targets, found)
     assert index.labelled
     assert index.num_voters.tolist() == [1, 1, 2, 0]
-    with pytest.raises(UserError, match="its classes are yes or no by themselves"):
+    with pytest.raises(UserError, match=r"its classes are independent \(target yes_no\)"):
         _ = index.votes
 
 
@@ -124,7 +124,7 @@ def test_subset_counts_votes_and_so_refuses_yes_or_no(tmp_path, capsys) -> None:
     table(LAB, [[1, 0]]).to_csv(tmp_path / "train.csv", index=False)
     words = ["subset", "--data", str(tmp_path), "--out", str(tmp_path / "s.csv"), "--rule", "high_vote"]
     assert main(words) == 2
-    assert "its classes are yes or no by themselves; the rules of subset count votes" in capsys.readouterr().err
+    assert "target yes_no: the rules of subset count votes" in capsys.readouterr().err
 
 
 def test_subset_sums_the_votes_of_other_classes(tmp_path, capsys) -> None:

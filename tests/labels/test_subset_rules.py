@@ -12,7 +12,7 @@ from hms_dist.datasets import HMS
 from hms_dist.datasets import HMS_CONSENSUS as CONSENSUS_NAMES
 from hms_dist.labels.subset_rules import RULES, balanced, classes_of, eeg_sum, golden, high_vote, spectrogram_sum
 from hms_dist.recordings.reader import Recording
-from hms_dist.rendering.render_shard import window_of
+from hms_dist.rendering.row_source import window_of
 
 VOTES = list(HMS.vote_columns)
 OFFSET = "spectrogram_label_offset_seconds"

@@ -1,10 +1,13 @@
-"""configs/render/all_panels.yaml names every kind of panel that there is."""
+"""The recipes all_panels and audio name every kind of panel that there is, of EEG and of audio."""
+
+import pytest
 
 from hms_dist.config.load import load
-from hms_dist.panels.panel import Panel
+from hms_dist.panels.panel import AudioPanel, Panel
 from hms_dist.rendering.render import RenderConfig
 
 
-def test_every_kind_is_named(repository) -> None:
-    panels = load(RenderConfig, ["--config", str(repository / "configs/render/all_panels.yaml")]).panels
-    assert {type(panel) for panel in panels.values()} == set(Panel.__subclasses__())
+@pytest.mark.parametrize(("recipe", "base"), [("all_panels", Panel), ("audio", AudioPanel)])
+def test_every_kind_is_named(repository, recipe, base) -> None:
+    panels = load(RenderConfig, ["--config", str(repository / f"configs/render/{recipe}.yaml")]).panels
+    assert {type(panel) for panel in panels.values()} == set(base.__subclasses__()) - {AudioPanel}

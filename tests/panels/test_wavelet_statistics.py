@@ -80,8 +80,8 @@ def test_too_large_values_are_cut_at_what_float16_holds(draw) -> None:
         ({"window_samples": 10_001}, "window_samples: must be from 32"),
         ({"num_windows": 0}, "num_windows: must be from 1 to 10000"),
         ({"num_windows": 2**31}, "num_windows: must be from 1 to 10000"),
-        ({"num_windows": 1}, "num_windows: 1 goes with window_samples 10000"),
-        ({"window_samples": 10_000}, "num_windows: 1 goes with window_samples 10000"),
+        ({"num_windows": 1}, "num_windows: 1 requires window_samples 10000"),
+        ({"window_samples": 10_000}, "num_windows: 1 requires window_samples 10000"),
     ],
 )
 def test_refused_options_are_named(options: dict, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The command `ensemble`: what it writes, what it fits to, and the leaks that it refuses."""
+"""The command `ensemble`: its output, its fits, and the leaks that it rejects."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def probabilities(path, index):
 
 @pytest.fixture
 def three(index, out_of_fold, rng):
-    """Three honest models: their tables and predictions."""
+    """Three models with out-of-fold predictions: their tables, and the predictions [3, rows, 6]."""
     found = np.stack([noisy(index, amount, rng) for amount in (0.3, 1, 2)])
     return [out_of_fold(f"m{number}", each) for number, each in enumerate(found)], found
 
@@ -49,13 +49,13 @@ def test_equal_weights_whatever_the_order_of_the_rows(three, index, tmp_path):
     assert set(sources) == {source for path in paths for source in read_sources(path)}
 
 
-def test_a_fit_reports_what_it_is_worth_on_new_patients(three, index, shard_set, tmp_path, capsys):
+def test_a_fit_reports_its_cross_validated_score(three, index, shard_set, tmp_path, capsys):
     paths, found = three
     ensemble("--predictions", *paths, "--out", tmp_path / "p.parquet", "--weights", "fit", "--labels", shard_set)
     kl, folds = json.loads(capsys.readouterr().out)["kl"], index.folds(3)
     expected = np.empty_like(index.targets)
     for fold in range(3):
-        pool = fit_pool("mean", found[:, folds != fold], index.targets[folds != fold])
+        pool = fit_pool("geometric", found[:, folds != fold], index.targets[folds != fold])
         expected[folds == fold] = pool(found[:, folds == fold])
     np.testing.assert_allclose(probabilities(tmp_path / "p.parquet", index), expected, atol=1e-5)
     assert kl["fitted_cross_validated"] == pytest.approx(kaggle_kl(index.targets, expected), abs=1e-5)
@@ -89,8 +89,8 @@ def test_stored_weights_are_applied_to_new_tables(three, index, shard_set, tmp_p
         )  # fmt: skip
 
 
-def test_a_cross_fitted_table_is_honest_and_applied_weights_are_not(three, shard_set, tmp_path):
-    """The fits are in the record: what they made can be fitted to again only where no row's patient was used."""
+def test_a_cross_fitted_table_can_be_fitted_to_and_applied_weights_cannot(three, shard_set, tmp_path):
+    """The lineage includes the fits: their output can be fitted to only if no patient of its rows was used in a fit."""
     paths, _ = three
     fit = ["--weights", "fit", "--labels", shard_set]
     ensemble("--predictions", *paths, "--out", tmp_path / "p.parquet", *fit)
@@ -101,7 +101,7 @@ def test_a_cross_fitted_table_is_honest_and_applied_weights_are_not(three, shard
 
 
 class TestLeaks:
-    """The course report's: fitting to predictions of rows that the models trained on."""
+    """The leak of the course report: a fit to predictions of rows that the models trained on."""
 
     @pytest.fixture
     def fit_to(self, shard_set, tmp_path):
@@ -113,7 +113,7 @@ class TestLeaks:
         return fit
 
     def test_in_fold_predictions(self, three, index, record, write, fit_to):
-        """One model's predictions of all rows: it held out those of its fold alone."""
+        """Predictions of all rows by one model, which held out only the rows of its fold."""
         folds = np.where(index.folds(3) == 0, 0, -1)
         path = write("run.parquet", three[1][0], [Source(model=record("run", 0))], folds)
         with pytest.raises(UserError, match=r"run.parquet: \d+ of \d+ rows have no fold, so a model may have trained"):
@@ -124,33 +124,33 @@ class TestLeaks:
         with pytest.raises(UserError, match=r"run.parquet: its model run \(fold 0 of 3\) has seen (\d+) of the \1 "):
             fit_to(path)
 
-    def test_a_model_trained_on_all_rows_among_honest_ones(self, three, index, record, write, fit_to):
+    def test_a_model_trained_on_all_rows_among_others(self, three, index, record, write, fit_to):
         sources = [*read_sources(three[0][0]), Source(model=record("all", None))]
         path = write("mixed.parquet", three[1][0], sources, index.folds(3))
         with pytest.raises(UserError, match=r"mixed.parquet: its model all \(no validation fold\) has seen"):
             fit_to(path)
 
-    def test_what_a_model_learnt_from(self, three, index, record, write, fit_to):
+    def test_a_leak_through_a_teacher(self, three, index, record, write, fit_to):
         teacher = record("teacher", None)
         pupils = [Source(model=replace(record("pupil", fold), learnt_from=(teacher,)), fold=fold) for fold in range(3)]
         path = write("pupils.parquet", three[1][0], pupils, index.folds(3))
         with pytest.raises(UserError, match=r"its model pupil .* has seen .* through teacher \(no validation fold\)"):
             fit_to(path)
 
-    def test_a_table_that_says_nothing(self, three, index, write, fit_to, tmp_path):
+    def test_a_table_without_lineage(self, three, index, write, fit_to, tmp_path):
         with pytest.raises(UserError, match=r"silent.parquet: does not record which models made it, so they may have"):
             fit_to(write("silent.parquet", three[1][0], [], index.folds(3)))
         pd.read_parquet(three[0][0]).to_parquet(tmp_path / "copied.parquet")
         with pytest.raises(UserError, match=r"copied.parquet: does not record which models made it"):
             fit_to(tmp_path / "copied.parquet")
 
-    def test_a_fold_that_no_model_made(self, three, index, write, fit_to):
+    def test_a_fold_without_a_model(self, three, index, write, fit_to):
         path = write("part.parquet", three[1][0], read_sources(three[0][0])[:2], index.folds(3))
         with pytest.raises(UserError, match=r"part.parquet: does not record which model made the rows of fold 2"):
             fit_to(path)
 
 
-def test_a_silent_table_makes_a_silent_mean(three, index, write, tmp_path, caplog):
+def test_a_mean_with_a_table_without_lineage_has_no_lineage(three, index, write, tmp_path, caplog):
     path = write("silent.parquet", three[1][0], [], index.folds(3))
     ensemble("--predictions", three[0][0], path, "--out", tmp_path / "mean.parquet")
     assert read_sources(tmp_path / "mean.parquet") == ()
@@ -170,7 +170,7 @@ def test_submissions_are_pooled_by_their_eegs(submission, tmp_path, caplog, meth
     assert "does not record which models made it" not in caplog.text
 
 
-def test_of_two_submissions_the_one_that_lacks_an_eeg_is_named(submission, tmp_path):
+def test_the_submission_that_lacks_an_eeg_is_named(submission, tmp_path):
     whole, part = submission("a.csv"), submission("b.csv")
     table = pd.read_csv(part)
     table.iloc[1:].to_csv(part, index=False)
@@ -205,7 +205,7 @@ def test_tables_of_other_rows_are_named(three, index, out_of_fold, tmp_path):
         (["--method", "median"], "method"),
     ],
 )
-def test_what_cannot_work_is_one_line(three, tmp_path, capsys, words, message):
+def test_invalid_options_are_one_line(three, tmp_path, capsys, words, message):
     out = ["--out", str(tmp_path / "x.parquet")]
     assert main(["ensemble", "--predictions", *map(str, three[0]), *out, *words]) == 2
     error = capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_what_cannot_work_is_one_line(three, tmp_path, capsys, words, message):
     assert error.count("\n") == 1
 
 
-def test_a_mean_of_ranks_says_that_it_is_not_for_kl(submission, tmp_path, caplog):
+def test_a_mean_of_ranks_warns_about_its_kl(submission, tmp_path, caplog):
     tables = submission("a.csv"), submission("b.csv")
     ensemble("--predictions", *tables, "--method", "rank_mean", "--out", tmp_path / "ranks.csv")
     assert "rank_mean is for metrics of ranks: its KL is about twice that of the mean" in caplog.text

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import hms_dist
 from hms_dist.cli import main
 from hms_dist.core.files import sha256_of
+from hms_dist.model.build import ModelConfig, build
 
 SCRIPT = """
 import sys
@@ -54,6 +56,9 @@ def test_the_snippet_gives_the_logits_of_the_run(trained, tmp_path, images):
     assert card["sha256"] == sha256_of(out / "model.safetensors")
     assert card["canvas"]["placements"][0]["normalise"]["class_path"] == "Affine"
     assert card["panels"]["traces"]["class_path"] == "Traces"
+    of_run = json.loads((trained / "best/model_card.json").read_text())
+    assert {name: card[name] for name in of_run} == of_run
+    assert (out / "model_card.md").read_text() == (trained / "best/model_card.md").read_text()
     program = torch.export.load(out / "model.pt2").module()
     for number in (1, 2, 3):  # the number of pictures is free
         torch.testing.assert_close(program(images[:number]), found["logits"][:number], rtol=1e-4, atol=1e-5)
@@ -70,6 +75,30 @@ def test_a_sliding_window_gives_the_logits_of_the_annotated_window(trained_slidi
     with torch.no_grad():
         own = model.task.predict(model.network, images)[:, len(model.classes) :]
     torch.testing.assert_close(found["logits"].detach().sigmoid(), own, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "program"),
+    [
+        ("tiny_vit_5m_224", {}, False),
+        pytest.param("tiny_vit_5m_224", {}, True, marks=pytest.mark.slow),
+        ("vit_tiny_patch16_224", {"img_size": "canvas", "embed_dim": 48, "depth": 2, "num_heads": 3}, True),
+        ("vit_tiny_patch16_224", {"dynamic_img_size": True, "embed_dim": 48, "depth": 2, "num_heads": 3}, True),
+        ("vit_small_patch16_dinov3", {"embed_dim": 48, "depth": 2, "num_heads": 3}, True),
+    ],
+)
+def test_transformers_on_a_wide_canvas(trained, tmp_path, monkeypatch, torch_rng, name, kwargs, program):
+    """A run's network replaced by one with random weights; tests/train/test_families.py exports trained ones."""
+    model = hms_dist.load_run(trained)
+    model.canvas = replace(model.canvas, height=64, width=160)
+    model.config = replace(model.config, model=ModelConfig(name=name, kwargs=kwargs))
+    model.network = build(model.config.model, seed=1, size=(64, 160)).eval()
+    card = model.export(tmp_path / "out", program=program)
+    monkeypatch.chdir(card.parent)
+    found = {"images": torch.rand(2, 1, 64, 160, generator=torch_rng)}
+    exec("\n".join(json.loads(card.read_text())["snippet"]), found)
+    with torch.no_grad():
+        torch.testing.assert_close(found["logits"], model.network(found["images"]), rtol=1e-4, atol=1e-5)
 
 
 def test_other_logits_stop_the_export(trained, tmp_path):

@@ -47,11 +47,16 @@ def test_a_recording_is_predicted_as_its_rows(model, recordings, shard_set):
     rows = np.flatnonzero(index["eeg_id"] == index["eeg_id"].iloc[0])
     recording = hms_dist.read_recording(recordings, eeg_id=int(index["eeg_id"].iloc[0]))
     starts = index["eeg_label_offset_seconds"].iloc[rows].tolist()
-    table = model.predict(recording, tta=["flip", "reverse"], start_s=starts)
+    others = index["spectrogram_label_offset_seconds"].iloc[rows].tolist()
+    table = model.predict(recording, tta=["flip", "reverse"], start_s=starts, spectrogram_start_s=others)
     assert list(table) == ["eeg_id", "time_s", *model.classes]
     assert np.allclose(table["time_s"], np.array(starts) + 25)
     expected = model.predict(shard_set, tta=["flip", "reverse"], rows=rows)
     assert np.allclose(table[list(model.classes)], expected[list(model.classes)], atol=1e-6)
+    with pytest.raises(hms_dist.UserError, match=f"spectrogram_start_s: expected one a window, {len(starts)}, found 0"):
+        model.predict(recording, start_s=starts, spectrogram_start_s=[])
+    with pytest.raises(hms_dist.UserError, match="spectrogram"):
+        model.predict(recording, start_s=starts, spectrogram_start_s=[1e6] * len(starts))
     every = model.predict(recording, every_s=10)
     assert np.allclose(np.diff(every["time_s"]), 10)
     assert every["time_s"].iloc[-1] + 25 <= len(recording.eeg) / 200 < every["time_s"].iloc[-1] + 35

@@ -1,4 +1,4 @@
-"""Submissions as pseudo-labels: of the rows that they name, by the models that the user states."""
+"""Submissions as pseudo-labels of the rows that they list, by the models that the user states."""
 
 import json
 
@@ -17,8 +17,8 @@ from hms_dist.results.predictions import read_predictions
 
 @pytest.fixture
 def files(index, tmp_path, rng):
-    """Two files as the 16th place's code wrote them, in an order of their own, and their probabilities in the set's
-    order."""
+    """Two files as the 16th place's code wrote them, in another order than the set's; and their probabilities in the
+    set's order."""
     found = rng.dirichlet(np.ones(6), (2, len(index)))
     paths = []
     for number, each in enumerate(found):
@@ -39,7 +39,7 @@ def pseudolabel(shard_set, tmp_path, *words):
 STATED = ("--submissions.name", "the 16th place's ten models")
 
 
-def test_they_label_the_rows_that_they_name_and_are_recorded_as_stated(files, index, shard_set, tmp_path, capsys):
+def test_they_label_the_rows_that_they_list_and_are_recorded_as_stated(files, index, shard_set, tmp_path, capsys):
     paths, found = files
     out = pseudolabel(shard_set, tmp_path, "--predictions", *paths, *STATED)
     table = read_predictions(out)
@@ -69,7 +69,7 @@ def test_a_stated_fold_is_one_that_they_have_not_seen(files, index, shard_set, t
     assert json.loads(capsys.readouterr().out)["validation_folds_unseen"] == {"3": [1]}
 
 
-def test_tables_that_name_their_models_may_stand_beside_them(files, index, shard_set, tmp_path, write, record):
+def test_tables_with_lineage_can_be_combined_with_them(files, index, shard_set, tmp_path, write, record):
     paths, found = files
     own = write("own.parquet", found[1], [Source(model=record("own", None))])
     out = pseudolabel(shard_set, tmp_path, "--predictions", own, paths[0], *STATED)
@@ -89,7 +89,7 @@ def test_tables_that_name_their_models_may_stand_beside_them(files, index, shard
         ([*STATED, "--submissions.num_folds", "1"], "submissions.num_folds: expected 2 to 10, found 1"),
     ],
 )
-def test_statements_that_cannot_be(files, shard_set, tmp_path, words, message):
+def test_invalid_statements_are_rejected(files, shard_set, tmp_path, words, message):
     with pytest.raises(UserError, match=message):
         pseudolabel(shard_set, tmp_path, "--predictions", *files[0], *words)
 
@@ -99,7 +99,7 @@ def test_a_statement_without_such_a_table_is_refused(shard_set, tmp_path):
         pseudolabel(shard_set, tmp_path, "--predictions", "a.parquet", *STATED)
 
 
-def test_rows_that_a_file_cannot_mean_are_refused(files, index, shard_set, tmp_path):
+def test_ambiguous_rows_are_rejected(files, index, shard_set, tmp_path):
     (path, _), _ = files
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[1]]))

@@ -335,9 +335,11 @@ def test_a_recipe_cannot_leave_the_folder_of_runs(name):
         load(Grid, ["--shards", "s", "--out", "o", "--recipes", json.dumps([{"name": name, "configs": ["x"]}])])
 
 
-def test_a_formula_in_a_name_is_drawn_as_it_stands(tmp_path):
+def test_a_formula_in_a_name_is_drawn_as_it_stands():
     from hms_dist.canvas.compose import Canvas
-    from hms_dist.report.labelled import save_labelled
+    from hms_dist.datasets import HMS
+    from hms_dist.report.parts import canvas_parts
+    from hms_dist.report.sheet import sheet
     from hms_dist.shards.schema import PanelSpec
 
     spec = PanelSpec(
@@ -346,5 +348,5 @@ def test_a_formula_in_a_name_is_drawn_as_it_stands(tmp_path):
     )  # fmt: skip
     placement = {"panel": "a", "arrangement": "stacked", "top": 0, "left": 0, "height": 8, "width": 8}
     canvas = Canvas(from_dict(CanvasConfig, {"height": 8, "width": 8, "placements": [placement]}), {"a": spec})
-    save_labelled(tmp_path / "a.png", canvas, np.zeros((8, 8), np.float32), title="$x^$", flip=False)
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    parts = canvas_parts(canvas, np.zeros((8, 8), np.float32), HMS, {}, flip=False)
+    assert sheet(parts, title="$x^$").startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ from hms_dist.datasets import HMS
 from hms_dist.panels import DEFAULT_PANELS
 from hms_dist.recordings.reader import RecordingReader
 from hms_dist.rendering.render import Render, RenderConfig, run
-from hms_dist.rendering.render_shard import window_of
+from hms_dist.rendering.row_source import window_of
 from hms_dist.shards.index import read_index
 from hms_dist.shards.manifest import read_manifest
 

@@ -1,4 +1,4 @@
-"""Repair: whatever was done to the files of a set, afterwards it is byte for byte the set that it was."""
+"""Repair restores a set byte for byte, whichever of its files were damaged."""
 
 import dataclasses
 import hashlib
@@ -85,7 +85,7 @@ def test_the_set_has_every_kind_of_file(whole, data, capsys):
 @pytest.mark.parametrize(
     "name", ["shard-000000.tar", "index.parquet", "manifest.json", "manifest.copy.json", "rejected.parquet"]
 )
-def test_any_file_comes_back_as_it_was(whole, copy, data, name, damage, capsys, rng):
+def test_any_file_is_restored(whole, copy, data, name, damage, capsys, rng):
     damage(copy / name, rng)
     assert verify(copy) == 2
     out = capsys.readouterr()
@@ -103,13 +103,13 @@ def test_everything_but_the_manifest_copy_is_lost(whole, copy, data):
     assert hashes(copy) == hashes(whole)
 
 
-def test_what_is_not_of_the_set_is_told_and_left(copy, data, capsys, caplog, rng):
+def test_other_files_are_reported_and_left_in_place(copy, data, capsys, caplog, rng):
     (copy / "notes.txt").write_text("mine")
     (copy / "shard-000099.tar").write_text("mine")
     flip(copy / "shard-000000.tar", rng)
     caplog.set_level("WARNING", "hms_dist")
     assert verify(copy, "--repair", "--data", str(data)) == 2
-    assert "notes.txt: not of this set; left as it is" in capsys.readouterr().err
+    assert "notes.txt: not part of this set; left in place" in capsys.readouterr().err
     assert (copy / "notes.txt").read_text() == (copy / "shard-000099.tar").read_text() == "mine"
     (copy / "shard-000099.tar").unlink()
     assert verify(copy) == 0
@@ -134,7 +134,7 @@ def test_a_folder_in_place_of_a_file_is_not_removed(copy, data, capsys):
     (copy / "shard-000000.tar").unlink()
     (copy / "shard-000000.tar").mkdir()
     assert verify(copy, "--repair", "--data", str(data)) == 2
-    assert "shard-000000.tar: rebuilt, but not as it was; a folder is in its place" in capsys.readouterr().out
+    assert "shard-000000.tar: rebuilt, but not restored; a folder is in its place" in capsys.readouterr().out
 
 
 class TestWhatCannotBeMadeAgain:
@@ -151,7 +151,7 @@ class TestWhatCannotBeMadeAgain:
         assert hashes(folder) == before
         lines = capsys.readouterr().out.splitlines()
         (line,) = [line for line in lines if "rebuilt" in line]
-        return line.removeprefix(f"{folder / 'shard-000000.tar'}: rebuilt, but not as it was; ")
+        return line.removeprefix(f"{folder / 'shard-000000.tar'}: rebuilt, but not restored; ")
 
     def test_another_table(self, copy, other, capsys, rng):
         table = pd.read_csv(other / "train.csv")
@@ -184,7 +184,7 @@ class TestWhatCannotBeMadeAgain:
                 eeg.to_parquet(path)
 
 
-def test_without_any_manifest_there_is_nothing_to_go_by(copy, data, capsys):
+def test_without_any_manifest_it_is_an_error(copy, data, capsys):
     for name in ("manifest.json", "manifest.copy.json"):
         value = json.loads((copy / name).read_text())
         value["num_samples"] += 1

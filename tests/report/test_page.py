@@ -1,5 +1,7 @@
 """`hms-dist report`: numbers on the page are those of the tables; what is missing is printed; mistakes are refused."""
 
+import base64
+import hashlib
 import json
 import re
 import sys
@@ -130,11 +132,16 @@ def test_classes_and_confusion(make_run, report, index, shard_set, tmp_path) -> 
     run = make_run()
     table = tmp_path / "mean.parquet"
     pd.read_parquet(run / "predictions.parquet").sample(frac=1, random_state=1).to_parquet(table)
-    page = report("--runs", run, "--predictions", table, run / "predictions.parquet", "--shards", shard_set)
+    words = ["--runs", run, "--predictions", table, run / "predictions.parquet", "--shards", shard_set]
+    page = report(*words, "--gallery", 0)
+    assert report(*words, "--gallery", 0) == page  # intervals repeat
     truth, found, _ = found_in(run, index)
     parts = rel_entr(truth, found).mean(0)
     expected = [f"{part:.4f}" for part in [*parts, parts.sum()]]
-    assert cells(page, "Part of each class in the KL") == [["run", *expected], ["mean.parquet", *expected]]
+    *own, constant = cells(page, "Part of each class in the KL")
+    assert own == [["run", *expected], ["mean.parquet", *expected]]
+    parts = rel_entr(truth, truth.mean(0)).mean(0)
+    assert constant == ["constant", *(f"{part:.4f}" for part in [*parts, parts.sum()])]
     counts = pd.crosstab(truth.argmax(1), found.argmax(1)).reindex(range(6), axis=0).reindex(range(6), axis=1)
     for name in ("run", "mean.parquet"):
         shown = [list(map(int, line[1:])) for line in cells(page, f"Confusion of {name}")]
@@ -144,24 +151,32 @@ def test_classes_and_confusion(make_run, report, index, shard_set, tmp_path) -> 
 def test_the_gallery_shows_the_best_and_the_worst_rows(make_run, report, index, shard_set) -> None:
     pytest.importorskip("matplotlib")
     run = make_run()
-    page = report("--runs", run, "--shards", shard_set, "--gallery", 2)
+    page = report("--runs", run, "--shards", shard_set, "--gallery", 1)
     truth, found, voters = found_in(run, index)
     loss = rel_entr(truth, found).sum(1)
     keys = pd.read_parquet(run / "predictions.parquet")["key"].to_numpy()
     eegs = np.array([key.split("-")[0] for key in keys])
-    best, worst = best_and_worst(loss, eegs, 2)
-    shown = re.findall(r"<h3>(\w+ \d): ([\d-]+)</h3>\n<p>KL ([\d.]+), votes: (\d+)", page)
-    places = [*best, *worst]
-    assert (places[0], worst[0]) == (loss.argmin(), loss.argmax())
-    assert [item[1] for item in shown] == list(keys[places])
-    assert [item[2] for item in shown] == [f"{loss[place]:.4f}" for place in places]
-    assert [int(item[3]) for item in shown] == list(voters[places])
-    rows = cells(page, f"Votes and prediction of {keys[worst[0]]}")
+    of = truth.argmax(1)
+    shown = re.findall(r"<h3>(\w+), (\w+) 1: ([\d-]+)</h3>\s+<p>KL ([\d.]+), votes: (\d+)", page)
+    marks = re.findall(r'<article data-classes="(\w+)" data-kind="(\w+)" data-right="(\w+)">', page)
+    expected = []
+    for number, name in enumerate(CLASSES):
+        mine = np.flatnonzero(of == number)
+        best, worst = best_and_worst(loss[mine], eegs[mine], 1)
+        expected += [(name, "worst", mine[place]) for place in worst] + [(name, "best", mine[place]) for place in best]
+    places = [place for _, _, place in expected]
+    assert [(item[0], item[1]) for item in shown] == [(name, kind) for name, kind, _ in expected]
+    assert [item[2] for item in shown] == list(keys[places])
+    assert [item[3] for item in shown] == [f"{loss[place]:.4f}" for place in places]
+    assert [int(item[4]) for item in shown] == list(voters[places])
+    right = ["right" if found[place].argmax() == of[place] else "wrong" for place in places]
+    assert marks == [(name, kind, word) for (name, kind, _), word in zip(expected, right, strict=True)]
+    rows = cells(page, f"Votes and prediction of {keys[places[0]]}")
     assert [line[2:] for line in rows] == [
-        [f"{share:.1%}", f"{guess:.1%}"] for share, guess in zip(truth[worst[0]], found[worst[0]], strict=True)
+        [f"{share:.1%}", f"{guess:.1%}"] for share, guess in zip(truth[places[0]], found[places[0]], strict=True)
     ]
-    assert page.count('<img alt="Canvas of ') == len(places)
-    assert report("--runs", run, "--shards", shard_set, "--gallery", 2) == page
+    assert page.count('<img alt="Canvas of ') == page.count('<img alt="Panels of ') == len(places)
+    assert "Not shown: attributions: " in page  # the run has no weights
 
 
 def test_what_is_missing_is_said(make_run, report, shard_set) -> None:
@@ -209,7 +224,11 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
     assert "<b>" not in page
     assert 'x" y=' not in page
     assert "default-src 'none'" in page
-    assert not re.search(r"https?://|<script", page)
+    assert not re.search(r"https?://", page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
+    assert page.count("<script") == 1
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,16 @@ from hms_dist.report.page_charts import (
     MAX_POINTS,
     WIDTH,
     Curve,
+    Level,
+    Spot,
+    interval_chart,
     legend,
     line_chart,
     reliability_chart,
     stacked_bars,
     style_of,
 )
+from hms_dist.results.held_out import Reliability
 
 
 def numbers(text: str) -> np.ndarray:
@@ -81,7 +85,7 @@ def test_many_curves_look_different() -> None:
 
 def test_dots_of_reliability() -> None:
     predicted, observed, counts = np.array([0.1, 0.5]), np.array([0.2, 0.5]), np.array([100.0, 4.0])
-    chart = reliability_chart("Reliability of a", predicted, observed, counts, 0)
+    chart = reliability_chart("Reliability of a", [("a", 0, Reliability(predicted, observed, counts))])
     root = ET.fromstring(chart)
     start, end = numbers(paths(chart, "ideal")[0].get("d"))
     first, second = ((float(dot.get("cx")), float(dot.get("cy")), float(dot.get("r"))) for dot in root.iter("circle"))
@@ -90,6 +94,32 @@ def test_dots_of_reliability() -> None:
     assert first[2] > second[2]
     assert root.get("aria-label") == "Reliability of a"
     assert root.get("role") == "img"
+
+
+def test_lines_to_compare_with() -> None:
+    levels = [Level("constant", 1.5), Level("oracle", 0.3)]
+    chart = line_chart("KL", "step", "KL", [curve("a", np.array([1.0, 0.5]))], levels)
+    up = ticks(chart, "end")
+    fit = np.polyfit(list(up), [place - 4 for place in up.values()], 1)
+    places = [float(re.match(r"M[\d.]+ ([\d.]+)H", path.get("d"))[1]) for path in paths(chart, "ideal")]
+    np.testing.assert_allclose(places, np.polyval(fit, [1.5, 0.3]), atol=0.3)
+    assert max(up) >= 1.5  # the axis reaches the highest line
+    assert [f"{level.name} {level.value:.4f}" in chart for level in levels] == [True, True]
+
+
+def test_intervals_are_true_to_scale() -> None:
+    spots = [Spot("a<", 0.8, (0.6, 1.0), [Level("constant", 1.2), Level("oracle", 0.3)]), Spot("b", 0.5, None, [])]
+    chart = interval_chart("KL with intervals", "KL", spots)
+    root, at = ET.fromstring(chart), ticks(chart, "middle")
+    fit = np.polyfit(list(at), list(at.values()), 1)
+    circles = [float(dot.get("cx")) for dot in root.iter("circle")]
+    np.testing.assert_allclose(circles, np.polyval(fit, [0.8, 0.5]), atol=0.2)
+    ends = [re.match(r"M([\d.]+) [\d.]+H([\d.]+)", path.get("d")).groups() for path in paths(chart, "curve")]
+    np.testing.assert_allclose(np.array(ends, float), np.polyval(fit, [[0.6, 1.0], [0.5, 0.5]]), atol=0.2)
+    for name, value in (("constant", 1.2), ("oracle", 0.3)):
+        (path,) = paths(chart, name)
+        assert float(path.get("d")[1:].split()[0]) == pytest.approx(np.polyval(fit, value), abs=0.2)
+    assert "a&lt;: 0.8000" in chart
 
 
 def bars(chart: str) -> np.ndarray:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from hms_dist.report.page_gallery import best_and_worst
+from hms_dist.report.page_gallery import MAX_ROWS, best_and_worst, chosen_rows
 from hms_dist.report.page_runs import short_names
-from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored, reliability
+from hms_dist.report.page_scores import Labels, ensemble_gains, read_scored
+from hms_dist.results.held_out import reliability
 from hms_dist.results.lineage import ModelRecord, Source
 from hms_dist.results.metrics import kaggle_kl
 from hms_dist.results.predictions import prediction_table, write_predictions
@@ -98,8 +99,25 @@ def test_the_gallery_takes_one_row_an_eeg_and_none_twice():
     best, worst = best_and_worst(row_kl, eeg_ids, 2)
     assert (best.tolist(), worst.tolist()) == ([0, 2], [3, 5])
     best, worst = best_and_worst(row_kl, eeg_ids, 9)
-    assert (best.tolist(), worst.tolist()) == ([0, 2, 4], [3, 5])
-    assert [part.tolist() for part in best_and_worst(row_kl[:1], eeg_ids[:1], 3)] == [[], []]
+    assert (best.tolist(), worst.tolist()) == ([0, 4], [3, 5, 2])
+    assert [part.tolist() for part in best_and_worst(row_kl[:1], eeg_ids[:1], 3)] == [[], [0]]
+    assert [part.tolist() for part in best_and_worst(row_kl[:0], eeg_ids[:0], 3)] == [[], []]
+
+
+def test_the_gallery_has_rows_of_every_class():
+    row_kl, eeg_ids = np.arange(8) / 10, np.arange(8)
+    labels = np.array([[1, 0, 0]] * 4 + [[0, 1, 0]] * 3 + [[0, 0, np.nan]])
+    found = chosen_rows(row_kl, labels, eeg_ids, 2)
+    assert found == [
+        (0, "worst", 1, 3), (0, "worst", 2, 2), (0, "best", 1, 0), (0, "best", 2, 1),
+        (1, "worst", 1, 6), (1, "worst", 2, 5), (1, "best", 1, 4), (-1, "worst", 1, 7),
+    ]  # fmt: skip
+    many = np.eye(100)[np.arange(200) % 100]
+    found = chosen_rows(np.arange(200.0), many, np.arange(200), 1)
+    assert len(found) == MAX_ROWS
+    assert all(rank == 1 for _, _, rank, _ in found)
+    both = np.array([[1.0, 1.0], [1.0, 1.0]])
+    assert sorted(place for *_, place in chosen_rows(np.array([0.1, 0.2]), both, np.arange(2), 3)) == [0, 1]
 
 
 def test_names_are_the_shortest_that_differ(tmp_path):

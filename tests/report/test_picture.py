@@ -1,4 +1,4 @@
-"""Pictures for people: gray levels, orientation, and a sheet that holds every panel."""
+"""Pictures for people: gray levels and orientation."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hms_dist.report.picture import CAPTION_ROWS, contact_sheet, gray, panel_picture, save_gray
+from hms_dist.report.picture import gray, panel_picture, save_gray
 from hms_dist.shards.schema import PanelSpec
 
 AXES = ("region", "frequency", "time")
@@ -54,14 +54,3 @@ def test_log_power_uses_the_whole_range_and_gaps_are_black(rng: np.random.Genera
     assert (picture[:, 7] == 0).all()
     assert 100 < np.delete(picture, 7, axis=1).mean() < 155
     assert picture.max() == 255
-
-
-def test_a_sheet_holds_every_picture_below_its_name(rng: np.random.Generator) -> None:
-    pictures = {name: rng.integers(0, 256, (h, w), dtype=np.uint8) for name, h, w in (("a", 20, 90), ("b", 31, 70))}
-    sheet = contact_sheet(pictures)
-    assert sheet.shape == (20 + 31 + 2 * CAPTION_ROWS, 90)
-    np.testing.assert_array_equal(sheet[CAPTION_ROWS : CAPTION_ROWS + 20], pictures["a"])
-    np.testing.assert_array_equal(sheet[-31:, :70], pictures["b"])
-    assert sheet[:CAPTION_ROWS].max() > 200  # written there
-    with pytest.raises(ValueError, match="at least one"):
-        contact_sheet({})

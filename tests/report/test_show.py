@@ -1,4 +1,4 @@
-"""`hms-dist show`: the plain picture is the canvas pixel for pixel; the labelled one holds it, with room around."""
+"""`hms-dist show`: the plain picture is the canvas pixel for pixel; sheets hold every panel, labelled."""
 
 import os
 import subprocess
@@ -16,8 +16,8 @@ from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
-from hms_dist.report.labelled import save_labelled
 from hms_dist.report.picture import gray
+from hms_dist.report.sheet import LEFT, RIGHT, WIDTH
 from hms_dist.report.show import Show
 from hms_dist.shards.index import read_index
 from hms_dist.train.data.run_data import open_shards
@@ -74,10 +74,8 @@ def test_an_augmented_picture_is_that_of_training(show, shard_set, repository) -
 def test_augmented_pictures_have_limits(repository, tmp_path) -> None:
     chain = str(repository / "configs/augment/sixteenth_place.yaml")
     words = ["--shards", "x", "--key", "1-0", "--out", "a.png", "--augment", chain]
-    canvas = ["--canvas", canvas_file(repository, "demo")]
     for more, message in (
         ([], "augment: is for canvases"),
-        ([*canvas, "--axes"], "axes: would be wrong beside an augmented picture"),
         (["--canvas", small_canvas(tmp_path)], "CoarseDropout does not fit the canvas of 32 x 32 pixels"),
     ):
         with pytest.raises(UserError, match=message):
@@ -90,17 +88,37 @@ def small_canvas(folder: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["demo", "sixteenth_place", "seed_003"])
+@pytest.mark.parametrize("name", ["demo", "seed_003"])
 def test_the_labelled_picture_holds_every_placement(show, repository, name: str) -> None:
     pytest.importorskip("matplotlib")
-    file = canvas_file(repository, name)
-    plain, labelled = show("--canvas", file), show("--canvas", file, "--axes", "true")
-    assert labelled.ndim == 3
-    assert all(there > here for here, there in zip(plain.shape, labelled.shape, strict=False))
-    dark = (labelled[..., 0] < 250).mean()
-    assert dark > 0.4
-    for edge in (labelled[:4], labelled[-4:], labelled[:, :4], labelled[:, -4:]):
-        assert (edge == 255).mean() > 0.98  # nothing is cut off
+    labelled = show("--canvas", canvas_file(repository, name), "--axes", "true")
+    check_sheet(labelled, 3 if name == "demo" else 1)
+
+
+def check_sheet(picture: np.ndarray, num_parts: int) -> None:
+    """Pictures below each other, as wide as planned, in colour, with nothing cut off at the edges."""
+    assert picture.shape[1] == LEFT + WIDTH + RIGHT
+    ink = (picture[..., :3] != 255).any(-1)
+    frame = ink[:, LEFT + 5 : LEFT + WIDTH - 5].all(1)  # the lines above and below each picture
+    starts = np.flatnonzero(np.diff(frame.astype(int)) == 1)
+    assert len(starts) >= num_parts
+    for edge in (picture[:4], picture[-4:], picture[:, :4], picture[:, -4:]):
+        assert (edge == 255).mean() > 0.98
+    assert (np.ptp(picture[..., :3].astype(int), axis=-1) > 60).mean() > 0.1
+
+
+def test_a_sheet_of_all_panels(show) -> None:
+    pytest.importorskip("matplotlib")
+    check_sheet(show(), 4)
+
+
+def test_axes_of_an_augmented_picture(show, repository) -> None:
+    pytest.importorskip("matplotlib")
+    words = ["--canvas", canvas_file(repository, "demo"), "--axes", "--seed", "3"]
+    plain, augmented = show(*words), show(*words, "--augment", str(repository / "configs/augment/peers.yaml"))
+    assert plain.shape == augmented.shape
+    check_sheet(augmented, 3)
+    assert (plain != augmented).any()
 
 
 def test_without_a_key_it_is_the_first_sample(show, shard_set, repository, tmp_path) -> None:
@@ -109,10 +127,6 @@ def test_without_a_key_it_is_the_first_sample(show, shard_set, repository, tmp_p
     assert main(["show", "--shards", str(shard_set), "--out", str(tmp_path / "first.png"), *canvas]) == 0
     with Image.open(tmp_path / "first.png") as image:
         np.testing.assert_array_equal(np.asarray(image), expected)
-
-
-def test_a_sheet_without_a_canvas(show) -> None:
-    assert show().ndim == 2
 
 
 def test_data_wide_statistics_are_computed_when_a_canvas_lacks_them(show, repository, capsys) -> None:
@@ -128,13 +142,13 @@ def test_what_needs_a_canvas(shard_set, tmp_path, option: str, capsys) -> None:
     assert f"{option}: is for canvases, not for a sheet of panels; give --canvas" in capsys.readouterr().err
 
 
-def test_axes_without_matplotlib(shard_set, repository, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    config = load(CanvasConfig, ["--config", canvas_file(repository, "demo")])
-    canvas = open_shards(shard_set, config, flips=False).canvas
-    with pytest.raises(UserError, match=r"pip install 'hms-dist\[report\]', or leave out --axes"):
-        save_labelled(tmp_path / "p.png", canvas, np.zeros((128, 320)), title="x", flip=False)
+@pytest.mark.parametrize("axes", [False, True])
+def test_sheets_without_matplotlib(shard_set, repository, tmp_path, monkeypatch, capsys, axes: bool) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = ["show", "--shards", str(shard_set), "--out", str(tmp_path / "p.png")]
+    words += ["--canvas", canvas_file(repository, "demo"), "--axes"] if axes else []
+    assert main(words) == 2
+    assert "pip install 'hms-dist[report]', or give --canvas without --axes" in capsys.readouterr().err
 
 
 def test_a_notebooks_backend_that_is_not_there(shard_set, repository, tmp_path) -> None:

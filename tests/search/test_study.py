@@ -1,4 +1,4 @@
-"""The study: batches, lease, what is taken over and what is written; trials are a formula here."""
+"""The study: batches, lease, resume and output. Trials compute a formula."""
 
 import json
 import math
@@ -26,7 +26,7 @@ def formula(config):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Trials whose two epochs a fold have the KL of the formula; what they were given is kept."""
+    """Trials of two epochs a fold with the KL of the formula; their arguments are recorded."""
     given = []
 
     def train(self, report):
@@ -87,7 +87,7 @@ def test_behind_is_above_the_median_of_enough_others():
     assert not is_behind(9.0, [1, 2], 3)
 
 
-def test_killed_and_rerun_it_draws_what_it_would_have_drawn(make, no_training, monkeypatch):
+def test_a_killed_study_draws_the_same_trials(make, no_training, monkeypatch):
     whole, cut = make(num_trials=8), make(num_trials=8, out=f"{make().out}-cut")
     run(whole)
     real, before = TrialRuns.train, []
@@ -120,7 +120,7 @@ def test_being_asked_to_stop_leaves_the_trial_open(make, monkeypatch):
 
 
 def test_two_processes_share_one_study(search_words, repository, tmp_path):
-    """Each trial once, however they take turns; and a third finds nothing left to do.
+    """Each trial runs once in any interleaving, and a third process finds nothing left to do.
 
     The first trial of either waits for the other's, so that one that begins late finds trials left.
     """
@@ -157,7 +157,7 @@ def test_two_processes_share_one_study(search_words, repository, tmp_path):
     assert len(pd.read_csv(tmp_path / "study/trials.csv")) == 10
 
 
-def test_fewer_batches_asked_for_forget_none_that_ran(make, no_training):
+def test_a_lower_number_of_batches_keeps_those_that_ran(make, no_training):
     command = make(num_trials=2, num_batches=2)
     run(command)
     before = trials(command)
@@ -177,7 +177,7 @@ def test_a_journal_cut_short_loses_its_last_line_alone(make, no_training):
     assert trials(command)["state"].isin(["complete", "pruned"]).sum() == 5
 
 
-def test_a_failed_trial_counts_and_the_others_go_on(make, no_training, monkeypatch):
+def test_a_failed_trial_counts_and_the_others_continue(make, no_training, monkeypatch):
     real = TrialRuns.train
 
     def train(self, report):
@@ -190,7 +190,7 @@ def test_a_failed_trial_counts_and_the_others_go_on(make, no_training, monkeypat
     assert trials(make())["state"].tolist() == ["complete", "fail", "complete"]
 
 
-def test_without_any_trial_that_ended_it_says_so(make, monkeypatch):
+def test_a_study_without_a_finished_trial_is_an_error(make, monkeypatch):
     def train(self, report):
         raise JobError("no")
 
@@ -199,7 +199,7 @@ def test_without_any_trial_that_ended_it_says_so(make, monkeypatch):
         run(make(num_trials=2))
 
 
-def test_a_study_of_something_else_is_refused(make, no_training):
+def test_a_study_with_other_options_is_rejected(make, no_training):
     run(make(num_trials=1))
     with pytest.raises(UserError, match="holds a study whose folds differ; choose another --out"):
         run(make(num_trials=1, folds="[0]"))
@@ -223,7 +223,7 @@ def test_a_study_of_something_else_is_refused(make, no_training):
         ({"folds": "[7]"}, "fold: expected 0 to 2"),
     ],
 )
-def test_mistakes_are_told_before_any_trial(make, no_training, options, message):
+def test_mistakes_are_reported_before_any_trial(make, no_training, options, message):
     with pytest.raises(UserError, match=message):
         run(make(**options))
     assert not no_training

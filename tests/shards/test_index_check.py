@@ -32,13 +32,15 @@ def test_a_lost_row(tiny):
     tiny.respell(lambda rows: rows.drop(index=5))
     assert texts(tiny) == [
         "expected 11 rows, found 10",
-        "column shard does not count the samples of each shard in turn",
+        "column shard: the shards have other numbers of samples, or another order, than in the manifest",
     ]
 
 
 def test_rows_of_another_shard(tiny):
     tiny.respell(cell(0, "shard", lambda shard: 1))
-    assert texts(tiny) == ["column shard does not count the samples of each shard in turn"]
+    assert texts(tiny) == [
+        "column shard: the shards have other numbers of samples, or another order, than in the manifest"
+    ]
 
 
 def test_a_key_that_is_not_its_ids(tiny):
@@ -63,11 +65,11 @@ def test_columns_that_do_not_belong(tiny):
     path = tiny.folder / INDEX_NAME
     table = pq.read_table(path)
     pq.write_table(table.append_column("colour", table["key"]), path)
-    assert texts(tiny) == ["columns differ from those of such a set: colour"]
+    assert texts(tiny) == ["columns differ from those that the manifest implies: colour"]
     pq.write_table(table.drop_columns(["power.crc32"]), path)
-    assert texts(tiny) == ["columns differ from those of such a set: power.crc32"]
+    assert texts(tiny) == ["columns differ from those that the manifest implies: power.crc32"]
     pq.write_table(table.select(table.column_names[::-1]), path)
-    assert texts(tiny) == ["columns differ from those of such a set: order"]
+    assert texts(tiny) == ["columns differ from those that the manifest implies: order"]
 
 
 class TestLabels:

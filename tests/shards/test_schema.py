@@ -1,4 +1,4 @@
-"""Members: what is encoded comes back, and bytes that do not fit are refused."""
+"""Members: decoding inverts encoding, and malformed bytes are rejected."""
 
 import dataclasses
 import io
@@ -81,7 +81,7 @@ def test_impossible_specifications_are_refused():
 
 
 def test_names_of_the_other_side():
-    """As the montage exchanges electrodes, for every pair of theirs."""
+    """The same exchange as the montage's, for every pair of electrodes."""
     for one in montage.CHANNELS:
         for other in montage.CHANNELS:
             assert mirrored([f"{one}-{other}"]) == ("-".join(montage.mirrored((one, other))),)

@@ -55,7 +55,7 @@ def sliding_file(tmp_path) -> Path:
 
 @pytest.fixture
 def sliding(sliding_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
-    """The same as `small`, for `sliding_file`."""
+    """Makes configurations as `small`, from `sliding_file`."""
 
     def make(out: str = "run", **options: object) -> TrainConfig:
         words = [f"--{name.replace('__', '.')}={value}" for name, value in options.items()]

@@ -1,4 +1,4 @@
-"""Families of timm: small members train, resume bit for bit, and their weights are plain timm's.
+"""Families of timm: small members train, resume bit for bit, and are exported: plain timm loads their weights.
 
 docs/models.md lists them; the five without the mark `long` are the cheapest of each kind.
 """
@@ -14,6 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+import hms_dist
 from hms_dist.model.arguments import constructor_arguments
 from hms_dist.model.build import build
 from hms_dist.train.folder.checkpoint import load_weights
@@ -91,7 +92,7 @@ QUICK = (
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in QUICK else pytest.mark.long) for name in FAMILIES]
 )
-def test_it_trains_resumes_bit_for_bit_and_is_plain_timms(small, name, torch_rng):
+def test_it_trains_resumes_bit_for_bit_and_is_exported(small, name, tmp_path, torch_rng):
     kwargs = FAMILIES[name]
     options = {
         "model__name": name, "model__kwargs": json.dumps(kwargs), "model__drop_rate": "null",
@@ -123,6 +124,7 @@ def test_it_trains_resumes_bit_for_bit_and_is_plain_timms(small, name, torch_rng
     pictures = torch.rand(2, 1, *SIZE, generator=torch_rng)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(pictures), plain.eval()(pictures), rtol=1e-5, atol=1e-5)
+    hms_dist.load_run(whole.out).export(tmp_path / "export", program=True)  # compares the logits
 
 
 def test_the_documentation_lists_those_tried():

@@ -23,6 +23,7 @@ from hms_dist.results.metrics import kaggle_kl
 from hms_dist.shards.index import read_index
 from hms_dist.train import loop
 from hms_dist.train.data.run_data import epoch_rows, open_run_data
+from hms_dist.train.folder.model_card import read_card
 from hms_dist.train.folder.owner import Ownership
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.folder.run_folder import stored_weights
@@ -70,6 +71,27 @@ def test_what_a_run_leaves_behind(small, shard_set):
     probabilities = table[list(CLASSES)].to_numpy()
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-12)
     assert kaggle_kl(index.targets[rows], probabilities) == pytest.approx(best, abs=1e-6)
+    check_cards(config, index, rows, best)
+
+
+def check_cards(config, index, rows, best):
+    """The card of the best weights has their held-out figures, that of the final ones those of the last epoch."""
+    card = read_card(config.out / "best")
+    assert card["training"]["shards"] == json.loads((config.out / "best/meta.json").read_text())["shards"]
+    assert card["training"]["num_rows"] + len(rows) == len(index)
+    assert (card["training"]["folds"], card["run"]["fold"]) == ([1, 2], 0)
+    figures = card["held_out"]
+    assert figures["num_patients"] == len(np.unique(index.ids("patient_id")[rows]))
+    assert figures["kl"]["value"] == pytest.approx(best, abs=1e-9)
+    assert figures["kl"]["interval"][0] < best < figures["kl"]["interval"][1]
+    text = (config.out / "best/model_card.md").read_text()
+    for words in ("Not a medical device", f"{best:.4f} (", f"| Trained on | {card['training']['num_rows']} rows of"):
+        assert words in text
+    last = [line["val_kl"] for line in read_metrics(config.out) if "val_kl" in line][-1]
+    assert read_card(config.out / "final")["held_out"]["kl"]["value"] == pytest.approx(last, abs=1e-9)
+    (config.out / "best/model_card.json").write_text(json.dumps({**card, "epochs": 100}))
+    with pytest.raises(UserError, match=r"model_card.json: its SHA-256 is not the one in hashes.json"):
+        read_card(config.out / "best")
 
 
 def check_phases(config, lines, num_rows):
@@ -145,6 +167,9 @@ def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
     assert_same(weights(whole), weights(stopped))
     losses = [[line["loss"] for line in read_metrics(c.out) if "loss" in line] for c in (whole, stopped)]
     assert losses[0] == losses[1]
+    for folder in ("best", "final"):
+        one, other = (read_card(config.out / folder) for config in (whole, stopped))
+        assert {**one, "run": 0} == {**other, "run": 0}
 
 
 def test_a_finished_run_has_nothing_left_to_do(small, monkeypatch):
@@ -189,6 +214,8 @@ def test_training_on_all_rows_has_a_final_model_and_no_best(small):
     assert (config.out / "final/model.safetensors").exists()
     assert not (config.out / "best").exists()
     assert not (config.out / "predictions.parquet").exists()
+    assert read_card(config.out / "final")["held_out"] is None
+    assert "the run trained on all patients" in (config.out / "final/model_card.md").read_text()
 
 
 def test_ranks_that_accelerate_does_not_see_are_refused(monkeypatch):

@@ -1,4 +1,4 @@
-"""`hms_dist.train`: a run as the command makes it, from a recipe, options or a configuration."""
+"""`hms_dist.train` gives the same run as the command, from a recipe, options or a configuration."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def test_a_run_is_trained_and_continued(small, small_file, shard_set, tmp_path):
     assert (tmp_path / "run/metrics.jsonl").read_text() == before
 
 
-def test_options_of_another_run_are_refused(small, tmp_path):
+def test_invalid_options_are_rejected(small, tmp_path):
     config = small(epochs=1)
     config.out.mkdir()
     with pytest.raises(hms_dist.UserError, match="expected 0 to 2"):

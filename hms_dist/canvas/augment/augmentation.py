@@ -1,30 +1,37 @@
 """The interface of augmentations, and `OneOf`, the random choice among several.
 
 On the host `draw` converts keyed draws to parameters, a few numbers for each row; on the device `apply` applies them to
-a batch of images. Both get only the rows that the augmentation changes.
+a batch of images, or of the signals that images are drawn from. Both get only the rows that the augmentation changes.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hms_dist.canvas.augment.draws import Floats, RowDraws
-from hms_dist.canvas.augment.layout import Layout
+from hms_dist.canvas.augment.row_facts import RowKind
+from hms_dist.shards.schema import PanelSpec
 
 Chosen = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(ABC):
-    """A random change of images: a frozen dataclass of options."""
+    """A random change of images or signals: a frozen dataclass of options."""
+
+    changes: ClassVar[frozenset[str]] = frozenset({"images"})
+    """Kinds of content that it can change: images, signals."""
 
     probability: float = 0.5
     """Share of rows that are changed; for a choice of OneOf, its weight."""
+    rows: RowKind = "all"
+    """Rows that may be changed: all; positive, with a class that is present; negative, without one. Where targets are
+    shares, all rows are positive."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -47,6 +54,15 @@ class Augmentation(ABC):
         del height, width
         return None
 
+    def signal_fault(self, spec: PanelSpec) -> str | None:
+        """Return why it does not fit a stored signal; None if it fits."""
+        del spec
+        return None
+
+    def can_change(self, kind: str) -> bool:
+        """Whether it can change content of a kind: images or signals."""
+        return kind in self.changes
+
     @property
     def mixes(self) -> bool:
         """Whether it mixes rows with other rows of their group."""
@@ -66,8 +82,11 @@ class SingleAugmentation(Augmentation):
         yield self, draws.uniform(1)[:, 0] < self.probability if chosen is None else chosen, draws.within(0)
 
     @abstractmethod
-    def draw(self, draws: RowDraws, layout: Layout) -> Floats:
-        """Convert the draws of n rows to parameters [n, parameters]; their number depends on options and layout."""
+    def draw(self, draws: RowDraws, layout: Any) -> Floats:
+        """Convert the draws of n rows to parameters [n, parameters]; their number depends on options and layout.
+
+        `layout`: a `Layout` of images, or a `SignalLayout` of these rows.
+        """
 
 
 Part: TypeAlias = tuple[SingleAugmentation, Chosen, RowDraws]
@@ -78,7 +97,7 @@ class Change(SingleAugmentation):
     """An augmentation that changes each row independently."""
 
     @abstractmethod
-    def apply(self, images: Tensor, parameters: Tensor, layout: Layout) -> Tensor:
+    def apply(self, images: Tensor, parameters: Tensor, layout: Any) -> Tensor:
         """Change `images` [n, 1, height, width] by float64 `parameters` [n, parameters]; returns a new tensor."""
 
 
@@ -90,7 +109,8 @@ class Mix(SingleAugmentation):
 
     @abstractmethod
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
-        """Mix `images` with `partners`, both [n, 1, height, width]; returns a new tensor."""
+        """Mix `images` with `partners`, both [n, 1, height, width] (signals: [n, channels, samples]); returns a new
+        tensor."""
 
     @property
     def mixes(self) -> bool:
@@ -109,6 +129,8 @@ class OneOf(Augmentation):
         super().__post_init__()
         if not sum(choice.probability for choice in self.choices) > 0:
             raise ValueError("choices: OneOf expects at least one augmentation with a probability above 0")
+        if any(isinstance(choice, OneOf) and choice.rows != "all" for choice in self.choices):
+            raise ValueError("choices: a OneOf within OneOf has rows: all; limit its own choices instead")
 
     def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
         """Yield the parts of every choice, each with the rows that drew it."""
@@ -125,6 +147,15 @@ class OneOf(Augmentation):
         """Return the fault of the first choice that has one."""
         faults = (choice.fault(height, width) for choice in self.choices)
         return next((fault for fault in faults if fault is not None), None)
+
+    def signal_fault(self, spec: PanelSpec) -> str | None:
+        """Return the fault of the first choice that has one."""
+        faults = (choice.signal_fault(spec) for choice in self.choices)
+        return next((fault for fault in faults if fault is not None), None)
+
+    def can_change(self, kind: str) -> bool:
+        """Whether all choices can."""
+        return all(choice.can_change(kind) for choice in self.choices)
 
     @property
     def mixes(self) -> bool:

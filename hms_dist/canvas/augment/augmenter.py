@@ -1,7 +1,8 @@
-"""Apply a list of augmentations, in order, to the rows of a pass."""
+"""Apply lists of augmentations, in order, to the rows of a pass: to signals before images are drawn, and to images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,12 @@ from hms_dist.canvas.augment.augmentation import Augmentation, Change, Mix, Part
 from hms_dist.canvas.augment.draws import Floats, RowDraws, draws_of
 from hms_dist.canvas.augment.groups import GroupedRows, Ints, closure
 from hms_dist.canvas.augment.layout import layout_of
+from hms_dist.canvas.augment.row_facts import RowFacts, RowKind, mixed_targets
+from hms_dist.canvas.augment.signal_steps import SignalChange, SignalLayout, signal_layout
 from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.options import CanvasConfig
+from hms_dist.canvas.signals import signal_values
+from hms_dist.core.errors import UserError
 
 _PARTNER = 1
 """Key of the draws that choose the partner in a mix."""
@@ -28,35 +34,64 @@ class AugmentConfig:
     """Share of rows that are reversed in time, in every panel."""
     steps: tuple[Augmentation, ...] = ()
     """Augmentations, applied to the composed image in this order; each by class_path and init_args."""
+    signal_steps: tuple[Augmentation, ...] = ()
+    """Augmentations of the stored signal in time, applied in this order before images are drawn from it: SignalShift,
+    SignalReverse, SignalPaste, MixUp, OneOf. Needs a canvas whose panels are all `drawn` from one signal."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.reverse_probability <= 1:
             raise ValueError(f"reverse_probability: expected 0 to 1, found {self.reverse_probability}")
+        for option, kind in (("steps", "images"), ("signal_steps", "signals")):
+            for step in getattr(self, option):
+                if not step.can_change(kind):
+                    raise ValueError(f"{option}: {step.name} cannot change {kind}; choose another, or the other list")
 
-    def check(self, height: int, width: int) -> None:
-        """Raise ValueError if a step does not fit a canvas of `height` x `width` pixels."""
+    def check(self, canvas: CanvasConfig) -> None:
+        """Raise ValueError if a step does not fit a canvas."""
         for step in self.steps:
-            fault = step.fault(height, width)
+            fault = step.fault(canvas.height, canvas.width)
             if fault is not None:
-                raise ValueError(f"augment: {step.name} does not fit the canvas of {height} x {width} pixels: {fault}")
+                raise ValueError(
+                    f"augment: {step.name} does not fit the canvas of {canvas.height} x {canvas.width} pixels: {fault}"
+                )
+        signals = {one.drawn_from for one in canvas.drawn.values()}
+        stored = [item.panel for item in canvas.placements if item.panel not in canvas.drawn]
+        if self.signal_steps and (stored or len(signals) > 1):
+            found = f"'{stored[0]}' is stored" if stored else f"signals {', '.join(sorted(signals))}"
+            raise ValueError(
+                f"augment.signal_steps: expected a canvas whose panels are all drawn from one signal, {found}; choose "
+                "such a canvas, or leave signal_steps out"
+            )
 
     @property
     def mixes(self) -> bool:
         """Whether any step mixes rows with other rows of their group."""
-        return any(step.mixes for step in self.steps)
+        return any(step.mixes for step in (*self.steps, *self.signal_steps))
 
     @property
-    def moves_time(self) -> bool:
-        """Whether any option moves content along the time axis."""
+    def moves_window(self) -> bool:
+        """Whether any option mixes composed images, or moves their content along the time axis."""
+        if any(step.mixes for step in self.steps):
+            return True
         return self.reverse_probability > 0 or any(step.moves_time for step in self.steps)
 
 
 class Augmenter:
-    """Applies the steps of a configuration to images of `canvas`."""
+    """Applies the steps of a configuration to images of `canvas`, and to the signal that they are drawn from.
 
-    def __init__(self, config: AugmentConfig, canvas: Canvas) -> None:
-        self._steps = config.steps
+    `facts`: of the rows of the shard set; None: all rows are positive, and the targets are shares. Signals need them.
+    Raises UserError for a step that does not fit the signal.
+    """
+
+    def __init__(self, config: AugmentConfig, canvas: Canvas, facts: RowFacts | None = None) -> None:
+        self._config, self._facts = config, facts
         self._layout = layout_of(canvas)
+        self._signals = canvas.signals if config.signal_steps else {}
+        for name, spec in self._signals.items():
+            faults = [(step.name, step.signal_fault(spec)) for step in config.signal_steps]
+            for step, fault in faults:
+                if fault is not None:
+                    raise UserError(f"augment.signal_steps: {step} does not fit '{name}': {fault}")
 
     @torch.no_grad()
     def __call__(
@@ -70,64 +105,128 @@ class Augmenter:
         (`partner_places`).
         """
         planned = [
-            (step, self._table(step, draws, chosen, rows)) for step, chosen, draws in self._plan(rows, seed, epoch)
+            _Planned(step, self._layout, _table(step, draws, chosen, rows, self._layout))
+            for step, chosen, draws in self._plan(self._config.steps, draws_of(rows.rows, seed=seed, epoch=epoch), rows)
         ]
+        return self._apply(planned, images, targets)
+
+    @torch.no_grad()
+    def signals(
+        self, panels: Mapping[str, Tensor], targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """Augment the stored signal among `panels`, and targets [n, classes], as images are, before them.
+
+        The signal, int16 [n, channels, samples], is replaced by its values in float32.
+        """
+        for name, spec in self._signals.items():
+            assert self._facts is not None
+            draws = draws_of(rows.rows, seed=seed, epoch=epoch, signals=True)
+            layout, planned = signal_layout(spec, self._facts.annotated_s[rows.rows]), []
+            for step, chosen, drawn in self._plan(self._config.signal_steps, draws, rows):
+                own = replace(layout, annotated=layout.annotated[chosen])
+                table = _table(step, drawn, chosen, rows, own)
+                planned.append(_Planned(step, own, table))
+                layout = _moved(layout, step, own, chosen, table)
+            values, targets = self._apply(planned, signal_values(panels[name], spec), targets)
+            panels = {**panels, name: values}
+        return panels, targets
+
+    def _apply(self, planned: Sequence["_Planned"], content: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply planned steps to images or signals."""
         if not planned:
-            return images, targets
-        images, targets = images.clone(), targets.clone()
-        for (step, _), table in zip(planned, _moved([table for _, table in planned], images.device), strict=True):
+            return content, targets
+        content, targets = content.clone(), targets.clone()
+        tables = _on_device([one.table for one in planned], content.device)
+        for one, table in zip(planned, tables, strict=True):
             positions = table[:, 0].long()
-            changed = images[positions]
-            if isinstance(step, Change):
-                changed = step.apply(changed, table[:, 1:], self._layout)
-            elif isinstance(step, Mix):
+            changed = content[positions]
+            if isinstance(one.step, Change):
+                changed = one.step.apply(changed, table[:, 1:], one.layout)
+            elif isinstance(one.step, Mix):
                 partners, parameters = table[:, 1].long(), table[:, 2:]
                 share = parameters[:, :1].to(targets.dtype)
-                mixed = targets[positions] * share + targets[partners] * (1 - share)
-                changed = step.apply(changed, images[partners], parameters)
+                yes_no = self._facts is not None and self._facts.yes_no
+                mixed = mixed_targets(targets[positions], targets[partners], share, yes_no=yes_no)
+                changed = one.step.apply(changed, content[partners], parameters)
                 targets.index_copy_(0, positions, mixed)
-            images.index_copy_(0, positions, changed)
-        return images, targets
+            content.index_copy_(0, positions, changed)
+        return content, targets
 
-    def _plan(self, rows: GroupedRows, seed: int, epoch: int) -> list[Part]:
+    def _plan(self, steps: Sequence[Augmentation], draws: RowDraws, rows: GroupedRows) -> list[Part]:
         """Draw the rows that each step changes; steps that change no row are left out."""
         found = []
-        for step, chosen, draws in _parts(self._steps, rows.rows, seed, epoch):
+        for step, chosen, drawn in _parts(steps, draws, self._facts):
             applied = chosen
             if isinstance(step, Mix):  # rows whose partner is not in the batch are not needed
-                applied = chosen & (rows.positions(_partners(rows, draws)) >= 0) & (rows.group_size > 1)
+                applied = chosen & (rows.positions(_partners(rows, drawn)) >= 0) & (rows.group_size > 1)
             if applied.any():
-                found.append((step, applied, draws))
+                found.append((step, applied, drawn))
         return found
 
-    def _table(self, step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_], rows: GroupedRows) -> Floats:
-        """Inputs of a step for the device [k, columns]: positions of its k rows, of partners for a mix, parameters."""
-        columns = [np.flatnonzero(chosen)]
-        if isinstance(step, Mix):
-            columns.append(rows.positions(_partners(rows, draws)[chosen]))
-        numbers = np.stack(columns, axis=1).astype(np.float64)
-        return np.concatenate([numbers, step.draw(draws.only(chosen), self._layout)], axis=1)
+
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A step with its inputs."""
+
+    step: SingleAugmentation
+    layout: Any
+    table: Floats
+    """Inputs for the device [k, columns]: positions of its k rows, of partners for a mix, parameters."""
 
 
-def partner_places(steps: Sequence[Augmentation], groups: GroupedRows, own: Ints, *, seed: int, epoch: int) -> Ints:
-    """Return the places of rows with which the rows at places `own` are mixed, directly or indirectly, in ascending
-    order.
+def _table(
+    step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_], rows: GroupedRows, layout: Any
+) -> Floats:
+    columns = [np.flatnonzero(chosen)]
+    if isinstance(step, Mix):
+        columns.append(rows.positions(_partners(rows, draws)[chosen]))
+    numbers = np.stack(columns, axis=1).astype(np.float64)
+    return np.concatenate([numbers, step.draw(draws.only(chosen), layout)], axis=1)
+
+
+def _moved(
+    layout: SignalLayout, step: SingleAugmentation, own: SignalLayout, chosen: NDArray[np.bool_], table: Floats
+) -> SignalLayout:
+    """Return the layout of all rows after a step with the layout `own` of its rows."""
+    if not isinstance(step, SignalChange):
+        return layout
+    annotated = layout.annotated.copy()
+    annotated[chosen] = step.moved(own.annotated, table[:, 1:])
+    return replace(layout, annotated=annotated)
+
+
+def partner_places(
+    config: AugmentConfig, groups: GroupedRows, own: Ints, *, seed: int, epoch: int, facts: RowFacts | None = None
+) -> Ints:
+    """Return the places [n] of rows with which the rows at places `own` [m] are mixed, directly or indirectly, in
+    ascending order.
 
     `groups`: all rows of the groups of `own`, with their places in ascending order.
     """
     size = int(groups.places.max()) + 1
     mixes = []
-    for step, chosen, draws in _parts(steps, groups.rows, seed, epoch):
-        if isinstance(step, Mix) and groups.group_size > 1:
-            is_mixed, partner = np.zeros(size, bool), np.zeros(size, np.int64)
-            is_mixed[groups.places], partner[groups.places] = chosen, _partners(groups, draws)
-            mixes.append((is_mixed, partner))
+    for steps, signals in ((config.signal_steps, True), (config.steps, False)):
+        draws = draws_of(groups.rows, seed=seed, epoch=epoch, signals=signals)
+        for step, chosen, drawn in _parts(steps, draws, facts):
+            if isinstance(step, Mix) and groups.group_size > 1:
+                is_mixed, partner = np.zeros(size, bool), np.zeros(size, np.int64)
+                is_mixed[groups.places], partner[groups.places] = chosen, _partners(groups, drawn)
+                mixes.append((is_mixed, partner))
     return closure(own, mixes)
 
 
-def _parts(steps: Sequence[Augmentation], rows: Ints, seed: int, epoch: int) -> list[Part]:
-    draws = draws_of(rows, seed=seed, epoch=epoch)
-    return [part for place, step in enumerate(steps) for part in step.parts(draws.within(place))]
+def _parts(steps: Sequence[Augmentation], draws: RowDraws, facts: RowFacts | None) -> list[Part]:
+    """Every single augmentation of `steps` with the rows that it changes and their draws."""
+    found = []
+    for place, step in enumerate(steps):
+        for part, chosen, drawn in step.parts(draws.within(place)):
+            allowed = _allowed(facts, step.rows, draws.rows) & _allowed(facts, part.rows, draws.rows)
+            found.append((part, chosen & allowed, drawn))
+    return found
+
+
+def _allowed(facts: RowFacts | None, kind: RowKind, rows: Ints) -> NDArray[np.bool_]:
+    return np.full(len(rows), kind != "negative") if facts is None else facts.allows(kind, rows)
 
 
 def _partners(rows: GroupedRows, draws: RowDraws) -> Ints:
@@ -135,7 +234,7 @@ def _partners(rows: GroupedRows, draws: RowDraws) -> Ints:
     return rows.others(draws.within(_PARTNER).uniform(1)[:, 0])
 
 
-def _moved(tables: list[Floats], device: torch.device) -> list[Tensor]:
+def _on_device(tables: list[Floats], device: torch.device) -> list[Tensor]:
     """Copy tables to the device, in one asynchronous copy."""
     flat = torch.from_numpy(np.concatenate([table.ravel() for table in tables]))
     there = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)

@@ -10,8 +10,8 @@ from hms_dist.core.keyed import keyed_hash, keyed_uniform
 
 Floats = NDArray[np.float64]
 
-_AUGMENT = 103
-"""Stream of keyed draws: augmentations of composed images."""
+_AUGMENT, _SIGNALS = 103, 105
+"""Streams of keyed draws: augmentations of composed images, and of the signals that they are drawn from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +41,18 @@ class RowDraws:
         return replace(self, rows=self.rows[chosen])
 
 
-def draws_of(rows: NDArray[np.int64], *, seed: int, epoch: int) -> RowDraws:
-    """Create the draws of rows in an epoch."""
-    return RowDraws(rows, (seed, _AUGMENT, epoch))
+def draws_of(rows: NDArray[np.int64], *, seed: int, epoch: int, signals: bool = False) -> RowDraws:
+    """Create the draws of `rows` [m] in an epoch, for images or for signals."""
+    return RowDraws(rows, (seed, _SIGNALS if signals else _AUGMENT, epoch))
 
 
 def between(draws: Floats, limits: tuple[float, float]) -> Floats:
-    """Scale uniform draws from [0, 1) to `limits` (low, high)."""
+    """Scale uniform draws from [0, 1) to `limits` (low, high); same shape."""
     low, high = limits
     return low + (high - low) * draws
 
 
 def whole_below(draws: Floats, ends: NDArray[Any] | int) -> Floats:
-    """Convert uniform draws in [0, 1) to uniform integers 0 to `ends` - 1."""
+    """Convert uniform draws in [0, 1) to uniform integers 0 to `ends` - 1; same shape."""
     whole: Floats = np.floor(draws * ends)
     return whole

@@ -30,22 +30,23 @@ class GroupedRows:
         return self.places // size * size + (self.places % size + further) % size
 
     def positions(self, places: Ints) -> Ints:
-        """Return the positions in the batch of the rows at `places`; -1 for rows that are not in it."""
+        """Return the positions in the batch of the rows at `places` [n]; -1 for rows that are not in it."""
         order = np.argsort(self.places)
         found = order[np.minimum(np.searchsorted(self.places[order], places), len(order) - 1)]
         return np.where(self.places[found] == places, found, -1)
 
 
 def one_group(rows: Ints) -> GroupedRows:
-    """Create a batch of rows that are one group."""
+    """Create a batch of `rows` [m] that are one group."""
     return GroupedRows(rows, np.arange(len(rows)), len(rows), len(rows))
 
 
 def closure(own: Ints, mixes: Sequence[tuple[NDArray[np.bool_], Ints]]) -> Ints:
-    """Return the places of other rows on which the rows at places `own` depend, in ascending order.
+    """Return the places [n] of other rows on which the rows at places `own` [m] depend, in ascending order.
 
     `mixes`: in the order in which they are applied, whether the row at each place of the step is mixed, and the place
-    of its partner; both indexed by place. A partner is the result of earlier mixes, so it may depend on further rows.
+    of its partner; both indexed by place [B]. A partner is the result of earlier mixes, so it may depend on further
+    rows.
     """
     needed = np.zeros(len(mixes[0][0]) if mixes else int(own.max(initial=-1)) + 1, bool)
     needed[own] = True

@@ -1,6 +1,7 @@
 """Mixing of rows with another row of their group, image and label."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -33,19 +34,21 @@ class BetaMix(Mix):
 
 @dataclass(frozen=True, kw_only=True)
 class MixUp(BetaMix):
-    """A weighted mean of two images and of their labels (Zhang et al. 2018; 4th place with alpha 0.2)."""
+    """A weighted mean of two images, or signals, and of their labels (Zhang et al. 2018; 4th place with alpha 0.2)."""
+
+    changes: ClassVar[frozenset[str]] = frozenset({"images", "signals"})
 
     alpha: float = 0.2
     """See CutMix."""
 
-    def draw(self, draws: RowDraws, layout: Layout) -> Floats:
+    def draw(self, draws: RowDraws, layout: object) -> Floats:
         """Draw the row's own share."""
         del layout
         return self._own_shares(draws.uniform(1))
 
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
         """See the class."""
-        share = parameters[:, 0].to(images.dtype).view(-1, 1, 1, 1)
+        share = parameters[:, 0].to(images.dtype).view(-1, *[1] * (images.dim() - 1))
         return partners.lerp(images, share)
 
 

@@ -1,4 +1,4 @@
-"""The 16th place's normalisation: between two quantiles of each row's own picture."""
+"""The 16th place's normalisation: scaling between two quantiles of each row's picture."""
 
 from dataclasses import dataclass
 

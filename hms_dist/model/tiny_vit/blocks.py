@@ -62,7 +62,10 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
     """Window attention, local convolution and MLP, on (batch, height, width, channels)."""
 
     def forward(self, x: Tensor, biases: Biases | None = None) -> Tensor:
-        """Compute the block's output, in the shape of `x`. `biases`: of this block; None: they are computed here."""
+        """Compute the block's output from `x` [batch, height, width, channels]; same shape.
+
+        `biases`: those of this block; None: they are computed here.
+        """
         if not (has_kernels(x) and has_supported_heads(self.attn)):
             return super().forward(x)
         grid = x.shape[1:3]
@@ -98,7 +101,7 @@ class Bottleneck(MBConv):  # type: ignore[misc]
     """An inverted bottleneck: expand channels, depthwise convolution, project, shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the block's output, in the shape of `x`."""
+        """Compute the block's output from `x` [batch, channels, height, width]; same shape."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         rows = self.conv1.bn.rows
@@ -142,22 +145,22 @@ def attend(attention: Any, tokens: Tensor, grid: tuple[int, ...], biases: Biases
 
 
 def conv_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Compute a 1 x 1 convolution without bias, as a matrix product."""
+    """Compute a 1 x 1 convolution without bias of images [batch, channels, height, width], as a matrix product."""
     return rows_to_nchw(functional.linear(nchw_to_rows(x), conv.weight.flatten(1)), *x.shape[2:])
 
 
 def normalised(x: Tensor, norm: Any) -> Tensor:
-    """Normalise images; the result is channels-last."""
+    """Normalise images [batch, channels, height, width]; same shape, channels-last in memory."""
     return rows_to_nchw(norm_act(nchw_to_rows(x), norm, norm.rows, act=0), *x.shape[2:])
 
 
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:
-    """Whether `norm_act` can replace all these norms for `x`."""
+    """Whether `norm_act` can replace all these norms for `x`, of any shape."""
     return has_kernels(x) and all(isinstance(norm, GroupBatchNorm) and norm.training for norm in norms)
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether the kernels support the device and dtype of `x`."""
+    """Whether the kernels support the device and dtype of `x`, of any shape."""
     return gpus.is_for(x)
 
 

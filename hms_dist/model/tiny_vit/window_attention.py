@@ -31,9 +31,9 @@ class Biases(NamedTuple):
 
 
 def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Biases]:
-    """Compute the biases of several blocks on one grid of height x width tokens; `tables` (blocks, heads, size^2).
+    """Compute the biases of several blocks on one grid of height x width tokens; `tables` [blocks, heads, size^2].
 
-    Together they need no more kernel launches than one block.
+    All blocks together need as many kernel launches as one.
     """
     with torch.autocast(tables.device.type, enabled=False):
         table = tables.flatten(0, 1)
@@ -108,7 +108,10 @@ operator("window_attention_backward", _backward, _backward_shapes)
 
 
 def plain_forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Compute the operator in plain torch, for any dtype and device; the reference of the kernels."""
+    """Compute the operator in plain torch, for any dtype and device; the reference of the kernels.
+
+    Returns the output, and the log-sum-exp of each query's scores (batch, heads, height * width).
+    """
     batch, height, width, heads, _, dims = qkv.shape
     out, lse = qkv.new_empty(batch, height, width, heads, dims), qkv.new_empty(batch, heads, height * width)
     for part in window_classes(height, width, size):
@@ -124,7 +127,10 @@ def plain_forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, 
 def plain_backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the gradients in plain torch, as FlashAttention-2 (Dao, 2023), with one additional, padded key."""
+    """Compute the gradients in plain torch, as FlashAttention-2 (Dao, 2023), with one additional, padded key.
+
+    Shapes of the arguments as `window_attention`; gradients of qkv, bias, padding and pad_bias in their shapes.
+    """
     d_qkv = qkv.new_empty(qkv.shape)
     d_bias, d_padding, d_pad_bias = (tensor.new_zeros(tensor.shape) for tensor in (bias, padding, pad_bias))
     scale = qkv.shape[-1] ** -0.5
@@ -151,7 +157,8 @@ def plain_backward(
 def _scores(
     query: Tensor, key: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, part: WindowClass, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Scores of the tokens (batch, down, across, heads, tokens, tokens), and of the padding, without the last axis."""
+    """Compute scores of the tokens (batch, down, across, heads, tokens, tokens), and of the padding, without the last
+    axis."""
     scaled = query * query.shape[-1] ** -0.5
     scores = scaled @ key.mT + bias.flatten(1)[:, _pairs(part, size, bias)]
     pad_scores = (scaled @ padding[:, 1, :, None])[..., 0] + _tokens(pad_bias.movedim(0, -1)[None], part)
@@ -172,7 +179,7 @@ def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:
 
 
 def _view(grid: Tensor, part: WindowClass) -> Tensor:
-    """The windows of `grid` (batch, height, width, heads, ...): (batch, down, across, heads, rows, columns, ...)."""
+    """View `grid` (batch, height, width, heads, ...) as windows (batch, down, across, heads, rows, columns, ...)."""
     rows, columns = part.num_down * part.height, part.num_across * part.width
     region = grid[:, part.top : part.top + rows, part.left : part.left + columns]
     across = torch.unflatten(region, 2, (part.num_across, part.width))

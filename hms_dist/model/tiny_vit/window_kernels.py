@@ -2,7 +2,8 @@
 
 One launch computes all windows of one shape. A program reads its tokens directly from the grid, so nothing is
 partitioned, padded or copied. The padded key initialises the running softmax. In the backward pass a program computes a
-block of keys; gradients of queries and biases are summed by atomics in float32, so their last bits vary.
+block of keys; gradients of queries and biases are summed by atomic additions in float32, so their last bits vary
+between runs.
 """
 
 import torch
@@ -48,7 +49,7 @@ def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: 
 def backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute the gradients of qkv, bias, padding and pad_bias, in their dtypes."""
+    """Compute the gradients of qkv, bias, padding and pad_bias, in their dtypes; arguments as `window_attention`."""
     batch, height, width, heads, _, dims = qkv.shape
     qkv, padding = qkv.contiguous(), padding.contiguous()
     grad, out, lse = grad.contiguous(), out.contiguous(), lse.contiguous()
@@ -104,13 +105,13 @@ def _shape(qkv: Tensor, part: WindowClass, size: int) -> dict[str, object]:
         "SIZE": size,
         "HEIGHT": part.height,
         "WIDTH": part.width,
-        "PRECISION": "ieee" if qkv.dtype == torch.float32 else "tf32",  # for float32 alone
+        "PRECISION": "ieee" if qkv.dtype == torch.float32 else "tf32",  # used for float32 only
     }
 
 
 @triton.jit
 def _window(program, TILES: tl.constexpr, HEADS: tl.constexpr, num_down, num_across):
-    """Return tile within the window, head, window (down, across) and batch row of a program."""
+    """Return the tile within the window, the head, the window (down, across) and the batch row of a program."""
     tile, rest = program % TILES, program // TILES
     head, rest = rest % HEADS, rest // HEADS
     across, rest = rest % num_across, rest // num_across

@@ -41,11 +41,11 @@ class Artifacts:
     """All artifacts of a session; times in seconds of the session."""
 
     blinks_s: Floats
-    """Times of blinks, ascending."""
+    """Times of blinks [n], ascending."""
     blink_uv: Floats
-    """Approximate height of each blink at Fp1 and Fp2."""
+    """Approximate height of each blink at Fp1 and Fp2 [n]."""
     beats_s: Floats
-    """Times of heart beats (R waves), ascending."""
+    """Times of heart beats (R waves) [n], ascending."""
     ekg_uv: float
     """Height of the R wave in the EKG channel; negative if the leads are reversed."""
     heart_gains: Floats

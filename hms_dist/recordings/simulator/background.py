@@ -39,7 +39,7 @@ class Background:
     level_swing: float
     """Standard deviation of the log level of the background over a session."""
     alpha_swing: float
-    """The same for the alpha rhythm, which comes and goes."""
+    """Standard deviation of the log level of the alpha rhythm over a session."""
 
     @property
     def scale_uv(self) -> float:

@@ -47,7 +47,7 @@ def field(x: float, y: float, width_deg: float) -> Floats:
 
 
 def on_one_side(gains: Floats, side: int, crossing: float) -> Floats:
-    """Multiply the gains [19] of the other side's electrodes by `crossing`; side -1 left, +1 right."""
+    """Multiply the gains [19] of electrodes on the side opposite to `side` (-1 left, +1 right) by `crossing`."""
     return gains * np.where(POSITIONS[:, 0] * side < -1e-9, crossing, 1.0)
 
 
@@ -58,12 +58,12 @@ def bipolar(signals: Floats) -> Floats:
 
 
 def largest_difference(gains: Floats) -> float:
-    """Largest difference between neighbours of a chain in a field [19], as a double-banana page shows it."""
+    """Largest difference of a field [19] between neighbours of a chain, as in the double-banana montage."""
     return float(np.abs(bipolar(gains)).max())
 
 
 def _mixing() -> Floats:
-    """Matrix [19, 19] that turns independent noise into noise shared by neighbours.
+    """Matrix [19, 19] that converts independent noise to noise correlated between neighbours.
 
     Covariance: a broad part, a local part and a small independent part, scaled so that the differences along the chains
     have variance 1 on average.

@@ -1,9 +1,9 @@
 """The five patterns of the ACNS terminology as trains of cycles on the scalp.
 
-Periodic discharges (lpd, gpd) are a sharp wave with an after-going slow wave at each moment. Rhythmic delta (lrda,
+Periodic discharges (lpd, gpd) are a sharp wave followed by a slow wave at each moment. Rhythmic delta (lrda,
 grda) and seizures are continuous waves whose phase follows the moments, so jitter of the moments is jitter of the
 rhythm. A pattern is fixed once it is drawn: any part of it can be rendered at any rate, so the EEG and the 10-minute
-spectrogram show the same discharges. WaveSource of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
+spectrogram show the same discharges. Source of the features: ACNS Standardized Critical Care EEG Terminology, 2021.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SWELL_STEP_S = 6.0
 
 @dataclass(frozen=True, kw_only=True)
 class WaveSource:
-    """One of the places that a pattern comes from."""
+    """One source of a pattern on the scalp."""
 
     gains: Floats
     """Gain at each electrode [19]."""
@@ -40,7 +40,7 @@ class Features:
     name: str
     """Class: seizure, lpd, gpd, lrda or grda."""
     gain: float
-    """Peak of a wave as visible as a sine of peak 1: discharges are short and must be higher."""
+    """Peak of a wave that is as visible as a sine of peak 1; above 1 for discharges, which are short."""
     rates_hz: tuple[float, float]
     """Cycles or discharges per second at the start and at the end of a run."""
     jitter: float
@@ -68,11 +68,11 @@ class Pattern:
     strength: float
     """Peak in the largest bipolar derivation, divided by `gain`, in units of the background's `scale_uv`."""
     swell: Floats
-    """Slow changes of the strength: factors about 1, every SWELL_STEP_S seconds from the start."""
+    """Slow changes of the strength [n]: factors about 1, every SWELL_STEP_S seconds from the start."""
     moments_s: Floats
-    """Times of discharges or of cycle starts, ascending, covering the run."""
+    """Times of discharges or of cycle starts [moments], ascending, covering the run."""
     scales: Floats
-    """Relative amplitude at each moment, about 1."""
+    """Relative amplitude at each moment [moments], about 1."""
 
 
 def strength_at(pattern: Pattern, time_s: Floats) -> Floats:

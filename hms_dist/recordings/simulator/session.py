@@ -71,7 +71,7 @@ def render_eeg(session: Session, eeg: EegPlan, seed: int) -> NDArray[np.float32]
 
 
 def recorded(session: Session, time_s: Floats) -> NDArray[np.bool_]:
-    """Whether each of `time_s` was recorded: neither in a gap nor unplugged."""
+    """Whether each of `time_s` [n] was recorded, bool [n]: neither in a gap nor unplugged."""
     spans = np.concatenate([session.artifacts.gaps_s, session.artifacts.unplugged_s])
     return ~artifact.inside(spans, time_s)
 

@@ -38,7 +38,7 @@ def narrow_band(rms: float, centre_hz: float, width_hz: float) -> Callable[[Floa
 
 
 def bumps(time_s: Floats, *parts: tuple[float, float, float]) -> Floats:
-    """Sum of Gaussian bumps (height, centre in s, standard deviation in s) at `time_s`."""
+    """Sum of Gaussian bumps (height, centre in s, standard deviation in s) at `time_s`; same shape."""
     total = np.zeros_like(time_s)
     for height, centre_s, width_s in parts:
         total += height * np.exp(-0.5 * ((time_s - centre_s) / width_s) ** 2)
@@ -58,7 +58,7 @@ def train(time_s: Floats, at_s: Floats, scales: Floats, wave: Callable[[Floats],
 
 
 def ramp(time_s: Floats, start_s: float, stop_s: float, rise_s: float, fall_s: float) -> Floats:
-    """Envelope that rises smoothly from 0 at `start_s` to 1 within `rise_s`, and falls to 0 within the last
-    `fall_s`."""
+    """Envelope at `time_s`, same shape, that rises smoothly from 0 at `start_s` to 1 within `rise_s`, and falls to 0
+    within the last `fall_s`."""
     shares = np.minimum((time_s - start_s) / rise_s, (stop_s - time_s) / fall_s)
     return np.sin(np.clip(shares, 0, 1) * np.pi / 2) ** 2

@@ -14,10 +14,11 @@ class Request:
     """Rows to read, and their groups, within which damaged rows are replaced."""
 
     rows: NDArray[np.int64]
+    """Row numbers [n]."""
     flips: NDArray[np.bool_] | None = None
     """Rows [n] to flip (left and right exchanged), for which the reader reads the flipped panels. None: no row."""
     places: NDArray[np.int64] | None = None
-    """Place of each row in its step; rows of one group have consecutive places. None: all rows are one group."""
+    """Place [n] of each row in its step; rows of one group have consecutive places. None: all rows are one group."""
     group_size: int = 0
     """Number of rows of a group; 0: all rows."""
     num_own: int | None = None
@@ -30,16 +31,19 @@ class Batch:
 
     request: Request
     rows: NDArray[np.int64]
-    """The requested rows, with replacements of damaged rows."""
+    """The requested rows [n], with replacements of damaged rows."""
     flips: NDArray[np.bool_] | None
-    """The requested flips, with those of the replacements."""
+    """The requested flips [n], with those of the replacements."""
     panels: dict[str, torch.Tensor]
     """Panel -> [n, *stored_shape]; bits packed in uint8."""
     slot: Slot = field(repr=False)
     """The memory of the panels."""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """Copy the panels to a device. Copies to a GPU are asynchronous; the memory is not reused before they end."""
+        """Copy the panels, name -> [m, *stored_shape], to a device.
+
+        Copies to a GPU are asynchronous; the memory is not reused before they end.
+        """
         panels = {name: tensor.to(device, non_blocking=True) for name, tensor in self.panels.items()}
         if device.type == "cuda":
             self.slot.mark_copied()

@@ -30,7 +30,7 @@ REQUESTS, NUM_REQUESTS, ITEMS, NUM_JOB_ITEMS = range(4)
 WAITING, DONE, FAILED = range(3)
 """States of an item."""
 STOP = 255
-"""Sent instead of a job's number: asks a thread to end, or reports that an exception ended one."""
+"""Sent instead of a job's number: asks a thread to end; from a thread, reports that an exception ended it."""
 
 binding.add_symbol("hms_dist_decompress", int(ffi.cast("uintptr_t", ffi.addressof(lib, "ZSTD_decompressDCtx"))))
 _word = types.intp
@@ -67,7 +67,7 @@ def work(
     scratch = np.empty(1 << 20, np.uint8)
     plain = np.empty(np.max(panels[:, NUM_BYTES] + panels[:, HEADER_SIZE]), np.uint8)
     while True:
-        if _read(jobs_end, number.ctypes.data, 1) != 1:  # a signal
+        if _read(jobs_end, number.ctypes.data, 1) != 1:  # interrupted by a signal
             continue
         if number[0] == STOP:
             return
@@ -105,7 +105,7 @@ def _job(job: Any, panels: Any, scratch: Any, plain: Any, context: int) -> Any:
 
 @compile_function
 def _is_plain(item: Any, panel: Any) -> bool:
-    """Whether a member is a header and an uncompressed array, which is read from the file directly into the batch."""
+    """Whether a member is uncompressed, so that its array is read from the file directly into the batch."""
     return not panel[COMPRESSED] and item[SIZE] == panel[HEADER_SIZE] + panel[NUM_BYTES]
 
 

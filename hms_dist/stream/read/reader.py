@@ -98,7 +98,7 @@ class ShardReader:
         return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
 
     def member(self, row: int, number: int) -> Array:
-        """Read the stored array of a row's member; read it again if it is damaged.
+        """Read the stored array [*stored_shape] of a row's member; read it again if it is damaged.
 
         Raises DamagedMemberError for a checksum or length that differs from the index, UserError if it cannot be read.
         """

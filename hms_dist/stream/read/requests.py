@@ -32,7 +32,7 @@ class Requests:
     """Their members [rows x panels, NUM_ITEM_COLUMNS]: PANEL is the number of the requested panel; the target is set
     later."""
     place: Words
-    """Position of each member's row among the requested rows."""
+    """Position of each member's row among the requested rows [rows x panels]."""
 
 
 class MemberTable:

@@ -70,7 +70,11 @@ class Workers:
         return not (self._num_in_progress or self._failures) and self._process == os.getpid()
 
     def submit(self, number: int, requests: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """Start a job, which writes the states of `items`. The tables must exist until it is done."""
+        """Start a job: `requests` [requests, columns] and `items` [items, columns], whose states it writes (see
+        `decode`).
+
+        The tables must exist until it is done. Raises JobError if the threads have ended.
+        """
         self._jobs[number] = requests.ctypes.data, len(requests), items.ctypes.data, len(items)
         with self._lock:
             self._num_in_progress += 1

@@ -29,6 +29,7 @@ class Pass:
     """Rows that a rank computes at once, by their places in the step (0 to B - 1), in ascending order."""
 
     places: NDArray[np.int64]
+    """Places of its rows [n]."""
     is_split: bool
     """Whether its groups are split over ranks."""
 
@@ -108,7 +109,7 @@ class Batching:
 
 
 def piece_starts(places: NDArray[np.int64], group_size: int) -> list[int]:
-    """Return the start of each run of rows of one group in `places`, then the number of places."""
+    """Return the start of each run of rows of one group in `places` [n], then the number of places."""
     groups = places // group_size
     return [0, *(i + 1 for i, (one, other) in enumerate(pairwise(groups)) if one != other), len(places)]
 
@@ -123,10 +124,10 @@ def plan_epoch(
     global_batch: int,
     locality: LocalityConfig | None = None,
 ) -> Rows:
-    """Plan the rows of one epoch, in order. Only whole steps: the rest is dropped, different rows in each epoch.
+    """Plan the rows of one epoch, int64 [steps * global_batch], in order; rows that do not fill a step are dropped.
 
-    `rows`: the training rows of the run. `locality` None: a full shuffle. Raises UserError if the selection leaves
-    fewer rows than one global batch.
+    `rows` [n]: the training rows of the run. `locality` None: a full shuffle. Each epoch drops different rows. Raises
+    UserError if the selection leaves fewer rows than one global batch.
     """
     chosen = select(index, rows, selection, seed=seed, epoch=epoch)
     num_rows = _num_steps(len(chosen), len(rows), epoch, global_batch) * global_batch

@@ -62,7 +62,7 @@ class Filtered:
 
 
 def filter_rows(index: Index, rows: Rows, filters: FilterConfig) -> tuple[Rows, list[Filtered]]:
-    """Return the training rows that pass all filters, and the result of each.
+    """Return the training rows [n] that pass all filters, and the result of each filter.
 
     Raises UserError for unusable predictions, and if no row is left.
     """

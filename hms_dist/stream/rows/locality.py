@@ -61,7 +61,7 @@ def block_numbers(index: Index, block_rows: int) -> NDArray[np.int64]:
 
 
 def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int, epoch: int) -> Rows:
-    """`rows` in the order of their shuffled blocks and windows: a permutation, a different one each epoch."""
+    """Sort `rows` [n] by their shuffled blocks and windows: a permutation, a different one each epoch."""
     blocks = block_numbers(index, locality.block_rows)[rows]
     _, place = np.unique(keyed_hash(seed, _BLOCKS, epoch, blocks), return_inverse=True)
     within = rows if locality.window_blocks == 1 else keyed_hash(seed, _WITHIN, epoch, rows)
@@ -69,7 +69,8 @@ def local_order(index: Index, rows: Rows, locality: LocalityConfig, *, seed: int
 
 
 def interleave_lanes(rows: Rows, num_lanes: int, global_batch: int) -> Rows:
-    """Interleave `rows` (whole steps) so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal parts.
+    """Interleave `rows` [steps * global_batch] so that step s takes rows s*c to (s+1)*c of each of `num_lanes` equal
+    parts.
 
     c = `global_batch` / `num_lanes`; the rows of a step are ordered by lane.
     """

@@ -21,7 +21,7 @@ class OverlayConfig:
     """Parquet table: key and a probability a class, as predictions.parquet."""
     max_votes: int | None = None
     """Training rows with at most this many votes take their targets from the table (the 16th place: 7); the table's
-    other rows are ignored. None: all training rows; of classes that are yes or no by themselves, those with an unknown
+    other rows are ignored. None: all training rows; for independent yes/no classes, those with an unknown
     one."""
     missing: Literal["refuse", "drop", "votes"] = "refuse"
     """Such rows that the table lacks: raise an error, drop them from training, or use their votes."""

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError
-from hms_dist.results.predictions import are_probabilities, check_dataset, in_words, read_table
+from hms_dist.results.exact_table import read_table
+from hms_dist.results.predictions import are_probabilities, check_dataset, in_words
 from hms_dist.shards.index import Index, Rows
 
 
@@ -18,7 +19,7 @@ class RowTable:
     """Predictions for rows of a shard set."""
 
     rows: Rows
-    """Rows in the tables, without duplicates, in table order."""
+    """Rows [n] in the tables, without duplicates, in table order."""
     probabilities: NDArray[np.float64]
     """[rows, classes]; each row sums to 1 where targets are shares."""
     frame: pd.DataFrame

@@ -85,7 +85,7 @@ class Candidates:
 
     index: Index
     rows: Rows
-    """Rows within the bounds on the votes."""
+    """Rows [n] within the bounds on the votes."""
     selection: SelectionConfig
     seed: int
     epoch: int
@@ -104,7 +104,7 @@ class Candidates:
 
 
 def select(index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, epoch: int) -> Rows:
-    """Return the rows of an epoch, ascending, without duplicates."""
+    """Return the rows [n] of an epoch, ascending, without duplicates."""
     num_voters = index.num_voters[rows]
     kept = num_voters >= selection.min_votes_in(epoch)
     if selection.max_votes is not None:
@@ -113,7 +113,7 @@ def select(index: Index, rows: Rows, selection: SelectionConfig, *, seed: int, e
 
 
 def class_counts(index: Index, rows: Rows) -> dict[str, int]:
-    """Number of rows of each class, by most votes, or with a known yes; for the log."""
+    """Number of `rows` [n] of each class, by most votes, or with a known yes; for the log."""
     dataset = index.dataset
     if dataset.target == "yes_no":
         counts = (index.targets[rows] == 1).sum(axis=0)

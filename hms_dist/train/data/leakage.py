@@ -23,8 +23,8 @@ SEEN_KEY = "seen"
 
 
 def run_record(config: TrainConfig, index: Index, train_rows: Rows, shards: str) -> ModelRecord:
-    """Build the record of a run on these rows of the shard set with fingerprint `shards`; it is stored next to the
-    weights."""
+    """Build the record of a run on `train_rows` [n] of the shard set with fingerprint `shards`; it is stored next to
+    the weights."""
     learnt_from = dict.fromkeys(model for _, models in _teachers(config) for model in models)
     overlay = config.overlay
     unrecorded = overlay is not None and overlay.made_by_models and not read_sources(overlay.file)
@@ -68,7 +68,7 @@ def stored_record(folder: Path, weights: Literal["ema", "raw"] | None = None) ->
 
 def check_leaks(config: TrainConfig, index: Index, validation_rows: Rows) -> None:
     """Raise UserError if labels, filter or initial weights of a run come from models that have seen its validation
-    patients, or if `model_loss` is of rows that its models trained on.
+    patients (of `validation_rows` [n]), or if `model_loss` is of rows that its models trained on.
 
     The message names the file, the run, its fold and the number of patients.
     """

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hms_dist.canvas.augment import GroupedRows, draw_flips, partner_places
+from hms_dist.canvas.augment import GroupedRows, RowFacts, draw_flips, partner_places, row_facts
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.versions import as_version_1, comparable_class, split_version
@@ -112,9 +113,9 @@ class RunData:
     plain: ShardSet
     """Shard set for evaluation, without them."""
     train_rows: Rows
-    """Rows of the other folds, from which data-wide statistics are computed."""
+    """Rows [n] of the other folds, from which data-wide statistics are computed."""
     validation_rows: Rows
-    """Rows of the validation fold; empty with fold none."""
+    """Rows [m] of the validation fold; empty with fold none."""
     labels: TrainingLabels
     """Training rows and their targets."""
     steps_of: list[int]
@@ -124,6 +125,11 @@ class RunData:
     def index(self) -> Index:
         """The index of the shard set."""
         return self.shards.index
+
+    @cached_property
+    def facts(self) -> RowFacts:
+        """Facts about all rows that augmentations depend on."""
+        return row_facts(self.index, self.labels.targets)
 
     def close(self) -> None:
         """Release the memory and the files of its readers."""
@@ -141,7 +147,9 @@ def open_run_data(config: TrainConfig) -> RunData:
         shards.reader.storage = by_blocks(shards, config.locality)
     train, validation = split_rows(config, shards.index)
     check_known(config, shards.index, validation)
-    open_task(config, canvas, shards.dataset)  # raises for a canvas that the model cannot take
+    open_task(
+        config, canvas, shards.dataset, shards.index.annotated_s
+    )  # raises for a canvas that the model cannot take
     labels = training_labels(shards.index, train, config.filters, config.overlay)
     check_leaks(config, shards.index, validation)
     check_targets(labels.targets, shards.index.frame["key"].tolist(), shards.dataset)
@@ -159,7 +167,7 @@ def by_blocks(shards: ShardSet, locality: LocalityConfig) -> BlockMemory:
 
 
 def epoch_rows(config: TrainConfig, data: RunData, epoch: int) -> Rows:
-    """The plan of an epoch of a run: its rows in order."""
+    """The plan of an epoch of a run: its rows [steps * global_batch] in order."""
     return plan_epoch(
         data.index, data.labels.rows, config.selection,
         seed=config.seed, epoch=epoch, global_batch=config.global_batch, locality=config.locality,
@@ -171,35 +179,35 @@ def requests_of(
 ) -> Iterator[Request]:
     """Read requests of a rank's passes of some steps of an epoch, step by step; flips are drawn here, row by row.
 
-    `rows` is the epoch's plan (`epoch_rows`). Rows of split groups come with the rows of other ranks that they are
-    mixed with.
+    `rows` is the epoch's plan, as `epoch_rows` returns it. Rows of split groups come with the rows of other ranks that
+    they are mixed with.
     """
     size = config.global_batch
     for step, one in product(steps, passes):
         planned = rows[step * size : (step + 1) * size]
         places = one.places
         if one.is_split:
-            places = np.concatenate([places, _partners(config, task, planned, one, epoch, step)])
+            places = np.concatenate([places, _partners(config, data, task, planned, one, epoch, step)])
         mine, flips = planned[places], None
         if data.shards.canvas.flips:
             flips = draw_flips(mine, seed=config.seed, epoch=epoch, probability=config.flip_probability).numpy()
         yield Request(mine, flips, places, config.group_size, len(one))
 
 
-def _partners(config: TrainConfig, task: Task, planned: Rows, one: Pass, epoch: int, step: int) -> Rows:
+def _partners(config: TrainConfig, data: RunData, task: Task, planned: Rows, one: Pass, epoch: int, step: int) -> Rows:
     """Places of further rows that a pass of split groups reads: those its own are mixed with, or, where damaged rows
     are replaced, all others of its groups: then every rank that shares a group sees the same damage."""
     every = np.flatnonzero(np.isin(np.arange(len(planned)) // config.group_size, one.places // config.group_size))
     if config.on_error == "replace":
         return np.setdiff1d(every, one.places)
     groups = GroupedRows(planned[every], every, config.group_size, 0)
-    mixed = partner_places(config.augment.steps, groups, one.places, seed=config.seed, epoch=epoch)
+    mixed = partner_places(config.augment, groups, one.places, seed=config.seed, epoch=epoch, facts=data.facts)
     return np.union1d(mixed, task.partner_places(groups, one.places, (config.seed, epoch, step)))
 
 
 def split_rows(config: TrainConfig, index: Index) -> tuple[Rows, Rows]:
-    """Training and validation rows: patients of the validation fold (from the index), and all others except those of
-    the folds left out."""
+    """Return training rows [n] and validation rows [m]: the latter are those of the validation fold's patients, the
+    former all others except those of the folds left out."""
     every = np.arange(len(index))
     if config.fold == "none" and not config.left_out_folds:
         return every, every[:0]

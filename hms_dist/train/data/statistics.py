@@ -1,15 +1,15 @@
 """Data-wide statistics: values that a canvas needs from many rows of a shard set before it can be drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.normalise import DataWide
 from hms_dist.canvas.options import CanvasConfig, Placement
-from hms_dist.canvas.placed import PlacedPanel
 from hms_dist.core.logging import LOG
 from hms_dist.shards.index import Rows
 from hms_dist.stream.read.loader import Batch, Request, load
@@ -34,13 +34,16 @@ def row_moments(
     shards: ShardSet, rows: Rows, *, threads: int, rank: int = 0, num_ranks: int = 1
 ) -> tuple[Rows, NDArray[np.float64]]:
     """A rank's part of `rows`, and the moments of every open placement for each row: float64 [rows, placements, 3]."""
-    wanted = filter(is_open, shards.canvas.config.placements)
-    placed = [PlacedPanel(item, shards.manifest.panels, flips=False) for item in wanted]
+    config = shards.canvas.config
+    wanted = tuple(filter(is_open, config.placements))
+    shown = {item.panel for item in wanted}
+    drawn = {name: one for name, one in config.drawn.items() if name in shown}
+    canvas = Canvas(replace(config, placements=wanted, drawn=drawn), shards.manifest.panels, flips=False)
     groups = [rows[first : first + GROUP_ROWS] for first in range(0, len(rows), GROUP_ROWS)][rank::num_ranks]
-    reader = shards.reader_of(list(dict.fromkeys(item.placement.panel for item in placed)))
-    found = [_moments(placed, batch) for batch in load(reader, map(Request, groups), threads=threads)]
+    reader = shards.reader_of(canvas.panels)
+    found = [_moments(canvas, batch) for batch in load(reader, map(Request, groups), threads=threads)]
     reader.close()
-    return np.concatenate([rows[:0], *groups]), np.concatenate([np.empty((0, len(placed), 3)), *found])
+    return np.concatenate([rows[:0], *groups]), np.concatenate([np.empty((0, len(wanted), 3)), *found])
 
 
 def filled(canvas: CanvasConfig, moments: NDArray[np.float64]) -> CanvasConfig:
@@ -62,10 +65,10 @@ def _filled(placement: Placement, columns: Iterator[torch.Tensor]) -> Placement:
     return replace(placement, normalise=known)
 
 
-def _moments(placed: Sequence[PlacedPanel], batch: Batch) -> NDArray[np.float64]:
+def _moments(canvas: Canvas, batch: Batch) -> NDArray[np.float64]:
     """Moments of each row of a batch [rows, placements, 3]."""
-    found = []
-    for item in placed:
+    found, panels = [], canvas.with_drawn(batch.panels)
+    for item in canvas.placed:
         assert isinstance(item.placement.normalise, DataWide)
-        found.append(item.placement.normalise.moments(item.values(batch.panels)))
+        found.append(item.placement.normalise.moments(item.values(panels)))
     return torch.stack(found, dim=1).numpy()

@@ -12,8 +12,7 @@ from hms_dist.train.settings import TrainConfig
 def check_options(config: TrainConfig, dataset: Dataset) -> None:
     """Raise UserError for an option that does not suit the targets of the data set, naming the option.
 
-    Classes that are yes or no by themselves have no votes to count, and rows that know different classes would know
-    nothing together, so they are not mixed.
+    Independent yes/no classes have no votes to count.
     """
     name, kind = config.loss.name, LOSSES[config.loss.name].target
     if kind != dataset.target:
@@ -25,7 +24,6 @@ def check_options(config: TrainConfig, dataset: Dataset) -> None:
     if dataset.target == "shares":
         return
     unsuitable = {
-        "augment.steps": config.augment.mixes,
         "loss.vote_power": config.loss.vote_power != 0,
         "loss.vote_steps": bool(config.loss.vote_steps),
         "loss.smooth_below": config.loss.smooth_below is not None,
@@ -39,15 +37,14 @@ def check_options(config: TrainConfig, dataset: Dataset) -> None:
     }
     found = [option for option, is_set in unsuitable.items() if is_set]
     if found:
-        why = "mixes rows that know different classes" if found[0] == "augment.steps" else "counts or compares votes"
         raise UserError(
-            f"{found[0]}: {why}, and the classes of data set {dataset.name} are yes, no or unknown by themselves; "
-            f"{'remove the mixing steps' if found[0] == 'augment.steps' else 'leave it out'}"
+            f"{found[0]}: counts or compares votes, and the classes of data set {dataset.name} are independent (target "
+            "yes_no); leave it out"
         )
 
 
 def check_known(config: TrainConfig, index: Index, validation_rows: Rows) -> None:
-    """Raise UserError if no class is known in any row of the validation fold: it could not be scored."""
+    """Raise UserError if no class is known in any of the `validation_rows` [n]: they could not be scored."""
     if len(validation_rows) and not np.isfinite(index.targets[validation_rows]).any():
         raise UserError(
             f"{index.name}: no class is known in any row of validation fold {config.fold} of {config.num_folds}; "

@@ -17,7 +17,7 @@ class TrainingLabels:
     """Training rows and targets. Validation does not use them: its targets are the votes."""
 
     rows: Rows
-    """Training rows after filters and overlay; the selection of an epoch chooses among them."""
+    """Training rows [n] after filters and overlay; the selection of an epoch chooses among them."""
     targets: NDArray[np.float64]
     """[samples, classes] of the whole shard set: `Index.targets`, or the values of the overlay."""
     reports: tuple[Filtered | Overlaid, ...]
@@ -34,7 +34,7 @@ class TrainingLabels:
 def training_labels(
     index: Index, train_rows: Rows, filters: FilterConfig, overlay: OverlayConfig | None
 ) -> TrainingLabels:
-    """Filter the training rows by their votes, then apply the overlay to the rest.
+    """Filter the training rows [n] by their votes, then apply the overlay to the rest.
 
     Raises UserError for tables that do not fit.
     """

@@ -2,7 +2,8 @@
 
     checkpoints/step-00000120/  model.safetensors, ema.safetensors, optimizer.pt, state.json, hashes.json
     checkpoints/latest          the name of the newest one, replaced last
-    best/, final/               model.safetensors, ema.safetensors, meta.json, hashes.json
+    best/, final/               model.safetensors, ema.safetensors, meta.json, model_card.json, model_card.md,
+                                hashes.json
 
 ema.safetensors, the averaged weights under the same names, exists if the run keeps an average. Every folder appears
 atomically (`train.folder.whole_folder`). Nothing is unpickled: the optimiser's tensors are read with
@@ -24,6 +25,7 @@ from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.files import atomic, open_file, read_bytes, required_object, sha256_of, write_json
 from hms_dist.core.logging import LOG
 from hms_dist.model.weights import check_stored, fit_weights, read_weights
+from hms_dist.train.folder.model_card import CARD_NAME, CARD_TEXT_NAME, card_text
 from hms_dist.train.folder.whole_folder import (
     HASHES_NAME,
     damage,
@@ -168,12 +170,21 @@ def load_latest(folder: Path) -> Checkpoint:
     )
 
 
-def save_weights(folder: Path, model: nn.Module, metadata: Mapping[str, Any], ema: Ema | None = None) -> None:
-    """Write the weights of `model` (unwrapped), their average and `metadata` (plain JSON values) to `folder`,
-    atomically."""
+def save_weights(
+    folder: Path,
+    model: nn.Module,
+    metadata: Mapping[str, Any],
+    ema: Ema | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights of `model` (unwrapped), their average, `metadata` (plain JSON values) and the model card to
+    `folder`, atomically."""
     with whole_folder(folder) as temporary:
         _save_tensors(temporary, model, ema)
         write_json(temporary / META_NAME, dict(metadata))
+        if card is not None:
+            write_json(temporary / CARD_NAME, card)
+            (temporary / CARD_TEXT_NAME).write_text(card_text(card), errors="backslashreplace")
 
 
 def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] | None = None) -> dict[str, Any]:
@@ -198,7 +209,10 @@ def load_weights(model: nn.Module, folder: Path, weights: Literal["ema", "raw"] 
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read the record next to the weights in a folder: the metadata of `save_weights`, or the state of a checkpoint."""
+    """Read the record next to the weights in a folder: the metadata of `save_weights`, or the state of a checkpoint.
+
+    Raises UserError for a damaged file.
+    """
     path = _meta_path(folder)
     if (folder / HASHES_NAME).is_file() and recorded_hash(folder, path.name) != sha256_of(path):
         raise UserError(f"{path}: its SHA-256 is not the one in {HASHES_NAME}; {RESTORE}")

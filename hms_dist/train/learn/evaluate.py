@@ -23,8 +23,8 @@ ROWS_ON_GPU = 64
 def batch_values(
     metric: Metric, truth: NDArray[np.float64], prediction: NDArray[np.float64], batch_size: int
 ) -> list[float]:
-    """Compute the metric of each batch of `batch_size` consecutive rows; the last batch may be smaller, and batches
-    without a known label are left out."""
+    """Compute the metric of each batch of `batch_size` consecutive rows of tables [rows, classes]; the last batch may
+    be smaller, and batches without a known label are left out."""
     starts = range(0, len(truth), batch_size)
     batches = [(truth[s : s + batch_size], prediction[s : s + batch_size]) for s in starts]
     return [metric.value(of_batch, found) for of_batch, found in batches if metric.row_weights(of_batch).any()]
@@ -61,7 +61,7 @@ def predict_rows(
             if number + world.rank >= len(groups):
                 continue
             batch, (_, kept) = next(batches), mine[number // world.num_ranks]
-            outputs = predict_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype))
+            outputs = predict_in_memory(task, model, shards.canvas(batch.to(world.device)).to(dtype), batch.rows)
             found_rows.append(batch.rows[:kept])
             found.append(outputs[:kept].cpu().double().numpy())
     return in_order(rows, *world.gather_rows(np.concatenate(found_rows), np.concatenate(found)))
@@ -72,15 +72,17 @@ def rows_at_once(group_size: int, device: torch.device) -> int:
     return group_size if device.type != "cuda" else max(ROWS_ON_GPU // group_size, 1) * group_size
 
 
-def predict_in_memory(task: Task, model: nn.Module, images: Tensor) -> Tensor:
-    """Predict rows with `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
+def predict_in_memory(task: Task, model: nn.Module, images: Tensor, rows: Rows | None = None) -> Tensor:
+    """Predict rows as `task.predict`; if a GPU runs out of memory, predict each half of them separately."""
     try:
-        return task.predict(model, images)
+        return task.predict(model, images, rows)
     except torch.OutOfMemoryError:
         if len(images) == 1:
             raise
     torch.cuda.empty_cache()
-    return torch.cat([predict_in_memory(task, model, half) for half in images.chunk(2)])
+    halves, first = images.chunk(2), -(-len(images) // 2)
+    of_half = (None, None) if rows is None else (rows[:first], rows[first:])
+    return torch.cat([predict_in_memory(task, model, *half) for half in zip(halves, of_half, strict=True)])
 
 
 @contextmanager
@@ -101,17 +103,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def groups_of(rows: Rows, size: int) -> list[Rows]:
-    """Split rows into batches of `size`; the last one may be shorter."""
+    """Split rows [n] into batches of `size`; the last one may be shorter."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def padded(group: Rows, size: int) -> tuple[Rows, int]:
-    """Pad a batch by repeating its first row; also return the number of rows before padding."""
+    """Pad a batch to [size] by repeating its first row; also return the number of rows before padding."""
     return np.concatenate([group, np.repeat(group[:1], size - len(group))]), len(group)
 
 
 def in_order(rows: Rows, found_rows: Rows, found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sort values into the order of `rows`. Raises UserError unless each row was evaluated exactly once."""
+    """Sort values `found` [n, ...] into the order of `rows` [n]. Raises UserError unless each row was evaluated exactly
+    once."""
     order = np.argsort(found_rows, kind="stable")
     wanted = np.argsort(rows, kind="stable")
     if not np.array_equal(found_rows[order], rows[wanted]):

@@ -40,7 +40,7 @@ class Learner:
         """This rank's passes in every step; set by `choose_passes`."""
         self.optimizer = build_optimizer(config.optim, self.raw_model, fused=config.precision != "fp16")
         self.ema = Ema(config.ema, self.raw_model) if config.ema.decay is not None else None
-        self.task = open_task(config, data.shards.canvas, data.shards.dataset)
+        self.task = open_task(config, data.shards.canvas, data.shards.dataset, data.index.annotated_s)
         self.tally = Tally()
         self._weights = row_weights(config.loss, data.index.num_voters)
         self.pass_rows = 0
@@ -49,7 +49,7 @@ class Learner:
 
     @property
     def stepper(self) -> Stepper:
-        """Takes the training steps; available after `begin`."""
+        """Takes the training steps. Raises RuntimeError before `begin`."""
         if self._stepper is None:
             raise RuntimeError("begin() was not called")
         return self._stepper
@@ -148,5 +148,5 @@ class Learner:
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
             norms=GroupNorms(model, self._pass_rows), pass_rows=self._pass_rows, passes=self.passes, task=self.task,
             targets=torch.from_numpy(targets), weights=torch.from_numpy(self._weights),
-            ema=self.ema, tally=self.tally,
+            facts=data.facts, ema=self.ema, tally=self.tally,
         )  # fmt: skip

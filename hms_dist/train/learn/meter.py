@@ -46,7 +46,7 @@ class Durations:
         self._started_s[phase] = time.perf_counter()
 
     def end(self, phase: str) -> float:
-        """Stop the clock of a phase and return its seconds; `pop` returns those of its last end."""
+        """Stop the clock of a phase and return its seconds, which the next `pop` returns too."""
         seconds = round(time.perf_counter() - self._started_s[phase], 3)
         self._seconds[f"{phase}_s"] = seconds
         return seconds

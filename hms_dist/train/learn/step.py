@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hms_dist.canvas.augment import Augmenter, GroupedRows, draw_reversals
+from hms_dist.canvas.augment import Augmenter, GroupedRows, RowFacts, draw_reversals
 from hms_dist.canvas.compose import Canvas
 from hms_dist.core.errors import UserError
 from hms_dist.model.by_rows import generator_states
@@ -41,7 +41,7 @@ class OptimizerStep:
     epoch_ends: tuple[int, ...]
     """For each epoch of the run, the number of steps up to its end."""
     rows: Rows
-    """The B planned rows of the step. A damaged row that is replaced passes its weight on to the replacement."""
+    """The planned rows [B] of the step. A damaged row that is replaced passes its weight on to the replacement."""
     lr_factor: float = 1.0
     """Factor on the scheduled learning rate, lowered at each plateau."""
 
@@ -75,6 +75,8 @@ class Stepper:
     """Target of each row of the whole shard set [samples, classes], on the host."""
     weights: Tensor
     """Loss weight of each row [samples], on the host."""
+    facts: RowFacts
+    """Facts about all rows that augmentations depend on."""
     ema: Ema | None
     """Moving average of the weights; None: the run keeps none."""
     tally: Tally
@@ -151,7 +153,7 @@ class Stepper:
 
     @cached_property
     def _augmenter(self) -> Augmenter:
-        return Augmenter(self.config.augment, self.canvas)
+        return Augmenter(self.config.augment, self.canvas, self.facts)
 
     def _entries(self, table: Tensor, rows: Rows) -> Tensor:
         """Select the entries of `rows` from a host table of all rows, on the device."""
@@ -161,10 +163,11 @@ class Stepper:
         """Compose and augment the rows of a batch: model input [n, 1, height, width] and targets [n, 6]."""
         device, config = self.world.device, self.config
         flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
-        images = self.canvas(batch.to(device), flips, self._reversals(batch, epoch))
-        images, targets = self._augmenter(
-            images, self._entries(self.targets, batch.rows), rows, seed=config.seed, epoch=epoch
+        panels, targets = self._augmenter.signals(
+            batch.to(device), self._entries(self.targets, batch.rows), rows, seed=config.seed, epoch=epoch
         )
+        images = self.canvas(panels, flips, self._reversals(batch, epoch))
+        images, targets = self._augmenter(images, targets, rows, seed=config.seed, epoch=epoch)
         return images.double() if config.precision == "float64" else images, targets
 
     def _reversals(self, batch: Batch, epoch: int) -> Tensor | None:

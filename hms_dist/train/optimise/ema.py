@@ -33,7 +33,7 @@ class EmaConfig:
             raise ValueError("warmup and evaluate_raw: need an average; set decay")
 
     def effective_decay(self, update: int) -> float:
-        """Fraction of the average kept by update `update`, counted from 1."""
+        """Fraction of the average kept by update `update`, counted from 1. Raises ValueError if no average is kept."""
         if self.decay is None:
             raise ValueError("no average is kept")
         return min(self.decay, (1 + update) / (10 + update)) if self.warmup else self.decay

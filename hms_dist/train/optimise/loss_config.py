@@ -20,7 +20,7 @@ class LossConfig:
 
     name: str = "kl"
     """kl (the metric's own), bce (independent classes; 7th place), ce (kl without the label's entropy); bce_known (mean
-    over known classes) for data sets whose classes are yes or no by themselves."""
+    over known classes) for data sets of independent yes/no classes."""
     vote_power: float = 0.0
     """A row of n votes has weight n to this power: 1 weights by votes (15th place), 0 all rows equally."""
     vote_steps: tuple[tuple[int, float], ...] = ()
@@ -80,8 +80,8 @@ def confusion(targets: Floats) -> Floats:
 
 
 def check_targets(targets: Floats, keys: Sequence[str], dataset: Dataset = HMS) -> None:
-    """Raise UserError naming the first row, by its key, whose target is not a probability distribution or, for classes
-    that are yes or no, has values other than probabilities and NaN."""
+    """Raise UserError naming the first row of `targets` [rows, classes], by its key, that is not a probability
+    distribution or, for independent yes/no classes, has values other than probabilities and NaN."""
     if dataset.target == "yes_no":
         bad = np.flatnonzero(~(np.isnan(targets) | ((targets >= 0) & (targets <= 1))).all(axis=1))
         if bad.size:

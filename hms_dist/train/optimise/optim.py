@@ -53,8 +53,8 @@ class OptimConfig:
 def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
     """Create the optimiser over the parameters of `model` that require gradients.
 
-    Fused if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser skips steps by
-    itself, without reporting it.
+    Fused if all of them are on a GPU, unless `fused` is False: with a gradient scaler a fused optimiser skips steps
+    without reporting it.
     """
     groups = parameter_groups(config, model)
     on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
@@ -64,7 +64,7 @@ def build_optimizer(config: OptimConfig, model: nn.Module, *, fused: bool = True
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
     """Group the parameters that require gradients by `lr_scale`, the factor of their learning rate."""
     if isinstance(model, SlidingWindowNet):
-        model = model.backbone  # the wrapper has no weights of its own, and timm knows the head of the backbone
+        model = model.backbone  # the wrapper adds no weights, and timm identifies the head of the backbone
     head = head_names(model)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -15,8 +15,8 @@ class PlateauConfig:
     """Reactions to a plateau (the bird-call detector); none by default. Every epoch ends with an evaluation."""
 
     monitor: str = "val_kl"
-    """Value of the evaluations in metrics.jsonl to monitor: val_kl, val_kl_<class>, ...; where classes are yes or no:
-    val_log_loss, val_auroc, ..."""
+    """Value of the evaluations in metrics.jsonl to monitor: val_kl, val_kl_<class>, ...; for independent yes/no
+    classes: val_log_loss, val_auroc, ..."""
     mode: Literal["min", "max"] = "min"
     """Whether lower or higher values are better."""
     threshold: float = 0.0

@@ -53,9 +53,9 @@ class StepResult:
     sums: AsyncScalars
     """[mean loss over the global batch, number of ranks that were asked to stop]."""
     row_losses: Tensor
-    """Weighted loss of each of this rank's rows, on the device."""
+    """Weighted loss of each of this rank's rows [n], on the device."""
     rows: NDArray[np.int64]
-    """These rows, by their numbers in the shard set."""
+    """Numbers of these rows [n] in the shard set."""
 
     @property
     def loss(self) -> float:

@@ -43,14 +43,15 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensor: Tensor) -> None:
-        """Sum a tensor over the ranks, in place. The tensor may be on any device."""
+        """Sum a tensor, of any shape and on any device, over the ranks, in place."""
         if self.num_ranks > 1:
             there = tensor.to(self.device)
             torch.distributed.all_reduce(there)
             tensor.copy_(there)
 
     def gather_rows(self, rows: NDArray[np.int64], values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Concatenate rows and their values of all ranks, in rank order. Ranks may have different numbers of rows."""
+        """Concatenate `rows` [n] and their `values` [n, ...] of all ranks, in rank order; n may differ between
+        ranks."""
         if self.num_ranks == 1:
             return rows, values
         parts = self.gather((rows, values))
@@ -135,10 +136,11 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
     torch.backends.cudnn.allow_tf32 = precision == "tf32"  # otherwise float32 would be rounded to TF32
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     on_cpu = not torch.cuda.is_available()
+    arithmetic = computed_precision(precision, capability(torch.device("cpu" if on_cpu else "cuda")))
     accelerator = Accelerator(
         device_placement=False,  # `prepare` would move or copy tensors to which references exist
         cpu=on_cpu,
-        mixed_precision=MIXED_PRECISION[precision],
+        mixed_precision=MIXED_PRECISION[arithmetic],
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         dynamo_plugin=TorchDynamoPlugin(
             backend="no", mode="default", fullgraph=False, dynamic=False, use_regional_compilation=False
@@ -157,17 +159,33 @@ def open_world(precision: str, timeout_s: float, *, trackers: Sequence[str] = ()
         )
     # Norms reduce statistics while DDP reduces gradients, in another order; so they need a group of their own.
     set_process_group(torch.distributed.new_group() if accelerator.num_processes > 1 else None)
-    arithmetic = computed_precision(precision, accelerator.device)
-    if arithmetic != precision and accelerator.is_main_process:
-        LOG.warning(
-            "precision %s: not supported by this device (%s), using %s", precision, accelerator.device, arithmetic
+    world = World(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device, arithmetic)
+    used = world.gather(arithmetic)
+    if len(set(used)) > 1:
+        raise UserError(
+            f"precision {precision}: the ranks' devices differ, they would compute in {', '.join(used)} (ranks 0 to "
+            f"{len(used) - 1}); set precision to one that all of them have"
         )
-    return World(accelerator, accelerator.process_index, accelerator.num_processes, accelerator.device, arithmetic)
+    if arithmetic != precision and world.is_main:
+        LOG.warning("precision %s: not supported by this device (%s), using %s", precision, world.device, arithmetic)
+    return world
 
 
-def computed_precision(precision: str, device: torch.device) -> str:
-    """Return the precision that a device uses: CPUs have neither accelerate's fp16 nor TF32, old GPUs no TF32."""
-    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if (precision == "fp16" and device.type == "cpu") or (precision == "tf32" and not has_tf32):
-        return "float32"
-    return precision
+def capability(device: torch.device) -> tuple[int, int] | None:
+    """Return the compute capability of a GPU, the current one if `device` has no number; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    if device == torch.device("cuda"):
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.cuda.get_device_capability(device)
+
+
+def computed_precision(precision: str, has: tuple[int, int] | None) -> str:
+    """Return the precision that a device of compute capability `has` (None: a CPU) uses for a configured one.
+
+    GPUs before 8.0 have neither bf16 nor TF32, and use fp16 and float32; CPUs use float32 for accelerate's fp16 and
+    for TF32.
+    """
+    if has is None:
+        return "float32" if precision in ("fp16", "tf32") else precision
+    return {"bf16": "fp16", "tf32": "float32"}.get(precision, precision) if has < (8, 0) else precision

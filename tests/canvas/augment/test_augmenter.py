@@ -14,6 +14,7 @@ from hms_dist.canvas.augment.erase import CoarseDropout, XYMasking
 from hms_dist.canvas.augment.light import BrightnessContrast, GaussNoise
 from hms_dist.canvas.augment.mix import MixUp
 from hms_dist.canvas.augment.shift import TimeShift
+from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.load import from_dict, load, to_dict
 from hms_dist.core.errors import UserError
 
@@ -121,7 +122,7 @@ def test_the_16th_places_chain(repository):
     assert one_of.probability == 0.4
     assert one_of.choices == (GaussNoise(variance=(0.1, 0.3)), GaussianBlur(size=(3, 7)), MotionBlur(size=(3, 7)))
     assert holes == CoarseDropout(probability=0.5, num_holes=5, height=64, width=64, fill=0)
-    config.check(640, 1920)
+    config.check(load(CanvasConfig, ["--config", "sixteenth_place"]))
 
 
 def test_the_document_lists_every_augmentation(repository):
@@ -154,9 +155,9 @@ def test_bad_configurations_are_refused_in_one_line(values, message):
         (OneOf(choices=(MotionBlur(size=(3, 97)),)), "OneOf does not fit the canvas of 48 x 96 pixels: a kernel of 97"),
     ],
 )
-def test_what_does_not_fit_the_canvas_is_refused(step, message):
+def test_what_does_not_fit_the_canvas_is_refused(canvas, step, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        AugmentConfig(steps=(step,)).check(48, 96)
+        AugmentConfig(steps=(step,)).check(canvas.config)
     assert message in str(error.value)
 
 

@@ -28,7 +28,7 @@ def test_a_square_of_columns_for_each_row_difference(size: int) -> None:
 @pytest.mark.parametrize(("size", "height", "width"), [(4, 9, 6), (4, 4, 7), (5, 2, 5), (3, 1, 1)])
 @pytest.mark.usefixtures("torch_rng")
 def test_padding_is_one_key_with_the_log_of_the_sum(size: int, height: int, width: int, spread: float) -> None:
-    table = (spread * torch.randn(2, size * size, dtype=torch.float64)).clamp(-350, 350)  # exp(-700) is no zero
+    table = (spread * torch.randn(2, size * size, dtype=torch.float64)).clamp(-350, 350)  # exp(-700) is above 0
     found = padding_bias(table, size, height, width)
     assert found.shape == (2, height, width)
     for row, column in itertools.product(range(height), range(width)):

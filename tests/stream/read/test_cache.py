@@ -34,7 +34,7 @@ def test_ranges_equal_the_file_and_blocks_are_fetched_once(tmp_path, remote, rng
     again = BlockCache(CacheConfig(folder=tmp_path), "set")
     assert again.read("a.tar", range(5, len(content)), len(content), fetch) == content[5:]
     cache.read("a.tar", range(len(content)), len(content), fetch)
-    assert len(fetched) <= 1  # what the random ranges left out, if anything
+    assert len(fetched) <= 1  # the blocks that the random ranges missed, if any
 
 
 def test_missing_neighbours_are_one_request(tmp_path, remote) -> None:
@@ -54,7 +54,7 @@ def test_sets_and_files_are_kept_apart(tmp_path) -> None:
     assert one.read("b", range(3), 3, lambda *_: b"six") == b"six"
 
 
-def test_the_folder_stays_within_its_limit_and_what_is_used_stays(tmp_path, remote) -> None:
+def test_the_folder_keeps_its_limit_and_the_blocks_that_are_used(tmp_path, remote) -> None:
     content, fetch, fetched = remote
     cache = BlockCache(CacheConfig(folder=tmp_path, limit_gb=3 * BLOCK_BYTES / 1e9), "set")
     for number in (0, 1, 2, 0, 3, 0, 4):
@@ -88,7 +88,7 @@ def test_many_readers_of_one_folder_agree(tmp_path, remote, rng) -> None:
     assert not wrong
 
 
-def test_a_limit_of_nothing_is_refused(tmp_path) -> None:
+def test_a_limit_of_zero_is_rejected(tmp_path) -> None:
     with pytest.raises(ValueError, match="limit_gb: expected more than 0, found 0"):
         CacheConfig(folder=tmp_path, limit_gb=0)
 

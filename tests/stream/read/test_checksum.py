@@ -1,4 +1,4 @@
-"""CRC-32 against zlib's, both ways, at every alignment and length that could matter."""
+"""Both implementations of CRC-32 against zlib's, at all relevant alignments and lengths."""
 
 import zlib
 

@@ -236,7 +236,7 @@ for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -signal.SIGINT, errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert "JobError" not in errors
 

@@ -18,7 +18,7 @@ from hms_dist.stream.read.storage import StorageConfig
 
 PANELS = ("traces", "kaggle_spectrogram", "eeg_spectrogram")
 SOON = RetryPolicy(timeout_s=0.5, num_retries=10)
-"""More tries than faults: on a busy machine a good answer, too, may take longer."""
+"""More retries than faults, because on a busy machine valid responses may time out too."""
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def test_batches_over_http_are_those_of_the_folder(server, shard_set, tmp_path, 
 
 
 @pytest.mark.parametrize("fault", ["500", "short", "hangs", "ignores the range", "flipped"])
-def test_a_server_that_misbehaves_for_a_while_changes_nothing(server, shard_set, fault, rng):
+def test_temporary_faults_of_a_server_change_nothing(server, shard_set, fault, rng):
     reader, num_rows = open_reader(server.url, patience=SOON)
-    server.faults = [fault] * (2 if fault == "flipped" else 3)  # what is damaged is read three times in all
+    server.faults = [fault] * (2 if fault == "flipped" else 3)  # damaged bytes are read three times in all
     groups = rng.integers(0, num_rows, (3, 4))
     assert_same(load(reader, map(Request, groups), threads=1), shard_set, groups)
     assert not server.faults
@@ -99,14 +99,14 @@ def test_requests_are_concurrent(server):
 
 @pytest.mark.timeout(120)
 def test_stopping_does_not_wait_for_pauses(server):
-    """Otherwise this would take minutes."""
+    """With pauses, this would take minutes."""
     reader, _ = open_reader(server.url, depth=1, patience=RetryPolicy(num_retries=50))
     server.faults = [*["500"] * 1000, ""]
     batches = load(reader, (Request(np.array([row])) for row in range(8)), threads=1)
     next(batches)
     num_before = len(server.asked)
     batches.close()
-    assert len(server.asked) <= num_before + 1, "what failed is asked for no more"
+    assert len(server.asked) <= num_before + 1, "a failed range is not requested again"
     server.faults = []
     assert_same(load(reader, [Request(np.array([1, 0]))], threads=1), reader.location, [np.array([1, 0])])
 
@@ -136,7 +136,7 @@ def test_too_many_open_files_are_an_error_with_advice(shard_set, monkeypatch):
         next(load(reader, [Request(np.array([0]))], threads=1))
 
 
-def test_any_file_system_that_fsspec_knows_will_do(shard_set, rng):
+def test_any_file_system_of_fsspec_works(shard_set, rng):
     """An in-memory file system without asynchronous reads; s3 and gs use the same code as http."""
     memory = fsspec.filesystem("memory")
     memory.put(str(shard_set), "/set", recursive=True)

@@ -47,10 +47,8 @@ def test_what_counts_votes_is_refused_where_classes_are_yes_or_no(small, options
         check_options(small(**options), HMS)
 
 
-def test_rows_that_know_different_classes_are_not_mixed(small) -> None:
-    config = replace(small(loss__name="bce_known"), augment=AugmentConfig(steps=(MixUp(),)))
-    with pytest.raises(UserError, match=r"augment.steps: mixes rows that know different classes.*remove the mixing"):
-        check_options(config, LAB)
+def test_rows_that_know_different_classes_may_be_mixed(small) -> None:
+    check_options(replace(small(loss__name="bce_known"), augment=AugmentConfig(steps=(MixUp(),))), LAB)
 
 
 def test_what_suits_yes_or_no_passes(small) -> None:

@@ -1,4 +1,4 @@
-"""Predictions of many rows at once: in parts where the memory of a GPU is too small for all."""
+"""Predictions of many rows at once, in smaller batches if they do not fit into the memory of the GPU."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hms_dist.train.task import WholePicture
 
 
 class Small(nn.Module):
-    """A classifier that needs more memory than there is for more than `most` rows."""
+    """A classifier that runs out of memory for more than `most` rows."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

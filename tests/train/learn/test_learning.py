@@ -45,7 +45,7 @@ def column(config, name):
 
 
 def trainer_of(config, world=None):
-    """A trainer in a run folder of its own, which is never asked to stop."""
+    """A trainer with a new run folder, which is never asked to stop."""
     data = open_run_data(config)
     world = world or open_world(config.precision, 60)
     return Trainer(config, data, world, Ownership(config.out, None), StopRequest(config.out))
@@ -161,7 +161,7 @@ def test_a_monitor_that_the_run_does_not_have_is_refused_before_the_first_step(s
         small(plateau__stop_patience=1, fold="none")
 
 
-def test_accumulation_is_one_large_batch_weighted_rows_and_all(small):
+def test_accumulation_equals_one_large_batch_with_row_weights(small):
     """A network without batch norms: one group of 4, or 4 groups of 1 in one pass or in 4."""
     found = {}
     for size, pass_rows in ((1, 1), (1, 4), (4, 4)):
@@ -241,7 +241,7 @@ def test_a_step_that_overflows_moves_nothing_but_the_cursor(small, monkeypatch):
     assert world.accelerator.scaler.get_scale() == 4.0
 
 
-def test_labels_that_are_none_are_refused_before_the_run_folder_is_made(small, monkeypatch):
+def test_invalid_labels_are_rejected_before_the_run_folder_is_created(small, monkeypatch):
     from hms_dist.shards.index import Index
 
     broken = property(lambda self: np.full((len(self), 6), 0.5))
@@ -252,7 +252,7 @@ def test_labels_that_are_none_are_refused_before_the_run_folder_is_made(small, m
 
 
 @pytest.mark.usefixtures("torch_rng")
-def test_a_network_by_rows_has_the_plain_models_names_weights_and_answers(small):
+def test_a_network_by_rows_has_the_plain_models_names_weights_and_outputs(small):
     """Also with channels-last memory, as on a GPU."""
     config = small()
     plain = build(config.model, config.seed, size=(64, 64)).eval()

@@ -27,7 +27,7 @@ def test_drops_the_rate_when_torch_does(mode: str, patience: int, rng) -> None:
         value = float(rng.choice([rng.random(), 0.5]))
         reference.step(value)
         state = asdict(observed(config, plateau, {"val_kl": value}))
-        plateau = Plateau(**json.loads(json.dumps(state)))  # as checkpoints keep it
+        plateau = Plateau(**json.loads(json.dumps(state)))  # as stored in checkpoints
         assert plateau.factor == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         drops.add(plateau.factor)
     assert len(drops) > 1
@@ -51,7 +51,7 @@ def test_the_smallest_patience_ends_the_run_at_the_first_evaluation_without_impr
         assert plateau.stopped == stopped
 
 
-def test_without_consequences_nothing_is_looked_at_and_any_monitor_will_do() -> None:
+def test_without_consequences_the_monitor_is_not_checked() -> None:
     config, plateau = PlateauConfig(monitor="anything"), Plateau()
     assert not config.active
     check_monitor(config, ["val_kl"])
@@ -60,7 +60,7 @@ def test_without_consequences_nothing_is_looked_at_and_any_monitor_will_do() -> 
     assert plateau == Plateau()
 
 
-def test_a_monitor_that_nobody_measures_is_refused() -> None:
+def test_an_unknown_monitor_is_rejected() -> None:
     config = PlateauConfig(monitor="val_los", drop_factor=0.5)
     with pytest.raises(UserError, match=r"plateau\.monitor: unknown 'val_los'; one of: val_kl, val_lrap"):
         check_monitor(config, ["val_kl", "val_lrap"])

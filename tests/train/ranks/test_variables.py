@@ -81,6 +81,36 @@ def test_a_run_is_the_same_under_variables_that_have_no_effect(small, monkeypatc
     assert one == other
 
 
-def test_a_cpu_computes_what_it_has():
-    found = {precision: computed_precision(precision, torch.device("cpu")) for precision in ("bf16", "fp16", "tf32")}
-    assert found == {"bf16": "bf16", "fp16": "float32", "tf32": "float32"}
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        (None, ("bf16", "float32", "float32", "float32", "float64")),  # a CPU
+        ((6, 0), ("fp16", "fp16", "float32", "float32", "float64")),  # P100
+        ((7, 5), ("fp16", "fp16", "float32", "float32", "float64")),  # T4
+        ((8, 0), ("bf16", "fp16", "tf32", "float32", "float64")),  # A100
+        ((9, 0), ("bf16", "fp16", "tf32", "float32", "float64")),  # H200
+    ],
+)
+def test_a_device_computes_in_a_precision_that_it_has(has, expected):
+    assert tuple(computed_precision(name, has) for name in ("bf16", "fp16", "tf32", "float32", "float64")) == expected
+
+
+DIFFERENT_DEVICES = """
+import os
+from hms_dist.core.errors import UserError
+from hms_dist.train.ranks import world
+world.computed_precision = lambda precision, has: ("bf16", "fp16")[int(os.environ["RANK"])]
+try:
+    world.open_world("bf16", 60)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_whose_devices_compute_in_different_precisions_are_refused(ranks, tmp_path):
+    script = tmp_path / "open.py"
+    script.write_text(DIFFERENT_DEVICES)
+    found = ranks(2, script)
+    line = "precision bf16: the ranks' devices differ, they would compute in bf16, fp16 (ranks 0 to 1)"
+    assert found.count(line) == 2
