@@ -13,7 +13,7 @@ from hms_dist.shards.schema import PanelSpec
 
 LONGEST_S = 1e6
 """Times beyond this are not drawn: a manifest may come from elsewhere."""
-FREQUENCIES_HZ = (10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
+FREQUENCIES_HZ = (1000, 5000, 10_000, 2000, 500, 20_000, 200, 10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
 """Frequencies that may get a tick; those too close to an earlier one are skipped."""
 
 Ticks = tuple[tuple[float, str], ...]

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.placed import PlacedPanel
-from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
 from hms_dist.datasets import Dataset
 from hms_dist.panels.traces import BAND_ROWS
 from hms_dist.report.edges import Edge, has_times, parts_edge, time_edge, time_place
@@ -29,13 +28,18 @@ LARGEST = 1e12
 """A range of values beyond this, or an empty one, is not drawn: a manifest may come from elsewhere."""
 MOST_LINES = 100
 """Most lines of a grid."""
-WINDOW_S = WINDOW_SAMPLES / RATE_HZ
+MOST_SECONDS = 60
+"""Longest picture with a line for each second; others have one a minute."""
+MARGIN_S = 5.0
+"""Longest margin of a signal beyond its row, seconds."""
 
 
 def panel_part(
     name: str, spec: PanelSpec, stored: NDArray[Any], dataset: Dataset, scales_uv: tuple[float, ...] = ()
 ) -> Part:
     """One sample's panel, from its stored array. `scales_uv`: scale of each trace, for bars."""
+    if spec.dtype == "int16":
+        return _signal_part(name, spec, stored, dataset)
     values = panel_values(spec, stored)
     rows, columns = values.shape
     colours, unit = (INK, "") if spec.dtype == "bit" else (POWER if spec.rows_hz else VALUES, spec.unit)
@@ -56,6 +60,31 @@ def panel_part(
         height=height,
         **_times(spec, (0, columns), columns, dataset),
         bars=_bars(spec, scales_uv, rows),
+    )
+
+
+def _signal_part(name: str, spec: PanelSpec, stored: NDArray[Any], dataset: Dataset) -> Part:
+    """Samples of a signal, as the range of each column in ink, scaled to the largest one."""
+    signals = stored.reshape(-1, stored.shape[-1]).astype(np.float64) / 32768
+    peak = max(float(np.abs(signals).max()), 1e-9)
+    columns = min(2 * WIDTH, signals.shape[-1])
+    starts = np.linspace(0, signals.shape[-1], columns + 1)[:-1].astype(np.int64)
+    low, high = (function.reduceat(signals / peak, starts, axis=1)[:, None] for function in (np.minimum, np.maximum))
+    levels = np.linspace(1, -1, REGION_ROWS)[:, None]
+    pixels = ((levels <= high + 1 / REGION_ROWS) & (levels >= low - 1 / REGION_ROWS)).astype(np.float64)
+    pixels = pixels.reshape(-1, columns)
+    height = _height(spec, *pixels.shape)
+    length = spec.shape[-1]
+    return Part(
+        title=f"{name}, up to {peak:.3g} of {spec.unit}",
+        pixels=pixels,
+        colours=INK,
+        range=(0.0, 1.0),
+        unit="",
+        left=_left(spec.regions, (), len(pixels), height),
+        bottom=time_edge(spec, (0, length), columns, SPACING * columns / WIDTH),
+        height=height,
+        **_times(spec, (0, length), columns, dataset),
     )
 
 
@@ -149,9 +178,10 @@ def _times(spec: PanelSpec, crop: tuple[int, int], columns: int, dataset: Datase
         return {}
     assert spec.columns_s is not None
     place, (low, high) = time_place(spec, crop, columns)
-    step = 1.0 if high - low <= WINDOW_S + 1 else 60.0
+    step = 1.0 if high - low <= MOST_SECONDS else 60.0
     seconds = np.arange(np.ceil(low / step), np.floor(high / step) + 1)[:MOST_LINES] * step
-    middle = (WINDOW_S if spec.columns_s[1] <= WINDOW_S else dataset.context_s) / 2
+    half_step = (high - low) / max(spec.shape[-1], 1)
+    middle = (dataset.window_s if high <= dataset.window_s + MARGIN_S + half_step else dataset.context_s) / 2
     marked = (place(middle - dataset.annotated_s / 2), place(middle + dataset.annotated_s / 2))
     inside = all(0 < column < columns for column in marked)
     return {"grid": tuple(place(float(at)) for at in seconds), "marked": marked if inside else None}

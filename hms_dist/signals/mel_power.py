@@ -1,8 +1,8 @@
 """Mel power of long transforms with many bins, as audio needs: a float32 FFT of each frame, then the filter bank.
 
-`short_time` is faster for the few low bins of an EEG spectrogram. Here almost all of the time is in the FFT: frames are
-transformed in blocks that stay in the cache, and power and mel rows of a block are computed in one compiled loop, from
-the bins with a weight alone.
+`short_time` is faster for the few low bins of an EEG spectrogram. Here most of the time is in the FFT. Lengths of
+2 * 4^k, such as 2,048, have one of their own (`fourier_power`), others take SciPy's. Frames are transformed in blocks
+that stay in the cache, and mel rows are summed from the bins with a weight alone.
 """
 
 from typing import Literal
@@ -44,40 +44,53 @@ def mel_power(
     Frame t is samples [t * hop_samples, t * hop_samples + len(window)) times `window`; X is its Fourier transform.
     `bins` [rows, 2]: first bin with a weight and the one after the last (`mel.bins_of_rows`).
     """
-    from scipy import fft  # imported late: reading a configuration does not need it
+    from hms_dist.signals.fourier_power import fourier_power, has_length  # imported late: it imports numba
 
-    frames = np.lib.stride_tricks.sliding_window_view(signal, len(window))[::hop_samples][:num_frames]
     rows = np.empty((len(weights), num_frames), np.float32)
     for first in range(0, num_frames, BLOCK_FRAMES):
-        spectrum = fft.rfft(frames[first : first + BLOCK_FRAMES] * window)
-        _mel_of_spectrum(spectrum.view(np.float32), weights, bins, rows[:, first : first + len(spectrum)])
+        num = min(BLOCK_FRAMES, num_frames - first)
+        block = signal[first * hop_samples : (first + num - 1) * hop_samples + len(window)]
+        power = (fourier_power if has_length(len(window)) else _any_length)(block, hop_samples, window)
+        _mel_rows(power, weights, bins, rows[:, first : first + len(power)])
     return rows
 
 
+def _any_length(signal: NDArray[np.float32], hop_samples: int, window: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Power of frames of any length, as `fourier_power`, float32 [frames, bins]."""
+    from scipy import fft  # imported late: reading a configuration does not need it
+
+    frames = np.lib.stride_tricks.sliding_window_view(signal, len(window))[::hop_samples]
+    spectrum = fft.rfft(frames * window)
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
 @jit_any_order
-def _mel_of_spectrum(
-    spectrum: NDArray[np.float32], weights: NDArray[np.float32], bins: NDArray[np.int64], rows: NDArray[np.float32]
+def _mel_rows(
+    power: NDArray[np.float32], weights: NDArray[np.float32], bins: NDArray[np.int64], rows: NDArray[np.float32]
 ) -> None:
-    """Write the mel power [rows, frames] of `spectrum` [frames, 2 * bins], real and imaginary parts interleaved."""
-    power = np.zeros((8, weights.shape[1]), np.float32)
-    for first in range(0, len(spectrum), 8):  # eight sums at once: rows of a few bins do not fill a vector
-        num = min(8, len(spectrum) - first)
-        for frame in range(num):
-            for bin_ in range(weights.shape[1]):
-                real, imaginary = spectrum[first + frame, 2 * bin_], spectrum[first + frame, 2 * bin_ + 1]
-                power[frame, bin_] = real * real + imaginary * imaginary
+    """Write the mel power [rows, frames] of `power` [frames, bins]."""
+    for first in range(0, len(power), 8):  # eight sums at once: rows of a few bins do not fill a vector
+        num = min(8, len(power) - first)
+        if num < 8:
+            for frame in range(first, len(power)):
+                for row in range(len(weights)):
+                    total = np.float32(0)
+                    for bin_ in range(bins[row, 0], bins[row, 1]):
+                        total += weights[row, bin_] * power[frame, bin_]
+                    rows[row, frame] = total
+            return
         for row in range(len(weights)):
             a = b = c = d = e = f = g = h = np.float32(0)
             for bin_ in range(bins[row, 0], bins[row, 1]):
                 weight = weights[row, bin_]
-                a += weight * power[0, bin_]
-                b += weight * power[1, bin_]
-                c += weight * power[2, bin_]
-                d += weight * power[3, bin_]
-                e += weight * power[4, bin_]
-                f += weight * power[5, bin_]
-                g += weight * power[6, bin_]
-                h += weight * power[7, bin_]
+                a += weight * power[first, bin_]
+                b += weight * power[first + 1, bin_]
+                c += weight * power[first + 2, bin_]
+                d += weight * power[first + 3, bin_]
+                e += weight * power[first + 4, bin_]
+                f += weight * power[first + 5, bin_]
+                g += weight * power[first + 6, bin_]
+                h += weight * power[first + 7, bin_]
             sums = (a, b, c, d, e, f, g, h)
-            for frame in range(num):
+            for frame in range(8):
                 rows[row, first + frame] = sums[frame]

@@ -8,6 +8,7 @@ import logging
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,28 @@ RECIPE_FOLDERS = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace the entry `commands` of the navigation by a page a command, and `recipes` by one a folder."""
+    """Replace the entry `commands` of the navigation by a page a command, and `recipes` by one a folder.
+
+    Pages of docs/ that the navigation lacks are listed at its end.
+    """
     pages = [f"commands/{name}.md" for name, _, _ in command_pages()]
     recipes = [f"recipes/{folder}.md" for folder in RECIPE_FOLDERS]
     config.nav = _expanded(
         config.nav, {"commands": ["commands/index.md", *pages], "recipes": ["recipes/index.md", *recipes]}
     )
+    listed = set(_entries(config.nav)) | set(MOVED.values())
+    docs = Path(config.docs_dir)
+    if others := sorted({path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - listed):
+        config.nav.append({"More": others})
     return config
+
+
+def _entries(nav: Any) -> Iterator[str]:
+    """Pages of a navigation."""
+    if isinstance(nav, str):
+        yield nav
+    for entry in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else []:
+        yield from _entries(entry)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
