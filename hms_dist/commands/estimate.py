@@ -42,6 +42,8 @@ class Estimate(TrainConfig):
         for name in ("rows", "num_gpus"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if not self.out.is_dir():
+            raise ValueError(f"out: expected a folder for temporary files, found '{self.out}'; create it")
         self.batching.check_world(self.num_gpus)
 
 

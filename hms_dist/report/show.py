@@ -72,6 +72,8 @@ class Show(ReadingOptions):
         for name in ("flip", "axes", "augment"):
             if getattr(self, name) and self.canvas is None:
                 raise ValueError(f"{name}: is for canvases, not for a sheet of panels; give --canvas")
+        if self.epoch < 0:
+            raise ValueError(f"epoch: expected at least 0, found {self.epoch}")
         if self.augment is not None:
             check_seed("seed", self.seed)
             assert self.canvas is not None
@@ -176,15 +178,13 @@ def _composed(
 
 
 def label_texts(index: Index, row: int) -> list[str]:
-    """The label of a row, a text for each class that has votes, or is present, or unknown."""
+    """The label of a row: a text for each class that has votes, or is known; then the number of unknown classes."""
     classes = index.dataset.classes
     if index.dataset.target == "shares":
         return [f"{name} {votes}" for name, votes in zip(classes, index.votes[row], strict=True) if votes]
-    words = {1.0: "yes", 0.0: "no"}
-    return [
-        f"{name} {words.get(found, 'unknown')}"
-        for name, found in zip(classes, index.targets[row].tolist(), strict=True)
-    ]
+    words, targets = {1.0: "yes", 0.0: "no"}, index.targets[row].tolist()
+    known = [f"{name} {words[found]}" for name, found in zip(classes, targets, strict=True) if found in words]
+    return [*known, f"{len(targets) - len(known)} unknown"] if len(known) < len(targets) else known
 
 
 def _title(index: Index, row: int, *notes: str) -> str:

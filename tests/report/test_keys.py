@@ -64,6 +64,14 @@ def test_keys_of_classes_that_are_yes_or_no(yes_no_index) -> None:
     assert listed_rows(Keys(shards="x", classes=("b", "c")), index).tolist() == [0, 2]
 
 
+def test_the_label_of_a_row_counts_unknown_classes(yes_no_index) -> None:
+    """With dozens of classes, of which a row knows one, the names of the others would not fit into a title."""
+    from hms_dist.report.show import label_texts
+
+    found = [label_texts(yes_no_index, row) for row in range(3)]
+    assert found == [["a yes", "b no", "c yes"], ["b no", "2 unknown"], ["a no", "b yes", "1 unknown"]]
+
+
 @pytest.fixture
 def yes_no_index(frame):
     """Three rows: a and c present; b absent and the others unknown; b present and a absent."""

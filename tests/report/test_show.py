@@ -135,6 +135,12 @@ def test_data_wide_statistics_are_computed_when_a_canvas_lacks_them(show, reposi
     assert "data-wide statistics are computed from every row of" in capsys.readouterr().err
 
 
+def test_a_negative_epoch_is_refused(tmp_path, capsys):
+    words = ["--shards", str(tmp_path), "--canvas", "demo", "--epoch", "-1", "--out", str(tmp_path / "a.png")]
+    assert main(["show", *words]) == 2
+    assert capsys.readouterr().err == "hms-dist show: epoch: expected at least 0, found -1\n"
+
+
 @pytest.mark.parametrize("option", ["flip", "axes"])
 def test_what_needs_a_canvas(shard_set, tmp_path, option: str, capsys) -> None:
     words = ["show", "--shards", str(shard_set), "--key", "x", "--out", str(tmp_path / "p.png"), f"--{option}", "true"]
