@@ -16,8 +16,6 @@ from hms_dist.signals.energy import SMALLEST, Start, smoothing_weight
 from hms_dist.signals.mel import bins_of_rows, edges_hz, filter_bank
 from hms_dist.signals.mel_power import Padding, hann
 
-FULL_SCALE = 32768
-"""Steps of 16-bit audio from 0 to full scale."""
 MOST_FFT_SAMPLES, MOST_MELS = 1 << 16, 1024
 """Longest Fourier transform, samples, and most mel rows."""
 AUDIO = ("audio",)

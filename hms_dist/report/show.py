@@ -15,7 +15,7 @@ from hms_dist.core.files import atomic
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.imports.options import ReadingOptions
-from hms_dist.report.parts import canvas_parts, panel_part, trace_scales
+from hms_dist.report.parts import box_of, canvas_parts, panel_part, trace_scales
 from hms_dist.report.picture import save_gray
 from hms_dist.report.recording_window import parse_time, recording_parts
 from hms_dist.report.sheet import Part, check_matplotlib, sheet
@@ -113,7 +113,7 @@ def row_parts(manifest: Manifest, index: Index, reader: ShardReader, row: int) -
     specs, scales = manifest.panels, trace_scales(manifest.render_config, manifest.panels)
     stored = reader.read(np.array([row]))
     return [
-        panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()))
+        panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()), box_of(index, row))
         for name in sorted(stored, key=lambda name: (not specs[name].traces, name))
     ]
 

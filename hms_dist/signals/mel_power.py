@@ -14,6 +14,8 @@ from hms_dist.core.jit import jit_any_order
 
 Padding = Literal["zeros", "reflect"]
 """Values beyond the ends of a signal: zeros (librosa's default), or its mirror image."""
+FULL_SCALE = 32768
+"""Steps of 16-bit audio from 0 to full scale."""
 BLOCK_FRAMES = 32
 """Frames transformed at once: 0.25 MB of samples and as much of spectrum at 2,048 samples."""
 
@@ -26,8 +28,18 @@ def hann(window_samples: int, fft_samples: int) -> NDArray[np.float64]:
 
 
 def padded(signal: NDArray[np.float32], fft_samples: int, padding: Padding) -> NDArray[np.float32]:
-    """Extend `signal` [samples] by half a transform on both sides, so that frame t is centred on sample t * hop."""
-    return np.pad(signal, fft_samples // 2, mode="constant" if padding == "zeros" else "reflect")
+    """Extend `signal` [samples], rounded to 16 bits, by half a transform on both sides, so that frame t is centred on
+    sample t * hop: float32 [samples + fft_samples]."""
+    half = fft_samples // 2
+    if padding == "reflect":
+        signal = np.pad(signal, half, mode="reflect")
+        half = 0
+    found = np.zeros(len(signal) + 2 * half, np.float32)
+    inside = found[half : half + len(signal)]
+    np.multiply(signal, np.float32(FULL_SCALE), out=inside)
+    np.rint(inside, out=inside)
+    np.multiply(inside, np.float32(1 / FULL_SCALE), out=inside)
+    return found
 
 
 def mel_power(
@@ -47,16 +59,21 @@ def mel_power(
     from hms_dist.signals.fourier_power import fourier_power, has_length  # imported late: it imports numba
 
     rows = np.empty((len(weights), num_frames), np.float32)
+    memory = np.empty((BLOCK_FRAMES, len(window) // 2), np.float32)
     for first in range(0, num_frames, BLOCK_FRAMES):
         num = min(BLOCK_FRAMES, num_frames - first)
         block = signal[first * hop_samples : (first + num - 1) * hop_samples + len(window)]
-        power = (fourier_power if has_length(len(window)) else _any_length)(block, hop_samples, window)
-        _mel_rows(power, weights, bins, rows[:, first : first + len(power)])
+        if has_length(len(window)):
+            power = memory[:num]
+            fourier_power(block, hop_samples, window, power)
+        else:
+            power = _any_length(block, hop_samples, window)
+        _mel_rows(power, weights, bins, rows[:, first : first + num])
     return rows
 
 
 def _any_length(signal: NDArray[np.float32], hop_samples: int, window: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Power of frames of any length, as `fourier_power`, float32 [frames, bins]."""
+    """Power of frames of any even length, float32 [frames, bins]."""
     from scipy import fft  # imported late: reading a configuration does not need it
 
     frames = np.lib.stride_tricks.sliding_window_view(signal, len(window))[::hop_samples]
