@@ -375,6 +375,13 @@ def _panel(sandbox):
     return sandbox.train("--canvas", canvas)
 
 
+@mistake("an estimate for a canvas whose panels no packaged recipe renders")
+def _estimated_canvas(sandbox):
+    placement = "{panel: scalp, top: 0, left: 0, height: 8, width: 8}"
+    canvas = sandbox.write("canvas.yaml", f"height: 8\nwidth: 8\nplacements: [{placement}]\n")
+    return main(["estimate", "--config", "demo", "--canvas", str(canvas), "--rows", "10"])
+
+
 def test_the_table_and_the_tests_name_the_same_mistakes():
     assert set(TABLE) == set(MISTAKES)
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "statistics": ("hms_dist.signals.statistics", "Statistics", "compute the scales of the trace picture"),
     "keys": ("hms_dist.report.keys", "Keys", "list the keys of a shard set by class, votes, patient and fold"),
     "show": ("hms_dist.report.show", "Show", "draw a sample's panels, or its canvas, as a PNG"),
+    "estimate": ("hms_dist.commands.estimate", "Estimate", "estimate disk, GPU memory and hours of a recipe"),
     "train": ("hms_dist.train.loop", "TrainConfig", "train one model, on several GPUs under accelerate or torchrun"),
     "grid": ("hms_dist.grid.grid", "Grid", "train recipes x seeds x folds, one run after another"),
     "oof": ("hms_dist.grid.oof", "Oof", "join the held-out predictions of all folds into one table"),
@@ -39,6 +40,7 @@ COMMANDS = {
     "status": ("hms_dist.report.status", "Status", "show how the runs below a folder are doing"),
     "pipeline": ("hms_dist.cluster.pipeline", "Pipeline", "run a chain of commands, from recordings to a report"),
     "sbatch": ("hms_dist.cluster.sbatch", "Sbatch", "print a job script for a Slurm cluster"),
+    "completion": ("hms_dist.commands.completion", "Completion", "print a script that completes words in a shell"),
     "recipes": ("hms_dist.commands.recipes", "Recipes", "list what --config finds by name, or print a path"),
 }
 """Command -> module, options class, one-line help."""

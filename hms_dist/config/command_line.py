@@ -32,7 +32,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
             if option == "config" and value is not None:
                 words[place] = _word(option, check.file(cls, value), argv[place])
             continue
-        target = _descend(cls, option.split("."), f"--{option}", root=cls)
+        target = annotation_of(cls, option.split("."), f"--{option}", root=cls)
         if given.count(option) > 1 and item_of(target) is not None:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
@@ -98,7 +98,7 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
     option, *values = group
     if not option.startswith("--") or "=" in option or option[2:] in OWN_OPTIONS:
         return group
-    target = _descend(cls, option[2:].split("."), option)
+    target = annotation_of(cls, option[2:].split("."), option)
     if target is bool and not values:
         return [f"{option}=true"]
     item = item_of(target)
@@ -108,16 +108,16 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
     return [f"{option}={json.dumps(values) if item in (str, Path) else '[' + ', '.join(values) + ']'}"]
 
 
-def _dotted(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
+def option_names(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
     """Names of all options of a dataclass and of nested ones: --epochs, --optim, --optim.lr ..."""
     for name, hint in typing.get_type_hints(target).items():
         yield f"{prefix}{name}"
         for choice in choices(hint):
             if dataclasses.is_dataclass(choice) and choice not in (target, *above):
-                yield from _dotted(choice, f"{prefix}{name}.", (target, *above))
+                yield from option_names(choice, f"{prefix}{name}.", (target, *above))
 
 
-def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
+def annotation_of(target: Any, parts: list[str], option: str, root: Any = None) -> Any:
     """Return the annotation of a dotted option name. Raises UserError for an unknown part.
 
     `root`: the class whose options the message may suggest.
@@ -127,7 +127,7 @@ def _descend(target: Any, parts: list[str], option: str, root: Any = None) -> An
         hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
-                hint = "" if root is None else suggestion(option, list(_dotted(root)))
+                hint = "" if root is None else suggestion(option, list(option_names(root)))
                 raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
         elif typing.get_origin(target) is dict:

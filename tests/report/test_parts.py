@@ -9,10 +9,11 @@ import pytest
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig, Placement
 from hms_dist.core.signal_format import RATE_HZ
-from hms_dist.datasets import HMS, Dataset
+from hms_dist.datasets import HMS, RFCX, Dataset
 from hms_dist.panels.log_mel import LogMel
 from hms_dist.panels.rasteriser import draw_traces
 from hms_dist.panels.traces import BAND_ROWS, NUM_TRACES, WIDTH, Traces
+from hms_dist.panels.waveform import Waveform
 from hms_dist.report.parts import canvas_parts, panel_part, trace_scales
 from hms_dist.shards.index import open_set
 from hms_dist.shards.schema import PanelSpec
@@ -69,6 +70,24 @@ def test_the_labelled_seconds(rng) -> None:
     assert part.marked == pytest.approx((147.5, 152.5))  # 295 and 305 s of 600 s on 300 columns
     crop = part_of("stacked", np.zeros((2, 10, 10)), time_crop=(0, 10))
     assert crop.marked is None
+
+
+def test_a_waveform_is_drawn_as_its_range() -> None:
+    """Two loudnesses, one half of the other, in a row of 10 s with half a second on both sides."""
+    dataset = replace(RFCX, rate_hz=8000)
+    spec = Waveform(rate_hz=8000, window_s=10.0, margin_s=0.5).spec
+    samples = np.sin(np.arange(spec.shape[-1]) / 3) * np.where(
+        np.arange(spec.shape[-1]) < spec.shape[-1] / 2, 0.5, 0.25
+    )
+    part = panel_part("waveform", spec, np.round(samples[None] * 32768).astype(np.int16), dataset)
+    rows, columns = part.pixels.shape
+    lit = part.pixels.sum(0)
+    assert lit[10 : columns // 2 - 10].mean() == pytest.approx(rows, rel=0.05)
+    assert lit[columns // 2 + 10 : -10].mean() == pytest.approx(rows / 2, rel=0.05)
+    assert part.title == "waveform, up to 0.5 of full scale"
+    middle = (5.5 / 11) * columns
+    assert np.mean(part.marked) == pytest.approx(middle, abs=1)
+    assert np.ptp(part.marked) == pytest.approx(dataset.annotated_s / 11 * columns, rel=0.01)
 
 
 def test_a_flip_names_what_is_shown() -> None:
