@@ -44,8 +44,7 @@ def power_of(samples: NDArray[np.float32], mel: MelFrames) -> NDArray[np.float32
                 window=mel.window,
                 hop_samples=mel.hop_samples,
                 num_frames=mel.num_frames,
-                weights=mel.weights,
-                bins=mel.bins,
+                slopes=mel.slopes,
             )
             for channel in samples
         ]

@@ -16,7 +16,7 @@ LONGEST_S = 1e6
 FREQUENCIES_HZ = (1000, 5000, 10_000, 2000, 500, 20_000, 200, 10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
 """Frequencies that may get a tick; those too close to an earlier one are skipped."""
 AUDIO_HZ = (5000, 1000, 10_000, 2000, 500, 20_000, 200, 100, 50_000, 100_000)
-"""The same for panels that reach beyond 1 kHz."""
+"""Frequencies that may get a tick on panels that reach beyond 1 kHz."""
 
 Ticks = tuple[tuple[float, str], ...]
 """(position, pixels; text) of each tick."""

@@ -54,6 +54,13 @@ def panel_part(
     if not -LARGEST < low < high < LARGEST:
         values, low, high, unit = np.zeros_like(values), 0.0, 1.0, ""
     names, shown = spec.regions or spec.traces, (0, spec.shape[-1] if spec.dtype == "int16" else columns)
+    if spec.dtype == "int16" and spec.value_range is not None:
+        peak = np.abs(stored.astype(np.int32)).max(initial=0) / 32768 * spec.value_range[1]
+        name = f"{name}, up to {peak:.2g} of {spec.unit}"
+    times = _times(spec, shown, columns, dataset)
+    if box is not None and "marked" in times:
+        place, _ = time_place(spec, shown, columns)
+        times["marked"] = (place(box[0]), place(box[1])) if spec.dtype == "int16" else None
     return Part(
         title=name,
         pixels=values,
@@ -63,7 +70,7 @@ def panel_part(
         left=_left(names, spec.rows_hz, rows, height := _height(spec, rows, columns)),
         bottom=time_edge(spec, shown, columns, SPACING * columns / WIDTH),
         height=height,
-        **_times(spec, shown, columns, dataset),
+        **times,
         bars=_bars(spec, scales_uv, rows),
         boxes=_boxes(spec, box, rows, columns),
     )
@@ -181,9 +188,10 @@ def _times(spec: PanelSpec, crop: tuple[int, int], columns: int, dataset: Datase
     place, (low, high) = time_place(spec, crop, columns)
     step = 1.0 if high - low <= WINDOW_S + 1 else 60.0
     seconds = np.arange(np.ceil(low / step), np.floor(high / step) + 1)[:MOST_LINES] * step
-    if dataset.signal == "audio":  # annotations are anywhere; their boxes are drawn
-        return {"grid": tuple(place(float(at)) for at in seconds)}
-    middle = (WINDOW_S if spec.columns_s[1] <= WINDOW_S else dataset.context_s) / 2
+    if dataset.signal == "audio":
+        middle = dataset.window_s / 2
+    else:
+        middle = (WINDOW_S if spec.columns_s[1] <= WINDOW_S else dataset.context_s) / 2
     marked = (place(middle - dataset.annotated_s / 2), place(middle + dataset.annotated_s / 2))
     inside = all(0 < column < columns for column in marked)
     return {"grid": tuple(place(float(at)) for at in seconds), "marked": marked if inside else None}

@@ -106,7 +106,7 @@ def _pass(real: Array, imag: Array, out_r: Array, out_i: Array, factor: Array) -
 
 @_compiled
 def _last_pass(real: Array, imag: Array, out_r: Array, out_i: Array) -> None:
-    """The same with factors of 1."""
+    """Transform as `_pass`, with factors of 1."""
     quarter = len(real) // 4
     for i in range(quarter):
         a_r, a_i, b_r, b_i = real[i], imag[i], real[i + quarter], imag[i + quarter]
