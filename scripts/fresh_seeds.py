@@ -231,7 +231,7 @@ class Repetition:
         return len(results), sum(len(result.failures) for result in results)
 
     def run(self, jobs: int) -> None:
-        """Run what the record lacks."""
+        """Run the tests that the record lacks."""
         queue, running = deque(self.folders), dict[Future[None], str]()
         with ThreadPoolExecutor(jobs) as pool:
             while queue or running:

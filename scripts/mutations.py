@@ -100,7 +100,8 @@ def draw(repository: Path, rooms: dict[str, Room], seed: int, number: int) -> li
 
 
 def try_out(scratch: Path, room: Room, mutation: Mutation, limit_s: float) -> dict[str, Any]:
-    """Run the tests with the mutation in `scratch`, and undo it: what the outcome was, by which test, in which time."""
+    """Run the tests with the mutation in `scratch`, and undo it; return the outcome, the failing test and the
+    seconds."""
     path, began = scratch / mutation.file, time.monotonic()
     source = path.read_text()
     path.write_text(mutated(source, mutation))
@@ -168,7 +169,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def run(repository: Path, rooms: dict[str, Room], seed: int, number: int, out: Path, limit_s: float) -> str:
-    """Try out what is drawn, but for what `out` has already; the table of all."""
+    """Run the drawn mutations that `out` does not list yet; return the table of all."""
     drawn = draw(repository, rooms, seed, number)
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {Mutation(*(line[name] for name in Mutation.__annotations__)) for line in lines}

@@ -95,6 +95,13 @@ def test_from_clips_to_the_submission(call, tmp_path: Path, capsys) -> None:
     assert (abs(middle - 1) > 1e-3).any(), "rows at the ends of a clip are moved inwards"
     assert ((middle > 0) & (middle < 2)).all()
 
+    before = {path.name: path.read_bytes() for path in (tmp_path / "train").iterdir()}
+    (tmp_path / "train/index.parquet").write_bytes(b"damaged")
+    (tmp_path / "train/shard-000000.tar").write_bytes(before["shard-000000.tar"][:-2000])
+    call("verify", "--shards", tmp_path / "train", "--data", data, code=2)
+    call("verify", "--shards", tmp_path / "train", "--data", data, "--repair")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "train").iterdir()} == before
+
     shards = ["--config", tmp_path / "train.yaml", "--shards", tmp_path / "train"]
     runs = [tmp_path / f"run-{fold}" for fold in range(2)]
     for fold, run in enumerate(runs):
@@ -123,6 +130,15 @@ def test_from_clips_to_the_submission(call, tmp_path: Path, capsys) -> None:
     np.testing.assert_allclose(submission.drop(columns="recording_id"), pooled, atol=1e-6)
     again = read_predictions(tmp_path / "submission.csv", BIRDS)
     assert again["eeg_id"].tolist() == sorted(index_of(tmp_path / "test"))
+
+    call("ensemble", "--predictions", *tables, "--pool_rows", "mean", "--out", tmp_path / "mean.csv")
+    by_mean = pd.read_csv(tmp_path / "mean.csv").drop(columns="recording_id")
+    np.testing.assert_allclose(by_mean, mean.groupby(read_predictions(tables[0])["eeg_id"]).mean(), atol=1e-6)
+    words = ["--predictions", *tables, "--pool_rows"]
+    call("ensemble", *words, "mean", "--out", tmp_path / "mean.parquet", code=2)
+    assert "pool_rows: a .parquet table has every row" in capsys.readouterr().err
+    call("ensemble", *words, "none", "--out", tmp_path / "none.csv", code=2)
+    assert "a submission takes one row an EEG, found several" in capsys.readouterr().err
 
     call("predict", "--run", runs[0], "--data", data, "--out", tmp_path / "direct.csv")
     direct = read_predictions(tmp_path / "direct.csv", BIRDS).set_index("eeg_id")

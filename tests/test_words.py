@@ -31,7 +31,7 @@ PROSE = {
     r"\btakes? its leave\b|\bfarewell\b|\blast[ _]words\b": "shuts down, exits",
     r"\bhalf a turn\b": "180 degrees",
     r"\blearns \S+ (?:images|pictures|rows) (?:a|per) second\b": "trains at N images/s",
-    r'^\s*[rbf]*"""The same(?:,| by| from| for| of| before| with| as| in| to)\b': "state what it computes",
+    r'^\s*[rbf]*"""The same(?:,|(?: by| from| for| of| before| with| as| in| to)\b)': "state what it computes",
     r"\byes(?:,| or) no(?: or unknown)?,? (?:each )?by (?:itself|themselves)\b": "independent yes/no classes",
     r"\bas (?:the \w+|timm|Kaggle|written) has it\b": "as written in, as timm's",
     r"\b[Ss]eeds? 00[0-4]\b": "the source's name in docs/sources.md, such as 'the course report'",

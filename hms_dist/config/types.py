@@ -1,4 +1,4 @@
-"""Whether plain values are of the types that options declare, and what is expected if they are not.
+"""Comparison of plain values with the declared types of options, and descriptions of the types for errors.
 
 Answers as jsonargparse does, which reads the values in the end, in words for the user of the option.
 """

@@ -120,3 +120,13 @@ def _is_whole(path: Path) -> bool:
 @cache
 def _warn_damaged_cache(folder: Path) -> None:
     LOG.warning("%s: compiled code is damaged, or of another version of this package; recompiling it", folder)
+
+
+def raise_interrupt(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if it caused `error`: one that arrives during the call of a compiled function ends the
+    call with a SystemError (in about one of 100 interrupts of a loader without threads)."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        cause = cause.__cause__ or cause.__context__

@@ -70,7 +70,7 @@ def rows_by_overlap(
 ) -> list[Row]:
     """Label windows at `centres` [windows], seconds, by the class that covers most of each.
 
-    `background`: class of what no event covers; None: such windows have no row. With target yes_no each class is
+    `background`: class of windows that no event covers; None: they have no row. With target yes_no each class is
     present where it covers half of the window or more.
     """
     half = dataset.annotated_s / 2

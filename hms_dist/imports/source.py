@@ -1,4 +1,4 @@
-"""The interface of an opened recording, whatever its format."""
+"""The interface of an opened recording of any format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ class Flag:
 
 @contextmanager
 def raised_by(flag: Flag, *signals: signal.Signals) -> Iterator[None]:
-    """While inside, `signals` set `flag` and do nothing else, however often they come.
+    """Within the block, `signals` only set `flag`.
 
     No effect outside of the main thread, where Python cannot install handlers.
     """

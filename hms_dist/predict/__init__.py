@@ -1,1 +1,1 @@
-"""Prediction with a run, and what is made of predictions: scores, pseudo-labels, ensembles, stacks, submissions."""
+"""Prediction with a run, and processing of predictions: scores, pseudo-labels, ensembles, stacks, submissions."""

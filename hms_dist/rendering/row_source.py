@@ -75,7 +75,7 @@ class AudioSource:
         return self._reader.read(fields["eeg_id"])
 
     def window(self, recording: AudioRecording, fields: Mapping[str, Any]) -> AudioWindow:
-        """See `RowSource`."""
+        """See `RowSource`. Raises UserError for a recording that is too short."""
         needed, start = self._dataset.window_samples, round(fields["eeg_label_offset_seconds"] * recording.rate_hz)
         length = recording.samples.shape[1]
         # A length that was rounded to a whole sample of another rate may lack one.

@@ -98,7 +98,9 @@ def report_page(command: Report) -> str:
         **training_values(runs, metric_of(dataset), _levels(own)),
         **quality_values(found, tables, dataset),
         **patient_values(tables),
-        gallery=gallery_values(runs, own, labels, command) if command.gallery else None,
+        gallery=gallery_values(runs, own, labels, command.gallery, attribution=command.attribution)
+        if command.gallery
+        else None,
     )
 
 

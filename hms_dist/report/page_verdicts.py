@@ -38,6 +38,8 @@ class Comparison:
     def words(self) -> str:
         """Which is better."""
         interval = self.better_by.interval
+        if self.better_by.value == 0 and interval in (None, (0, 0)):
+            return "equal"
         if interval is None or interval[0] <= 0 <= interval[1]:
             return "not settled"
         return "better" if interval[0] > 0 else "worse"
@@ -63,7 +65,13 @@ def verdict_of(item: ScoredTable) -> Verdict:
     """Whether a table is better than a constant predictor."""
     sentence, is_worse = verdict(item.better_than_constant, item.metric, "a constant predictor")
     of = "" if item.held_out else ", not known to be held out"
-    return Verdict(f"{item.name}: {sentence}, on {len(item.rows)} rows of {item.num_patients} patients{of}.", is_worse)
+    return Verdict(f"{item.name}: {sentence}, on {patients_text(item)}{of}.", is_worse)
+
+
+def patients_text(item: ScoredTable) -> str:
+    """Numbers of rows and patients, in words."""
+    plural = "" if item.num_patients == 1 else "s"
+    return f"{len(item.rows)} rows of {item.num_patients} patient{plural}"
 
 
 def compared(tables: Sequence[ScoredTable]) -> list[Comparison]:

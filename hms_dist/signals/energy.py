@@ -10,6 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hms_dist.core.jit import jit
+
+LANES = 8
+"""Rows that are smoothed together: each step of a recursion waits for the one before."""
 SMALLEST = 1e-37
 """Smallest energy used as a divisor; float32 ends at 1e-38."""
 
@@ -44,15 +48,37 @@ def normalise_energy(
     M is S smoothed forward in time, row by row, from `start` on. `energy` [rows, frames] is 0 or above and at most
     of order 1, `scale` whatever brings it to its unit: the product need not fit float32.
     """
-    from scipy import signal  # imported late: reading a configuration does not need it
-
     weight = np.float32(smoothing_weight(time_constant_frames))
     kept = np.float32(1) - weight
     num_start = max(round(time_constant_frames), 1) if start == "mean" else 1
     before = energy[:, :num_start].mean(axis=1, keepdims=True)
     if start == "one":
         before = np.full_like(before, 1 / scale)
-    past, _ = signal.lfilter([weight], [np.float32(1), -kept], energy, zi=kept * before)
+    past = _smoothed(np.ascontiguousarray(energy), weight, kept, (kept * before)[:, 0].astype(np.float32))
     past += np.float32(max(epsilon / scale, SMALLEST))
-    ratio = energy * np.exp(np.float32(-gain) * np.log(past)) * np.float32(scale ** (1 - gain))
-    return np.asarray((ratio + np.float32(bias)) ** np.float32(power) - np.float32(bias**power))
+    ratio = np.log(past, out=past)
+    ratio *= np.float32(-gain)
+    np.exp(ratio, out=ratio)
+    ratio *= energy
+    ratio *= np.float32(scale ** (1 - gain))
+    ratio += np.float32(bias)
+    ratio **= np.float32(power)
+    ratio -= np.float32(bias**power)
+    return ratio
+
+
+@jit
+def _smoothed(
+    energy: NDArray[np.float32], weight: np.float32, kept: np.float32, state: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Smooth `energy` [rows, frames] in time, rounded as `scipy.signal.lfilter` does: M = state + weight * S, then
+    state [rows] = kept * M."""
+    past = np.empty_like(energy)
+    for first in range(0, len(energy), LANES):
+        last = min(first + LANES, len(energy))
+        for frame in range(energy.shape[1]):
+            for row in range(first, last):
+                mean = state[row] + weight * energy[row, frame]
+                past[row, frame] = mean
+                state[row] = kept * mean
+    return past

@@ -8,6 +8,7 @@ import logging
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,50 @@ RECIPE_FOLDERS = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace the entry `commands` of the navigation by a page a command, and `recipes` by one a folder."""
+    """Replace the entry `commands` of the navigation by a page a command, and `recipes` by one a folder.
+
+    Pages of docs/ that the navigation lacks are listed at its end.
+    """
     pages = [f"commands/{name}.md" for name, _, _ in command_pages()]
     recipes = [f"recipes/{folder}.md" for folder in RECIPE_FOLDERS]
     config.nav = _expanded(
         config.nav, {"commands": ["commands/index.md", *pages], "recipes": ["recipes/index.md", *recipes]}
     )
+    listed = set(_entries(config.nav)) | set(MOVED.values())
+    docs = Path(config.docs_dir)
+    if others := sorted({path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - listed):
+        config.nav.append({"More": others})
     return config
 
 
+def _entries(nav: Any) -> Iterator[str]:
+    """Pages of a navigation."""
+    if isinstance(nav, str):
+        yield nav
+    for entry in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else []:
+        yield from _entries(entry)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
-    for uri, text in _generated().items():
+    """Add the generated pages, and one for each other file that a page links to."""
+    for uri, text in {**_generated(), **_linked_files(config)}.items():
         files.append(File.generated(config, uri, content=text))
     return files
+
+
+def _linked_files(config: MkDocsConfig) -> dict[str, str]:
+    """Place in the site -> Markdown of other files that pages link to."""
+    origins = [*Path(config.docs_dir).rglob("*.md"), *(REPOSITORY / path for path in MOVED)]
+    pages = {}
+    for origin in origins:
+        for link in LINK.finditer(FENCE.sub("", origin.read_text())):
+            target = origin.parent / link[2]
+            if ":" not in link[2] and target.resolve().is_relative_to(REPOSITORY):
+                path = target.resolve().relative_to(REPOSITORY).as_posix()
+                place, _ = _place(path)
+                if place.startswith("source/"):
+                    pages[place] = f"# {path}\n\n````text\n{(REPOSITORY / path).read_text().rstrip()}\n````\n"
+    return pages
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -89,9 +120,9 @@ def _place(path: str) -> tuple[str, str]:
         return rest, ""
     if first == "configs" and (REPOSITORY / path).is_file():
         return f"recipes/{posixpath.dirname(rest)}.md", f"#{Path(path).stem}"
-    if first == "examples" and (REPOSITORY / path).is_file():
-        return "examples.md", f"#{Path(path).stem}"
-    return "", ""
+    if not (REPOSITORY / path).is_file():
+        return "", ""
+    return ("examples.md", f"#{Path(path).stem}") if first == "examples" else (f"source/{path}.md", "")
 
 
 def _generated() -> dict[str, str]:

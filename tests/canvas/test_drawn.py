@@ -20,7 +20,8 @@ FRAMES = {"fft_samples": 256, "window_samples": 256, "hop_samples": 64, "num_mel
 SIZE = {"rate_hz": RATE_HZ, "window_s": SECONDS}
 WAVEFORM = Waveform(**SIZE, margin_s=MARGIN / RATE_HZ)
 SPECS = {"waveform": WAVEFORM.spec}
-RANGE_LN = 80 / 10 * np.log(10)
+RANGE_LN = 7 * np.log(10)
+"""Log power is compared within 70 dB of the loudest: the rounding of a float32 transform is 120 dB below."""
 
 
 def canvas_of(**drawn: DrawnPanel) -> CanvasConfig:
@@ -69,7 +70,7 @@ def test_drawn_pictures_equal_the_renderers(samples, options):
         inside = row[:, MARGIN:-MARGIN]
         logs, energy = log_mel.log_power(inside)[0], pcen.normalised(inside)[0]
         near = logs > logs.max() - RANGE_LN
-        assert np.abs(image[0, :32] - logs)[near].max() < 1e-4 * np.log(10)
+        assert np.abs(image[0, :32] - logs)[near].max() < 1e-4
         np.testing.assert_allclose(image[0, 32:], energy, rtol=1e-4, atol=1e-4 * energy.max())
 
 

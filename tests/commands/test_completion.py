@@ -30,7 +30,7 @@ def script(tmp_path_factory):
 
 @pytest.fixture
 def completed(script, tmp_path):
-    """The offers of bash for words, the last of which is incomplete."""
+    """Returns the completions that bash offers for words, the last of which is incomplete."""
 
     def words(*given: str) -> set[str]:
         command = ["bash", "-c", TRY, "bash", script, "hms-dist", *given]

@@ -145,9 +145,9 @@ TABLES = {
         "tp", HEADER + TP + "00000000a,3,1,0.1,1,0.5,9\n",
         "train_tp.csv: row 5, column species_id: expected 0 to 2, the classes of birds, found '3'",
     ),
-    "a species that is no number": ("fp", HEADER + "00000000a,owl,1,0.1,1,0.5,9\n", "species_id: expected a number"),
+    "a species in letters": ("fp", HEADER + "00000000a,owl,1,0.1,1,0.5,9\n", "species_id: expected a number"),
     "a negative time": ("tp", HEADER + "00000000a,0,1,-1,1,0.5,9\n", "row 2, column t_min: expected a number of at"),
-    "a time that is no number": ("tp", HEADER + "00000000a,0,1,nan,1,0.5,9\n", "column t_min: expected a number"),
+    "a time that is NaN": ("tp", HEADER + "00000000a,0,1,nan,1,0.5,9\n", "column t_min: expected a number"),
     "an end before the start": (
         "tp", HEADER + "00000000a,0,1,0.5,1,0.5,9\n", "row 2, column t_max: expected more than t_min (0.5), found '0.5'"
     ),

@@ -120,6 +120,35 @@ def test_a_printed_command_has_valid_options(command, whole, sandbox, monkeypatc
     checked_words(cls, given[:-1] if given[-1:] == ["--config"] else given)
 
 
+def test_options_that_a_sentence_names_exist(monkeypatch):
+    """Options in code within sentences; pages that are left out have options of other programs, or wrong ones."""
+    monkeypatch.syspath_prepend(REPOSITORY / "scripts/site")
+    pages = "".join(text for _, _, text in importlib.import_module("options").command_pages())
+    known = {*re.findall(r"`--([\w.]+)`", pages), "config", "plugins", "help", "help_all", "print_config"}
+    unknown = [
+        f"{path.name}: {code}"
+        for path in PAGES
+        if path.name not in ("clusters.md", "kaggle.md", "errors.md", "CONTRIBUTING.md")
+        for code in re.findall(r"`(--[^`]+)`", BLOCK.sub("", path.read_text()))
+        for name in re.findall(r"(?:^| )--([\w.]+)", code)
+        if name not in known
+    ]
+    assert unknown == []
+    sys.modules.pop("options")
+
+
+def test_printed_targets_and_tests_exist():
+    """`make NAME`, and the files of `pytest FILES`."""
+    text = "\n".join(path.read_text() for path in PAGES)
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.M))
+    assert targets >= {"demo", "docs", "setup", "test"}
+    assert targets <= set(re.findall(r"^([a-z-]+):", makefile, re.M))
+    files = {file for words in re.findall(r"pytest ([^`|\n]+)", text) for file in re.findall(r"tests/[\w./-]+", words)}
+    assert len(files) > 15
+    assert [file for file in sorted(files) if not (REPOSITORY / file).exists()] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_code_of_a_page_is_valid(path):
     text = path.read_text()

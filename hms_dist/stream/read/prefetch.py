@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 
+from hms_dist.core.jit import raise_interrupt
 from hms_dist.stream.read.batch import Batch, Request
 from hms_dist.stream.read.fetch import Fetcher
 from hms_dist.stream.read.job import Job
@@ -36,6 +37,13 @@ class Prefetch:
 
     def batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
         """Yield the batches in order; requesting one releases the memory of the previous one."""
+        try:
+            yield from self._batches(requests)
+        except SystemError as error:
+            raise_interrupt(error)
+            raise
+
+    def _batches(self, requests: Iterator[Request]) -> Iterator[Batch]:
         more = True
         while more or self._in_progress:
             while more and len(self._in_progress) < self._ahead and self._slot_is_free():
@@ -70,6 +78,7 @@ class Prefetch:
         try:
             job = Job(self._reader, request, self._slots[number])
         except Exception as error:
+            raise_interrupt(error)
             self._in_progress.append((number, error))
             return
         self._in_progress.append((number, job))

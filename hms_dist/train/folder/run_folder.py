@@ -1,4 +1,4 @@
-"""The run folder: the run that it belongs to, and what a stopped run left in it."""
+"""The run folder: the run that it belongs to, and the state that a stopped run left in it."""
 
 import os
 import re

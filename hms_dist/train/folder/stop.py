@@ -25,7 +25,7 @@ SAVE_S = 20.0
 
 
 class StopRequest:
-    """Whether this rank was asked to stop. A signal only sets a flag, however often it comes."""
+    """Whether this rank was asked to stop. Signals only set a flag."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / STOP_NAME

@@ -61,7 +61,7 @@ class GraphedNetwork(nn.Module):
 
 
 class _Shell(nn.Module):
-    """A wrapper of the network; torch replaces the `forward` of what it captures."""
+    """A wrapper of the network, because torch replaces the `forward` of the module that it captures."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -241,6 +241,30 @@ for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(
     assert "JobError" not in errors
 
 
+@pytest.mark.slow
+def test_an_interrupt_of_a_compiled_function_is_no_other_error(shard_set, rng):
+    """Numba reports one in about a hundred as a SystemError; 300 interrupts at drawn moments, by a timer."""
+    text = f"""
+import itertools, random, signal, numpy as np
+from hms_dist.shards.index import open_set
+from hms_dist.stream.read.loader import Request, load
+from hms_dist.stream.read.reader import ShardReader
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+draws = random.Random({int(rng.integers(2**31))})
+reader = ShardReader({str(shard_set)!r}, *open_set({str(shard_set)!r}), {PANELS!r})
+for _ in range(300):
+    try:
+        for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(8))), threads=0)):
+            if number == 1:
+                signal.setitimer(signal.ITIMER_REAL, draws.uniform(0.0005, 0.005))
+    except KeyboardInterrupt:
+        pass
+print("all interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=600)
+    assert done.stdout == "all interrupted\n", done.stderr
+
+
 def test_streams_begun_at_once_share_no_memory(shard_set):
     slots = open_reader(shard_set).slots
     slots.give_back(slots.take(200, pin=False), pin=False)
