@@ -3,7 +3,7 @@
 # insects) are rendered and trained on with the same number of steps: with true and false positives, known species alone;
 # with the same, unknown species of true positives taken as absent (unknown_weight); and with true positives alone, all
 # other species taken as absent. Prints LWLRAP on clips that no model has seen, against chance, the best constant order,
-# and the truth itself. About 10 minutes on one core.
+# and the truth itself. About 15 minutes on one core.
 #   scripts/audio_proof.sh FOLDER [number of clips] [workers] [epochs] [seeds]
 set -euo pipefail
 if [[ $# -lt 1 || $1 == -* ]]; then
@@ -11,7 +11,7 @@ if [[ $# -lt 1 || $1 == -* ]]; then
     [[ ${1:-} == --help ]] && exit
     exit 2
 fi
-out=$1 num_clips=${2:-480} workers=${3:-$(nproc)} epochs=${4:-10} seeds=${5:-0}
+out=$1 num_clips=${2:-480} workers=${3:-$(nproc)} epochs=${4:-7} seeds=${5:-0}
 here=$(cd "$(dirname "$0")/.." && pwd)
 [[ -d $here/.venv ]] && PATH="$here/.venv/bin:$PATH"
 hms_dist() { OMP_NUM_THREADS=1 python -m hms_dist "$@"; }
