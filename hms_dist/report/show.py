@@ -143,6 +143,8 @@ def _draw_canvas(command: Show, folder: Path) -> str:
     if command.axes:
         scales = trace_scales(shards.manifest.render_config, shards.manifest.panels)
         parts = canvas_parts(canvas, image, shards.dataset, scales, flip=command.flip, plain=command.augment is None)
+        if shards.dataset.signal == "audio":  # annotations are anywhere in a row
+            parts = [replace(part, marked=None) for part in parts]
         _save_sheet(command.out, parts, _title(shards.index, row, *notes))
     else:
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))

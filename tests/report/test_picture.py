@@ -57,7 +57,7 @@ def test_log_power_uses_the_whole_range_and_gaps_are_black(rng: np.random.Genera
     assert picture.max() == 255
 
 
-def test_a_signal_is_drawn_as_a_line_from_its_lowest_to_its_highest_sample(rng) -> None:
+def test_a_signal_is_drawn_as_a_line_from_its_lowest_to_its_highest_sample() -> None:
     spec = Waveform(rate_hz=4000, window_s=1.0, margin_s=0.25).spec
     stored = np.zeros((1, 6000), np.int16)
     stored[0, 1500:3000] = np.where(np.arange(1500) % 2, 20_000, -20_000)
