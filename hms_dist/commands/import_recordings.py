@@ -145,7 +145,7 @@ def _begin(command: Import, work: Work, key: Key) -> None:
             "--out"
         )
     changed = [] if before is None else [name for name in spec if before.get(name) != spec[name]]
-    if changed and not command.rebuild:
+    if changed and not command.rebuild and _has_rows(work, key):
         raise UserError(
             f"{work.out}: imported with other options ({', '.join(changed)}); --rebuild imports everything again, "
             "another --out leaves it alone"
@@ -158,6 +158,12 @@ def _begin(command: Import, work: Work, key: Key) -> None:
         key.write_rows([])
     make_folders(work.out, work.split)
     key.write_spec(spec)
+
+
+def _has_rows(work: Work, key: Key) -> bool:
+    """Whether an import has written anything worth keeping. One without label rows has not."""
+    results = (key.result(row.number) for row in key.rows())
+    return table_path(work).exists() or any(result["rows"] for result in results if result is not None)
 
 
 def _spec(command: Import, work: Work) -> dict[str, Any]:

@@ -71,8 +71,13 @@ class PredictAny(ReadingOptions, PredictConfig):
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise ValueError(f"shards: expected --shards, --data or --recording, one of them, found {found}")
-        if self.recording is not None and (self.out.suffix != ".parquet" or self.split != "test"):
-            raise ValueError("recording: has no labels, and several rows; write a .parquet, without --split")
+        if self.recording is not None and self.out.suffix != ".parquet":
+            raise ValueError(
+                f"out: a recording gets a row every {self.every_s:g} s: expected a .parquet, which pandas.read_parquet "
+                f"reads, found '{self.out}'"
+            )
+        if self.recording is not None and self.split != "test":
+            raise ValueError("split: a recording has no labels; leave --split out")
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
 

@@ -153,7 +153,8 @@ class Check:
             )
         if chosen is None:
             raise UserError(
-                f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}"
+                f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}; "
+                "a class of your own needs --plugins MODULE"
             )
         self.classes.add(f"{chosen.__module__}.{chosen.__qualname__}")
         if not isinstance(node, Mapping):

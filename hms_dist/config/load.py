@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from hms_dist.config.checks import checked
 from hms_dist.config.command_line import checked_words, option_words, with_values
 from hms_dist.config.help import ShortHelp
+from hms_dist.config.recipes import folder_of
 from hms_dist.config.safe_yaml import yaml_text
 from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, PLUGINS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
@@ -23,6 +24,9 @@ from hms_dist.core.files import atomic, sealed_text
 from hms_dist.core.plugins import loaded_plugins
 
 T = TypeVar("T")
+
+_MISSING = "the following arguments are required: "
+"""Beginning of the parser's message about missing options."""
 
 
 def load(cls: type[T], argv: Sequence[str], prog: str = "hms-dist") -> T:
@@ -132,7 +136,17 @@ def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
         values.pop("config", None)
         return cls(**values)
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(_own(error)).split())) from error
+        raise UserError(_with_advice(" ".join(str(_own(error)).split()), cls)) from error
+
+
+def _with_advice(message: str, cls: type) -> str:
+    """Add to the parser's line about missing options how they are given."""
+    before, found, names = message.partition(_MISSING)
+    if not found or before:
+        return message
+    options = ", ".join(f"--{name}" for name in names.split(", "))
+    recipe = ", or by --config a recipe that has them (hms-dist recipes)" if folder_of(cls) else ""
+    return f"required and not given: {options}; give them on the command line{recipe}"
 
 
 def _own(error: BaseException) -> BaseException:

@@ -122,7 +122,8 @@ def canvas_parts(
         parts.append(replace(part, range=levels, unit="" if before is not None else "pixel", bars=bars))
     shown = ""
     for number, part in enumerate(parts):
-        parts[number] = replace(part, title="" if part.title == shown else part.title)
+        if part.title == shown:  # one below the other without a gap: the unit would overprint the numbers above
+            parts[number] = replace(part, title="", left=replace(part.left, unit=""))
         shown = part.title
     return parts
 

@@ -173,7 +173,7 @@ def _composed(
     changed, _ = augmenter.signals(panels, targets, one_group(rows), **when)
     reverse = draw_reversals(rows, **when, probability=probability)
     images = canvas(changed, flip, reverse)
-    notes.append(f"augmented (seed {command.seed}, epoch {command.epoch}), axes as without")
+    notes.append(f"augmented (seed {command.seed}, epoch {command.epoch}), axes are those before it")
     if reverse is not None and bool(reverse[0]):
         notes.append("time runs backwards")
     return augmenter(images, targets, one_group(rows), **when)[0][0, 0].numpy(), notes

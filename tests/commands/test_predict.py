@@ -222,7 +222,8 @@ def test_one_recording_is_what_import_and_predict_make_of_it(trained, night, tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "a.csv"], "recording: has no labels, and several rows; write a .parquet"),
+        (["--out", "a.csv"], "out: a recording gets a row every 10 s: expected a .parquet, which pandas.read_parquet"),
+        (["--out", "a.parquet", "--split", "train"], "split: a recording has no labels; leave --split out"),
         (["--out", "a.parquet", "--data", "b"], "one of them, found data and recording"),
         (["--out", "a.parquet", "--map", "x"], "map: expected LABEL=ELECTRODE"),
     ],

@@ -14,6 +14,7 @@ from hms_dist.config.command_line import with_subject
 from hms_dist.config.load import from_dict, load, save, to_dict
 from hms_dist.config.types import fits
 from hms_dist.core.errors import UserError
+from hms_dist.train.settings import TrainConfig
 
 
 class Shape(ABC):
@@ -315,3 +316,12 @@ def test_what_a_list_takes_is_said(words, message):
     with pytest.raises(UserError) as caught:
         load(Street, words.split())
     assert str(caught.value) == message
+
+
+def test_missing_options_are_named_with_the_way_to_give_them():
+    with pytest.raises(UserError) as missing:
+        load(TrainConfig, ["--config", "small", "--shards", "a", "--out", "b"])
+    assert str(missing.value) == (
+        "required and not given: --canvas.height, --canvas.width, --canvas.placements; give them on the command line, "
+        "or by --config a recipe that has them (hms-dist recipes)"
+    )

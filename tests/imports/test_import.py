@@ -254,6 +254,16 @@ def test_other_options_need_a_rebuild(folder, tmp_path, capsys) -> None:
     assert "a label table is there already" in capsys.readouterr().err
 
 
+def test_an_import_without_label_rows_does_not_bind_the_options_of_the_next(folder, tmp_path, capsys) -> None:
+    out, table = tmp_path / "out", tmp_path / "data/labels.csv"
+    run("--data", folder, "--out", out, "--pictures", 0, "--labels", "rec", code=2)
+    table.write_text("file,label\nward0/Smith_John_0.edf,lpd\n")
+    run("--data", folder, "--out", out, "--pictures", 0, "--labels", table)
+    assert rows_of(out)["expert_consensus"].unique().tolist() == ["LPD"]
+    run("--data", folder, "--out", out, "--pictures", 0, code=2)
+    assert "imported with other options (labels); --rebuild" in capsys.readouterr().err
+
+
 def test_a_missing_recording(folder, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     run("--data", folder, "--out", out, "--pictures", 0)

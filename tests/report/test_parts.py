@@ -101,6 +101,17 @@ def test_a_flip_names_what_is_shown() -> None:
     assert [name for _, name in part.left.names][:2] == ["Fp2-F4", "F4-C4"]
 
 
+def test_neighbouring_placements_of_a_panel_share_title_and_unit() -> None:
+    places = tuple(
+        Placement(panel="a", arrangement="stacked", regions=(name,), top=top, left=0, height=100, width=100)
+        for name, top in (("LL", 0), ("RL", 100))
+    )
+    canvas = Canvas(CanvasConfig(height=200, width=100, placements=places), {"a": SPEC})
+    one, two = canvas_parts(canvas, np.zeros((200, 100), np.float32), HMS, {}, flip=False)
+    assert (one.title, one.left.unit, one.bottom.numbers) == ("a", "Hz", ())
+    assert (two.title, two.left.unit, bool(two.left.numbers), two.bottom.unit) == ("", "", True, "s")
+
+
 @pytest.mark.parametrize("height", [640, 320])
 def test_a_bar_is_as_long_as_its_microvolts(height: int) -> None:
     """Square waves from minus to plus half of each bar's microvolts, drawn as the renderer draws traces."""
