@@ -31,9 +31,10 @@ def folder(tmp_path, monkeypatch):
     assert tuple(name for name, _ in code) == ALL
     for name, text in code:
         (tmp_path / f"{name}.py").write_text(text)
-    (recipe,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    render, recipe = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL))
     options = {"num_folds": 3, "epochs": 1, "global_batch": 4, "group_size": 2}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**yaml.safe_load(recipe), **options}))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**recipe, **options}))
+    assert render == {"panels": {"activity": {"class_path": "Activity"}}}
     (tmp_path / "panels.yaml").write_text(yaml.safe_dump(RENDER))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
