@@ -14,6 +14,7 @@ BEGAN_AS = (os.getpid(), os.getppid())
 
 if TYPE_CHECKING:
     from hms_dist.api.recording import draw as draw
+    from hms_dist.api.recording import read_clip as read_clip
     from hms_dist.api.recording import read_recording as read_recording
     from hms_dist.api.run_model import load_run as load_run
     from hms_dist.api.shards import open_shards as open_shards
@@ -32,6 +33,7 @@ __all__ = [
     "load_plugins",
     "load_run",
     "open_shards",
+    "read_clip",
     "read_recording",
     "score",
     "train",
@@ -45,6 +47,7 @@ _MODULES = {
     "load_plugins": "hms_dist.core.plugins",
     "load_run": "hms_dist.api.run_model",
     "open_shards": "hms_dist.api.shards",
+    "read_clip": "hms_dist.api.recording",
     "read_recording": "hms_dist.api.recording",
     "score": "hms_dist.api.tables",
 }

@@ -100,8 +100,9 @@ with open("tutorial.yaml", "w") as file:
     file.write(recipe)
 
 # %% [markdown]
-# `hms-dist show --canvas` draws what the network will see. Left is the spectrogram of the 50 seconds, right that of
-# the 10 minutes; the four regions of the head are below each other.
+# `hms-dist show --canvas` draws what the network will see: the spectrogram of the 50 seconds in the left half of the
+# canvas, that of the 10 minutes in the right half, four regions of the head below each other. With `--axes` each is
+# drawn for a reader, with times, frequencies and colours; the dashed lines mark the 10 seconds that were labelled.
 
 # %%
 canvas = recipe.split("model:")[0].replace("canvas:\n", "")

@@ -65,7 +65,7 @@ for number in "${!runs[@]}"; do
     target=$bundle/runs/$(printf '%02d' "$number")-$(basename "$run")
     mkdir "$target"
     cp -r "$run/${weights[number]}" "$target/"
-    for file in config.yaml canvas.yaml render.yaml dataset.yaml statistics.json model_card.md; do
+    for file in config.yaml canvas.yaml render.yaml dataset.yaml; do
         [[ ! -f $run/$file ]] || cp "$run/$file" "$target/"
     done
 done
@@ -115,6 +115,8 @@ for item in json.load(open(sys.argv[1]))["install"]:
     if item["metadata"]["name"].replace("_", "-") != "hms-dist":
         print(f"{item['metadata']['name']}=={item['metadata']['version']} --hash=sha256:{hashes['sha256']}")
 PYTHON
+! too_old=$(grep -ioE '^(torch|torchvision)==[^ ]*' "$work/missing" | paste -sd' ') ||
+    fail "--torch: the image's is too old, hms_dist would need $too_old; choose a newer image"
 [[ ! -s $work/missing ]] ||
     python -m pip download --quiet --no-deps --require-hashes "${target[@]}" --dest "$bundle/wheels" \
         --requirement "$work/missing"

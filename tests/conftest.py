@@ -170,7 +170,8 @@ def shard_set(shared, recordings) -> Path:
 def forks():
     """Starts processes as forks of one that has imported torch, timm and accelerate: 8 s sooner than an interpreter."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hms_dist.train.loop", "hms_dist.predict.infer", "timm", "torch._dynamo"])
+    modules = ["hms_dist.train.loop", "hms_dist.predict.infer", "timm", "torch._dynamo", "sklearn.metrics"]
+    context.set_forkserver_preload(modules)
     return context
 
 

@@ -131,6 +131,15 @@ def test_from_clips_to_the_submission(call, tmp_path: Path, capsys) -> None:
     again = read_predictions(tmp_path / "submission.csv", BIRDS)
     assert again["eeg_id"].tolist() == sorted(index_of(tmp_path / "test"))
 
+    call("ensemble", "--predictions", *tables, "--pool_rows", "mean", "--out", tmp_path / "mean.csv")
+    by_mean = pd.read_csv(tmp_path / "mean.csv").drop(columns="recording_id")
+    np.testing.assert_allclose(by_mean, mean.groupby(read_predictions(tables[0])["eeg_id"]).mean(), atol=1e-6)
+    words = ["--predictions", *tables, "--pool_rows"]
+    call("ensemble", *words, "mean", "--out", tmp_path / "mean.parquet", code=2)
+    assert "pool_rows: a .parquet table has every row" in capsys.readouterr().err
+    call("ensemble", *words, "none", "--out", tmp_path / "none.csv", code=2)
+    assert "a submission takes one row an EEG, found several" in capsys.readouterr().err
+
     call("predict", "--run", runs[0], "--data", data, "--out", tmp_path / "direct.csv")
     direct = read_predictions(tmp_path / "direct.csv", BIRDS).set_index("eeg_id")
     expected = read_predictions(tables[0]).groupby("eeg_id")[list(BIRDS.classes)].max()

@@ -40,6 +40,14 @@ def test_render(tmp_path):
         assert result["times_faster"] or result["not_installed"]
 
 
+def test_audio(tmp_path):
+    words = ("--rounds", 1, "--batch", 2, "--steps", 1, "--device", "cpu", "--json", tmp_path / "found.json")
+    output = bench("audio", *words, codes=(0, 1))  # 1: a target was missed
+    assert {"log-mel 128 x 938", "PCEN 128 x 938", "log_mel", "pcen"} <= set(rows(output))
+    rates = json.loads((tmp_path / "found.json").read_text())["device"]["rates"]
+    assert all(rate > 0 for found in rates.values() for rate in found.values())
+
+
 def test_peers_that_are_not_installed_get_a_row(tmp_path):
     """Modules of these names that cannot be imported come first on the path."""
     for name in ("justpyplot", "librosa", "fcwt"):

@@ -53,7 +53,7 @@ def test_their_extras_are_those_of_the_package_without_development():
     (extras,) = INSTALL.findall(DOCKERFILE.read_text())
     options = configparser.ConfigParser()
     options.read(REPOSITORY / "setup.cfg")
-    assert set(extras.split(",")) == set(options["options.extras_require"]) - {"bench", "dev"}
+    assert set(extras.split(",")) == set(options["options.extras_require"]) - {"bench", "dev", "docs"}
 
 
 def test_hadolint_finds_no_fault():

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import hms_dist
@@ -12,6 +13,8 @@ from hms_dist.canvas.augment import draw_flips
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.config.load import resolved
 from hms_dist.panels.eeg_spectrogram import EegSpectrogram
+from hms_dist.panels.pcen import Pcen
+from hms_dist.panels.waveform import Waveform
 from hms_dist.train.data.run_data import open_shards
 
 IMPORT = """
@@ -114,6 +117,24 @@ def test_a_stream_augments_and_mixes_targets(shards):
         assert one.rows.tolist() == other.rows.tolist()
         assert not torch.equal(one.images, other.images)
         assert np.allclose(other.targets.sum(1), 1)
+
+
+def test_rows_of_a_clip_are_drawn_by_panels_of_audio(tmp_path, rng):
+    samples = np.rint(rng.uniform(-1, 1, 12_000) * 20_000) / 32768
+    soundfile.write(tmp_path / "clip.wav", samples, 4000, subtype="PCM_16")
+    clip = hms_dist.read_clip(tmp_path / "clip.wav", rate_hz=4000)
+    panel = Waveform(rate_hz=4000, window_s=1.0, margin_s=0.0)
+    rows = hms_dist.draw(clip, panel, start_s=[0.0, 1.5])
+    assert np.array_equal(rows[1, 0] / 32768, samples[6000:10_000])
+    assert np.array_equal(hms_dist.draw(clip, {"w": panel}, start_s=1.5)["w"], rows[1])
+    for panels, start_s, message in (
+        (panel, 2.5, "start_s: rows of 1 s begin at 0 to 2 s of 'clip', found 2.5"),
+        (Waveform(window_s=1.0), 0.0, "panels: '' is drawn from 48000 Hz, found audio of 4000 Hz"),
+        (Pcen(), 0.0, "panels: '' is drawn from EEG, found audio"),
+    ):
+        with pytest.raises(hms_dist.UserError) as refusal:
+            hms_dist.draw(clip, panels, start_s=start_s)
+        assert message in str(refusal.value)
 
 
 MISTAKES = {

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from hms_dist.config.load import resolved
 from hms_dist.core.errors import UserError
-from hms_dist.datasets import read_dataset
+from hms_dist.datasets import AUDIO_RATE_HZ, read_dataset
 from hms_dist.imports.open_recording import SUFFIXES
 from hms_dist.imports.options import ReadingOptions
 from hms_dist.imports.whole import read_whole
 from hms_dist.labels.table import read_labels
-from hms_dist.panels.panel import Panel, Window
+from hms_dist.panels.panel import AudioPanel, AudioWindow, Panel, Window
+from hms_dist.recordings.audio import AudioRecording, read_audio
 from hms_dist.recordings.reader import Recording, RecordingReader
 from hms_dist.rendering.render import RenderConfig
 from hms_dist.rendering.row_source import window_of
@@ -31,7 +32,7 @@ def read_recording(
     split: Split = "train",
     reading: ReadingOptions | Mapping[str, Any] | None = None,
 ) -> Recording:
-    """Read an EEG and its 10-minute spectrogram.
+    """Read an EEG and its 10-minute spectrogram; `read_clip` reads audio.
 
     `path`: a recording that `hms-dist import` reads (.edf, .bdf, .mat, ...), read into memory as a whole, with its
     options `reading` (map, reference, missing, unit, truncated); or a folder in Kaggle's layout, with `eeg_id` and
@@ -57,9 +58,19 @@ def read_recording(
     return RecordingReader(data, split).read(eeg_id, spectrogram_id)
 
 
+def read_clip(path: str | Path, *, rate_hz: int = AUDIO_RATE_HZ) -> AudioRecording:
+    """Read a .flac or .wav file, resampled to `rate_hz` if it has another rate, channels averaged.
+
+    Returns an `AudioRecording`: `samples` float32 [1, samples], full scale 1, and `rate_hz`.
+
+    Raises UserError for a missing or damaged file.
+    """
+    return read_audio(Path(path), rate_hz)
+
+
 @overload
 def draw(
-    recording: Recording,
+    recording: Recording | AudioRecording,
     panels: RenderConfig | Mapping[str, Panel] | str | Path,
     *,
     start_s: float | Sequence[float] | NDArray[np.float64] = ...,
@@ -67,14 +78,14 @@ def draw(
 ) -> dict[str, Array]: ...
 @overload
 def draw(
-    recording: Recording,
+    recording: Recording | AudioRecording,
     panels: Panel,
     *,
     start_s: float | Sequence[float] | NDArray[np.float64] = ...,
     spectrogram_start_s: float | Sequence[float] | NDArray[np.float64] | None = ...,
 ) -> Array: ...
 def draw(
-    recording: Recording,
+    recording: Recording | AudioRecording,
     panels: RenderConfig | Mapping[str, Panel] | Panel | str | Path,
     *,
     start_s: float | Sequence[float] | NDArray[np.float64] = 0.0,
@@ -83,7 +94,8 @@ def draw(
     """Draw panels of one window of a recording, or of many.
 
     `panels`: the name or path of a render recipe ("sixteenth_place"), its `RenderConfig`, panels by name, or one panel.
-    `start_s`: start of each 50-second window of the EEG, in seconds; a number, or a sequence [n].
+    `start_s`: start of each 50-second window of the EEG, or of the row of audio, in seconds; a number, or a sequence
+    [n].
     `spectrogram_start_s`: start of the window's 10 minutes in the spectrogram's time, seconds, as the column
     spectrogram_label_offset_seconds of a label table. None: as `start_s`.
 
@@ -103,9 +115,37 @@ def draw(
     others = starts if spectrogram_start_s is None else np.atleast_1d(np.asarray(spectrogram_start_s, np.float64))
     if len(starts) != len(others) or not len(starts):
         raise UserError(f"spectrogram_start_s: expected as many as start_s has, {len(starts)}, found {len(others)}")
-    found = draw_windows(chosen, prepare(chosen, recording), windows_at(recording, starts, others))
+    if isinstance(recording, AudioRecording):
+        found = _draw_audio(chosen, recording, starts)
+    else:
+        found = draw_windows(chosen, prepare(chosen, recording), windows_at(recording, starts, others))
     drawn = {name: every[0] if np.ndim(start_s) == 0 else every for name, every in found.items()}
     return drawn[""] if isinstance(panels, Panel) else drawn
+
+
+def _draw_audio(
+    panels: Mapping[str, Panel], recording: AudioRecording, starts: NDArray[np.float64]
+) -> dict[str, Array]:
+    """Draw rows of audio that begin at `starts` [n], seconds: panel name -> array with a leading axis [n].
+
+    Raises UserError for a panel of EEG or of another sampling rate, and for a row that is not within the recording.
+    """
+    found: dict[str, Array] = {}
+    for name, panel in panels.items():
+        if not isinstance(panel, AudioPanel) or panel.rate_hz != recording.rate_hz:
+            needs = f"{panel.rate_hz} Hz" if isinstance(panel, AudioPanel) else "EEG"
+            raise UserError(f"panels: '{name}' is drawn from {needs}, found audio of {recording.rate_hz} Hz")
+        num_samples = round(panel.window_s * panel.rate_hz)
+        first = np.rint(starts * recording.rate_hz).astype(np.int64)
+        if first.min() < 0 or first.max() + num_samples > recording.samples.shape[1]:
+            length_s = recording.samples.shape[1] / recording.rate_hz
+            raise UserError(
+                f"start_s: rows of {panel.window_s:g} s begin at 0 to {length_s - panel.window_s:g} s of "
+                f"'{recording.name}', found {starts.min():g} to {starts.max():g}"
+            )
+        windows = [AudioWindow(recording=recording, start=int(start), num_samples=num_samples) for start in first]
+        found[name] = np.stack([panel.draw(None, window) for window in windows])
+    return found
 
 
 def prepare(panels: Mapping[str, Panel], recording: Recording) -> dict[str, Any]:

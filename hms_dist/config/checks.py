@@ -15,7 +15,7 @@ from typing import Any
 
 from hms_dist.config.recipes import folder_of, is_name, recipe_path
 from hms_dist.config.safe_yaml import read_yaml
-from hms_dist.config.types import choices, expected, fits, is_config, is_mapping
+from hms_dist.config.types import choices, expected, fits, is_config, is_mapping, options_of
 from hms_dist.config.versions import (
     CLASS_KEY,
     OPTIONS_KEY,
@@ -79,7 +79,7 @@ class Check:
             return self._class(node, target, where, version)
         if not (inspect.isclass(target) and dataclasses.is_dataclass(target)):
             return self._items(node, target, where, version)
-        hints = typing.get_type_hints(target)
+        hints = options_of(target)
         if node is None:
             return None
         if not isinstance(node, Mapping):

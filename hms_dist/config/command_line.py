@@ -14,7 +14,7 @@ import yaml
 from hms_dist.config.checks import Check, item_of, words_of
 from hms_dist.config.help import OWN_OPTIONS
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
-from hms_dist.config.types import choices, is_config
+from hms_dist.config.types import choices, is_config, options_of
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, suggestion
 
@@ -110,7 +110,7 @@ def _with_value(cls: type, group: list[str]) -> list[str]:
 
 def option_names(target: Any, prefix: str = "--", above: tuple[Any, ...] = ()) -> Iterator[str]:
     """Names of all options of a dataclass and of nested ones: --epochs, --optim, --optim.lr ..."""
-    for name, hint in typing.get_type_hints(target).items():
+    for name, hint in options_of(target).items():
         yield f"{prefix}{name}"
         for choice in choices(hint):
             if dataclasses.is_dataclass(choice) and choice not in (target, *above):
@@ -124,7 +124,7 @@ def annotation_of(target: Any, parts: list[str], option: str, root: Any = None) 
     """
     for part in parts:
         target = next((choice for choice in choices(target) if is_config(choice)), target)
-        hints = typing.get_type_hints(target) if dataclasses.is_dataclass(target) else None
+        hints = options_of(target) if dataclasses.is_dataclass(target) else None
         if hints is not None:
             if part not in hints:
                 hint = "" if root is None else suggestion(option, list(option_names(root)))

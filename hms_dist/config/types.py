@@ -67,6 +67,12 @@ def _fits(node: Any, target: Any) -> bool:
     return is_long_enough and all(map(fits, node, items))
 
 
+def options_of(target: Any) -> dict[str, Any]:
+    """Return the options of a dataclass and their types; class variables are not options."""
+    hints = typing.get_type_hints(target)
+    return {field.name: hints[field.name] for field in dataclasses.fields(target)}
+
+
 def _unquoted(node: Any) -> Any:
     """A number, a list or a mapping that is written as text."""
     try:

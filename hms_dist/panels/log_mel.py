@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.panels.options import AUDIO, FULL_SCALE, LogMelOptions, MelFrames
+from hms_dist.panels.options import AUDIO, LogMelOptions, MelFrames
 from hms_dist.panels.panel import AudioPanel
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.signals.mel_power import mel_power, padded
@@ -37,7 +37,6 @@ def power_of(samples: NDArray[np.float32], mel: MelFrames) -> NDArray[np.float32
     Samples are rounded to 16 bits, a no-op for files of 16 bits at the rate of the data set: so a picture equals one
     that a canvas draws from the waveform panel, also in rows far below the noise of 16 bits.
     """
-    rounded = np.rint(samples * np.float32(FULL_SCALE)) * np.float32(1 / FULL_SCALE)
     return np.stack(
         [
             mel_power(
@@ -45,9 +44,8 @@ def power_of(samples: NDArray[np.float32], mel: MelFrames) -> NDArray[np.float32
                 window=mel.window,
                 hop_samples=mel.hop_samples,
                 num_frames=mel.num_frames,
-                weights=mel.weights,
-                bins=mel.bins,
+                slopes=mel.slopes,
             )
-            for channel in rounded
+            for channel in samples
         ]
     )

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.signals.energy import SMALLEST, Start, smoothing_weight
-from hms_dist.signals.mel import bins_of_rows, edges_hz, filter_bank
-from hms_dist.signals.mel_power import Padding, hann
+from hms_dist.signals.mel import edges_hz, filter_bank
+from hms_dist.signals.mel_power import Padding, Slopes, hann, slopes_of
 
-FULL_SCALE = 32768
-"""Steps of 16-bit audio from 0 to full scale."""
 MOST_FFT_SAMPLES, MOST_MELS = 1 << 16, 1024
 """Longest Fourier transform, samples, and most mel rows."""
 AUDIO = ("audio",)
@@ -99,8 +97,8 @@ class MelFrames:
         return _bank(self.rate_hz, self.fft_samples, self.num_mels, self.min_hz, self.highest_hz)[0]
 
     @property
-    def bins(self) -> NDArray[np.int64]:
-        """First bin with a weight and the one after the last, by mel row [num_mels, 2]."""
+    def slopes(self) -> Slopes:
+        """The sides of the rows' triangles, with the same weights."""
         return _bank(self.rate_hz, self.fft_samples, self.num_mels, self.min_hz, self.highest_hz)[1]
 
     def mel_spec(self, unit: str, *, dtype: Literal["float16", "float32"], regions: tuple[str, ...]) -> PanelSpec:
@@ -197,10 +195,11 @@ class PcenOptions(EnergyOptions, MelFrames):
 @lru_cache(maxsize=16)
 def _bank(
     rate_hz: int, fft_samples: int, num_mels: int, min_hz: float, max_hz: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The weights, and the bins with a weight by row."""
+) -> tuple[NDArray[np.float32], Slopes]:
+    """The weights, and their sides."""
     weights = filter_bank(rate_hz=rate_hz, fft_samples=fft_samples, num_mels=num_mels, min_hz=min_hz, max_hz=max_hz)
-    return weights.astype(np.float32), bins_of_rows(weights.astype(np.float32))
+    corners = edges_hz(num_mels, min_hz, max_hz) * (fft_samples / rate_hz)
+    return weights.astype(np.float32), slopes_of(weights.astype(np.float32), corners)
 
 
 @lru_cache(maxsize=16)

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hms_dist.panels.options import AUDIO, FULL_SCALE
+from hms_dist.panels.options import AUDIO
 from hms_dist.panels.panel import AudioPanel
 from hms_dist.shards.schema import PanelSpec
+from hms_dist.signals.mel_power import FULL_SCALE
 
 
 @dataclass(frozen=True, kw_only=True)

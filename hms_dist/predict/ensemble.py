@@ -1,14 +1,14 @@
 """`hms-dist ensemble`: combine several models' predictions by a plain mean or fitted weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest, write_json
 from hms_dist.core.logging import LOG
-from hms_dist.datasets import Dataset
+from hms_dist.datasets import Dataset, Pooling
 from hms_dist.predict.fit import METHOD_FITTED, cross_fitted, fit_pool
 from hms_dist.predict.fitted import Fitted, cross_fit_sources
 from hms_dist.predict.members import Labelled, joined_sources, read_labelled, read_members
@@ -45,7 +45,13 @@ class Ensemble:
     """For a fit. recorded: each table names the models that made it, which had not seen the patients of the fold that
     they predict. stated: you state that of tables that name none, such as other people's; the result records it."""
 
+    pool_rows: Pooling | None = None
+    """Of a submission: pooling of the rows of a recording, max, mean, noisy_or or none, which allows one row alone.
+    None: that of the data set."""
+
     def __post_init__(self) -> None:
+        if self.pool_rows is not None and self.out.suffix != ".csv":
+            raise ValueError(f"pool_rows: a {self.out.suffix} table has every row; write a .csv, or leave it out")
         if not self.predictions:
             raise ValueError("predictions: name at least one table")
         if (self.weights == "fit") != (self.labels is not None):
@@ -83,7 +89,10 @@ def apply(command: Ensemble) -> None:
     """Pool with equal or stored weights and write the table. Raises UserError for tables that do not fit."""
     check_no_input(command.out, command.predictions)
     members = read_members(command.predictions, submissions=command.out.suffix == ".csv")
-    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"), members.dataset)
+    dataset = members.dataset
+    if command.pool_rows is not None:
+        dataset = replace(dataset, submission=replace(dataset.submission, pool=command.pool_rows))
+    check_rows(command.out, members.ids["eeg_id"].to_numpy("int64"), dataset)
     sources = () if command.out.suffix == ".csv" else joined_sources(members)
     if command.weights is None:
         pool = equal_pool(command.method or "mean", len(command.predictions), members.dataset)
@@ -96,7 +105,7 @@ def apply(command: Ensemble) -> None:
     if pool.method == "rank_mean" and members.dataset.target == "shares":
         LOG.warning("rank_mean is for metrics of ranks: its KL is about twice that of the mean; for KL take mean")
     table = prediction_table(members.ids, members.folds, pool(members.probabilities), members.dataset)
-    write_predictions(command.out, table, sources, members.dataset)
+    write_predictions(command.out, table, sources, dataset)
     LOG.info("%d rows of %d models by %s: %s", len(table), len(command.predictions), pool.method, command.out)
 
 

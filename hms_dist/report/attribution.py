@@ -22,6 +22,7 @@ class Attribution:
     def __init__(self, run: RunFacts, shards: ShardSet) -> None:
         self._task = open_task(run.config, shards.canvas, run.dataset)
         self._model, _ = load_model(run.folder, run.config, run.dataset)
+        self._model.requires_grad_(False)  # only the gradient of the picture is needed
         self._num_classes = run.dataset.num_classes
 
     def __call__(self, image: Tensor) -> NDArray[np.float64]:

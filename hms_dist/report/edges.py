@@ -15,6 +15,8 @@ LONGEST_S = 1e6
 """Times beyond this are not drawn: a manifest may come from elsewhere."""
 FREQUENCIES_HZ = (1000, 5000, 10_000, 2000, 500, 20_000, 200, 10, 5, 20, 15, 2, 1, 40, 30, 0.5, 80, 60, 100)
 """Frequencies that may get a tick; those too close to an earlier one are skipped."""
+AUDIO_HZ = (5000, 1000, 10_000, 2000, 500, 20_000, 200, 100, 50_000, 100_000)
+"""Frequencies that may get a tick on panels that reach beyond 1 kHz."""
 
 Ticks = tuple[tuple[float, str], ...]
 """(position, pixels; text) of each tick."""
@@ -71,7 +73,8 @@ def parts_edge(names: Sequence[str], rows_hz: Sequence[float], length: float, sp
     numbers: list[tuple[float, str]] = []
     if rows_hz and part >= 3 * spacing:
         centres = (np.arange(len(rows_hz)) + 0.5) * (part / len(rows_hz))
-        inside = [hz for hz in FREQUENCIES_HZ if rows_hz[0] <= hz <= rows_hz[-1]]
+        wanted = AUDIO_HZ if rows_hz[-1] > 1000 else FREQUENCIES_HZ
+        inside = [hz for hz in wanted if rows_hz[0] <= hz <= rows_hz[-1]]
         places = [(float(np.interp(hz, rows_hz, centres)), f"{hz:g}") for hz in inside]
         kept = _apart([item for item in places if item[0] < part - spacing / 2], spacing)
         numbers = [((number + 1) * part - place, text) for number in range(len(names)) for place, text in kept[::-1]]

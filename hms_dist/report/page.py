@@ -48,7 +48,7 @@ class Report:
     """Number of best rows to draw of each class, and of worst rows; 0: none, and matplotlib is not needed."""
     attribution: bool = True
     """Show beside each canvas of the gallery which pixels its prediction depends on (gradient x input); takes a second
-    a row with a small network."""
+    a row with a small network, more and several gigabytes with a large canvas."""
 
     def __post_init__(self) -> None:
         if not self.runs and not self.predictions:
@@ -98,7 +98,9 @@ def report_page(command: Report) -> str:
         **training_values(runs, metric_of(dataset), _levels(own)),
         **quality_values(found, tables, dataset),
         **patient_values(tables),
-        gallery=gallery_values(runs, own, labels, command) if command.gallery else None,
+        gallery=gallery_values(runs, own, labels, command.gallery, attribution=command.attribution)
+        if command.gallery
+        else None,
     )
 
 

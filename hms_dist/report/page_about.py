@@ -24,7 +24,7 @@ def about_values(runs: Sequence[RunFacts], labels: Labels | None, dataset: Datas
     """Values of about.html."""
     return {
         "facts": _facts(labels, dataset),
-        "rows_of_class": [] if labels is None else _class_rows(labels, dataset),
+        "rows_of_class": _class_rows(labels, dataset) if labels is not None and labels.index.labelled else [],
         "software": _software(runs, labels),
         "dates": [[run.name, _date(run.time_s), run.state, run.machine or NONE] for run in runs],
         "cards": [card for run in runs if (card := _card(run, out)) is not None],
@@ -42,7 +42,10 @@ def _facts(labels: Labels | None, dataset: Dataset) -> list[list[str]]:
         ["label rows", str(len(index))],
         ["patients", str(index.frame["patient_id"].nunique())],
         ["EEGs", str(index.frame["eeg_id"].nunique())],
-        ["votes a row" if dataset.target == "shares" else "known classes a row", _spread(index.num_voters)],
+        [
+            "votes a row" if dataset.target == "shares" else "known classes a row",
+            _spread(index.num_voters) if index.labelled else NONE,
+        ],
         ["shards (SHA-256)", labels.fingerprint or NONE],
         ["rendered with", _versions(labels.versions)],
     ]

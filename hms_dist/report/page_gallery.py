@@ -4,7 +4,7 @@ and prediction of each."""
 import base64
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_canvas import read_canvas
 from hms_dist.train.data.run_data import ShardSet, open_shards
 
-if TYPE_CHECKING:
-    from hms_dist.report.page import Report
-
 MAX_ROWS = 60
 """Most rows drawn: with many classes, each has fewer of them."""
 QUALITY: dict[str, Any] = {"quality": 70, "method": 4}
@@ -35,12 +32,12 @@ LEAST_WIDTH = 480
 
 
 def gallery_values(
-    runs: Sequence[RunFacts], tables: Sequence[ScoredTable], labels: Labels | None, command: "Report"
+    runs: Sequence[RunFacts], tables: Sequence[ScoredTable], labels: Labels | None, num_rows: int, *, attribution: bool
 ) -> dict[str, Any]:
-    """Values of gallery.html: best and worst rows of each class, of the run with the lowest KL or log loss, or the
-    reason why not.
+    """Values of gallery.html: `num_rows` best and as many worst rows of each class, of the run with the lowest KL or
+    log loss, or the reason why not.
 
-    `tables` are the runs' own.
+    `tables` are the runs' own. `attribution`: whether to compute attributions, if the run has its weights.
     """
     own = {item.name: item for item in tables}
     scored = [(own[run.name], run) for run in runs if run.name in own]
@@ -52,14 +49,14 @@ def gallery_values(
         shards = open_shards(labels.location, read_canvas(run.folder), flips=False, storage=run.config.storage)
     except UserError as error:
         return {"missing": f"the canvas of {run.name} cannot be drawn ({error})."}
-    attribution, why = None, "left out (--attribution false)"
-    if command.attribution:
+    attributed, why = None, "left out (--attribution false)"
+    if attribution:
         try:
-            attribution, why = Attribution(run, shards), ""
+            attributed, why = Attribution(run, shards), ""
         except UserError as error:
             why = str(error)
-    drawer = _Drawer(shards, item, attribution)
-    chosen = chosen_rows(item.row_values, item.metric.labels(item.truth), drawer.eeg_ids, command.gallery)
+    drawer = _Drawer(shards, item, attributed)
+    chosen = chosen_rows(item.row_values, item.metric.labels(item.truth), drawer.eeg_ids, num_rows)
     rows = [
         {"heading": f"{_class_name(item, of_class)}, {kind} {rank}", "kind": kind, **drawer.row(place)}
         for of_class, kind, rank, place in chosen

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.placed import PlacedPanel
+from hms_dist.core.signal_format import RATE_HZ, WINDOW_SAMPLES
 from hms_dist.datasets import Dataset
 from hms_dist.panels.traces import BAND_ROWS
 from hms_dist.report.edges import Edge, has_times, parts_edge, time_edge, time_place
 from hms_dist.report.picture import panel_values, shown_range
 from hms_dist.report.sheet import WIDTH, Bar, Part
+from hms_dist.shards.index import Index
 from hms_dist.shards.schema import PanelSpec, mirrored
 
 SPACING = 15
@@ -28,27 +30,37 @@ LARGEST = 1e12
 """A range of values beyond this, or an empty one, is not drawn: a manifest may come from elsewhere."""
 MOST_LINES = 100
 """Most lines of a grid."""
-MOST_SECONDS = 60
-"""Longest picture with a line for each second; others have one a minute."""
-MARGIN_S = 5.0
-"""Longest margin of a signal beyond its row, seconds."""
+WINDOW_S = WINDOW_SAMPLES / RATE_HZ
+Box: TypeAlias = tuple[float, float, float, float]
+"""Start and end of an annotation, seconds of the row, and its lowest and highest frequency."""
 
 
 def panel_part(
-    name: str, spec: PanelSpec, stored: NDArray[Any], dataset: Dataset, scales_uv: tuple[float, ...] = ()
+    name: str,
+    spec: PanelSpec,
+    stored: NDArray[Any],
+    dataset: Dataset,
+    scales_uv: tuple[float, ...] = (),
+    box: Box | None = None,
 ) -> Part:
-    """One sample's panel, from its stored array. `scales_uv`: scale of each trace, for bars."""
-    if spec.dtype == "int16":
-        return _signal_part(name, spec, stored, dataset)
+    """One sample's panel, from its stored array. `scales_uv`: scale of each trace, for bars. `box`: the annotation of a
+    row of audio."""
     values = panel_values(spec, stored)
     rows, columns = values.shape
-    colours, unit = (INK, "") if spec.dtype == "bit" else (POWER if spec.rows_hz else VALUES, spec.unit)
+    colours, unit = (INK, "") if spec.dtype in ("bit", "int16") else (POWER if spec.rows_hz else VALUES, spec.unit)
     if spec.traces and spec.dtype == "bit":
         values = _without_strokes(values)
     low, high = shown_range(spec, values)
     if not -LARGEST < low < high < LARGEST:
         values, low, high, unit = np.zeros_like(values), 0.0, 1.0, ""
-    names = spec.regions or spec.traces
+    names, shown = spec.regions or spec.traces, (0, spec.shape[-1] if spec.dtype == "int16" else columns)
+    if spec.dtype == "int16" and spec.value_range is not None:
+        peak = np.abs(stored.astype(np.int32)).max(initial=0) / 32768 * spec.value_range[1]
+        name = f"{name}, up to {peak:.2g} of {spec.unit}"
+    times = _times(spec, shown, columns, dataset)
+    if box is not None and "marked" in times:
+        place, _ = time_place(spec, shown, columns)
+        times["marked"] = (place(box[0]), place(box[1])) if spec.dtype == "int16" else None
     return Part(
         title=name,
         pixels=values,
@@ -56,36 +68,32 @@ def panel_part(
         range=(low, high),
         unit=unit,
         left=_left(names, spec.rows_hz, rows, height := _height(spec, rows, columns)),
-        bottom=time_edge(spec, (0, columns), columns, SPACING * columns / WIDTH),
+        bottom=time_edge(spec, shown, columns, SPACING * columns / WIDTH),
         height=height,
-        **_times(spec, (0, columns), columns, dataset),
+        **times,
         bars=_bars(spec, scales_uv, rows),
+        boxes=_boxes(spec, box, rows, columns),
     )
 
 
-def _signal_part(name: str, spec: PanelSpec, stored: NDArray[Any], dataset: Dataset) -> Part:
-    """Samples of a signal, as the range of each column in ink, scaled to the largest one."""
-    signals = stored.reshape(-1, stored.shape[-1]).astype(np.float64) / 32768
-    peak = max(float(np.abs(signals).max()), 1e-9)
-    columns = min(2 * WIDTH, signals.shape[-1])
-    starts = np.linspace(0, signals.shape[-1], columns + 1)[:-1].astype(np.int64)
-    low, high = (function.reduceat(signals / peak, starts, axis=1)[:, None] for function in (np.minimum, np.maximum))
-    levels = np.linspace(1, -1, REGION_ROWS)[:, None]
-    pixels = ((levels <= high + 1 / REGION_ROWS) & (levels >= low - 1 / REGION_ROWS)).astype(np.float64)
-    pixels = pixels.reshape(-1, columns)
-    height = _height(spec, *pixels.shape)
-    length = spec.shape[-1]
-    return Part(
-        title=f"{name}, up to {peak:.3g} of {spec.unit}",
-        pixels=pixels,
-        colours=INK,
-        range=(0.0, 1.0),
-        unit="",
-        left=_left(spec.regions, (), len(pixels), height),
-        bottom=time_edge(spec, (0, length), columns, SPACING * columns / WIDTH),
-        height=height,
-        **_times(spec, (0, length), columns, dataset),
-    )
+def box_of(index: Index, row: int) -> Box | None:
+    """The annotated box of a row of audio; None: it has none."""
+    if index.dataset.signal != "audio":
+        return None
+    values = index.frame.iloc[row]
+    offset = float(values["eeg_label_offset_seconds"])
+    begin, end, low, high = (float(values[name]) for name in ("t_min", "t_max", "f_min", "f_max"))
+    return None if np.isnan([begin, end, low, high]).any() else (begin - offset, end - offset, low, high)
+
+
+def _boxes(spec: PanelSpec, box: Box | None, rows: int, columns: int) -> tuple[Box, ...]:
+    """The box as columns and rows of a picture of one region; none on panels without times or frequencies."""
+    if box is None or not has_times(spec) or len(spec.rows_hz) < 2 or len(spec.regions) != 1:
+        return ()
+    place, _ = time_place(spec, (0, spec.shape[-1]), columns)
+    centres = (np.arange(len(spec.rows_hz)) + 0.5) * (rows / len(spec.rows_hz))
+    bottom, top = (rows - float(np.interp(hertz, spec.rows_hz, centres)) for hertz in box[2:])
+    return ((place(box[0]), place(box[1]), top, bottom),)
 
 
 def canvas_parts(
@@ -179,10 +187,12 @@ def _times(spec: PanelSpec, crop: tuple[int, int], columns: int, dataset: Datase
         return {}
     assert spec.columns_s is not None
     place, (low, high) = time_place(spec, crop, columns)
-    step = 1.0 if high - low <= MOST_SECONDS else 60.0
+    step = 1.0 if high - low <= WINDOW_S + 1 else 60.0
     seconds = np.arange(np.ceil(low / step), np.floor(high / step) + 1)[:MOST_LINES] * step
-    half_step = (high - low) / max(spec.shape[-1], 1)
-    middle = (dataset.window_s if high <= dataset.window_s + MARGIN_S + half_step else dataset.context_s) / 2
+    if dataset.signal == "audio":
+        middle = dataset.window_s / 2
+    else:
+        middle = (WINDOW_S if spec.columns_s[1] <= WINDOW_S else dataset.context_s) / 2
     marked = (place(middle - dataset.annotated_s / 2), place(middle + dataset.annotated_s / 2))
     inside = all(0 < column < columns for column in marked)
     return {"grid": tuple(place(float(at)) for at in seconds), "marked": marked if inside else None}

@@ -58,6 +58,8 @@ class Part:
     marked: tuple[float, float] | None = None
     """First and last column of the seconds that the label describes."""
     bars: tuple[Bar, ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """Rectangles: first and last column, first and last row."""
 
 
 def check_matplotlib(what: str, instead: str) -> None:
@@ -119,6 +121,8 @@ def _draw(axes: Any, part: Part) -> None:
     for column in part.marked or ():
         axes.axvline(column, color="white", linewidth=1.2)
         axes.axvline(column, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
+    for left, right, top, bottom in part.boxes:
+        axes.plot((left, right, right, left, left), (top, top, bottom, bottom, top), color="cyan", linewidth=1.2)
     _label(axes.yaxis, part.left, axes.axhline, pad=24)
     _label(axes.xaxis, part.bottom, axes.axvline, pad=16)
     if part.title:

@@ -1,6 +1,6 @@
 """`hms-dist show`: draw a sample of a shard set, as panels or as a canvas, or a window of a recording, as a PNG."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from hms_dist.core.files import atomic
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.imports.options import ReadingOptions
-from hms_dist.report.parts import canvas_parts, panel_part, trace_scales
+from hms_dist.report.parts import box_of, canvas_parts, panel_part, trace_scales
 from hms_dist.report.picture import save_gray
 from hms_dist.report.recording_window import parse_time, recording_parts
 from hms_dist.report.sheet import Part, check_matplotlib, sheet
@@ -113,11 +113,13 @@ def _draw_panels(command: Show, folder: Path) -> str:
 def row_parts(manifest: Manifest, index: Index, reader: ShardReader, row: int) -> list[Part]:
     """The parts of a sheet of one row: all panels that the reader reads, traces first."""
     specs, scales = manifest.panels, trace_scales(manifest.render_config, manifest.panels)
-    stored = reader.read(np.array([row]))
-    return [
-        panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()))
+    stored, box = reader.read(np.array([row])), box_of(index, row)
+    parts = [
+        panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()), box)
         for name in sorted(stored, key=lambda name: (not specs[name].traces, name))
     ]
+    # A row of audio without a box has no annotation.
+    return [replace(part, marked=None) for part in parts] if index.dataset.signal == "audio" and not box else parts
 
 
 def _save_sheet(out: Path, parts: list[Part], title: str) -> None:
@@ -143,6 +145,8 @@ def _draw_canvas(command: Show, folder: Path) -> str:
     if command.axes:
         scales = trace_scales(shards.manifest.render_config, shards.manifest.panels)
         parts = canvas_parts(canvas, image, shards.dataset, scales, flip=command.flip, plain=command.augment is None)
+        if shards.dataset.signal == "audio":  # annotations are anywhere in a row
+            parts = [replace(part, marked=None) for part in parts]
         _save_sheet(command.out, parts, _title(shards.index, row, *notes))
     else:
         save_gray(command.out, image, low=min(0.0, float(image.min())), high=max(1.0, float(image.max())))

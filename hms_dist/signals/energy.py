@@ -56,8 +56,15 @@ def normalise_energy(
         before = np.full_like(before, 1 / scale)
     past = _smoothed(np.ascontiguousarray(energy), weight, kept, (kept * before)[:, 0].astype(np.float32))
     past += np.float32(max(epsilon / scale, SMALLEST))
-    ratio = energy * np.exp(np.float32(-gain) * np.log(past)) * np.float32(scale ** (1 - gain))
-    return np.asarray((ratio + np.float32(bias)) ** np.float32(power) - np.float32(bias**power))
+    ratio = np.log(past, out=past)
+    ratio *= np.float32(-gain)
+    np.exp(ratio, out=ratio)
+    ratio *= energy
+    ratio *= np.float32(scale ** (1 - gain))
+    ratio += np.float32(bias)
+    ratio **= np.float32(power)
+    ratio -= np.float32(bias**power)
+    return ratio
 
 
 @jit

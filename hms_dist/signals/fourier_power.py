@@ -25,23 +25,20 @@ def has_length(fft_samples: int) -> bool:
     return fft_samples in (2 * 4**k for k in range(2, 8))
 
 
-def fourier_power(signal: Array, hop_samples: int, window: Array) -> Array:
-    """Compute |X|^2 of the frames of `signal` [samples] times `window` [n]: float32 [frames, n / 2], bins from 0 to
-    below half the sampling rate.
+def fourier_power(signal: Array, hop_samples: int, window: Array, power: Array) -> None:
+    """Write |X|^2 of frames of `signal` [samples] times `window` [n] to `power` [frames, n / 2]: bins from 0 to below
+    half the sampling rate.
 
-    Frame t starts at sample t * hop_samples, and all frames are within the signal.
+    Frame t starts at sample t * hop_samples; all frames are within the signal.
     """
-    num_frames = (len(signal) - len(window)) // hop_samples + 1
-    power = np.empty((num_frames, len(window) // 2), np.float32)
-    work = np.empty((7, len(window) // 2), np.float32)
+    work = np.empty((4, len(window) // 2), np.float32)
     _transform(signal, hop_samples, window, *_tables(len(window)), work, power)
-    return power
 
 
 @lru_cache(maxsize=4)
-def _tables(fft_samples: int) -> tuple[Array, Array, NDArray[np.uint64]]:
-    """Factors of each pass [passes, 6, quarter]; rotation of each bin by half a sample [2, samples / 4]; places of the
-    bins after the last pass [samples / 2]."""
+def _tables(fft_samples: int) -> tuple[Array, Array, NDArray[np.uint32]]:
+    """Factors of each pass but the last [passes, 6, quarter]; rotation of each bin by half a sample [2, samples / 4];
+    places of bins 1, 2, ... and of the last ones backwards after the last pass [2, samples / 4]."""
     num = fft_samples // 2
     num_passes = round(np.log2(num)) // 2
     place, digits = np.arange(num // 4), np.arange(num)
@@ -55,28 +52,25 @@ def _tables(fft_samples: int) -> tuple[Array, Array, NDArray[np.uint64]]:
         digits = digits // 4
     rotation = np.exp(-1j * np.pi * np.arange(1, num // 2 + 1) / num)
     halved = np.stack([rotation.real, rotation.imag]) / 2
-    return (
-        factors.astype(np.float32),
-        halved.astype(np.float32),
-        places.astype(np.uint64),
-    )  # unsigned: no check for negative indices
+    both = np.stack([places[1 : num // 2 + 1], places[: num // 2 - 1 : -1]])
+    # Unsigned: the compiler adds no check for negative indices. The factors of the last pass are 1.
+    return factors[:-1].astype(np.float32), halved.astype(np.float32), both.astype(np.uint32)
 
 
 @_compiled
 def _transform(
-    signal: Array, hop_samples: int, window: Array, factors: Array, rotation: Array, places: NDArray[np.uint64],
+    signal: Array, hop_samples: int, window: Array, factors: Array, rotation: Array, places: NDArray[np.uint32],
     work: Array, power: Array,
 ) -> None:  # fmt: skip
-    """Write the power of the frames; `work` [7, n / 2] is scratch memory."""
+    """Write the power of the frames; `work` [4, n / 2] is scratch memory."""
     for frame in range(len(power)):
         _load(signal[frame * hop_samples : frame * hop_samples + len(window)], window, work[0], work[1])
         for number in range(len(factors)):
             now = 2 * (number % 2)
             _pass(work[now], work[now + 1], work[2 - now], work[3 - now], factors[number])
-        last = 2 * (len(factors) % 2)
-        _take(work[last], places, work[2 - last])
-        _take(work[last + 1], places, work[3 - last])
-        _real_power(work[2 - last], work[3 - last], rotation, work[4:], power[frame])
+        now = 2 * (len(factors) % 2)
+        _last_pass(work[now], work[now + 1], work[2 - now], work[3 - now])
+        _real_power(work[2 - now], work[3 - now], places, rotation, work[now], power[frame])
 
 
 @_compiled
@@ -111,27 +105,40 @@ def _pass(real: Array, imag: Array, out_r: Array, out_i: Array, factor: Array) -
 
 
 @_compiled
-def _take(values: Array, places: NDArray[np.uint64], out: Array) -> None:
-    for i in range(len(places)):
-        out[i] = values[places[i]]
+def _last_pass(real: Array, imag: Array, out_r: Array, out_i: Array) -> None:
+    """Transform as `_pass`, with factors of 1."""
+    quarter = len(real) // 4
+    for i in range(quarter):
+        a_r, a_i, b_r, b_i = real[i], imag[i], real[i + quarter], imag[i + quarter]
+        c_r, c_i = real[i + 2 * quarter], imag[i + 2 * quarter]
+        d_r, d_i = real[i + 3 * quarter], imag[i + 3 * quarter]
+        even_r, even_i, left_r, left_i = a_r + c_r, a_i + c_i, a_r - c_r, a_i - c_i
+        odd_r, odd_i, turned_r, turned_i = b_r + d_r, b_i + d_i, b_i - d_i, d_r - b_r
+        out_r[4 * i] = even_r + odd_r
+        out_i[4 * i] = even_i + odd_i
+        out_r[4 * i + 1] = left_r + turned_r
+        out_i[4 * i + 1] = left_i + turned_i
+        out_r[4 * i + 2] = even_r - odd_r
+        out_i[4 * i + 2] = even_i - odd_i
+        out_r[4 * i + 3] = left_r - turned_r
+        out_i[4 * i + 3] = left_i - turned_i
 
 
 @_compiled
-def _real_power(real: Array, imag: Array, rotation: Array, spare: Array, power: Array) -> None:
-    """Write the power of bins k and n - k of the real samples, from those bins of the complex ones; `rotation` is
-    halved, because sums of two are used."""
-    num = len(real)
-    half = num // 2
-    for k in range(half):
-        spare[0, k] = real[num - 1 - k]
-        spare[1, k] = imag[num - 1 - k]
+def _real_power(
+    real: Array, imag: Array, places: NDArray[np.uint32], rotation: Array, spare: Array, power: Array
+) -> None:
+    """Write the power of bins k and n - k of the real samples, from those bins of the complex ones, which are at
+    `places`: k = 1, 2, ... and n - 1, n - 2, ...; `rotation` is halved, because sums of two are used."""
+    half = len(real) // 2
     power[0] = (real[0] + imag[0]) ** 2
     for k in range(half):
-        even_r, even_i = (real[k + 1] + spare[0, k]) / 2, (imag[k + 1] - spare[1, k]) / 2
-        odd_r, odd_i = imag[k + 1] + spare[1, k], spare[0, k] - real[k + 1]
+        one, other = places[0, k], places[1, k]
+        even_r, even_i = (real[one] + real[other]) / 2, (imag[one] - imag[other]) / 2
+        odd_r, odd_i = imag[one] + imag[other], real[other] - real[one]
         x = rotation[0, k] * odd_r - rotation[1, k] * odd_i
         y = rotation[0, k] * odd_i + rotation[1, k] * odd_r
         power[k + 1] = (even_r + x) * (even_r + x) + (even_i + y) * (even_i + y)
-        spare[2, k] = (even_r - x) * (even_r - x) + (even_i - y) * (even_i - y)
+        spare[k] = (even_r - x) * (even_r - x) + (even_i - y) * (even_i - y)
     for k in range(half):
-        power[num - 1 - k] = spare[2, k]
+        power[len(real) - 1 - k] = spare[k]

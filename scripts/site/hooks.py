@@ -68,10 +68,25 @@ def _entries(nav: Any) -> Iterator[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
-    for uri, text in _generated().items():
+    """Add the generated pages, and one for each other file that a page links to."""
+    for uri, text in {**_generated(), **_linked_files(config)}.items():
         files.append(File.generated(config, uri, content=text))
     return files
+
+
+def _linked_files(config: MkDocsConfig) -> dict[str, str]:
+    """Place in the site -> Markdown of other files that pages link to."""
+    origins = [*Path(config.docs_dir).rglob("*.md"), *(REPOSITORY / path for path in MOVED)]
+    pages = {}
+    for origin in origins:
+        for link in LINK.finditer(FENCE.sub("", origin.read_text())):
+            target = origin.parent / link[2]
+            if ":" not in link[2] and target.resolve().is_relative_to(REPOSITORY):
+                path = target.resolve().relative_to(REPOSITORY).as_posix()
+                place, _ = _place(path)
+                if place.startswith("source/"):
+                    pages[place] = f"# {path}\n\n````text\n{(REPOSITORY / path).read_text().rstrip()}\n````\n"
+    return pages
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -105,9 +120,9 @@ def _place(path: str) -> tuple[str, str]:
         return rest, ""
     if first == "configs" and (REPOSITORY / path).is_file():
         return f"recipes/{posixpath.dirname(rest)}.md", f"#{Path(path).stem}"
-    if first == "examples" and (REPOSITORY / path).is_file():
-        return "examples.md", f"#{Path(path).stem}"
-    return "", ""
+    if not (REPOSITORY / path).is_file():
+        return "", ""
+    return ("examples.md", f"#{Path(path).stem}") if first == "examples" else (f"source/{path}.md", "")
 
 
 def _generated() -> dict[str, str]:

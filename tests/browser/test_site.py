@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 
 pytestmark = pytest.mark.browser
-PAGES = ("index", "tutorial", "concepts/group", "hardware", "commands/train", "errors", "api")
+PAGES = ("index", "tutorial", "hardware", "commands/train", "errors")
 
 
 @pytest.mark.parametrize("width", [390, 768, 1400])

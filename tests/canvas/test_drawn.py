@@ -89,6 +89,28 @@ def test_a_row_does_not_depend_on_its_batch(samples):
         assert torch.equal(canvas(stored(samples[row : row + 1]))[0], together[row])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_draws_what_the_cpu_draws(samples):
+    """Also with TF32 for the network's products, and inside its autocast."""
+    config = canvas_of(
+        log_mel=DrawnLogMel(drawn_from="waveform", **SIZE, **FRAMES),
+        pcen=DrawnPcen(drawn_from="waveform", **SIZE, **FRAMES),
+    )
+    canvas = Canvas(config, SPECS)
+    expected = canvas(stored(samples))
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        with torch.autocast("cuda", torch.bfloat16):
+            found = canvas({name: array.cuda() for name, array in stored(samples).items()}).cpu()
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    near = expected[:, :, :32] > expected[:, :, :32].amax((2, 3), keepdim=True) - RANGE_LN
+    assert (found - expected)[:, :, :32][near].abs().max() < 1e-4
+    torch.testing.assert_close(found[:, :, 32:], expected[:, :, 32:], rtol=1e-4, atol=1e-4 * float(expected.max()))
+
+
 def test_only_the_signal_is_read():
     config = canvas_of(
         log_mel=DrawnLogMel(drawn_from="waveform", **SIZE, **FRAMES),

@@ -1,5 +1,7 @@
 """Canvases of whole recordings: the flip is the mirror image's picture, and nothing a recording holds breaks one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,13 @@ from hms_dist.shards.schema import mirrored
 from hms_dist.signals.montage import swap_sides
 
 TIME_S = np.arange(10_000) / 200
+CANVASES = (Path(__file__).parents[2] / "configs/canvas").glob("*.yaml")
+
+
+@pytest.fixture(scope="module", params=sorted(path.stem for path in CANVASES if not path.stem.startswith("audio_")))
+def project(request, canvas_named):
+    """Each canvas of EEG in turn."""
+    return canvas_named(request.param)
 
 
 def recording(eeg: np.ndarray, spectrogram: np.ndarray) -> Recording:

@@ -99,7 +99,7 @@ def test_what_has_a_slash_or_an_ending_is_a_path(tmp_path):
         (["--config", "demo", "--canvas", "x"], "^--canvas: no recipe 'x' in configs/canvas; one of: audio_log_mel, "),
         (
             ["--config", "mine.yaml"],
-            "^mine.yaml: no recipe 'y' in configs/augment; one of: audio, peers, sixteenth_place; ",
+            "^mine.yaml: no recipe 'y' in configs/augment; one of: audio, peers, rfcx, sixteenth_place; ",
         ),
         (["--config", "./demo.yaml"], r"^demo.yaml: cannot read this configuration file"),
         (["--config", ".."], r"no recipe '\.\.' in configs/train"),

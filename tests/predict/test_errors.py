@@ -127,7 +127,7 @@ MISTAKES = {
         [d.folder / "b.parquet", d.folder / "a.parquet"] if d.fitted() else [], "--weights", d.folder / "out.json"
     ),
     "weights of another method": lambda d: d.ensemble(
-        [d.predictions("c", 0), d.predictions("e", 0)], "--weights", d.fitted(), "--method", "geometric"
+        [d.predictions("c", 0), d.predictions("e", 0)], "--weights", d.fitted(), "--method", "mean"
     ),
     "weights that are none": lambda d: d.ensemble([d.predictions("c", 0)], "--weights", d.write("w.json", "{}")),
     "a stack of too few folds": lambda d: d.stack(

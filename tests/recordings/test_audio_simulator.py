@@ -42,6 +42,8 @@ def test_annotations_have_the_statistics_of_rfcx() -> None:
     assert np.mean([len(clip.present) for clip in tests]) == pytest.approx(3, abs=0.15)
     assert np.mean([3 in clip.present for clip in tests]) == pytest.approx(0.9, abs=0.04)
     assert len({clip.name for clip in clips}) == len(clips)
+    decoys = [sum(call.is_decoy for call in clip.calls) for clip in clips]
+    assert np.mean(decoys[4727:]) == pytest.approx(np.mean(decoys[:4727]), rel=0.15), "test clips have decoys too"
 
 
 def test_boxes_are_of_species_that_call_there_or_of_none() -> None:

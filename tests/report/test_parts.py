@@ -9,7 +9,8 @@ import pytest
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig, Placement
 from hms_dist.core.signal_format import RATE_HZ
-from hms_dist.datasets import HMS, RFCX
+from hms_dist.datasets import HMS, RFCX, Dataset
+from hms_dist.panels.log_mel import LogMel
 from hms_dist.panels.rasteriser import draw_traces
 from hms_dist.panels.traces import BAND_ROWS, NUM_TRACES, WIDTH, Traces
 from hms_dist.panels.waveform import Waveform
@@ -145,3 +146,25 @@ def test_scales_come_from_the_recipe(shard_set) -> None:
         assert trace_scales(config, manifest.panels) == {}
     part = panel_part("traces", TRACES, np.zeros(TRACES.stored_shape, np.uint8), HMS)
     assert part.bars == ()
+
+
+def test_a_box_is_drawn_where_its_seconds_and_hertz_are() -> None:
+    """The loudest pixels of a tone with a beginning and an end are inside its box."""
+    panel = LogMel(rate_hz=4000, window_s=1.0, fft_samples=128, window_samples=128, hop_samples=32, num_mels=20)
+    time_s = np.arange(4000) / 4000
+    tone = np.sin(2 * np.pi * 1000 * time_s) * ((time_s > 0.3) & (time_s < 0.6))
+    birds = Dataset(
+        name="birds", classes=("a", "b"), target="yes_no", signal="audio", rate_hz=4000, window_s=1.0, context_s=1.0,
+        annotated_s=0.3, test_step_s=0.5,
+    )  # fmt: skip
+    box = (0.3, 0.6, 800.0, 1200.0)
+    part = panel_part("log_mel", panel.spec, panel.draw_samples(tone[None].astype(np.float32)), birds, box=box)
+    ((left, right, top, bottom),) = part.boxes
+    rows, columns = np.nonzero(part.pixels > part.pixels.max() - 1)
+    assert top <= rows.min()
+    assert rows.max() + 1 <= bottom
+    assert abs(columns.min() - left) <= 3
+    assert abs(columns.max() + 1 - right) <= 3
+    assert part.marked is None
+    assert [text for _, text in part.left.numbers if int(text) >= 1000] == ["1000"]
+    assert not panel_part("log_mel", panel.spec, np.zeros(panel.spec.shape, np.float16), birds).boxes

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hms_dist.report.picture import gray, panel_picture, save_gray
+from hms_dist.panels.waveform import Waveform
+from hms_dist.report.picture import LINE_ROWS, gray, panel_picture, panel_values, save_gray, shown_range
 from hms_dist.shards.schema import PanelSpec
 
 AXES = ("region", "frequency", "time")
@@ -54,3 +55,17 @@ def test_log_power_uses_the_whole_range_and_gaps_are_black(rng: np.random.Genera
     assert (picture[:, 7] == 0).all()
     assert 100 < np.delete(picture, 7, axis=1).mean() < 155
     assert picture.max() == 255
+
+
+def test_a_signal_is_drawn_as_a_line_from_its_lowest_to_its_highest_sample() -> None:
+    spec = Waveform(rate_hz=4000, window_s=1.0, margin_s=0.25).spec
+    stored = np.zeros((1, 6000), np.int16)
+    stored[0, 1500:3000] = np.where(np.arange(1500) % 2, 20_000, -20_000)
+    picture = panel_values(spec, stored)
+    assert picture.shape == (LINE_ROWS, 1024)
+    quiet, loud = picture[:, :240].sum(axis=0), picture[:, 270:500].sum(axis=0)
+    assert (loud == LINE_ROWS).all()
+    assert (quiet <= 2).all()
+    assert shown_range(spec, picture) == (0.0, 1.0)
+    silent = panel_values(spec, np.zeros((1, 6000), np.int16))
+    assert (silent.sum(axis=0) <= 2).all()

@@ -31,12 +31,12 @@ samples_per_shard: 16
 """
 TRAIN = """
 canvas:
-  height: 32
+  height: 64
   width: 64
   placements:
-    - {panel: pcen, arrangement: stacked, top: 0, left: 0, height: 32, width: 64,
+    - {panel: pcen, arrangement: stacked, top: 0, left: 0, height: 64, width: 64,
        normalise: {class_path: Affine, init_args: {scale: 0.5}}}
-model: {name: test_efficientnet, drop_rate: 0.0, drop_path_rate: 0.0}
+model: {name: test_convnext, drop_path_rate: 0.0}
 loss: {name: bce_known}
 num_folds: 2
 epochs: 3

@@ -69,7 +69,8 @@ class ClipPlan:
 
 
 def plan_clips(dataset: Dataset, num_train: int, num_test: int, clip_s: float, seed: int) -> list[ClipPlan]:
-    """Plan all clips, those for training first. Species are dealt to the annotations evenly."""
+    """Plan all clips, those for training first. Species are dealt to the annotations evenly. Test clips have as many
+    decoys, and no annotations."""
     species = all_species(dataset)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(20,)))
     num_true, num_false = _annotations(num_train, rng)
@@ -78,11 +79,15 @@ def plan_clips(dataset: Dataset, num_train: int, num_test: int, clip_s: float, s
     clips = []
     for index in range(num_train + num_test):
         is_train = index < num_train
-        there = true_species[: num_true[index]] if is_train else []
-        absent = false_species[: num_false[index]] if is_train else []
-        true_species, false_species = true_species[len(there) :], false_species[len(absent) :]
         own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(21, index)))
+        if is_train:
+            there, absent = true_species[: num_true[index]], false_species[: num_false[index]]
+            true_species, false_species = true_species[len(there) :], false_species[len(absent) :]
+        else:
+            drawn = own.integers(0, len(species), own.poisson(num_false.mean()))
+            there, absent = [], [int(number) for number in drawn if number != COMMON]
         calls, boxes = _clip(species, there, absent, clip_s, own)
+        boxes = boxes if is_train else ()
         clips.append(
             ClipPlan(
                 index=index, name=f"{identifier('clip', seed, index):09x}", split="train" if is_train else "test",
