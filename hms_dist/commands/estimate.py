@@ -160,7 +160,7 @@ def _rendering_lines(command: Estimate, cost: RenderCost) -> Iterator[Line]:
     source = f"measured here: {cost.num_rows} rows of {cost.num_recordings} simulated recordings"
     yield Line("disk of the shard set", cost.bytes_a_row * command.rows / 1e9, "GB", source)
     yield Line(
-        "rendering, hours of one core", cost.seconds_a_row * command.rows / 3600, "h",
+        "rendering, on one core", cost.seconds_a_row * command.rows / 3600, "h",
         f"{source}, {cost.seconds_a_row * 1000:.1f} ms a row",
     )  # fmt: skip
     yield Line(

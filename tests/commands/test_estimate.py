@@ -37,7 +37,7 @@ def test_a_recipe_is_rendered_and_trained_here(lines, tmp_path):
     found = lines("--config", "public_baseline", "--config", "small", "--rows", 10_000, "--out", tmp_path)
     assert not list(tmp_path.iterdir())
     assert 10 < found["disk of the shard set"]["value"] / 10_000 * 1e9 / 1000 < 1000  # kB a row
-    assert found["rendering, hours of one core"]["value"] > 0
+    assert found["rendering, on one core"]["value"] > 0
     words = ["--config", "public_baseline", "--config", "small", "--rows", "1"]
     model = build(load(Estimate, words).model, 0, 6)
     weights = sum(one.numel() * 4 for one in model.parameters())
@@ -80,6 +80,12 @@ def test_the_render_recipe_of_a_canvas_is_found(name):
     assert len(found.panels) <= len(own.panels)
     specs = {panel: one.spec for panel, one in found.panels.items()}
     assert set(Canvas(command.canvas, specs).panels) <= set(specs)
+
+
+def test_a_missing_folder_for_temporary_files(tmp_path, capsys):
+    assert main(["estimate", "--config", "public_baseline", "--rows", "9", "--out", str(tmp_path / "none")]) == 2
+    line = f"hms-dist estimate: out: expected a folder for temporary files, found '{tmp_path}/none'; create it\n"
+    assert capsys.readouterr().err == line
 
 
 def test_epochs_of_stages_are_added():
