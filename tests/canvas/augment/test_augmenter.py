@@ -133,7 +133,7 @@ def test_the_document_lists_every_augmentation(repository):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": [{"class_path": "Sharpen"}]}, "unknown augmentation 'Sharpen'; one of: .*BrightnessContrast, "),
+        ({"steps": [{"class_path": "Sharpen"}]}, "unknown augmentation 'Sharpen'; one of: "),
         ({"steps": [{"class_path": "os.system"}]}, "unknown augmentation 'os.system'; one of: "),
         ({"steps": [{"class_path": "MixUp", "init_args": {"beta": 1}}]}, "unknown option 'beta'; one of: "),
         ({"steps": [{"class_path": "MixUp", "init_args": {"alpha": -1}}]}, "alpha: expected above 0, found -1"),
