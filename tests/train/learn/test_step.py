@@ -109,5 +109,5 @@ def test_mixing_needs_a_group(small, chain):
     ],
 )
 def test_what_moves_the_annotated_window_is_refused(small, words):
-    with pytest.raises(UserError, match=r"augment: mixing, shifting and reversing move the annotated window"):
+    with pytest.raises(UserError, match=r"augment: mixing, shifting and reversing images move the annotated window"):
         small(**words, model__sliding_window="{}", loss__name="bce")
