@@ -210,7 +210,7 @@ def test_seed_003(shard_set, tmp_path, call, refused):
         assert [read_config(run).fold for run in runs] == [0, 1, 2]
         call("oof", "--runs", *runs, "--out", table)
     fitted, stacked = tmp_path / "fitted.parquet", tmp_path / "stacked"
-    fit = ["--weights", "fit", "--labels", shard_set]
+    fit = ["--weights", "fit", "--labels", shard_set, "--method", "mean"]
     kl = json.loads(call("ensemble", "--predictions", *tables, "--out", fitted, *fit))["kl"]
     table = call("stack", "--predictions", *tables, "--labels", shard_set, "--out", stacked)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
