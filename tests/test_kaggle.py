@@ -44,9 +44,8 @@ def trained(small_file, shard_set, tmp_path_factory):
 def bundle(trained, tmp_path_factory) -> Path:
     """A bundle of one run for an image with all packages of this environment except MISSING, from a local index."""
     folder = tmp_path_factory.mktemp("bundle")
-    lines = [
-        f"{dist.name}=={dist.version}" for dist in metadata.distributions() if dist.name not in ("hms-dist", MISSING)
-    ]
+    found = {dist.name: dist.version for dist in reversed([*metadata.distributions()])}  # setuptools brings copies too
+    lines = [f"{name}=={version}" for name, version in found.items() if name not in ("hms-dist", MISSING)]
     (folder / "image.txt").write_text("\n".join(lines))
     (folder / "index").mkdir()
     repack(MISSING, folder / "index")

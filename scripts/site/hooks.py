@@ -157,11 +157,12 @@ Generated from the docstrings. [Python API](../api.md) explains the parts with e
 `hms_dist.NAME`; classes are returned by them, or are interfaces of [plug-ins](../plugins.md)."""
 API_PARTS = {
     "Functions": [
-        "api.recording.read_recording", "api.recording.draw", "api.shards.open_shards", "train.start.train",
-        "api.run_model.load_run", "api.tables.score", "api.tables.ensemble", "core.plugins.load_plugins",
+        "api.recording.read_recording", "api.recording.read_clip", "api.recording.draw", "api.shards.open_shards",
+        "train.start.train", "api.run_model.load_run", "api.tables.score", "api.tables.ensemble",
+        "core.plugins.load_plugins",
     ],
     "Classes": [
-        "recordings.reader.Recording", "api.shards.Shards", "api.shards.Sample", "api.shards.Batch",
+        "recordings.reader.Recording", "recordings.audio.AudioRecording", "api.shards.Shards", "api.shards.Sample", "api.shards.Batch",
         "api.run_model.RunModel", "shards.schema.PanelSpec", "core.errors.UserError", "core.errors.JobError",
     ],
     "Interfaces of plug-ins": [
