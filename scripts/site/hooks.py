@@ -162,7 +162,8 @@ API_PARTS = {
         "core.plugins.load_plugins",
     ],
     "Classes": [
-        "recordings.reader.Recording", "recordings.audio.AudioRecording", "api.shards.Shards", "api.shards.Sample", "api.shards.Batch",
+        "recordings.reader.Recording", "recordings.audio.AudioRecording",
+        "api.shards.Shards", "api.shards.Sample", "api.shards.Batch",
         "api.run_model.RunModel", "shards.schema.PanelSpec", "core.errors.UserError", "core.errors.JobError",
     ],
     "Interfaces of plug-ins": [
