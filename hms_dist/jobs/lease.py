@@ -8,6 +8,7 @@ A requeued batch job takes over the leases of its earlier attempt even before th
 that the scheduler considers lost, and may still be running there.
 """
 
+import errno
 import json
 import os
 import socket
@@ -206,13 +207,35 @@ def _date_back(path: Path) -> None:
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Create the lease file; return False if it exists."""
+    """Create the lease file; return False if it exists.
+
+    A whole file is linked to the name: a contender that read a lease while it was being written would put it back
+    without its owner. File systems without links get the name first and the content a moment later.
+    """
+    whole, text = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new"), json.dumps(asdict(owner))
+    try:
+        whole.write_text(text)
+        os.link(whole, path)
+    except FileExistsError:
+        return False
+    except (PermissionError, NotImplementedError):
+        return _create_in_place(path, text)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        return _create_in_place(path, text)
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
+
+
+def _create_in_place(path: Path, text: str) -> bool:
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
     with os.fdopen(handle, "w") as file:
-        json.dump(asdict(owner), file)
+        file.write(text)
     return True
 
 
