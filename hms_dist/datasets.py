@@ -1,9 +1,9 @@
 """A data set as a value: its classes, the kind of its labels, its geometry, and the columns of a submission.
 
 A folder of recordings describes itself in `dataset.yaml`; without that file it is HMS, or RFCX if it has RFCX's tables.
-Rendering copies the description
-into the manifest of the shard set, and everything that reads the set takes it from there. Recordings are EEG in
-Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt; rows of fixed lengths), or audio of one channel at any rate.
+Rendering copies the description into the manifest of the shard set, and everything that reads the set takes it from
+there. Recordings are EEG in Kaggle's layout (19 electrodes and EKG, 200 Hz, microvolt; rows of fixed lengths), or audio
+of one channel at any rate.
 """
 
 import re

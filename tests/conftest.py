@@ -132,6 +132,26 @@ def torch_rng(rng):
 
 
 @pytest.fixture(scope="session")
+def call() -> Callable[..., None]:
+    """Calls a command in this process and checks its exit code; afterwards the process is as before."""
+
+    def run_command(*words: object, code: int = 0) -> None:
+        import torch
+        from accelerate.state import AcceleratorState
+
+        from hms_dist.cli import main
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        assert main([str(word) for word in words]) == code
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+    return run_command
+
+
+@pytest.fixture(scope="session")
 def shared(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
     """`shared(name, make)`: a folder that `make(folder)` fills once for all workers of xdist. Tests only read it."""
     base = tmp_path_factory.getbasetemp()

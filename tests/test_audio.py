@@ -1,16 +1,12 @@
 """Audio through the whole chain, by the commands: simulated clips in RFCX's layout, to the submission."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from accelerate.state import AcceleratorState
 
-from hms_dist.cli import main
 from hms_dist.datasets import RFCX, Dataset, Submission, read_dataset, write_dataset
 from hms_dist.results.metrics import label_ranking
 from hms_dist.results.predictions import read_predictions
@@ -48,21 +44,6 @@ group_size: 4
 flip_probability: 0.0
 plateau: {{monitor: val_lrap, mode: max, drop_factor: 0.5, stop_patience: 3}}
 """
-
-
-@pytest.fixture(scope="module")
-def call() -> Callable[..., None]:
-    """Calls a command in this process, as a process of its own would be."""
-
-    def run_command(*words: object, code: int = 0) -> None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        assert main([str(word) for word in words]) == code
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
-        AcceleratorState._reset_state(reset_partial_state=True)
-
-    return run_command
 
 
 def test_the_competitions_folder_needs_no_description(tmp_path: Path) -> None:

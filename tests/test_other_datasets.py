@@ -10,11 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
-from accelerate.state import AcceleratorState
 
-from hms_dist.cli import main
 from hms_dist.datasets import HMS, Dataset, Submission, read_dataset, write_dataset
 from hms_dist.recordings.simulator.write import write_tables
 from hms_dist.results.lineage import read_sources
@@ -58,21 +55,6 @@ epochs: 1
 global_batch: 4
 group_size: 2
 """
-
-
-@pytest.fixture(scope="module")
-def call(tmp_path_factory) -> Callable[..., None]:
-    """Calls a command in this process, as a process of its own would be."""
-
-    def run_command(*words: object, code: int = 0) -> None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        assert main([str(word) for word in words]) == code
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
-        AcceleratorState._reset_state(reset_partial_state=True)
-
-    return run_command
 
 
 @pytest.fixture(scope="module")

@@ -217,11 +217,9 @@ def _create(path: Path, owner: Owner) -> bool:
         whole.write_text(text)
         os.link(whole, path)
     except FileExistsError:
-        return False
-    except (PermissionError, NotImplementedError):
-        return _create_in_place(path, text)
+        return whole.stat().st_nlink > 1  # linked by a first try of which a file server lost the answer
     except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+        if error.errno not in _NO_LINKS:
             raise
         return _create_in_place(path, text)
     finally:
@@ -267,3 +265,7 @@ def _is_earlier(one: Owner, other: Owner) -> bool:
 def _died_here(holder: Owner) -> bool:
     """Whether the owner's process would be visible here and is gone, so that no heartbeat can come."""
     return holder.machine != "" and holder.machine == machine() and has_ended(holder.pid)
+
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""Errors of file systems without hard links."""

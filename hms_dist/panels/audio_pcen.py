@@ -37,10 +37,7 @@ class AudioPcen(PcenOptions, AudioPanel):
                     scale=self.scale,
                     time_constant_frames=self.time_constant_frames,
                     start=self.start,
-                    gain=self.gain,
-                    bias=self.bias,
-                    power=self.power,
-                    epsilon=self.epsilon,
+                    **self.compression,
                 )
                 for power in power_of(samples, self)
             ]

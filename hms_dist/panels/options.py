@@ -154,6 +154,11 @@ class EnergyOptions:
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: must be above 0, found {getattr(self, name)}")
 
+    @property
+    def compression(self) -> dict[str, float]:
+        """Arguments of `energy.normalise_energy` that do not depend on frames and units."""
+        return {"gain": self.gain, "bias": self.bias, "power": self.power, "epsilon": self.epsilon}
+
     def highest(self, time_constant_frames: float) -> float:
         """Value of the loudest frame after silence, S = M / smoothing weight."""
         onset = smoothing_weight(time_constant_frames) ** -self.gain

@@ -97,10 +97,7 @@ class Pcen(EnergyOptions, Panel):
             scale=peak**2,
             time_constant_frames=self.time_constant_frames,
             start=self.start,
-            gain=self.gain,
-            bias=self.bias,
-            power=self.power,
-            epsilon=self.epsilon,
+            **self.compression,
         )
 
 

@@ -206,7 +206,7 @@ def _bars(spec: PanelSpec, scales_uv: tuple[float, ...], rows: int) -> tuple[Bar
     for number, scale in enumerate(scales_uv):
         top = max(number * BAND_ROWS - BAND_ROWS // 2, 0)  # as `rasteriser.draw_traces` draws them
         bottom = min((number + 1) * BAND_ROWS + BAND_ROWS // 2, spec.shape[0])
-        length_uv = min(BAR_UV, key=lambda uv, scale=scale: abs(np.log(uv / scale)))  # type: ignore[misc]
+        length_uv = BAR_UV[int(np.abs(np.log(np.array(BAR_UV) / scale)).argmin())]
         length = (bottom - top) * length_uv / (4 * scale)
         text = f"{length_uv} \N{MICRO SIGN}V"
         bars.append(Bar((top + bottom) / 2 * factor, length * factor, "" if text == before else text))

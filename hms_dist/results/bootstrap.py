@@ -53,7 +53,11 @@ class PatientDraws:
 
     def sums(self, values: Floats) -> Floats:
         """Sum of `values` [rows] in each draw [draws]."""
-        return self.times @ np.bincount(self._numbers[0], values, minlength=self.num_patients)
+        return self.times @ self.by_patient(values)
+
+    def by_patient(self, values: Floats) -> Floats:
+        """Sum of `values` [rows] of each patient [patients]."""
+        return np.asarray(np.bincount(self._numbers[0], values, minlength=self.num_patients), np.float64)
 
     def row_times(self, order: NDArray[np.int64]) -> Iterator[Floats]:
         """How often each draw has each of the rows `order` [some draws, rows], some draws at a time."""
@@ -79,8 +83,7 @@ def bootstrap_interval(
     """
     draws = PatientDraws(patients=patients, num_draws=num_draws, seed=seed)
     weights = np.ones(len(values)) if weights is None else weights
-    counts = np.bincount(np.unique(patients, return_inverse=True)[1], weights)
-    if not counts.min() > 0:
+    if not draws.by_patient(weights).min() > 0:
         return None
     return interval_of(draws.sums(values * weights) / draws.sums(weights), draws.num_patients, level)
 

@@ -111,18 +111,18 @@ def kills(given: argparse.Namespace, recipe: str, shards: Path) -> dict[str, Any
     many, few = given.worlds[-1], given.worlds[0]
     words = (*FIXED, "--epochs", "3", "--checkpoint_every", "2")
     whole = Run(given, f"{recipe}-not-stopped", recipe, shards, words).whole(many)
-    num_steps, found = max(whole.losses()), {}
+    found = {}
     for way in ("rank killed", "launcher killed", "launcher SIGTERM"):
         for resumed_on in (many, few):
             run = Run(given, f"{recipe}-{way.replace(' ', '-')}-{resumed_on}", recipe, shards, words)
-            process = run.start(many)
-            run.until(process, lambda run=run: run.num_logged() >= max(num_steps // 3, 3))  # type: ignore[misc]
-            found[f"{way}, resumed on {resumed_on}"] = resumed(run, process, way, resumed_on, whole)
+            found[f"{way}, resumed on {resumed_on}"] = resumed(run, way, (many, resumed_on), whole)
     return found
 
 
-def resumed(run: Run, process: Any, way: str, num_ranks: int, whole: Run) -> dict[str, float]:
-    """Stop a run in one way, resume it, and compare."""
+def resumed(run: Run, way: str, worlds: tuple[int, int], whole: Run) -> dict[str, float]:
+    """Stop a run on the first of two worlds in one way, resume it on the second, and compare."""
+    process, stop_at = run.start(worlds[0]), max(max(whole.losses()) // 3, 3)
+    run.until(process, lambda: run.num_logged() >= stop_at)
     ranks = ranks_of(process.pid)
     if way == "rank killed":
         kill(ranks[-1])
@@ -132,7 +132,7 @@ def resumed(run: Run, process: Any, way: str, num_ranks: int, whole: Run) -> dic
     else:
         ended_s = end(process, signal.SIGKILL if way == "launcher killed" else signal.SIGTERM)
     stopped_at, begun = run.num_logged(), time.monotonic()
-    again = run.start(num_ranks)
+    again = run.start(worlds[1])
     num_lines = len(run.lines())
     run.until(again, lambda: len(run.lines()) > num_lines)
     first_step_s = time.monotonic() - begun

@@ -240,6 +240,21 @@ def test_of_many_contenders_one_wins(path, dead):
     assert wins.empty()
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_lease_is_exclusive_and_leaves_no_file(path, monkeypatch, has_links):
+    def refuse(*names):
+        raise OSError(errno.EPERM, "no hard links")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    with acquire(path) as held:
+        assert held.is_mine()
+        assert [each.name for each in path.parent.iterdir()] == [path.name]
+        with pytest.raises(LeaseHeld), acquire(path):
+            pass
+    assert not list(path.parent.iterdir())
+
+
 def test_a_lease_from_the_future_expires_from_now_on(path, monkeypatch):
     """The file server's clock was set back by an hour since its owner, who is dead, touched it."""
     monkeypatch.setattr(lease, "DEAD_AFTER_S", 0.5)
