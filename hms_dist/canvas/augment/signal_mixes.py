@@ -59,7 +59,7 @@ class SignalPasteOther(SignalMix):
     """
 
     place: Literal["free", "annotation"] = "free"
-    """free: anywhere in the row beside its own annotated part, so that both can be heard; rows without room for it stay
+    """free: anywhere in the row beside its own annotated part, so that both stay audible; rows without room for it stay
     as they are. For networks that see the whole row. annotation: around the middle of the row's own annotated part,
     moved inwards at the ends of the row, as a sliding window needs; it covers the part, so it is for rows: negative."""
 

@@ -31,7 +31,8 @@ class SignalLayout:
     annotated: Floats
     """First and last sample of the annotated part of each row [n, 2], where earlier steps have moved it."""
     donated: Floats
-    """The same of the rows with which they are mixed [n, 2]; empty if the step does not mix."""
+    """First and last sample of the annotated part of the rows with which they are mixed [n, 2]; empty if the step does
+    not mix."""
 
 
 def signal_layout(spec: PanelSpec, annotated_s: NDArray[np.float64]) -> SignalLayout:
