@@ -21,7 +21,7 @@ class Chunk:
     """A column's part of a row group."""
 
     start: int
-    """Position of its first page in the file."""
+    """Position of its first page in the file, bytes."""
     num_bytes: int
     num_values: int
 

@@ -143,7 +143,7 @@ def num_voters(votes: NDArray[np.integer] | Floats) -> Ints:
 
 def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
     """Probability [rows] of keeping each row so that classes are rebalanced (the course report), from `votes` [rows,
-    classes].
+    classes], any integer dtype or float64.
 
     Inversely proportional to the share of the row's class (most votes; among equal ones the first) in all votes; the
     class with the smallest share above 0 keeps all its rows.

@@ -80,12 +80,12 @@ def probabilities_of(logits: Floats, kind: Target) -> Floats:
 
 
 def arithmetic(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
-    """Logits of the weighted mean [rows, classes]: a linear pool."""
+    """Logits of the weighted mean [rows, classes]: a linear pool (Stone, 1961)."""
     return logits_of(np.tensordot(weights, probabilities, axes=1), kind)
 
 
 def geometric(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
-    """Weighted sum of logits [rows, classes]: a log-linear pool."""
+    """Weighted sum of logits [rows, classes]: a log-linear pool (Genest and Zidek, 1986)."""
     return np.tensordot(weights, logits_of(probabilities, kind), axes=1)
 
 

@@ -34,7 +34,8 @@ class AudioRecording:
     """Sampling rate."""
 
     def cut(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Samples from `start` to before `stop`, float32 [1, stop - start]; zeros beyond the recording's ends."""
+        """Samples from number `start` to before `stop`, float32 [1, stop - start]; zeros beyond the recording's
+        ends."""
         found = np.zeros((1, stop - start), np.float32)
         first, last = max(start, 0), min(stop, self.samples.shape[1])
         if first < last:

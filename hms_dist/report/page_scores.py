@@ -49,15 +49,17 @@ class ScoredTable:
     held_out: bool
     """Whether the rows are recorded as held out; else they are all rows of the table."""
     rows: Rows
-    """Rows of the shard set, ascending."""
+    """Numbers of the rows in the shard set [rows], ascending."""
     truth: Floats
     """Targets [rows, classes]."""
     prediction: Floats
     """Predicted probabilities [rows, classes]."""
     num_voters: NDArray[np.int64]
+    """Number of votes of each row [rows]."""
     patients: NDArray[np.int64]
     """Patient of each row [rows]."""
     oracle: Floats | None
+    """Probabilities from which simulated votes were drawn [rows, classes]. None: the data are not simulated."""
     folds: NDArray[np.int64]
     """Fold of each row [rows]; negative: none."""
     weights: frozenset[str] = frozenset()

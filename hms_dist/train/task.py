@@ -66,7 +66,7 @@ class Task(Protocol):
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
         """Compute the loss of each of the rank's own rows, from images [n, 1, height, width] and targets [n, classes]
-        of all rows of the batch.
+        of all rows of the batch, any float dtype.
 
         Random draws are keyed by `key` and the rows' places in the step.
         """
@@ -95,12 +95,12 @@ class WholePicture:
         return own[:0]
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of each row [own rows]; nothing is random."""
+        """Compute the loss of each row [own rows], float32 or float64; nothing is random."""
         del key
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
     def predict(self, model: nn.Module, images: Tensor, rows: Ints | None = None) -> Tensor:
-        """Convert logits to probabilities [m, classes] as the loss does."""
+        """Convert logits to probabilities, float32 or float64 [m, classes], as the loss does."""
         del rows
         return self.loss.probabilities(model(images))
 
@@ -154,8 +154,8 @@ class AnnotatedWindow:
         return closure(own, [(is_pasted, donor)])
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of positive and negative classes [own rows], after cut-and-paste within the group and a
-        crop."""
+        """Compute the loss of positive and negative classes, float32 or float64 [own rows], after cut-and-paste within
+        the group and a crop."""
         images, targets, offsets = self.mixed(images, targets, rows, key)
         lefts = self.window[0] - offsets
         if self.lefts is not None:
@@ -169,7 +169,8 @@ class AnnotatedWindow:
         return losses
 
     def mixed(self, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> tuple[Tensor, Tensor, Tensor]:
-        """Paste and crop the rank's own rows: images, targets, and the first column of each crop [own rows]."""
+        """Paste and crop the rank's own rows: images and targets, any float dtype, and the first column of each crop,
+        int64 [own rows]."""
         own = slice(0, rows.num_own)
         offsets = torch.zeros(rows.num_own, dtype=torch.int64, device=images.device)
         is_pasted, places = self._pastes(rows, key)
@@ -207,7 +208,8 @@ class AnnotatedWindow:
         return torch.from_numpy(np.where(np.isnan(found), self.window[0], found))
 
     def predict(self, model: nn.Module, images: Tensor, rows: Ints | None = None) -> Tensor:
-        """Predict rows: float [m, 2 * classes], from all windows at once; the annotated one is the first."""
+        """Predict rows: float32 or float64 [m, 2 * classes], from all windows at once; the annotated one is the
+        first."""
         annotated = self._lefts_of(None if self.lefts is None else rows)[:, None]
         sliding = sliding_windows(self._length, self.width)[None].expand(len(annotated), -1)
         lefts = torch.cat([annotated, sliding], dim=1).to(images.device)

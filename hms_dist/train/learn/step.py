@@ -72,9 +72,9 @@ class Stepper:
     task: Task
     """The loss and the predictions of this family of models."""
     targets: Tensor
-    """Target of each row of the whole shard set [samples, classes], on the host."""
+    """Target of each row of the whole shard set, float32 or float64 [samples, classes], on the host."""
     weights: Tensor
-    """Loss weight of each row [samples], on the host."""
+    """Loss weight of each row, float64 [samples], on the host."""
     facts: RowFacts
     """Facts about all rows that augmentations depend on."""
     ema: Ema | None

@@ -44,7 +44,10 @@ class LossConfig:
 
 
 def row_weights(config: LossConfig, num_voters: NDArray[np.integer]) -> Floats:
-    """Weight of each row [rows] by its votes [rows]. The trainer divides by their sum over the global batch."""
+    """Weight of each row [rows] by its votes [rows], any integer dtype.
+
+    The trainer divides by their sum over the global batch.
+    """
     weights = np.asarray(num_voters, np.float64) ** config.vote_power
     if config.vote_steps:
         votes, factors = zip(*config.vote_steps, strict=True)

@@ -60,6 +60,7 @@ def cycled_momentum(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[in
 
 
 def _warmup_cosine(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
+    """A line up to 1, then half a cosine (the 16th place; Loshchilov and Hutter, 2017, after a warm-up)."""
     num_steps = epoch_ends[-1]
     num_warmup = schedule.warmup_share * num_steps
     if step < num_warmup:
