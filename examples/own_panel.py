@@ -1,6 +1,6 @@
-"""A panel of one's own: from this folder, `hms-dist render --plugins own_panel ...`; or draw it as below."""
+"""Draw a panel of your own: `python examples/own_panel.py DATA EEG_ID`; docs/plugins.md renders one."""
 
-import sys
+import argparse
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,8 @@ class LineLength(Panel):
 
     @property
     def spec(self) -> PanelSpec:
-        """Channels in the order of the recording, without EKG."""
-        shape, axes = (1, 19, 50), ("region", "channel", "time")
-        return PanelSpec(shape=shape, dtype="float16", codec="npy", axes=axes, unit="uV", columns_s=(0.5, 49.5))
+        """The 19 channels of the EEG in order, without EKG."""
+        return PanelSpec((1, 19, 50), "float16", "npy", ("region", "channel", "time"), "uV", columns_s=(0.5, 49.5))
 
     def draw(self, prepared: Any, window: Window) -> np.ndarray:
         """Draw one label row; gaps count as 0."""
@@ -31,5 +30,11 @@ class LineLength(Panel):
 
 
 if __name__ == "__main__":
-    recording = hms_dist.read_recording(sys.argv[1], eeg_id=int(sys.argv[2]))
-    print(hms_dist.draw(recording, LineLength()).round(0))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("eeg_id", type=int)
+    given = parser.parse_args()
+    try:
+        print(hms_dist.draw(hms_dist.read_recording(given.data, eeg_id=given.eeg_id), LineLength()).round(0))
+    except hms_dist.UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
