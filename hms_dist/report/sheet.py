@@ -147,8 +147,8 @@ def _box(axes: Any, box: tuple[float, float, float, float], is_dashed: bool, nam
     """Draw a rectangle that is seen on every colour, and its name above it, or inside at the picture's top."""
     left, right, top, bottom = box
     corners = (left, right, right, left, left), (top, top, bottom, bottom, top)
-    axes.plot(*corners, color="black", linewidth=2.6)
-    axes.plot(*corners, color="cyan", linewidth=1.2, linestyle=(0, (4, 3)) if is_dashed else "-")
+    axes.plot(*corners, color="black", linewidth=2.2)
+    axes.plot(*corners, color="cyan", linewidth=1.0, linestyle=(0, (4, 3)) if is_dashed else "-")
     for name in names:
         ground: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "pad": 1.0, "alpha": 0.7}
         is_low = axes.transData.transform((0, top))[1] < axes.transData.transform((0, 0))[1] - 12
