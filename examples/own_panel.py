@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,13 +19,14 @@ class LineLength(Panel):
     @property
     def spec(self) -> PanelSpec:
         """The 19 channels of the EEG in order, without EKG."""
-        return PanelSpec((1, 19, 50), "float16", "npy", ("region", "channel", "time"), "uV", columns_s=(0.5, 49.5))
+        axes = ("region", "channel", "time")
+        return PanelSpec(shape=(1, 19, 50), dtype="float16", codec="npy", axes=axes, unit="uV", columns_s=(0.5, 49.5))
 
-    def draw(self, prepared: Any, window: Window) -> np.ndarray:
+    def draw(self, prepared: object, window: Window) -> np.ndarray:
         """Draw one label row; gaps count as 0."""
         eeg = np.nan_to_num(window.recording.eeg[window.start : window.start + 10_000, :19])
-        steps = np.abs(np.diff(eeg, axis=0, prepend=eeg[:1]))
-        return steps.reshape(50, 200, 19).sum(axis=1).T[None].clip(max=65504).astype(np.float16)
+        lengths = np.abs(np.diff(eeg, axis=0, prepend=eeg[:1])).reshape(50, 200, 19).sum(axis=1)
+        return lengths.T[None].clip(max=65504).astype(np.float16)
 
 
 if __name__ == "__main__":
