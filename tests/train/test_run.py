@@ -287,7 +287,7 @@ def test_the_loss_is_the_mean_over_the_global_batch(small, monkeypatch):
     losses = {}
     for size in (1, 4):
         config = small(
-            f"m{size}", epochs=1, group_size=size, precision="float64", model__name="convnext_atto",
+            f"m{size}", epochs=1, group_size=size, precision="float64", model__name="test_convnext",
             flip_probability=0.5,
         )  # fmt: skip
         config = _without_draws(config)
