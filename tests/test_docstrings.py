@@ -49,9 +49,9 @@ QUANTITIES = {
     "interval", "latency", "length", "margin", "memory", "offset", "pause", "period", "power", "rate", "rms", "shift",
     "spacing", "start", "stop", "timeout", "voltage", "width",
 }  # fmt: skip
-"""Last words of names of numbers that have a unit."""
+"""Final words of names of numbers that have a unit."""
 SIGNALS = {"eeg", "signal", "signals", "power", "density", "spectrogram", "amplitude", "recording"}
-"""Last words of names of arrays that have a unit, in SIGNAL_ROOMS."""
+"""Final words of names of arrays that have a unit, in SIGNAL_ROOMS."""
 SIGNAL_ROOMS = ("api", "imports", "panels", "recordings", "signals")
 UNIT_IN_NAME = re.compile(
     r"^num_|_(?:s|hz|uv|db|deg|ln|mb|gb|bytes|samples|frames|rows|columns|blocks|steps|epochs?|votes|cycles|days|hours)$"

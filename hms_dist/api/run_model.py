@@ -114,7 +114,7 @@ class RunModel(nn.Module):
         every_s: float = 10.0,
         threads: int = 2,
     ) -> pd.DataFrame:
-        """Predict rows; returns a DataFrame with a column a class, whose values are probabilities.
+        """Predict rows; returns a DataFrame with a column per class, whose values are probabilities.
 
         `source`: a shard set (opened, or its folder or URL), a recording, or canvases [n, 1, height, width].
         `tta`: mirror images whose predictions are averaged with the row's own: "flip" (left and right exchanged),
