@@ -97,5 +97,5 @@ def _as_array(runs: list[PlannedRun]) -> str:
         return "all finished"
     return (
         f"open, as an array: sbatch --array={ranges(numbers)}, of a script that runs this command with --number "
-        '"$SLURM_ARRAY_TASK_ID" in the place of --list'
+        '"$SLURM_ARRAY_TASK_ID" instead of --list'
     )

@@ -212,7 +212,7 @@ def _check_rows(path: Path, frame: pd.DataFrame) -> None:
         eeg_id, patient_id = frame["eeg_id"].iloc[two[0]], frame["patient_id"].iloc[two[0]]
         raise UserError(
             f"{path}: row {two[0] + 2}: EEG {eeg_id} is of patient {patient_id}, above it is of "
-            f"{first.iloc[two[0]]}; expected one patient an EEG; fix the table"
+            f"{first.iloc[two[0]]}; expected one patient per EEG; fix the table"
         )
 
 

@@ -85,7 +85,7 @@ def num_inputs(num_models: int, inputs: str, num_classes: int = HMS.num_classes)
 
 
 def meta_network(config: MetaConfig, num_models: int, num_classes: int = HMS.num_classes) -> nn.Sequential:
-    """Linear layers with ReLU between them, to a logit a class."""
+    """Linear layers with ReLU between them, to a logit per class."""
     widths = [num_inputs(num_models, config.inputs, num_classes), *config.hidden, num_classes]
     layers: list[nn.Module] = []
     for below, above in pairwise(widths):

@@ -90,7 +90,7 @@ def geometric(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
 
 
 def rank_mean(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
-    """Logits of the weighted mean of ranks [rows, classes].
+    """Logits of the weighted mean of ranks [rows, classes]: a weighted Borda count (1781).
 
     The rank of a prediction is its position among all rows for its model and class, ties averaged, divided by the
     number of rows: 0 to 1. Only the order of the rows matters, not how confident a model is.

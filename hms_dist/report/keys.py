@@ -20,7 +20,7 @@ UNKNOWN = "-"
 class Keys:
     """List the keys of a shard set: `hms-dist keys SHARDS --classes lpd gpd --min_votes 8 --limit 20`.
 
-    Prints a line a row: key, class with most votes (or all classes that are present), number of votes (or of known
+    Prints a line per row: key, class with most votes (or all classes that are present), number of votes (or of known
     classes), patient, fold. Every filter given must hold.
     """
 

@@ -65,7 +65,7 @@ class ScoredTable:
     weights: frozenset[str] = frozenset()
     """SHA-256 of the weights of the models behind the table; empty if unknown."""
     statements: tuple[str, ...] = ()
-    """Statements of users about models that recorded nothing."""
+    """Statements of users about models without a record."""
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -199,9 +199,9 @@ class Gain:
     """plain mean, or the table of an ensemble or a stack of them."""
     num_rows: int
     single: tuple[float, ...]
-    """KL or log loss of each table."""
+    """KL or log loss of each single table."""
     together: float
-    """That of the combination."""
+    """KL or log loss of the combination."""
 
 
 def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:

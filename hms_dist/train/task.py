@@ -1,6 +1,6 @@
 """Training tasks: the loss, the predictions of a row and the monitors of a family of models.
 
-A classifier maps a whole image to one logit a class; a sliding-window network maps each window to one logit a class.
+A classifier maps a whole image to one logit per class; a sliding-window network does so for each window.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Task(Protocol):
         """
 
     def predict(self, model: nn.Module, images: Tensor, rows: Ints | None = None) -> Tensor:
-        """Predict rows: float32 or float64 [m, num_outputs], a probability a class, then values for `monitors`.
+        """Predict rows: float32 or float64 [m, num_outputs], a probability per class, then values for `monitors`.
 
         `rows`: their numbers in the shard set that the task was opened for; None: rows of no set.
         """
@@ -83,7 +83,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class WholePicture:
-    """A classifier of whole images: one logit a class, trained with a loss on soft labels."""
+    """A classifier of whole images: one logit per class, trained with a loss on soft labels."""
 
     loss: Loss
     num_outputs: int = HMS.num_classes
@@ -112,7 +112,7 @@ class WholePicture:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedWindow:
-    """A sliding-window network: one logit a class for each window, trained on the window that the labels describe.
+    """A sliding-window network: one logit per class for each window, trained on the window that the labels describe.
 
     Outputs: the probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
     """

@@ -173,7 +173,7 @@ def _grid(lse: Tensor, height: int) -> Tensor:
 
 
 def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:
-    """Index of the bias of each pair of tokens (query, key) in a head of `row_difference_bias`, with the key's column
+    """Index of the bias of each pair of tokens (query, key) in a head of `row_difference_bias`; the key's column comes
     first."""
     token = torch.arange(part.height * part.width, device=like.device)
     row, column = token // part.width, token % part.width

@@ -40,8 +40,9 @@ class ScheduleConfig:
 def learning_rate_factor(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
     """Factor of the learning rate for optimiser step `step` (0 is the first).
 
-    `epoch_ends` is, for each epoch of the run, the number of steps up to its end; the last is the run's. A step of that
-    number is the end of the schedule, which no step uses. Raises ValueError for a step outside the run.
+    `epoch_ends`: for each epoch, the number of steps up to its end; the last one is the length of the run. The factor
+    at that number of steps is the end of the schedule, which no step uses. Raises ValueError for a step outside the
+    run.
     """
     _check_step(step, epoch_ends)
     return SCHEDULES[schedule.name](schedule, step, epoch_ends)
