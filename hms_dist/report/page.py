@@ -60,7 +60,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if not self.runs and not self.predictions and not self.windows:
-            raise ValueError("runs: nothing to report; give --runs, --predictions, --windows or several of them")
+            raise ValueError("runs: nothing to report; give --runs, --predictions or --windows")
         if self.out.suffix != ".html":
             raise ValueError(f"out: expected a name ending in .html, found {self.out.name}")
         if self.predictions and self.shards is None:
@@ -108,7 +108,7 @@ def report_page(command: Report) -> str:
     return rendered(
         "page.html",
         classes=list(dataset.classes),
-        summary=_summary(runs, tables),
+        summary=_summary(runs, tables, dataset),
         **verdict_values(tables),
         **about_values(runs, labels, dataset, command.out),
         **training_values(runs, metric_of(dataset), _levels(own)),
@@ -180,7 +180,7 @@ def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels)
     return [read_scored(path, name, labels) for path, name in zip(more, short_names(called), strict=True)]
 
 
-def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
+def _summary(runs: list[RunFacts], tables: list[ScoredTable], dataset: Dataset) -> list[str]:
     """First paragraphs of the page: what is reported, and the best of the tables with most rows."""
     text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
@@ -193,4 +193,5 @@ def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
         if best.oracle is not None:
             text += f" and the oracle {scores[f'oracle_{name}']:.4f}"
         text += "."
-    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]
+    groups = ["In this report of audio, a patient is a recording."] if dataset.signal == "audio" else []
+    return [text, *groups, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]
