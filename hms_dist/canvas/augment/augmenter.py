@@ -100,8 +100,8 @@ class Augmenter:
     def __call__(
         self, images: Tensor, targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Augment images [n, 1, height, width] and targets [n, classes] of the rows of a pass; the inputs are not
-        changed.
+        """Augment images, float32 [n, 1, height, width], and targets, float32 or float64 [n, classes], of the rows of a
+        pass; the inputs are not changed.
 
         Draws are computed on the host, keyed by row, and copied to the device at once. The result of a rank's own row
         depends on that row alone or, with mixes, on its group; the batch must contain the rows that it is mixed with

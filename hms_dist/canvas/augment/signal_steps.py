@@ -135,7 +135,8 @@ class SignalReverse(SignalChange):
 class SignalPaste(SignalChange):
     """Cut and paste: a copy of the annotated part, shifted at random, replaces the samples there; the part stays.
 
-    Copies do not leave the row: shifts beyond its ends are reduced.
+    After the bird-call detector, which pastes annotated parts of pictures. Copies do not leave the row: shifts beyond
+    its ends are reduced.
     """
 
     max_s: float = 2.0
