@@ -57,7 +57,7 @@ MISTAKES = {
     "predicting when the best weights are gone": lambda d: d.without_best(),
     "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
     "predictions in another format": lambda d: d.predict_set("--out", d.folder / "p.txt"),
-    "a submission of several rows an EEG": lambda d: d.predict_set("--out", d.folder / "p.csv"),
+    "a submission of several rows per EEG": lambda d: d.predict_set("--out", d.folder / "p.csv"),
     "predictions into no folder": lambda d: d.predict_set("--out", d.folder / "no/p.parquet"),
     "pseudo-labels from another shard set": lambda d: d.pseudolabel(d.predictions("a", 0, key="1-1")),
     "pseudo-labels from too few rows": lambda d: d.pseudolabel(
@@ -111,7 +111,7 @@ MISTAKES = {
     ),
     "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.txt", "a"))]),
     "submissions into a table": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
-    "a submission beside several rows an EEG": lambda d: d.ensemble(
+    "a submission beside several rows per EEG": lambda d: d.ensemble(
         [d.predictions("a", 0), d.submission("b.csv")], "--out", d.folder / "out.csv"
     ),
     "a fit to a submission": lambda d: d.fit(d.submission("a.csv")),

@@ -270,7 +270,7 @@ def test_a_folder_that_is_no_run_is_refused(predict, tmp_path):
         predict(run=tmp_path)
 
 
-def test_a_submission_of_several_rows_an_eeg_is_refused_before_any_work(predict, tmp_path):
+def test_a_submission_of_several_rows_per_eeg_is_refused_before_any_work(predict, tmp_path):
     with pytest.raises(UserError, match="a submission takes one row per EEG, found several"):
         predict(out=tmp_path / "p.csv")
     assert not parts_folder(tmp_path / "p.csv").exists()
