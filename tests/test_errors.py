@@ -178,6 +178,8 @@ simple(
     "a run folder of another configuration", lambda d: d.train("--epochs", "1") or d.train("--epochs=1", "--optim.lr=1")
 )
 simple("an unknown model", lambda d: d.train("--model.name", "efficientnet_x9"))
+simple("an unknown loss", lambda d: d.train("--loss.name", "focal"))
+simple("an unknown selection", lambda d: d.train("--selection.rule", "best"))
 simple("a model of a fixed size on another canvas", lambda d: d.train("--model.name", "vit_tiny_patch16_224"))
 simple(
     "a group of one where a batch norm sees single pixels",

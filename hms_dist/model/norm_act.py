@@ -3,7 +3,8 @@
 Each group of rows is normalised by its own mean and variance, which are merged in float64 from those of its rows. For
 groups that are split over ranks, sums are collected in a table and all-reduced, forward and backward. The forward pass
 reads the activations twice (moments, then all else at once) and the backward pass four times, for any combination of
-options. The operators use the plain arithmetic of this file on a CPU, and the kernels of `norm_act_kernels` on a GPU.
+options. The operators use the plain arithmetic of this file on a CPU, and the kernels of `norm_moments_kernels` and
+`norm_act_kernels` on a GPU.
 
 Rows are the outermost dimension of `x`: [rows * places, channels], contiguous, for channels-last images, or
 [rows * places, channels, elements] for others.
@@ -90,11 +91,11 @@ def _moments(
 ) -> Tensor:  # fmt: skip
     """Compute mean, 1 / sqrt(variance + eps) and unbiased variance of each group: [3, pieces, channels]."""
     if has_kernels(x):
-        from hms_dist.model import norm_act_kernels as kernels  # needs Triton
+        from hms_dist.model import norm_moments_kernels  # needs Triton
 
         if slots is None:
-            return kernels.moments(x, starts, places, group_size, eps)
-        sums = kernels.row_moments(x, starts, places)
+            return norm_moments_kernels.moments(x, starts, places, group_size, eps)
+        sums = norm_moments_kernels.row_moments(x, starts, places)
     else:
         sums = _row_moments(x, like, starts, piece, places)
     mean, square = (summed(sums, slots, num_slots) / group_size).unbind(1)

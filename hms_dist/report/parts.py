@@ -89,13 +89,19 @@ def box_of(index: Index, row: int) -> Box | None:
 
 
 def _boxes(spec: PanelSpec, box: Box | None, rows: int, columns: int) -> tuple[Box, ...]:
-    """The box as columns and rows of a picture of one region; none on panels without times or frequencies."""
+    """The box on a picture of one region; none on panels without times or frequencies."""
     if box is None or not has_times(spec) or len(spec.rows_hz) < 2 or len(spec.regions) != 1:
         return ()
+    return (box_places(spec, box, rows, columns),)
+
+
+def box_places(spec: PanelSpec, box: Box, rows: int, columns: int) -> Box:
+    """First and last column, first and last row of a box on a picture of one region whose times and frequencies are
+    known."""
     place, _ = time_place(spec, (0, spec.shape[-1]), columns)
     centres = (np.arange(len(spec.rows_hz)) + 0.5) * (rows / len(spec.rows_hz))
     bottom, top = (rows - float(np.interp(hertz, spec.rows_hz, centres)) for hertz in box[2:])
-    return ((place(box[0]), place(box[1]), top, bottom),)
+    return place(box[0]), place(box[1]), top, bottom
 
 
 def canvas_parts(
@@ -179,7 +185,8 @@ def _height(spec: PanelSpec, rows: int, columns: int, num_regions: int | None = 
     if spec.traces:
         return min(MOST_ROWS, TRACE_ROWS * len(spec.traces))
     number = len(spec.regions) if num_regions is None else num_regions
-    natural = REGION_ROWS * number if number else round(rows * WIDTH / columns)
+    region = 2 * REGION_ROWS if number == 1 and spec.rows_hz else REGION_ROWS
+    natural = region * number if number else round(rows * WIDTH / columns)
     return min(MOST_ROWS, max(natural, 40))
 
 

@@ -20,8 +20,6 @@ from hms_dist.predict.partial_results import Parts, parts_folder
 from hms_dist.rendering.render import Render
 from hms_dist.rendering.render import run as render
 from hms_dist.results.predictions import read_predictions
-from hms_dist.train.loop import run as train
-from hms_dist.train.settings import TrainConfig
 
 COLUMNS = ["eeg_id", "seizure_vote", "lpd_vote", "gpd_vote", "lrda_vote", "grda_vote", "other_vote"]
 """Of the competition's sample_submission.csv."""
@@ -34,12 +32,9 @@ def forget():
 
 
 @pytest.fixture(scope="module")
-def trained(small_file, shard_set, tmp_path_factory, edited):
+def trained(one_epoch, shard_set, tmp_path_factory, edited):
     """A run folder, and no shard set beside it that prediction could peep at."""
-    out = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), "--epochs", "1"]
-    train(load(TrainConfig, words, prog="train.py"))
-    forget()
+    out = shutil.copytree(one_epoch, tmp_path_factory.mktemp("trained") / "run")
     edited(out / "config.yaml", str(shard_set), "gone")
     return out
 
@@ -235,6 +230,7 @@ def test_wrong_options_with_a_recording(trained, night, capsys, words, message):
 
 def test_a_recording_that_cannot_be_read(trained, tmp_path, capsys):
     (tmp_path / "night.edf").write_bytes(b"none")
-    for name, message in (("night.edf", "not an EDF or BDF file"), ("day.edf", "no such folder")):
+    wav = "song.wav: the run was trained on eeg (data set hms); expected a name ending in .edf or another that hms-dist"
+    for name, message in (("night.edf", "not an EDF or BDF file"), ("day.edf", "no such folder"), ("song.wav", wav)):
         assert predict("--run", trained, "--recording", tmp_path / name, "--out", tmp_path / "a.parquet") == 2
         assert message in capsys.readouterr().err

@@ -234,7 +234,7 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "runs: nothing to report; give --runs, --predictions or both"),
+        ("", "runs: nothing to report; give --runs, --predictions or --windows"),
         ("--runs RUN --out x.htm", "out: expected a name ending in .html, found x.htm"),
         ("--runs RUN --out no/x.html", "no: no such folder; make it, or choose another --out"),
         ("--runs RUN --out SHUT.html", "is a folder; choose another --out"),

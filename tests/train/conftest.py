@@ -1,5 +1,6 @@
 """A small training run: a 64 x 64 canvas and a small net, in this process."""
 
+import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,14 @@ def small(small_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
         return load(TrainConfig, [*given, *words], prog="train.py")
 
     return make
+
+
+@pytest.fixture
+def finished(small, one_epoch) -> TrainConfig:
+    """The small configuration of one epoch; its folder holds the finished run, a copy."""
+    config = small(epochs=1)
+    shutil.copytree(one_epoch, config.out)
+    return config
 
 
 @pytest.fixture

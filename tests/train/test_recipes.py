@@ -138,7 +138,7 @@ def test_it_trains_small(name, rendered, tmp_path, rng):
     words = ["--config", str(CONFIGS / f"train/{name}.yaml"), "--config", str(CONFIGS / "train/small.yaml")]
     words += ["--shards", str(shards), "--out", str(tmp_path / "run"), "--num_folds", "3", "--epochs", "1"]
     if name == "seed_004":
-        words += ["--model.name", "resnet10t"]
+        words += ["--model.name", "resnet10t", '--model.kwargs={"channels": [16, 32, 48, 64], "stem_width": 8}']
     if name == "fourth_place":
         words += ["--selection.min_votes_schedule", "[[0, 1], [1, 2]]", "--epochs", "2"]
     if name == "seed_003_rebalanced":  # which leaves three rows of these recordings

@@ -96,7 +96,7 @@ def test_pretrained_starts_from_the_initial_weights(small):
 def test_stopped_in_the_second_stage_it_continues_there(small, monkeypatch):
     def make(out):
         stages = StageConfig(name="first", epochs=1), StageConfig(name="second", init="final:first")
-        return staged(small(out, checkpoint_every=1), *stages)
+        return staged(small(out, epochs=1, checkpoint_every=1), *stages)
 
     run(make("whole"))
     stopped = make("stopped")
