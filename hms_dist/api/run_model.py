@@ -117,7 +117,7 @@ class RunModel(nn.Module):
         every_s: float | None = None,
         threads: int = 2,
     ) -> pd.DataFrame:
-        """Predict rows; returns a DataFrame with a column a class, whose values are probabilities.
+        """Predict rows; returns a DataFrame with a column per class, whose values are probabilities.
 
         `source`: a shard set (opened, or its folder or URL), a recording, a clip of audio at the rate of the data set,
         or canvases [n, 1, height, width].

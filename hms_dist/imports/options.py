@@ -15,7 +15,7 @@ class ReadingOptions:
     """How the channels of EDF and other files are read."""
 
     map: str | None = None
-    """Channels that rules do not find: "LABEL=ELECTRODE,...", such as "A1=T3,X5=Fp1-F7"."""
+    """Channels that rules do not find: "LABEL=ELECTRODE,...", such as "A1=T3,X5=Fp1-F7". None: no further ones."""
     reference: Reference = "as_recorded"
     """as_recorded, average (of the scalp) or linked_ears (needs A1 and A2)."""
     missing: Literal["fail", "nan"] = "fail"

@@ -34,7 +34,8 @@ class AudioRecording:
     """Sampling rate."""
 
     def cut(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Samples from `start` to before `stop`, float32 [1, stop - start]; zeros beyond the recording's ends."""
+        """Samples from number `start` to before `stop`, float32 [1, stop - start]; zeros beyond the recording's
+        ends."""
         found = np.zeros((1, stop - start), np.float32)
         first, last = max(start, 0), min(stop, self.samples.shape[1])
         if first < last:
@@ -70,7 +71,7 @@ def audio_path(folder: Path, name: str) -> Path:
     """Find the file of a recording. Raises UserError if there is none, or one of each kind."""
     found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
     if len(found) > 1:
-        raise UserError(f"{found[1]}: {found[0].name} is there too; expected one file a recording; remove one")
+        raise UserError(f"{found[1]}: {found[0].name} is there too; expected one file per recording; remove one")
     if not found:
         raise UserError(
             f"{folder / name}.flac: no such file, nor .wav; a table names this recording, so add it or remove its rows"

@@ -114,7 +114,7 @@ def report_page(command: Report) -> str:
         **training_values(runs, metric_of(dataset), _levels(own)),
         **quality_values(found, tables, dataset),
         **patient_values(tables),
-        **clips_values(windows, labels and labels.index, command.data, command.clips)
+        **clips_values(windows, None if labels is None else labels.index, command.data, command.clips)
         if windows or dataset.signal == "audio"
         else {"clips": None},
         gallery=gallery_values(runs, own, labels, command.gallery, attribution=command.attribution)

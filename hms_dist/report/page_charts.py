@@ -32,7 +32,9 @@ class Curve:
     number: int
     """Index of its colour and dashes."""
     x: Floats
+    """Positions along the horizontal axis [points]."""
     y: Floats
+    """Values [points]."""
 
 
 @dataclass(frozen=True)

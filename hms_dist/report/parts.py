@@ -43,8 +43,10 @@ def panel_part(
     scales_uv: tuple[float, ...] = (),
     box: Box | None = None,
 ) -> Part:
-    """One sample's panel, from its stored array. `scales_uv`: scale of each trace, for bars. `box`: the annotation of a
-    row of audio."""
+    """One sample's panel, from its stored array [*spec.stored_shape], in the stored dtype.
+
+    `scales_uv`: scale of each trace, for bars. `box`: the annotation of a row of audio.
+    """
     values = panel_values(spec, stored)
     rows, columns = values.shape
     colours, unit = (INK, "") if spec.dtype in ("bit", "int16") else (POWER if spec.rows_hz else VALUES, spec.unit)
@@ -111,7 +113,7 @@ def canvas_parts(
     flip: bool,
     plain: bool = True,
 ) -> list[Part]:
-    """The placements of a canvas, cut from its composed `image` [height, width], in its order.
+    """The placements of a canvas, cut from its composed `image`, any float dtype [height, width], in its order.
 
     `flip`: whether left and right are exchanged. `plain`: False for an augmented picture, whose traces may have another
     size: no bars. `scales_uv`: scales of the traces of each panel.

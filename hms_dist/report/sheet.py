@@ -31,7 +31,7 @@ class Bar:
     middle: float
     """Row of its middle."""
     length: float
-    """Rows."""
+    """Length of the bar, rows."""
     text: str
 
 
@@ -56,7 +56,7 @@ class Part:
     grid: tuple[float, ...] = ()
     """Columns of thin lines."""
     marked: tuple[float, float] | None = None
-    """First and last column of the seconds that the label describes."""
+    """First and last column of the seconds that the label describes. None: nothing is marked."""
     bars: tuple[Bar, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     """Rectangles: first and last column, first and last row."""

@@ -55,7 +55,7 @@ class Show(ReadingOptions):
     """Augmentations, such as configs/augment/sixteenth_place.yaml, as in training with this seed at an epoch, except
     mixing with other rows. None: the canvas as in evaluation."""
     epoch: int = 0
-    """Epoch of the augmentations, counted from 0."""
+    """Number of the epoch whose augmentations are drawn, from 0."""
     seed: int = 0
     """Seed of the augmentations: that of a run."""
     axes: bool = False

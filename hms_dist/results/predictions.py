@@ -1,4 +1,4 @@
-"""Tables of predictions (key, ids, fold, a probability a class), as Parquet or as a submission.
+"""Tables of predictions (key, ids, fold, a probability per class), as Parquet or as a submission.
 
 A Parquet table of another data set than HMS carries its description in the metadata.
 """
@@ -113,7 +113,7 @@ def check_rows(path: Path, eeg_ids: NDArray[np.int64], dataset: Dataset = HMS) -
     check_place(path)
     several = dataset.submission.pool == "none" and len(np.unique(eeg_ids)) < len(eeg_ids)
     if path.suffix == ".csv" and several:
-        raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
+        raise UserError(f"{path}: a submission takes one row per EEG, found several; write a .parquet instead")
 
 
 def check_place(path: Path) -> None:
@@ -223,7 +223,7 @@ def read_predictions(path: Path, dataset: Dataset | None = None) -> pd.DataFrame
 
 
 def read_submission(path: Path, ids: list[str], dataset: Dataset) -> pd.DataFrame:
-    """Read a submission: columns `ids`, of which eeg_id may have the data set's own name, and a column a class, named
+    """Read a submission: columns `ids`, of which eeg_id may have the data set's own name, and a column per class, named
     by the class. Columns of those names that a table has besides are dropped."""
     own = {"eeg_id": dataset.submission.key}
     columns = dataset.submission.columns(dataset.classes)

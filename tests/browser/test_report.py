@@ -215,7 +215,7 @@ def clips_page(tmp_path_factory):
     (folder / "data/train_tp.csv").write_text(f"{header}0a,1,1,3,500,4.5,900\n0a,7,1,11,500,11.9,900\n")
     (folder / "data/train_fp.csv").write_text(f"{header}0a,2,1,3,1000,3.5,2000\n")
     birds = Dataset(
-        name="birds", classes=tuple(f"species_number_{number}" for number in range(8)), target="yes_no",
+        name="birds", classes=tuple(f"species_{number}" for number in range(8)), target="yes_no",
         signal="audio", rate_hz=8000, window_s=2.0, context_s=2.0, annotated_s=1.0,
     )  # fmt: skip
     write_dataset(folder / "data", birds)

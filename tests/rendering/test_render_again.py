@@ -43,7 +43,7 @@ class TestBadRows:
         (data / f"train_eegs/{number}.parquet").write_bytes(b"PAR1 but no more")
         return data, table[table["eeg_id"] == number]
 
-    def test_fail_says_every_bad_row_and_goes_on_after_a_mend(self, recordings, shard_set, corrupted, tmp_path, caplog):
+    def test_fail_names_every_bad_row_and_continues_after_it(self, recordings, shard_set, corrupted, tmp_path, caplog):
         data, bad = corrupted
         with pytest.raises(UserError, match=r"train.csv: row \d+: .*parquet"):
             run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
@@ -86,7 +86,7 @@ class TestBadRows:
         assert not (out / "manifest.json").exists()
 
 
-def test_what_makes_a_set_useless_or_leaky_is_said(recordings, tmp_path, caplog):
+def test_what_makes_a_set_useless_or_leaky_is_reported(recordings, tmp_path, caplog):
     table = pd.read_csv(recordings / "train.csv")
     other = table.index[table["patient_id"] != table["patient_id"][0]][0]
     table.loc[other, ["spectrogram_id", "spectrogram_label_offset_seconds"]] = table["spectrogram_id"][0], 0
@@ -143,7 +143,7 @@ class TestRebuild:
         run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
         assert hashes(tmp_path / "set") == hashes(shard_set)
 
-    def test_old_tars_stay_valid_until_the_new_set_stands(self, data, tmp_path, monkeypatch):
+    def test_old_tars_stay_valid_until_the_new_set_is_complete(self, data, tmp_path, monkeypatch):
         out = tmp_path / "set"
         run(Render(data=data, out=out, samples_per_shard=16))
         before = hashes(out)
@@ -156,7 +156,7 @@ class TestRebuild:
         assert not (out / ".next").exists()
 
     @pytest.mark.parametrize("moved", [0, 1, 3])
-    def test_a_move_cut_short_goes_on(self, data, tmp_path, moved, monkeypatch):
+    def test_a_move_cut_short_continues(self, data, tmp_path, moved, monkeypatch):
         from hms_dist.rendering import build_spec as sets
 
         out = tmp_path / "set"
@@ -185,7 +185,7 @@ class TestRebuild:
 
 @pytest.mark.parametrize("is_rebuild", [False, True])
 @pytest.mark.parametrize("left", [0, 1])
-def test_finish_goes_on_where_the_removal_of_parts_was_cut_short(recordings, tmp_path, monkeypatch, is_rebuild, left):
+def test_finish_continues_where_the_removal_of_parts_was_cut_short(recordings, tmp_path, monkeypatch, is_rebuild, left):
     out = tmp_path / "set"
     if is_rebuild:
         run(Render(data=recordings, out=out, samples_per_shard=16))
@@ -212,7 +212,7 @@ class TestResources:
     """Disks and paths."""
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-    def test_a_full_disk_is_said_and_a_rerun_goes_on(self, recordings, shard_set, tmp_path):
+    def test_a_full_disk_is_reported_and_a_rerun_continues(self, recordings, shard_set, tmp_path):
         disk = tmp_path / "disk"
         disk.mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)], check=False).returncode:
