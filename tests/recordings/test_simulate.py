@@ -147,7 +147,7 @@ def test_asked_to_stop_twice_it_says_so_and_leaves_no_table(tmp_path, workers):
             time.sleep(0.05)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert errors.splitlines()[-1] == "hms-dist simulate: stopped; rerun the same command to continue"
     assert "Traceback" not in errors
