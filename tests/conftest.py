@@ -120,6 +120,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         sys.modules["torch"].manual_seed(number)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced():
+    """Writes of this process need not outlive a power cut: a run waits for the disk about 60 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
 @pytest.fixture(scope="session")
 def rng_of(request) -> Callable[[str], np.random.Generator]:
     """Makes the generator of a name, from the seed: for fixtures that several tests share."""

@@ -124,11 +124,10 @@ def test_truth_has_a_distribution_for_every_row(cohort, table):
 
 def test_same_bytes_whatever_the_number_of_workers(rng, tmp_path):
     seed, other_seed = rng.choice(2**32, 2, replace=False).tolist()
-    for name, workers in (("alone", 1), ("again", 1), ("two", 2)):
-        run(Simulate(out=tmp_path / name, num_recordings=7, seed=seed, workers=workers))
-    run(Simulate(out=tmp_path / "other", num_recordings=7, seed=other_seed))
+    for name, workers in (("alone", 1), ("two", 2)):
+        run(Simulate(out=tmp_path / name, num_recordings=5, seed=seed, workers=workers))
+    run(Simulate(out=tmp_path / "other", num_recordings=5, seed=other_seed))
     alone = contents(tmp_path / "alone")
-    assert contents(tmp_path / "again") == alone
     assert contents(tmp_path / "two") == alone
     assert not set(contents(tmp_path / "other").values()) & set(alone.values())
 
