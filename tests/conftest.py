@@ -306,7 +306,7 @@ def rendered(shared, recordings) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def ended() -> Callable[[int | str], bool]:
-    """Tells whether a process is gone, or waits to be collected."""
+    """Whether a process is gone, or waits to be collected."""
 
     def ask(pid: int | str) -> bool:
         try:

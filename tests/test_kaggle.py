@@ -23,7 +23,7 @@ MISSING = "jsonargparse"
 
 
 def forget():
-    """accelerate keeps one state a process; the next run begins like a process of its own."""
+    """accelerate keeps one state per process; the next run begins like a process of its own."""
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.use_deterministic_algorithms(False)
 

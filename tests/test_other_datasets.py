@@ -244,14 +244,17 @@ def test_classes_that_are_yes_no_or_unknown_go_through_the_chain(relabelled, cal
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_searches_grids_and_comparisons_go_by_the_log_loss(
-    relabelled, call, launcher, repository, tmp_path, monkeypatch
+@pytest.mark.parametrize("dataset", [SHARES, YES_NO], ids=lambda dataset: dataset.name)
+def test_searches_grids_and_comparisons_go_by_the_metric_of_the_set(
+    dataset, relabelled, call, launcher, repository, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(repository))
-    data, launch = relabelled(YES_NO), ["--launch.words", launcher]
+    metric, loss = metric_of(dataset), "kl" if dataset.target == "shares" else "bce_known"
+    others = ["seed001_cv"] if dataset.target == "shares" else ["auroc", "auprc"]
+    data, launch = relabelled(dataset), ["--launch.words", launcher]
     (tmp_path / "render.yaml").write_text(PANELS)
-    (tmp_path / "train.yaml").write_text(f"{TRAIN}loss: {{name: bce_known}}\n")
+    (tmp_path / "train.yaml").write_text(f"{TRAIN}loss: {{name: {loss}}}\n")
     (tmp_path / "space.yaml").write_text("lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}\n")
     call("render", "--config", tmp_path / "render.yaml", "--data", data, "--out", tmp_path / "set")
     given = ["--shards", tmp_path / "set", *launch]
@@ -262,15 +265,20 @@ def test_searches_grids_and_comparisons_go_by_the_log_loss(
     )  # fmt: skip
     trials = pd.read_csv(tmp_path / "study/trials.csv")
     best = (tmp_path / "study/best.yaml").read_text().splitlines()[0]
-    assert best.endswith(f"mean best validation log loss {trials['val_log_loss'].min():.4f}.")
+    assert best.endswith(f"mean best validation {metric.title} {trials[metric.monitor].min():.4f}.")
     canvas = tmp_path / "canvas.yaml"
     canvas.write_text(yaml.safe_dump(yaml.safe_load(TRAIN)["canvas"]))
     models = ["--models", "test_efficientnet", "--canvases", canvas]
-    call("ablation", *given, *configs, *models, "--out", tmp_path / "ablation")
+    (tmp_path / "stages.yaml").write_text("stages: [{name: all}, {name: later, init: best:all}]\n")
+    recipes = [*configs, tmp_path / "stages.yaml"] if dataset is SHARES else configs
+    call("ablation", *given, *recipes, *models, "--out", tmp_path / "ablation")
     table = pd.read_csv(tmp_path / "ablation/ablation.csv")
     assert table["model"].tolist() == ["test_efficientnet", "constant"]
-    assert {"log_loss", "auroc", "auprc"} <= set(table)
+    assert {metric.name, *others} <= set(table)
     runs = sorted((tmp_path / "ablation/runs").glob("*/fold-*"))
-    call("stages", "--first", *runs, "--runs", *runs, "--out", tmp_path / "stages")
+    first = [] if dataset is SHARES else ["--first", *runs]
+    call("stages", *first, "--runs", *runs, "--out", tmp_path / "stages")
     stages = pd.read_csv(tmp_path / "stages.csv")
-    assert stages["stage_1 log_loss"].iloc[-1] == pytest.approx(table["log_loss"][0])
+    names = ["all", "later"] if dataset is SHARES else ["stage_1", "stage_2"]
+    assert [f"{stage} {metric.name}" for stage in names] == list(stages.columns[2:4])
+    assert stages[f"{names[1]} {metric.name}"].iloc[-1] == pytest.approx(table[metric.name][0])

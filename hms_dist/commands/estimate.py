@@ -164,7 +164,7 @@ def _rendering_lines(command: Estimate, cost: RenderCost) -> Iterator[Line]:
         f"{source}, {cost.seconds_a_row * 1000:.1f} ms a row",
     )  # fmt: skip
     yield Line(
-        "the same, one row an EEG", cost.seconds_an_eeg * command.rows / 3600, "h",
+        "the same, one row per EEG", cost.seconds_an_eeg * command.rows / 3600, "h",
         f"measured here: {cost.num_recordings} rows, {cost.seconds_an_eeg * 1000:.1f} ms a row",
     )  # fmt: skip
 

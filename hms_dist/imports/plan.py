@@ -10,6 +10,7 @@ from hms_dist.core.files import digest, open_file
 from hms_dist.imports.edf_header import read_header
 from hms_dist.imports.job import SIDECARS, ImportTask, LabelKind, Work
 from hms_dist.imports.key import Key, KeyRow
+from hms_dist.imports.mne_files import parts_of
 from hms_dist.imports.open_recording import EDF_SUFFIXES, SUFFIXES
 from hms_dist.imports.patients import numbered, patient_of
 from hms_dist.imports.table import FileLabels
@@ -131,8 +132,8 @@ def _task(path: Path, number: int, work: Work, labels: str, table: FileLabels | 
     kind: LabelKind = _kind(path, labels)
     rows, events = ((), ()) if table is None else (table.rows, table.events)
     facts: list[Any] = [_state(path), kind, [asdict(row) for row in rows], [asdict(event) for event in events]]
-    if kind in SIDECARS:
-        facts.append(_state(SIDECARS[kind][0](path)))
+    beside = [SIDECARS[kind][0](path)] if kind in SIDECARS else []
+    facts += [_state(part) for part in [*beside, *parts_of(path)]]
     return ImportTask(work=work, number=number, path=path, labels=kind, rows=rows, events=events, note=digest(facts))
 
 

@@ -132,8 +132,10 @@ class PanelSpec:
         return zstandard.compress(payload, ZSTD_LEVEL) if self.codec == "npy.zst" else payload
 
     def decode(self, member: bytes | memoryview) -> Array:
-        """Decode a member to the stored array [*stored_shape] (bits packed). Raises ValueError if the bytes do not
-        fit."""
+        """Decode a member to the stored array [*stored_shape], in the stored dtype (bits packed in uint8).
+
+        Raises ValueError if the bytes do not fit.
+        """
         size = len(self.npy_header) + self.num_bytes
         if self.codec == "npy.zst":
             try:

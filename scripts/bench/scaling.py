@@ -113,7 +113,7 @@ def norms(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dic
 
 
 def seeds(given: argparse.Namespace, recipe: str, shards: Path) -> dict[str, float]:
-    """Images/s of one run alone and of one run a GPU at once."""
+    """Images/s of one run alone and of one run per GPU at once."""
     words = ("--epochs", str(given.timed_epochs), "--selection.rule", "all", "--log_every", "1")
 
     def together(number: int) -> float:

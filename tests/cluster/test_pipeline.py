@@ -236,6 +236,6 @@ def test_from_recordings_to_the_report_on_one_machine(repository, tmp_path, monk
     run(load(Pipeline, words))
     assert "Lowest KL" in (tmp_path / "out/report.html").read_text()
     assert len(read_predictions(tmp_path / "out/ensemble.parquet")) == 48
-    assert len(read_predictions(tmp_path / "out/submission.csv")) == 12, "a row an EEG"
+    assert len(read_predictions(tmp_path / "out/submission.csv")) == 12, "a row per EEG"
     assert main(["pipeline", *words, "--list"]) == 0
     assert capsys.readouterr().out == ""

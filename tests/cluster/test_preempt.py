@@ -88,7 +88,7 @@ def test_a_scheduler_that_is_away_for_a_moment_is_asked_again(job, tmp_path):
     assert calls(tmp_path) == ["--oneliner show job 77", "--oneliner show job 77", "requeue 77"]
 
 
-def test_a_site_that_requeues_no_job_is_told_of(job, tmp_path):
+def test_a_site_that_requeues_no_job_is_reported(job, tmp_path):
     (tmp_path / "bin/sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.05\n")
     (tmp_path / "bin/sleep").chmod(0o755)
     process = job(ENDS_WHEN_ASKED, takes_back=False)

@@ -63,7 +63,7 @@ def test_hours_and_memory_follow_from_the_parts(monkeypatch, lines, shard_set, t
     monkeypatch.setattr(estimate, "step_cost", lambda config: COST)
     words = ["--config", "public_baseline", "--shards", shard_set, "--rows", 3600, "--out", tmp_path]
     found = lines(*words)
-    # 4 of 5 folds train, at half a second a row, and one is predicted at an eighth of a second a row, in 4 epochs.
+    # 4 of 5 folds train, at half a second per row, and one is predicted at an eighth of a second per row, in 4 epochs.
     assert found["training, 4 epochs"]["value"] == pytest.approx(4 * (0.8 * 0.5 + 0.2 / 8))
     assert found["prediction, no mirror images"]["value"] == pytest.approx(1 / 8)
     assert found["memory of each GPU"]["value"] == pytest.approx(1 + 32 * 0.1)

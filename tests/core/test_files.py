@@ -184,7 +184,7 @@ def test_a_file_without_a_digest_is_taken_as_it_is(kind, tmp_path):
         assert FRAME.equals(read_frame(path))
 
 
-def test_what_a_changed_file_says(tmp_path):
+def test_messages_about_a_changed_file(tmp_path):
     text, table = tmp_path / "config.yaml", tmp_path / "t.parquet"
     text.write_text(sealed_text(TEXT).replace("3", "4", 1))
     with pytest.raises(UserError, match=r"config.yaml: its digest does not match, .* or remove its last line if you"):

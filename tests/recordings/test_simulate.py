@@ -137,7 +137,7 @@ def test_no_temporary_file_is_left(cohort):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_asked_to_stop_twice_it_says_so_and_leaves_no_table(tmp_path, workers):
+def test_asked_to_stop_twice_it_reports_so_and_leaves_no_table(tmp_path, workers):
     out = tmp_path / "data"
     words = [sys.executable, "-m", "hms_dist", "simulate", "--out", str(out), "--num_recordings", "200"]
     with subprocess.Popen([*words, "--workers", str(workers)], stderr=subprocess.PIPE, text=True) as process:

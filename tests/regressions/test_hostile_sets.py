@@ -81,7 +81,7 @@ def test_a_file_of_another_name_is_refused_before_it_is_used(folder, tmp_path, n
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
-def test_a_cache_lies_in_its_folder_whatever_the_names(folder, tmp_path):
+def test_a_cache_is_in_its_folder_whatever_the_names(folder, tmp_path):
     manifest, index = open_set(folder)
     config = StorageConfig(cache=CacheConfig(folder=tmp_path / "cache"))
     ShardReader(f"file://{folder}", manifest, index, PANELS, storage=config).read(np.array([0]))

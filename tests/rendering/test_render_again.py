@@ -57,7 +57,7 @@ class TestBadRows:
         (data / f"train_eegs/{number}.parquet").write_bytes(b"PAR1 but no more")
         return data, table[table["eeg_id"] == number]
 
-    def test_fail_says_every_bad_row_and_goes_on_after_a_mend(self, recordings, shard_set, corrupted, tmp_path, caplog):
+    def test_fail_names_every_bad_row_and_continues_after_it(self, recordings, shard_set, corrupted, tmp_path, caplog):
         data, bad = corrupted
         with pytest.raises(UserError, match=r"train.csv: row \d+: .*parquet"):
             run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
@@ -100,7 +100,7 @@ class TestBadRows:
         assert not (out / "manifest.json").exists()
 
 
-def test_what_makes_a_set_useless_or_leaky_is_said(recordings, tmp_path, caplog):
+def test_what_makes_a_set_useless_or_leaky_is_reported(recordings, tmp_path, caplog):
     table = pd.read_csv(recordings / "train.csv")
     other = table.index[table["patient_id"] != table["patient_id"][0]][0]
     table.loc[other, ["spectrogram_id", "spectrogram_label_offset_seconds"]] = table["spectrogram_id"][0], 0
@@ -155,7 +155,7 @@ class TestRebuild:
         run(Render(data=data, out=made, samples_per_shard=16))
         assert hashes(made) == hashes(shard_set)
 
-    def test_old_tars_stay_valid_until_the_new_set_stands(self, data, made, larger_shards):
+    def test_old_tars_stay_valid_until_the_new_set_is_complete(self, data, made, larger_shards):
         out = made
         before = hashes(out)
         run(Render(data=data, out=out, samples_per_shard=24, rebuild=True, job="0/2"))
@@ -166,7 +166,7 @@ class TestRebuild:
         assert not (out / ".next").exists()
 
     @pytest.mark.parametrize("moved", [0, 1, 3])
-    def test_a_move_cut_short_goes_on(self, data, made, larger_shards, moved, monkeypatch):
+    def test_a_move_cut_short_continues(self, data, made, larger_shards, moved, monkeypatch):
         from hms_dist.rendering import build_spec as sets
 
         out = made
@@ -193,7 +193,7 @@ class TestRebuild:
 
 @pytest.mark.parametrize("is_rebuild", [False, True])
 @pytest.mark.parametrize("left", [0, 1])
-def test_finish_goes_on_where_the_removal_of_parts_was_cut_short(
+def test_finish_continues_where_the_removal_of_parts_was_cut_short(
     recordings, made, larger_shards, tmp_path, monkeypatch, is_rebuild, left
 ):
     out = made if is_rebuild else tmp_path / "new"
@@ -219,7 +219,7 @@ class TestResources:
     """Disks and paths."""
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-    def test_a_full_disk_is_said_and_a_rerun_goes_on(self, recordings, shard_set, tmp_path):
+    def test_a_full_disk_is_reported_and_a_rerun_continues(self, recordings, shard_set, tmp_path):
         disk = tmp_path / "disk"
         disk.mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)], check=False).returncode:

@@ -1,4 +1,4 @@
-"""Searches that train: killed and rerun, pruned, refused, and one of six trials as the course report's."""
+"""Searches that train: killed and rerun, pruned, rejected, and a search of six trials as in the course report."""
 
 import os
 import signal

@@ -86,6 +86,6 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def fresh_process_state():
-    """accelerate keeps one state a process; each run of a test begins like a process of its own."""
+    """accelerate keeps one state per process; each run of a test begins like a process of its own."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,4 +1,4 @@
-"""One rank, end to end: what a run leaves behind, that it repeats, and that a stopped one resumes bit for bit."""
+"""One rank, end to end: the files of a run, equal results of equal runs, and a stopped run that resumes bit for bit."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def check_phases(config, lines, num_rows):
     assert log.count(": checkpoint in ") == config.epochs
 
 
-def test_no_patient_stands_on_both_sides(small):
+def test_no_patient_is_on_both_sides(small):
     data = open_run_data(small())
     patients = data.index.ids("patient_id")
     assert not set(patients[data.train_rows]) & set(patients[data.validation_rows])
@@ -243,7 +243,7 @@ def test_a_mistake_on_a_finished_run_does_not_touch_its_record(small, tmp_path):
     assert before == {p.name: p.read_bytes() for p in small().out.iterdir() if p.is_file()}
 
 
-def test_a_loss_that_is_no_number_ends_the_run(small):
+def test_a_nan_loss_ends_the_run(small):
     config = small(optim__lr=1e12, epochs=8)
     message = r"the loss is (?:nan|inf) at step (\d+) on rows (\d+-\d+(?:, \d+-\d+)*); look at .*lower optim.lr"
     with pytest.raises(JobError, match=message) as error:

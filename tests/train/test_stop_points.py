@@ -90,7 +90,7 @@ def stopped_run(config):
 
 
 @pytest.mark.parametrize("every", [None, 1])
-def test_it_stops_at_the_step_that_hears_and_saves_once(small, taken, saved, every):
+def test_it_stops_at_the_step_that_notices_and_saves_once(small, taken, saved, every):
     config = small(log_every=100, **({} if every is None else {"checkpoint_every": every}))
     steps, deeds = taken
     deeds[2] = (config.out / STOP_NAME).touch
@@ -108,7 +108,7 @@ def test_it_stops_at_the_step_that_hears_and_saves_once(small, taken, saved, eve
         pytest.param("round of the raw weights", marks=pytest.mark.slow),
     ],
 )
-def test_asked_before_or_in_an_evaluation_it_goes_on_with_that(small, taken, saved, in_round, when):
+def test_asked_before_or_in_an_evaluation_it_resumes_with_that(small, taken, saved, in_round, when):
     whole, stopped = small("whole", **AVERAGED), small("stopped", **AVERAGED)
     run(whole)
     steps, deeds = taken

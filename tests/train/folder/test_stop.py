@@ -158,7 +158,7 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, ranks, words_
 
 
 @pytest.mark.slow
-def test_one_rank_asked_in_an_evaluation_stops_both_and_they_go_on_there(ranks, words_of, tmp_path):
+def test_one_rank_asked_in_an_evaluation_stops_both_and_they_continue_there(ranks, words_of, tmp_path):
     """Five groups on two ranks: rank 1 is asked in the round in which it has nothing to do."""
     faults = [Path(__file__).with_name("rank_faults.py"), "is_asked_to_stop_in_the_first_evaluation"]
     words = ("--epochs", "2", "--global_batch", "8", "--group_size", "4")
@@ -190,7 +190,7 @@ def test_a_rank_that_dies_takes_the_job_down(start, tmp_path, ended):
 
 
 @pytest.mark.slow
-def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, ranks, words_of, tmp_path, ended):
+def test_ranks_end_with_a_killed_launcher_and_the_run_continues(start, ranks, words_of, tmp_path, ended):
     process = start(TWO, "run")
     with held_at(tmp_path / "run", 2, process):
         pids = ranks_of(process)
