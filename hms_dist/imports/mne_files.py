@@ -46,7 +46,7 @@ class MneFile:
             raise UserError(f"expected channels of EEG, found {', '.join(sorted(set(kinds))) or 'none'}")
         self.channels = tuple(Channel(self._raw.ch_names[number], "V", rate) for number in self._picks)
         self._rate = rate
-        self._segments = (Segment(0, 0.0),)
+        self._segments: tuple[Segment, ...] = (Segment(0, 0.0),)
         if path.suffix.lower() == HEADER_SUFFIX:
             self._segments = read_segments(path, float(rate), self._raw.n_times)
         marks = [
