@@ -55,8 +55,8 @@ class SignalMix(Mix):
 class SignalPasteOther(SignalMix):
     """Cut and paste between rows: the annotated part of another row replaces samples of the row; labels are joined.
 
-    After the bird-call detector, which cuts and pastes between annotated windows in time. Of shares, the label is the
-    mean of both.
+    The bird-call detector cuts and pastes between annotated parts in time; CutMix (Yun et al. 2019) does so in pictures.
+    Of shares, the label is the mean of both.
     """
 
     place: Literal["free", "annotation"] = "free"
@@ -101,10 +101,10 @@ class SignalPasteOther(SignalMix):
 
 @dataclass(frozen=True, kw_only=True)
 class SignalMixUp(SignalMix, BetaMix):
-    """MixUp (Zhang et al. 2018) of samples, the other row shifted so that both annotated parts have the same middle.
+    """MixUp of samples in which the other row is shifted so that both annotated parts have the same middle.
 
-    Annotations near the ends of a clip are away from the middle of their row. Where the shifted row has no samples, the
-    row stays as it is.
+    mixup (Zhang et al. 2018). Annotations near the ends of a clip are away from the middle of their row. Where the
+    shifted row has no samples, the row stays as it is.
     """
 
     alpha: float = 0.2
