@@ -52,6 +52,8 @@ MISTAKES = {
     "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
     "exporting into a run folder": lambda d: d.command("export", "--run", d.trained, "--out", d.trained),
     "predicting nothing": lambda d: d.predict(),
+    "predicting a clip of audio with a run on EEG": lambda d: d.predict("--recording", d.write("song.wav", "")),
+    "an option of EEG with a clip of audio": lambda d: d.predict("--recording", "song.wav", "--map", "A1=T3"),
     "predicting a folder without test.csv": lambda d: d.predict("--data", Path(d.write("train.csv", "")).parent),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
     "predicting when the best weights are gone": lambda d: d.without_best(),
@@ -140,6 +142,8 @@ MISTAKES = {
     "a report under another name": lambda d: d.report("--runs", d.trained, "--out", d.folder / "page.pdf"),
     "a report on a folder without a run": lambda d: d.report("--runs", d.folder),
     "a report on predictions without votes": lambda d: d.report("--predictions", d.predictions("a", 0)),
+    "a report on windows without times": lambda d: d.report("--windows", d.predictions("a", 0)),
+    "a report with recordings, but without windows": lambda d: d.report("--runs", d.trained, "--data", d.folder),
     "a report on a run twice": lambda d: d.report("--runs", d.trained, d.trained),
     "a report on rows of another shard set": lambda d: d.report(
         "--shards", d.shards, "--predictions", d.predictions("a", 0, key="1-1")

@@ -197,7 +197,8 @@ def test_parts_of_other_weights_or_views_are_not_taken(predict, forget, monkeypa
     assert_close(predict(checkpoint="final", weights="raw"), expected, 1e-12)
 
 
-def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path):
+def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr("hms_dist.jobs.lease.HEARTBEAT_S", 0.2)
     folder = parts_folder(tmp_path / "p.parquet")
     folder.mkdir()
     with (

@@ -48,7 +48,7 @@ class SignalMix(Mix):
 
     @abstractmethod
     def weight(self, own: Tensor) -> Tensor:
-        """Weight of the other row's samples [n, 1] from the row's `own` share [n, 1], any float dtype."""
+        """Weight of the other row's samples [n, 1] from the row's `own` share [n, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class SignalPasteOther(SignalMix):
     """
 
     place: Literal["free", "annotation"] = "free"
-    """free: anywhere in the row beside its own annotated part, so that both are audible; rows without room for it stay
+    """free: anywhere in the row beside its own annotated part, so that both stay audible; rows without room for it stay
     as they are. For networks that see the whole row. annotation: around the middle of the row's own annotated part,
     moved inwards at the ends of the row, as a sliding window needs; it covers the part, so it is for rows: negative."""
 
@@ -107,7 +107,7 @@ class SignalMixUp(SignalMix, BetaMix):
     """
 
     alpha: float = 0.2
-    """Parameter of the distribution: see `CutMix`."""
+    """See CutMix."""
 
     def draw(self, draws: RowDraws, layout: SignalLayout) -> Floats:
         """Draw the row's own share."""
