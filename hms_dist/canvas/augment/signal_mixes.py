@@ -48,7 +48,7 @@ class SignalMix(Mix):
 
     @abstractmethod
     def weight(self, own: Tensor) -> Tensor:
-        """Weight of the other row's samples [n, 1] from the row's `own` share [n, 1]."""
+        """Weight of the other row's samples [n, 1] from the row's `own` share [n, 1], any float dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class SignalMixUp(SignalMix, BetaMix):
     """
 
     alpha: float = 0.2
-    """See CutMix."""
+    """Parameter of the distribution: see `CutMix`."""
 
     def draw(self, draws: RowDraws, layout: SignalLayout) -> Floats:
         """Draw the row's own share."""
