@@ -55,7 +55,8 @@ class SignalMix(Mix):
 class SignalPasteOther(SignalMix):
     """Cut and paste between rows: the annotated part of another row replaces samples of the row; labels are joined.
 
-    Of shares, the label is the mean of both. After CutMix (Yun et al. 2019), for annotated parts.
+    The bird-call detector cuts and pastes between annotated parts in time, CutMix (Yun et al. 2019) in pictures. Of
+    shares, the label is the mean of both.
     """
 
     place: Literal["free", "annotation"] = "free"
