@@ -78,9 +78,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 LONG = (
-    "tests/slurm/test_train", "tests/test_chains", "tests/train/ranks", "tests/slurm/test_pipeline",
-    "tests/train/folder/test_stop", "tests/search/test_real", "tests/grid", "tests/cluster/test_pipeline",
-    "tests/train/test_re", "tests/slurm", "tests/model", "tests/test_re",
+    "tests/slurm/test_train", "tests/slurm/test_pipeline", "tests/train/test_recipes", "tests/test_chains",
+    "tests/train/ranks", "tests/train/folder/test_stop", "tests/search/test_real", "tests/grid", "tests/train/learn",
+    "tests/train/test_resume", "tests/cluster", "tests/slurm", "tests/train/test_families", "tests/test_other",
+    "tests/test_kaggle", "tests/rendering", "tests/model",
 )  # fmt: skip
 """Prefixes of files with long tests, the longest first."""
 
@@ -117,6 +118,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     np.random.seed(number)  # noqa: NPY002  # the generator that libraries fall back to
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(number)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced():
+    """Writes of this process need not outlive a power cut: a run waits for the disk about 60 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session")

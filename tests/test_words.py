@@ -36,6 +36,8 @@ PROSE = {
     r"\bas (?:the \w+|timm|Kaggle|written) has it\b": "as written in, as timm's",
     r"\b(?:one|an?) (?:row|rank|column|probability|logit|bias|process|launcher|sample|member|slice|task|table|state)"
     r" an? (?:EEG|GPU|class|spectrogram|node|machine|process|row|panel|task|model)\b": "one row per EEG",
+    r"\b(?:us|[kMG]B|bytes?|bit|rows|steps|groups|requests|launches|epochs|probabilities|EEGs)"
+    r" an? (?:row|class|sample|rank|step|signal|picture|column|batch|epoch|call|stage|shard|EEG|fold|pixel)\b": "per",
     r"\b(?:lets?|letting) go of\b": "release",
     r"\b(?:begins?|starts?) fresh\b": "is initialised at random",
     r"\bin the place of\b": "instead of",

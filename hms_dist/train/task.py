@@ -129,7 +129,7 @@ class AnnotatedWindow:
 
     @property
     def num_outputs(self) -> int:
-        """Two probabilities a class."""
+        """Two probabilities per class."""
         return 2 * self.dataset.num_classes
 
     @property

@@ -101,7 +101,7 @@ def strong(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, di
 
 
 def norms(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dict[str, float]]:
-    """All-reduces of split groups a step, forward and backward, and the time of one step's alone, by world."""
+    """All-reduces of split groups per step, forward and backward, and the time of one step's alone, by world."""
     found = {}
     for world in given.worlds[1:]:
         out = given.out / f"norms-{world}.json"

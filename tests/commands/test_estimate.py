@@ -36,7 +36,7 @@ def lines(capsys):
 def test_a_recipe_is_rendered_and_trained_here(lines, tmp_path):
     found = lines("--config", "public_baseline", "--config", "small", "--rows", 10_000, "--out", tmp_path)
     assert not list(tmp_path.iterdir())
-    assert 10 < found["disk of the shard set"]["value"] / 10_000 * 1e9 / 1000 < 1000  # kB a row
+    assert 10 < found["disk of the shard set"]["value"] / 10_000 * 1e9 / 1000 < 1000  # kB per row
     assert found["rendering, on one core"]["value"] > 0
     words = ["--config", "public_baseline", "--config", "small", "--rows", "1"]
     model = build(load(Estimate, words).model, 0, 6)

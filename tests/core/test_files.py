@@ -94,7 +94,7 @@ def test_a_write_removes_what_killed_writers_left(tmp_path, repository):
     write_json(tmp_path / "a.json", 1)
     kept = {elsewhere, earlier, notes, used, tmp_path / "a.json"}
     assert set(tmp_path.iterdir()) == kept
-    alive.communicate("whole", timeout=60)
+    alive.communicate("whole", timeout=240)
     assert (tmp_path / "alive.txt").read_text() == "whole"
     assert set(tmp_path.iterdir()) == kept - {used} | {tmp_path / "alive.txt"}
 

@@ -20,7 +20,7 @@ OFFSET = "spectrogram_label_offset_seconds"
 
 @pytest.fixture
 def frame(rng):
-    """120 rows of 20 EEGs of 9 spectrograms, few distinct votes an EEG, rows of every class, in random order."""
+    """120 rows of 20 EEGs of 9 spectrograms, few distinct votes per EEG, rows of every class, in random order."""
     eeg = np.sort(np.append(np.arange(20), rng.integers(0, 20, 100)))
     labels = rng.multinomial(rng.choice([3, 8, 9, 15], 40), np.full(6, 1 / 6), 40)
     labels[:12] += 16 * np.repeat(np.eye(6, dtype=int), 2, axis=0)

@@ -197,7 +197,8 @@ def test_parts_of_other_weights_or_views_are_not_taken(predict, forget, monkeypa
     assert_close(predict(checkpoint="final", weights="raw"), expected, 1e-12)
 
 
-def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path):
+def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr("hms_dist.jobs.lease.HEARTBEAT_S", 0.2)
     folder = parts_folder(tmp_path / "p.parquet")
     folder.mkdir()
     with (
@@ -270,7 +271,7 @@ def test_a_folder_that_is_no_run_is_refused(predict, tmp_path):
         predict(run=tmp_path)
 
 
-def test_a_submission_of_several_rows_an_eeg_is_refused_before_any_work(predict, tmp_path):
+def test_a_submission_of_several_rows_per_eeg_is_refused_before_any_work(predict, tmp_path):
     with pytest.raises(UserError, match="a submission takes one row per EEG, found several"):
         predict(out=tmp_path / "p.csv")
     assert not parts_folder(tmp_path / "p.csv").exists()

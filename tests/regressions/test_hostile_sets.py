@@ -114,7 +114,7 @@ def test_a_panel_of_another_name_is_refused(folder):
         (lambda v: v.update(num_samples=7), "num_samples: expected "),
         (lambda v: v.update(panels={}), "panels: expected 1 to "),
         (lambda v: v["panels"]["traces"].update(shape=[-640, 1600]), "shape: expected integers of at least 1"),
-        (lambda v: v["panels"]["traces"].update(shape=[100000, 1600000]), "takes more than 67108864 bytes a sample"),
+        (lambda v: v["panels"]["traces"].update(shape=[100000, 1600000]), "takes more than 67108864 bytes per sample"),
         (lambda v: v["panels"]["traces"].update(shape="x"), "bad panel specification"),
         (lambda v: v["panels"]["traces"].update(codec="npy.gz"), "unknown 'bit' or 'npy.gz'"),
         (lambda v: v["panels"]["traces"].update(rows_hz=[1e999]), "digest does not match"),

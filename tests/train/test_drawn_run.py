@@ -68,7 +68,7 @@ SMALL_RECIPE = (
     ).replace("epochs: 3", "epochs: 2")
     + "optim: {lr: 1.0e-4}\nprecision: float64\nreader_threads: 1\n"
 )
-"""Merged after configs/train/rfcx_resnet34.yaml: two steps an epoch, each of one group, which two ranks share."""
+"""Merged after configs/train/rfcx_resnet34.yaml: two steps per epoch, each of one group, which two ranks share."""
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_asked_before_or_in_an_evaluation_it_resumes_with_that(small, taken, sav
     steps.clear()
     saved.clear()
     num_rounds = sum(1 for _ in range(0, len(open_run_data(whole).validation_rows), whole.group_size))
-    done = 4 * num_rounds  # rounds of the whole run: two evaluations an epoch
+    done = 4 * num_rounds  # rounds of the whole run: two evaluations per epoch
     rounds = {"round 1": 1, "round 2": 2, "round of the raw weights": num_rounds + 2}
     if when == "last step":
         deeds[num_steps] = ask

@@ -48,18 +48,18 @@ class SignalMix(Mix):
 
     @abstractmethod
     def weight(self, own: Tensor) -> Tensor:
-        """Weight of the other row's samples [n, 1] from the row's `own` share [n, 1]."""
+        """Weight of the other row's samples [n, 1] from the row's `own` share [n, 1], any float dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignalPasteOther(SignalMix):
     """Cut and paste between rows: the annotated part of another row replaces samples of the row; labels are joined.
 
-    Of shares, the label is the mean of both.
+    Of shares, the label is the mean of both. CutMix (Yun et al. 2019) of annotated parts.
     """
 
     place: Literal["free", "annotation"] = "free"
-    """free: anywhere in the row beside its own annotated part, so that both can be heard; rows without room for it stay
+    """free: anywhere in the row beside its own annotated part, so that both stay audible; rows without room for it stay
     as they are. For networks that see the whole row. annotation: around the middle of the row's own annotated part,
     moved inwards at the ends of the row, as a sliding window needs; it covers the part, so it is for rows: negative."""
 
@@ -102,12 +102,12 @@ class SignalPasteOther(SignalMix):
 class SignalMixUp(SignalMix, BetaMix):
     """MixUp of samples in which the other row is shifted so that both annotated parts have the same middle.
 
-    Annotations near the ends of a clip are away from the middle of their row. Where the shifted row has no samples, the
-    row stays as it is.
+    mixup (Zhang et al. 2018). Annotations near the ends of a clip are away from the middle of their row. Where the
+    shifted row has no samples, the row stays as it is.
     """
 
     alpha: float = 0.2
-    """See CutMix."""
+    """Parameter of the distribution: see `CutMix`."""
 
     def draw(self, draws: RowDraws, layout: SignalLayout) -> Floats:
         """Draw the row's own share."""

@@ -31,7 +31,8 @@ class SignalLayout:
     annotated: Floats
     """First and last sample of the annotated part of each row [n, 2], where earlier steps have moved it."""
     donated: Floats
-    """The same of the rows with which they are mixed [n, 2]; empty if the step does not mix."""
+    """First and last sample of the annotated part of the rows with which they are mixed [n, 2]; empty if the step does
+    not mix."""
 
 
 def signal_layout(spec: PanelSpec, annotated_s: NDArray[np.float64]) -> SignalLayout:
@@ -172,19 +173,23 @@ def check_fade(fade_s: float) -> None:
 
 
 def sample_numbers(signals: Tensor) -> Tensor:
-    """Numbers of the samples [samples]."""
+    """Numbers of the samples of `signals` [n, channels, samples], any dtype: int64 [samples]."""
     return torch.arange(signals.shape[-1], device=signals.device)
 
 
 def taken(signals: Tensor, sources: Tensor) -> Tensor:
-    """Samples of `signals` [n, channels, samples] at `sources` [n, samples]; beyond an end, the last sample there."""
+    """Samples of `signals` [n, channels, samples], any dtype, at `sources`, int64 [n, samples].
+
+    Beyond an end, the last sample there.
+    """
     inside = sources.clamp(0, signals.shape[-1] - 1)
     return signals.gather(-1, inside[:, None].expand(-1, signals.shape[1], -1))
 
 
 def within(signals: Tensor, ends: Tensor, fade: Tensor) -> Tensor:
     """Weights [n, 1, samples]: 1 from the first to the last sample of `ends` [n, 2], 0 outside, with linear ramps of
-    `fade` [n, 1] samples inside; at least one sample is 1 if a part is as long as a fade."""
+    `fade` [n, 1] samples inside; at least one sample is 1 if a part is as long as a fade. The dtype is that of
+    `signals`, any float dtype."""
     places = sample_numbers(signals).double()
     inside = torch.minimum(places - ends[:, :1], ends[:, 1:] - places) + 1
     return (inside / (fade + 1)).clamp(0, 1).to(signals.dtype)[:, None]

@@ -36,7 +36,7 @@ with owned(folder, is_main=True) as ownership:
     if state == "leaves":
         write_status(folder, "stopped", exit_code=1)
         sys.exit(3)
-    time.sleep(60)
+    time.sleep(600)
 """
 LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
 
@@ -56,7 +56,7 @@ def orphaned(repository, tmp_path):
         assert launcher.stdout.readline() == "begun\n"
         launcher.kill()
         try:
-            return launcher.communicate(timeout=20)  # its pipes close with the rank
+            return launcher.communicate(timeout=240)  # its pipes close with the rank
         finally:
             if launcher.poll() is None:
                 os.killpg(launcher.pid, signal.SIGKILL)

@@ -53,7 +53,7 @@ run(load(TrainConfig, sys.argv[4:]))
 """
 """A run that notes the rows of its steps; a rank is killed between a forward and a backward pass."""
 BATCH, EPOCHS = 12, 2
-"""Of 48 rows: four steps an epoch."""
+"""Of 48 rows: four steps per epoch."""
 
 
 class Runs:

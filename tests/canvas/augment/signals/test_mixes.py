@@ -52,7 +52,7 @@ def middle_shift(facts: RowFacts, row: int, other: int) -> int:
 
 
 def test_another_rows_part_is_pasted_beside_the_rows_own(augment, stored, facts, targets):
-    """Where both can be heard; the label of the mix knows both."""
+    """Both stay audible; the label of the mix knows both."""
     found, mixed = augment(SignalPasteOther(probability=1, fade_s=0.0))
     values, places = stored[:, 0].float() / 32768, []
     for row in range(NUM_ROWS):
