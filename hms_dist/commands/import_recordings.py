@@ -62,6 +62,10 @@ class Import(ReadingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.out.name in ("", "..") or "\0" in str(self.out):
+            raise ValueError(
+                f"out: expected a folder with a name, which OUT.key beside it gets too, found '{self.out}'"
+            )
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
         if self.pictures < 0:

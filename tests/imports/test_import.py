@@ -327,10 +327,13 @@ def test_recordings_without_a_patient_are_refused(eeg, files, tmp_path, capsys) 
         (("--background", "rest"), "background: unknown 'rest'"),
         (("--labels", "rec"), "Smith_John_0.rec beside it"),
         (("--dataset", "nothing.yaml"), "nothing.yaml: cannot read"),
+        (("--out", "."), "out: expected a folder with a name, which OUT.key beside it gets too, found '.'"),
+        (("--out", "/"), "out: expected a folder with a name"),
+        (("--out", "lab/.."), "out: expected a folder with a name"),
     ],
 )
 def test_wrong_options(folder, tmp_path, capsys, words, message) -> None:
-    run("--data", folder, "--out", tmp_path / "out", *words, code=2)
+    run("--data", folder, *(() if "--out" in words else ("--out", tmp_path / "out")), *words, code=2)
     assert message in capsys.readouterr().err
 
 
