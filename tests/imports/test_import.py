@@ -337,6 +337,17 @@ def test_wrong_options(folder, tmp_path, capsys, words, message) -> None:
     assert message in capsys.readouterr().err
 
 
+def test_a_data_set_of_audio_is_refused(folder, tmp_path, capsys) -> None:
+    (folder / "dataset.yaml").write_text(
+        "name: lab\nclasses: [a, b]\nsignal: audio\nrate_hz: 32000\nwindow_s: 10\ncontext_s: 10\n"
+    )
+    run("--data", folder, "--out", tmp_path / "out", code=2)
+    assert (
+        "dataset.yaml: signal: import converts EEG, found audio; render reads audio as it is" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_label_row_at_all(folder, tmp_path, capsys) -> None:
     (folder / "dataset.yaml").write_text("name: lab\nclasses: [a, b]\n")
     run("--data", folder, "--out", tmp_path / "out", code=2)
