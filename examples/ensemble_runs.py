@@ -1,11 +1,11 @@
 """Pool the predictions of several runs and score them: `python examples/ensemble_runs.py SHARDS RUN RUN ...`."""
 
-import sys
+import argparse
 
 import hms_dist
 
 
-def main(shards: str, *runs: str) -> float:
+def main(shards: str, runs: list[str]) -> float:
     """Print the KL of each run on a shard set, and that of the mean of all runs; return the latter, in nats."""
     tables = [hms_dist.load_run(run).predict(shards, tta=["flip"]) for run in runs]
     for run, table in zip(runs, tables, strict=True):
@@ -16,4 +16,10 @@ def main(shards: str, *runs: str) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shards")
+    parser.add_argument("runs", nargs="+")
+    try:
+        main(**vars(parser.parse_args()))
+    except hms_dist.UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")

@@ -1,8 +1,7 @@
-"""A panel of one's own: from this folder, `hms-dist render --plugins own_panel ...`; or draw it as below."""
+"""Draw a panel of your own: `python examples/own_panel.py DATA EEG_ID`; docs/plugins.md renders one."""
 
-import sys
+import argparse
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,17 +18,23 @@ class LineLength(Panel):
 
     @property
     def spec(self) -> PanelSpec:
-        """Channels in the order of the recording, without EKG."""
-        shape, axes = (1, 19, 50), ("region", "channel", "time")
-        return PanelSpec(shape=shape, dtype="float16", codec="npy", axes=axes, unit="uV", columns_s=(0.5, 49.5))
+        """The 19 channels of the EEG in order, without EKG."""
+        axes = ("region", "channel", "time")
+        return PanelSpec(shape=(1, 19, 50), dtype="float16", codec="npy", axes=axes, unit="uV", columns_s=(0.5, 49.5))
 
-    def draw(self, prepared: Any, window: Window) -> np.ndarray:
+    def draw(self, prepared: object, window: Window) -> np.ndarray:
         """Draw one label row; gaps count as 0."""
         eeg = np.nan_to_num(window.recording.eeg[window.start : window.start + 10_000, :19])
-        steps = np.abs(np.diff(eeg, axis=0, prepend=eeg[:1]))
-        return steps.reshape(50, 200, 19).sum(axis=1).T[None].clip(max=65504).astype(np.float16)
+        lengths = np.abs(np.diff(eeg, axis=0, prepend=eeg[:1])).reshape(50, 200, 19).sum(axis=1)
+        return lengths.T[None].clip(max=65504).astype(np.float16)
 
 
 if __name__ == "__main__":
-    recording = hms_dist.read_recording(sys.argv[1], eeg_id=int(sys.argv[2]))
-    print(hms_dist.draw(recording, LineLength()).round(0))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("eeg_id", type=int)
+    given = parser.parse_args()
+    try:
+        print(hms_dist.draw(hms_dist.read_recording(given.data, eeg_id=given.eeg_id), LineLength()).round(0))
+    except hms_dist.UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")

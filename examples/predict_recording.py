@@ -1,6 +1,6 @@
 """Predict a recording every 10 seconds: `python examples/predict_recording.py RUN night.edf`."""
 
-import sys
+import argparse
 
 import hms_dist
 
@@ -16,4 +16,10 @@ def main(run: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run")
+    parser.add_argument("path")
+    try:
+        main(**vars(parser.parse_args()))
+    except hms_dist.UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")

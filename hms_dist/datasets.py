@@ -42,7 +42,7 @@ AUDIO_RATES_HZ = range(1_000, 384_001)
 """Allowed sampling rates of audio."""
 MAX_AUDIO_WINDOW_S = 600.0
 """Longest window of audio."""
-AUDIO_RESERVED = frozenset(("recording_id", "species_id", "songtype_id", "t_min", "t_max", "f_min", "f_max"))
+AUDIO_RESERVED = frozenset(("recording_id", "species_id", "songtype_id", "t_min", "t_max", "f_min", "f_max", "time_s"))
 """Further names of columns where recordings are audio."""
 POSITIVES_NAME, NEGATIVES_NAME = "train_tp.csv", "train_fp.csv"
 """Tables of annotations of audio: species that are there (true positives), and that are not (false positives)."""

@@ -8,8 +8,8 @@
 # %% [markdown]
 # # Fine-tune on your classes
 #
-# A lab with few labelled recordings starts from a run that was trained on many, even if its classes are other ones.
-# This notebook does so on simulated EEG: a run on the six classes of HMS is fine-tuned on four classes of a lab, and
+# A lab with few labelled recordings starts from a run that was trained on many, even if its classes differ. This
+# notebook does so on simulated EEG: a run on the six classes of HMS is fine-tuned on four classes of a lab, and
 # compared with a run that starts from random weights. It takes some minutes on a CPU.
 
 # %% [markdown]
@@ -79,8 +79,8 @@ base = hms_dist.train("./small.yaml", shards="shards/hms", out="runs/base")
 # ## Fine-tuning
 #
 # `init` names the run whose weights are the start. The backbone is kept. Classes with the same name, here `seizure`,
-# keep their row of the classifier; the others begin fresh. The learning rate is a third, because the weights need
-# small corrections only.
+# keep their row of the classifier; the others are initialised at random. The learning rate is a third, because the
+# weights need small corrections only.
 
 # %%
 short = {"epochs": 8}
@@ -93,7 +93,7 @@ for name, run in {"fine-tuned": tuned, "from random weights": fresh}.items():
     print(f"{name:20} KL {scores['kl']:.2f}   constant {scores['constant_kl']:.2f}   {scores['num_rows']} rows")
 
 # %% [markdown]
-# Lower is better. The same with commands:
+# Lower is better. The same from the command line:
 #
 # ```sh
 # hms-dist train --config ./small.yaml --shards shards/hms --out runs/base

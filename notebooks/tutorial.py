@@ -138,8 +138,8 @@ plt.show()
 # %% [markdown]
 # ## 5. Scores
 #
-# The score is the Kullback-Leibler divergence (KL) from the votes to the prediction: lower is better. The
-# *constant* is the best score that a prediction can have which is the same for all rows.
+# The score is the Kullback-Leibler divergence (KL) from the votes to the prediction: lower is better. The *constant* is
+# the score of the best prediction that is the same for all rows.
 
 # %%
 scores = hms_dist.score(run / "predictions.parquet", "shards")

@@ -80,7 +80,7 @@ pd.read_csv("lab_hms/train.csv").T
 # ## Predict it
 #
 # Any run predicts a recording in windows of 50 seconds. To have a run, we train the smallest network for two epochs on
-# the twelve simulated recordings. Its predictions mean nothing; with a run of your own they do.
+# the twelve simulated recordings. Its predictions are meaningless; those of a real run are not.
 
 # %%
 # !hms-dist render --data hms --out shards --config default
@@ -103,5 +103,5 @@ model = hms_dist.load_run(run)
 model.predict(recording, tta=["flip"], every_s=10.0).round(2)
 
 # %% [markdown]
-# A row is a window, `time_s` its middle. The command for the same is
+# Each row is a window, and `time_s` is its middle. The same from the command line:
 # `hms-dist predict --run run --recording night.edf --out night.parquet`.

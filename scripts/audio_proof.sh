@@ -103,7 +103,7 @@ truth = pd.read_csv(out / "data/test_truth.csv").set_index("recording_id")
 target = truth.to_numpy(float)
 rng = np.random.default_rng(0)
 chance = np.mean([lwlrap(target, rng.random(target.shape)) for _ in range(50)])
-print(f"{len(target)} clips, {target.sum(axis=1).mean():.2f} species a clip")
+print(f"{len(target)} clips, {target.sum(axis=1).mean():.2f} species per clip")
 print(f"chance {chance:.3f}, best constant order {lwlrap(target, np.tile(target.mean(axis=0), (len(target), 1))):.3f}")
 titles = {
     "both": "true and false positives",

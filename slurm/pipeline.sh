@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Submit a chain of steps, such as sixteenth_place: a job or an array a step, each waiting for the steps that it needs.
+# Submit a chain of steps, such as sixteenth_place: a job or an array per step, each after the steps that it needs.
 # Finished steps are left out: run this again after a failure, once no job of the chain is queued any more.
 #   slurm/pipeline.sh CONFIG DATA OUT [options of hms-dist pipeline]
 # Printed by hms-dist sbatch --job pipeline; docs/clusters.md explains every part.

@@ -1,5 +1,6 @@
 """Fixtures of all tests: the seed of their random draws, and simulated recordings with a shard set of them."""
 
+import gc
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -77,9 +78,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 LONG = (
-    "tests/slurm/test_train", "tests/test_chains", "tests/train/ranks", "tests/slurm/test_pipeline",
-    "tests/train/folder/test_stop", "tests/search/test_real", "tests/grid", "tests/cluster/test_pipeline",
-    "tests/train/test_re", "tests/slurm", "tests/model", "tests/test_re",
+    "tests/slurm/test_train", "tests/slurm/test_pipeline", "tests/train/test_recipes", "tests/test_chains",
+    "tests/train/ranks", "tests/train/folder/test_stop", "tests/search/test_real", "tests/grid", "tests/train/learn",
+    "tests/train/test_resume", "tests/cluster", "tests/slurm", "tests/train/test_families", "tests/test_other",
+    "tests/test_kaggle", "tests/rendering", "tests/model",
 )  # fmt: skip
 """Prefixes of files with long tests, the longest first."""
 
@@ -87,6 +89,15 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long files: a worker that got one of them last would be alone in the end."""
     items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in LONG])
+
+
+def pytest_collection_finish() -> None:
+    """Keep the million objects of the collected tests out of garbage collections.
+
+    accelerate asks for a full one at the beginning of every run, which would search them for 0.6 s.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -107,6 +118,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     np.random.seed(number)  # noqa: NPY002  # the generator that libraries fall back to
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(number)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced():
+    """Writes of this process need not outlive a power cut: a run waits for the disk about 60 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -287,7 +306,7 @@ def rendered(shared, recordings) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def ended() -> Callable[[int | str], bool]:
-    """Tells whether a process is gone, or waits to be collected."""
+    """Whether a process is gone, or waits to be collected."""
 
     def ask(pid: int | str) -> bool:
         try:
@@ -338,6 +357,16 @@ def small_file(shared) -> Path:
         (folder / "small.yaml").write_text(textwrap.dedent(SMALL))
 
     return shared("configs", write) / "small.yaml"
+
+
+@pytest.fixture(scope="session")
+def one_epoch(shared, call, small_file, shard_set) -> Path:
+    """The folder of a finished run of the small configuration: one epoch, on `shard_set`. Tests only read it."""
+
+    def train(folder: Path) -> None:
+        call("train", "--config", small_file, "--shards", shard_set, "--out", folder / "run", "--epochs", 1)
+
+    return shared("one_epoch", train) / "run"
 
 
 @pytest.fixture(scope="session")

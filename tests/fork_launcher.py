@@ -1,4 +1,7 @@
-"""A launcher: `fork_launcher.py SOCKET train.py ...` has the fixture `launcher` fork the program; its exit code."""
+"""A launcher: `fork_launcher.py SOCKET train.py ...` asks the fixture `launcher` to fork the program.
+
+It exits with the exit code of the program.
+"""
 
 import json
 import os

@@ -1,9 +1,11 @@
 """Entry of a fork of `ranks` and `launcher`: it becomes `python WORDS` in its own environment, folder and log."""
 
+import gc
 import os
 import runpy
 import sys
 
+gc.freeze()  # its collections need not search what the process that it is a fork of has imported
 words, environment, folder, log = globals()["REQUEST"]
 output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(output, 1)

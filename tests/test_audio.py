@@ -119,7 +119,7 @@ def test_from_clips_to_the_submission(call, tmp_path: Path, capsys) -> None:
     call("ensemble", *words, "mean", "--out", tmp_path / "mean.parquet", code=2)
     assert "pool_rows: a .parquet table has every row" in capsys.readouterr().err
     call("ensemble", *words, "none", "--out", tmp_path / "none.csv", code=2)
-    assert "a submission takes one row an EEG, found several" in capsys.readouterr().err
+    assert "a submission takes one row per EEG, found several" in capsys.readouterr().err
 
     call("predict", "--run", runs[0], "--data", data, "--out", tmp_path / "direct.csv")
     direct = read_predictions(tmp_path / "direct.csv", BIRDS).set_index("eeg_id")

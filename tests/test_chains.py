@@ -233,7 +233,7 @@ def test_seed_003(shard_set, tmp_path, call, refused):
 
 
 def new_rows(shards, folder, call):
-    """The fits applied to tables of one model a recipe, as to a test set, in the order of the fit."""
+    """The fits applied to tables of one model per recipe, as to a test set, in the order of the fit."""
     tables = [folder / f"new-{name}.parquet" for name in ("baseline", "data_wide")]
     for table in tables:
         run = folder / table.stem.removeprefix("new-") / "fold-0"

@@ -154,9 +154,9 @@ simple("another file in place of a configuration", lambda d: d.render("--config"
 simple("a seed out of range", lambda d: d.train("--seed", "28446341235"))
 simple("a fold out of range", lambda d: d.train("--fold", "3"))
 simple("a batch that groups do not fill", lambda d: d.train("--global_batch", "5"))
-simple("a batch below nothing", lambda d: d.train("--global_batch", "-4"))
-simple("more epochs than anybody has", lambda d: d.train("--epochs", "999999999999"))
-simple("a wait below nothing", lambda d: d.train("--timeout_s", "-1"))
+simple("a negative batch", lambda d: d.train("--global_batch", "-4"))
+simple("too many epochs", lambda d: d.train("--epochs", "999999999999"))
+simple("a negative time-out", lambda d: d.train("--timeout_s", "-1"))
 simple("an option of several values twice", lambda d: d.train("--left_out_folds", "1", "--left_out_folds", "2"))
 simple("an empty configuration file", lambda d: d.train("--config", d.write("a.yaml", "# nothing\n")))
 simple(
@@ -178,6 +178,8 @@ simple(
     "a run folder of another configuration", lambda d: d.train("--epochs", "1") or d.train("--epochs=1", "--optim.lr=1")
 )
 simple("an unknown model", lambda d: d.train("--model.name", "efficientnet_x9"))
+simple("an unknown loss", lambda d: d.train("--loss.name", "focal"))
+simple("an unknown selection", lambda d: d.train("--selection.rule", "best"))
 simple("a model of a fixed size on another canvas", lambda d: d.train("--model.name", "vit_tiny_patch16_224"))
 simple(
     "a group of one where a batch norm sees single pixels",
@@ -214,7 +216,7 @@ simple(
     lambda d: d.submission(f"{SUBMISSION}\n8.5,1,0,0,0,0,0\n"),
 )
 simple("a submission with a column twice", lambda d: d.submission(f"{SUBMISSION},lpd_vote\n8,1,0,0,0,0,0,0\n"))
-simple("yes and no in the place of probabilities", lambda d: d.predictions(lambda f: f.assign(lpd=True)))
+simple("booleans instead of probabilities", lambda d: d.predictions(lambda f: f.assign(lpd=True)))
 simple("an id stored as a float that cannot hold it", lambda d: d.predictions(lambda f: f.assign(eeg_id=2.0**54)))
 simple("scores over what they score", lambda d: d.predictions(lambda f: f, "--out", d.folder / "p.parquet"))
 simple("scores into no folder", lambda d: d.predictions(lambda f: f, "--out", d.folder / "no/score.json"))

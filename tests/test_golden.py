@@ -198,7 +198,7 @@ def _train(repository: Path, folder: Path) -> int:
 
 
 def _forget() -> None:
-    """accelerate keeps one state a process; each command begins like a process of its own."""
+    """accelerate keeps one state per process; each command begins like a process of its own."""
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

@@ -15,9 +15,6 @@ import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
-from hms_dist.config.load import load
-from hms_dist.train.loop import run as train
-from hms_dist.train.settings import TrainConfig
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPT = REPOSITORY / "scripts/kaggle_bundle.sh"
@@ -26,22 +23,13 @@ MISSING = "jsonargparse"
 
 
 def forget():
-    """accelerate keeps one state a process; the next run begins like a process of its own."""
+    """accelerate keeps one state per process; the next run begins like a process of its own."""
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
-def trained(small_file, shard_set, tmp_path_factory):
-    out = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), "--epochs", "1"]
-    train(load(TrainConfig, words))
-    forget()
-    return out
-
-
-@pytest.fixture(scope="module")
-def bundle(trained, tmp_path_factory) -> Path:
+def bundle(one_epoch, tmp_path_factory) -> Path:
     """A bundle of one run for an image with all packages of this environment except MISSING, from a local index."""
     folder = tmp_path_factory.mktemp("bundle")
     found = {dist.name: dist.version for dist in reversed([*metadata.distributions()])}  # setuptools brings copies too
@@ -49,7 +37,7 @@ def bundle(trained, tmp_path_factory) -> Path:
     (folder / "image.txt").write_text("\n".join(lines))
     (folder / "index").mkdir()
     repack(MISSING, folder / "index")
-    done = call(trained, "--out", folder / "bundle", *options(folder / "image.txt"), index=folder / "index")
+    done = call(one_epoch, "--out", folder / "bundle", *options(folder / "image.txt"), index=folder / "index")
     assert done.returncode == 0, done.stderr
     return folder / "bundle"
 
@@ -88,12 +76,12 @@ def image(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_bundle_holds_what_prediction_reads_and_nothing_of_the_image(bundle, trained):
+def test_a_bundle_holds_what_prediction_reads_and_nothing_of_the_image(bundle, one_epoch):
     wheels = sorted(path.name.partition("-")[0] for path in (bundle / "wheels").iterdir())
     assert wheels == ["hms_dist", MISSING]
     files = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
     (run,) = {name.split("/")[1] for name in files if name.startswith("runs/")}
-    weights = {f"best/{path.name}" for path in (trained / "best").iterdir()}
+    weights = {f"best/{path.name}" for path in (one_epoch / "best").iterdir()}
     assert {name.removeprefix(f"runs/{run}/") for name in files if name.startswith("runs/")} == {
         "config.yaml", "canvas.yaml", "render.yaml", *weights,
     }  # fmt: skip
@@ -103,20 +91,20 @@ def test_a_bundle_holds_what_prediction_reads_and_nothing_of_the_image(bundle, t
 
 
 @pytest.mark.slow
-def test_damaged_weights_and_an_occupied_folder_are_refused(bundle, trained, tmp_path):
-    damaged = shutil.copytree(trained, tmp_path / "damaged")
+def test_damaged_weights_and_an_occupied_folder_are_refused(bundle, one_epoch, tmp_path):
+    damaged = shutil.copytree(one_epoch, tmp_path / "damaged")
     weights = damaged / "best/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     done = call(damaged, "--out", tmp_path / "new", index=tmp_path)
     assert done.returncode == 2
     assert f"{weights}: its SHA-256 is not the one in hashes.json" in done.stderr
     assert not list(tmp_path.glob("new*"))
-    done = call(trained, "--out", bundle, index=tmp_path)
+    done = call(one_epoch, "--out", bundle, index=tmp_path)
     assert (done.returncode, done.stderr) == (2, f"kaggle_bundle.sh: {bundle}: exists already; choose another --out\n")
 
 
 @pytest.mark.slow
-def test_the_notebook_submits_without_network(bundle, trained, recordings, tmp_path):
+def test_the_notebook_submits_without_network(bundle, one_epoch, recordings, tmp_path):
     isolated = ["unshare", "--net"]
     if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs unshare --net, as root")
@@ -139,7 +127,7 @@ def test_the_notebook_submits_without_network(bundle, trained, recordings, tmp_p
     assert list(tmp_path.glob(f"image/lib/python*/site-packages/{MISSING}/__init__.py"))
 
     submission = pd.read_csv(tmp_path / "working/submission.csv")
-    words = ["--run", trained, "--data", data, "--out", tmp_path / "here.csv", "--tta", "flip"]
+    words = ["--run", one_epoch, "--data", data, "--out", tmp_path / "here.csv", "--tta", "flip"]
     assert main(["predict", *map(str, words)]) == 0
     forget()
     pd.testing.assert_frame_equal(submission, pd.read_csv(tmp_path / "here.csv"), rtol=0, atol=1e-6)

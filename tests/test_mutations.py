@@ -76,7 +76,7 @@ def test_each_kind_of_mutation_and_none_of_texts_or_annotations(repository, monk
     assert mutated(source, last) == source.replace('q / "é" + NAME', "(q / 'é' - NAME)")
 
 
-def test_what_is_caught_and_what_is_not_and_going_on(tried, tiny):
+def test_what_is_caught_what_is_not_and_continuing(tried, tiny):
     source = (tiny / "tiny" / "sums.py").read_text()
     _, first = tried(2)
     output, lines = tried(10)

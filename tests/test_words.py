@@ -1,4 +1,4 @@
-"""Words and habits that code, messages and documentation avoid, each with its replacement.
+"""Words and habits that code, messages, documentation and names of tests avoid, each with its replacement.
 
 Texts follow the style of PyTorch's and timm's documentation. PROSE holds habits that make a text hard to read; NAMES
 holds earlier names of parts that have a standard term. A line with a reason to keep a word is listed in EXCEPTIONS.
@@ -34,9 +34,20 @@ PROSE = {
     r'^\s*[rbf]*"""The same(?:,|(?: by| from| for| of| before| with| as| in| to)\b)': "state what it computes",
     r"\byes(?:,| or) no(?: or unknown)?,? (?:each )?by (?:itself|themselves)\b": "independent yes/no classes",
     r"\bas (?:the \w+|timm|Kaggle|written) has it\b": "as written in, as timm's",
+    r"\b(?:one|an?) (?:row|rank|column|probability|logit|bias|process|launcher|sample|member|slice|task|table|state)"
+    r" an? (?:EEG|GPU|class|spectrogram|node|machine|process|row|panel|task|model)\b": "one row per EEG",
+    r"\b(?:us|[kMG]B|bytes?|bit|rows|steps|groups|requests|launches|epochs|probabilities|EEGs)"
+    r" an? (?:row|class|sample|rank|step|signal|picture|column|batch|epoch|call|stage|shard|EEG|fold|pixel)\b": "per",
+    r"\b(?:lets?|letting) go of\b": "release",
+    r"\b(?:begins?|starts?) fresh\b": "is initialised at random",
+    r"\bin the place of\b": "instead of",
+    r"\bat (?:least|most) so many\b": "at least this many, at most this many",
+    r"\bwhat comes\b(?! (?:first|next)\b)": "the result",
+    r"\bbeyond reason\b": "too large, more than the limit",
+    r"\b(?:tools?|machines?|commands?) of (?:research|development|installation)\b": "research tool, development tools",
     r"\b[Ss]eeds? 00[0-4]\b": "the source's name in docs/sources.md, such as 'the course report'",
 }
-"""Pattern in a line -> replacement."""
+"""Pattern in a line, in upper or lower case -> replacement."""
 NAMES = {
     "keeper": "checkpointing, RunState",
     "judge": "NonFiniteLossGuard, held_out, outcome",
@@ -70,7 +81,7 @@ class Vocabulary:
     def __init__(self, prose: Mapping[str, str], names: Mapping[str, str]) -> None:
         whole_names = {rf"(?i:(?<![a-z]){name}(?![a-z]))": advice for name, advice in names.items()}
         self._patterns = [
-            (re.compile(pattern, re.MULTILINE), _literals(pattern), advice)
+            (re.compile(pattern, re.MULTILINE | re.IGNORECASE), _literals(pattern), advice)
             for pattern, advice in {**prose, **whole_names}.items()
         ]
 
@@ -117,6 +128,17 @@ def test_code_messages_and_documentation(vocabulary) -> None:
     assert used == set(EXCEPTIONS), "an exception that nothing needs"
 
 
+def test_names_of_tests(vocabulary) -> None:
+    """Read as sentences; `seed_003` is the name of a recipe."""
+    problems = []
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        for name in re.findall(r"def (test_\w+)", path.read_text()):
+            words = re.sub(r"seed_00\d", "recipe", name).replace("_", " ")
+            found = [f"'{word}': write {advice}" for _, word, advice in vocabulary.found(words)]
+            problems += [f"{path.relative_to(REPOSITORY)}: {name}: {each}" for each in found]
+    assert not problems, "\n" + "\n".join(problems)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -130,6 +152,11 @@ def test_code_messages_and_documentation(vocabulary) -> None:
         ("classes that are yes or no by themselves, yes or no", ["yes or no by themselves"]),
         ("a channel as the file has it; the file has it", ["as the file has it"]),
         ("Seed 003's search, seed 3, seed_003.yaml", ["Seed 003"]),
+        (
+            "one row an EEG, a probability a class, one row per EEG, a row as a class",
+            ["one row an EEG", "a probability a class"],
+        ),
+        ("Spoilt input; lets go of the GIL; what comes first, what comes then", ["Spoilt", "lets go of", "what comes"]),
         ("self.keeper, BookkeeperError, run/.claim, claims", ["keeper", "claims"]),
         ("making = BuildSpec(), without making copies", ["making"]),
         ("_say_hello(), does_not_say_so()", ["_say_hello"]),

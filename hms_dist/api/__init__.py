@@ -1,1 +1,1 @@
-"""The public API: functions over the other rooms, one file a topic. `hms_dist/__init__.py` lists the public names."""
+"""The public API: functions over the other rooms, one file per topic. `hms_dist/__init__.py` lists the public names."""

@@ -170,7 +170,7 @@ def windows_at(recording: Recording, starts: NDArray[np.float64], others: NDArra
 def draw_windows(
     panels: Mapping[str, Panel], prepared: Mapping[str, Any], windows: Sequence[Window]
 ) -> dict[str, Array]:
-    """Draw the panels of `windows` [n] from what `prepare` computed: panel name -> array with a leading axis [n]."""
+    """Draw the panels of `windows` [n] from what `prepare` computed: panel name -> [n, *stored shape], stored dtype."""
     return {
         name: np.stack([panel.draw(prepared[name], window) for window in windows]) for name, panel in panels.items()
     }

@@ -1,7 +1,8 @@
 """Trained runs: `hms_dist.load_run`, a module that maps canvases, shard sets and recordings to probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_dist.api.export import export_model
-from hms_dist.api.recording import draw_windows, prepare, windows_at
+from hms_dist.api.recording import draw, draw_windows, prepare, windows_at
 from hms_dist.api.shards import Shards
 from hms_dist.api.tables import with_dataset
 from hms_dist.canvas.compose import Canvas
@@ -24,9 +25,11 @@ from hms_dist.panels.panel import Panel
 from hms_dist.predict.infer import held_out_folds, load_model
 from hms_dist.predict.options import read_run
 from hms_dist.predict.tta import Mirror, check_mirrors, mean_outputs, mirrored_canvas, mirrored_outputs
+from hms_dist.recordings.annotations import window_starts
+from hms_dist.recordings.audio import AudioRecording
 from hms_dist.recordings.reader import Recording
 from hms_dist.rendering.render import RenderConfig
-from hms_dist.results.predictions import prediction_table
+from hms_dist.results.predictions import TIME_COLUMN, prediction_table
 from hms_dist.shards.schema import PanelSpec
 from hms_dist.train.data.run_canvas import read_canvas, read_recipe
 from hms_dist.train.data.run_data import check_recipes, composed_by, open_shards
@@ -105,18 +108,19 @@ class RunModel(nn.Module):
 
     def predict(
         self,
-        source: Shards | Recording | Tensor | NDArray[Any] | str | Path,
+        source: Shards | Recording | AudioRecording | Tensor | NDArray[Any] | str | Path,
         *,
         tta: Sequence[Mirror] = (),
         rows: Sequence[int] | NDArray[np.int64] | None = None,
         start_s: Sequence[float] | NDArray[np.float64] | None = None,
         spectrogram_start_s: Sequence[float] | NDArray[np.float64] | None = None,
-        every_s: float = 10.0,
+        every_s: float | None = None,
         threads: int = 2,
     ) -> pd.DataFrame:
-        """Predict rows; returns a DataFrame with a column a class, whose values are probabilities.
+        """Predict rows; returns a DataFrame with a column per class, whose values are probabilities.
 
-        `source`: a shard set (opened, or its folder or URL), a recording, or canvases [n, 1, height, width].
+        `source`: a shard set (opened, or its folder or URL), a recording, a clip of audio at the rate of the data set,
+        or canvases [n, 1, height, width].
         `tta`: mirror images whose predictions are averaged with the row's own: "flip" (left and right exchanged),
         "reverse" (time runs backwards); not for canvases.
 
@@ -125,18 +129,23 @@ class RunModel(nn.Module):
         threads.
 
         Of a recording: eeg_id and time_s, the middle of each 50-second window in seconds, before the classes.
-        `start_s`: starts of the windows, seconds; None: one every `every_s` seconds. `spectrogram_start_s`: the starts
-        of their 10 minutes in the spectrogram's time; None: as `start_s`.
+        `start_s`: starts of the windows, seconds; None: one every `every_s` seconds, by default 10.
+        `spectrogram_start_s`: the starts of their 10 minutes in the spectrogram's time; None: as `start_s`.
+
+        Of a clip: recording_id and time_s, the middle of each window, before the classes. `every_s`: by default
+        test_step_s of the data set, or half of a window; the last window is at the end.
 
         Raises UserError for a source that the run cannot predict.
         """
         check_mirrors(self.config.model, tta)
         if isinstance(source, Recording):
-            starts = _starts(source, every_s) if start_s is None else np.asarray(start_s, np.float64)
+            starts = _starts(source, every_s or 10.0) if start_s is None else np.asarray(start_s, np.float64)
             others = starts if spectrogram_start_s is None else np.asarray(spectrogram_start_s, np.float64)
             if others.shape != starts.shape:
                 raise UserError(f"spectrogram_start_s: expected one a window, {len(starts)}, found {others.size}")
             return self._predict_recording(source, tta, starts, others)
+        if isinstance(source, AudioRecording):
+            return self._predict_clip(source, tta, start_s, every_s)
         if isinstance(source, Shards | str | Path):
             return self._predict_shards(source.location if isinstance(source, Shards) else source, rows, tta, threads)
         if tta:
@@ -181,25 +190,53 @@ class RunModel(nn.Module):
         starts: NDArray[np.float64],
         others: NDArray[np.float64],
     ) -> pd.DataFrame:
+        panels = self._panels_of(tta)
+        prepared, windows = prepare(panels, recording), windows_at(recording, starts, others)
+        table = self._predict_windows(
+            len(starts), lambda group: draw_windows(panels, prepared, [windows[place] for place in group]), tta
+        )
+        table.insert(0, "eeg_id", recording.eeg_id)
+        table.insert(1, TIME_COLUMN, starts + WINDOW_S / 2)
+        return table
+
+    def _predict_clip(
+        self, clip: AudioRecording, tta: Sequence[Mirror], start_s: Any, every_s: float | None
+    ) -> pd.DataFrame:
+        panels, dataset = self._panels_of(tta), self.dataset
+        if every_s is not None:
+            try:
+                dataset = replace(dataset, test_step_s=every_s)
+            except ValueError as error:
+                raise UserError(f"every_s: {str(error).partition(': ')[2]}") from error
+        length_s = clip.samples.shape[1] / clip.rate_hz
+        starts = np.asarray(window_starts(length_s, dataset) if start_s is None else start_s, np.float64)
+        table = self._predict_windows(len(starts), lambda group: draw(clip, panels, start_s=starts[group]), tta)
+        table.insert(0, "recording_id", clip.name)
+        table.insert(1, TIME_COLUMN, starts + dataset.window_s / 2)
+        return table
+
+    def _panels_of(self, tta: Sequence[Mirror]) -> dict[str, Panel]:
+        """Panels that the canvas is drawn from, with those of mirror images."""
+        return {name: self.panels[name] for name in mirrored_canvas(self.canvas, self._specs, tta).members}
+
+    def _predict_windows(
+        self, number: int, drawn: Callable[[NDArray[np.int64]], Mapping[str, NDArray[Any]]], tta: Sequence[Mirror]
+    ) -> pd.DataFrame:
+        """Predict `number` windows of a recording; `drawn` draws the panels of some of them."""
         canvas = mirrored_canvas(self.canvas, self._specs, tta)
-        panels = {name: self.panels[name] for name in canvas.members}
         size, found = rows_at_once(self.config.group_size, self.device), [np.empty((0, self.task.num_outputs))]
-        model, prepared, windows = self._called[0], prepare(panels, recording), windows_at(recording, starts, others)
+        model = self._called[0]
         with evaluating(model):
-            for group in groups_of(np.arange(len(starts)), size):
-                drawn = draw_windows(panels, prepared, [windows[place] for place in group])
+            for group in groups_of(np.arange(number), size):
                 whole, _ = padded(np.arange(len(group)), size)
-                stored = {name: self._to_device(name, array[whole]) for name, array in drawn.items()}
+                stored = {name: self._to_device(name, array[whole]) for name, array in drawn(group).items()}
 
                 def panels_of(flip: bool, stored: dict[str, Tensor] = stored) -> dict[str, Tensor]:
                     return {name: stored[canvas.swaps.get(name, name) if flip else name] for name in canvas.panels}
 
                 outputs = mirrored_outputs(model, canvas, panels_of, self.task, tta)
                 found.append(outputs.cpu().double().mean(0).numpy()[: len(group)])
-        table = self._table(np.concatenate(found)[:, : len(self.classes)])
-        table.insert(0, "eeg_id", recording.eeg_id)
-        table.insert(1, "time_s", starts + WINDOW_S / 2)
-        return table
+        return self._table(np.concatenate(found)[:, : len(self.classes)])
 
     def _to_device(self, name: str, drawn: NDArray[Any]) -> Tensor:
         """Copy drawn panels to the device as they are stored in a shard set: bits packed."""

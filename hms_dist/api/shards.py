@@ -80,7 +80,7 @@ class Shards:
 
     @property
     def index(self) -> "pd.DataFrame":
-        """A row a sample: key, ids, offsets in seconds, votes (null for unlabelled rows), fold_of_2 to fold_of_10."""
+        """A row per sample: key, ids, offsets in seconds, votes (null for unlabelled rows), fold_of_2 to fold_of_10."""
         return self._index.frame
 
     @property

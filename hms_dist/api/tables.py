@@ -57,7 +57,7 @@ def ensemble(
     also write the result there; a fit writes its weights beside it. `weights`: "fit" (with the shard set `labels`), or
     the file of an earlier fit. None: equal weights.
 
-    Returns the table: key, eeg_id, eeg_sub_id, fold, a probability a class; of an `out` ending in .csv the columns of
+    Returns the table: key, eeg_id, eeg_sub_id, fold, a probability per class; of an `out` ending in .csv the columns of
     a submission. Raises UserError for tables that do not fit each other.
     """
     with tempfile.TemporaryDirectory() as folder, _stored(predictions) as paths:

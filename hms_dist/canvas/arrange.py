@@ -26,8 +26,11 @@ def unpack_bits(packed: Tensor) -> Tensor:
 
 
 def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | None) -> Tensor:
-    """Select regions of `stored` [m, regions, ...] by index: `flipped` for rows where `flip` [m] is true, else
-    `plain`."""
+    """Select regions of `stored` [m, regions, ...], any dtype, by index.
+
+    `plain`, `flipped`: int64 [selected regions]; `flipped` applies to rows where `flip`, bool [m], is true. None: to no
+    row.
+    """
     if flip is None:
         return stored[:, plain]
     rows = torch.arange(len(stored), device=stored.device)[:, None]
@@ -35,7 +38,7 @@ def take_regions(stored: Tensor, plain: Tensor, flipped: Tensor, flip: Tensor | 
 
 
 def reversed_rows(values: Tensor, reverse: Tensor) -> Tensor:
-    """Reverse the time axis of `values` [m, ..., time] in rows where `reverse` [m] is true."""
+    """Reverse the time axis of `values` [m, ..., time], any dtype, in rows where `reverse`, bool [m], is true."""
     return torch.where(reverse.view(-1, *[1] * (values.dim() - 1)), values.flip(-1), values)
 
 
@@ -49,17 +52,19 @@ def natural_order(rows_hz: tuple[float, ...]) -> list[int]:
 
 
 def time_down(values: Tensor) -> Tensor:
-    """Arrange [m, regions, frequency, time] as pictures [m, time, regions * frequency], regions side by side."""
+    """Arrange [m, regions, frequency, time] as pictures [m, time, regions * frequency], regions side by side; any
+    dtype."""
     return values.permute(0, 3, 1, 2).flatten(2)
 
 
 def stacked(values: Tensor) -> Tensor:
-    """Arrange [m, regions, frequency, time] as pictures [m, regions * frequency, time], regions below each other."""
+    """Arrange [m, regions, frequency, time] as pictures [m, regions * frequency, time], regions below each other; any
+    dtype."""
     return values.flatten(1, 2)
 
 
 def resized(pictures: Tensor, height: int, width: int, how: str) -> Tensor:
-    """Resize pictures [m, h, w] to [m, height, width]; `how` is "bilinear" (no smoothing) or "area" (mean).
+    """Resize pictures [m, h, w] to [m, height, width], pixels; `how` is "bilinear" (no smoothing) or "area" (mean).
 
     float32, except pictures that already have that size, which are returned unchanged.
     """

@@ -17,11 +17,11 @@ _ARGUMENTS = {
 }
 """Arguments of each script: paths, then options of the command named last."""
 _PURPOSE = {
-    "render": "Render a shard set: an array, a slice a task. A stopped slice resumes where it was.",
+    "render": "Render a shard set: an array, a slice per task. A stopped slice resumes where it was.",
     "finish": "Complete a set whose slices are rendered, and read every byte of it. Submit it with "
     "--dependency=afterok:ID\n# of the render array.",
     "train": "Train one run, through preemptions and lost nodes, to its end.",
-    "seeds": "Train every seed with every fold: an array, a run a task, RUNS/seed-S-fold-F.",
+    "seeds": "Train every seed with every fold: an array, a run per task, RUNS/seed-S-fold-F.",
 }
 
 

@@ -47,8 +47,9 @@ port=$((20000 + SLURM_JOB_ID % 12000))
 while (: <>"/dev/tcp/$head/$port") 2>/dev/null; do port=$((port + 1)); done
 export head port ranks
 
-# One task a node, which starts one rank a GPU; in single quotes, what differs by node expands there. exec: what `run`
-# waits for and the scheduler signals is srun itself. A srun that outlived its attempt would end the steps of the next.
+# One task per node, which starts one rank per GPU. Text in single quotes expands on each node. Because of exec, srun
+# itself is the process that `run` waits for and that the scheduler signals; an srun that outlived its attempt would end
+# the steps of the next one.
 launch() {
     exec srun --export=ALL --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=60 "${container[@]}" bash -c '
         trap "rm -rf \"$cache\"" EXIT

@@ -161,11 +161,11 @@ def _rendering_lines(command: Estimate, cost: RenderCost) -> Iterator[Line]:
     yield Line("disk of the shard set", cost.bytes_a_row * command.rows / 1e9, "GB", source)
     yield Line(
         "rendering, on one core", cost.seconds_a_row * command.rows / 3600, "h",
-        f"{source}, {cost.seconds_a_row * 1000:.1f} ms a row",
+        f"{source}, {cost.seconds_a_row * 1000:.1f} ms per row",
     )  # fmt: skip
     yield Line(
-        "the same, one row an EEG", cost.seconds_an_eeg * command.rows / 3600, "h",
-        f"measured here: {cost.num_recordings} rows, {cost.seconds_an_eeg * 1000:.1f} ms a row",
+        "the same, one row per EEG", cost.seconds_an_eeg * command.rows / 3600, "h",
+        f"measured here: {cost.num_recordings} rows, {cost.seconds_an_eeg * 1000:.1f} ms per row",
     )  # fmt: skip
 
 
@@ -175,8 +175,8 @@ def _training_lines(command: Estimate, cost: StepCost) -> Iterator[Line]:
     if on_cpu:
         gigabytes = (cost.fixed_bytes + kept * share) / 1e9
         source = (
-            f"computed: {cost.fixed_bytes / 1e9:.2f} GB of weights, gradients and moments; {kept / 1e6:.0f} MB a row, "
-            f"counted here on the CPU, that the backward pass of {share:g} rows keeps"
+            f"computed: {cost.fixed_bytes / 1e9:.2f} GB of weights, gradients and moments; {kept / 1e6:.0f} MB per row"
+            f", counted here on the CPU, that the backward pass of {share:g} rows keeps"
         )
     else:
         gigabytes = cost.peak_bytes / 1e9

@@ -45,7 +45,7 @@ class Import(ReadingOptions):
     """Labels: a table (.csv), annotations (of the files), events (BIDS events.tsv), csv_bi (TUSZ), rec (TUEV), none
     (writes a test set), or auto: a csv_bi, rec or events file beside the recording, else its annotations."""
     every_s: float | None = 10.0
-    """Seconds between label rows, each labelled by the class that covers most of it. null: a row for each event."""
+    """Seconds between label rows, each labelled by the class that covers most of it. None: a row for each event."""
     background: str | None = None
     """Class of what no event covers; absent: no class (target yes_no). None: it gets no rows."""
     patient: str = AUTO
@@ -85,7 +85,7 @@ def run(command: Import) -> None:
 
 
 def imported_set(command: Import) -> Work:
-    """Import recordings; return what describes the set."""
+    """Import recordings; return what describes the set. Raises UserError for invalid input, naming the file."""
     dataset = _dataset(command)
     work = _work(command, dataset)
     recordings = find_recordings(command.data)

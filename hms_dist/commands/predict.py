@@ -14,14 +14,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from hms_dist.commands.clip import check_clip, check_kind, pooled_line, write_clip
 from hms_dist.commands.import_recordings import Import
 from hms_dist.commands.import_recordings import run as import_recordings
 from hms_dist.config.load import from_stored, to_dict
 from hms_dist.config.versions import as_version_1
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import digest
+from hms_dist.core.logging import LOG
 from hms_dist.core.parquet import read_table, write_table
-from hms_dist.datasets import DATASET_NAME, read_dataset
+from hms_dist.datasets import DATASET_NAME, Dataset, read_dataset
 from hms_dist.imports.options import ReadingOptions
 from hms_dist.labels.table import LabelTable, read_labels, sample_key
 from hms_dist.predict.infer import Predict
@@ -29,16 +31,19 @@ from hms_dist.predict.infer import run as predict
 from hms_dist.predict.options import PredictConfig, opened_run
 from hms_dist.predict.partial_results import begun, parts_folder
 from hms_dist.predict.tta import mirrored_canvas
+from hms_dist.recordings.audio import is_audio
 from hms_dist.recordings.label_rows import read_rows
 from hms_dist.rendering.build_spec import is_complete
 from hms_dist.rendering.render import Render, RenderConfig
 from hms_dist.rendering.render import run as render
 from hms_dist.rendering.row_source import recording_files
-from hms_dist.results.predictions import check_rows
+from hms_dist.results.predictions import TIME_COLUMN, check_rows
 from hms_dist.train.data.run_canvas import read_canvas, read_recipe
 from hms_dist.train.folder.stop import die_with_launcher
 from hms_dist.train.ranks.world import launched_rank
 
+EVERY_S = 10.0
+"""Seconds between the rows of an EEG, unless an option states others."""
 LOOK_EVERY_S = 0.5
 """Seconds between two polls of a rank that waits for the rendering."""
 
@@ -57,10 +62,10 @@ class PredictAny(ReadingOptions, PredictConfig):
     split: Literal["train", "test"] = "test"
     """With data: which recordings and label table, DATA/test.csv or DATA/train.csv."""
     recording: Path | None = None
-    """One recording (.edf, .bdf, .mat, ...), imported as by hms-dist import; the table has a column time_s. None: see
-    the other two."""
-    every_s: float = 10.0
-    """With recording: seconds between the rows."""
+    """One recording (.edf, .bdf, .mat, ...), imported as by hms-dist import, or a clip (.flac, .wav); the table has a
+    column time_s. None: see the other two."""
+    every_s: float | None = None
+    """With recording: seconds between the rows. None: 10; of audio test_step_s of the data set, or half a window."""
     workers: int = 1
     """With data or recording: number of rendering processes."""
 
@@ -71,15 +76,20 @@ class PredictAny(ReadingOptions, PredictConfig):
         if len(given) != 1:
             found = " and ".join(given) or "none"
             raise ValueError(f"shards: expected --shards, --data or --recording, one of them, found {found}")
-        if self.recording is not None and self.out.suffix != ".parquet":
-            raise ValueError(
-                f"out: a recording gets a row every {self.every_s:g} s: expected a .parquet, which pandas.read_parquet "
-                f"reads, found '{self.out}'"
-            )
-        if self.recording is not None and self.split != "test":
-            raise ValueError("split: a recording has no labels; leave --split out")
+        if self.recording is not None:
+            self._check_recording(self.recording)
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
+
+    def _check_recording(self, recording: Path) -> None:
+        if self.split != "test":
+            raise ValueError("split: a recording has no labels; leave --split out")
+        self.check_signal(recording)
+        if not is_audio(recording) and self.out.suffix != ".parquet":
+            raise ValueError(
+                f"out: a recording gets a row every {self.every_s or EVERY_S:g} s: expected a .parquet, which "
+                f"pandas.read_parquet reads, found '{self.out}'"
+            )
 
 
 def run(command: PredictAny) -> None:
@@ -87,36 +97,62 @@ def run(command: PredictAny) -> None:
     shards, times = command.shards, None
     data = command.data
     if command.recording is not None:
-        data = imported_recording(command, command.recording)
-        times = row_times(data)
+        data = clip_folder(command) if is_audio(command.recording) else imported_recording(command, command.recording)
+        times = None if is_audio(command.recording) else row_times(data)
     if data is not None:
         shards = str(_rendered(command, data))
     assert shards is not None
     names = [field.name for field in dataclasses.fields(PredictConfig)]
     predict(Predict(shards=shards, **{name: getattr(command, name) for name in names}))
-    if times is not None and launched_rank() == 0:
-        add_times(command.out, times)
+    if command.recording is not None and launched_rank() == 0:
+        if command.out.suffix == ".parquet":
+            sort_by_time(command.out, times)
+        if is_audio(command.recording):
+            LOG.info("%s: %s", command.recording.name, pooled_line(command.out, read_dataset(command.run)))
+
+
+def clip_folder(command: PredictAny) -> Path:
+    """Make a test set of one clip beside the parts of the prediction, on the main rank while the others wait; return
+    the folder."""
+    assert command.recording is not None
+    folder, dataset = _begun(command, command.recording)
+    if launched_rank() == 0:
+        write_clip(folder, command.recording, check_clip(command.recording, command.out, dataset, command.every_s))
+    return _waited(folder, DATASET_NAME)
 
 
 def imported_recording(command: PredictAny, recording: Path) -> Path:
     """Import a recording beside the parts of the prediction, on the main rank while the others wait; return the
     folder."""
-    die_with_launcher()
-    opened_run(command)
-    check_rows(command.out, np.empty(0, np.int64))
-    options = {field.name: getattr(command, field.name) for field in dataclasses.fields(ReadingOptions)}
-    state = recording.stat() if recording.is_file() else None
-    facts = [str(recording.resolve()), command.every_s, options, state and [state.st_size, state.st_mtime_ns]]
-    folder = parts_folder(command.out) / f"recording-{digest(facts)}"
+    folder, _ = _begun(command, recording)
     if launched_rank() == 0:
         dataset = command.run / DATASET_NAME
+        options = {field.name: getattr(command, field.name) for field in dataclasses.fields(ReadingOptions)}
         import_recordings(
             Import(
                 data=recording, out=folder, dataset=dataset if dataset.exists() else None, labels="none",
-                every_s=command.every_s, patient="file", pictures=0, **options,
+                every_s=EVERY_S if command.every_s is None else command.every_s, patient="file", pictures=0, **options,
             )
         )  # fmt: skip
-    while not (folder / "test.csv").exists():
+    return _waited(folder, "test.csv")
+
+
+def _begun(command: PredictAny, recording: Path) -> tuple[Path, Dataset]:
+    """Check what a recording is predicted with; return the folder for it and the data set of the run."""
+    die_with_launcher()
+    opened_run(command)
+    dataset = read_dataset(command.run)
+    check_kind(recording, dataset)
+    check_rows(command.out, np.empty(0, np.int64), dataset)
+    options = {field.name: getattr(command, field.name) for field in dataclasses.fields(ReadingOptions)}
+    state = recording.stat() if recording.is_file() else None
+    facts = [str(recording.resolve()), command.every_s, options, state and [state.st_size, state.st_mtime_ns]]
+    return parts_folder(command.out) / f"recording-{digest(facts)}", dataset
+
+
+def _waited(folder: Path, last: str) -> Path:
+    """Wait for the file that the main rank writes last; return the folder."""
+    while not (folder / last).exists():
         time.sleep(LOOK_EVERY_S)
     return folder
 
@@ -129,11 +165,12 @@ def row_times(data: Path) -> dict[str, float]:
     return dict(zip(keys, frame["spectrogram_label_offset_seconds"].tolist(), strict=True))
 
 
-def add_times(path: Path, times: Mapping[str, float]) -> None:
-    """Add column time_s to a table of predictions, which is sorted by it."""
+def sort_by_time(path: Path, times: Mapping[str, float] | None) -> None:
+    """Sort a table of predictions by the middle of each row, which becomes a column; None: it has that column."""
     table = read_table(path)
-    table = table.append_column("time_s", pa.array([times[key] for key in table["key"].to_pylist()]))
-    write_table(path, table.sort_by("time_s"))
+    if times is not None:
+        table = table.append_column(TIME_COLUMN, pa.array([times[key] for key in table["key"].to_pylist()]))
+    write_table(path, table.sort_by(TIME_COLUMN))
 
 
 def _rendered(command: PredictAny, data: Path) -> Path:

@@ -16,7 +16,7 @@ from hms_dist.core.plugins import load_plugins, split_plugins
 COMMANDS = {
     "simulate": ("hms_dist.recordings.simulate", "Simulate", "make EEG recordings with known label distributions"),
     "import": ("hms_dist.commands.import_recordings", "Import", "import EDF and other recordings with their labels"),
-    "subset": ("hms_dist.labels.subset", "Subset", "derive a label table: balanced, high votes, one row an EEG, ..."),
+    "subset": ("hms_dist.labels.subset", "Subset", "derive a label table: balanced, high votes, one row per EEG, ..."),
     "render": ("hms_dist.rendering.render", "Render", "render recordings into a shard set"),
     "finish": ("hms_dist.rendering.finish", "Finish", "complete a set whose slices are rendered"),
     "verify": ("hms_dist.rendering.verify", "Verify", "check a shard set, every byte of it, and repair it"),

@@ -27,6 +27,7 @@ from hms_dist.config.versions import (
 )
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, suggestion
+from hms_dist.core.plugins import HINT
 
 
 def checked(node: Any, target: Any, where: str, version: int | None = None) -> tuple[Any, set[str]]:
@@ -153,8 +154,7 @@ class Check:
             )
         if chosen is None:
             raise UserError(
-                f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}; "
-                "a class of your own needs --plugins MODULE"
+                f"{where}: unknown {base.__name__.lower()} '{_brief(name)}'; one of: {', '.join(sorted(known))}{HINT}"
             )
         self.classes.add(f"{chosen.__module__}.{chosen.__qualname__}")
         if not isinstance(node, Mapping):

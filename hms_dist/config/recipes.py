@@ -57,7 +57,7 @@ def recipes_called(kinds: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def installed(word: str) -> str:
-    """A word with the folder of recipes in the place of `{configs}`."""
+    """A word with the folder of recipes instead of `{configs}`."""
     return word.replace(PLACE, str(ROOT))
 
 

@@ -1,2 +1,2 @@
 """Errors, atomic files, limits on input, logging, keyed draws, compiled loops and remote reads. Imports no other
-room."""
+package of hms_dist."""

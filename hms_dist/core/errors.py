@@ -104,8 +104,8 @@ def suggestion(given: str, valid: Sequence[str]) -> str:
     return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
-def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]") -> str:
-    """Return `value`. Raises UserError, listing the valid names, if it is not in `valid`."""
+def one_of(name: str, value: str, valid: "list[str] | tuple[str, ...] | dict[str, object]", hint: str = "") -> str:
+    """Return `value`. Raises UserError, listing the valid names and then the hint, if it is not in `valid`."""
     if value not in valid:
-        raise UserError(f"{name}: unknown '{value}'; one of: {', '.join(valid)}")
+        raise UserError(f"{name}: unknown '{value}'; one of: {', '.join(valid)}{hint}")
     return value

@@ -28,6 +28,6 @@ def _mix(words: Words) -> Words:
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raise UserError for seeds outside 0..2^32-1, which frameworks silently truncate."""
+    """Raise ValueError for seeds outside 0..2^32-1, which frameworks silently truncate."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"{name}: expected 0 to {2**32 - 1}, found {seed}")

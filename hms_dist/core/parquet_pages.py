@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 _HEADER_BYTES = 1 << 16
-"""Bytes that hold any page header, unless it contains long statistics."""
+"""Size that suffices for a page header, unless it contains long statistics."""
 _FOOTER_BYTES = 4 << 20
-"""A column chunk takes some 150 bytes of a footer."""
+"""Limit of a footer, in which a column chunk takes some 150 bytes."""
 _MOST_DEPTH = 8
 _TRUE, _FALSE, _BYTE, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 5, 6, 7, 8, 9, 10, 12
 """Types of the Thrift compact protocol."""
@@ -21,7 +21,7 @@ class Chunk:
     """A column's part of a row group."""
 
     start: int
-    """Position of its first page in the file."""
+    """Position of its first page in the file, bytes."""
     num_bytes: int
     num_values: int
 

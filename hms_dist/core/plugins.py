@@ -19,6 +19,8 @@ from hms_dist.core.errors import UserError, first_line
 from hms_dist.core.logging import LOG
 
 OPTION = "--plugins"
+HINT = f"; one of your own needs {OPTION} MODULE"
+"""End of the error for an unknown name that a plug-in could add."""
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _VERSION = re.compile(r"[\w.+:!-]{1,100}", re.ASCII)
 _MOST = 50

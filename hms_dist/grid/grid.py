@@ -36,7 +36,7 @@ class Grid:
     json: bool = False
     """With list: print them as JSON."""
     number: int | None = None
-    """Run only this one, counted from 0, as an array task does. None: all."""
+    """Number of the only run to train, from 0, as an array task does. None: all."""
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -97,5 +97,5 @@ def _as_array(runs: list[PlannedRun]) -> str:
         return "all finished"
     return (
         f"open, as an array: sbatch --array={ranges(numbers)}, of a script that runs this command with --number "
-        '"$SLURM_ARRAY_TASK_ID" in the place of --list'
+        '"$SLURM_ARRAY_TASK_ID" instead of --list'
     )

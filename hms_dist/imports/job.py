@@ -115,7 +115,7 @@ def _import_recording(task: ImportTask, key: Key, lease: Lease) -> ImportResult:
 
 
 def remove_files(out: Path, key: Key, number: int) -> None:
-    """Remove the files of a recording that was imported with other options, its result first."""
+    """Remove the files of a recording that was imported with other options; the record of its result goes first."""
     before = key.result(number)
     key.result_path(number).unlink(missing_ok=True)
     if before is None:

@@ -28,7 +28,7 @@ class Montage:
     weights: Floats | None
     """Bipolar: matrix [19, rows] that integrates the chains; None for a referential file."""
     closures: Floats | None
-    """Bipolar: matrix [loops, rows]; the result is 0 where the chains of a loop agree."""
+    """Bipolar: matrix [loops, rows]; the result is 0 where the chains of a loop agree. None: not bipolar."""
     ears: tuple[int, ...]
     """Rows of the electrodes that linked ears average."""
     reference: Reference

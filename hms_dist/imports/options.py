@@ -1,11 +1,13 @@
 """Options of reading a recording, shared by the commands that take one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 from hms_dist.imports.montage import Reference
 from hms_dist.imports.names import parse_map
 from hms_dist.imports.signal import SignalOptions
+from hms_dist.recordings.audio import is_audio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,7 @@ class ReadingOptions:
     """How the channels of EDF and other files are read."""
 
     map: str | None = None
-    """Channels that rules do not find: "LABEL=ELECTRODE,...", such as "A1=T3,X5=Fp1-F7"."""
+    """Channels that rules do not find: "LABEL=ELECTRODE,...", such as "A1=T3,X5=Fp1-F7". None: no further ones."""
     reference: Reference = "as_recorded"
     """as_recorded, average (of the scalp) or linked_ears (needs A1 and A2)."""
     missing: Literal["fail", "nan"] = "fail"
@@ -25,6 +27,12 @@ class ReadingOptions:
 
     def __post_init__(self) -> None:
         parse_map(self.map)
+
+    def check_signal(self, recording: Path) -> None:
+        """Raise ValueError for an option other than the default with a recording of audio, which has none of them."""
+        for option in fields(ReadingOptions):
+            if is_audio(recording) and getattr(self, option.name) != option.default:
+                raise ValueError(f"{option.name}: is for EEG, {recording.name} is audio; leave it out")
 
     @property
     def signal_options(self) -> SignalOptions:

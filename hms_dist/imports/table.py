@@ -1,8 +1,8 @@
 """The label table of `hms-dist import --labels FILE`: rows or events of each file, and its patient.
 
 Columns: `file`, optionally `patient`, and either
-- `time_s`, the middle of the labelled part, with `<class>_vote` columns or with `label`: a label row for each line, or
-  for the lines of the same time together, a vote each;
+- `time_s`, the middle of the labelled part, with `<class>_vote` columns, a label row per line; or with `label`, a label
+  row per time, with one vote per line of that time;
 - or `label` with `start_s` and `end_s`: events. Without these two the label is that of the whole file.
 """
 

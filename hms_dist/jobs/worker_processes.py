@@ -134,7 +134,7 @@ def _kill_workers(pool: ProcessPoolExecutor) -> None:
 
 
 def _begin(stop: Flag | Event) -> None:
-    global _stop  # noqa: PLW0603 - one flag a process, set before its first task
+    global _stop  # noqa: PLW0603 - one flag per process, set before its first task
     _stop = stop
 
 

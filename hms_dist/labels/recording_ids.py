@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from hms_dist.core.csv_table import CsvTable
 
-_NAME = re.compile(r"[0-9a-f]{1,15}")
-EXPECTED = "1 to 15 hexadecimal digits (0-9, a-f)"
+MAX_DIGITS = 15
+"""Most digits of a name."""
+_NAME = re.compile(rf"[0-9a-f]{{1,{MAX_DIGITS}}}")
+EXPECTED = f"1 to {MAX_DIGITS} hexadecimal digits (0-9, a-f)"
 """Names of recordings, for messages."""
 
 

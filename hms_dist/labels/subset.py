@@ -29,7 +29,7 @@ class Subset:
     """Derive a label table from DATA/train.csv and print the rows of each class before and after.
 
     Rules: balanced (as many rows of each class), high_vote, golden (high votes, one row for each label of an EEG),
-    eeg_sum (one row an EEG: votes summed, the middle 50 s), spectrogram_sum (one row a spectrogram, votes summed).
+    eeg_sum (one row per EEG: votes summed, the middle 50 s), spectrogram_sum (one row per spectrogram, votes summed).
     """
 
     data: Path

@@ -143,7 +143,7 @@ def num_voters(votes: NDArray[np.integer] | Floats) -> Ints:
 
 def rebalancing_probabilities(votes: NDArray[np.integer] | Floats) -> Floats:
     """Probability [rows] of keeping each row so that classes are rebalanced (the course report), from `votes` [rows,
-    classes].
+    classes], any integer dtype or float64.
 
     Inversely proportional to the share of the row's class (most votes; among equal ones the first) in all votes; the
     class with the smallest share above 0 keeps all its rows.
@@ -212,7 +212,7 @@ def _check_rows(path: Path, frame: pd.DataFrame) -> None:
         eeg_id, patient_id = frame["eeg_id"].iloc[two[0]], frame["patient_id"].iloc[two[0]]
         raise UserError(
             f"{path}: row {two[0] + 2}: EEG {eeg_id} is of patient {patient_id}, above it is of "
-            f"{first.iloc[two[0]]}; expected one patient an EEG; fix the table"
+            f"{first.iloc[two[0]]}; expected one patient per EEG; fix the table"
         )
 
 

@@ -52,7 +52,7 @@ def convert(model: nn.Module, rows: PassRows) -> None:
 @torch.no_grad()
 def check_rows(name: str, model: nn.Module, rows: PassRows, call: Forward, pictures: Tensor) -> None:
     """Check by training forward passes that `model` works by rows; `pictures` [1, channels, height, width] give the
-    shape.
+    shape and the dtype, any float dtype.
 
     A dropout that the model's forward function applies before its classifier is replaced by a keyed one. Raises
     UserError, naming the layer, if anything else is random, if a random layer is used twice, or if rows affect each

@@ -43,7 +43,7 @@ class FirstConv(nn.Conv2d):
     """A 3 x 3 convolution of stride 2 with few input channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve `x` (batch, channels, height, width), channels last in memory."""
+        """Convolve `x` (batch, channels, height, width), any float dtype, channels last in memory."""
         return patch_product(self, functional.pad(x, _frame(self))) if gpus.is_for(x) else super().forward(x)
 
 
@@ -51,7 +51,7 @@ class FirstConvSame(Conv2dSame):  # type: ignore[misc]
     """A 3 x 3 convolution of stride 2 with few input channels and TensorFlow's padding."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve `x` (batch, channels, height, width), channels last in memory."""
+        """Convolve `x` (batch, channels, height, width), any float dtype, channels last in memory."""
         if not gpus.is_for(x):
             return super().forward(x)
         return patch_product(self, pad_same(x, self.kernel_size, self.stride))
@@ -61,7 +61,7 @@ class ChannelConv(nn.Conv2d):
     """A depthwise convolution of stride 1 that keeps height and width."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve `x` (batch, channels, height, width)."""
+        """Convolve `x` (batch, channels, height, width), any float dtype."""
         if not gpus.is_for(x):
             return super().forward(x)
         kind = gpus.layer_type(x)
@@ -74,7 +74,8 @@ FIRST: dict[type[nn.Module], Any] = {nn.Conv2d: FirstConv, Conv2dSame: FirstConv
 
 
 def patch_product(conv: nn.Conv2d, framed: Tensor) -> Tensor:
-    """Compute `conv` of already padded pictures (batch, channels, height, width) as one matrix product."""
+    """Compute `conv` of already padded pictures (batch, channels, height, width), any float dtype, as one matrix
+    product."""
     framed, (tall, wide), (down, right) = framed.to(gpus.layer_type(framed)), conv.kernel_size, conv.stride
     bottom, end = framed.shape[2] - tall + 1, framed.shape[3] - wide + 1
     places = [framed[:, :, i : i + bottom : down, j : j + end : right] for i in range(tall) for j in range(wide)]
@@ -102,7 +103,7 @@ class _ChannelConv(torch.autograd.Function):
 def conv_gradients(grad: Tensor, x: Tensor, kernel: Tensor, *, stride: int, groups: int) -> tuple[Tensor, Tensor]:
     """Gradients of `x` (batch, channels, height, width) and `kernel` (channels, x's channels / groups, size, size).
 
-    For a convolution padded by half its kernel, an odd size.
+    Each has the dtype of its tensor, any float dtype. For a convolution padded by half its kernel, an odd size.
     """
     pad = kernel.shape[-1] // 2
     is_turned = stride == 1 and kernel.shape[1] == 1 and groups == len(kernel)

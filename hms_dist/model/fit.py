@@ -17,7 +17,7 @@ from hms_dist.model.sliding_window import num_columns
 Size = tuple[int, int]
 """Height and width of a picture."""
 NUM_CLASSES = 6
-"""Of the model that is tried: whether it accepts pictures does not depend on the classes of the data set."""
+"""Classes of the model that is tried; their number does not affect which pictures it accepts."""
 
 
 def check_fit(config: ModelConfig, num_rows: int, size: Size, num_ranks: int = 1) -> None:

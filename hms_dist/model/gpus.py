@@ -32,6 +32,7 @@ def is_for(x: Tensor) -> bool:
 
 
 def layer_type(x: Tensor) -> torch.dtype:
-    """Dtype in which a convolution or matrix product computes `x`, of any shape: that of autocast, if it is on."""
+    """Dtype in which a convolution or matrix product computes `x`, of any shape and any float dtype: that of
+    autocast, if it is on."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -53,7 +53,7 @@ class GroupBatchNorm(_BatchNorm):
         self.statistics = self._tables[num_pieces]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` [rows (or rows times tokens), channels, ...]."""
+        """Normalise `x` [rows (or rows times tokens), channels, ...], any float dtype."""
         if not self.training:
             uses_batch = self.running_mean is None
             x = functional.batch_norm(

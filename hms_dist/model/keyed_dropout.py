@@ -23,7 +23,8 @@ class KeyedDropout(nn.Module):
         self.p, self.layer, self.rows, self.inplace = p, layer, rows, inplace
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training, set elements of `x` [rows, ...] to zero with probability `p`, and divide the others by 1 - p."""
+        """In training, set elements of `x` [rows, ...], any float dtype, to zero with probability `p`, and divide the
+        others by 1 - p."""
         if not self.training or self.p == 0:
             return x
         per_row = x.numel() // self.rows.num_rows
@@ -44,7 +45,7 @@ class KeyedDropPath(nn.Module):
         self.drop_prob, self.layer, self.rows, self.scale_by_keep = drop_prob, layer, rows, scale_by_keep
 
     def forward(self, x: Tensor) -> Tensor:
-        """In training, set random entries of the first dimension of `x` [rows, ...] to zero."""
+        """In training, set random entries of the first dimension of `x` [rows, ...], any float dtype, to zero."""
         if not self.training or self.drop_prob == 0:
             return x
         kept = _kept(self.rows.words, self.layer, len(x) // self.rows.num_rows, self.drop_prob)

@@ -55,7 +55,7 @@ def bce_rows(logits: Tensor, targets: Tensor) -> Tensor:
 def bce_known_rows(logits: Tensor, targets: Tensor) -> Tensor:
     """Binary cross entropy of each row, the mean over the classes whose target is known (not NaN); 0 without any.
 
-    Shapes and types as `kl_rows`.
+    -(p ln q + (1 - p) ln(1 - q)), as torch computes it. Shapes and types as `kl_rows`.
     """
     dtype, known = _wide(logits), ~torch.isnan(targets)
     given = torch.where(known, targets, 0).to(dtype)
@@ -64,17 +64,20 @@ def bce_known_rows(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def sigmoid(logits: Tensor) -> Tensor:
-    """Convert `logits` [rows, classes] to independent probabilities: float32 or float64 as `kl_rows`; same shape."""
+    """Convert `logits` [rows, classes] to independent probabilities, 1 / (1 + exp(-logit)): float32 or float64 as
+    `kl_rows`; same shape."""
     return torch.sigmoid(logits.to(_wide(logits)))
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Convert `logits` [rows, classes] to probabilities of exclusive classes: float32, float64 for float64 logits."""
+    """Convert `logits` [rows, classes] to probabilities of exclusive classes, exp(logit) / sum of exp(logits): float32,
+    float64 for float64 logits."""
     return torch.softmax(logits.to(_wide(logits)), dim=-1)
 
 
 def normalised_sigmoid(logits: Tensor) -> Tensor:
-    """Convert `logits` [rows, classes] to independent probabilities, divided by their sum; types as `softmax`.
+    """Convert `logits` [rows, classes] to independent probabilities p, divided by their sum: p / sum(p); types as
+    `softmax`.
 
     Computed in logarithms, so that a row of very small ones still sums to 1.
     """

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from hms_dist.core.errors import UserError
+from hms_dist.core.plugins import HINT
 
 HUB, FOLDER = "hf-hub", "local-dir"
 """Prefixes of the names of hub models (hf-hub:OWNER/MODEL) and of folders."""
@@ -32,7 +33,9 @@ def check_name(name: str) -> None:
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.4)
         hint = f"; a model of the hub is {HUB}:OWNER/MODEL, a folder {FOLDER}:FOLDER" if {*":/"} & {*name} else ""
-        raise UserError(f"model.name: timm has no model '{name}'; close to it: {', '.join(close) or 'none'}{hint}")
+        raise UserError(
+            f"model.name: timm has no model '{name}'; close to it: {', '.join(close) or 'none'}{hint}{HINT}"
+        )
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise UserError(

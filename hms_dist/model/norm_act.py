@@ -3,7 +3,8 @@
 Each group of rows is normalised by its own mean and variance, which are merged in float64 from those of its rows. For
 groups that are split over ranks, sums are collected in a table and all-reduced, forward and backward. The forward pass
 reads the activations twice (moments, then all else at once) and the backward pass four times, for any combination of
-options. The operators use the plain arithmetic of this file on a CPU, and the kernels of `norm_act_kernels` on a GPU.
+options. The operators use the plain arithmetic of this file on a CPU, and the kernels of `norm_moments_kernels` and
+`norm_act_kernels` on a GPU.
 
 Rows are the outermost dimension of `x`: [rows * places, channels], contiguous, for channels-last images, or
 [rows * places, channels, elements] for others.
@@ -49,7 +50,8 @@ def norm_act(
 ) -> Tensor:
     """Compute act(shortcut + keep * norm(x)) by groups, in the shape of `x`; `keep` [rows].
 
-    `norm`: a `GroupBatchNorm`, into which the statistics of the pass are written.
+    Any float dtype; the result has that of `x`. `norm`: a `GroupBatchNorm`, into which the statistics of the pass are
+    written.
     """
     mean, rstd = moments_of(x, norm, rows)
     scale = None if keep is None else keep.reshape(-1).to(mean.dtype)
@@ -59,7 +61,10 @@ def norm_act(
 
 
 def moments_of(x: Tensor, norm: Any, rows: PassRows) -> tuple[Tensor, Tensor]:
-    """Compute mean and 1 / deviation of each group [pieces, channels], and write them and the variance into `norm`."""
+    """Compute mean and 1 / deviation of each group [pieces, channels], and write them and the variance into `norm`.
+
+    `x`: any float dtype. The results have the dtype of the norm's weight.
+    """
     like = norm.running_mean if norm.weight is None else norm.weight
     moments = torch.ops.hms_dist.norm_moments(x.detach(), like.detach(), norm.eps, *layout_of(x, rows))
     norm.statistics.copy_(moments)
@@ -75,8 +80,8 @@ def affine_of(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def layout_of(x: Tensor, rows: PassRows) -> tuple[Tensor, Tensor, Tensor | None, int, int, int]:
-    """Return the groups of the rows of `x` [rows * places, ...] as arguments of the operators: starts, piece, slots,
-    num_slots, m, places."""
+    """Return the groups of the rows of `x` [rows * places, ...], any dtype, as arguments of the operators: starts,
+    piece, slots, num_slots, m, places."""
     return rows.starts, rows.piece, rows.slots, rows.num_slots, rows.group_size, len(x) // rows.num_rows
 
 
@@ -86,11 +91,11 @@ def _moments(
 ) -> Tensor:  # fmt: skip
     """Compute mean, 1 / sqrt(variance + eps) and unbiased variance of each group: [3, pieces, channels]."""
     if has_kernels(x):
-        from hms_dist.model import norm_act_kernels as kernels  # needs Triton
+        from hms_dist.model import norm_moments_kernels  # needs Triton
 
         if slots is None:
-            return kernels.moments(x, starts, places, group_size, eps)
-        sums = kernels.row_moments(x, starts, places)
+            return norm_moments_kernels.moments(x, starts, places, group_size, eps)
+        sums = norm_moments_kernels.row_moments(x, starts, places)
     else:
         sums = _row_moments(x, like, starts, piece, places)
     mean, square = (summed(sums, slots, num_slots) / group_size).unbind(1)
@@ -129,7 +134,7 @@ def differentiate(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Compute the gradients of x (including its moments), weight, bias and shortcut ([0] without one).
 
-    Those of weight and bias are sums over this rank's rows.
+    Each has the dtype of its tensor. Those of weight and bias are sums over this rank's rows.
     """
     given = (x, weight, bias, mean, rstd, shortcut, keep)
     if has_kernels(x):
@@ -150,7 +155,7 @@ def differentiate(
 
 
 def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
-    """Sum values [pieces, ...] over all ranks for pieces of split groups; other values are unchanged."""
+    """Sum values [pieces, ...], any float dtype, over all ranks for pieces of split groups; others are unchanged."""
     if slots is None or not _ranks:
         return sums
     table = sums.new_zeros(num_slots, *sums.shape[1:])
@@ -160,7 +165,7 @@ def summed(sums: Tensor, slots: Tensor | None, num_slots: int) -> Tensor:
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether the kernels support `x`: only [rows * places, channels]."""
+    """Whether the kernels support `x`, any float dtype: only [rows * places, channels]."""
     return x.dim() == 2 and gpus.is_for(x) and gpus.are_fast()
 
 
@@ -237,7 +242,7 @@ def _reshaped(values: Tensor, like: Tensor) -> Tensor:
 
 
 def by_row(x: Tensor, places: int) -> Tensor:
-    """Reshape [rows * places, channels(, elements)] to [rows, places, channels, elements]."""
+    """Reshape [rows * places, channels(, elements)], any dtype, to [rows, places, channels, elements]."""
     return x.reshape(-1, places, x.shape[1], x.shape[2] if x.dim() == 3 else 1)
 
 

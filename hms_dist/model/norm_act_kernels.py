@@ -1,9 +1,7 @@
-"""The operators of `norm_act` on a GPU: Triton kernels, which recompute intermediate values instead of storing them.
+"""The operators `norm_act` and `norm_act_backward` on a GPU: Triton kernels, which recompute intermediate values.
 
-With few channels, several places are read as one wide row, so that neighbouring threads read neighbouring bytes. A
-program processes a stripe of the wide rows of one batch row, in a block of columns, and keeps the channels' parameters
-in registers. Each stripe is summed in float32, relative to the row's first value; stripes and rows of a group are then
-summed in float64.
+A program processes a stripe of the wide rows of one batch row (see `norm_moments_kernels`), in a block of columns, and
+keeps the channels' parameters in registers.
 """
 
 import torch
@@ -11,30 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
-"""Tile of all kernels."""
+from hms_dist.model.norm_moments_kernels import BLOCK_COLUMNS, SUMS, over_rows, stripes, tile, wide_size
+
 ROWS_A_PROGRAM = 128
 """Wide rows of a program of an elementwise kernel."""
-NUM_STRIPES = 512
-"""Number of programs that compute the sums of a column block."""
-MOST_FOLDED = 8
-"""Largest number of places in a wide row."""
-BLOCK_CHANNELS = 16
-"""Channels of a program that sums stripes."""
-
-
-def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
-    """Compute mean, 1 / deviation and unbiased variance of each whole group: float32 [3, groups, channels]."""
-    found = x.new_empty(3, len(starts) - 1, x.shape[1], dtype=torch.float32)
-    _over_rows(_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
-    return found
-
-
-def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
-    """Sum mean, and variance + mean^2, over the rows of each piece: float64 [pieces, 2, channels]."""
-    found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float64)
-    _over_rows(_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
-    return found
 
 
 def apply(
@@ -43,12 +21,12 @@ def apply(
 ) -> Tensor:  # fmt: skip
     """Compute the output of the operator; arguments as `norm_act.plain_apply`."""
     x, shortcut = x.contiguous(), None if shortcut is None else shortcut.contiguous()
-    wide, columns = _wide(x, places)
+    wide, columns = wide_size(x, places)
     chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
     out = torch.empty_like(x)
     _apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
         *(x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece, out),
-        *(wide, columns, chunks), CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **_tile(),
+        *(wide, columns, chunks), CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **tile(),
     )  # fmt: skip
     return out
 
@@ -62,17 +40,17 @@ def backward_sums(
     Also returns the gradient to pass to `backward_apply`, and that of the shortcut (empty without one).
     """
     grad, x, shortcut = grad.contiguous(), x.contiguous(), None if shortcut is None else shortcut.contiguous()
-    wide, columns = _wide(x, places)
-    num_stripes, stripe = _stripes(len(x) // places, wide)
+    wide, columns = wide_size(x, places)
+    num_stripes, stripe = stripes(len(x) // places, wide)
     sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
     d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
     _backward_sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
         *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
         *(d_shortcut, sums, wide, columns, num_stripes),
-        CHANNELS=x.shape[1], STRIPE=stripe, **_kind(shortcut, keep, act), **_tile(),
+        CHANNELS=x.shape[1], STRIPE=stripe, **_kind(shortcut, keep, act), **tile(),
     )  # fmt: skip
     found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float32)
-    _over_rows(sums, x, found, starts, places, 1, 0.0, kind=SUMS)
+    over_rows(sums, x, found, starts, places, 1, 0.0, kind=SUMS)
     return found, grad if shortcut is None else d_shortcut, d_shortcut
 
 
@@ -86,67 +64,19 @@ def backward_apply(
     respect to the output, or (`act` 0) to the activation's input.
     """
     grad, x = grad.contiguous(), x.contiguous()
-    wide, columns = _wide(x, places)
+    wide, columns = wide_size(x, places)
     chunks = triton.cdiv(wide, ROWS_A_PROGRAM)
     d_x = torch.empty_like(x)
     _backward_apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
         *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
         *(sums.contiguous(), d_x, wide, columns, chunks, share),
-        CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **_tile(),
+        CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **tile(),
     )  # fmt: skip
     return d_x
 
 
-SUMS, PARTS, MOMENTS = 0, 1, 2
-"""Results of `_over_rows`: sums; sums over rows of mean and of variance + mean^2; moments of whole groups."""
-
-
-def _row_sums(x: Tensor, places: int) -> Tensor:
-    """Sum x minus its row's first value, and the square of that, by stripe: [2, rows * stripes, columns]."""
-    x = x.contiguous()
-    wide, columns = _wide(x, places)
-    num_stripes, stripe = _stripes(len(x) // places, wide)
-    sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
-    _sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
-        x, sums, wide, columns, num_stripes, CHANNELS=x.shape[1], STRIPE=stripe, **_tile()
-    )
-    return sums
-
-
-def _wide(x: Tensor, places: int) -> tuple[int, int]:
-    """Number of wide rows in a batch row, and of their columns: places are folded until they fill whole blocks."""
-    fold = 1
-    while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and places % (2 * fold) == 0:
-        fold *= 2
-    return places // fold, x.shape[1] * fold
-
-
-def _over_rows(
-    sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
-) -> None:
-    """Sum the stripes and rows of each piece into `found`."""
-    channels, count = x.shape[1], group_size * places
-    parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
-    grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
-    _over_rows_kernel[grid](
-        *(sums, x, found, starts, sums[0].numel(), parts, channels, places, 1 / places, 1 / group_size),
-        *(count / max(count - 1, 1), eps), KIND=kind, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS,
-    )  # fmt: skip
-
-
-def _stripes(num_rows: int, wide: int) -> tuple[int, int]:
-    """Number of stripes in a batch row, and of wide rows in a stripe."""
-    wanted = max(NUM_STRIPES // num_rows, 1)
-    stripe = triton.cdiv(triton.cdiv(wide, wanted), BLOCK_ROWS) * BLOCK_ROWS
-    return triton.cdiv(wide, stripe), stripe
-
-
 def _kind(shortcut: Tensor | None, keep: Tensor | None, act: int) -> dict[str, int]:
     return {"SHORTCUT": shortcut is not None, "KEEP": keep is not None, "ACT": act}
-
-
-def _tile() -> dict[str, int]:
-    return {"BLOCK_R": BLOCK_ROWS, "BLOCK_C": BLOCK_COLUMNS, "num_warps": NUM_WARPS}
 
 
 def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
@@ -197,76 +127,6 @@ def _slope(z, ACT: tl.constexpr):
     if ACT == 4:
         slope = tl.where(z < -3.0, 0.0, tl.where(z <= 3.0, z * 0.3333333333333333 + 0.5, 1.0))
     return slope
-
-
-@triton.jit
-def _sums_kernel(
-    x, sums, wide, columns, num_stripes,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    """Sum x minus its row's first value, and the square of that, for each stripe and column."""
-    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = column < columns
-    first_row = (tl.program_id(0) // num_stripes) * wide
-    begin = (tl.program_id(0) % num_stripes) * STRIPE
-    guess = tl.load(x + first_row.to(tl.int64) * columns + column % CHANNELS).to(tl.float32)
-    first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    for start in range(0, STRIPE, BLOCK_R):
-        row = begin + start + tl.arange(0, BLOCK_R)
-        here = (row < wide)[:, None] & inside[None, :]
-        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
-        value = tl.load(x + place, mask=here, other=0.0).to(tl.float32)
-        value = tl.where(here, value - guess[None, :], 0.0)
-        first += value
-        second += value * value
-    at = sums + tl.program_id(0).to(tl.int64) * columns + column
-    tl.store(at, tl.sum(first, axis=0), mask=inside)
-    tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
-
-
-@triton.jit
-def _over_rows_kernel(
-    sums, x, found, starts, apart, parts, channels, places, of_places, of_group, unbiased, eps,
-    KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    """Sum stripes and rows. `parts`: stripes of a row times places in a wide row; `apart`: offset of the second
-    sums."""
-    piece = tl.program_id(0)
-    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = channel < channels
-    one_sum = tl.zeros([BLOCK_C], tl.float64)
-    other_sum = tl.zeros([BLOCK_C], tl.float64)
-    for row in range(tl.load(starts + piece), tl.load(starts + piece + 1)):
-        one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
-        other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
-        for start in range(0, parts, BLOCK_P):
-            part = start + tl.arange(0, BLOCK_P)
-            here = (part < parts)[:, None] & inside[None, :]
-            at = sums + (row * parts + part)[:, None].to(tl.int64) * channels + channel[None, :]
-            one += tl.load(at, mask=here, other=0.0).to(tl.float64)
-            other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
-        first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
-        if KIND != 0:  # from sums of x minus the row's first value, and of the square of that
-            mean = first * of_places
-            variance = tl.maximum(second * of_places - mean * mean, 0.0)
-            guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
-            mean += guess.to(tl.float64)
-            first, second = mean, variance + mean * mean
-        one_sum += first
-        other_sum += second
-    if KIND == 2:
-        mean = one_sum * of_group
-        variance = tl.maximum(other_sum * of_group - mean * mean, 0.0)
-        at = found + piece * channels + channel
-        step = tl.num_programs(0) * channels
-        tl.store(at, mean.to(tl.float32), mask=inside)
-        tl.store(at + step, (1.0 / tl.sqrt(variance + eps)).to(tl.float32), mask=inside)
-        tl.store(at + 2 * step, (variance * unbiased).to(tl.float32), mask=inside)
-    else:
-        at = found + 2 * piece * channels + channel
-        tl.store(at, one_sum.to(found.dtype.element_ty), mask=inside)
-        tl.store(at + channels, other_sum.to(found.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -58,7 +58,7 @@ class PassRows:
         """Key of each row's draws, int32 [rows, 2]; the same memory for all passes of the same number of rows."""
 
     def begin(self, pieces: Pieces, words: Tensor) -> None:
-        """Set the rows of the next pass: their groups, and the keys [rows, words] of their draws (`draw_words`)."""
+        """Set the rows of the next pass: their groups, and the keys, int32 [rows, 2], of their draws (`draw_words`)."""
         if pieces not in self._tables:
             self._tables[pieces] = self._on_device(pieces)
         self.starts, self.piece, self.slots, self.owned = self._tables[pieces]

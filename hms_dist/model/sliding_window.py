@@ -58,7 +58,8 @@ class SlidingWindowNet(nn.Module):
     def forward(self, images: Tensor, windows: Tensor) -> Tensor:
         """Compute logits [m, n, classes] of n windows of images [m, channels, height, width].
 
-        `windows` [m or 1, n, columns]: weight of each column of features in each window (`window_weights`).
+        Any float dtype. `windows` [m or 1, n, columns]: weight of each column of features in each window
+        (`window_weights`).
         """
         features = self.backbone.forward_features(images)
         count = windows.to(features.dtype).expand(len(images), -1, -1)
@@ -110,7 +111,7 @@ def num_columns(width: int) -> int:
 
 
 def window_weights(left: Tensor, length: float, width: int) -> Tensor:
-    """Weight of each column in windows from `left` [...] to `left + length`, pixels: [..., columns], sums of 1.
+    """Weight of each column in windows from `left` [...] to `left + length`, pixels: float64 [..., columns], sums of 1.
 
     A column is weighted by the fraction of its 16 pixels inside the window, so that a window may begin anywhere.
     """
@@ -121,7 +122,7 @@ def window_weights(left: Tensor, length: float, width: int) -> Tensor:
 
 
 def sliding_windows(length: float, width: int) -> Tensor:
-    """Left edges [n], pixels, of all windows of `length` pixels inside `width`, one stride apart."""
+    """Left edges, float64 [n], pixels, of all windows of `length` pixels inside `width`, one stride apart."""
     return torch.arange(int((width - length) // STRIDE) + 1, dtype=torch.float64) * STRIDE
 
 
@@ -153,7 +154,7 @@ def at_least_one(logits: Tensor, pooling: str) -> Tensor:
     """Pool the probabilities of each class [m, classes] over windows with `logits` [m, n, classes], by "max" or
     "noisy_or".
 
-    noisy_or: 1 - product over windows of (1 - p).
+    Any float dtype. noisy_or: 1 - product over windows of (1 - p).
     """
     if pooling == "max":
         return torch.sigmoid(logits.amax(dim=1))
@@ -161,6 +162,6 @@ def at_least_one(logits: Tensor, pooling: str) -> Tensor:
 
 
 def shares_of(probabilities: Tensor) -> Tensor:
-    """Divide independent class probabilities [m, classes] by their sum."""
+    """Divide independent class probabilities [m, classes], any float dtype, by their sum."""
     positive = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)
     return positive / positive.sum(dim=-1, keepdim=True)

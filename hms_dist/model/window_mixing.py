@@ -40,13 +40,15 @@ def crop_offsets_of(draws: Draws, lefts: Draws, length: float, width: int, crop_
 
 
 def cropped(images: Tensor, offsets: Tensor, crop_width: int) -> Tensor:
-    """Crop each of `images` [m, channels, height, width] to columns `offsets[i]` to `offsets[i] + crop_width`."""
+    """Crop each of `images` [m, channels, height, width], any dtype, to `crop_width` columns from `offsets`, int64
+    [m]."""
     columns = offsets[:, None] + torch.arange(crop_width, device=images.device)
     return images.gather(3, columns[:, None, None].expand(-1, *images.shape[1:3], -1))
 
 
 def pasted(images: Tensor, donors: Tensor, window: tuple[float, float]) -> Tensor:
-    """Replace the columns of `window` in `images` [n, channels, height, width] by those of `donors` (same shape)."""
+    """Replace the columns of `window` in `images` [n, channels, height, width] by those of `donors`; same shape, any
+    dtype."""
     columns = torch.arange(images.shape[-1], device=images.device)
     inside = (columns >= floor(window[0])) & (columns < ceil(window[1]))
     return torch.where(inside, donors, images)
@@ -55,7 +57,8 @@ def pasted(images: Tensor, donors: Tensor, window: tuple[float, float]) -> Tenso
 def pasted_at(images: Tensor, donors: Tensor, lefts: Tensor, donor_lefts: Tensor, length: float) -> Tensor:
     """Replace the columns of each row's window, `length` pixels from `lefts` [n], by those of the donor's window.
 
-    `images`, `donors` [n, channels, height, width]. Windows begin at whole columns here, by rounding.
+    `images`, `donors` [n, channels, height, width], any dtype; `lefts`, `donor_lefts`: float64. Windows begin at whole
+    columns here, by rounding.
     """
     width, size = images.shape[-1], min(ceil(length), images.shape[-1])
     begins = lefts.round().long().clamp(0, width - size)

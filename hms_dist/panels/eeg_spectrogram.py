@@ -203,5 +203,5 @@ def relative_log(power: NDArray[np.float32], least: float) -> NDArray[np.float32
 
 
 def quantise(decibel: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Round decibel in [-80, 0] to the nearest of 256 levels, same shape."""
+    """Round decibel in [-80, 0], any float dtype, to the nearest of 256 levels, same shape."""
     return np.rint((decibel - FLOOR_DB) * (255 / -FLOOR_DB)).astype(np.uint8)

@@ -135,7 +135,7 @@ class EnergyOptions:
     gain: float = 0.98
     """Exponent of the division by past energy: 0 none, 1 full."""
     bias: float = 2.0
-    """Added before compression: small changes stay nearly linear."""
+    """Added before compression, relative to the normalised energy: small changes stay nearly linear."""
     power: float = 0.5
     """Exponent of the compression, above 0 and at most 1."""
     time_constant_s: float = 0.4

@@ -22,7 +22,7 @@ class Waveform(AudioPanel):
     margin_s: float = 0.5
     """Length on each side of the row, seconds: the largest shift in time; zeros beyond the clip's ends."""
     codec: Literal["npy", "npy.zst"] = "npy"
-    """Raw (1.06 MB a row of 10 s), or compressed with zstd, which saves little of recorded noise and much of digital
+    """Raw (1.06 MB per row of 10 s), or compressed with zstd, which saves little of recorded noise and much of digital
     silence."""
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class WaveletStatistics(Panel):
     window_samples: int = 400
     """Length of each window, samples at 200 Hz: 32 to 10,000."""
     num_windows: int = 256
-    """Columns: windows spread evenly from the first sample to the last. 1, with 10,000 samples a window: the whole 50
+    """Columns: windows spread evenly from the first sample to the last. 1, with 10,000 samples per window: the whole 50
     seconds, as in the wavelet ablation."""
     signals: ChainSignals = field(default_factory=ChainSignals)
     """Montage, filling of gaps and filters."""

@@ -40,7 +40,7 @@ class Ensemble:
     """fit, or a JSON file that a fit wrote. None: equal weights."""
     labels: str | None = None
     """Shard set with the votes to fit to: its folder, or its URL; or a table like train.csv (.csv) with eeg_id,
-    patient_id, the votes (or shares) and, unless each EEG has one row, eeg_sub_id."""
+    patient_id, the votes (or shares) and, unless each EEG has one row, eeg_sub_id. None: nothing is fitted."""
     out_of_fold: Literal["recorded", "stated"] = "recorded"
     """For a fit. recorded: each table names the models that made it, which had not seen the patients of the fold that
     they predict. stated: you state that of tables that name none, such as other people's; the result records it."""

@@ -51,7 +51,7 @@ class Fitted:
 
     @staticmethod
     def read(path: Path) -> "Fitted":
-        """Read from a file. Raises UserError if it is missing or something else."""
+        """Read from a file. Raises UserError if it is missing or not a record of a fit."""
         try:
             value: Mapping[str, Any] = unsealed(read_json(path), path)
             members = tuple((each["table"], tuple(each["weights"])) for each in value["members"])

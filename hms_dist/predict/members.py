@@ -15,7 +15,14 @@ from hms_dist.datasets import HMS, Dataset
 from hms_dist.labels.label_rows import read_label_rows
 from hms_dist.predict.submissions import read_row_submission
 from hms_dist.results.lineage import ModelRecord, Source, check_out_of_fold, named_sources, read_sources
-from hms_dist.results.predictions import ID_FIELDS, are_probabilities, dataset_of_table, in_words, read_predictions
+from hms_dist.results.predictions import (
+    ID_FIELDS,
+    TIME_COLUMN,
+    are_probabilities,
+    dataset_of_table,
+    in_words,
+    read_predictions,
+)
 from hms_dist.shards.index import Index, open_set
 from hms_dist.stream.rows.row_tables import read_row_table
 
@@ -101,7 +108,8 @@ def read_members(
     if dataset.target == "shares":
         stacked /= stacked.sum(axis=-1, keepdims=True)
     sources = tuple(read_sources(path) if path.suffix == ".parquet" else () for path in paths)
-    return Members(tuple(paths), first[[*ID_FIELDS[:3]]], folds, stacked, sources, dataset)
+    columns = [*ID_FIELDS[:3], *([TIME_COLUMN] if TIME_COLUMN in first else ())]
+    return Members(tuple(paths), first[columns], folds, stacked, sources, dataset)
 
 
 def read_labelled(paths: Sequence[Path], labels: str, *, stated: bool = False) -> Labelled:

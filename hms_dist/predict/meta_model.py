@@ -29,7 +29,7 @@ class MetaConfig:
     """predictions: those of each model; statistics: per class the minimum, maximum, mean, standard deviation and median
     over the models; both: concatenated."""
     hidden: tuple[int, ...] = (64,)
-    """Widths of the hidden layers."""
+    """Number of units of each hidden layer."""
     ce_weight: float = 0.5
     """Weight of the cross-entropy with the class of most votes in the loss, 0 to 1; the rest is the KL to the votes.
     Not used for independent yes/no classes: their loss is the log loss over known cells."""
@@ -85,7 +85,7 @@ def num_inputs(num_models: int, inputs: str, num_classes: int = HMS.num_classes)
 
 
 def meta_network(config: MetaConfig, num_models: int, num_classes: int = HMS.num_classes) -> nn.Sequential:
-    """Linear layers with ReLU between them, to a logit a class."""
+    """Linear layers with ReLU between them, to a logit per class."""
     widths = [num_inputs(num_models, config.inputs, num_classes), *config.hidden, num_classes]
     layers: list[nn.Module] = []
     for below, above in pairwise(widths):
@@ -95,8 +95,8 @@ def meta_network(config: MetaConfig, num_models: int, num_classes: int = HMS.num
 
 def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float, dataset: Dataset = HMS) -> Tensor:
     """Weighted sum of the cross-entropy with the consensus (the first among equals) and the KL to the votes; mean over
-    rows of `logits` and `targets` [rows, classes]. For independent yes/no classes: the log loss, the mean over known
-    cells."""
+    rows of `logits` and `targets`, float32 [rows, classes]. For independent yes/no classes: the log loss, the mean over
+    known cells."""
     if dataset.target == "yes_no":
         known = torch.isfinite(targets).sum(dim=1)
         return (bce_known_rows(logits, targets) * known).sum() / known.sum().clamp(min=1)
@@ -106,7 +106,7 @@ def meta_loss(logits: Tensor, targets: Tensor, ce_weight: float, dataset: Datase
 
 
 def predicted(network: nn.Module, inputs: Tensor, dataset: Dataset = HMS) -> Floats:
-    """Probabilities [rows, classes] of a network."""
+    """Probabilities [rows, classes] of a network for `inputs`, float32 [rows, num_inputs]."""
     with torch.no_grad():
         logits = network(inputs).double()
         return (torch.softmax(logits, dim=1) if dataset.target == "shares" else torch.sigmoid(logits)).numpy()

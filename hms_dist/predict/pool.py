@@ -80,17 +80,17 @@ def probabilities_of(logits: Floats, kind: Target) -> Floats:
 
 
 def arithmetic(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
-    """Logits of the weighted mean [rows, classes]: a linear pool."""
+    """Logits of the weighted mean [rows, classes]: a linear pool (Stone, 1961)."""
     return logits_of(np.tensordot(weights, probabilities, axes=1), kind)
 
 
 def geometric(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
-    """Weighted sum of logits [rows, classes]: a log-linear pool."""
+    """Weighted sum of logits [rows, classes]: a log-linear pool (Genest and Zidek, 1986)."""
     return np.tensordot(weights, logits_of(probabilities, kind), axes=1)
 
 
 def rank_mean(probabilities: Floats, weights: Floats, kind: Target) -> Floats:
-    """Logits of the weighted mean of ranks [rows, classes].
+    """Logits of the weighted mean of ranks [rows, classes]: a weighted Borda count (1781).
 
     The rank of a prediction is its position among all rows for its model and class, ties averaged, divided by the
     number of rows: 0 to 1. Only the order of the rows matters, not how confident a model is.

@@ -38,7 +38,7 @@ class PseudoLabel:
     shards: str
     """Folder of the shard set whose rows are labelled, or its URL."""
     out: Path
-    """Table to write, .parquet: key, ids and a probability a class."""
+    """Table to write, .parquet: key, ids and a probability per class."""
     max_votes: int | None = None
     """Rows with at most this many votes are labelled. None: 7 (the 16th place's low-vote rows)."""
     max_other: float | None = 0.8

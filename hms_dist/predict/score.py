@@ -90,7 +90,7 @@ def scored(command: Score) -> dict[str, Any]:
     predictions, metric = read_predictions(command.predictions, dataset), _metric(command, dataset)
     keys = ["eeg_id", "eeg_sub_id"] if "eeg_sub_id" in predictions else ["eeg_id"]
     if keys == ["eeg_id"] and labels["eeg_id"].duplicated().any():
-        raise UserError(f"{command.predictions}: one row an EEG, but {command.labels} has several; score a .parquet")
+        raise UserError(f"{command.predictions}: one row per EEG, but {command.labels} has several; score a .parquet")
     own_votes = [
         *keys,
         *dataset.classes,

@@ -84,7 +84,8 @@ def mirrored_outputs(
     mirrors: Sequence[Mirror],
     rows: Rows | None = None,
 ) -> Tensor:
-    """Predict rows and their mirror images: outputs [mirror images, m, num_outputs], the rows themselves first.
+    """Predict rows and their mirror images: outputs, float32 or float64 [mirror images, m,
+    num_outputs], the rows themselves first.
 
     `panels_of(flip)`: stored panels of the rows, of all flipped rows if `flip`, on the model's device; called once for
     each value of `flip`. `rows`: their numbers in the shard set of `task`; None: rows of no set.

@@ -34,12 +34,18 @@ class AudioRecording:
     """Sampling rate."""
 
     def cut(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Samples from `start` to before `stop`, float32 [1, stop - start]; zeros beyond the recording's ends."""
+        """Samples from number `start` to before `stop`, float32 [1, stop - start]; zeros beyond the recording's
+        ends."""
         found = np.zeros((1, stop - start), np.float32)
         first, last = max(start, 0), min(stop, self.samples.shape[1])
         if first < last:
             found[:, first - start : last - start] = self.samples[:, first:last]
         return found
+
+
+def is_audio(path: Path) -> bool:
+    """Whether the name of a recording is that of audio."""
+    return path.suffix.lower() in SUFFIXES
 
 
 class AudioReader:
@@ -55,7 +61,7 @@ class AudioReader:
         """Read a recording by its number (`recording_ids`). Raises UserError, naming the file, as `parse_audio`."""
         if self._last is None or self._last[0] != number:
             path = audio_path(self._folder, recording_name(number))
-            content = _bytes(path)
+            content = audio_bytes(path)
             self.fingerprints[number] = f"{len(content)}-{zlib.crc32(content):08x}"
             self._last = (number, parse_audio(content, path, self._rate_hz))
         return self._last[1]
@@ -65,7 +71,7 @@ def audio_path(folder: Path, name: str) -> Path:
     """Find the file of a recording. Raises UserError if there is none, or one of each kind."""
     found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").exists()]
     if len(found) > 1:
-        raise UserError(f"{found[1]}: {found[0].name} is there too; expected one file a recording; remove one")
+        raise UserError(f"{found[1]}: {found[0].name} is there too; expected one file per recording; remove one")
     if not found:
         raise UserError(
             f"{folder / name}.flac: no such file, nor .wav; a table names this recording, so add it or remove its rows"
@@ -86,7 +92,7 @@ def length_s(path: Path) -> float | None:
 
 def read_audio(path: Path, rate_hz: int) -> AudioRecording:
     """Read a file of audio at `rate_hz`. Raises UserError as `parse_audio`."""
-    return parse_audio(_bytes(path), path, rate_hz)
+    return parse_audio(audio_bytes(path), path, rate_hz)
 
 
 def parse_audio(content: bytes, path: Path, rate_hz: int) -> AudioRecording:
@@ -138,9 +144,12 @@ def _at_rate(samples: NDArray[np.float32], rate: int, rate_hz: int, path: Path) 
     return np.asarray(resample_poly(samples, ratio.numerator, ratio.denominator), np.float32)
 
 
-def _bytes(path: Path) -> bytes:
+def audio_bytes(path: Path) -> bytes:
+    """Content of a file of audio. Raises UserError naming the file if it cannot be read, or is empty."""
     try:
         content = files.read_bytes(path, limits.AUDIO_BYTES)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; check the path") from error
     except OSError as error:
         raise UserError(f"{path}: cannot read this file ({error.strerror}); check its permissions") from error
     if not content:

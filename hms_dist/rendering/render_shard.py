@@ -50,9 +50,9 @@ class ShardResult:
 
     task: ShardTask
     rejected: tuple[Rejected, ...] = ()
-    """Rows that could not be rendered. Without `skip_bad_rows` the shard was then not written."""
+    """Rows that could not be rendered. If there are any, the shard is written only with `skip_bad_rows`."""
     taken_by: str | None = None
-    """The other owner of the shard; None: it was rendered here."""
+    """The job that holds the shard; None: it was rendered here."""
 
 
 def render_shard(task: ShardTask) -> ShardResult:

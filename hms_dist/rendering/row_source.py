@@ -1,4 +1,4 @@
-"""Recordings of label rows: their files, and the window of each row. One class a kind of signal."""
+"""Recordings of label rows: their files, and the window of each row. One class per kind of signal."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
@@ -65,7 +65,7 @@ class EegSource:
 
 
 class AudioSource:
-    """Audio: one file a recording."""
+    """Audio: one file per recording."""
 
     def __init__(self, data: Path, split: str, dataset: Dataset) -> None:
         self._reader, self._dataset = AudioReader(data, split, dataset.rate_hz), dataset

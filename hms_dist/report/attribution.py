@@ -26,8 +26,8 @@ class Attribution:
         self._num_classes = run.dataset.num_classes
 
     def __call__(self, image: Tensor) -> NDArray[np.float64]:
-        """How much each pixel contributes to the most probable class of one canvas [1, 1, height, width]: [height,
-        width], 0 to 1.
+        """How much each pixel contributes to the most probable class of one canvas, float32 [1, 1, height, width]:
+        [height, width], 0 to 1.
 
         The absolute value of gradient x input (Shrikumar et al., 2016), with the gradient of the log-probability, as a
         mean over about a hundredth of the height.

@@ -20,7 +20,7 @@ UNKNOWN = "-"
 class Keys:
     """List the keys of a shard set: `hms-dist keys SHARDS --classes lpd gpd --min_votes 8 --limit 20`.
 
-    Prints a line a row: key, class with most votes (or all classes that are present), number of votes (or of known
+    Prints a line per row: key, class with most votes (or all classes that are present), number of votes (or of known
     classes), patient, fold. Every filter given must hold.
     """
 
@@ -68,8 +68,8 @@ def run(command: Keys) -> None:
 
 
 def listed_rows(command: Keys, index: Index) -> NDArray[np.int64]:
-    """Rows of the index that pass all filters, in its order. Raises UserError for an unknown class or patient, and for
-    filters by labels on a set without."""
+    """Rows [n] of the index that pass all filters, in its order. Raises UserError for an unknown class or patient, and
+    for filters by labels on a set without."""
     fits = np.ones(len(index), bool)
     if command.classes:
         for name in command.classes:
@@ -96,7 +96,7 @@ def class_matrix(index: Index) -> NDArray[np.bool_]:
 
 
 def key_table(index: Index, rows: NDArray[np.int64], num_folds: int) -> pd.DataFrame:
-    """The listed columns of these rows."""
+    """The listed columns of `rows` [n]."""
     frame, names = index.frame.iloc[rows], np.array(index.dataset.classes)
     if index.labelled:
         classes = [",".join(names[of_row]) or UNKNOWN for of_row in class_matrix(index)[rows]]

@@ -10,6 +10,7 @@ from hms_dist.datasets import HMS, Dataset
 from hms_dist.grid.oof import check_held_out, shards_of
 from hms_dist.report.page_about import about_values
 from hms_dist.report.page_charts import Level
+from hms_dist.report.page_clips import Windows, clips_values, read_windows
 from hms_dist.report.page_gallery import gallery_values
 from hms_dist.report.page_patients import patient_values
 from hms_dist.report.page_quality import qualities, quality_values
@@ -44,6 +45,13 @@ class Report:
     """truth.parquet of simulated data, for the oracle's KL and the fraction of the gap closed. None: omitted."""
     out: Path
     """Page to write, a name ending in .html."""
+    windows: tuple[Path, ...] = ()
+    """Tables of predictions (.parquet) of windows of audio, drawn over time with the annotations of `shards`: of clips
+    (hms-dist predict --recording), or of a test set."""
+    data: Path | None = None
+    """With windows: folder of the recordings, for spectrograms. None: omitted."""
+    clips: int = 4
+    """With windows: number of recordings of each table, annotated ones first."""
     gallery: int = 2
     """Number of best rows to draw of each class, and of worst rows; 0: none, and matplotlib is not needed."""
     attribution: bool = True
@@ -51,18 +59,23 @@ class Report:
     a row with a small network, more and several gigabytes with a large canvas."""
 
     def __post_init__(self) -> None:
-        if not self.runs and not self.predictions:
-            raise ValueError("runs: nothing to report; give --runs, --predictions or both")
+        if not self.runs and not self.predictions and not self.windows:
+            raise ValueError("runs: nothing to report; give --runs, --predictions or --windows")
         if self.out.suffix != ".html":
             raise ValueError(f"out: expected a name ending in .html, found {self.out.name}")
         if self.predictions and self.shards is None:
             raise ValueError("predictions: comparing them with votes needs the shard set; give --shards")
         if self.truth is not None and self.shards is None:
             raise ValueError("truth: comparing it with votes needs the shard set; give --shards")
-        for path in self.predictions:
-            if path.suffix != ".parquet":
-                raise ValueError(f"predictions: expected names ending in .parquet, found {path.name}")
-        for name in ("runs", "predictions"):
+        for name in ("predictions", "windows"):
+            for path in getattr(self, name):
+                if path.suffix != ".parquet":
+                    raise ValueError(f"{name}: expected names ending in .parquet, found {path.name}")
+        if self.data is not None and not self.windows:
+            raise ValueError("data: is for spectrograms of clips; give --windows, or leave it out")
+        if self.clips < 1:
+            raise ValueError(f"clips: expected at least 1, found {self.clips}")
+        for name in ("runs", "predictions", "windows"):
             paths = [path.resolve() for path in getattr(self, name)]
             if len(set(paths)) < len(paths):
                 raise ValueError(f"{name}: one of them is given twice; name each once")
@@ -76,6 +89,8 @@ def run(command: Report) -> None:
     check_place(command.out)
     if command.gallery and command.shards is not None:
         check_matplotlib("gallery: its pictures", "give --gallery 0")
+    if command.data is not None:
+        check_matplotlib("data: spectrograms", "leave --data out")
     content = report_page(command)
     with atomic(command.out) as file:
         file.write(content.encode(errors="backslashreplace"))
@@ -88,16 +103,20 @@ def report_page(command: Report) -> str:
     labels = None if command.shards is None else _labels(command.shards, command.truth)
     own = [] if labels is None else _own_tables(runs, labels)
     given = [] if labels is None else _given_tables(command.predictions, runs, labels)
-    tables, found, dataset = [*own, *given], qualities(runs, given), _dataset(runs, labels)
+    windows = read_windows(command.windows, labels.index.dataset if labels else runs[0].dataset if runs else None)
+    tables, found, dataset = [*own, *given], qualities(runs, given), _dataset(runs, labels, windows)
     return rendered(
         "page.html",
         classes=list(dataset.classes),
-        summary=_summary(runs, tables),
+        summary=_summary(runs, tables, dataset),
         **verdict_values(tables),
         **about_values(runs, labels, dataset, command.out),
         **training_values(runs, metric_of(dataset), _levels(own)),
         **quality_values(found, tables, dataset),
         **patient_values(tables),
+        **clips_values(windows, None if labels is None else labels.index, command.data, command.clips)
+        if windows or dataset.signal == "audio"
+        else {"clips": None},
         gallery=gallery_values(runs, own, labels, command.gallery, attribution=command.attribution)
         if command.gallery
         else None,
@@ -114,9 +133,10 @@ def _levels(tables: list[ScoredTable]) -> list[Level]:
     ]
 
 
-def _dataset(runs: list[RunFacts], labels: Labels | None) -> Dataset:
+def _dataset(runs: list[RunFacts], labels: Labels | None, windows: list[Windows]) -> Dataset:
     """The data set of the page. Raises UserError for runs of another one."""
-    dataset = labels.index.dataset if labels is not None else runs[0].dataset if runs else HMS
+    of_windows = windows[0].dataset if windows else HMS
+    dataset = labels.index.dataset if labels is not None else runs[0].dataset if runs else of_windows
     for run in runs:
         if (run.dataset.classes, run.dataset.target) != (dataset.classes, dataset.target):
             raise UserError(
@@ -160,7 +180,7 @@ def _given_tables(paths: tuple[Path, ...], runs: list[RunFacts], labels: Labels)
     return [read_scored(path, name, labels) for path, name in zip(more, short_names(called), strict=True)]
 
 
-def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
+def _summary(runs: list[RunFacts], tables: list[ScoredTable], dataset: Dataset) -> list[str]:
     """First paragraphs of the page: what is reported, and the best of the tables with most rows."""
     text = f"Runs: {len(runs)}. Tables of predictions beside votes: {len(tables)}."
     if tables:
@@ -173,4 +193,5 @@ def _summary(runs: list[RunFacts], tables: list[ScoredTable]) -> list[str]:
         if best.oracle is not None:
             text += f" and the oracle {scores[f'oracle_{name}']:.4f}"
         text += "."
-    return [text, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]
+    groups = ["In this report of audio, a patient is a recording."] if dataset.signal == "audio" else []
+    return [text, *groups, *(f"Warning: {item.name}: {line}." for item in tables for line in item.score_warnings)]

@@ -40,8 +40,8 @@ def _facts(labels: Labels | None, dataset: Dataset) -> list[list[str]]:
     return [
         *facts,
         ["label rows", str(len(index))],
-        ["patients", str(index.frame["patient_id"].nunique())],
-        ["EEGs", str(index.frame["eeg_id"].nunique())],
+        *([] if dataset.signal == "audio" else [["patients", str(index.frame["patient_id"].nunique())]]),
+        ["recordings" if dataset.signal == "audio" else "EEGs", str(index.frame["eeg_id"].nunique())],
         [
             "votes a row" if dataset.target == "shares" else "known classes a row",
             _spread(index.num_voters) if index.labelled else NONE,

@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 400, 250
 """Size of a chart, in units of which a text line is 12 high: about the pixels of a phone."""
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 10, 40
 """Margins of the drawing."""
+LANE = 11
+"""Height of a lane of annotated seconds."""
 NUM_COLOURS = 8
 MAX_POINTS = 200
 """Maximum number of points of a curve; beyond it, neighbours are averaged."""
@@ -30,7 +32,9 @@ class Curve:
     number: int
     """Index of its colour and dashes."""
     x: Floats
+    """Positions along the horizontal axis [points]."""
     y: Floats
+    """Values [points]."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,18 @@ class Spot:
     value: float
     interval: tuple[float, float] | None
     levels: Sequence[Level]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Annotated seconds of the curve with this number."""
+
+    number: int
+    begin: float
+    end: float
+    is_there: bool
+    """Filled: the class is present. Else an outline: it is absent."""
+    text: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,23 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Sequence[Curve], 
     ]
     frame = Frame(_ticks(x_end), _ticks(y_end))
     return _chart("line_chart", title=title, frame=frame, x_label=x_label, y_label=y_label, curves=drawn, levels=levels)
+
+
+def timeline_chart(title: str, curves: Sequence[Curve], spans: Sequence[Span], end_s: float) -> Markup:
+    """Probabilities over the seconds of a recording that ends at `end_s`, and above them a lane of annotated seconds of
+    each curve that has some."""
+    lanes = {number: lane for lane, number in enumerate(sorted({span.number for span in spans}))}
+    ticks = [tick for tick in _ticks(end_s) if tick < 0.92 * end_s]
+    frame, drawn = Frame([*ticks, round(end_s, 1)], [0, 0.25, 0.5, 0.75, 1.0]), []
+    for span in spans:
+        left, right = (frame.place(min(max(at, 0.0), end_s), 0)[0] for at in (span.begin, span.end))
+        top = lanes[span.number] * LANE + 2
+        drawn.append((style_of(span.number), span.is_there, left, max(right - left, 2.0), top, span.text))
+    lines = [(style_of(one.number), one.name, list(zip(one.x, one.y, strict=True))) for one in curves]
+    return _chart(
+        "timeline_chart", title=title, frame=frame, shift=len(lanes) * LANE, curves=lines, spans=drawn,
+        bar=LANE - 4,
+    )  # fmt: skip
 
 
 def reliability_chart(

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hms_dist.core.errors import UserError
+from hms_dist.labels.recording_ids import recording_name
 from hms_dist.report.attribution import Attribution
 from hms_dist.report.page_runs import RunFacts
 from hms_dist.report.page_scores import Floats, Labels, ScoredTable
 from hms_dist.report.picture import gray
 from hms_dist.report.sheet import sheet
 from hms_dist.report.show import label_texts, row_parts
-from hms_dist.shards.index import Rows
+from hms_dist.shards.index import Index, Rows
 from hms_dist.stream.read.reader import ShardReader
 from hms_dist.train.data.run_canvas import read_canvas
 from hms_dist.train.data.run_data import ShardSet, open_shards
@@ -43,12 +44,13 @@ def gallery_values(
     scored = [(own[run.name], run) for run in runs if run.name in own]
     if labels is None or not scored:
         why = "it needs a run that has validated and the shard set that it was trained on (--runs and --shards)."
-        return {"missing": why}
+        return {"missing": why, "audio": labels is not None and labels.index.dataset.signal == "audio"}
     item, run = min(scored, key=lambda pair: pair[0].value)
     try:
         shards = open_shards(labels.location, read_canvas(run.folder), flips=False, storage=run.config.storage)
     except UserError as error:
-        return {"missing": f"the canvas of {run.name} cannot be drawn ({error})."}
+        why = f"the canvas of {run.name} cannot be drawn ({error})."
+        return {"missing": why, "audio": labels.index.dataset.signal == "audio"}
     attributed, why = None, "left out (--attribution false)"
     if attribution:
         try:
@@ -61,7 +63,24 @@ def gallery_values(
         {"heading": f"{_class_name(item, of_class)}, {kind} {rank}", "kind": kind, **drawer.row(place)}
         for of_class, kind, rank, place in chosen
     ]
-    return {"missing": "", "run": run.name, "num_rows": len(item.rows), "rows": rows, "no_attribution": why}
+    is_audio = labels.index.dataset.signal == "audio"
+    return {
+        "missing": "",
+        "audio": is_audio,
+        "run": run.name,
+        "num_rows": len(item.rows),
+        "rows": rows,
+        "no_attribution": why,
+    }
+
+
+def where_of(index: Index, row: int) -> str:
+    """Recording and seconds of a row of audio, whose key has a number in place of the recording's name; else empty."""
+    if index.dataset.signal == "eeg":
+        return ""
+    start = float(index.frame["eeg_label_offset_seconds"].iloc[row])
+    name = recording_name(int(index.ids("eeg_id")[row]))
+    return f"Recording {name}, {start:.2f} to {start + index.dataset.window_s:.2f} s."
 
 
 def _class_name(item: ScoredTable, number: int) -> str:
@@ -141,6 +160,7 @@ class _Drawer:
         known = np.isfinite(item.truth[place])
         return {
             "key": key,
+            "where": where_of(index, row),
             "value": item.row_values[place],
             "votes": index.votes[row] if shards.dataset.target == "shares" else None,
             "label": ", ".join(label_texts(index, row)),

@@ -38,7 +38,7 @@ class RunFacts:
     state: str
     """State in status.json."""
     message: str | None
-    """Why the run ended, if it did not finish."""
+    """Why the run ended; None if it finished or still runs."""
     steps: tuple[dict[str, Any], ...]
     """Lines of metrics.jsonl with a loss."""
     evaluations: tuple[dict[str, Any], ...]

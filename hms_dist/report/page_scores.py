@@ -49,21 +49,23 @@ class ScoredTable:
     held_out: bool
     """Whether the rows are recorded as held out; else they are all rows of the table."""
     rows: Rows
-    """Rows of the shard set, ascending."""
+    """Numbers of the rows in the shard set [rows], ascending."""
     truth: Floats
     """Targets [rows, classes]."""
     prediction: Floats
     """Predicted probabilities [rows, classes]."""
     num_voters: NDArray[np.int64]
+    """Number of votes of each row [rows]."""
     patients: NDArray[np.int64]
     """Patient of each row [rows]."""
     oracle: Floats | None
+    """Probabilities from which simulated votes were drawn [rows, classes]. None: the data are not simulated."""
     folds: NDArray[np.int64]
     """Fold of each row [rows]; negative: none."""
     weights: frozenset[str] = frozenset()
     """SHA-256 of the weights of the models behind the table; empty if unknown."""
     statements: tuple[str, ...] = ()
-    """Statements of users about models that recorded nothing."""
+    """Statements of users about models without a record."""
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -197,9 +199,9 @@ class Gain:
     """plain mean, or the table of an ensemble or a stack of them."""
     num_rows: int
     single: tuple[float, ...]
-    """KL or log loss of each table."""
+    """KL or log loss of each single table."""
     together: float
-    """That of the combination."""
+    """KL or log loss of the combination."""
 
 
 def ensemble_gains(tables: Sequence[ScoredTable]) -> list[Gain]:

@@ -43,8 +43,10 @@ def panel_part(
     scales_uv: tuple[float, ...] = (),
     box: Box | None = None,
 ) -> Part:
-    """One sample's panel, from its stored array. `scales_uv`: scale of each trace, for bars. `box`: the annotation of a
-    row of audio."""
+    """One sample's panel, from its stored array [*spec.stored_shape], in the stored dtype.
+
+    `scales_uv`: scale of each trace, for bars. `box`: the annotation of a row of audio.
+    """
     values = panel_values(spec, stored)
     rows, columns = values.shape
     colours, unit = (INK, "") if spec.dtype in ("bit", "int16") else (POWER if spec.rows_hz else VALUES, spec.unit)
@@ -87,13 +89,19 @@ def box_of(index: Index, row: int) -> Box | None:
 
 
 def _boxes(spec: PanelSpec, box: Box | None, rows: int, columns: int) -> tuple[Box, ...]:
-    """The box as columns and rows of a picture of one region; none on panels without times or frequencies."""
+    """The box on a picture of one region; none on panels without times or frequencies."""
     if box is None or not has_times(spec) or len(spec.rows_hz) < 2 or len(spec.regions) != 1:
         return ()
+    return (box_places(spec, box, rows, columns),)
+
+
+def box_places(spec: PanelSpec, box: Box, rows: int, columns: int) -> Box:
+    """First and last column, first and last row of a box on a picture of one region whose times and frequencies are
+    known."""
     place, _ = time_place(spec, (0, spec.shape[-1]), columns)
     centres = (np.arange(len(spec.rows_hz)) + 0.5) * (rows / len(spec.rows_hz))
     bottom, top = (rows - float(np.interp(hertz, spec.rows_hz, centres)) for hertz in box[2:])
-    return ((place(box[0]), place(box[1]), top, bottom),)
+    return place(box[0]), place(box[1]), top, bottom
 
 
 def canvas_parts(
@@ -105,7 +113,7 @@ def canvas_parts(
     flip: bool,
     plain: bool = True,
 ) -> list[Part]:
-    """The placements of a canvas, cut from its composed `image` [height, width], in its order.
+    """The placements of a canvas, cut from its composed `image`, any float dtype [height, width], in its order.
 
     `flip`: whether left and right are exchanged. `plain`: False for an augmented picture, whose traces may have another
     size: no bars. `scales_uv`: scales of the traces of each panel.
@@ -177,7 +185,8 @@ def _height(spec: PanelSpec, rows: int, columns: int, num_regions: int | None = 
     if spec.traces:
         return min(MOST_ROWS, TRACE_ROWS * len(spec.traces))
     number = len(spec.regions) if num_regions is None else num_regions
-    natural = REGION_ROWS * number if number else round(rows * WIDTH / columns)
+    region = 2 * REGION_ROWS if number == 1 and spec.rows_hz else REGION_ROWS
+    natural = region * number if number else round(rows * WIDTH / columns)
     return min(MOST_ROWS, max(natural, 40))
 
 

@@ -21,19 +21,19 @@ LINE_ROWS, MOST_COLUMNS = 96, 1024
 
 
 def save_gray(path: Path, values: NDArray[Any], *, low: float = 0.0, high: float = 1.0) -> None:
-    """Write `values` [height, width] as a gray PNG, `low` black and `high` white."""
+    """Write `values` [height, width], any dtype, as a gray PNG, `low` black and `high` white."""
     save_picture(path, gray(values, low=low, high=high))
 
 
 def save_picture(path: Path, picture: Picture) -> None:
-    """Write a picture as PNG, atomically."""
+    """Write a picture [height, width] or [height, width, 3] as PNG, atomically."""
     with atomic(path) as file:
         Image.fromarray(picture).save(file, format="png")
 
 
 def gray(values: NDArray[Any], *, low: float, high: float) -> Picture:
-    """Convert `values` of any shape to gray levels: `low` and less 0, `high` and more 255, NaN 0. Raises ValueError if
-    `high` is not above `low`."""
+    """Convert `values` of any shape and any dtype to gray levels: `low` and less 0, `high` and more 255, NaN 0. Raises
+    ValueError if `high` is not above `low`."""
     if not low < high:
         raise ValueError(f"high: must be above low, found {low} and {high}")
     levels = np.clip((np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low), 0, 1)
@@ -48,7 +48,8 @@ def panel_picture(spec: PanelSpec, stored: NDArray[Any]) -> Picture:
 
 
 def panel_values(spec: PanelSpec, stored: NDArray[Any]) -> NDArray[np.float64]:
-    """Values of one sample's panel, in its unit, from its stored array (bits packed): [rows, columns].
+    """Values of one sample's panel, in its unit, from its stored array (the dtype of `spec`, bits packed): [rows,
+    columns].
 
     Regions below each other, time to the right, low frequencies at the bottom, as spectrograms are usually shown. Of
     huge panels only some rows and columns, evenly spaced. Signals are drawn as lines: 1 where there is one, else 0.
@@ -69,7 +70,8 @@ def panel_values(spec: PanelSpec, stored: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def shown_range(spec: PanelSpec, values: NDArray[np.float64]) -> tuple[float, float]:
-    """Values shown as black and white: all that are possible, or the 1 % and 99 % quantile of the finite ones."""
+    """Values shown as black and white: all that are possible, or the 1 % and 99 % quantile of the finite ones of
+    `values` [rows, columns]."""
     if spec.dtype in ("bit", "int16"):
         return 0.0, 1.0
     if spec.value_range is not None:

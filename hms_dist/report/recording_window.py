@@ -42,7 +42,7 @@ def recording_parts(path: Path, at_s: float, options: ReadingOptions) -> list[Pa
 
 
 def window_pictures(panels: Mapping[str, Panel], window: Window) -> dict[str, Picture]:
-    """Draw panels of a window, each under its name."""
+    """Draw panels of a window: panel name -> picture [height, width]."""
     return {name: panel_picture(panels[name].spec, stored) for name, stored in _drawn(panels, window).items()}
 
 

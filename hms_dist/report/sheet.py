@@ -31,7 +31,7 @@ class Bar:
     middle: float
     """Row of its middle."""
     length: float
-    """Rows."""
+    """Length of the bar, rows."""
     text: str
 
 
@@ -56,10 +56,14 @@ class Part:
     grid: tuple[float, ...] = ()
     """Columns of thin lines."""
     marked: tuple[float, float] | None = None
-    """First and last column of the seconds that the label describes."""
+    """First and last column of the seconds that the label describes. None: nothing is marked."""
     bars: tuple[Bar, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     """Rectangles: first and last column, first and last row."""
+    dashed: tuple[bool, ...] = ()
+    """Which of the boxes are dashed. Empty: none."""
+    box_names: tuple[str, ...] = ()
+    """Name above each of the boxes. Empty: none."""
 
 
 def check_matplotlib(what: str, instead: str) -> None:
@@ -121,8 +125,8 @@ def _draw(axes: Any, part: Part) -> None:
     for column in part.marked or ():
         axes.axvline(column, color="white", linewidth=1.2)
         axes.axvline(column, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
-    for left, right, top, bottom in part.boxes:
-        axes.plot((left, right, right, left, left), (top, top, bottom, bottom, top), color="cyan", linewidth=1.2)
+    for number, box in enumerate(part.boxes):
+        _box(axes, box, part.dashed[number] if part.dashed else False, part.box_names[number : number + 1])
     _label(axes.yaxis, part.left, axes.axhline, pad=24)
     _label(axes.xaxis, part.bottom, axes.axvline, pad=16)
     if part.title:
@@ -137,6 +141,21 @@ def _draw(axes: Any, part: Part) -> None:
         axes.text(1.014, bar.middle, bar.text, transform=across, va="center", fontsize=6.5, **PLAIN)
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
+
+
+def _box(axes: Any, box: tuple[float, float, float, float], is_dashed: bool, names: tuple[str, ...]) -> None:
+    """Draw a rectangle that is seen on every colour, and its name above it, or inside at the picture's top."""
+    left, right, top, bottom = box
+    corners = (left, right, right, left, left), (top, top, bottom, bottom, top)
+    axes.plot(*corners, color="black", linewidth=2.2)
+    axes.plot(*corners, color="cyan", linewidth=1.0, linestyle=(0, (4, 3)) if is_dashed else "-")
+    for name in names:
+        ground: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "pad": 1.0, "alpha": 0.7}
+        is_low = axes.transData.transform((0, top))[1] < axes.transData.transform((0, 0))[1] - 12
+        axes.annotate(
+            _printable(name, 24), (left, top), (0, 3 if is_low else -3), textcoords="offset points", fontsize=7,
+            color="cyan", va="bottom" if is_low else "top", bbox=ground, annotation_clip=False, **PLAIN,
+        )  # fmt: skip
 
 
 def _scale(figure: Any, place: tuple[float, float, float, float], part: Part) -> None:

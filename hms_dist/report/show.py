@@ -15,6 +15,8 @@ from hms_dist.core.files import atomic
 from hms_dist.core.keyed import check_seed
 from hms_dist.core.logging import LOG
 from hms_dist.imports.options import ReadingOptions
+from hms_dist.recordings.audio import is_audio
+from hms_dist.report.clip_picture import window_parts
 from hms_dist.report.parts import box_of, canvas_parts, panel_part, trace_scales
 from hms_dist.report.picture import save_gray
 from hms_dist.report.recording_window import parse_time, recording_parts
@@ -37,7 +39,8 @@ class Show(ReadingOptions):
     shards: Path | None = None
     """Folder of the shard set. None: draw a window of `recording`."""
     recording: Path | None = None
-    """A recording (.edf, .bdf, .mat, ...), read as hms-dist import does. None: draw a sample of `shards`."""
+    """A recording (.edf, .bdf, .mat, ...), read as hms-dist import does, or a clip of audio (.flac, .wav). None: draw a
+    sample of `shards`."""
     at: str = "0"
     """With recording: the middle of the window, as seconds or HH:MM:SS after the first sample."""
     out: Path
@@ -52,7 +55,7 @@ class Show(ReadingOptions):
     """Augmentations, such as configs/augment/sixteenth_place.yaml, as in training with this seed at an epoch, except
     mixing with other rows. None: the canvas as in evaluation."""
     epoch: int = 0
-    """Epoch of the augmentations, counted from 0."""
+    """Number of the epoch whose augmentations are drawn, from 0."""
     seed: int = 0
     """Seed of the augmentations: that of a run."""
     axes: bool = False
@@ -66,6 +69,8 @@ class Show(ReadingOptions):
             raise ValueError(f"shards: expected --shards or --recording, one of the two, found {found}")
         if self.recording is not None and (self.canvas is not None or self.key is not None):
             raise ValueError("recording: is drawn as panels at a time; leave out --canvas and --key")
+        if self.recording is not None:
+            self.check_signal(self.recording)
         parse_time(self.at)
         if self.out.suffix != ".png":
             raise ValueError(f"out: expected a name ending in .png, found {self.out.name}")
@@ -95,8 +100,12 @@ def run(command: Show) -> None:
 
 def _draw_recording(command: Show, recording: Path) -> str:
     """Draw the default panels of a window; return its time."""
-    drawn = f"{recording.name} at {command.at}"
-    parts = recording_parts(recording, parse_time(command.at), command)
+    if is_audio(recording):
+        times, parts = window_parts(recording, parse_time(command.at))
+        drawn = f"{recording.name}, {times}"
+    else:
+        parts = recording_parts(recording, parse_time(command.at), command)
+        drawn = f"{recording.name} at {command.at}"
     _save_sheet(command.out, parts, drawn)
     return drawn
 
@@ -118,8 +127,15 @@ def row_parts(manifest: Manifest, index: Index, reader: ShardReader, row: int) -
         panel_part(name, specs[name], stored[name][0], index.dataset, scales.get(name, ()), box)
         for name in sorted(stored, key=lambda name: (not specs[name].traces, name))
     ]
-    # A row of audio without a box has no annotation.
-    return [replace(part, marked=None) for part in parts] if index.dataset.signal == "audio" and not box else parts
+    if index.dataset.signal == "eeg":
+        return parts
+    if box is None:  # no annotation
+        return [replace(part, marked=None) for part in parts]
+    targets = index.targets[row]
+    known = np.isfinite(targets) if index.dataset.target == "yes_no" else targets > 0
+    names = ", ".join(np.array(index.dataset.classes)[known])
+    dashed = not (targets > 0).any()
+    return [replace(part, dashed=(dashed,), box_names=(names,)) if part.boxes else part for part in parts]
 
 
 def _save_sheet(out: Path, parts: list[Part], title: str) -> None:

@@ -61,13 +61,13 @@ class RunStatus:
     epochs: int | None
     """Epochs of the run; None as long as it may still be rejected."""
     step: int | None
-    """Recorded optimiser steps."""
+    """Recorded optimiser steps; None before the first."""
     best_kl: float | None
     """Best validation KL so far; None for independent yes/no classes."""
     best_log_loss: float | None
-    """Best validation log loss so far, of such classes."""
+    """Best validation log loss so far; None unless the classes are independent."""
     silent_s: float | None
-    """Seconds since its last heartbeat."""
+    """Seconds since its last heartbeat; None: it has no lease."""
     job: str
     """Slurm id, with the attempt after a dot: 17_3.1; empty outside of a batch job."""
     message: str

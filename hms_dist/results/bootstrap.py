@@ -1,6 +1,7 @@
 """Bootstrap intervals over patients, with keyed draws: the same input gives the same interval.
 
-Patients are resampled because rows of one patient are correlated; resampling rows would give too narrow intervals.
+Percentile intervals of Efron (1979). Patients are resampled because rows of one patient are correlated; resampling rows
+would give too narrow intervals.
 """
 
 from collections.abc import Iterator

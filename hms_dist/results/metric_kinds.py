@@ -69,10 +69,10 @@ class Metric(Protocol):
         self, truth: Floats, found: Floats, num_voters: NDArray[np.integer] | Floats, oracle: Floats | None = None
     ) -> dict[str, Any]:
         """Scores as JSON: `strata` -> `all` has num_rows, <name>, constant_<name>, and with the oracle oracle_<name>
-        and gap_closed. `num_voters` [rows], `oracle` [rows, classes]."""
+        and gap_closed. `num_voters` [rows], any integer dtype or float64; `oracle` [rows, classes]."""
 
     def strata(self, num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
-        """Named row masks [rows] of the strata."""
+        """Named row masks [rows] of the strata of `num_voters` [rows], any integer dtype or float64."""
 
     def labels(self, truth: Floats) -> Floats:
         """Whether each row is of each class [rows, classes]: 1, 0 or NaN (unknown)."""
@@ -81,7 +81,7 @@ class Metric(Protocol):
         """Whether predictions assign each row to each class [rows, classes]."""
 
     def warnings(self, truth: Floats, found: Floats, folds: NDArray[np.integer] | None = None) -> list[str]:
-        """Reasons why the value is not meaningful. `folds` [rows]."""
+        """Reasons why the value is not meaningful. `folds` [rows], any integer dtype."""
 
 
 @dataclass(frozen=True)

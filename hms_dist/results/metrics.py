@@ -95,7 +95,10 @@ def consensus_confusion(truth: Floats, prediction: Floats) -> NDArray[np.int64]:
 
 
 def strata(num_voters: NDArray[np.integer] | Floats) -> dict[str, NDArray[np.bool_]]:
-    """Named row masks [rows]: all rows, then each of VOTE_STRATA that has rows."""
+    """Named row masks [rows]: all rows, then each of VOTE_STRATA that has rows.
+
+    `num_voters` [rows]: any integer dtype, or float64.
+    """
     masks = {"all": np.ones(len(num_voters), bool)}
     for low, high in VOTE_STRATA:
         mask = (num_voters >= low) & (num_voters <= (high or np.inf))
@@ -113,7 +116,7 @@ def score(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """KL by votes and class, the constant predictor's KL and, if the oracle's table is known, its KL and the gap
-    closed. Tables [rows, classes], `num_voters` [rows].
+    closed. Tables [rows, classes]; `num_voters` [rows], any integer dtype or float64.
 
     The constant predictor is the mean target of the scored rows, the best possible one.
     """
@@ -143,7 +146,7 @@ def score_warnings(
 ) -> list[str]:
     """List reasons why the KL of these rows is not meaningful; empty if there is none.
 
-    `folds` [rows]: the fold of each row; None: all rows are of one fold.
+    `folds` [rows], any integer dtype: the fold of each row; None: all rows are of one fold.
     """
     lines = few_rows(len(truth), folds)
     if len(np.unique(truth.argmax(axis=1))) == 1:
@@ -159,7 +162,7 @@ def score_warnings(
 
 
 def few_rows(num_rows: int, folds: NDArray[np.integer] | None) -> list[str]:
-    """The warning of `score_warnings` about few rows, or none. `folds` [rows]."""
+    """The warning of `score_warnings` about few rows, or none. `folds` [rows]: any integer dtype."""
     counts = [num_rows] if folds is None else np.unique(folds, return_counts=True)[1].tolist()
     if min(counts) >= FEW_ROWS:
         return []

@@ -1,4 +1,4 @@
-"""Tables of predictions (key, ids, fold, a probability a class), as Parquet or as a submission.
+"""Tables of predictions (key, ids, fold, a probability per class), as Parquet or as a submission.
 
 A Parquet table of another data set than HMS carries its description in the metadata.
 """
@@ -26,6 +26,9 @@ _OF_RUNS = ("config.yaml", "status.json", "environment.json", "metrics.jsonl", "
 """Files of run folders, protected likewise."""
 
 ID_FIELDS = ("key", "eeg_id", "eeg_sub_id", "fold")
+TIME_COLUMN = "time_s"
+"""Column of the middle of each row's window, seconds of the recording: of audio, and of a single recording."""
+_OFFSET = "eeg_label_offset_seconds"
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 DATASET_KEY = b"hms_dist.dataset"
 """Metadata key of the data set in a Parquet file; absent: HMS."""
@@ -37,7 +40,8 @@ def prediction_table(
     """Join ids (key, eeg_id, eeg_sub_id), the validation fold of each row [rows] (negative: none) and probabilities
     [rows, classes].
 
-    Shares are divided by the sum of their row.
+    Shares are divided by the sum of their row. Rows of audio also have the middle of their window, seconds of the
+    recording, in a last column TIME_COLUMN, if `ids` has that column or their offsets.
     """
     table = (
         ids[["key", "eeg_id", "eeg_sub_id"]].reset_index(drop=True).astype({"eeg_id": "int64", "eeg_sub_id": "int64"})
@@ -47,7 +51,12 @@ def prediction_table(
     table.loc[table["fold"] < 0, "fold"] = pd.NA
     names = list(dataset.classes)
     values = probabilities / probabilities.sum(axis=1, keepdims=True) if dataset.target == "shares" else probabilities
-    return pd.concat([table, pd.DataFrame(values, columns=names)], axis=1)
+    table = pd.concat([table, pd.DataFrame(values, columns=names)], axis=1)
+    if TIME_COLUMN in ids:
+        table[TIME_COLUMN] = ids[TIME_COLUMN].to_numpy(np.float64)
+    elif dataset.signal == "audio" and _OFFSET in ids:
+        table[TIME_COLUMN] = ids[_OFFSET].to_numpy(np.float64) + dataset.window_s / 2
+    return table
 
 
 def write_predictions(path: Path, table: pd.DataFrame, sources: Iterable[Source] = (), dataset: Dataset = HMS) -> None:
@@ -104,7 +113,7 @@ def check_rows(path: Path, eeg_ids: NDArray[np.int64], dataset: Dataset = HMS) -
     check_place(path)
     several = dataset.submission.pool == "none" and len(np.unique(eeg_ids)) < len(eeg_ids)
     if path.suffix == ".csv" and several:
-        raise UserError(f"{path}: a submission takes one row an EEG, found several; write a .parquet instead")
+        raise UserError(f"{path}: a submission takes one row per EEG, found several; write a .parquet instead")
 
 
 def check_place(path: Path) -> None:
@@ -214,7 +223,7 @@ def read_predictions(path: Path, dataset: Dataset | None = None) -> pd.DataFrame
 
 
 def read_submission(path: Path, ids: list[str], dataset: Dataset) -> pd.DataFrame:
-    """Read a submission: columns `ids`, of which eeg_id may have the data set's own name, and a column a class, named
+    """Read a submission: columns `ids`, of which eeg_id may have the data set's own name, and a column per class, named
     by the class. Columns of those names that a table has besides are dropped."""
     own = {"eeg_id": dataset.submission.key}
     columns = dataset.submission.columns(dataset.classes)

@@ -1,7 +1,7 @@
 """Scores of independent yes/no classes, over the known cells of tables [rows, classes].
 
 The truth is 1 (yes), 0 (no) or NaN (unknown). A mean over classes has those with a known yes and a known no; it is None
-without any.
+without any. AUROC (Hanley and McNeil, 1982) and average precision are scikit-learn's.
 """
 
 from typing import Any
@@ -79,8 +79,8 @@ def class_balanced_accuracy(truth: Floats, prediction: Floats, threshold: float 
 def lwlrap(truth: Floats, prediction: Floats) -> float | None:
     """Label-weighted label ranking average precision over known cells of tables [rows, classes].
 
-    For each yes, the share of yes among the row's known classes that score at least as high; the mean over all of them.
-    None without any.
+    The metric of RFCX, from task 2 of DCASE 2019. For each yes, the share of yes among the row's known classes that
+    score at least as high; the mean over all of them. None without any.
     """
     from scipy.stats import rankdata
 

@@ -54,7 +54,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Digest that identifies this shard set: over its data files, not over when or how it was made."""
+        """Digest that identifies this shard set: of its data files, independent of when and how it was made."""
         return digest([*(dict(entry) for entry in self.files), *self._dataset.values()])
 
     @property

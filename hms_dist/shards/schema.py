@@ -78,7 +78,7 @@ class PanelSpec:
         if self.dtype not in ("bit", "uint8", "int16", "float16", "float32") or self.codec not in ("npy", "npy.zst"):
             raise ValueError(f"dtype, codec: unknown '{self.dtype}' or '{self.codec}'")
         if math.prod(self.shape) > 8 * limits.PANEL_BYTES or self.num_bytes > limits.PANEL_BYTES:
-            raise ValueError(f"shape: {list(self.shape)} takes more than {limits.PANEL_BYTES} bytes a sample")
+            raise ValueError(f"shape: {list(self.shape)} takes more than {limits.PANEL_BYTES} bytes per sample")
         texts = (self.unit, *self.axes, *self.regions, *self.traces)
         if len(self.axes) != len(self.shape) or not all(isinstance(text, str) for text in texts):
             raise ValueError("axes, unit, regions, traces: expected texts, and an axis for each number of the shape")
@@ -132,8 +132,10 @@ class PanelSpec:
         return zstandard.compress(payload, ZSTD_LEVEL) if self.codec == "npy.zst" else payload
 
     def decode(self, member: bytes | memoryview) -> Array:
-        """Decode a member to the stored array [*stored_shape] (bits packed). Raises ValueError if the bytes do not
-        fit."""
+        """Decode a member to the stored array [*stored_shape], in the stored dtype (bits packed in uint8).
+
+        Raises ValueError if the bytes do not fit.
+        """
         size = len(self.npy_header) + self.num_bytes
         if self.codec == "npy.zst":
             try:

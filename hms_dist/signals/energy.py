@@ -1,8 +1,8 @@
 """Per-channel energy normalisation (PCEN): loudness relative to the recent past.
 
-Wang and others, "Trainable frontend for robust and far-field keyword spotting", ICASSP 2017. The weight of a new
-frame is that of `librosa.pcen` (0.11). librosa's mean before the first frame is an energy of 1 (start "one"), against
-which the first frames of an EEG in microvolts are an onset.
+Wang and others, "Trainable frontend for robust and far-field keyword spotting", ICASSP 2017. The weight of a new frame
+is that of `librosa.pcen` (0.11). librosa's mean before the first frame is an energy of 1 (start "one"), so the first
+frames of an EEG in microvolts look like an onset.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hms_dist.core.jit import jit
 
 LANES = 8
-"""Rows that are smoothed together: each step of a recursion waits for the one before."""
+"""Rows that are smoothed together, because each step of a recursion waits for the previous one."""
 SMALLEST = 1e-37
 """Smallest energy used as a divisor; float32 ends at 1e-38."""
 
@@ -46,7 +46,7 @@ def normalise_energy(
     """(S / (epsilon + M)^gain + bias)^power - bias^power of S = `energy` * `scale`: float32 [rows, frames].
 
     M is S smoothed forward in time, row by row, from `start` on. `energy` [rows, frames] is 0 or above and at most
-    of order 1, `scale` whatever brings it to its unit: the product need not fit float32.
+    of order 1, `scale` converts it to its unit; the product may exceed the range of float32.
     """
     weight = np.float32(smoothing_weight(time_constant_frames))
     kept = np.float32(1) - weight

@@ -1,4 +1,7 @@
-"""Filling of gaps: samples that were not recorded or are not finite."""
+"""Filling of gaps: samples that were not recorded or are not finite.
+
+The rules are those of the 16th place's traces and of the published spectrograms, and linear interpolation.
+"""
 
 from typing import Literal
 

@@ -1,9 +1,10 @@
 """Continuous wavelet transform with complex Morlet wavelets, computed only at the columns of a picture.
 
-At one scale the transform is the signal's spectrum times a Gaussian, transformed back. A picture needs only a few
-hundred instants of it. The product is therefore folded (aliased) to as many coefficients as there are instants before
-the inverse transform, which gives the same values there. With the signal extended by reflection, the spectrum is a
-cosine transform, and real and imaginary part are a cosine and a sine transform.
+Grossmann and Morlet, "Decomposition of Hardy functions into square integrable wavelets of constant shape", 1984. At one
+scale the transform is the signal's spectrum times a Gaussian, transformed back. A picture needs only a few hundred
+instants of it. The product is therefore folded (aliased) to as many coefficients as there are instants before the
+inverse transform, which gives the same values there. With the signal extended by reflection, the spectrum is a cosine
+transform, and real and imaginary part are a cosine and a sine transform.
 """
 
 from functools import lru_cache

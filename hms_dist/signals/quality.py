@@ -1,6 +1,7 @@
 """Recording quality of each channel of a label row: the fractions that are gap, flat or clipped.
 
 Stored in the `json` member of a sample, so that bad rows can be found, excluded or masked without the recordings.
+The limits are those of this project; the 3rd place clips at the same amplitude.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ Quality = dict[str, dict[str, float]]
 
 
 def channel_quality(eeg: NDArray[np.floating]) -> Quality:
-    """Compute the quality of `eeg` [samples, 20], microvolt, columns as CHANNELS, over whole seconds.
+    """Compute the quality of `eeg` [samples, 20], microvolt, any float dtype, columns as CHANNELS, over whole seconds.
 
     Non-finite samples are gaps, and neither flat nor clipped.
     """
@@ -33,7 +34,7 @@ def channel_quality(eeg: NDArray[np.floating]) -> Quality:
 
 
 def wrong_scale_uv(eeg: NDArray[np.floating], quality: Quality) -> float | None:
-    """Return the amplitude of `eeg` [samples, 20] if its unit seems wrong, else None.
+    """Return the amplitude of `eeg` [samples, 20], any float dtype, if its unit seems wrong, else None.
 
     The unit seems wrong if nearly all channels are flat or clipped according to `quality`: in volts or millivolts all
     are flat, in nanovolts all are clipped. Amplitude: the median over channels of the standard deviation, microvolt.

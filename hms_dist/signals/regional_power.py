@@ -20,7 +20,7 @@ from hms_dist.signals.multitaper import multitaper_density
 WINDOW_S = 4
 """Length of the interval that a row is computed from, centred on the row."""
 MARGIN_S = 1
-"""Seconds of EEG before the first and after the last of the 2-second rows, from which they are computed too."""
+"""Seconds of EEG that the computation needs before the first and after the last of the 2-second rows."""
 FIRST_BIN = 3
 """Bin of the lowest frequency in the files, 0.59 Hz."""
 _ROWS = 100
@@ -31,7 +31,7 @@ def regional_power(eeg: NDArray[np.floating]) -> NDArray[np.float32]:
     """Compute power, microvolt^2 / Hz, of `eeg` [samples, 20] at 200 Hz: float32 [rows, 4 regions, 100 frequencies].
 
     Row r is computed from seconds [2 r, 2 r + 4) of `eeg` and shown at their centre. A difference with a gap in that
-    interval does not count; NaN where a region has none.
+    interval is left out; NaN where a region has no other.
     """
     hop, size = int(ROW_S) * RATE_HZ, WINDOW_S * RATE_HZ
     num_rows = max(0, (len(eeg) - size) // hop + 1)

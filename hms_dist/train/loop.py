@@ -280,8 +280,8 @@ class Trainer:
             counts = class_counts(data.index, rows)
             LOG.info("%s: %s rows", name, ", ".join(f"{number} {label}" for label, number in counts.items()))
         LOG.info(
-            "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, passes of %s rows a rank, "
-            "%d steps, %s, compiled: %s%s",
+            "%d rank(s) on %s: %d training and %d validation rows, B = %d = %d groups of %d, passes of %s rows per "
+            "rank, %d steps, %s, compiled: %s%s",
             world.num_ranks, world.device, len(data.labels.rows), len(data.validation_rows),
             config.global_batch, config.batching.num_groups, config.group_size,
             " + ".join(str(len(one)) for one in self.learner.passes), sum(data.steps_of), world.arithmetic,

@@ -38,7 +38,7 @@ class Session:
 
 @contextmanager
 def open_session(config: TrainConfig) -> Iterator[Session]:
-    """Check a run, take the lease of its folder and join the process group; undo all of it at the end.
+    """Check a run, acquire the lease of its folder and join the process group; release both at the end.
 
     Every rank calls this. Raises UserError for user errors, before the process group starts wherever possible. Every
     exception, also one of the `with` block, is recorded in the run folder.

@@ -142,7 +142,8 @@ class TrainConfig:
         if self.model.sliding_window is not None and self.augment.moves_window:
             raise ValueError(
                 "augment: mixing, shifting and reversing images move the annotated window of a sliding-window model; "
-                "use its own model.sliding_window.crop_share and paste_probability, or augment.signal_steps"
+                "use its own model.sliding_window.crop_share and paste_probability, or augment.signal_steps (of these, "
+                "SignalPasteOther needs place: annotation)"
             )
         if self.augment.mixes and self.group_size < 2:
             raise ValueError(f"augment: mixing needs groups of 2 rows or more, found group_size {self.group_size}")

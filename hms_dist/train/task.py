@@ -1,6 +1,6 @@
 """Training tasks: the loss, the predictions of a row and the monitors of a family of models.
 
-A classifier maps a whole image to one logit a class; a sliding-window network maps each window to one logit a class.
+A classifier maps a whole image to one logit per class; a sliding-window network does so for each window.
 """
 
 from dataclasses import dataclass
@@ -66,13 +66,13 @@ class Task(Protocol):
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
         """Compute the loss of each of the rank's own rows, from images [n, 1, height, width] and targets [n, classes]
-        of all rows of the batch.
+        of all rows of the batch, any float dtype.
 
         Random draws are keyed by `key` and the rows' places in the step.
         """
 
     def predict(self, model: nn.Module, images: Tensor, rows: Ints | None = None) -> Tensor:
-        """Predict rows: float32 or float64 [m, num_outputs], a probability a class, then values for `monitors`.
+        """Predict rows: float32 or float64 [m, num_outputs], a probability per class, then values for `monitors`.
 
         `rows`: their numbers in the shard set that the task was opened for; None: rows of no set.
         """
@@ -83,7 +83,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class WholePicture:
-    """A classifier of whole images: one logit a class, trained with a loss on soft labels."""
+    """A classifier of whole images: one logit per class, trained with a loss on soft labels."""
 
     loss: Loss
     num_outputs: int = HMS.num_classes
@@ -95,12 +95,12 @@ class WholePicture:
         return own[:0]
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of each row [own rows]; nothing is random."""
+        """Compute the loss of each row [own rows], float32 or float64; nothing is random."""
         del key
         return self.loss.rows(model(images[: rows.num_own]), targets[: rows.num_own])
 
     def predict(self, model: nn.Module, images: Tensor, rows: Ints | None = None) -> Tensor:
-        """Convert logits to probabilities [m, classes] as the loss does."""
+        """Convert logits to probabilities, float32 or float64 [m, classes], as the loss does."""
         del rows
         return self.loss.probabilities(model(images))
 
@@ -112,7 +112,7 @@ class WholePicture:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedWindow:
-    """A sliding-window network: one logit a class for each window, trained on the window that the labels describe.
+    """A sliding-window network: one logit per class for each window, trained on the window that the labels describe.
 
     Outputs: the probabilities of the row (`SlidingWindowConfig.pooling`), then those of the annotated window.
     """
@@ -129,7 +129,7 @@ class AnnotatedWindow:
 
     @property
     def num_outputs(self) -> int:
-        """Two probabilities a class."""
+        """Two probabilities per class."""
         return 2 * self.dataset.num_classes
 
     @property
@@ -154,8 +154,8 @@ class AnnotatedWindow:
         return closure(own, [(is_pasted, donor)])
 
     def loss_rows(self, model: nn.Module, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> Tensor:
-        """Compute the loss of positive and negative classes [own rows], after cut-and-paste within the group and a
-        crop."""
+        """Compute the loss of positive and negative classes, float32 or float64 [own rows], after cut-and-paste within
+        the group and a crop."""
         images, targets, offsets = self.mixed(images, targets, rows, key)
         lefts = self.window[0] - offsets
         if self.lefts is not None:
@@ -169,7 +169,8 @@ class AnnotatedWindow:
         return losses
 
     def mixed(self, images: Tensor, targets: Tensor, rows: GroupedRows, key: StepKey) -> tuple[Tensor, Tensor, Tensor]:
-        """Paste and crop the rank's own rows: images, targets, and the first column of each crop [own rows]."""
+        """Paste and crop the rank's own rows: images and targets, any float dtype, and the first column of each crop,
+        int64 [own rows]."""
         own = slice(0, rows.num_own)
         offsets = torch.zeros(rows.num_own, dtype=torch.int64, device=images.device)
         is_pasted, places = self._pastes(rows, key)
@@ -207,7 +208,8 @@ class AnnotatedWindow:
         return torch.from_numpy(np.where(np.isnan(found), self.window[0], found))
 
     def predict(self, model: nn.Module, images: Tensor, rows: Ints | None = None) -> Tensor:
-        """Predict rows: float [m, 2 * classes], from all windows at once; the annotated one is the first."""
+        """Predict rows: float32 or float64 [m, 2 * classes], from all windows at once; the annotated one is the
+        first."""
         annotated = self._lefts_of(None if self.lefts is None else rows)[:, None]
         sliding = sliding_windows(self._length, self.width)[None].expand(len(annotated), -1)
         lefts = torch.cat([annotated, sliding], dim=1).to(images.device)

@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def label_table(num_rows: int = NUM_ROWS) -> pd.DataFrame:
-    """Label rows with the counts of Kaggle's table and its long tail of rows an EEG; votes are drawn evenly."""
+    """Label rows with the counts of Kaggle's table and its long tail of rows per EEG; votes are drawn evenly."""
     rng = np.random.default_rng(0)
     num_eegs, num_spectrograms, num_patients = (
         max(1, round(number * num_rows / NUM_ROWS)) for number in (NUM_EEGS, NUM_SPECTROGRAMS, NUM_PATIENTS)

@@ -98,7 +98,7 @@ def prepare(contestant: Contestant, samples: Samples, name: str) -> Path:
 
 
 def check(contestant: Contestant, samples: Samples, own: Path, workers: int) -> None:
-    """Every row once, and every pixel of its finished canvas."""
+    """Check that every row is delivered once, and every pixel of its finished canvas."""
     pictures, rows = samples.canvases, []
     if contestant.finish is None:
         return
@@ -112,7 +112,8 @@ def check(contestant: Contestant, samples: Samples, own: Path, workers: int) -> 
 def measure(
     contestant: Contestant, samples: Samples, own: Path, workers: int, seconds: float, device: torch.device
 ) -> dict[str, float]:
-    """Samples a second in each state, the main thread's share, seconds to the first batch, peak memory."""
+    """Measure samples per second in each state, the main thread's share, seconds to the first batch, and peak
+    memory."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     begun = perf_counter()
     epochs = contestant.open(own, samples, workers)
@@ -138,7 +139,7 @@ def touch(delivered: Any) -> None:
 
 
 def drain(epochs: Epochs, use: Callable[[Any], object], device: torch.device, each: Callable[[], object]) -> int:
-    """One epoch, every batch used; its samples."""
+    """Run one epoch, use every batch, and return the number of samples."""
     number = 0
     for rows, delivered in epochs:
         use(delivered)
@@ -150,7 +151,7 @@ def drain(epochs: Epochs, use: Callable[[Any], object], device: torch.device, ea
 
 
 def rate(epochs: Epochs, use: Callable[[Any], object], device: torch.device, seconds: float) -> tuple[float, float]:
-    """Samples a second over whole epochs of at least `seconds`, and how long they took."""
+    """Samples per second over whole epochs that take at least `seconds` in total, and the time that they took."""
     begun, number = perf_counter(), 0
     while not number or perf_counter() - begun < seconds:
         number += drain(epochs, use, device, lambda: None)
@@ -161,7 +162,7 @@ def rate(epochs: Epochs, use: Callable[[Any], object], device: torch.device, sec
 def beside_python(
     epochs: Epochs, use: Callable[[Any], object], device: torch.device, seconds: float
 ) -> tuple[float, float]:
-    """The rate in a thread while the main thread counts, and how far that comes in a second."""
+    """The rate of a thread while the main thread counts, and the additions per second of the main thread."""
     found: list[float] = []
     thread = threading.Thread(target=lambda: found.append(rate(epochs, use, device, seconds)[0]))
     thread.start()
@@ -171,13 +172,13 @@ def beside_python(
 
 
 def alone(seconds: float) -> float:
-    """How far the main thread counts in a second by itself."""
+    """Additions per second of the main thread alone."""
     end = perf_counter() + seconds
     return count(lambda: perf_counter() < end)
 
 
 def count(more: Callable[[], bool]) -> float:
-    """Additions a second while `more`."""
+    """Additions per second while `more` is true."""
     begun, number = perf_counter(), 0
     while more():
         for _ in range(SPIN):

@@ -186,8 +186,8 @@ def lines(report: dict[str, Any]) -> list[str]:
     """The report as a Markdown table."""
     shuffled = report["when_shuffled"]
     header = (
-        "order", *(f"rows/s, {depth} at once" for depth in DEPTHS), "requests a row", "kB a row",
-        f"EEGs a step (of {shuffled['eeg_id']:.1f})", f"patients a step (of {shuffled['patient_id']:.1f})",
+        "order", *(f"rows/s, {depth} at once" for depth in DEPTHS), "requests per row", "kB per row",
+        f"EEGs per step (of {shuffled['eeg_id']:.1f})", f"patients per step (of {shuffled['patient_id']:.1f})",
         "design effect",
     )  # fmt: skip
     rows = [header, ("---", *["--:"] * (len(header) - 1))]

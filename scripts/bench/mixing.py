@@ -47,7 +47,7 @@ def main() -> None:
     print(
         f"{len(frame)} rows, {size} a shard; an EEG takes {eeg_ms:.1f} ms to read, a spectrogram {spectrogram_ms:.1f}"
     )
-    print("| rows to shards | EEGs opened | spectrograms opened | reading, min | patients a shard | same EEG next |")
+    print("| rows to shards | EEGs opened | spectrograms opened | reading, min | patients per shard | same EEG next |")
     print("|---|--:|--:|--:|--:|--:|")
     for name, row in found.items():
         print(

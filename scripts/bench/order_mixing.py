@@ -1,4 +1,4 @@
-"""How well an order of rows is mixed, which measures the cost of `locality`."""
+"""Measures of how well an order of rows is mixed: the cost of `locality`."""
 
 import numpy as np
 from numpy.typing import NDArray

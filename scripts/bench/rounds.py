@@ -86,7 +86,7 @@ def not_installed(modules: Iterable[str]) -> str | None:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The results as a Markdown table, a row a peer."""
+    """The results as a Markdown table, a row per peer."""
     lines = ["| work | peer | peer ms | hms_dist ms | times faster | target |", "|---|---|--:|--:|--:|--:|"]
     for result in results:
         milliseconds = result["milliseconds"]

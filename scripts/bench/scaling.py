@@ -101,7 +101,7 @@ def strong(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, di
 
 
 def norms(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dict[str, float]]:
-    """All-reduces of split groups a step, forward and backward, and the time of one step's alone, by world."""
+    """All-reduces of split groups per step, forward and backward, and the time of one step's alone, by world."""
     found = {}
     for world in given.worlds[1:]:
         out = given.out / f"norms-{world}.json"
@@ -113,7 +113,7 @@ def norms(given: argparse.Namespace, recipe: str, shards: Path) -> dict[int, dic
 
 
 def seeds(given: argparse.Namespace, recipe: str, shards: Path) -> dict[str, float]:
-    """Images/s of one run alone and of one run a GPU at once."""
+    """Images/s of one run alone and of one run per GPU at once."""
     words = ("--epochs", str(given.timed_epochs), "--selection.rule", "all", "--log_every", "1")
 
     def together(number: int) -> float:

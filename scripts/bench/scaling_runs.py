@@ -80,7 +80,7 @@ class Run:
         return self
 
     def until(self, process: "subprocess.Popen[str]", is_reached: Callable[[], bool]) -> None:
-        """Wait until `is_reached`; a run that ends before ends the bench."""
+        """Wait until `is_reached`; if the run ends earlier, the bench ends with its log."""
         while not is_reached():
             if process.poll() is not None and not is_reached():
                 sys.exit(f"{self.name}: ended too early: {self.log.read_text()[-3000:]}")
@@ -98,7 +98,7 @@ class Run:
         return [line for line in read_metrics(self.out) if "loss" in line]
 
     def losses(self) -> dict[int, float]:
-        """Step -> loss; of a step that was taken again after a resume, the last."""
+        """Step -> loss; for a step that was repeated after a resume, the last one."""
         return {line["step"]: line["loss"] for line in self.lines()}
 
     def rates(self) -> dict[str, float]:

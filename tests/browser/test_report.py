@@ -1,11 +1,17 @@
 """The report in a real browser: quiet, without a request, every picture there, readable on a phone and in the dark."""
 
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile
 import torch
 from accelerate.state import AcceleratorState
 
 from hms_dist.cli import main
 from hms_dist.config.load import load
+from hms_dist.datasets import Dataset, write_dataset
+from hms_dist.labels.recording_ids import recording_number
+from hms_dist.results.predictions import prediction_table, write_predictions
 from hms_dist.train.loop import run
 from hms_dist.train.settings import TrainConfig
 
@@ -196,3 +202,53 @@ def test_a_script_from_elsewhere_does_not_run(browser, report, tmp_path) -> None
     browser.open(page, width=1400)
     browser.value("document.querySelector('h1').click()")
     assert browser.value("window.ran === undefined")
+
+
+@pytest.fixture(scope="module")
+def clips_page(tmp_path_factory):
+    """The page of a clip of audio with annotations, spectrogram and windows."""
+    folder = tmp_path_factory.mktemp("clips")
+    clip = folder / "data/train/0a.flac"
+    clip.parent.mkdir(parents=True)
+    soundfile.write(clip, np.zeros(12 * 8000), 8000)
+    header = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
+    (folder / "data/train_tp.csv").write_text(f"{header}0a,1,1,3,500,4.5,900\n0a,7,1,11,500,11.9,900\n")
+    (folder / "data/train_fp.csv").write_text(f"{header}0a,2,1,3,1000,3.5,2000\n")
+    birds = Dataset(
+        name="birds", classes=tuple(f"species_{number}" for number in range(8)), target="yes_no",
+        signal="audio", rate_hz=8000, window_s=2.0, context_s=2.0, annotated_s=1.0,
+    )  # fmt: skip
+    write_dataset(folder / "data", birds)
+    panel = "{class_path: LogMel, init_args: {rate_hz: 8000, window_s: 2, num_mels: 16}}"
+    (folder / "render.yaml").write_text(f"panels: {{log_mel: {panel}}}\n")
+    words = ["--config", folder / "render.yaml", "--data", folder / "data", "--out", folder / "set"]
+    assert main(["render", *map(str, words)]) == 0
+    ids = pd.DataFrame({"eeg_id": recording_number("0a"), "eeg_sub_id": range(11)})
+    ids = ids.assign(key=[f"{eeg}-{sub}" for eeg, sub in ids.to_numpy()], time_s=ids["eeg_sub_id"] + 1.0)
+    values = np.linspace(0, 1, 88).reshape(11, 8)
+    write_predictions(folder / "windows.parquet", prediction_table(ids, None, values, birds), (), birds)
+    words = ["--windows", folder / "windows.parquet", "--shards", folder / "set", "--data", folder / "data"]
+    assert main(["report", *map(str, words), "--out", str(folder / "report.html")]) == 0
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_clips_over_time_open_at_any_width(browser, clips_page, width: int, dark: bool) -> None:
+    browser.open(clips_page, width=width, dark=dark)
+    assert browser.complaints() == []
+    assert browser.value("document.documentElement.scrollWidth") == width
+    assert browser.value("[...document.images].map(i => i.complete && i.naturalWidth > 400)") == [True]
+    assert browser.value(CONTRAST)[0] >= 4.5
+    inside = """(() => {
+        const frame = document.querySelector('.timeline svg').getBoundingClientRect();
+        return [...document.querySelectorAll('.timeline svg text, .timeline .span')].map(i => {
+            const box = i.getBoundingClientRect();
+            return [box.left - frame.left, frame.right - box.right, box.top - frame.top, frame.bottom - box.bottom];
+        }).flat();
+    })()"""
+    rooms = browser.value(inside)
+    assert len(rooms) > 4 * 10
+    assert min(rooms) > -1
+    fits = "[...document.querySelectorAll('.timeline .wide')].map(w => w.scrollWidth - w.clientWidth)"
+    assert browser.value(fits) == [0]

@@ -8,7 +8,7 @@ from hms_dist.panels.kaggle_spectrogram import KaggleSpectrogram
 
 
 def test_resizing_against_numpy(rng: np.random.Generator) -> None:
-    """Bilinear with pixel centres at halves and edges repeated; area as plain block means."""
+    """Bilinear: pixel centres at halves, edges repeated. Area: plain block means."""
     pictures = rng.normal(size=(2, 30, 12)).astype(np.float32)
 
     def weights(old: int, new: int) -> np.ndarray:

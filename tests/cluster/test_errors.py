@@ -89,7 +89,7 @@ MISTAKES = {
     "a wrong option in a step": lambda d: d.chain(second={"command": "verify --shard s"}),
     "a wrong option of a recipe in a step": lambda d: d.chain(second={"command": d.grid("optim.lrr")}),
     "a step before its turn": lambda d: d.chain("--step", "b"),
-    "a step that somebody else is at": lambda d: d.taken(),
+    "a step that another job is working on": lambda d: d.taken(),
     "a file where a chain is to write": lambda d: (d.write("out", ""), d.chain())[1],
     "asking for the status of a folder without runs": lambda d: main(["status", str(d.folder)]),
     "an array with a seed twice": lambda d: sbatch("seeds", "--seeds.seeds", "[1, 1]"),

@@ -32,7 +32,7 @@ def train(tmp_path):
             ["bash", "-s", "SHARDS", "my run"], input=text, cwd=tmp_path, capture_output=True, text=True, check=False,
             env={
                 "PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(tmp_path), "SLURM_JOB_ID": "77",
-                "SLURM_CPUS_PER_TASK": "8", "SLURM_NNODES": "2",
+                "SLURM_CPUS_PER_TASK": "8", "SLURM_NNODES": "2", "look_every_s": "0.1",
             },
         )  # fmt: skip
         log = tmp_path / "scontrol.log"

@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from hms_dist.cli import main
+from hms_dist.cluster import pipeline
 from hms_dist.cluster.pipeline import Pipeline, run
 from hms_dist.cluster.pipeline_spec import Chain, PipelineStep, tasks_of
 from hms_dist.cluster.task_cache import configurations, made_from, note, open_tasks
 from hms_dist.config.load import load
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.jobs.lease import Owner
+from hms_dist.jobs.processes import launched
 from hms_dist.results.predictions import read_predictions
 
 
@@ -212,7 +214,15 @@ def test_options_that_make_no_sense_are_refused(config, words, message):
         run(load(Pipeline, [*config, *words]))
 
 
+@pytest.fixture
+def forked_steps(launcher, monkeypatch):
+    """Steps run as forks of a process that has imported torch; the tests above start them as packaged."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(pipeline, "launched", lambda command: launched([*json.loads(launcher), *command[1:]]))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_steps")
 def test_from_recordings_to_the_report_on_one_machine(repository, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(repository)
     words = [
@@ -226,6 +236,6 @@ def test_from_recordings_to_the_report_on_one_machine(repository, tmp_path, monk
     run(load(Pipeline, words))
     assert "Lowest KL" in (tmp_path / "out/report.html").read_text()
     assert len(read_predictions(tmp_path / "out/ensemble.parquet")) == 48
-    assert len(read_predictions(tmp_path / "out/submission.csv")) == 12, "a row an EEG"
+    assert len(read_predictions(tmp_path / "out/submission.csv")) == 12, "a row per EEG"
     assert main(["pipeline", *words, "--list"]) == 0
     assert capsys.readouterr().out == ""

@@ -95,7 +95,7 @@ def test_too_few_words_are_refused_before_anything_runs(job, words, tmp_path):
     assert done.stderr.startswith(f"usage: sbatch slurm/{job}.sbatch ")
 
 
-def test_a_script_that_a_shell_was_given_says_how_to_submit_it(tmp_path):
+def test_a_script_that_a_shell_was_given_explains_how_to_submit_it(tmp_path):
     done = subprocess.run(
         ["bash", "-s", "SHARDS"], input=script(Sbatch(job="finish", setup=("exit 9",))), cwd=tmp_path,
         capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
@@ -139,7 +139,7 @@ def test_a_task_beyond_the_runs_is_refused(tmp_path):
         (lambda: ClusterConfig(environment={"A B": "1"}), "environment: 'A B' cannot name a variable"),
     ],
 )
-def test_what_cannot_be_is_refused_naming_the_option(make, message):
+def test_impossible_options_are_refused_by_name(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
 

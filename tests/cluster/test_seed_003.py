@@ -57,7 +57,7 @@ def test_the_words_of_every_step_are_taken(here, data, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_three_models_become_a_submission(here, data, tmp_path, launcher):
-    """A fold of a small net in the place of each; their plain mean, by hand."""
+    """A fold of a small net instead of each; their plain mean, by hand."""
     chain = (here / "configs/pipeline/seed_003.yaml").read_text()
     small = '"small"], "options": {{"num_folds": 2, "epochs": 1, "global_batch": 2}}'
     chain = chain.replace(', "options": {{"model.name": "tf_efficientnet_b0"}}', "")

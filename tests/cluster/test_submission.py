@@ -18,10 +18,9 @@ LEFT = "render render 0,2 -\nfinish finish - render\ntrain seeds 0,1 render,fini
 
 @pytest.fixture
 def submit(tmp_path):
-    """Run the script where hms-dist prints `left`; its output, and of each call of sbatch its words and its script.
+    """Run the script with an hms-dist that prints `left`; returns its output, and the words of each call of sbatch.
 
-    `queued`: what squeue prints of all jobs; None: nothing, the scheduler is away. `refused`: the step that sbatch does
-    not take.
+    `queued`: the output of squeue for all jobs; None: the scheduler is down. `refused`: the step that sbatch rejects.
     """
 
     def call(left, *words, queued="", refused="none"):
@@ -107,8 +106,8 @@ def test_a_scheduler_that_is_away_leaves_what_is_known_of_the_queue(submit, tmp_
     assert (tmp_path / "O/steps/jobs").read_text().split() == ["70", "71", "72"]
 
 
-def test_who_comes_while_somebody_submits_the_chain_is_refused(submit, tmp_path):
-    """Two that submit at once, or an impatient user's second try."""
+def test_a_second_submission_of_a_chain_is_refused(submit, tmp_path):
+    """Two users submit at once, or one submits twice."""
     lock = tmp_path / "O/steps/submitting"
     lock.parent.mkdir(parents=True)
     lock.touch()

@@ -36,7 +36,7 @@ def lines(capsys):
 def test_a_recipe_is_rendered_and_trained_here(lines, tmp_path):
     found = lines("--config", "public_baseline", "--config", "small", "--rows", 10_000, "--out", tmp_path)
     assert not list(tmp_path.iterdir())
-    assert 10 < found["disk of the shard set"]["value"] / 10_000 * 1e9 / 1000 < 1000  # kB a row
+    assert 10 < found["disk of the shard set"]["value"] / 10_000 * 1e9 / 1000 < 1000  # kB per row
     assert found["rendering, on one core"]["value"] > 0
     words = ["--config", "public_baseline", "--config", "small", "--rows", "1"]
     model = build(load(Estimate, words).model, 0, 6)
@@ -63,7 +63,7 @@ def test_hours_and_memory_follow_from_the_parts(monkeypatch, lines, shard_set, t
     monkeypatch.setattr(estimate, "step_cost", lambda config: COST)
     words = ["--config", "public_baseline", "--shards", shard_set, "--rows", 3600, "--out", tmp_path]
     found = lines(*words)
-    # 4 of 5 folds train, at half a second a row, and one is predicted at an eighth of a second a row, in 4 epochs.
+    # 4 of 5 folds train, at half a second per row, and one is predicted at an eighth of a second per row, in 4 epochs.
     assert found["training, 4 epochs"]["value"] == pytest.approx(4 * (0.8 * 0.5 + 0.2 / 8))
     assert found["prediction, no mirror images"]["value"] == pytest.approx(1 / 8)
     assert found["memory of each GPU"]["value"] == pytest.approx(1 + 32 * 0.1)

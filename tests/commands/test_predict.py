@@ -20,26 +20,21 @@ from hms_dist.predict.partial_results import Parts, parts_folder
 from hms_dist.rendering.render import Render
 from hms_dist.rendering.render import run as render
 from hms_dist.results.predictions import read_predictions
-from hms_dist.train.loop import run as train
-from hms_dist.train.settings import TrainConfig
 
 COLUMNS = ["eeg_id", "seizure_vote", "lpd_vote", "gpd_vote", "lrda_vote", "grda_vote", "other_vote"]
 """Of the competition's sample_submission.csv."""
 
 
 def forget():
-    """accelerate keeps one state a process; the next run begins like a process of its own."""
+    """accelerate keeps one state per process; the next run begins like a process of its own."""
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
-def trained(small_file, shard_set, tmp_path_factory, edited):
+def trained(one_epoch, shard_set, tmp_path_factory, edited):
     """A run folder, and no shard set beside it that prediction could peep at."""
-    out = tmp_path_factory.mktemp("trained") / "run"
-    words = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out), "--epochs", "1"]
-    train(load(TrainConfig, words, prog="train.py"))
-    forget()
+    out = shutil.copytree(one_epoch, tmp_path_factory.mktemp("trained") / "run")
     edited(out / "config.yaml", str(shard_set), "gone")
     return out
 
@@ -150,7 +145,7 @@ def test_a_kill_between_rendering_and_the_table_costs_neither(trained, kaggle, t
     assert out.read_bytes() == first
 
 
-def test_other_mistakes_are_told_before_anything_is_rendered(trained, kaggle, recordings, tmp_path, capsys, edited):
+def test_other_mistakes_are_reported_before_anything_is_rendered(trained, kaggle, recordings, tmp_path, capsys, edited):
     given = ["--run", trained, "--data", kaggle, "--out", tmp_path / "s.csv"]
     run_without = shutil.copytree(trained, tmp_path / "bare")
     (run_without / "render.yaml").unlink()
@@ -163,7 +158,7 @@ def test_other_mistakes_are_told_before_anything_is_rendered(trained, kaggle, re
             "shards: expected --shards, --data or --recording, one of them, found shards and data",
         ),
         ([*given, "--workers", "0"], "workers: expected at least 1, found 0"),
-        ([*given, "--data", recordings, "--split", "train"], "a submission takes one row an EEG, found several"),
+        ([*given, "--data", recordings, "--split", "train"], "a submission takes one row per EEG, found several"),
         ([*given, "--data", tmp_path], "test.csv"),
         ([*given, "--checkpoint", "step-1"], "no weights 'step-1'; it has: best, final, step-"),
         ([*given, "--run", tmp_path], "not a run folder (no config.yaml); check --run"),
@@ -235,6 +230,7 @@ def test_wrong_options_with_a_recording(trained, night, capsys, words, message):
 
 def test_a_recording_that_cannot_be_read(trained, tmp_path, capsys):
     (tmp_path / "night.edf").write_bytes(b"none")
-    for name, message in (("night.edf", "not an EDF or BDF file"), ("day.edf", "no such folder")):
+    wav = "song.wav: the run was trained on eeg (data set hms); expected a name ending in .edf or another that hms-dist"
+    for name, message in (("night.edf", "not an EDF or BDF file"), ("day.edf", "no such folder"), ("song.wav", wav)):
         assert predict("--run", trained, "--recording", tmp_path / name, "--out", tmp_path / "a.parquet") == 2
         assert message in capsys.readouterr().err

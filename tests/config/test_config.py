@@ -193,7 +193,7 @@ def test_save_and_load_give_an_equal_configuration(tmp_path):
         ("floor: cellar", "bad.yaml: floor: expected a whole number or none, found 'cellar'"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, text, message):
+def test_mistakes_are_reported_in_one_line(tmp_path, text, message):
     path = write(tmp_path, "bad.yaml", text)
     with pytest.raises(UserError) as caught:
         load(House, ["--config", path, "--out", "x"])
@@ -272,7 +272,7 @@ class Bucket:
         (["--inner", "{inner: 5}"], "--inner.inner: expected options or null, found 5"),
     ],
 )
-def test_an_option_of_several_types_says_what_it_takes(words, message):
+def test_an_option_of_several_types_names_what_it_takes(words, message):
     with pytest.raises(UserError) as caught:
         load(Bucket, words)
     assert str(caught.value) == message
@@ -312,7 +312,7 @@ def test_types_are_checked_as_the_parser_checks_them(target):
         ("--lamps 5", "--lamps: expected names, each with a list, each a whole number, found 5"),
     ],
 )
-def test_what_a_list_takes_is_said(words, message):
+def test_what_a_list_takes_is_named(words, message):
     with pytest.raises(UserError) as caught:
         load(Street, words.split())
     assert str(caught.value) == message

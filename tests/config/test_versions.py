@@ -176,7 +176,7 @@ def test_a_default_that_changed_is_not_taken_for_that_of_older_files(absent):
     assert comparable_class(old, 1) == comparable_class({**new, "init_args": {"tilt": 1.0}}, 2)
 
 
-def test_what_version_1_took_digests_over_can_be_made_again():
+def test_what_version_1_took_digests_over_can_be_rebuilt():
     old = {"class_path": "hms_dist.images.traces.Traces", "init_args": {"flipped": True}}
     assert as_version_1(comparable_class(old, 1)) == old
     assert with_bare_names({"panels": {"a": old}}) == {

@@ -26,7 +26,7 @@ def test_numbers_are_the_nearest_float64(rng):
 @pytest.mark.parametrize(
     "text", ["", " 1", "nan", "inf", "1_0", "0x1", "1,5", "--1", "1e", "e5", ".", "\N{ARABIC-INDIC DIGIT ONE}", "True"]
 )
-def test_what_is_no_number(text):
+def test_what_is_not_a_number(text):
     for parse in (number, integer):
         with pytest.raises(ValueError, match="a number of at least 0"):
             parse(text, 100)
@@ -72,7 +72,7 @@ def test_only_columns_that_are_known_must_be_single(tmp_path):
         ("\n \n", "the file is empty; expected the label table"),
     ],
 )
-def test_a_table_that_is_no_table(tmp_path, text, line):
+def test_a_table_that_is_not_a_table(tmp_path, text, line):
     with pytest.raises(UserError) as caught:
         table(tmp_path, text)
     assert str(caught.value) == f"{tmp_path / 't.csv'}: {line}"

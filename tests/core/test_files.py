@@ -94,7 +94,7 @@ def test_a_write_removes_what_killed_writers_left(tmp_path, repository):
     write_json(tmp_path / "a.json", 1)
     kept = {elsewhere, earlier, notes, used, tmp_path / "a.json"}
     assert set(tmp_path.iterdir()) == kept
-    alive.communicate("whole", timeout=60)
+    alive.communicate("whole", timeout=240)
     assert (tmp_path / "alive.txt").read_text() == "whole"
     assert set(tmp_path.iterdir()) == kept - {used} | {tmp_path / "alive.txt"}
 
@@ -184,7 +184,7 @@ def test_a_file_without_a_digest_is_taken_as_it_is(kind, tmp_path):
         assert FRAME.equals(read_frame(path))
 
 
-def test_what_a_changed_file_says(tmp_path):
+def test_messages_about_a_changed_file(tmp_path):
     text, table = tmp_path / "config.yaml", tmp_path / "t.parquet"
     text.write_text(sealed_text(TEXT).replace("3", "4", 1))
     with pytest.raises(UserError, match=r"config.yaml: its digest does not match, .* or remove its last line if you"):

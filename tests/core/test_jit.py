@@ -20,7 +20,7 @@ print(int(crc32_by_tables(data.ctypes.data, data.size)))
 
 
 @pytest.mark.parametrize("writable", [True, False])
-def test_they_run_and_where_nothing_is_kept_it_is_said_once(tmp_path, monkeypatch, writable, rng):
+def test_they_run_and_where_nothing_is_kept_it_is_logged_once(tmp_path, monkeypatch, writable, rng):
     monkeypatch.setenv("NUMBA_CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kept") if writable else "/dev/null/kept")
     data = rng.integers(0, 256, 4096, np.uint8).tobytes()
@@ -42,7 +42,7 @@ print(int(crc32_by_tables(data.ctypes.data, data.size)))
 """
 
 
-def test_damaged_code_is_compiled_again_and_that_is_said(rng, tmp_path, monkeypatch):
+def test_damaged_code_is_compiled_again_and_that_is_logged(rng, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     data = rng.integers(0, 256, 100, np.uint8).tobytes()
 

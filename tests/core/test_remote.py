@@ -14,7 +14,7 @@ from hms_dist.shards.index import open_set
 from hms_dist.shards.manifest import read_manifest
 
 
-def test_folders_and_urls_are_told_apart():
+def test_folders_and_urls_are_distinguished():
     assert [is_url(text) for text in ("http://x/set", "s3://b/set", "set", "/a/b:c", "./a")] == [True, True] + [
         False
     ] * 3
@@ -38,7 +38,7 @@ def test_pauses_grow_and_the_last_error_passes_on():
 
 
 @pytest.mark.parametrize("final", [FileNotFoundError, PermissionError, ZeroDivisionError])
-def test_what_waiting_does_not_mend_is_raised_at_once(final):
+def test_what_waiting_does_not_fix_is_raised_at_once(final):
     pauses = []
 
     def attempt():

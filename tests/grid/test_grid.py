@@ -95,7 +95,7 @@ def test_seeds_that_frameworks_would_fold_are_refused(seeds):
         (["--recipes", json.dumps([{"name": "a", "configs": []}])], "names no configuration file"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(tmp_path, words, message):
+def test_mistakes_are_reported_before_anything_runs(tmp_path, words, message):
     if message is None:
         assert planned(grid("s", tmp_path, *words))
         return
@@ -111,7 +111,7 @@ def test_a_run_is_started_by_the_installed_package_or_the_program_that_is_named(
     assert command == [sys.executable, f"{repository}/configs/accelerate/cpu2.yaml", f"{repository}/train.py", *words]
 
 
-def test_a_missing_program_is_told_before_anything_runs(tmp_path):
+def test_a_missing_program_is_reported_before_anything_runs(tmp_path):
     """Not before: planning and listing do not need it."""
     missing = grid("s", tmp_path, "--launch.program", "train.pyc")
     assert planned(missing)
@@ -119,7 +119,7 @@ def test_a_missing_program_is_told_before_anything_runs(tmp_path):
         run(missing)
 
 
-def test_a_missing_shard_set_is_told_before_anything_runs(tmp_path):
+def test_a_missing_shard_set_is_reported_before_anything_runs(tmp_path):
     with pytest.raises(UserError, match="check --shards"):
         run(grid(tmp_path / "nothing", tmp_path))
     assert not list(tmp_path.iterdir())
@@ -219,7 +219,7 @@ def test_a_run_in_others_hands_is_named_with_its_owner_and_left_alone(features, 
 
 
 @pytest.mark.slow
-def test_killed_it_takes_its_run_along_and_rerun_it_goes_on(features, tmp_path, repository):
+def test_killed_it_takes_its_run_along_and_rerun_it_continues(features, tmp_path, repository):
     options = {"epochs": 300, "checkpoint_every": 1, "keep_checkpoints": 1}
     command = grid(features, tmp_path, "--folds", "[0]", options=options)
     (one,) = planned(command)
@@ -232,7 +232,7 @@ def test_killed_it_takes_its_run_along_and_rerun_it_goes_on(features, tmp_path, 
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 240
     while one.state != "stopped":
         assert time.monotonic() < ends, one.state
         time.sleep(0.2)
@@ -242,6 +242,6 @@ def test_killed_it_takes_its_run_along_and_rerun_it_goes_on(features, tmp_path, 
         assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == 1
+    assert process.wait(240) == 1
     assert one.state == "stopped"
     assert not is_finished(one.out)

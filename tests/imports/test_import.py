@@ -376,7 +376,7 @@ def test_a_killed_import_resumes_to_the_same_bytes(folder, tmp_path, repository,
     words = [sys.executable, "-m", "hms_dist", "import", "--data", str(folder), "--out", str(out), "--pictures", "0"]
     process = subprocess.Popen(words, env=environment(repository), stderr=subprocess.PIPE)
     results = tmp_path / "out.key/files"
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 240
     while not (results.is_dir() and list(results.glob("[0-9]*.json"))):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < ends

@@ -32,8 +32,8 @@ def elsewhere():
 
 
 def wait(condition):
-    """Until it holds, however busy the machine is."""
-    until = time.monotonic() + 60
+    """Wait until a condition holds, however busy the machine is."""
+    until = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -160,7 +160,7 @@ def test_the_heart_stops_for_a_lease_that_is_another_s(path, monkeypatch):
         assert lease.age_s(path) > 900
 
 
-def test_who_lost_its_lease_leaves_the_new_one_alone(path):
+def test_an_owner_that_lost_its_lease_leaves_the_new_one_alone(path):
     with acquire(path) as held:
         write(path, elsewhere())
         assert not held.is_mine()
@@ -168,7 +168,7 @@ def test_who_lost_its_lease_leaves_the_new_one_alone(path):
 
 
 def earlier(attempt):
-    """The same batch job on a node that does not answer any more."""
+    """An attempt of the same batch job on a node that no longer responds."""
     return Owner("far-away", "another boot/1", 7, "123_4", "nonce", attempt)
 
 
@@ -186,7 +186,7 @@ def test_a_restarted_job_takes_over_from_its_earlier_attempt_though_its_heart_be
         pass
 
 
-def test_another_job_does_not_whatever_its_attempt(path, monkeypatch):
+def test_another_job_does_not_take_over_whatever_its_attempt(path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "99")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "5")
     write(path, earlier(0))
@@ -228,7 +228,7 @@ def test_of_many_contenders_one_wins(path, dead):
     if dead:
         write(path, elsewhere(), age_s=lease.DEAD_AFTER_S + 1)
     context = multiprocessing.get_context("fork")
-    barrier, wins = context.Barrier(8, timeout=60), context.Queue()
+    barrier, wins = context.Barrier(8, timeout=240), context.Queue()
     processes = [context.Process(target=contend, args=(path, barrier, wins)) for _ in range(8)]
     for process in processes:
         process.start()
@@ -268,6 +268,6 @@ def test_a_lease_from_the_future_expires_from_now_on(path, monkeypatch):
 
 
 @pytest.mark.parametrize("given", ["abc", "-1", "", "1.5"])
-def test_a_restart_count_that_is_no_number_is_none(given, monkeypatch):
+def test_a_restart_count_that_is_not_a_number_is_none(given, monkeypatch):
     monkeypatch.setenv("SLURM_RESTART_COUNT", given)
     assert myself().attempt == 0

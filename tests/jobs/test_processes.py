@@ -11,11 +11,11 @@ import pytest
 from hms_dist.core.errors import Stopped
 from hms_dist.jobs.processes import launched
 
-WAITS = "import pathlib, time; pathlib.Path({path!r}).write_text(str(__import__('os').getpid())); time.sleep(60)"
+WAITS = "import pathlib, time; pathlib.Path({path!r}).write_text(str(__import__('os').getpid())); time.sleep(600)"
 
 
 def wait(condition):
-    until = time.monotonic() + 30
+    until = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)

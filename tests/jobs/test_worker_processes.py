@@ -35,7 +35,7 @@ def work(path):
     """A short task, or a long one that reports its process."""
     if path is not None:
         path.write_text(str(os.getpid()))
-        time.sleep(100)
+        time.sleep(600)
 
 
 def fail_or_work(task):
@@ -106,7 +106,7 @@ def test_a_worker_killed_while_it_waits_for_work_ends_the_job(tmp_path, reposito
     code = f"from test_worker_processes import *; lose_the_idle_worker(Path({str(path)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, env={**os.environ, "PYTHONPATH": str(repository)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert "JobError: a worker process was killed" in done.stderr
     assert ended(path.read_text())

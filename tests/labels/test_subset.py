@@ -115,6 +115,6 @@ def test_tables_without_votes_and_places_that_cannot_be_written(recordings, tmp_
     assert "cannot write this file (Is a directory); choose another --out" in capsys.readouterr().err
 
 
-def test_a_rule_of_no_such_name_is_told_from_python_too(recordings, tmp_path):
+def test_a_rule_of_no_such_name_is_reported_from_python_too(recordings, tmp_path):
     with pytest.raises(UserError, match="rule: unknown 'best'"):
         Subset(data=recordings, out=tmp_path / "sub.csv", rule="best")

@@ -20,7 +20,7 @@ OFFSET = "spectrogram_label_offset_seconds"
 
 @pytest.fixture
 def frame(rng):
-    """120 rows of 20 EEGs of 9 spectrograms, few distinct votes an EEG, rows of every class, in random order."""
+    """120 rows of 20 EEGs of 9 spectrograms, few distinct votes per EEG, rows of every class, in random order."""
     eeg = np.sort(np.append(np.arange(20), rng.integers(0, 20, 100)))
     labels = rng.multinomial(rng.choice([3, 8, 9, 15], 40), np.full(6, 1 / 6), 40)
     labels[:12] += 16 * np.repeat(np.eye(6, dtype=int), 2, axis=0)
@@ -60,7 +60,7 @@ def test_balanced_depends_on_ids_and_seed_only(full_size_table):
     assert len(keys[0] & keys[2]) < 30
 
 
-def test_balanced_says_which_class_is_short(frame):
+def test_balanced_names_the_class_that_is_short(frame):
     classes = np.resize(list(CONSENSUS_NAMES), len(frame))
     frame = frame.assign(expert_consensus=classes)[(classes != "LRDA") | (np.arange(len(frame)) < 12)]
     assert len(balanced(frame, rows_per_class=2)) == 12
@@ -144,7 +144,7 @@ def test_eeg_sum_refuses_what_has_no_middle(frame, tmp_path):
         eeg_sum(frame, data=tmp_path)
 
 
-def test_spectrogram_sum_has_a_row_a_spectrogram(frame):
+def test_spectrogram_sum_has_a_row_per_spectrogram(frame):
     rows = spectrogram_sum(frame)
     assert sorted(rows["spectrogram_id"]) == sorted(frame["spectrogram_id"].unique())
     assert rows.index.is_monotonic_increasing

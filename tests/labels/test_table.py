@@ -30,7 +30,7 @@ def read(frame, tmp_path):
     return read_labels(tmp_path / "train.csv")
 
 
-def test_a_good_table_is_read_as_it_stands(tmp_path, rng):
+def test_a_good_table_is_read_unchanged(tmp_path, rng):
     frame = table(rng)
     labels = read(frame, tmp_path)
     assert labels.labelled

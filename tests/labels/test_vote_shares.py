@@ -1,4 +1,5 @@
-"""Shares of the votes before and after grouping and rebalancing: by hand, as rebalancing leaves them, and drawn."""
+"""Shares of the votes before and after grouping and rebalancing: computed by hand, measured on a selection, and
+drawn."""
 
 import numpy as np
 import pandas as pd

@@ -97,7 +97,7 @@ def clean(recordings, tmp_path_factory):
 
 @pytest.fixture
 def compare(clean, tmp_path, capfd):
-    """Spoil a folder, render it and compare what comes with the document; `check` is for rendered ones."""
+    """Corrupt a folder, render it and compare the result with the document; `check` is for rendered ones."""
 
     def compared(section, name, corrupt, check):
         sandbox, outcome = Sandbox(tmp_path, clean.data), DOCUMENTED[section][name]

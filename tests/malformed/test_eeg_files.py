@@ -1,4 +1,4 @@
-"""Every line of docs/malformed_inputs.md on EEG files: the input is made, rendered, and what comes compared."""
+"""Every line of docs/malformed_inputs.md on EEG files: the input is made and rendered, and the result compared."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ MANY_ZEROS = np.zeros(2_000_000, np.float32)
 
 
 def malformed(name, corrupt, check=None):
-    """Register what makes an input of a good folder, and for rendered ones the check of what comes."""
+    """Register the function that makes an input of a good folder, and for rendered ones the check of the result."""
     INPUTS[name] = (corrupt, check)
 
 
@@ -105,5 +105,5 @@ def test_the_document_and_the_tests_name_the_same_inputs(documented):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_what_comes_is_what_the_document_says(name, compare):
+def test_the_result_is_the_documented_one(name, compare):
     compare("EEG files", name, *INPUTS[name])

@@ -1,4 +1,5 @@
-"""Every line of docs/malformed_inputs.md on the label table: the input is made, rendered, and what comes compared."""
+"""Every line of docs/malformed_inputs.md on the label table: the input is made and rendered, and the result
+compared."""
 
 import gzip
 import os
@@ -16,7 +17,7 @@ INPUTS = {}
 
 
 def malformed(name, corrupt, check=None):
-    """Register what makes an input of a good folder, and for rendered ones the check of what comes."""
+    """Register the function that makes an input of a good folder, and for rendered ones the check of the result."""
     INPUTS[name] = (corrupt, check)
 
 
@@ -101,7 +102,7 @@ cell("an empty vote", "lpd_vote", "")
 cell("a cell of several lines", "lpd_vote", "1\n2\n3")
 cell("a zero byte in a cell", "lpd_vote", "\0")
 cell("digits of another script", "lpd_vote", "\N{ARABIC-INDIC DIGIT THREE}")
-cell("votes beyond reason", "lpd_vote", "1e12")
+cell("too many votes", "lpd_vote", "1e12")
 cell("an id beyond 64 bits", "eeg_id", str(2**63))
 cell("a NaN id", "eeg_id", "nan")
 cell("an empty id", "patient_id", "")
@@ -112,7 +113,7 @@ cell("a negative offset", "eeg_label_offset_seconds", "-2.0")
 cell("a NaN offset", "spectrogram_label_offset_seconds", "nan")
 cell("an infinite offset", "eeg_label_offset_seconds", "inf")
 cell("a decimal comma", "eeg_label_offset_seconds", "2,5")
-cell("an offset of ages", "eeg_label_offset_seconds", "1e300")
+cell("too large an offset", "eeg_label_offset_seconds", "1e300")
 cell("an EEG offset beyond the end", "eeg_label_offset_seconds", "6.0")
 cell("a spectrogram offset beyond the end", "spectrogram_label_offset_seconds", "600.0")
 
@@ -166,5 +167,5 @@ def test_the_document_and_the_tests_name_the_same_inputs(documented):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_what_comes_is_what_the_document_says(name, compare):
+def test_the_result_is_the_documented_one(name, compare):
     compare("The label table", name, *INPUTS[name])

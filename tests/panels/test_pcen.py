@@ -64,7 +64,7 @@ def test_a_steady_background_fades_whatever_its_size(draw, rng: np.random.Genera
 def test_an_onset_at_25_s_outshines_the_same_rhythm_later(
     draw, rng: np.random.Generator, start: str, skipped_s: float
 ) -> None:
-    """From the first frame alone, M takes its time constant to forget how quiet that frame was."""
+    """Started from a single frame, M needs its time constant to adapt if that frame was quiet."""
     eeg = rng.normal(0, 1, (10_000, 20))
     eeg[5000:, CHANNELS.index("T3")] += 100 * np.sin(2 * np.pi * 10 * TIME_S[5000:])
     panel, skipped = Pcen(start=start), round(skipped_s * 200 / 39)

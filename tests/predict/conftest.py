@@ -45,7 +45,7 @@ SLIDING = """
 
 @pytest.fixture(autouse=True)
 def fresh_process_state():
-    """accelerate keeps one state a process; each run of a test begins like a process of its own."""
+    """accelerate keeps one state per process; each run of a test begins like a process of its own."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -52,12 +52,14 @@ MISTAKES = {
     "mixing in groups of one row": lambda d: d.train("--group_size=1", '--augment.steps=[{"class_path": "MixUp"}]'),
     "exporting into a run folder": lambda d: d.command("export", "--run", d.trained, "--out", d.trained),
     "predicting nothing": lambda d: d.predict(),
+    "predicting a clip of audio with a run on EEG": lambda d: d.predict("--recording", d.write("song.wav", "")),
+    "an option of EEG with a clip of audio": lambda d: d.predict("--recording", "song.wav", "--map", "A1=T3"),
     "predicting a folder without test.csv": lambda d: d.predict("--data", Path(d.write("train.csv", "")).parent),
     "predicting with weights that are not there": lambda d: d.predict_set("--checkpoint", "step-00000099"),
     "predicting when the best weights are gone": lambda d: d.without_best(),
     "predicting with a mirror image twice": lambda d: d.predict_set("--tta", "[flip, flip]"),
     "predictions in another format": lambda d: d.predict_set("--out", d.folder / "p.txt"),
-    "a submission of several rows an EEG": lambda d: d.predict_set("--out", d.folder / "p.csv"),
+    "a submission of several rows per EEG": lambda d: d.predict_set("--out", d.folder / "p.csv"),
     "predictions into no folder": lambda d: d.predict_set("--out", d.folder / "no/p.parquet"),
     "pseudo-labels from another shard set": lambda d: d.pseudolabel(d.predictions("a", 0, key="1-1")),
     "pseudo-labels from too few rows": lambda d: d.pseudolabel(
@@ -111,7 +113,7 @@ MISTAKES = {
     ),
     "a table of no predictions": lambda d: d.ensemble([Path(d.write("a.txt", "a"))]),
     "submissions into a table": lambda d: d.ensemble([Path(d.write("a.csv", "a"))]),
-    "a submission beside several rows an EEG": lambda d: d.ensemble(
+    "a submission beside several rows per EEG": lambda d: d.ensemble(
         [d.predictions("a", 0), d.submission("b.csv")], "--out", d.folder / "out.csv"
     ),
     "a fit to a submission": lambda d: d.fit(d.submission("a.csv")),
@@ -140,6 +142,8 @@ MISTAKES = {
     "a report under another name": lambda d: d.report("--runs", d.trained, "--out", d.folder / "page.pdf"),
     "a report on a folder without a run": lambda d: d.report("--runs", d.folder),
     "a report on predictions without votes": lambda d: d.report("--predictions", d.predictions("a", 0)),
+    "a report on windows without times": lambda d: d.report("--windows", d.predictions("a", 0)),
+    "a report with recordings, but without windows": lambda d: d.report("--runs", d.trained, "--data", d.folder),
     "a report on a run twice": lambda d: d.report("--runs", d.trained, d.trained),
     "a report on rows of another shard set": lambda d: d.report(
         "--shards", d.shards, "--predictions", d.predictions("a", 0, key="1-1")

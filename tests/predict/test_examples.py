@@ -63,3 +63,51 @@ def test_ensemble_runs(example, shard_set, trained, capsys):
     *each, pooled = [line.rpartition(" ")[2] for line in capsys.readouterr().out.splitlines()]
     assert set(each) == {pooled}
     assert yaml.safe_load((trained / "config.yaml").read_text())["num_folds"] == 3
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_without_arguments_they_print_their_usage(name, example, capsys):
+    with pytest.raises(SystemExit) as end:
+        example(name)
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: {name}.py ")
+    assert error.startswith(f"{name}.py: error: the following arguments are required: ")
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("draw_recording", ["nowhere", 1, "out"], "nowhere"),
+        ("ensemble_runs", ["nowhere", "run"], "run"),
+        ("own_panel", ["nowhere", 1], "nowhere"),
+        ("own_training_loop", ["nowhere", "demo"], "nowhere"),
+        ("predict_recording", ["nowhere", "night.edf"], "nowhere"),
+    ],
+)
+def test_a_wrong_path_is_an_error_of_one_line(name, words, expected, example, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        example(name, *words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{name}.py: {expected}")
+    assert end.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_types_and_files_of_another_kind(example, trained, shard_set, capsys):
+    for name, *words in [
+        ("draw_recording", shard_set, "one", "out"),
+        ("draw_recording", shard_set, 1, "out"),
+        ("own_panel", trained, 1),
+        ("own_training_loop", shard_set, "demo", "two"),
+        ("own_training_loop", shard_set, "nowhere.yaml"),
+        ("own_training_loop", trained, "demo"),
+        ("predict_recording", trained, "night.edf"),
+        ("predict_recording", shard_set, "night.edf"),
+        ("ensemble_runs", trained, trained),
+    ]:
+        with pytest.raises(SystemExit) as end:
+            example(name, *words)
+        assert end.value.code == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"{name}.py: ")

@@ -162,7 +162,7 @@ def killed_after(monkeypatch, num_parts):
 
 
 @pytest.mark.parametrize("tta", [(), ("flip",)])
-def test_a_killed_prediction_goes_on_and_comes_out_the_same(predict, forget, monkeypatch, tmp_path, tta):
+def test_a_killed_prediction_continues_with_the_same_result(predict, forget, monkeypatch, tmp_path, tta):
     predict("whole.parquet", tta=tta)
     assert not parts_folder(tmp_path / "whole.parquet").exists()
     with monkeypatch.context() as patch:
@@ -197,7 +197,8 @@ def test_parts_of_other_weights_or_views_are_not_taken(predict, forget, monkeypa
     assert_close(predict(checkpoint="final", weights="raw"), expected, 1e-12)
 
 
-def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path):
+def test_a_second_prediction_of_the_same_table_is_refused(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr("hms_dist.jobs.lease.HEARTBEAT_S", 0.2)
     folder = parts_folder(tmp_path / "p.parquet")
     folder.mkdir()
     with (
@@ -270,8 +271,8 @@ def test_a_folder_that_is_no_run_is_refused(predict, tmp_path):
         predict(run=tmp_path)
 
 
-def test_a_submission_of_several_rows_an_eeg_is_refused_before_any_work(predict, tmp_path):
-    with pytest.raises(UserError, match="a submission takes one row an EEG, found several"):
+def test_a_submission_of_several_rows_per_eeg_is_refused_before_any_work(predict, tmp_path):
+    with pytest.raises(UserError, match="a submission takes one row per EEG, found several"):
         predict(out=tmp_path / "p.csv")
     assert not parts_folder(tmp_path / "p.csv").exists()
 
@@ -285,7 +286,7 @@ def test_a_flip_that_the_canvas_cannot_draw_is_refused(predict, trained, tmp_pat
         predict(run=copy, tta=("flip",))
 
 
-def test_answers_that_are_no_numbers_are_refused_by_name(predict, monkeypatch, shard_set):
+def test_predictions_of_nan_are_refused_by_name(predict, monkeypatch, shard_set):
     key = read_index(shard_set / "index.parquet").frame["key"].iloc[0]
     real = infer.mean_outputs
     monkeypatch.setattr(infer, "mean_outputs", lambda *a, **k: (v * np.nan for v in real(*a, **k)))

@@ -17,11 +17,25 @@ from hms_dist.core import plugins
 from hms_dist.core.errors import UserError
 from hms_dist.core.plugins import check_plugins, plugin_words, split_plugins
 from hms_dist.grid.recipe import LaunchConfig
+from hms_dist.model.loss import LOSSES
 from hms_dist.rendering.render import Render
+from hms_dist.stream.rows.selections import SELECTIONS
 
 PAGE = Path(__file__).parents[2] / "docs/plugins.md"
 ALL = ("my_panel", "my_augmentation", "my_loss", "my_selection", "my_model")
 RENDER = {"panels": {"activity": {"class_path": "Activity", "init_args": {"largest_uv": 400}}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registries():
+    """Leave the registries without the plug-ins to the tests of other files in this process."""
+    kept = [(registry, dict(registry)) for registry in (LOSSES, SELECTIONS)]
+    yield
+    for registry, entries in kept:
+        registry.clear()
+        registry.update(entries)
+    for name in ALL:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_labels_from_a_shard_set_or_a_table_score_the_same(guessed, shard_set, r
     assert one["strata"] == other["strata"]
 
 
-def test_the_interval_is_that_of_patients_drawn_anew(guessed, shard_set, rng):
+def test_the_interval_is_that_of_resampled_patients(guessed, shard_set, rng):
     """Against numpy's own draws: quantiles of 4,000 agree to a few standard errors."""
     path, frame = guessed
     entry = scored(Score(predictions=path, labels=shard_set, num_draws=4000, level=0.8))["strata"]["all"]
@@ -108,7 +108,7 @@ def test_one_patient_has_no_interval(guessed, shard_set, tmp_path):
     assert found["num_rows_without_prediction"] == (~one).sum()
 
 
-def test_it_says_how_many_rows_were_held_out(guessed, shard_set, tmp_path):
+def test_it_reports_how_many_rows_were_held_out(guessed, shard_set, tmp_path):
     path, frame = guessed
     assert scored(Score(predictions=path, labels=shard_set))["num_rows_held_out"] == 0
     table = pd.read_parquet(path)
@@ -144,7 +144,7 @@ def test_a_submission_is_scored_by_eeg(guessed, shard_set, recordings, tmp_path,
         scored(Score(predictions=tmp_path / n, labels=tmp_path / "first.csv")) for n in ("p.csv", "q.parquet")
     )
     assert one["kl"] == pytest.approx(other["kl"], rel=1e-14)
-    with pytest.raises(UserError, match=r"p.csv: one row an EEG, but .* has several; score a .parquet"):
+    with pytest.raises(UserError, match=r"p.csv: one row per EEG, but .* has several; score a .parquet"):
         scored(Score(predictions=tmp_path / "p.csv", labels=shard_set))
 
 

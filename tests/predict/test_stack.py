@@ -36,7 +36,7 @@ def stack(*words):
 
 
 def labelled(probabilities, targets, num_folds=5):
-    """Honest tables of made-up rows, a patient a row."""
+    """Honest tables of made-up rows, a patient per row."""
     num_rows = len(targets)
     members = Members(
         (Path("m"),) * len(probabilities), pd.DataFrame(), np.arange(num_rows) % num_folds, probabilities, ()

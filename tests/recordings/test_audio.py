@@ -226,7 +226,7 @@ def folder(path: Path) -> None:
 
 CLIPS = {
     nothing: "00000000a.flac: no such file, nor .wav",
-    both: "00000000a.wav: 00000000a.flac is there too; expected one file a recording",
+    both: "00000000a.wav: 00000000a.flac is there too; expected one file per recording",
     empty: "00000000a.flac: the file is empty; expected flac or wav",
     text: "00000000a.flac: not a readable flac or wav file",
     cut_off: "00000000a.flac: ",

@@ -1,4 +1,4 @@
-"""The reader on fresh random files, and the message of every fault a file can have."""
+"""The reader on random files, and its message for each kind of damaged file."""
 
 import zlib
 from collections.abc import Callable
@@ -136,7 +136,7 @@ def test_truncated_and_damaged_files(rng: np.random.Generator, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1.1e9, -1e30, 1e300])
-def test_voltages_beyond_reason(rng: np.random.Generator, tmp_path: Path, value: float) -> None:
+def test_too_large_voltages(rng: np.random.Generator, tmp_path: Path, value: float) -> None:
     row, name = int(rng.integers(300)), str(rng.choice(CHANNELS))
     eeg = random_eeg(rng)
     eeg[name] = eeg[name].astype(np.float64)
@@ -151,7 +151,7 @@ def test_rows_that_are_not_two_seconds_apart(rng: np.random.Generator, tmp_path:
     columns = random_spectrogram(rng, 40) | {"time": 1 + step_s * np.arange(40)}
     message = refusal(read_spectrogram, write(tmp_path / "1.parquet", columns))
     assert f"column time: expected rows 2 s apart, found {step_s:g} s; resample the file" in message
-    columns["time"] = np.delete(np.arange(41) * 2.0 + 1, 7)  # a row that is not there is no other rate
+    columns["time"] = np.delete(np.arange(41) * 2.0 + 1, 7)  # a missing row is not another rate
     assert len(read_spectrogram(write(tmp_path / "2.parquet", columns))[0]) == 40
 
 
@@ -167,7 +167,7 @@ def test_missing_columns(rng: np.random.Generator, tmp_path: Path) -> None:
     assert "missing columns time, LL_12.5, LP_4.1;" in message
 
 
-def test_columns_that_are_no_numbers_or_stand_twice(rng: np.random.Generator, tmp_path: Path) -> None:
+def test_columns_that_are_not_numeric_or_appear_twice(rng: np.random.Generator, tmp_path: Path) -> None:
     eeg: dict[str, Any] = random_eeg(rng, 3)
     message = refusal(read_eeg, write(tmp_path / "1.parquet", eeg | {"O1": ["a", "b", "c"]}))
     assert "column O1: expected numbers, found string; convert it" in message

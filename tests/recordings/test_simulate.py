@@ -124,11 +124,10 @@ def test_truth_has_a_distribution_for_every_row(cohort, table):
 
 def test_same_bytes_whatever_the_number_of_workers(rng, tmp_path):
     seed, other_seed = rng.choice(2**32, 2, replace=False).tolist()
-    for name, workers in (("alone", 1), ("again", 1), ("two", 2)):
-        run(Simulate(out=tmp_path / name, num_recordings=7, seed=seed, workers=workers))
-    run(Simulate(out=tmp_path / "other", num_recordings=7, seed=other_seed))
+    for name, workers in (("alone", 1), ("two", 2)):
+        run(Simulate(out=tmp_path / name, num_recordings=5, seed=seed, workers=workers))
+    run(Simulate(out=tmp_path / "other", num_recordings=5, seed=other_seed))
     alone = contents(tmp_path / "alone")
-    assert contents(tmp_path / "again") == alone
     assert contents(tmp_path / "two") == alone
     assert not set(contents(tmp_path / "other").values()) & set(alone.values())
 
@@ -138,7 +137,7 @@ def test_no_temporary_file_is_left(cohort):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_asked_to_stop_twice_it_says_so_and_leaves_no_table(tmp_path, workers):
+def test_asked_to_stop_twice_it_reports_so_and_leaves_no_table(tmp_path, workers):
     out = tmp_path / "data"
     words = [sys.executable, "-m", "hms_dist", "simulate", "--out", str(out), "--num_recordings", "200"]
     with subprocess.Popen([*words, "--workers", str(workers)], stderr=subprocess.PIPE, text=True) as process:
@@ -147,7 +146,7 @@ def test_asked_to_stop_twice_it_says_so_and_leaves_no_table(tmp_path, workers):
             time.sleep(0.05)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert errors.splitlines()[-1] == "hms-dist simulate: stopped; rerun the same command to continue"
     assert "Traceback" not in errors

@@ -116,7 +116,7 @@ def test_names_of_stages_stay_in_the_run(runs, capsys):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_reader_refuses_what_is_no_file(tmp_path, kind):
+def test_every_reader_refuses_what_is_not_a_file(tmp_path, kind):
     for read, name in (
         (lambda path: read_bytes(path, 10), "a"),
         (lambda path: open_file(path).close(), "a"),
@@ -335,7 +335,7 @@ def test_a_recipe_cannot_leave_the_folder_of_runs(name):
         load(Grid, ["--shards", "s", "--out", "o", "--recipes", json.dumps([{"name": name, "configs": ["x"]}])])
 
 
-def test_a_formula_in_a_name_is_drawn_as_it_stands():
+def test_a_formula_in_a_name_is_drawn_literally():
     from hms_dist.canvas.compose import Canvas
     from hms_dist.datasets import HMS
     from hms_dist.report.parts import canvas_parts

@@ -81,7 +81,7 @@ def test_a_file_of_another_name_is_refused_before_it_is_used(folder, tmp_path, n
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
-def test_a_cache_lies_in_its_folder_whatever_the_names(folder, tmp_path):
+def test_a_cache_is_in_its_folder_whatever_the_names(folder, tmp_path):
     manifest, index = open_set(folder)
     config = StorageConfig(cache=CacheConfig(folder=tmp_path / "cache"))
     ShardReader(f"file://{folder}", manifest, index, PANELS, storage=config).read(np.array([0]))
@@ -114,7 +114,7 @@ def test_a_panel_of_another_name_is_refused(folder):
         (lambda v: v.update(num_samples=7), "num_samples: expected "),
         (lambda v: v.update(panels={}), "panels: expected 1 to "),
         (lambda v: v["panels"]["traces"].update(shape=[-640, 1600]), "shape: expected integers of at least 1"),
-        (lambda v: v["panels"]["traces"].update(shape=[100000, 1600000]), "takes more than 67108864 bytes a sample"),
+        (lambda v: v["panels"]["traces"].update(shape=[100000, 1600000]), "takes more than 67108864 bytes per sample"),
         (lambda v: v["panels"]["traces"].update(shape="x"), "bad panel specification"),
         (lambda v: v["panels"]["traces"].update(codec="npy.gz"), "unknown 'bit' or 'npy.gz'"),
         (lambda v: v["panels"]["traces"].update(rows_hz=[1e999]), "digest does not match"),

@@ -74,7 +74,7 @@ def test_rows_of_models_that_learnt_from_unknown_tables_count_by_their_folds():
     assert found.tolist() == [True, False]
 
 
-def test_a_submission_says_that_nothing_is_known(index, shard_set, recordings, tmp_path, caplog):
+def test_a_submission_states_that_nothing_is_known(index, shard_set, recordings, tmp_path, caplog):
     labels = pd.read_csv(recordings / "train.csv").drop_duplicates("eeg_id")
     labels.to_csv(tmp_path / "labels.csv", index=False)
     rows = index.frame.set_index("key").index.get_indexer(

@@ -59,7 +59,7 @@ def test_webdataset_reads_the_tars_as_they_are(shard_set):
     assert set(found) == set(read_index(shard_set / "index.parquet").frame["key"])
 
 
-def test_the_json_member_tells_how_well_channels_were_recorded(one_eeg):
+def test_the_json_member_states_how_well_channels_were_recorded(one_eeg):
     path = next((one_eeg / "train_eegs").iterdir())
     table = pq.read_table(path).to_pandas()
     start = round(pd.read_csv(one_eeg / "train.csv")["eeg_label_offset_seconds"].iloc[0] * 200)
@@ -100,7 +100,7 @@ def test_workers_and_restarts_give_the_same_bytes(recordings, shard_set, tmp_pat
     assert hashes(again) == hashes(shard_set)
 
 
-def test_a_stopped_render_goes_on_where_it_stopped(recordings, shard_set, tmp_path, monkeypatch):
+def test_a_stopped_render_continues_where_it_stopped(recordings, shard_set, tmp_path, monkeypatch):
     out = tmp_path / "set"
     command = Render(data=recordings, out=out, samples_per_shard=16)
     real, done = RecordingReader.read, []

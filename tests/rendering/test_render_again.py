@@ -31,6 +31,20 @@ def words(data, out):
             "--samples_per_shard", "16"]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def larger_shards(recordings, tmp_path_factory):
+    """The set of other, larger shards; it is only read."""
+    out = tmp_path_factory.mktemp("larger") / "set"
+    run(Render(data=recordings, out=out, samples_per_shard=24))
+    return out
+
+
+@pytest.fixture
+def made(shard_set, tmp_path):
+    """A copy of the finished set, as a render of the same recordings makes it."""
+    return shutil.copytree(shard_set, tmp_path / "set")
+
+
 class TestBadRows:
     """Rows that cannot be rendered."""
 
@@ -43,7 +57,7 @@ class TestBadRows:
         (data / f"train_eegs/{number}.parquet").write_bytes(b"PAR1 but no more")
         return data, table[table["eeg_id"] == number]
 
-    def test_fail_says_every_bad_row_and_goes_on_after_a_mend(self, recordings, shard_set, corrupted, tmp_path, caplog):
+    def test_fail_names_every_bad_row_and_continues_after_it(self, recordings, shard_set, corrupted, tmp_path, caplog):
         data, bad = corrupted
         with pytest.raises(UserError, match=r"train.csv: row \d+: .*parquet"):
             run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
@@ -86,7 +100,7 @@ class TestBadRows:
         assert not (out / "manifest.json").exists()
 
 
-def test_what_makes_a_set_useless_or_leaky_is_said(recordings, tmp_path, caplog):
+def test_what_makes_a_set_useless_or_leaky_is_reported(recordings, tmp_path, caplog):
     table = pd.read_csv(recordings / "train.csv")
     other = table.index[table["patient_id"] != table["patient_id"][0]][0]
     table.loc[other, ["spectrogram_id", "spectrogram_label_offset_seconds"]] = table["spectrogram_id"][0], 0
@@ -112,10 +126,9 @@ class TestRebuild:
     def data(self, recordings, tmp_path):
         return shutil.copytree(recordings, tmp_path / "data")
 
-    def test_a_changed_recording_redoes_its_shards_only(self, data, shard_set, tmp_path, monkeypatch):
-        out = tmp_path / "set"
+    def test_a_changed_recording_redoes_its_shards_only(self, data, shard_set, made, tmp_path):
+        out = made
         command = {"data": data, "out": out, "samples_per_shard": 16}
-        run(Render(**command))
         table = pd.read_csv(data / "train.csv")
         target = table["eeg_id"].unique()[1]
         long = data / f"train_eegs/{target}.parquet"
@@ -136,31 +149,27 @@ class TestRebuild:
         run(Render(data=data, out=tmp_path / "fresh", samples_per_shard=16))
         assert hashes(out) == hashes(tmp_path / "fresh")
 
-    def test_a_touched_but_equal_recording_is_no_change(self, data, shard_set, tmp_path):
-        run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
+    def test_a_touched_but_equal_recording_is_no_change(self, data, shard_set, made):
         for path in (data / "train_eegs").iterdir():
             os.utime(path, (time.time() + 100, time.time() + 100))
-        run(Render(data=data, out=tmp_path / "set", samples_per_shard=16))
-        assert hashes(tmp_path / "set") == hashes(shard_set)
+        run(Render(data=data, out=made, samples_per_shard=16))
+        assert hashes(made) == hashes(shard_set)
 
-    def test_old_tars_stay_valid_until_the_new_set_stands(self, data, tmp_path, monkeypatch):
-        out = tmp_path / "set"
-        run(Render(data=data, out=out, samples_per_shard=16))
+    def test_old_tars_stay_valid_until_the_new_set_is_complete(self, data, made, larger_shards):
+        out = made
         before = hashes(out)
         run(Render(data=data, out=out, samples_per_shard=24, rebuild=True, job="0/2"))
         assert hashes(out) == before
         assert list(find_faults(out)) == []
         run(Render(data=data, out=out, samples_per_shard=24, rebuild=True, job="1/2"))
-        run(Render(data=data, out=tmp_path / "fresh", samples_per_shard=24))
-        assert hashes(out) == hashes(tmp_path / "fresh")
+        assert hashes(out) == hashes(larger_shards)
         assert not (out / ".next").exists()
 
     @pytest.mark.parametrize("moved", [0, 1, 3])
-    def test_a_move_cut_short_goes_on(self, data, tmp_path, moved, monkeypatch):
+    def test_a_move_cut_short_continues(self, data, made, larger_shards, moved, monkeypatch):
         from hms_dist.rendering import build_spec as sets
 
-        out = tmp_path / "set"
-        run(Render(data=data, out=out, samples_per_shard=16))
+        out = made
         real, done = type(out).replace, []
 
         def stop(self, target):
@@ -179,16 +188,15 @@ class TestRebuild:
             assert main(["finish", "--out", str(out)]) == 0
         else:
             run(Render(data=data, out=out, samples_per_shard=24))
-        run(Render(data=data, out=tmp_path / "fresh", samples_per_shard=24))
-        assert hashes(out) == hashes(tmp_path / "fresh")
+        assert hashes(out) == hashes(larger_shards)
 
 
 @pytest.mark.parametrize("is_rebuild", [False, True])
 @pytest.mark.parametrize("left", [0, 1])
-def test_finish_goes_on_where_the_removal_of_parts_was_cut_short(recordings, tmp_path, monkeypatch, is_rebuild, left):
-    out = tmp_path / "set"
-    if is_rebuild:
-        run(Render(data=recordings, out=out, samples_per_shard=16))
+def test_finish_continues_where_the_removal_of_parts_was_cut_short(
+    recordings, made, larger_shards, tmp_path, monkeypatch, is_rebuild, left
+):
+    out = made if is_rebuild else tmp_path / "new"
 
     def cut(folder, **_):
         for path in list(folder.iterdir())[left:]:
@@ -202,8 +210,7 @@ def test_finish_goes_on_where_the_removal_of_parts_was_cut_short(recordings, tmp
         with pytest.raises(KeyboardInterrupt):
             run(Render(data=recordings, out=out, samples_per_shard=24, rebuild=is_rebuild))
     assert main(["finish", "--out", str(out)]) == 0
-    run(Render(data=recordings, out=tmp_path / "fresh", samples_per_shard=24))
-    assert hashes(out) == hashes(tmp_path / "fresh")
+    assert hashes(out) == hashes(larger_shards)
     assert [path.name for path in out.iterdir() if path.is_dir()] == []
     assert main(["finish", "--out", str(out)]) == 0
 
@@ -212,7 +219,7 @@ class TestResources:
     """Disks and paths."""
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-    def test_a_full_disk_is_said_and_a_rerun_goes_on(self, recordings, shard_set, tmp_path):
+    def test_a_full_disk_is_reported_and_a_rerun_continues(self, recordings, shard_set, tmp_path):
         disk = tmp_path / "disk"
         disk.mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)], check=False).returncode:
@@ -261,15 +268,12 @@ class TestResources:
         assert done.returncode == 0, done.stderr
         assert hashes(tmp_path / "limited") == hashes(shard_set)
 
-    def test_the_rebuild_script(self, recordings, tmp_path, repository):
+    def test_the_rebuild_script(self, recordings, made, larger_shards, repository):
         script = repository / "scripts/rebuild_shards.sh"
         environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
         bare = subprocess.run([script], capture_output=True, text=True, check=False)
         assert (bare.returncode, bare.stderr.splitlines()[0].split()[0]) == (2, "usage:")
-        out = tmp_path / "set"
-        run(Render(data=recordings, out=out, samples_per_shard=16))
-        command = [script, recordings, out, "--samples_per_shard", "24"]
+        command = [script, recordings, made, "--samples_per_shard", "24"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
-        run(Render(data=recordings, out=tmp_path / "fresh", samples_per_shard=24))
-        assert hashes(out) == hashes(tmp_path / "fresh")
+        assert hashes(made) == hashes(larger_shards)

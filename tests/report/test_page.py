@@ -179,7 +179,7 @@ def test_the_gallery_shows_the_best_and_the_worst_rows(make_run, report, index, 
     assert "Not shown: attributions: " in page  # the run has no weights
 
 
-def test_what_is_missing_is_said(make_run, report, shard_set) -> None:
+def test_what_is_missing_is_stated(make_run, report, shard_set) -> None:
     run = make_run()
     (run / "metrics.jsonl").unlink()
     (run / "status.json").unlink()
@@ -209,7 +209,7 @@ def test_a_canvas_that_the_shard_set_cannot_fill(make_run, report, shard_set, tm
     )
 
 
-def test_stages_stand_before_their_run_and_names_tell_runs_apart(make_run, report) -> None:
+def test_stages_precede_their_run_and_names_distinguish_runs(make_run, report) -> None:
     run, other = make_run("a/run"), make_run("b/run")
     make_run("a/run/stages/first")
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -234,7 +234,7 @@ def test_names_are_text_and_nothing_is_loaded(make_run, report) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "runs: nothing to report; give --runs, --predictions or both"),
+        ("", "runs: nothing to report; give --runs, --predictions or --windows"),
         ("--runs RUN --out x.htm", "out: expected a name ending in .html, found x.htm"),
         ("--runs RUN --out no/x.html", "no: no such folder; make it, or choose another --out"),
         ("--runs RUN --out SHUT.html", "is a folder; choose another --out"),

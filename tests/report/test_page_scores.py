@@ -82,7 +82,7 @@ def test_only_tables_of_the_same_rows_are_averaged(scored, labels):
     assert gain.together <= np.mean(gain.single)
 
 
-def test_what_is_made_of_other_tables_stands_beside_their_mean_and_not_in_it(scored):
+def test_what_is_made_of_other_tables_is_listed_beside_their_mean_and_not_in_it(scored):
     a, b, silent = scored("a", None, "1", "2"), scored("b", None, "3"), scored("silent", None)
     pooled, of_a = scored("pooled", None, "1", "2", "3", "fit"), scored("of_a", None, "1", "2", "9")
     mean, other, both = ensemble_gains([pooled, a, b, silent, of_a])
@@ -94,7 +94,7 @@ def test_what_is_made_of_other_tables_stands_beside_their_mean_and_not_in_it(sco
     assert other.single == (a.scores["kl"], b.scores["kl"])
 
 
-def test_the_gallery_takes_one_row_an_eeg_and_none_twice():
+def test_the_gallery_takes_one_row_per_eeg_and_none_twice():
     row_kl, eeg_ids = np.array([0.1, 0.2, 0.3, 0.9, 0.8, 0.7]), np.array([1, 1, 2, 3, 3, 1])
     best, worst = best_and_worst(row_kl, eeg_ids, 2)
     assert (best.tolist(), worst.tolist()) == ([0, 2], [3, 5])

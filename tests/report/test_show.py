@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -16,8 +17,9 @@ from hms_dist.canvas.compose import CanvasConfig
 from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
+from hms_dist.report.parts import REGION_ROWS
 from hms_dist.report.picture import gray
-from hms_dist.report.sheet import LEFT, RIGHT, WIDTH
+from hms_dist.report.sheet import LEFT, NAME_ROWS, RIGHT, TITLE_ROWS, WIDTH
 from hms_dist.report.show import Show
 from hms_dist.shards.index import read_index
 from hms_dist.train.data.run_data import open_shards
@@ -166,3 +168,26 @@ def test_a_notebooks_backend_that_is_not_there(shard_set, repository, tmp_path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_a_window_of_a_clip_has_its_sound_at_its_seconds(tmp_path, capsys) -> None:
+    """A burst from 12 to 13 s in the window from 10 to 20 s of 21 s, at another rate."""
+    time_s = np.arange(21 * 16_000) / 16_000
+    burst = 0.5 * np.sin(2 * np.pi * 1000 * time_s) * ((time_s > 12) & (time_s < 13))
+    soundfile.write(tmp_path / "clip.wav", burst, 16_000)
+    words = ["show", "--recording", str(tmp_path / "clip.wav"), "--out", str(tmp_path / "clip.png")]
+    assert main([*words, "--at", "00:15"]) == 0
+    assert "clip.wav, 10.00 to 20.00 s drawn" in capsys.readouterr().err
+    with Image.open(tmp_path / "clip.png") as image:
+        pixels = np.asarray(image.convert("L"))[TITLE_ROWS + NAME_ROWS : TITLE_ROWS + NAME_ROWS + 2 * REGION_ROWS]
+    columns = np.flatnonzero((pixels[5:-5, LEFT + 5 : LEFT + WIDTH - 5] > 220).any(axis=0)) + 5
+    assert columns.min() == pytest.approx(0.2 * WIDTH, abs=6)
+    assert columns.max() == pytest.approx(0.3 * WIDTH, abs=6)
+    for more, message in (
+        (["--at", "22"], "at: expected 0 to 21 s, the length of the recording, found 22 s"),
+        (["--map", "A1=T3"], "map: is for EEG, clip.wav is audio; leave it out"),
+    ):
+        assert main([*words, *more]) == 2
+        assert message in capsys.readouterr().err
+    soundfile.write(tmp_path / "clip.wav", burst[:800], 16_000)
+    assert main(words) == 0, "a clip of 0.05 s is drawn with silence after it"

@@ -78,7 +78,7 @@ with acquire(Path({str(folder / LEASE_NAME)!r})):
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "refused", "interrupted", "finished"])
-def test_an_ended_run_is_what_it_says_until_somebody_takes_it_up(make, state):
+def test_an_ended_run_keeps_its_recorded_state_until_somebody_takes_it_up(make, state):
     folder = make(
         "a", state, STEPS, {"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "4", "SLURM_JOB_ID": "13"}, message="so"
     )

@@ -1,4 +1,4 @@
-"""Rows of a recording pooled into a submission, and LWLRAP of the classes that a recording's rows know."""
+"""Rows of a recording pooled into a submission, and LWLRAP over the classes known in any row of a recording."""
 
 from dataclasses import replace
 
@@ -78,7 +78,7 @@ def test_a_submission_names_its_recordings_and_reads_back(tmp_path, rng: np.rand
     with pytest.raises(UserError, match="row 2, column recording_id: expected 1 to 15 hexadecimal digits"):
         read_predictions(path, BIRDS)
     none = replace(BIRDS, submission=replace(BIRDS.submission, pool="none"))
-    with pytest.raises(UserError, match="a submission takes one row an EEG, found several"):
+    with pytest.raises(UserError, match="a submission takes one row per EEG, found several"):
         write_predictions(path, rows, (), none)
 
 

@@ -50,5 +50,5 @@ def test_what_kaggle_refuses_is_refused_by_row(tmp_path, name, corrupt, found, r
 
 def test_two_rows_of_an_eeg_make_no_submission(tmp_path, rng):
     made = table(rng)
-    with pytest.raises(UserError, match=r"a submission takes one row an EEG, found several; write a .parquet"):
+    with pytest.raises(UserError, match=r"a submission takes one row per EEG, found several; write a .parquet"):
         write_predictions(tmp_path / "s.csv", pd.concat([made, made[:1]]))

@@ -1,4 +1,4 @@
-"""Searches that train: killed and rerun, pruned, refused, and one of six trials as the course report's."""
+"""Searches that train: killed and rerun, pruned, rejected, and a search of six trials as in the course report."""
 
 import os
 import signal
@@ -82,7 +82,7 @@ def test_a_run_that_fails_is_named_with_its_log(trial):
         runs.train(lambda step, kl: True)
 
 
-def test_six_trials_killed_on_the_way_by_two_jobs_at_once(search_words, repository, tmp_path):
+def test_six_trials_killed_on_the_way_by_two_jobs_at_once(search_words, repository, tmp_path, call):
     """A job is killed within a trial; two jobs continue, and the best of six is a recipe that trains."""
     study = tmp_path / "study"
     words = [*search_words, "--num_trials", "6", "--num_batches", "1", "--num_startup", "2", "--folds", "[0]"]
@@ -102,12 +102,7 @@ def test_six_trials_killed_on_the_way_by_two_jobs_at_once(search_words, reposito
         metrics = read_metrics(study / f"trials/0-{row['trial']:03d}/fold-0")
         assert row["val_kl"] == min(line["val_kl"] for line in metrics if "val_kl" in line)
     assert not (tmp_path / "run").exists()
-    best = ["--config", str(study / "best.yaml"), "--shards", words[words.index("--shards") + 1], "--fold", "none"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *best, "--out", str(tmp_path / "run"), "--epochs", "1"],
-        cwd=repository,
-        check=False,
-    )
-    assert done.returncode == 0
+    best = ["--config", study / "best.yaml", "--shards", words[words.index("--shards") + 1], "--fold", "none"]
+    call("train", *best, "--out", tmp_path / "run", "--epochs", 1)
     assert main(["search", *words]) == 0
     pd.testing.assert_frame_equal(pd.read_csv(study / "trials.csv"), table)

@@ -26,7 +26,7 @@ def formula(config):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Trials of two epochs a fold with the KL of the formula; their arguments are recorded."""
+    """Trials of two epochs per fold with the KL of the formula; their arguments are recorded."""
     given = []
 
     def train(self, report):

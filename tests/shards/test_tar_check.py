@@ -19,7 +19,7 @@ BYTES = dataclasses.replace(POWER, dtype="uint8", value_range=(-80.0, 0.0))
 
 
 def member(name, change):
-    """Spoils one member's bytes in every sample."""
+    """Corrupts one member's bytes in every sample."""
 
     def corrupt(sample):
         full_name, content = sample.members[name]

@@ -47,7 +47,7 @@ def test_sliding_sums_do_not_drift(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(("window", "fft", "hop"), [(128, 1024, 39), (1000, 1000, 40)])
 @pytest.mark.parametrize("centred", [False, True])
-def test_where_frames_lie(window: int, fft: int, hop: int, centred: bool) -> None:
+def test_positions_of_frames(window: int, fft: int, hop: int, centred: bool) -> None:
     """An impulse lights, with the window's square at its distance, exactly the frames whose window holds it."""
     signal = np.zeros(5000)
     signal[2345] = 1

@@ -47,7 +47,7 @@ def _daemons(cluster):
     return {path.stem: int(path.read_text()) for path in cluster.folder.glob("*.pid")}
 
 
-def test_it_says_what_to_install(tmp_path):
+def test_it_names_what_to_install(tmp_path):
     (tmp_path / "realpath").symlink_to(shutil.which("realpath"))
     done = subprocess.run(
         [shutil.which("bash"), SCRIPT, "start", tmp_path / "folder"], env={"PATH": str(tmp_path)},

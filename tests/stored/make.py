@@ -82,7 +82,7 @@ canvas:
 
 
 def write_recordings(folder: Path) -> None:
-    """Square waves, a rate a class, and one spectrogram: few distinct values, so that the files are small."""
+    """Square waves, a rate per class, and one spectrogram: few distinct values, so that the files are small."""
     (folder / "train_eegs").mkdir(parents=True)
     (folder / "train_spectrograms").mkdir()
     bins = np.floor((np.arange(100) + 3) * 200 / 1024 * 100 + 0.5) / 100

@@ -93,7 +93,7 @@ class TestSets:
         assert main([*RENDER, "set", "--samples_per_shard", "7"]) == 2
         assert "made from other input (render_config.samples_per_shard: 7, was 6); --rebuild" in capsys.readouterr().err
 
-    def test_an_unfinished_set_goes_on_with_its_finished_shards(self, folder, run_command, same_machine):
+    def test_an_unfinished_set_continues_with_its_finished_shards(self, folder, run_command, same_machine):
         kept = folder / "unfinished_set/shard-000002.tar"
         stamp = kept.stat().st_mtime_ns, kept.stat().st_ino
         run_command(*RENDER, "unfinished_set")
@@ -174,7 +174,7 @@ class TestRuns:
         assert kept_canvas(path, {**depends_on, "canvas": canvas}) == read_canvas(folder / "data_wide_run")
         assert kept_canvas(path, {**depends_on, "canvas": canvas, "shards": "another"}) is None
 
-    def test_a_killed_run_that_trained_by_groups_cannot_go_on_by_rows(self, folder, config, train):
+    def test_a_killed_run_that_trained_by_groups_cannot_continue_by_rows(self, folder, config, train):
         path = folder / "killed_run/config.yaml"
         before = path.read_text()
         with pytest.raises(UserError, match=r"killed_run: begun by an earlier version, which trained by groups"):
@@ -182,7 +182,7 @@ class TestRuns:
         assert path.read_text() == before
 
     @pytest.mark.slow
-    def test_a_killed_run_with_stages_goes_on(self, folder, config, train):
+    def test_a_killed_run_with_stages_continues(self, folder, config, train):
         before = (folder / "staged_run/stages/first/best/model.safetensors").stat().st_mtime_ns
         train(config("staged_run", "staged.yaml"))
         assert stage_names(folder / "staged_run") == ["first", "second"]
@@ -236,7 +236,7 @@ class TestPredictions:
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(folder, run_command):
+def test_a_killed_search_continues(folder, run_command):
     space = (
         "{lr: {sets: optim.lr, low: 0.001, high: 0.01, log: true}, "
         "shift: {sets: canvas.placements.0.normalise.init_args.shift, low: 70, high: 90}}"

@@ -16,7 +16,7 @@ from hms_dist.shards.index import Index, fold_column
 
 
 def random_index(num_rows=503, *, seed, rows_per_shard=37):
-    """EEGs of about four rows, patients of about three EEGs, in tars whose rows are mixed; up to 19 votes a row."""
+    """EEGs of about four rows, patients of about three EEGs, in tars whose rows are mixed; up to 19 votes per row."""
     rng = np.random.default_rng(seed)  # or a generator
     frame = pd.DataFrame({"eeg_id": np.sort(rng.integers(0, num_rows // 4, num_rows))})
     frame["eeg_sub_id"] = frame.groupby("eeg_id").cumcount()

@@ -1,5 +1,6 @@
 """A small training run: a 64 x 64 canvas and a small net, in this process."""
 
+import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,14 @@ def small(small_file, shard_set, tmp_path) -> Callable[..., TrainConfig]:
 
 
 @pytest.fixture
+def finished(small, one_epoch) -> TrainConfig:
+    """The small configuration of one epoch; its folder holds the finished run, a copy."""
+    config = small(epochs=1)
+    shutil.copytree(one_epoch, config.out)
+    return config
+
+
+@pytest.fixture
 def sliding_file(tmp_path) -> Path:
     """A configuration of a small sliding-window net, with all that it draws."""
     path = tmp_path / "sliding.yaml"
@@ -77,6 +86,6 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def fresh_process_state():
-    """accelerate keeps one state a process; each run of a test begins like a process of its own."""
+    """accelerate keeps one state per process; each run of a test begins like a process of its own."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,4 +1,4 @@
-"""Sliding windows whose place differs from row to row, as the annotations of audio do: the loss, crops, pastes, answers
+"""Sliding windows at a different place in each row, as annotations of audio have: the loss, crops, pastes, predictions
 and monitors of each row are those of its own window."""
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ def task(**options: object) -> AnnotatedWindow:
 
 
 class Columns(nn.Module):
-    """Answers with the mean of the columns that a window covers, for every class."""
+    """Predicts the mean of the columns that a window covers, for every class."""
 
     def forward(self, images: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         columns = nn.functional.avg_pool2d(images, (images.shape[2], STRIDE))[:, 0, 0]

@@ -24,7 +24,7 @@ SIZE = "rate_hz: 4000, window_s: 1.0"
 MEL = f"{SIZE}, fft_samples: 256, window_samples: 256, hop_samples: 64, num_mels: 32"
 RENDER = f"""
 panels:
-  waveform: {{class_path: Waveform, init_args: {{{SIZE}, margin_s: 0.25}}}}
+  waveform: {{class_path: Waveform, init_args: {{{SIZE}, margin_s: 0.5}}}}
   log_mel: {{class_path: LogMel, init_args: {{{MEL}}}}}
   pcen: {{class_path: AudioPcen, init_args: {{{MEL}}}}}
 samples_per_shard: 16
@@ -59,7 +59,16 @@ augment:
     - {class_path: SignalReverse, init_args: {rows: negative}}
     - {class_path: SignalPaste, init_args: {rows: negative, max_s: 0.3}}
     - {class_path: MixUp, init_args: {probability: 0.7, alpha: 4.0}}
+    - {class_path: SignalMixUp, init_args: {rows: negative, alpha: 4.0}}
+    - {class_path: SignalPasteOther, init_args: {probability: 0.7}}
 """
+SMALL_RECIPE = (
+    TRAIN.replace(
+        "model: {name: test_convnext, drop_path_rate: 0.0}", f"{DRAWN}model: {{name: test_resnet, weights: none}}"
+    ).replace("epochs: 3", "epochs: 2")
+    + "optim: {lr: 1.0e-4}\nprecision: float64\nreader_threads: 1\n"
+)
+"""Merged after configs/train/rfcx_resnet34.yaml: two steps per epoch, each of one group, which two ranks share."""
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +151,23 @@ def test_augmented_signals_train_alike_at_any_pass_size(losses):
     parts = losses("parts", text, precision="float64", pass_rows=4)
     assert np.abs(whole - plain).max() > 1e-3
     np.testing.assert_allclose(parts, whole, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_audio_recipe_as_one(ranks, audio_set, tmp_path):
+    """Sliding windows at the boxes, dropout, and rows that are pasted and mixed with rows of the other rank."""
+    (tmp_path / "small.yaml").write_text(SMALL_RECIPE)
+    recipe = ["--config", "rfcx_resnet34", "--config", tmp_path / "small.yaml", "--shards", audio_set]
+    runs = []
+    for number in (1, 2):
+        runs.append(tmp_path / f"on-{number}")
+        ranks(number, "-m", "hms_dist", "train", *recipe, "--out", runs[-1])
+    one, two = map(read_metrics, runs)
+    for name in ("loss", "lr", "val_log_loss", "val_positive_log_loss", "val_negative_log_loss", "val_lwlrap"):
+        expected, found = ([line[name] for line in lines if name in line] for lines in (one, two))
+        assert len(expected) == (4 if name in ("loss", "lr") else 2)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8, err_msg=name)
+    first, second = (pd.read_parquet(run / "predictions.parquet").set_index("key") for run in runs)
+    assert set(first.index) == set(second.index)
+    names = ["s0", "s1"]
+    np.testing.assert_allclose(second.loc[first.index, names], first[names], atol=1e-6)

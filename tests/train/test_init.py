@@ -67,7 +67,7 @@ def test_classes_keep_their_row_of_the_classifier_by_name(small, first):
         assert torch.equal(found[name][2], kept[name][HMS.classes.index("seizure")])
 
 
-def test_as_many_classes_of_other_names_begin_fresh(small, first, tmp_path):
+def test_as_many_classes_of_other_names_are_initialised_at_random(small, first, tmp_path):
     lab = Dataset(name="lab", classes=("a", "b", "c", "d", "e", "f"))
     fresh, found = begun(small("fresh", seed=5), lab), begun(small("second", init=first.out, seed=5), lab)
     assert all(torch.equal(found[name], fresh[name]) for name in HEAD)

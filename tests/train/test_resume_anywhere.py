@@ -23,7 +23,10 @@ steps:
 """
 FAMILIES = {
     "efficientnet": {"model__name": "test_efficientnet"},
-    "tiny_vit": {"model__name": "tiny_vit_5m_224"},
+    "tiny_vit": {
+        "model__name": "tiny_vit_5m_224",
+        "model__kwargs": '{"embed_dims": [16, 32, 48, 64], "num_heads": [1, 2, 3, 4], "depths": [1, 1, 2, 1]}',
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""One rank, end to end: what a run leaves behind, that it repeats, and that a stopped one resumes bit for bit."""
+"""One rank, end to end: the files of a run, equal results of equal runs, and a stopped run that resumes bit for bit."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from hms_dist.config.load import load
 from hms_dist.core.errors import JobError, UserError
 from hms_dist.datasets import HMS_CLASSES as CLASSES
 from hms_dist.panels import DEFAULT_PANELS
@@ -31,6 +32,7 @@ from hms_dist.train.folder.stop import StopRequest
 from hms_dist.train.learn.step import Stepper
 from hms_dist.train.loop import Trainer, run
 from hms_dist.train.ranks.world import open_world
+from hms_dist.train.settings import TrainConfig
 
 
 def weights(config, folder="final"):
@@ -111,7 +113,7 @@ def check_phases(config, lines, num_rows):
     assert log.count(": checkpoint in ") == config.epochs
 
 
-def test_no_patient_stands_on_both_sides(small):
+def test_no_patient_is_on_both_sides(small):
     data = open_run_data(small())
     patients = data.index.ids("patient_id")
     assert not set(patients[data.train_rows]) & set(patients[data.validation_rows])
@@ -121,32 +123,35 @@ def test_no_patient_stands_on_both_sides(small):
     assert not len(everything.validation_rows)
 
 
-def test_same_seed_same_weights_and_another_seed_others(small):
-    for out in ("a", "b"):
-        again(small(out, epochs=1))
-    again(small("c", epochs=1, seed=1))
-    assert_same(weights(small("a", epochs=1)), weights(small("b", epochs=1)))
-    one, other = weights(small("a", epochs=1)), weights(small("c", epochs=1))
+def test_same_seed_same_weights_and_another_seed_others(small, finished):
+    run(small("same", epochs=1))
+    again(small("other", epochs=1, seed=1))
+    assert_same(weights(finished), weights(small("same", epochs=1)))
+    one, other = weights(finished), weights(small("other", epochs=1))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_predict_repeats_the_validation_and_marks_what_was_held_out(small, shard_set, tmp_path):
-    config = small(epochs=1)
-    run(config)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    predict(Predict(run=config.out, shards=shard_set, out=tmp_path / "p.parquet"))
+def test_predict_repeats_the_validation_and_marks_what_was_held_out(one_epoch, shard_set, tmp_path):
+    predict(Predict(run=one_epoch, shards=shard_set, out=tmp_path / "p.parquet"))
     every = pd.read_parquet(tmp_path / "p.parquet").set_index("key")
-    held_out = pd.read_parquet(config.out / "predictions.parquet").set_index("key")
+    held_out = pd.read_parquet(one_epoch / "predictions.parquet").set_index("key")
     assert len(every) == len(read_index(shard_set / "index.parquet"))
     assert set(every.index[every["fold"].notna()]) == set(held_out.index)
     difference = every.loc[held_out.index, list(CLASSES)] - held_out[list(CLASSES)]
     assert difference.abs().max(axis=None) < 1e-6
 
 
+@pytest.fixture(scope="module")
+def whole(call, small_file, shard_set, tmp_path_factory):
+    """A run that was not stopped, of two epochs; it is only read."""
+    words = ["--config", str(small_file), "--shards", str(shard_set), "--checkpoint_every=1"]
+    words += ["--out", str(tmp_path_factory.mktemp("whole") / "run")]
+    call("train", *words)
+    return load(TrainConfig, words)
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 6])
-def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
-    whole = small("whole", checkpoint_every=1)
-    run(whole)
+def test_a_stopped_run_resumes_bit_for_bit(small, whole, stop_after, monkeypatch):
     stopped = small("stopped", checkpoint_every=1)
     real, taken = Stepper.take, []
 
@@ -156,7 +161,6 @@ def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
         taken.append(step)
         return real(self, batches, step, **options)
 
-    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr(Stepper, "take", stop)
     with pytest.raises(KeyboardInterrupt):
         run(stopped)
@@ -172,13 +176,11 @@ def test_a_stopped_run_resumes_bit_for_bit(small, stop_after, monkeypatch):
         assert {**one, "run": 0} == {**other, "run": 0}
 
 
-def test_a_finished_run_has_nothing_left_to_do(small, monkeypatch):
-    config = small(epochs=1)
-    run(config)
-    before = weights(config)
+def test_a_finished_run_has_nothing_left_to_do(finished, monkeypatch):
+    before = weights(finished)
     monkeypatch.setattr(Stepper, "take", lambda *_, **__: pytest.fail("a finished run trained on"))
-    again(config)
-    assert_same(before, weights(config))
+    run(finished)
+    assert_same(before, weights(finished))
 
 
 def test_a_monitor_without_consequences_need_not_be_measured(small):
@@ -187,8 +189,8 @@ def test_a_monitor_without_consequences_need_not_be_measured(small):
     assert json.loads((config.out / "status.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_run_folder_of_another_configuration_is_refused(small):
-    run(small(epochs=1))
     with pytest.raises(UserError, match=r"holds a run whose optim and epochs differ"):
         again(small(epochs=2, optim__lr=0.5))
     with pytest.raises(UserError, match="holds a run already"):
@@ -196,8 +198,8 @@ def test_a_run_folder_of_another_configuration_is_refused(small):
     again(small(epochs=1, reader_threads=1))
 
 
+@pytest.mark.usefixtures("finished")
 def test_another_shard_set_is_refused_at_resume(small, recordings, tmp_path):
-    run(small(epochs=1))
     render(Render(data=recordings, out=tmp_path / "other", samples_per_shard=16, seed=1))
     with pytest.raises(UserError, match="not the shard set that"):
         again(small(epochs=1, shards=tmp_path / "other"))
@@ -233,15 +235,15 @@ def test_a_refusal_before_the_start_leaves_the_folder_free(small):
     again(small(epochs=1))
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_mistake_on_a_finished_run_does_not_touch_its_record(small, tmp_path):
-    run(small(epochs=1))
     before = {p.name: p.read_bytes() for p in small().out.iterdir() if p.is_file()}
     with pytest.raises(UserError, match="no such folder"):
         again(small(epochs=1, shards=tmp_path / "nowhere"))
     assert before == {p.name: p.read_bytes() for p in small().out.iterdir() if p.is_file()}
 
 
-def test_a_loss_that_is_no_number_ends_the_run(small):
+def test_a_nan_loss_ends_the_run(small):
     config = small(optim__lr=1e12, epochs=8)
     message = r"the loss is (?:nan|inf) at step (\d+) on rows (\d+-\d+(?:, \d+-\d+)*); look at .*lower optim.lr"
     with pytest.raises(JobError, match=message) as error:
@@ -258,28 +260,24 @@ def test_a_loss_that_is_no_number_ends_the_run(small):
     assert all("loss" not in line or np.isfinite(line["loss"]) for line in read_metrics(config.out))
 
 
-def test_weights_can_be_read_by_others(small):
-    run(small(epochs=1))
+def test_weights_can_be_read_by_others(one_epoch):
     umask = os.umask(0)
     os.umask(umask)
-    for path in (small().out / "best").iterdir():
+    for path in (one_epoch / "best").iterdir():
         assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_predicting_on_another_recipe_is_refused(small, recordings, tmp_path):
-    run(small(epochs=1))
+def test_predicting_on_another_recipe_is_refused(one_epoch, recordings, tmp_path):
     panels = {**DEFAULT_PANELS, "eeg_spectrogram": EegSpectrogram(reference="record")}
     render(Render(data=recordings, out=tmp_path / "other", panels=panels))
     with pytest.raises(UserError, match="its eeg_spectrogram were rendered with other options"):
-        predict(Predict(run=small().out, shards=tmp_path / "other", out=tmp_path / "p.parquet"))
+        predict(Predict(run=one_epoch, shards=tmp_path / "other", out=tmp_path / "p.parquet"))
 
 
-def test_predict_finds_the_best_weights_between_two_renames(small, shard_set, tmp_path):
-    run(small(epochs=1))
-    (small().out / "best").rename(small().out / ".best.old")
-    assert stored_weights(small().out).name == "best"
-    AcceleratorState._reset_state(reset_partial_state=True)
-    predict(Predict(run=small().out, shards=shard_set, out=tmp_path / "p.parquet"))
+def test_predict_finds_the_best_weights_between_two_renames(finished, shard_set, tmp_path):
+    (finished.out / "best").rename(finished.out / ".best.old")
+    assert stored_weights(finished.out).name == "best"
+    predict(Predict(run=finished.out, shards=shard_set, out=tmp_path / "p.parquet"))
 
 
 def test_the_loss_is_the_mean_over_the_global_batch(small, monkeypatch):
@@ -287,7 +285,7 @@ def test_the_loss_is_the_mean_over_the_global_batch(small, monkeypatch):
     losses = {}
     for size in (1, 4):
         config = small(
-            f"m{size}", epochs=1, group_size=size, precision="float64", model__name="convnext_atto",
+            f"m{size}", epochs=1, group_size=size, precision="float64", model__name="test_convnext",
             flip_probability=0.5,
         )  # fmt: skip
         config = _without_draws(config)

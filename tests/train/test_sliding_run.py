@@ -46,7 +46,7 @@ def test_what_an_evaluation_reports_and_predict_repeats(sliding, shard_set, tmp_
     assert (every.loc[held_out.index, list(CLASSES)] - held_out[list(CLASSES)]).abs().max(axis=None) < 1e-6
 
 
-def test_a_stage_goes_on_with_the_weights_of_an_earlier_one(sliding):
+def test_a_stage_continues_with_the_weights_of_an_earlier_one(sliding):
     config = sliding(epochs=1, stages='[{"name": "one"}, {"name": "two", "init": "final:one", "optim": {"lr": 1e-30}}]')
     run(config)
     folders = (config.out / "stages/one", config.out)

@@ -1,4 +1,4 @@
-"""Stages: each a run of its own, the last one the product; weights handed on, done ones left alone."""
+"""Stages: each is a run, and the last one is the product; weights are passed on, finished stages are not touched."""
 
 import dataclasses
 import json
@@ -83,7 +83,7 @@ def test_weights_are_handed_on_and_the_last_stage_is_the_product(small):
     ]
 
 
-def test_pretrained_starts_anew(small):
+def test_pretrained_starts_from_the_initial_weights(small):
     config = staged(small(epochs=1), StageConfig(name="first"), StageConfig(name="second", optim=STILL))
     run(config)
     alone = small("alone", epochs=1)
@@ -93,10 +93,10 @@ def test_pretrained_starts_anew(small):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_stopped_in_the_second_stage_it_goes_on_there(small, monkeypatch):
+def test_stopped_in_the_second_stage_it_continues_there(small, monkeypatch):
     def make(out):
         stages = StageConfig(name="first", epochs=1), StageConfig(name="second", init="final:first")
-        return staged(small(out, checkpoint_every=1), *stages)
+        return staged(small(out, epochs=1, checkpoint_every=1), *stages)
 
     run(make("whole"))
     stopped = make("stopped")
@@ -172,7 +172,7 @@ def test_a_run_that_moved_is_the_same_run(small, tmp_path, monkeypatch):
         check_folders(staged(config, stages[0], final, stages[2]))
 
 
-def test_the_run_says_which_stage_it_is_in(small, monkeypatch):
+def test_the_run_records_the_stage_it_is_in(small, monkeypatch):
     out, seen = small().out, []
     real = loop.Trainer.fit
 
@@ -253,7 +253,7 @@ def test_what_a_later_stage_cannot_do_is_refused_at_the_start(small):
     assert not config.out.exists()
 
 
-def test_a_step_that_the_stage_before_skipped_is_none_of_this_stage(small, monkeypatch):
+def test_a_step_skipped_in_one_stage_does_not_count_in_the_next(small, monkeypatch):
     """accelerate asks every optimiser that it knows whether it skipped its last step."""
     config = staged(
         small(epochs=1, model__name="test_efficientnet", ema__decay=0.5), StageConfig(name="a"), StageConfig(name="b")

@@ -90,7 +90,7 @@ def stopped_run(config):
 
 
 @pytest.mark.parametrize("every", [None, 1])
-def test_it_stops_at_the_step_that_hears_and_saves_once(small, taken, saved, every):
+def test_it_stops_at_the_step_that_notices_and_saves_once(small, taken, saved, every):
     config = small(log_every=100, **({} if every is None else {"checkpoint_every": every}))
     steps, deeds = taken
     deeds[2] = (config.out / STOP_NAME).touch
@@ -108,7 +108,7 @@ def test_it_stops_at_the_step_that_hears_and_saves_once(small, taken, saved, eve
         pytest.param("round of the raw weights", marks=pytest.mark.slow),
     ],
 )
-def test_asked_before_or_in_an_evaluation_it_goes_on_with_that(small, taken, saved, in_round, when):
+def test_asked_before_or_in_an_evaluation_it_resumes_with_that(small, taken, saved, in_round, when):
     whole, stopped = small("whole", **AVERAGED), small("stopped", **AVERAGED)
     run(whole)
     steps, deeds = taken
@@ -117,7 +117,7 @@ def test_asked_before_or_in_an_evaluation_it_goes_on_with_that(small, taken, sav
     steps.clear()
     saved.clear()
     num_rounds = sum(1 for _ in range(0, len(open_run_data(whole).validation_rows), whole.group_size))
-    done = 4 * num_rounds  # rounds of the whole run: two evaluations an epoch
+    done = 4 * num_rounds  # rounds of the whole run: two evaluations per epoch
     rounds = {"round 1": 1, "round 2": 2, "round of the raw weights": num_rounds + 2}
     if when == "last step":
         deeds[num_steps] = ask

@@ -68,7 +68,7 @@ def test_a_crop_moves_the_window_with_the_picture(rng: np.random.Generator) -> N
         assert float(image[0, 0, int(place)]) % 1000 == WINDOW[0]
 
 
-def test_the_loss_is_of_the_annotated_window_wherever_it_lies(rng: np.random.Generator) -> None:
+def test_the_loss_is_of_the_annotated_window_wherever_it_is(rng: np.random.Generator) -> None:
     """A bump in the annotated columns alone: on the crop the window still sees all of it."""
     images = torch.zeros(6, 1, 32, 160, dtype=torch.float64)
     images[..., 64:96] = 2.0

@@ -10,6 +10,7 @@ from hms_dist.canvas.augment.light import BrightnessContrast, GaussNoise
 from hms_dist.canvas.augment.mix import CutMix, MixUp
 from hms_dist.canvas.augment.row_facts import RowFacts, row_facts
 from hms_dist.canvas.augment.shift import TimeShift
+from hms_dist.canvas.augment.signal_mixes import SignalMixUp, SignalPasteOther
 from hms_dist.canvas.augment.signal_steps import SignalPaste, SignalReverse, SignalShift
 
 __all__ = [
@@ -45,6 +46,6 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
 }
 """Augmentations of images by their class_path in a configuration."""
 SIGNAL_AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    kind.__name__: kind for kind in (SignalShift, SignalReverse, SignalPaste, MixUp)
+    kind.__name__: kind for kind in (SignalShift, SignalReverse, SignalPaste, SignalPasteOther, SignalMixUp, MixUp)
 }
 """Augmentations of signals by their class_path in a configuration."""

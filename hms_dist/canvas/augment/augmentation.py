@@ -109,8 +109,8 @@ class Mix(SingleAugmentation):
 
     @abstractmethod
     def apply(self, images: Tensor, partners: Tensor, parameters: Tensor) -> Tensor:
-        """Mix `images` with `partners`, both [n, 1, height, width] (signals: [n, channels, samples]); returns a new
-        tensor."""
+        """Mix `images` with `partners`, both float32 [n, 1, height, width] (signals: [n, channels, samples]); returns a
+        new tensor."""
 
     @property
     def mixes(self) -> bool:

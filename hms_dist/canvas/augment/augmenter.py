@@ -14,6 +14,7 @@ from hms_dist.canvas.augment.draws import Floats, RowDraws, draws_of
 from hms_dist.canvas.augment.groups import GroupedRows, Ints, closure
 from hms_dist.canvas.augment.layout import layout_of
 from hms_dist.canvas.augment.row_facts import RowFacts, RowKind, mixed_targets
+from hms_dist.canvas.augment.signal_mixes import SignalMix
 from hms_dist.canvas.augment.signal_steps import SignalChange, SignalLayout, signal_layout
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
@@ -36,7 +37,8 @@ class AugmentConfig:
     """Augmentations, applied to the composed image in this order; each by class_path and init_args."""
     signal_steps: tuple[Augmentation, ...] = ()
     """Augmentations of the stored signal in time, applied in this order before images are drawn from it: SignalShift,
-    SignalReverse, SignalPaste, MixUp, OneOf. Needs a canvas whose panels are all `drawn` from one signal."""
+    SignalReverse, SignalPaste, SignalPasteOther, SignalMixUp, MixUp, OneOf. Needs a canvas whose panels are all `drawn`
+    from one signal."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.reverse_probability <= 1:
@@ -70,10 +72,11 @@ class AugmentConfig:
 
     @property
     def moves_window(self) -> bool:
-        """Whether any option mixes composed images, or moves their content along the time axis."""
+        """Whether any option mixes composed images, or moves content along the time axis, away from the annotated
+        part."""
         if any(step.mixes for step in self.steps):
             return True
-        return self.reverse_probability > 0 or any(step.moves_time for step in self.steps)
+        return self.reverse_probability > 0 or any(step.moves_time for step in (*self.steps, *self.signal_steps))
 
 
 class Augmenter:
@@ -97,8 +100,8 @@ class Augmenter:
     def __call__(
         self, images: Tensor, targets: Tensor, rows: GroupedRows, *, seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Augment images [n, 1, height, width] and targets [n, classes] of the rows of a pass; the inputs are not
-        changed.
+        """Augment images, float32 [n, 1, height, width], and targets, float32 or float64 [n, classes], of the rows of a
+        pass; the inputs are not changed.
 
         Draws are computed on the host, keyed by row, and copied to the device at once. The result of a rank's own row
         depends on that row alone or, with mixes, on its group; the batch must contain the rows that it is mixed with
@@ -123,10 +126,10 @@ class Augmenter:
             draws = draws_of(rows.rows, seed=seed, epoch=epoch, signals=True)
             layout, planned = signal_layout(spec, self._facts.annotated_s[rows.rows]), []
             for step, chosen, drawn in self._plan(self._config.signal_steps, draws, rows):
-                own = replace(layout, annotated=layout.annotated[chosen])
-                table = _table(step, drawn, chosen, rows, own)
+                own, changed = _of_rows(layout, step, drawn, chosen, rows)
+                table = _table(step, drawn, changed, rows, own)
                 planned.append(_Planned(step, own, table))
-                layout = _moved(layout, step, own, chosen, table)
+                layout = _moved(layout, step, own, changed, table)
             values, targets = self._apply(planned, signal_values(panels[name], spec), targets)
             panels = {**panels, name: values}
         return panels, targets
@@ -182,6 +185,20 @@ def _table(
         columns.append(rows.positions(_partners(rows, draws)[chosen]))
     numbers = np.stack(columns, axis=1).astype(np.float64)
     return np.concatenate([numbers, step.draw(draws.only(chosen), layout)], axis=1)
+
+
+def _of_rows(
+    layout: SignalLayout, step: SingleAugmentation, draws: RowDraws, chosen: NDArray[np.bool_], rows: GroupedRows
+) -> tuple[SignalLayout, NDArray[np.bool_]]:
+    """Return the layout of the `chosen` rows, and of those without room for a mix none; and which rows [n] it is of."""
+    own = replace(layout, annotated=layout.annotated[chosen])
+    if not isinstance(step, SignalMix):
+        return own, chosen
+    donated = layout.annotated[rows.positions(_partners(rows, draws)[chosen])]
+    room = step.has_room(replace(own, donated=donated))
+    changed = chosen.copy()
+    changed[chosen] = room
+    return replace(own, annotated=own.annotated[room], donated=donated[room]), changed
 
 
 def _moved(

@@ -53,6 +53,9 @@ def between(draws: Floats, limits: tuple[float, float]) -> Floats:
 
 
 def whole_below(draws: Floats, ends: NDArray[Any] | int) -> Floats:
-    """Convert uniform draws in [0, 1) to uniform integers 0 to `ends` - 1; same shape."""
+    """Convert uniform draws in [0, 1) to uniform integers 0 to `ends` - 1: float64, same shape.
+
+    `ends`: whole numbers in any dtype.
+    """
     whole: Floats = np.floor(draws * ends)
     return whole

@@ -69,7 +69,7 @@ class RandomErasing(BoxFill):
     area_share: tuple[float, float] = (0.02, 0.33)
     """Range of the hole's area as a share of the canvas, uniform."""
     aspect_ratio: tuple[float, float] = (0.3, 3.3)
-    """Range of the hole's height / width, log-uniform."""
+    """Range of the hole's aspect ratio, height / width, log-uniform."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,7 @@ class BrightnessContrast(ClippedChange):
     brightness: float = 0.1
     """Limit of b, which is uniform in [-brightness, brightness], pixel values."""
     contrast: float = 0.1
-    """Limit of c, which is uniform in [-contrast, contrast]."""
+    """Limit of the factor's change c, which is uniform in [-contrast, contrast]."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

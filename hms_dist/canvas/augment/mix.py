@@ -39,7 +39,7 @@ class MixUp(BetaMix):
     changes: ClassVar[frozenset[str]] = frozenset({"images", "signals"})
 
     alpha: float = 0.2
-    """See CutMix."""
+    """Parameter of the distribution: see `CutMix`."""
 
     def draw(self, draws: RowDraws, layout: object) -> Floats:
         """Draw the row's own share."""

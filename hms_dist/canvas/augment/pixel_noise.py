@@ -17,7 +17,8 @@ NUM_WORDS = 3
 
 
 def normal_noise(words: Tensor, height: int, width: int) -> Tensor:
-    """Draw standard normal noise, float32 [n, 1, height, width], from int32 keys [n, 3]; absolute values up to 5.77."""
+    """Draw standard normal noise for pixels, float32 [n, 1, height, width], from int32 keys [n, 3]; magnitudes up to
+    5.77."""
     num_pairs = (height * width + 1) // 2
     pairs = torch.arange(num_pairs, dtype=torch.int32, device=words.device)
     hashed = mixed(pairs ^ words[:, 0, None])

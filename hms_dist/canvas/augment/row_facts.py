@@ -53,7 +53,8 @@ def row_facts(index: Index, targets: NDArray[np.float64]) -> RowFacts:
 
 
 def mixed_targets(own: Tensor, partners: Tensor, share: Tensor, *, yes_no: bool) -> Tensor:
-    """Targets [n, classes] of rows mixed with partners, of which the row itself is a `share` [n, 1].
+    """Targets, any float dtype [n, classes], of rows mixed with partners; the row itself is a `share` [n, 1] of the
+    mix.
 
     Shares: the weighted mean. Yes or no: labels and masks are joined. A class is present in the mix if it is present in
     either, absent if it is known to be absent in one and not known to be present in the other, and unknown (NaN) if it

@@ -30,12 +30,16 @@ class SignalLayout:
     """Samples on each side of the row."""
     annotated: Floats
     """First and last sample of the annotated part of each row [n, 2], where earlier steps have moved it."""
+    donated: Floats
+    """First and last sample of the annotated part of the rows with which they are mixed [n, 2]; empty if the step does
+    not mix."""
 
 
 def signal_layout(spec: PanelSpec, annotated_s: NDArray[np.float64]) -> SignalLayout:
     """Return the layout of rows with annotated parts `annotated_s` [n, 2], seconds from the start of the row."""
     rate_hz, margin = sample_rate_hz(spec), margin_of(spec)
-    return SignalLayout(rate_hz, spec.shape[-1], margin, np.rint(annotated_s * rate_hz) + margin)
+    annotated = np.rint(annotated_s * rate_hz) + margin
+    return SignalLayout(rate_hz, spec.shape[-1], margin, annotated, annotated[:0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +90,8 @@ class SignalShift(SignalChange):
 
     def apply(self, images: Tensor, parameters: Tensor, layout: SignalLayout) -> Tensor:
         """See the class."""
-        sources = _places(images) - parameters[:, :1].long()
-        return _taken(images, sources) * ((sources >= 0) & (sources < layout.num_samples))[:, None]
+        sources = sample_numbers(images) - parameters[:, :1].long()
+        return taken(images, sources) * ((sources >= 0) & (sources < layout.num_samples))[:, None]
 
     def moved(self, annotated: Floats, parameters: Floats) -> Floats:
         """Return the shifted parts."""
@@ -105,7 +109,7 @@ class SignalReverse(SignalChange):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fade(self.fade_s)
+        check_fade(self.fade_s)
 
     def draw(self, draws: RowDraws, layout: SignalLayout) -> Floats:
         """Return first and last sample of the reversed part, and the length of the fades."""
@@ -119,8 +123,8 @@ class SignalReverse(SignalChange):
         """See the class."""
         del layout
         first, last = parameters[:, :1].long(), parameters[:, 1:2].long()
-        reversed_ = _taken(images, first + last - _places(images))
-        return torch.lerp(images, reversed_, _within(images, parameters[:, :2], parameters[:, 2:]))
+        reversed_ = taken(images, first + last - sample_numbers(images))
+        return torch.lerp(images, reversed_, within(images, parameters[:, :2], parameters[:, 2:]))
 
     def moved(self, annotated: Floats, parameters: Floats) -> Floats:
         """Return the mirrored parts."""
@@ -131,7 +135,8 @@ class SignalReverse(SignalChange):
 class SignalPaste(SignalChange):
     """Cut and paste: a copy of the annotated part, shifted at random, replaces the samples there; the part stays.
 
-    Copies do not leave the row: shifts beyond its ends are reduced.
+    After the bird-call detector, which pastes annotated parts of pictures. Copies do not leave the row: shifts beyond
+    its ends are reduced.
     """
 
     max_s: float = 2.0
@@ -143,7 +148,7 @@ class SignalPaste(SignalChange):
         super().__post_init__()
         if not self.max_s > 0:
             raise ValueError(f"max_s: expected above 0, found {self.max_s}")
-        _check_fade(self.fade_s)
+        check_fade(self.fade_s)
 
     def draw(self, draws: RowDraws, layout: SignalLayout) -> Floats:
         """Return first and last sample of the copy, the length of the fades, and the shift."""
@@ -157,29 +162,34 @@ class SignalPaste(SignalChange):
     def apply(self, images: Tensor, parameters: Tensor, layout: SignalLayout) -> Tensor:
         """See the class."""
         del layout
-        copy = _taken(images, _places(images) - parameters[:, 3:].long())
-        return torch.lerp(images, copy, _within(images, parameters[:, :2], parameters[:, 2:3]))
+        copy = taken(images, sample_numbers(images) - parameters[:, 3:].long())
+        return torch.lerp(images, copy, within(images, parameters[:, :2], parameters[:, 2:3]))
 
 
-def _check_fade(fade_s: float) -> None:
+def check_fade(fade_s: float) -> None:
+    """Raise ValueError for a negative or infinite fade."""
     if not 0 <= fade_s < float("inf"):
         raise ValueError(f"fade_s: expected 0 or more, found {fade_s}")
 
 
-def _places(signals: Tensor) -> Tensor:
-    """Numbers of the samples [samples]."""
+def sample_numbers(signals: Tensor) -> Tensor:
+    """Numbers of the samples of `signals` [n, channels, samples], any dtype: int64 [samples]."""
     return torch.arange(signals.shape[-1], device=signals.device)
 
 
-def _taken(signals: Tensor, sources: Tensor) -> Tensor:
-    """Samples of `signals` [n, channels, samples] at `sources` [n, samples]; beyond an end, the last sample there."""
+def taken(signals: Tensor, sources: Tensor) -> Tensor:
+    """Samples of `signals` [n, channels, samples], any dtype, at `sources`, int64 [n, samples].
+
+    Beyond an end, the last sample there.
+    """
     inside = sources.clamp(0, signals.shape[-1] - 1)
     return signals.gather(-1, inside[:, None].expand(-1, signals.shape[1], -1))
 
 
-def _within(signals: Tensor, ends: Tensor, fade: Tensor) -> Tensor:
+def within(signals: Tensor, ends: Tensor, fade: Tensor) -> Tensor:
     """Weights [n, 1, samples]: 1 from the first to the last sample of `ends` [n, 2], 0 outside, with linear ramps of
-    `fade` [n, 1] samples inside; at least one sample is 1 if a part is as long as a fade."""
-    places = _places(signals).double()
+    `fade` [n, 1] samples inside; at least one sample is 1 if a part is as long as a fade. The dtype is that of
+    `signals`, any float dtype."""
+    places = sample_numbers(signals).double()
     inside = torch.minimum(places - ends[:, :1], ends[:, 1:] - places) + 1
     return (inside / (fade + 1)).clamp(0, 1).to(signals.dtype)[:, None]

@@ -21,7 +21,7 @@ class LogPowerNormaliser(Normaliser):
     """mean: gaps are excluded from the statistics and become 0 (wavelet ablation, public baseline). low: gaps count as
     a power below `low_ln` (course report, which sets them to -1 before clipping)."""
     offset: float = 1e-6
-    """Added to the standard deviation."""
+    """Added to the standard deviation, ln(power)."""
 
     def __post_init__(self) -> None:
         if not self.low_ln < self.high_ln:

@@ -23,7 +23,7 @@ class WaveletLog(Normaliser):
     """Smaller standard deviations, in microvolts, are raised to this: a flat channel has 0, the resolution of
     recordings is 0.01."""
     offset: float = 1e-6
-    """Added to the standard deviation used as divisor."""
+    """Added to the standard deviation used as divisor, in the unit of the logarithms."""
 
     def __post_init__(self) -> None:
         for name in ("least_uv", "offset"):

@@ -54,7 +54,7 @@ def check_signal(stored: PanelSpec, name: str, rate_hz: float, num_samples: int)
 
 
 def sample_rate_hz(stored: PanelSpec) -> float:
-    """Samples a second of a stored signal."""
+    """Samples per second of a stored signal."""
     assert stored.columns_s is not None
     first_s, last_s = stored.columns_s
     return (stored.shape[-1] - 1) / (last_s - first_s)

@@ -98,7 +98,8 @@ def mel_power(signal: Tensor, mel: MelFrames) -> Tensor:
 
 
 def exponential_mean(values: Tensor, before: Tensor, weight: float) -> Tensor:
-    """Smooth `values` [..., frames] along time: M[t] = (1 - weight) M[t-1] + weight values[t], M[-1] = `before` [...].
+    """Smooth float32 `values` [..., frames] along time: M[t] = (1 - weight) M[t-1] + weight values[t], M[-1] = `before`
+    [...].
 
     A recursion over frames would be a thousand small steps. Here step k adds the value 2^k frames back, so that ten
     steps of the whole tensor suffice (Hillis and Steele, "Data parallel algorithms", 1986).

@@ -46,7 +46,8 @@ class WindowStage(TinyVitStage):  # type: ignore[misc]
     """A stage whose blocks compute their attention biases together."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> (batch, more channels, half the height, half the width)."""
+        """(batch, channels, height, width) -> (batch, more channels, half the height, half the width), any float
+        dtype."""
         x = self.downsample(x).permute(0, 2, 3, 1)
         if has_kernels(x) and all(has_supported_heads(block.attn) for block in self.blocks):
             tables = torch.stack([block.attn.attention_biases for block in self.blocks])
@@ -62,7 +63,7 @@ class WindowBlock(TinyVitBlock):  # type: ignore[misc]
     """Window attention, local convolution and MLP, on (batch, height, width, channels)."""
 
     def forward(self, x: Tensor, biases: Biases | None = None) -> Tensor:
-        """Compute the block's output from `x` [batch, height, width, channels]; same shape.
+        """Compute the block's output from `x` [batch, height, width, channels], any float dtype; same shape.
 
         `biases`: those of this block; None: they are computed here.
         """
@@ -82,7 +83,7 @@ class LocalConv(ConvNorm):  # type: ignore[misc]
     """A convolution with batch norm."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalise `x` (batch, channels, height, width)."""
+        """Convolve and normalise `x` (batch, channels, height, width), any float dtype."""
         return normalised(self.conv(x), self.bn) if is_fused(x, self.bn) else super().forward(x)
 
 
@@ -90,7 +91,7 @@ class Stem(PatchEmbed):  # type: ignore[misc]
     """The stem, which reduces height and width of the image by 4."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> (batch, features, height / 4, width / 4)."""
+        """(batch, channels, height, width) -> (batch, features, height / 4, width / 4), any float dtype."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn):
             return super().forward(x)
         rows = self.conv1.bn.rows
@@ -101,7 +102,7 @@ class Bottleneck(MBConv):  # type: ignore[misc]
     """An inverted bottleneck: expand channels, depthwise convolution, project, shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the block's output from `x` [batch, channels, height, width]; same shape."""
+        """Compute the block's output from `x` [batch, channels, height, width], any float dtype; same shape."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         rows = self.conv1.bn.rows
@@ -117,7 +118,7 @@ class Merging(PatchMerging):  # type: ignore[misc]
     """Downsampling: half the height and width, more channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2)."""
+        """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2), any float dtype."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
         rows = self.conv1.bn.rows
@@ -136,7 +137,8 @@ BLOCKS: dict[type[nn.Module], Any] = {
 
 
 def attend(attention: Any, tokens: Tensor, grid: tuple[int, ...], biases: Biases) -> Tensor:
-    """Compute timm's `Attention` on the padded windows of `tokens` (batch, tokens of the grid, channels)."""
+    """Compute timm's `Attention` on the padded windows of `tokens` (batch, tokens of the grid, channels), any float
+    dtype."""
     heads = (attention.num_heads, 3, attention.key_dim)
     qkv = attention.qkv(attention.norm(tokens)).view(len(tokens), *grid, *heads)
     padding = functional.linear(attention.norm.bias, attention.qkv.weight, attention.qkv.bias).view(heads)
@@ -145,17 +147,18 @@ def attend(attention: Any, tokens: Tensor, grid: tuple[int, ...], biases: Biases
 
 
 def conv_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Compute a 1 x 1 convolution without bias of images [batch, channels, height, width], as a matrix product."""
+    """Compute a 1 x 1 convolution without bias of images [batch, channels, height, width], any float dtype, as a
+    matrix product."""
     return rows_to_nchw(functional.linear(nchw_to_rows(x), conv.weight.flatten(1)), *x.shape[2:])
 
 
 def normalised(x: Tensor, norm: Any) -> Tensor:
-    """Normalise images [batch, channels, height, width]; same shape, channels-last in memory."""
+    """Normalise images [batch, channels, height, width], any float dtype; same shape, channels-last in memory."""
     return rows_to_nchw(norm_act(nchw_to_rows(x), norm, norm.rows, act=0), *x.shape[2:])
 
 
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:
-    """Whether `norm_act` can replace all these norms for `x`, of any shape."""
+    """Whether `norm_act` can replace all these norms for `x`, of any shape and any float dtype."""
     return has_kernels(x) and all(isinstance(norm, GroupBatchNorm) and norm.training for norm in norms)
 
 

@@ -20,7 +20,7 @@ from hms_dist.model.pass_rows import PassRows
 def norm_conv(x: Tensor, norm: nn.Module, conv: nn.Conv2d, rows: PassRows) -> Tensor:
     """Compute `conv(gelu(norm(x)))` of images (batch, channels, height, width), for a convolution without bias.
 
-    `norm`: a `GroupBatchNorm`, into which the statistics of the pass are written.
+    Any float dtype. `norm`: a `GroupBatchNorm`, into which the statistics of the pass are written.
     """
     height, width = x.shape[2:]
     flat, kernel, (stride, _) = nchw_to_rows(x), conv.weight.to(x.dtype), conv.stride

@@ -25,15 +25,17 @@ class Biases(NamedTuple):
     """Biases that a block adds to its attention scores."""
 
     pairs: Tensor
-    """Biases of pairs of tokens in a window (heads, 2 size - 1, size^2), from `row_difference_bias`."""
+    """Biases of pairs of tokens in a window (heads, 2 size - 1, size^2), any float dtype, from
+    `row_difference_bias`."""
     padding: Tensor
-    """Bias of a token and its window's padding (heads, height, width), from `padding_bias`; -inf without padding."""
+    """Bias of a token and its window's padding (heads, height, width), same dtype, from `padding_bias`; -inf without
+    padding."""
 
 
 def window_biases(tables: Tensor, size: int, height: int, width: int) -> list[Biases]:
     """Compute the biases of several blocks on one grid of height x width tokens; `tables` [blocks, heads, size^2].
 
-    All blocks together need as many kernel launches as one.
+    The biases have the dtype of the tables. All blocks together need as many kernel launches as one.
     """
     with torch.autocast(tables.device.type, enabled=False):
         table = tables.flatten(0, 1)
@@ -171,7 +173,7 @@ def _grid(lse: Tensor, height: int) -> Tensor:
 
 
 def _pairs(part: WindowClass, size: int, like: Tensor) -> Tensor:
-    """Index of the bias of each pair of tokens (query, key) in a head of `row_difference_bias`, with the key's column
+    """Index of the bias of each pair of tokens (query, key) in a head of `row_difference_bias`; the key's column comes
     first."""
     token = torch.arange(part.height * part.width, device=like.device)
     row, column = token // part.width, token % part.width

@@ -17,7 +17,8 @@ from torch.nn import functional
 def row_difference_bias(table: Tensor, size: int) -> Tensor:
     """Expand `table` (heads, size^2) to pairs of columns for each difference of rows: (heads, 2 size - 1, size^2).
 
-    Entry [h, d, a size + b] is the bias of two tokens with a row difference of d - (size - 1), in columns a and b.
+    Any float dtype. Entry [h, d, a size + b] is the bias of two tokens with a row difference of d - (size - 1), in
+    columns a and b.
     """
     squares = torch.unflatten(table, 1, (size, size))
     columns = squares @ _column_pairs(size, squares)

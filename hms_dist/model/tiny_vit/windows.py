@@ -18,7 +18,8 @@ class WindowClass:
 
 
 def window_classes(height: int, width: int, size: int) -> Iterator[WindowClass]:
-    """Yield the windows of a grid by shape: whole windows, then those cut at the right, the bottom and the corner."""
+    """Yield the windows of a grid of `height` x `width` tokens by shape: whole windows, then those cut at the right,
+    the bottom and the corner."""
     for top, num_down, rows in _parts(height, size):
         for left, num_across, columns in _parts(width, size):
             yield WindowClass(top, left, num_down, num_across, rows, columns)

@@ -19,7 +19,7 @@ TWO_TPS = 67 / 1132
 """Share of the clips with true positives that have two."""
 MOST_SPECIES = 8
 FURTHER_SHARE = 2 / 7
-"""Of 7 further species, the share that calls in a clip: about 3 species a clip."""
+"""Of 7 further species, the share that calls in a clip: about 3 species per clip."""
 COMMON, COMMON_SHARE = 3, 0.9
 """The species that nearly every clip has, and its share of them."""
 FURTHER_CALLS = 1.5

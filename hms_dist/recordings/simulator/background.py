@@ -45,7 +45,7 @@ class Background:
     def scale_uv(self) -> float:
         """Approximate RMS of a bipolar derivation, 1 to 20 Hz: the unit of a pattern's strength.
 
-        Half of the alpha and a third of the slowing reach a typical difference of neighbours.
+        A typical difference of neighbours contains half of the alpha rhythm and a third of the slowing.
         """
         power = 1 - self.exponent
         falling = self.power_1hz * (20**power - 1) / power

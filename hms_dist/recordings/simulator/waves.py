@@ -32,7 +32,8 @@ def one_over_f(power_1hz: float, exponent: float, knee_hz: float = 0.4) -> Calla
 
 
 def narrow_band(rms: float, centre_hz: float, width_hz: float) -> Callable[[Floats], Floats]:
-    """Gaussian power density around `centre_hz` (standard deviation `width_hz`) whose total power is rms^2."""
+    """Gaussian power density around `centre_hz` (standard deviation `width_hz`) whose total power is rms^2, in
+    the unit of `rms` squared."""
     peak = rms**2 / (np.sqrt(2 * np.pi) * width_hz)
     return lambda hz: peak * np.exp(-0.5 * ((hz - centre_hz) / width_hz) ** 2)
 

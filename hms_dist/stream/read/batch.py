@@ -33,14 +33,14 @@ class Batch:
     rows: NDArray[np.int64]
     """The requested rows [n], with replacements of damaged rows."""
     flips: NDArray[np.bool_] | None
-    """The requested flips [n], with those of the replacements."""
+    """The requested flips [n], with those of the replacements. None: no row is flipped."""
     panels: dict[str, torch.Tensor]
     """Panel -> [n, *stored_shape]; bits packed in uint8."""
     slot: Slot = field(repr=False)
     """The memory of the panels."""
 
     def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """Copy the panels, name -> [m, *stored_shape], to a device.
+        """Copy the panels, name -> [m, *stored_shape] in the stored dtype, to a device.
 
         Copies to a GPU are asynchronous; the memory is not reused before they end.
         """

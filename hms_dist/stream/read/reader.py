@@ -78,7 +78,8 @@ class ShardReader:
     def read(self, rows: Rows, flips: Flips | None = None) -> dict[str, Array]:
         """Read rows one by one: stored arrays [len(rows), *spec.stored_shape] of each panel, with packed bits.
 
-        Raises UserError naming shard, key and byte range of a member that cannot be read or is damaged.
+        Arrays have the dtype of their panel. Raises UserError naming shard, key and byte range of a member that cannot
+        be read or is damaged.
         """
         numbers = self._fillers(rows, flips)
         return {
@@ -98,7 +99,7 @@ class ShardReader:
         return self._table.requests(rows, fillers, self.storage.gap_bytes), fillers
 
     def member(self, row: int, number: int) -> Array:
-        """Read the stored array [*stored_shape] of a row's member; read it again if it is damaged.
+        """Read the stored array [*stored_shape], stored dtype, of a row's member; read it again if it is damaged.
 
         Raises DamagedMemberError for a checksum or length that differs from the index, UserError if it cannot be read.
         """

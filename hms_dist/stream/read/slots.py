@@ -22,7 +22,8 @@ class Slot:
         self._copied: Any = None
 
     def tensors(self, num_rows: int) -> list[torch.Tensor]:
-        """Return a tensor [num_rows, *stored_shape] of each panel; memory that is too small is reallocated."""
+        """Return a tensor [num_rows, *stored_shape], stored dtype, of each panel; memory that is too small is
+        reallocated."""
         if not self._arrays or len(self._arrays[0]) < num_rows:
             self._arrays = [_empty((num_rows, *spec.stored_shape), spec, self._pin) for spec in self._specs]
             self._tensors = []

@@ -53,7 +53,7 @@ class Storage(Protocol):
         """
 
     def invalidate(self, name: str, start: int, size: int) -> None:
-        """Remove a damaged range from caches, so that it is read again."""
+        """Remove a damaged range of `size` bytes from caches, so that it is read again."""
 
     def close(self) -> None:
         """Close files and connections; the next read opens them again."""
@@ -104,16 +104,16 @@ class LocalFiles:
             return file
 
     def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
-        """See Storage."""
+        """See `Storage`."""
         del cancelled
         file = self.open(name)
         return os.pread(file.handle, size, start)
 
     def invalidate(self, name: str, start: int, size: int) -> None:
-        """See Storage: does nothing, there is no cache."""
+        """See `Storage`: does nothing, there is no cache."""
 
     def close(self) -> None:
-        """See Storage."""
+        """See `Storage`."""
         with self._lock:
             self._files.clear()
 
@@ -131,7 +131,7 @@ class RemoteFiles:
         self._files: dict[str, RemoteFile] = {}
 
     def read(self, name: str, start: int, size: int, cancelled: Event | None = None) -> bytes:
-        """See Storage."""
+        """See `Storage`."""
         pause = time.sleep if cancelled is None else cancelled.wait
         end = min(start + size, self._file_bytes[name])
 
@@ -144,12 +144,12 @@ class RemoteFiles:
         return self._cache.read(name, range(start, end), self._file_bytes[name], fetch)
 
     def invalidate(self, name: str, start: int, size: int) -> None:
-        """See Storage."""
+        """See `Storage`."""
         if self._cache is not None:
             self._cache.invalidate(name, range(start, start + size))
 
     def close(self) -> None:
-        """See Storage."""
+        """See `Storage`."""
         self._files.clear()
 
 

@@ -28,7 +28,8 @@ takes 5 ms to acquire the GIL again."""
 
 
 class Workers:
-    """Threads that read members into the memory of slots. Without threads, `submit` does a job itself."""
+    """Threads that read members into the memory of slots. Without threads, `submit` runs a job in the calling
+    thread."""
 
     def __init__(self, specs: Sequence[PanelSpec], num_threads: int) -> None:
         self._headers = [np.frombuffer(spec.npy_header, np.uint8) for spec in specs]
@@ -122,7 +123,7 @@ class WorkerPool:
         return Workers(self._specs, num_threads)
 
     def give_back(self, workers: Workers) -> None:
-        """Return the threads of a stream that has ended. If jobs are left, they are skipped, and the threads end."""
+        """Return the threads of a stream that has ended. Unfinished jobs are skipped, and their threads end."""
         if not workers.is_idle:
             workers.close()
             return

@@ -18,7 +18,7 @@ class OverlayConfig:
     """Targets from a table for training rows with few votes. Validation always uses the votes."""
 
     file: Path
-    """Parquet table: key and a probability a class, as predictions.parquet."""
+    """Parquet table: key and a probability per class, as predictions.parquet."""
     max_votes: int | None = None
     """Training rows with at most this many votes take their targets from the table (the 16th place: 7); the table's
     other rows are ignored. None: all training rows; for independent yes/no classes, those with an unknown

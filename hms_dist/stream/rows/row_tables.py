@@ -32,7 +32,7 @@ class RowTable:
 
 
 def read_row_table(paths: Sequence[Path], index: Index, columns: Sequence[str] = ()) -> RowTable:
-    """Read tables with key, a probability a class and `columns`, and concatenate them.
+    """Read tables with key, a probability per class and `columns`, and concatenate them.
 
     Raises UserError naming the file and the number of rows if keys are not in the index or are duplicated, if rows are
     not probabilities or a table is of other classes, and as `read_table` does.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hms_dist.core.errors import one_of
 from hms_dist.core.keyed import keyed_hash, keyed_uniform
+from hms_dist.core.plugins import HINT
 from hms_dist.labels.table import rebalancing_probabilities
 from hms_dist.shards.index import Index, Rows
 
@@ -63,7 +64,7 @@ class SelectionConfig:
     """Weights of rule vote_weighted; None: its defaults. An error with another rule."""
 
     def __post_init__(self) -> None:
-        one_of("selection.rule", self.rule, list(SELECTIONS))
+        one_of("selection.rule", self.rule, list(SELECTIONS), HINT)
         epochs = [epoch for epoch, _ in self.min_votes_schedule]
         if epochs != sorted(set(epochs)) or min(epochs, default=0) < 0:
             raise ValueError(f"selection.min_votes_schedule: expected epochs that rise from 0, found {epochs}")

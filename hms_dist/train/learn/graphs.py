@@ -34,8 +34,8 @@ class GraphedNetwork(nn.Module):
         """Inputs of the last training pass."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute the output of the model for inputs [rows, ...]; replays the graph captured for this kind of pass, if
-        any."""
+        """Compute the output of the model for inputs [rows, ...], any dtype; replays the graph captured for this kind
+        of pass, if any."""
         if self.training and torch.is_grad_enabled():
             self.inputs = inputs
             shapes = [tensor.shape for tensor in inputs]

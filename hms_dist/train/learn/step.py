@@ -72,9 +72,9 @@ class Stepper:
     task: Task
     """The loss and the predictions of this family of models."""
     targets: Tensor
-    """Target of each row of the whole shard set [samples, classes], on the host."""
+    """Target of each row of the whole shard set, float64 [samples, classes], on the host."""
     weights: Tensor
-    """Loss weight of each row [samples], on the host."""
+    """Loss weight of each row, float64 [samples], on the host."""
     facts: RowFacts
     """Facts about all rows that augmentations depend on."""
     ema: Ema | None
@@ -160,7 +160,7 @@ class Stepper:
         return table[torch.from_numpy(rows)].to(self.world.device, non_blocking=True)
 
     def _inputs(self, batch: Batch, rows: GroupedRows, epoch: int) -> tuple[Tensor, Tensor]:
-        """Compose and augment the rows of a batch: model input [n, 1, height, width] and targets [n, 6]."""
+        """Compose and augment the rows of a batch: model input [n, 1, height, width] and targets [n, classes]."""
         device, config = self.world.device, self.config
         flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
         panels, targets = self._augmenter.signals(

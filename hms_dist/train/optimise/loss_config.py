@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms_dist.core.errors import UserError, one_of
+from hms_dist.core.plugins import HINT
 from hms_dist.datasets import HMS, Dataset
 from hms_dist.model.loss import LOSSES
 from hms_dist.results.predictions import in_words
@@ -31,7 +32,7 @@ class LossConfig:
     never."""
 
     def __post_init__(self) -> None:
-        one_of("loss.name", self.name, list(LOSSES))
+        one_of("loss.name", self.name, list(LOSSES), HINT)
         if not self.vote_power >= 0:
             raise ValueError(f"vote_power: expected 0 or more, found {self.vote_power}")
         votes = [count for count, _ in self.vote_steps]
@@ -44,7 +45,10 @@ class LossConfig:
 
 
 def row_weights(config: LossConfig, num_voters: NDArray[np.integer]) -> Floats:
-    """Weight of each row [rows] by its votes [rows]. The trainer divides by their sum over the global batch."""
+    """Weight of each row [rows] by its votes [rows], any integer dtype.
+
+    The trainer divides by their sum over the global batch.
+    """
     weights = np.asarray(num_voters, np.float64) ** config.vote_power
     if config.vote_steps:
         votes, factors = zip(*config.vote_steps, strict=True)

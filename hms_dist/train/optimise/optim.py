@@ -26,7 +26,7 @@ class OptimConfig:
     momentum: float = 0.9
     """Momentum of sgd, in [0, 1). 0: none."""
     eps: float = 1e-8
-    """Added to the denominator; adamw and adam only."""
+    """Added to the denominator, in the unit of a gradient; adamw and adam only."""
     weight_decay: float = 0.01
     """Weight decay of all parameters, norms and biases included: decoupled and multiplied by the learning rate in
     adamw, an L2 penalty in adam and sgd. 0: none."""

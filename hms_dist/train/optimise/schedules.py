@@ -40,8 +40,9 @@ class ScheduleConfig:
 def learning_rate_factor(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
     """Factor of the learning rate for optimiser step `step` (0 is the first).
 
-    `epoch_ends` is, for each epoch of the run, the number of steps up to its end; the last is the run's. A step of that
-    number is the end of the schedule, which no step uses. Raises ValueError for a step outside the run.
+    `epoch_ends`: for each epoch, the number of steps up to its end; the last one is the length of the run. The factor
+    at that number of steps is the end of the schedule, which no step uses. Raises ValueError for a step outside the
+    run.
     """
     _check_step(step, epoch_ends)
     return SCHEDULES[schedule.name](schedule, step, epoch_ends)
@@ -60,6 +61,7 @@ def cycled_momentum(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[in
 
 
 def _warmup_cosine(schedule: ScheduleConfig, step: int, epoch_ends: Sequence[int]) -> float:
+    """A line up to 1, then half a cosine (the 16th place; Loshchilov and Hutter, 2017, after a warm-up)."""
     num_steps = epoch_ends[-1]
     num_warmup = schedule.warmup_share * num_steps
     if step < num_warmup:

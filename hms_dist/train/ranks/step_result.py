@@ -53,7 +53,7 @@ class StepResult:
     sums: AsyncScalars
     """[mean loss over the global batch, number of ranks that were asked to stop]."""
     row_losses: Tensor
-    """Weighted loss of each of this rank's rows [n], on the device."""
+    """Weighted loss of each of this rank's rows, float64 [n], on the device."""
     rows: NDArray[np.int64]
     """Numbers of these rows [n] in the shard set."""
 

@@ -43,15 +43,15 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensor: Tensor) -> None:
-        """Sum a tensor, of any shape and on any device, over the ranks, in place."""
+        """Sum a tensor, of any shape and any dtype, on any device, over the ranks, in place."""
         if self.num_ranks > 1:
             there = tensor.to(self.device)
             torch.distributed.all_reduce(there)
             tensor.copy_(there)
 
     def gather_rows(self, rows: NDArray[np.int64], values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Concatenate `rows` [n] and their `values` [n, ...] of all ranks, in rank order; n may differ between
-        ranks."""
+        """Concatenate `rows` [n] and their `values` [n, ...], any dtype, of all ranks, in rank order; n may differ
+        between ranks."""
         if self.num_ranks == 1:
             return rows, values
         parts = self.gather((rows, values))

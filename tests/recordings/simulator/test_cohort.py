@@ -45,7 +45,7 @@ def test_rows_and_lengths(rng):
     assert set(Counter(eeg.name for eeg in eegs)) == set(CLASSES)
 
 
-def test_ten_minutes_about_every_row_lie_in_the_session(rng):
+def test_ten_minutes_about_every_row_are_in_the_session(rng):
     for session in plan_cohort(300, int(rng.integers(2**32))):
         for eeg in session.eegs:
             for offset_s in eeg.offsets_s:

@@ -13,7 +13,7 @@ def rows(names):
     return [head.SCALP.index(name) for name in names]
 
 
-def test_electrodes_lie_on_a_sphere_with_mirrored_sides():
+def test_electrodes_are_on_a_sphere_with_mirrored_sides():
     np.testing.assert_allclose(np.linalg.norm(head.POSITIONS, axis=1), 1)
     np.testing.assert_allclose(head.POSITIONS[rows(LEFT)] * [-1, 1, 1], head.POSITIONS[rows(RIGHT)], atol=1e-12)
     assert (head.POSITIONS[rows(LEFT), 0] < 0).all()

@@ -85,7 +85,7 @@ def test_weak_pattern_is_shared_with_other_and_its_neighbour():
     assert both[CLASSES.index("lrda")] > 0.4
 
 
-def test_weights_sum_to_one_and_lie_in_the_central_20_s():
+def test_weights_sum_to_one_and_are_in_the_central_20_s():
     weights, time_s = labels.window_weights(), labels.window_times(0)
     assert weights.sum() == pytest.approx(1)
     assert (time_s.min(), time_s.max()) == (0.125, 49.875)
@@ -142,7 +142,7 @@ def test_classes_are_about_balanced(cohort):
     assert share.max() < 0.36
 
 
-def test_oracle_and_constant_predictor_stand_apart(cohort):
+def test_oracle_and_constant_predictor_differ(cohort):
     truths, votes, high = cohort
     targets = votes / votes.sum(axis=1, keepdims=True)
     oracle = divergence(targets, truths)

@@ -102,7 +102,7 @@ def test_sessions_without_patterns_differ_only_in_noise_from_one_seed_to_the_nex
 
 @pytest.mark.real_data
 @pytest.mark.skipif(not REAL.exists(), reason="needs the real EEG beside the checkout")
-def test_powers_lie_in_the_range_of_real_ones(rng):
+def test_powers_are_in_the_range_of_real_ones(rng):
     def quantiles(powers):
         return np.log(np.nanquantile(np.maximum(powers, 1e-4), (0.1, 0.5, 0.9)))
 

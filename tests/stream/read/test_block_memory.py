@@ -66,14 +66,14 @@ def test_threads_that_want_one_block_read_it_once(rng):
 
     def slow(*arguments):
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(240)
         return real(*arguments)
 
     storage.read = slow
     memory = memory_over(storage)
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(memory.read, "a", 100 + 10 * number, 10) for number in range(4)]
-        assert inside.wait(10)
+        assert inside.wait(240)
         go_on.set()
         found = [future.result() for future in waiting]
     assert found == [storage.content[100 + 10 * number :][:10] for number in range(4)]

@@ -233,7 +233,7 @@ for number, _ in enumerate(load(reader, map(Request, itertools.repeat(np.arange(
         assert process.stdout.readline() == "reading\n"
         time.sleep(rng.uniform(0, 0.2))
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == -signal.SIGINT, errors

@@ -20,7 +20,7 @@ def runs_of(numbers):
     return np.diff([0, *ends, len(numbers)])
 
 
-def test_the_index_stands_in_the_order_of_the_tars(shard_set):
+def test_the_index_is_in_the_order_of_the_tars(shard_set):
     """Definition of neighbouring rows: the next sample of the same tar, or the first of the next tar."""
     frame = read_index(shard_set / "index.parquet").frame
     for _, shard in frame.groupby("shard"):

@@ -38,7 +38,7 @@ def test_one_row_of_every_eeg(index, rule):
     assert sorted(ids[chosen(index, rule=rule)]) == sorted(set(ids))
 
 
-def test_the_random_row_is_drawn_anew_and_evenly(make_index, rng):
+def test_the_random_row_is_drawn_again_and_evenly(make_index, rng):
     index, counts = make_index(40, seed=rng), np.zeros(40)
     for epoch in range(600):
         counts[chosen(index, epoch=epoch, rule="one_random_row_per_eeg")] += 1

@@ -53,7 +53,7 @@ def rows_of_folds(index, *folds):
     return np.flatnonzero(np.isin(index.folds(3), folds))
 
 
-def test_a_run_says_what_it_saw_beside_its_weights_and_in_its_predictions(small, manifest_index):
+def test_a_run_records_what_it_saw_beside_its_weights_and_in_its_predictions(small, manifest_index):
     config = small(epochs=1, fold=1, seed=5)
     run(config)
     _, index = manifest_index
@@ -165,7 +165,7 @@ def test_weights_of_a_checkpoint_or_behind_a_link_do_not_hide_a_leak(small, reco
 
 
 def test_what_learnt_from_unknown_models_is_no_teacher(small, record_of, table_of, manifest_index):
-    """Without a fold a table of unknown models is taken, and its pupil may then have seen anybody, too."""
+    """Without a fold per table of unknown models is taken, and its pupil may then have seen anybody, too."""
     rows = np.arange(len(manifest_index[1]))
     silent = table_of("silent.parquet", rows, -1)
     pupil = record_of(out="pupil", fold="none", overlay__file=silent)
@@ -194,7 +194,7 @@ def test_left_out_folds_are_neither_trained_nor_validated_on(small, manifest_ind
         small(fold=0, left_out_folds=[1, 2])
 
 
-def test_a_run_that_goes_on_has_seen_what_it_saw_before(record_of):
+def test_a_resumed_run_has_seen_what_it_saw_before(record_of):
     before, now = record_of(fold=0), record_of(fold=1)
     assert continued(now, {SEEN_KEY: before.to_json()}).patients == before.patients | now.patients
 

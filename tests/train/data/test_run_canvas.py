@@ -84,7 +84,7 @@ def test_ranks_share_the_rows_and_agree_to_the_bit(data_wide, num_ranks, monkeyp
     np.testing.assert_array_equal(together, moments[np.argsort(alone)])
 
 
-def test_a_resume_reads_what_a_changed_fold_computes_anew(data_wide, monkeypatch):
+def test_a_resume_reads_what_a_changed_fold_recomputes(data_wide, monkeypatch):
     config = data_wide()
     run(config)
     before = read_canvas(config.out)

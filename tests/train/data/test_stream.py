@@ -158,7 +158,7 @@ def test_a_replacement_counts_as_the_row_that_it_replaces(small, shard_set, tmp_
     assert lines[-1]["num_replaced"] >= 1
 
 
-def test_a_run_reads_its_shards_from_a_url(small, shard_set, tmp_path):
+def test_a_run_reads_its_shards_from_a_url(small, finished, shard_set, tmp_path):
     class Handler(SimpleHTTPRequestHandler):
         """The standard library's, with ranges."""
 
@@ -179,21 +179,16 @@ def test_a_run_reads_its_shards_from_a_url(small, shard_set, tmp_path):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        config = small(epochs=1, shards=f"http://127.0.0.1:{server.server_port}", storage__cache__folder=tmp_path / "c")
+        url = f"http://127.0.0.1:{server.server_port}"
+        config = small("remote", epochs=1, shards=url, storage__cache__folder=tmp_path / "c")
         run(config)
-        local = small("local", epochs=1)
-        run(local)
-        for folder in (config.out, local.out):
-            predict(
-                Predict(
-                    run=config.out, shards=(config if folder is config.out else local).shards, out=folder / "p.parquet"
-                )
-            )
+        for one in (config, finished):
+            predict(Predict(run=config.out, shards=one.shards, out=one.out / "p.parquet"))
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
-    losses = [[line.get("loss") for line in read_metrics(folder)] for folder in (config.out, local.out)]
+    losses = [[line.get("loss") for line in read_metrics(folder)] for folder in (config.out, finished.out)]
     assert losses[0] == losses[1]
-    assert (config.out / "p.parquet").read_bytes() == (local.out / "p.parquet").read_bytes()
+    assert (config.out / "p.parquet").read_bytes() == (finished.out / "p.parquet").read_bytes()
     assert json.loads((config.out / "status.json").read_text())["state"] == "finished"

@@ -121,7 +121,7 @@ def test_what_cannot_work_is_refused_before_ranks_are_joined(small, monkeypatch,
     assert not small().out.exists()
 
 
-def test_what_was_done_to_the_rows_stands_in_the_log(small, labels, tmp_path):
+def test_what_was_done_to_the_rows_is_in_the_log(small, labels, tmp_path):
     overlay = {"overlay__file": tmp_path / "labels.parquet", "overlay__made_by_models": False}
     config = small(epochs=1, filters__label_peakedness=100, **overlay)
     run(config)

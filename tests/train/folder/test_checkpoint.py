@@ -79,7 +79,7 @@ def test_stop_and_resume_is_bit_for_bit_no_stop(tmp_path: Path) -> None:
     torch.testing.assert_close(its_optimizer.state_dict(), optimizer.state_dict(), rtol=0, atol=0)
 
 
-def test_the_average_is_saved_and_goes_on_from_where_it_was(tmp_path: Path) -> None:
+def test_the_average_is_saved_and_resumes_from_where_it_was(tmp_path: Path) -> None:
     model, optimizer = make()
     ema = Ema(EmaConfig(decay=0.99, warmup=True), model)
     for step in range(4):
@@ -205,7 +205,7 @@ def test_a_failure_while_writing_leaves_the_one_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [20_000, 300_000])
-def test_what_the_disk_refuses_is_told_as_the_disks_word(tmp_path: Path, limit: int) -> None:
+def test_what_the_disk_refuses_is_reported_in_its_words(tmp_path: Path, limit: int) -> None:
     """A full disk is an OSError, which ends in one line; here a limit of file sizes, that of the weights or of the
     optimiser."""
     model = nn.Linear(400, 100)
@@ -222,7 +222,7 @@ def test_what_the_disk_refuses_is_told_as_the_disks_word(tmp_path: Path, limit: 
     assert not list(tmp_path.glob("step-*"))
 
 
-def test_a_kill_before_latest_moved_goes_on_from_where_it_points(tmp_path: Path) -> None:
+def test_a_kill_before_latest_moved_continues_from_where_it_points(tmp_path: Path) -> None:
     for step in (4, 5):
         save(tmp_path, step)
     (tmp_path / "latest").write_text("step-00000004\n")

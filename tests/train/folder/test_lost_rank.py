@@ -14,7 +14,7 @@ FAULTS = Path(__file__).with_name("rank_faults.py")
 
 
 @pytest.mark.slow
-def test_what_a_rank_dies_of_is_what_the_run_says(repository, small_file, shard_set, tmp_path):
+def test_the_error_of_a_rank_is_the_one_recorded(repository, small_file, shard_set, tmp_path):
     out = tmp_path / "run"
     given = ["--config", str(small_file), "--shards", str(shard_set), "--out", str(out)]
     command = [*TWO, str(FAULTS), "fails_at_the_third_step", "train.py", *given]

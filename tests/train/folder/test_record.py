@@ -1,4 +1,4 @@
-"""Which rank records the end of a run, when ranks fail by themselves, by a lost peer, or both."""
+"""Which rank records the end of a run when ranks fail with errors of their own, by a lost peer, or both."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def test_a_lost_peer_is_written_down_by_the_main_rank_alone_and_is_no_fault(tmp_
 
 @pytest.mark.parametrize("error", OF_ITS_OWN, ids=repr)
 @pytest.mark.parametrize("rank", [0, 3])
-def test_what_a_rank_fails_of_is_its_own_word_and_a_fault(tmp_path, rank, error):
+def test_an_error_of_a_rank_is_recorded_as_its_own_and_a_fault(tmp_path, rank, error):
     assert not is_lost_peer(error)
     fail(tmp_path, rank, error)
     assert (tmp_path / FAULT_NAME).exists()
@@ -61,8 +61,8 @@ def test_what_a_rank_fails_of_is_its_own_word_and_a_fault(tmp_path, rank, error)
     assert status(tmp_path) == printed
 
 
-def test_what_a_rank_fails_of_while_the_main_one_writes_stands(tmp_path, monkeypatch):
-    """Between the main rank's look for a fault and its status."""
+def test_an_error_of_a_rank_while_the_main_one_writes_is_kept(tmp_path, monkeypatch):
+    """A rank fails between the main rank's check for a fault and its write of the status."""
     real = record.write_json
 
     def write_json(path, value):
@@ -77,7 +77,7 @@ def test_what_a_rank_fails_of_while_the_main_one_writes_stands(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("kind", "state", "code"), [(UserError, "refused", 2), (JobError, "failed", 1)])
-def test_what_all_ranks_find_is_said_without_a_number(tmp_path, kind, state, code):
+def test_an_error_of_all_ranks_is_recorded_without_a_number(tmp_path, kind, state, code):
     for rank in (1, 0, 2):
         with pytest.raises(kind), reported(tmp_path, rank):
             raise kind("the loss is nan")

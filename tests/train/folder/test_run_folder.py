@@ -65,7 +65,7 @@ def test_weights_are_asked_for_only_by_a_stage_that_is_to_start_from_them(small)
 
 
 @pytest.mark.parametrize("stages", [(), (StageConfig(name="first"), StageConfig(name="second"))])
-def test_a_refused_network_leaves_the_folder_to_the_mended_command(small, stages):
+def test_a_refused_network_leaves_the_folder_to_the_corrected_command(small, stages):
     def make(**options):
         return replace(small(epochs=1, **options), stages=stages)
 

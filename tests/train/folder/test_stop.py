@@ -109,7 +109,7 @@ def ranks_of(process):
     return [int(pid) for pid in listed.stdout.split()]
 
 
-def wait_for_end(pids, ended, limit_s=100):
+def wait_for_end(pids, ended, limit_s=240):
     until = time.monotonic() + limit_s
     while not all(map(ended, pids)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -146,7 +146,7 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, ranks, words_
                     time.sleep(0.02)
                 while not has_heard(rank) and process.poll() is None:
                     time.sleep(0.02)
-        text, _ = process.communicate(timeout=100)
+        text, _ = process.communicate(timeout=240)
         assert process.returncode != 0
         found = status(stopped)
         assert (found["state"], found["exit_code"]) == ("stopped", 1), text
@@ -158,7 +158,7 @@ def test_asked_twice_in_mid_epoch_it_ends_as_if_never_asked(start, ranks, words_
 
 
 @pytest.mark.slow
-def test_one_rank_asked_in_an_evaluation_stops_both_and_they_go_on_there(ranks, words_of, tmp_path):
+def test_one_rank_asked_in_an_evaluation_stops_both_and_they_continue_there(ranks, words_of, tmp_path):
     """Five groups on two ranks: rank 1 is asked in the round in which it has nothing to do."""
     faults = [Path(__file__).with_name("rank_faults.py"), "is_asked_to_stop_in_the_first_evaluation"]
     words = ("--epochs", "2", "--global_batch", "8", "--group_size", "4")
@@ -183,14 +183,14 @@ def test_a_rank_that_dies_takes_the_job_down(start, tmp_path, ended):
     ranks = ranks_of(process)
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "Signal 9" in text or "SIGKILL" in text
     assert all(map(ended, ranks))
 
 
 @pytest.mark.slow
-def test_ranks_end_with_a_killed_launcher_and_the_run_goes_on(start, ranks, words_of, tmp_path, ended):
+def test_ranks_end_with_a_killed_launcher_and_the_run_continues(start, ranks, words_of, tmp_path, ended):
     process = start(TWO, "run")
     with held_at(tmp_path / "run", 2, process):
         pids = ranks_of(process)
@@ -211,6 +211,7 @@ def test_ranks_end_with_a_launcher_that_was_killed_while_they_started(start, tmp
     process.kill()
     process.wait()
     wait_for_end(ranks, ended)
+    assert not (tmp_path / "run/final").exists(), "they trained on to the end"
 
 
 def test_a_living_owner_is_named_and_nothing_of_his_touched(small, monkeypatch):

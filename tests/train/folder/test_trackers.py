@@ -33,7 +33,7 @@ def test_wandb_stays_on_this_machine(small, monkeypatch):
     assert list((config.out / "trackers/wandb").glob("offline-run-*/run-*.wandb"))
 
 
-def test_a_tracker_that_cannot_start_says_why(small, monkeypatch):
+def test_a_tracker_that_cannot_start_reports_why(small, monkeypatch):
     pytest.importorskip("wandb").teardown()  # of an earlier test of this process
     monkeypatch.setenv("WANDB_MODE", "bogus")
     with pytest.raises(UserError, match=r"^trackers: wandb cannot start \(.*mode.*\); set WANDB_MODE=offline"):

@@ -167,7 +167,7 @@ def test_accumulation_equals_one_large_batch_with_row_weights(small):
     for size, pass_rows in ((1, 1), (1, 4), (4, 4)):
         config = small(
             f"m{size}-{pass_rows}", epochs=1, group_size=size, pass_rows=pass_rows, precision="float64",
-            model__name="convnext_atto",
+            model__name="test_convnext",
             loss__vote_power=1, loss__vote_steps="[[1,0.25],[8,1]]", loss__smooth_below=8,
             optim__max_grad_norm=0.1,
         )  # fmt: skip

@@ -106,6 +106,10 @@ def test_mixing_needs_a_group(small, chain):
         {"augment__reverse_probability": 0.5},
         {"augment__steps": '[{"class_path": "TimeShift"}]'},
         {"augment__steps": '[{"class_path": "OneOf", "init_args": {"choices": [{"class_path": "CutMix"}]}}]'},
+        {
+            "canvas": "audio_pcen_drawn",
+            "augment__signal_steps": '[{"class_path": "SignalPasteOther", "init_args": {"place": "free"}}]',
+        },
     ],
 )
 def test_what_moves_the_annotated_window_is_refused(small, words):

@@ -49,7 +49,7 @@ def test_each_optimizer_steps_as_torchs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tiny_vit_5m_224", "resnet18", "convnext_atto"])
-def test_groups_hold_every_parameter_once_and_tell_the_head_apart(name: str) -> None:
+def test_groups_hold_every_parameter_once_and_separate_the_head(name: str) -> None:
     model = build(ModelConfig(name=name), seed=0)
     groups = parameter_groups(OptimConfig(head_lr_factor=3.0, weight_decay=0.05, lr=0.1), model)
     found = [id(parameter) for group in groups for parameter in group["params"]]

@@ -53,7 +53,7 @@ run(load(TrainConfig, sys.argv[4:]))
 """
 """A run that notes the rows of its steps; a rank is killed between a forward and a backward pass."""
 BATCH, EPOCHS = 12, 2
-"""Of 48 rows: four steps an epoch."""
+"""Of 48 rows: four steps per epoch."""
 
 
 class Runs:
@@ -180,7 +180,7 @@ def test_any_rank_may_be_killed(runs, planned, num_ranks, killed_rank, group_siz
 @pytest.mark.long
 @pytest.mark.parametrize("precision", BOUNDS)
 @pytest.mark.parametrize(("worlds", "group_size"), [((3, 2, 1), 3), ((3, 2, 1), 12), ((1, 2, 3), 4), ((2, 4, 1), 4)])
-def test_a_run_that_is_killed_goes_on_in_other_worlds(runs, planned, worlds, group_size, precision):
+def test_a_run_that_is_killed_continues_in_other_worlds(runs, planned, worlds, group_size, precision):
     """Killed in the fourth step, and again in the second epoch: each time the step before it is repeated."""
     runs = runs(group_size, f"--precision={precision}")
     whole = runs.go("whole", worlds[0])

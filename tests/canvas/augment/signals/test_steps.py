@@ -6,68 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from hms_dist.canvas.augment import AugmentConfig, Augmenter, partner_places
-from hms_dist.canvas.augment.augmentation import Augmentation, OneOf
-from hms_dist.canvas.augment.groups import GroupedRows, one_group
+from hms_dist.canvas.augment import AugmentConfig, Augmenter
+from hms_dist.canvas.augment.augmentation import OneOf
+from hms_dist.canvas.augment.groups import one_group
 from hms_dist.canvas.augment.light import GaussNoise
 from hms_dist.canvas.augment.mix import CutMix, MixUp
-from hms_dist.canvas.augment.row_facts import RowFacts, mixed_targets
+from hms_dist.canvas.augment.row_facts import mixed_targets
 from hms_dist.canvas.augment.signal_steps import SignalPaste, SignalReverse, SignalShift
-from hms_dist.canvas.compose import Canvas
-from hms_dist.canvas.normalise import Affine
-from hms_dist.canvas.options import CanvasConfig, Placement
-from hms_dist.canvas.signals import DrawnLogMel
 from hms_dist.core.errors import UserError
-from hms_dist.panels import LogMel, Waveform
+from hms_dist.panels import LogMel
 from hms_dist.panels.panel import AudioWindow
 from hms_dist.recordings.audio import AudioRecording
 
 RATE_HZ, MARGIN, NUM_ROWS = 1000, 100, 40
-SIZE = {"rate_hz": RATE_HZ, "window_s": 1.0}
-FRAMES = {"fft_samples": 64, "window_samples": 64, "hop_samples": 16, "num_mels": 8}
-WAVEFORM = Waveform(**SIZE, margin_s=MARGIN / RATE_HZ)
-PLACE = Placement(panel="log_mel", normalise=Affine(), arrangement="stacked", top=0, left=0, height=8, width=63)
-CONFIG = CanvasConfig(
-    height=8, width=63, placements=(PLACE,), drawn={"log_mel": DrawnLogMel(drawn_from="waveform", **SIZE, **FRAMES)}
-)
+LOG_MEL = LogMel(rate_hz=RATE_HZ, window_s=1.0, fft_samples=64, window_samples=64, hop_samples=16, num_mels=8)
 NAN = float("nan")
-
-
-@pytest.fixture
-def facts(rng: np.random.Generator) -> RowFacts:
-    """40 rows, half of them positive, annotated for 0.2 s somewhere."""
-    first_s = rng.uniform(0, 0.8, NUM_ROWS)
-    return RowFacts(np.arange(NUM_ROWS) % 2 == 0, np.stack([first_s, first_s + 0.2], axis=1), yes_no=True)
-
-
-@pytest.fixture
-def stored(rng: np.random.Generator) -> torch.Tensor:
-    return torch.from_numpy(rng.integers(-32768, 32768, (NUM_ROWS, 1, 1200)).astype(np.int16))
-
-
-@pytest.fixture
-def targets(facts) -> torch.Tensor:
-    """Two classes, of which each row knows one."""
-    found = torch.full((NUM_ROWS, 2), NAN)
-    found[torch.arange(NUM_ROWS), torch.arange(NUM_ROWS) // 2 % 2] = torch.from_numpy(facts.positive).float()
-    return found
-
-
-@pytest.fixture
-def augment(facts, stored, targets, rng):
-    """Return a function that augments rows in groups of 4: signals, full scale 1, and targets."""
-    seed = int(rng.integers(2**32))
-
-    def run(*steps: Augmentation, rows: np.ndarray | None = None, places: np.ndarray | None = None, num_own: int = -1):
-        rows = np.arange(NUM_ROWS) if rows is None else rows
-        grouped = GroupedRows(rows, rows if places is None else places, 4, len(rows) if num_own < 0 else num_own)
-        augmenter = Augmenter(AugmentConfig(signal_steps=steps), Canvas(CONFIG, {"waveform": WAVEFORM.spec}), facts)
-        panels = {"waveform": stored[rows]}
-        found, mixed = augmenter.signals(panels, targets[rows], grouped, seed=seed, epoch=1)
-        return found["waveform"], mixed
-
-    run.seed = seed
-    return run
 
 
 def plain(stored: torch.Tensor) -> torch.Tensor:
@@ -81,18 +34,18 @@ def test_without_steps_signals_stay_as_they_are_stored(augment, stored, targets)
     assert mixed.isnan().equal(targets.isnan())
 
 
-def test_a_shifted_row_is_drawn_as_the_recording_at_the_shifted_window(augment, stored):
+def test_a_shifted_row_is_drawn_as_the_recording_at_the_shifted_window(augment, canvas, stored):
     """As if the renderer had cut the window there."""
     found, _ = augment(SignalShift(probability=1, max_s=0.1))
-    images = Canvas(CONFIG, {"waveform": WAVEFORM.spec})({"waveform": found})
-    panel, shifts = LogMel(**SIZE, **FRAMES), set()
+    images = canvas({"waveform": found})
+    shifts = set()
     for row in range(NUM_ROWS):
         recording = AudioRecording(name="a", samples=plain(stored[row]).numpy(), rate_hz=RATE_HZ)
         inside = found[row, 0, MARGIN:-MARGIN]
         windows = stored[row, 0].unfold(0, 1000, 1).float() / 32768
         start = int((windows - inside).abs().amax(1).argmin())
         assert torch.equal(windows[start], inside)
-        drawn = panel.log_power(AudioWindow(recording=recording, start=start, num_samples=1000).samples())
+        drawn = LOG_MEL.log_power(AudioWindow(recording=recording, start=start, num_samples=1000).samples())
         np.testing.assert_allclose(images[row, 0].numpy(), drawn[0], atol=2e-4)
         shifts.add(start - MARGIN)
     assert len(shifts) > 10
@@ -183,45 +136,8 @@ def test_known_wins_over_unknown_and_present_over_absent():
     torch.testing.assert_close(shares, torch.tensor([[0.3, 0.7]]))
 
 
-CHAIN = (
-    SignalShift(probability=0.7, max_s=0.05),
-    SignalReverse(rows="negative"),
-    SignalPaste(probability=0.6),
-    MixUp(rows="negative", probability=0.7),
-    MixUp(probability=0.5, alpha=4.0),
-)
-
-
-@pytest.mark.parametrize("size", [4, 8, 20])
-def test_any_pass_size_gives_the_same_rows(augment, size):
-    """Passes of whole groups."""
-    expected, labels = augment(*CHAIN)
-    for start in range(0, NUM_ROWS, size):
-        rows = np.arange(start, start + size)
-        found, mixed = augment(*CHAIN, rows=rows)
-        assert torch.equal(found, expected[rows])
-        torch.testing.assert_close(mixed, labels[rows], rtol=0, atol=0, equal_nan=True)
-
-
-def test_a_part_of_a_group_needs_only_its_partners(augment, facts):
-    """A rank that computes two rows of each group reads the rows with which they are mixed, and no others."""
-    expected, labels = augment(*CHAIN)
-    config, read = AugmentConfig(signal_steps=CHAIN), 0
-    for first in range(0, NUM_ROWS, 4):
-        whole, own = np.arange(first, first + 4), np.arange(first, first + 2)
-        groups = GroupedRows(whole, whole, 4, 0)
-        partners = partner_places(config, groups, own, seed=augment.seed, epoch=1, facts=facts)
-        rows = np.concatenate([own, partners])
-        found, mixed = augment(*CHAIN, rows=rows, num_own=2)
-        assert torch.equal(found[:2], expected[own])
-        torch.testing.assert_close(mixed[:2], labels[own], rtol=0, atol=0, equal_nan=True)
-        read += len(partners)
-    assert read < NUM_ROWS / 2
-
-
-def test_images_are_augmented_after_the_signal(augment, facts, stored, targets):
+def test_images_are_augmented_after_the_signal(canvas, facts, stored, targets):
     """Both lists draw independently."""
-    canvas = Canvas(CONFIG, {"waveform": WAVEFORM.spec})
     config = AugmentConfig(signal_steps=(MixUp(probability=1),), steps=(MixUp(probability=1),))
     augmenter, rows = Augmenter(config, canvas, facts), one_group(np.arange(NUM_ROWS))
     panels, mixed = augmenter.signals({"waveform": stored}, targets, rows, seed=1, epoch=0)
@@ -243,12 +159,12 @@ def test_steps_in_the_wrong_list_are_refused(options, message):
         AugmentConfig(**options)
 
 
-def test_what_does_not_fit_is_refused_in_one_line(facts):
+def test_what_does_not_fit_is_refused_in_one_line(canvas, facts):
     config = AugmentConfig(signal_steps=(SignalShift(max_s=0.2),))
     with pytest.raises(
         UserError, match=r"SignalShift does not fit 'waveform': max_s 0.2 is beyond its margin of 0.1 s"
     ):
-        Augmenter(config, Canvas(CONFIG, {"waveform": WAVEFORM.spec}), facts)
-    config.check(CONFIG)
+        Augmenter(config, canvas, facts)
+    config.check(canvas.config)
     with pytest.raises(ValueError, match="all drawn from one signal, 'log_mel' is stored"):
-        config.check(replace(CONFIG, drawn={}))
+        config.check(replace(canvas.config, drawn={}))

@@ -1,0 +1,151 @@
+"""The operator `norm_moments` on a GPU: Triton kernels that sum activations over places, stripes and rows.
+
+With few channels, several places are read as one wide row, so that neighbouring threads read neighbouring bytes. A
+program sums a stripe of the wide rows of one batch row, in a block of columns, in float32 and relative to the row's
+first value; stripes and rows of a group are then summed in float64.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+SUMS, PARTS, MOMENTS = 0, 1, 2
+"""Results of `over_rows`: sums; sums over rows of mean and of variance + mean^2; moments of whole groups."""
+BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
+"""Tile of the kernels that read activations, `norm_act_kernels` included."""
+NUM_STRIPES = 512
+"""Number of programs that compute the sums of a column block."""
+MOST_FOLDED = 8
+"""Largest number of places in a wide row."""
+BLOCK_CHANNELS = 16
+"""Channels of a program that sums stripes."""
+
+
+def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
+    """Compute mean, 1 / deviation and unbiased variance of each whole group: float32 [3, groups, channels]."""
+    found = x.new_empty(3, len(starts) - 1, x.shape[1], dtype=torch.float32)
+    over_rows(_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
+    return found
+
+
+def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
+    """Sum mean, and variance + mean^2, over the rows of each piece: float64 [pieces, 2, channels]."""
+    found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float64)
+    over_rows(_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
+    return found
+
+
+def over_rows(
+    sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
+) -> None:
+    """Sum the stripes and rows of each piece into `found`."""
+    channels, count = x.shape[1], group_size * places
+    parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
+    grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
+    _over_rows_kernel[grid](
+        *(sums, x, found, starts, sums[0].numel(), parts, channels, places, 1 / places, 1 / group_size),
+        *(count / max(count - 1, 1), eps), KIND=kind, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS,
+    )  # fmt: skip
+
+
+def wide_size(x: Tensor, places: int) -> tuple[int, int]:
+    """Number of wide rows in a batch row, and of their columns: places are folded until they fill whole blocks."""
+    fold = 1
+    while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and places % (2 * fold) == 0:
+        fold *= 2
+    return places // fold, x.shape[1] * fold
+
+
+def stripes(num_rows: int, wide: int) -> tuple[int, int]:
+    """Number of stripes in a batch row, and of wide rows in a stripe."""
+    wanted = max(NUM_STRIPES // num_rows, 1)
+    stripe = triton.cdiv(triton.cdiv(wide, wanted), BLOCK_ROWS) * BLOCK_ROWS
+    return triton.cdiv(wide, stripe), stripe
+
+
+def tile() -> dict[str, int]:
+    """Return the tile of the kernels that read activations, as arguments of a launch."""
+    return {"BLOCK_R": BLOCK_ROWS, "BLOCK_C": BLOCK_COLUMNS, "num_warps": NUM_WARPS}
+
+
+def _row_sums(x: Tensor, places: int) -> Tensor:
+    """Sum x minus its row's first value, and the square of that, by stripe: [2, rows * stripes, columns]."""
+    x = x.contiguous()
+    wide, columns = wide_size(x, places)
+    num_stripes, stripe = stripes(len(x) // places, wide)
+    sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
+    _sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
+        x, sums, wide, columns, num_stripes, CHANNELS=x.shape[1], STRIPE=stripe, **tile()
+    )
+    return sums
+
+
+@triton.jit
+def _sums_kernel(
+    x, sums, wide, columns, num_stripes,
+    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sum x minus its row's first value, and the square of that, for each stripe and column."""
+    column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = column < columns
+    first_row = (tl.program_id(0) // num_stripes) * wide
+    begin = (tl.program_id(0) % num_stripes) * STRIPE
+    guess = tl.load(x + first_row.to(tl.int64) * columns + column % CHANNELS).to(tl.float32)
+    first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
+    second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
+    for start in range(0, STRIPE, BLOCK_R):
+        row = begin + start + tl.arange(0, BLOCK_R)
+        here = (row < wide)[:, None] & inside[None, :]
+        place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
+        value = tl.load(x + place, mask=here, other=0.0).to(tl.float32)
+        value = tl.where(here, value - guess[None, :], 0.0)
+        first += value
+        second += value * value
+    at = sums + tl.program_id(0).to(tl.int64) * columns + column
+    tl.store(at, tl.sum(first, axis=0), mask=inside)
+    tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
+
+
+@triton.jit
+def _over_rows_kernel(
+    sums, x, found, starts, apart, parts, channels, places, of_places, of_group, unbiased, eps,
+    KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sum stripes and rows. `parts`: stripes of a row times places in a wide row; `apart`: offset of the second
+    sums."""
+    piece = tl.program_id(0)
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < channels
+    one_sum = tl.zeros([BLOCK_C], tl.float64)
+    other_sum = tl.zeros([BLOCK_C], tl.float64)
+    for row in range(tl.load(starts + piece), tl.load(starts + piece + 1)):
+        one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+        other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+        for start in range(0, parts, BLOCK_P):
+            part = start + tl.arange(0, BLOCK_P)
+            here = (part < parts)[:, None] & inside[None, :]
+            at = sums + (row * parts + part)[:, None].to(tl.int64) * channels + channel[None, :]
+            one += tl.load(at, mask=here, other=0.0).to(tl.float64)
+            other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
+        first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
+        if KIND != 0:  # from sums of x minus the row's first value, and of the square of that
+            mean = first * of_places
+            variance = tl.maximum(second * of_places - mean * mean, 0.0)
+            guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
+            mean += guess.to(tl.float64)
+            first, second = mean, variance + mean * mean
+        one_sum += first
+        other_sum += second
+    if KIND == 2:
+        mean = one_sum * of_group
+        variance = tl.maximum(other_sum * of_group - mean * mean, 0.0)
+        at = found + piece * channels + channel
+        step = tl.num_programs(0) * channels
+        tl.store(at, mean.to(tl.float32), mask=inside)
+        tl.store(at + step, (1.0 / tl.sqrt(variance + eps)).to(tl.float32), mask=inside)
+        tl.store(at + 2 * step, (variance * unbiased).to(tl.float32), mask=inside)
+    else:
+        at = found + 2 * piece * channels + channel
+        tl.store(at, one_sum.to(found.dtype.element_ty), mask=inside)
+        tl.store(at + channels, other_sum.to(found.dtype.element_ty), mask=inside)
