@@ -146,7 +146,13 @@ class Dataset:
         if not 0 < self.annotated_s <= self.window_s:
             raise ValueError(f"annotated_s: expected above 0, at most {self.window_s:g}, found {self.annotated_s}")
         _check_submission(self.submission, self.classes)
+        texts: dict[str, str] = {}
         for text, found in self.label_texts.items():
+            other = texts.setdefault(text.strip().lower(), text)
+            if self.label_texts[other] != found:
+                raise ValueError(
+                    f"labels: expected one class for '{text}' (upper and lower case do not matter), found '{other}' too"
+                )
             if found is not None and found not in self.classes:
                 hint = suggestion(found, self.classes)
                 raise ValueError(f"labels: '{text}': unknown class '{found}'; {hint}one of: {', '.join(self.classes)}")

@@ -116,6 +116,10 @@ AUDIO = "name: lab\nclasses: [a, b]\nsignal: audio"
         ("name: lab\nclasses: [a, b]\nlabels: {1: b}", "labels: expected text, found 1; put it in quotes"),
         ("name: lab\nclasses: [a, b]\nlabels: {x: 1}", "labels: expected names, each with text or null"),
         ("name: lab\nclasses: [a, b]\nlabels: {'': a}", "labels: expected 1 to 200 characters, found ''"),
+        (
+            "name: lab\nclasses: [a, b]\nlabels: {x: a, X: b}",
+            "labels: expected one class for 'X' (upper and lower case do not matter)",
+        ),
         ("name: lab\nclasses: [a, b]\nlabels: [x]", "labels: expected names, each with text or null"),
         ("name: !!python/object:os.system lab", "not valid YAML"),
         ("#" * (limits.YAML_BYTES + 1), "cannot read this configuration file"),

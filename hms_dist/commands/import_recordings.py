@@ -62,6 +62,10 @@ class Import(ReadingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.out.name in ("", "..") or "\0" in str(self.out):
+            raise ValueError(
+                f"out: expected a folder with a name, which OUT.key beside it gets too, found '{self.out}'"
+            )
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
         if self.pictures < 0:
@@ -119,10 +123,13 @@ def imported_set(command: Import) -> Work:
 
 
 def _dataset(command: Import) -> Dataset:
-    if command.dataset is not None:
-        return dataset_of(read_yaml(command.dataset), str(command.dataset))
     folder = command.data if command.data.is_dir() else command.data.parent
-    return read_dataset(folder)
+    given = command.dataset
+    dataset = read_dataset(folder) if given is None else dataset_of(read_yaml(given), str(given))
+    if dataset.signal != "eeg":
+        path = given or folder / DATASET_NAME
+        raise UserError(f"{path}: signal: import converts EEG, found {dataset.signal}; render reads audio as it is")
+    return dataset
 
 
 def _work(command: Import, dataset: Dataset) -> Work:

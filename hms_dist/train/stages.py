@@ -15,6 +15,7 @@ from hms_dist.model.build import check_weights
 from hms_dist.model.fit import check_fit
 from hms_dist.model.names import check_name
 from hms_dist.shards.manifest import read_manifest
+from hms_dist.train.data.leakage import initial_changed
 from hms_dist.train.data.run_data import open_run_data
 from hms_dist.train.folder.checkpoint import product_file, read_meta
 from hms_dist.train.folder.record import CONFIG_NAME, STAGES, is_finished
@@ -55,7 +56,7 @@ def _weights_of(config: TrainConfig, run: Path) -> str:
     Raises UserError for a folder that is not a finished run, and for another network.
     """
     if not (run / CONFIG_NAME).is_file():
-        raise UserError(f"init: {run} is not a run folder (no {CONFIG_NAME}); check the path")
+        raise UserError(f"init: {run} is not a run folder (no {CONFIG_NAME}); check the path, or restore the run")
     before, now = read_config(run).model, config.model
     if (before.name, before.kwargs, before.sliding_window is None) != (
         now.name,
@@ -90,7 +91,7 @@ def check_folders(config: TrainConfig) -> None:
 def check_products(config: TrainConfig) -> None:
     """Compare the inputs of a finished run, in every stage, with the present ones, as a resume would.
 
-    Raises UserError for other shards, and for other tables of labels. Missing inputs cannot be compared.
+    Raises UserError for other shards, tables of labels and initial weights. Missing inputs cannot be compared.
     """
     for run in stage_runs(config):
         product = present(run.out / FINAL)
@@ -110,6 +111,8 @@ def _changed(run: TrainConfig, trained: Mapping[str, Any]) -> str:
         return ""
     if trained.get("shards") != fingerprint:
         return run.shards
+    if initial_changed(run.model.weights, trained):
+        return run.model.weights
     tables = [*run.filters.predictions, *([] if run.overlay is None else [run.overlay.file])]
     if not tables or not all(table.exists() for table in tables):
         return ""

@@ -327,11 +327,25 @@ def test_recordings_without_a_patient_are_refused(eeg, files, tmp_path, capsys) 
         (("--background", "rest"), "background: unknown 'rest'"),
         (("--labels", "rec"), "Smith_John_0.rec beside it"),
         (("--dataset", "nothing.yaml"), "nothing.yaml: cannot read"),
+        (("--out", "."), "out: expected a folder with a name, which OUT.key beside it gets too, found '.'"),
+        (("--out", "/"), "out: expected a folder with a name"),
+        (("--out", "lab/.."), "out: expected a folder with a name"),
     ],
 )
 def test_wrong_options(folder, tmp_path, capsys, words, message) -> None:
-    run("--data", folder, "--out", tmp_path / "out", *words, code=2)
+    run("--data", folder, *(() if "--out" in words else ("--out", tmp_path / "out")), *words, code=2)
     assert message in capsys.readouterr().err
+
+
+def test_a_data_set_of_audio_is_refused(folder, tmp_path, capsys) -> None:
+    (folder / "dataset.yaml").write_text(
+        "name: lab\nclasses: [a, b]\nsignal: audio\nrate_hz: 32000\nwindow_s: 10\ncontext_s: 10\n"
+    )
+    run("--data", folder, "--out", tmp_path / "out", code=2)
+    assert (
+        "dataset.yaml: signal: import converts EEG, found audio; render reads audio as it is" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_label_row_at_all(folder, tmp_path, capsys) -> None:

@@ -1,5 +1,7 @@
 """A run that begins with the weights of another: the backbone, and the classifier by the names of its classes."""
 
+import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,6 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from hms_dist.cli import main
 from hms_dist.config.load import load
 from hms_dist.core.errors import UserError
 from hms_dist.datasets import HMS, Dataset, write_dataset
@@ -85,6 +88,37 @@ def test_what_cannot_be_begun_with_is_refused(small, first, tmp_path):
         open_stages(small("second", init=first.out, model__name="resnet18"))
     with pytest.raises(UserError, match=r"its model .* has seen \d+ of the \d+ patients of validation fold 1 of 3"):
         run(small("second", init=first.out, fold=1))
+
+
+@pytest.mark.slow
+def test_a_grid_whose_first_run_has_changed_or_gone_is_refused(
+    first, small_file, shard_set, launcher, repository, tmp_path, monkeypatch, capsys
+):
+    """In one line, and nothing is written or lost."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    base = shutil.copytree(first.out, tmp_path / "base")
+    recipe = {"name": "a", "configs": [str(small_file)], "options": {"init": str(base), "epochs": 1}}
+    words = ["grid", "--recipes", json.dumps([recipe]), "--shards", str(shard_set), "--launch.words", launcher]
+    words += ["--out", f"{tmp_path}/run-{{seed}}", "--folds", "[0]", "--seeds"]
+
+    def refused(seeds):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        assert main([*words, seeds]) == 2
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hms-dist")]
+        return line
+
+    assert main([*words, "[5]"]) == 0
+    assert main([*words, "[5]"]) == 0
+    shutil.rmtree(base / "best")
+    shutil.copytree(tmp_path / "run-5/best", base / "best")
+    assert re.search("run-5: finished, but .*base/best/model.safetensors changed since; remove that", refused("[5, 6]"))
+    shutil.rmtree(base)
+    for seeds in ("[5]", "[6]"):
+        assert f"init: {base} is not a run folder (no config.yaml); check the path, or restore the run" in refused(
+            seeds
+        )
 
 
 def test_patients_are_compared_within_one_data_set():

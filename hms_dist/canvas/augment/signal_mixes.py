@@ -103,8 +103,8 @@ class SignalPasteOther(SignalMix):
 class SignalMixUp(SignalMix, BetaMix):
     """MixUp of samples in which the other row is shifted so that both annotated parts have the same middle.
 
-    mixup (Zhang et al. 2018). Annotations near the ends of a clip are away from the middle of their row. Where the
-    shifted row has no samples, the row stays as it is.
+    After mixup (Zhang et al. 2018). Annotations near the ends of a clip are away from the middle of their row. Where
+    the shifted row has no samples, the row stays as it is.
     """
 
     alpha: float = 0.2

@@ -4,7 +4,7 @@ No model that a run learns from (pseudo-labels, the loss that filters rows, init
 patient of the run's validation fold. Without a validation fold there is nothing to check.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,17 @@ def _teachers(config: TrainConfig) -> Iterator[tuple[Path, list[ModelRecord]]]:
     weights = _of_run(config.model.weights)
     if weights is not None:
         yield Path(config.model.weights), [stored_record(weights.parent, "ema" if weights.name == EMA_NAME else "raw")]
+
+
+def initial_changed(weights: str, trained: Mapping[str, Any]) -> bool:
+    """Whether a run's file of initial weights has changed, by the record next to the weights that it trained
+    (`trained`). False for files that no run made, and for records without initial weights."""
+    found = _of_run(weights)
+    if found is None or SEEN_KEY not in trained:
+        return False
+    now = stored_record(found.parent, "ema" if found.name == EMA_NAME else "raw")
+    before = {teacher.weights for teacher in ModelRecord.from_json(trained[SEEN_KEY]).learnt_from}
+    return bool(before) and now.weights not in before
 
 
 def dataset_of_weights(weights: str) -> Dataset | None:
