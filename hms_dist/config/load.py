@@ -6,6 +6,7 @@ configuration cannot import code from outside this package, and an unknown name 
 
 import dataclasses
 import inspect
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
@@ -18,6 +19,7 @@ from hms_dist.config.command_line import checked_words, option_words, with_value
 from hms_dist.config.help import ShortHelp
 from hms_dist.config.recipes import folder_of
 from hms_dist.config.safe_yaml import yaml_text
+from hms_dist.config.types import expected
 from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, PLUGINS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, sealed_text
@@ -144,7 +146,9 @@ def _with_advice(message: str, cls: type) -> str:
     before, found, names = message.partition(_MISSING)
     if not found or before:
         return message
-    options = ", ".join(f"--{name}" for name in names.split(", "))
+    hints = typing.get_type_hints(cls)
+    words = {name: f" ({expected(hint)})" for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal}
+    options = ", ".join(f"--{name}{words.get(name, '')}" for name in names.split(", "))
     recipe = ", or by --config a recipe that has them (hms-dist recipes)" if folder_of(cls) else ""
     return f"required and not given: {options}; give them on the command line{recipe}"
 

@@ -44,7 +44,8 @@ class Montage:
         return self.weights is not None
 
     def electrodes(self, signals: Floats) -> Floats:
-        """Compute the 20 channels [20, samples], as CHANNELS, from the read ones; NaN for missing channels."""
+        """Compute the 20 channels [20, samples], as CHANNELS, from the read ones, in their unit; NaN for missing
+        channels."""
         found = np.full((len(CHANNELS), signals.shape[1]), np.nan)
         for target, row in enumerate(self.rows):
             if row >= 0:
@@ -60,7 +61,8 @@ class Montage:
         return found
 
     def closure_uv(self, signals: Floats) -> Floats:
-        """Compute how far the loops of a bipolar file are from closing [loops, samples]; empty for others."""
+        """Compute how far the loops of a bipolar file are from closing [loops, samples], from `signals` in microvolts;
+        empty for others."""
         if self.closures is None:
             return np.empty((0, signals.shape[1]))
         used = self.closures.any(axis=0)

@@ -53,7 +53,8 @@ class KaggleSpectrogram(Panel):
 
 
 def log_power(power: NDArray[np.floating]) -> NDArray[np.float16]:
-    """Convert `power` [rows up to 300, regions, frequencies] to float16 ln power [regions, frequencies, 300]."""
+    """Convert `power` [rows up to 300, regions, frequencies], any unit, to float16 ln power [regions, frequencies,
+    300]."""
     panel = np.full((*power.shape[1:], NUM_ROWS), np.nan, np.float16)
     with np.errstate(divide="ignore", invalid="ignore"):  # negative power: NaN
         values = np.log(power)

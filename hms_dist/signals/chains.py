@@ -43,6 +43,7 @@ class ChainSignals:
         return signals.reshape(len(chains), -1, len(eeg))
 
     def ready(self, signals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fill gaps in, and denoise, the drawn part of the result of `of_recording`: same shape, all samples finite."""
+        """Fill gaps in, and denoise, the drawn part of the result of `of_recording`: same shape and unit, all samples
+        finite."""
         filled = fill_gaps(signals, self.gaps)
         return filled if self.denoise is None else denoise(self.denoise, filled)

@@ -26,8 +26,8 @@ def has_length(fft_samples: int) -> bool:
 
 
 def fourier_power(signal: Array, hop_samples: int, window: Array, power: Array) -> None:
-    """Write |X|^2 of frames of `signal` [samples] times `window` [n] to `power` [frames, n / 2]: bins from 0 to below
-    half the sampling rate.
+    """Write |X|^2 of frames of `signal` [samples] times `window` [n] to `power` [frames, n / 2], in the unit of the
+    signal squared: bins from 0 to below half the sampling rate.
 
     Frame t starts at sample t * hop_samples; all frames are within the signal.
     """

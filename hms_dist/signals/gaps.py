@@ -16,7 +16,7 @@ interpolation across each gap, constant before the first sample and after the la
 def fill_gaps(signals: NDArray[np.float64], policy: GapPolicy) -> NDArray[np.float64]:
     """Fill the gaps of `signals` [..., samples]; a signal without gaps is returned as is, otherwise a copy.
 
-    Each signal is filled from its own samples; one without samples becomes zero.
+    The unit does not change. Each signal is filled from its own samples; one without samples becomes zero.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(signals.sum()):  # fast path: any gap shows in the sum

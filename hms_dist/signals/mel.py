@@ -60,7 +60,7 @@ def bins_of_rows(weights: NDArray[np.floating]) -> NDArray[np.int64]:
 
 @jit_any_order
 def mel_rows(weights: NDArray[np.float32], bins: NDArray[np.int64], power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute `weights` [rows, bins] @ `power` [bins, frames], both C-ordered: float32 [rows, frames].
+    """Compute `weights` [rows, bins] @ `power` [bins, frames], both C-ordered: float32 [rows, frames], same unit.
 
     `bins`: int64 [rows, 2], the range of nonzero weights of each row, from `bins_of_rows`; other bins are skipped. For
     finite power the result equals the product to the last bit: terms are added in the order of the bins, each

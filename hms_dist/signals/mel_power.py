@@ -51,8 +51,8 @@ def hann(window_samples: int, fft_samples: int) -> NDArray[np.float64]:
 
 
 def padded(signal: NDArray[np.float32], fft_samples: int, padding: Padding) -> NDArray[np.float32]:
-    """Extend `signal` [samples], rounded to 16 bits, by half a transform on both sides, so that frame t is centred on
-    sample t * hop: float32 [samples + fft_samples]."""
+    """Extend `signal` [samples], full scale 1, rounded to 16 bits, by half a transform on both sides, so that frame t
+    is centred on sample t * hop: float32 [samples + fft_samples]."""
     half = fft_samples // 2
     if padding == "reflect":
         signal = np.pad(signal, half, mode="reflect")
@@ -73,7 +73,7 @@ def mel_power(
     num_frames: int,
     slopes: Slopes,
 ) -> NDArray[np.float32]:
-    """Compute the mel power of the frames of a padded `signal`: float32 [rows, num_frames].
+    """Compute the mel power of the frames of a padded `signal`, full scale 1: float32 [rows, num_frames].
 
     Frame t is samples [t * hop_samples, t * hop_samples + len(window)) times `window`.
     """

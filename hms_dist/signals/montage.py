@@ -116,5 +116,5 @@ def mirrored(pair: Pair) -> Pair:
 
 
 def swap_sides(eeg: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Exchange left and right electrodes (C3 <-> C4, ...) of `eeg` [samples, 20]: a copy of the same dtype."""
+    """Exchange left and right electrodes (C3 <-> C4, ...) of `eeg` [samples, 20]: a copy, same dtype and unit."""
     return eeg[:, _SWAPPED_COLUMNS]

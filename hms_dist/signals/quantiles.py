@@ -27,7 +27,7 @@ class QuantileCounter:
         self._counts = np.zeros((num_signals, 2 * BINS_A_SIDE + 1), np.int64)
 
     def add(self, signals: NDArray[np.float64], counted: NDArray[np.bool_]) -> None:
-        """Count the values of finite `signals` [signals, samples] where `counted` (same shape) is true."""
+        """Count the values of finite `signals` [signals, samples], any unit, where `counted` (same shape) is true."""
         _count(signals, counted, self._counts, BINS_A_SIDE, 1 / LEAST, 1 / log(RATIO))
 
     def totals(self) -> NDArray[np.int64]:

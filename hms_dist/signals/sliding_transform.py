@@ -18,9 +18,10 @@ Array = NDArray[np.float64]
 
 
 def sliding_power(signal: Array, window_samples: int, hop_samples: int, num_bins: int) -> Array:
-    """Compute |X[bin, frame]|^2, float64 [num_bins, frames], of `signal` [samples]; Fourier length = window length.
+    """Compute |X[bin, frame]|^2, float64 [num_bins, frames], in the unit of `signal` [samples] squared.
 
-    `hop_samples` must divide `window_samples`. Frame t is samples [t * hop, t * hop + window).
+    The Fourier length is the window length. `hop_samples` must divide `window_samples`. Frame t is samples [t * hop,
+    t * hop + window).
     """
     num_blocks, half = len(signal) // hop_samples, hop_samples // 2
     blocks = signal[: num_blocks * hop_samples].reshape(num_blocks, hop_samples)

@@ -43,7 +43,7 @@ RECIPE_FOLDERS = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace the entry `commands` of the navigation by a page per command, and `recipes` by one a folder.
+    """Replace the entry `commands` of the navigation by a page per command, and `recipes` by one per folder.
 
     Pages of docs/ that the navigation lacks are listed at its end.
     """

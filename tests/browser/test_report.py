@@ -115,6 +115,17 @@ def test_names_of_rows_stay_on_one_line_on_a_phone(browser, report) -> None:
     assert max(heights) < 25
 
 
+def test_headings_are_aligned_with_their_columns(browser, report) -> None:
+    browser.open(report, width=1400)
+    sides = browser.value("""[...document.querySelectorAll('table')].flatMap(t =>
+        [...t.tBodies[0].rows].flatMap(r => [...r.cells].map((cell, column) =>
+            [t.caption.textContent, column, t.tHead.rows[0].cells[column], cell].map(i =>
+                i instanceof Element ? getComputedStyle(i).textAlign : i))))""")
+    assert len(sides) > 100
+    assert [(caption, column) for caption, column, head, cell in sides if head != cell] == []
+    assert {cell for caption, _, _, cell in sides if caption == "Data set"} == {"left"}
+
+
 def test_charts_keep_their_words_inside(browser, report) -> None:
     browser.open(report, width=1280)
     outside = """[...document.querySelectorAll('svg[role=img] text')].filter(t => {

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 from jsonargparse import ArgumentError, ArgumentParser
 
+from hms_dist.commands.completion import Completion
 from hms_dist.config.command_line import with_subject
 from hms_dist.config.load import from_dict, load, save, to_dict
 from hms_dist.config.types import fits
@@ -325,3 +326,8 @@ def test_missing_options_are_named_with_the_way_to_give_them():
         "required and not given: --canvas.height, --canvas.width, --canvas.placements; give them on the command line, "
         "or by --config a recipe that has them (hms-dist recipes)"
     )
+
+
+def test_a_missing_option_lists_its_words():
+    with pytest.raises(UserError, match=r"^required and not given: --shell \(one of bash, zsh\); give "):
+        load(Completion, [])

@@ -94,7 +94,7 @@ def test_six_trials_killed_on_the_way_by_two_jobs_at_once(search_words, reposito
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     jobs = [subprocess.Popen(command, cwd=repository) for _ in range(2)]
-    assert [job.wait(400) for job in jobs] == [0, 0]
+    assert [job.wait(800) for job in jobs] == [0, 0]
     table = pd.read_csv(study / "trials.csv")
     assert table["trial"].tolist() == list(range(6))
     assert set(table["state"]) <= {"complete", "pruned"}

@@ -55,7 +55,8 @@ class SignalMix(Mix):
 class SignalPasteOther(SignalMix):
     """Cut and paste between rows: the annotated part of another row replaces samples of the row; labels are joined.
 
-    Of shares, the label is the mean of both. CutMix (Yun et al. 2019) of annotated parts.
+    The bird-call detector cuts and pastes between annotated parts in time, CutMix (Yun et al. 2019) in pictures. Of
+    shares, the label is the mean of both.
     """
 
     place: Literal["free", "annotation"] = "free"
@@ -102,8 +103,8 @@ class SignalPasteOther(SignalMix):
 class SignalMixUp(SignalMix, BetaMix):
     """MixUp of samples in which the other row is shifted so that both annotated parts have the same middle.
 
-    mixup (Zhang et al. 2018). Annotations near the ends of a clip are away from the middle of their row. Where the
-    shifted row has no samples, the row stays as it is.
+    After mixup (Zhang et al. 2018). Annotations near the ends of a clip are away from the middle of their row. Where
+    the shifted row has no samples, the row stays as it is.
     """
 
     alpha: float = 0.2

@@ -99,7 +99,7 @@ def add(artifacts: Artifacts, signals: Floats, rng: np.random.Generator, time_s:
 
 
 def interrupt(artifacts: Artifacts, signals: Floats, time_s: Floats) -> None:
-    """Set the unplugged intervals of `signals` [20, samples] to zero, in place."""
+    """Set the unplugged intervals of `signals` [20, samples], any unit, to zero, in place."""
     signals[:, inside(artifacts.unplugged_s, time_s)] = 0
 
 
