@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Fine-tuning proof: a network trained on simulated HMS recordings is fine-tuned on 60 recordings of a simulated lab with
 # four classes, and trained on them from random weights, with four seeds each. Prints the validation KL of each run.
-#   scripts/fine_tuning_proof.sh FOLDER [number of HMS recordings] [workers]
+# Continues after a kill.
+#   scripts/fine_tuning_proof.sh FOLDER [number of HMS recordings] [workers] [options of all runs]
+# A small network, which trains on one CPU core:
+#   scripts/fine_tuning_proof.sh FOLDER 300 1 --model.name test_efficientnet --model.weights none --epochs 12
 set -euo pipefail
 if [[ $# -lt 1 || $1 == -* ]]; then
-    echo "usage: scripts/fine_tuning_proof.sh FOLDER [number of HMS recordings] [workers]" >&2
+    echo "usage: scripts/fine_tuning_proof.sh FOLDER [number of HMS recordings] [workers] [options of all runs]" >&2
     [[ ${1:-} == --help ]] && exit
     exit 2
 fi
@@ -20,16 +23,17 @@ name: lab
 classes: [seizure, periodic, rhythmic, background]
 labels: {seizure: seizure, lpd: periodic, gpd: periodic, lrda: rhythmic, grda: rhythmic, other: background}
 YAML
-hms_dist simulate --out "$out/hms" --num_recordings "$num_eegs" --seed 1 --workers "$workers"
-hms_dist simulate --out "$out/lab" --num_recordings 60 --seed 2 --workers "$workers" --dataset "$out/lab.yaml"
+simulate() { [[ -e $2/train.csv ]] || hms_dist simulate "$@" --workers "$workers"; }
+simulate --out "$out/hms" --num_recordings "$num_eegs" --seed 1
+simulate --out "$out/lab" --num_recordings 60 --seed 2 --dataset "$out/lab.yaml"
 for name in hms lab; do
     hms_dist render --data "$out/$name" --out "$out/shards-$name" --config default --workers "$workers"
 done
-hms_dist train --config demo --shards "$out/shards-hms" --out "$out/run-hms"
+hms_dist train --config demo --shards "$out/shards-hms" --out "$out/run-hms" "${@:4}"
 for seed in 0 1 2 3; do
     lab=(--config demo --config fine_tune --shards "$out/shards-lab" --seed $seed)
-    hms_dist train "${lab[@]}" --init "$out/run-hms" --out "$out/fine-tuned-$seed"
-    hms_dist train "${lab[@]}" --optim.lr 1e-3 --out "$out/scratch-$seed"
+    hms_dist train "${lab[@]}" "${@:4}" --init "$out/run-hms" --out "$out/fine-tuned-$seed"
+    hms_dist train "${lab[@]}" "${@:4}" --optim.lr 1e-3 --out "$out/scratch-$seed"
 done
 python - "$out" << 'PY'
 import json, statistics, sys

@@ -1,5 +1,6 @@
 """The command `import`: EDF, BDF, BrainVision, FIF and MATLAB recordings with labels into Kaggle's folder layout."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -7,19 +8,19 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from hms_dist.config.safe_yaml import read_yaml
-from hms_dist.core.errors import UserError, one_of
+from hms_dist.core.errors import JobError, UserError, one_of
 from hms_dist.core.logging import LOG
 from hms_dist.datasets import DATASET_NAME, Dataset, dataset_of, read_dataset
 from hms_dist.imports.finish import Imported, collect, table_path, write_label_table, write_tables
-from hms_dist.imports.job import SIDECARS, Work, import_recording, remove_files
+from hms_dist.imports.job import SIDECARS, ImportTask, Work, import_recording, is_done, remove_files
 from hms_dist.imports.key import TEXTS_NAME, Key
 from hms_dist.imports.options import ReadingOptions
 from hms_dist.imports.patients import AUTO, check_rule
-from hms_dist.imports.plan import Plan, find_recordings, is_done, plan_import
+from hms_dist.imports.plan import Plan, find_recordings, plan_import
 from hms_dist.imports.rows import ABSENT, Texts
+from hms_dist.imports.sharing import import_shared, joined, locked
 from hms_dist.imports.table import FileLabels, match_files, read_label_table
 from hms_dist.imports.write_files import make_folders
-from hms_dist.jobs.lease import LeaseHeld, acquire
 from hms_dist.jobs.worker_processes import run_jobs
 
 _SOURCES = ("auto", "annotations", *SIDECARS, "none")
@@ -30,7 +31,7 @@ class Import(ReadingOptions):
     """Import recordings into OUT in Kaggle's layout: 20 channels, 200 Hz, microvolts, with 10-minute spectrograms.
 
     Names of files and patients, dates and texts of annotations go to OUT.key alone. Rerun the same command after a
-    kill: imported recordings are kept.
+    kill: imported recordings are kept. Any number of processes may run it at once, also on several hosts.
     """
 
     data: Path
@@ -96,16 +97,24 @@ def imported_set(command: Import) -> Work:
         key.create()
     except OSError as error:
         raise UserError(f"{work.out}: cannot make this folder ({error.strerror}); choose another --out") from error
-    try:
-        with acquire(key.lease):
-            _begin(command, work, key)
-            kind = "table" if table else command.labels
+    kind = "table" if table else command.labels
+    with ExitStack() as stack:
+        with locked(key):
+            own, others = stack.enter_context(joined(key))
+            _begin(command, work, key, others)
             plan = plan_import(command.data, recordings, work, key, labels=kind, table=table, patient=command.patient)
-            _import(command, work, key, plan, texts)
-    except LeaseHeld as other:
-        raise UserError(
-            f"{work.out}: another import writes it: {other}; wait for it, or choose another --out"
-        ) from other
+            open_tasks = _open_tasks(command, work, key, plan)
+        if open_tasks is None:
+            LOG.info("%s is complete already: nothing to do", work.out)
+            return work
+        rejected = _import(command, work, key, plan, open_tasks)
+        with locked(key):
+            if key.rows() != plan.key or not own.is_mine():
+                raise JobError(f"{work.out}: another import changed it meanwhile; rerun the same command")
+            if _is_complete(command, work):
+                LOG.info("%s: finished by another process", work.out)
+            else:
+                _finish(command, work, key, plan, rejected, texts)
     return work
 
 
@@ -135,8 +144,9 @@ def _table(command: Import, dataset: Dataset, recordings: list[str], texts: Text
     return match_files(path, read_label_table(path, dataset, texts), recordings)
 
 
-def _begin(command: Import, work: Work, key: Key) -> None:
-    """Check that OUT is empty or holds an import with the same options, and record them."""
+def _begin(command: Import, work: Work, key: Key, others: list[str]) -> None:
+    """Check that OUT is empty or holds an import with the same options, and record them. `others`: other processes that
+    import into it."""
     spec = _spec(command, work)
     before = key.spec()
     if before is None and table_path(work).exists():
@@ -145,6 +155,14 @@ def _begin(command: Import, work: Work, key: Key) -> None:
             "--out"
         )
     changed = [] if before is None else [name for name in spec if before.get(name) != spec[name]]
+    if others and (changed or command.rebuild):
+        options = "--rebuild" if command.rebuild else ", ".join(changed)
+        raise UserError(
+            f"{work.out}: another import writes it ({others[0]}), and cannot be joined with other options ({options}); "
+            "wait for it, or choose another --out"
+        )
+    if others:
+        LOG.info("sharing the import with %s", ", ".join(others))
     if changed and not command.rebuild and _has_rows(work, key):
         raise UserError(
             f"{work.out}: imported with other options ({', '.join(changed)}); --rebuild imports everything again, "
@@ -177,20 +195,28 @@ def _spec(command: Import, work: Work) -> dict[str, Any]:
     }
 
 
-def _import(command: Import, work: Work, key: Key, plan: Plan, texts: Texts) -> None:
+def _open_tasks(command: Import, work: Work, key: Key, plan: Plan) -> list[ImportTask] | None:
+    """Write the key; return the recordings that are not imported yet. None: the set is complete."""
     if plan.faults and command.on_error == "fail":
         raise _first(plan.faults)
     key.write_rows(plan.key)
     open_tasks = [task for task in plan.tasks if task.number not in plan.faults and not is_done(key, task)]
-    report = work.out / "import_report.html"
-    if not open_tasks and table_path(work).exists() and (report.exists() or not command.pictures):
-        LOG.info("%s is complete already: nothing to do", work.out)
-        return
+    if not open_tasks and _is_complete(command, work):
+        return None
     table_path(work).unlink(missing_ok=True)
+    return open_tasks
+
+
+def _is_complete(command: Import, work: Work) -> bool:
+    return table_path(work).exists() and ((work.out / "import_report.html").exists() or not command.pictures)
+
+
+def _import(command: Import, work: Work, key: Key, plan: Plan, open_tasks: list[ImportTask]) -> dict[int, str]:
+    """Import recordings; return the reasons of the rejected ones by number."""
     done = len(plan.tasks) - len(open_tasks) - len(plan.faults)
     LOG.info("importing %d recordings into %s (%d imported before)", len(open_tasks), work.out, done)
     rejected = dict(plan.faults)
-    results = run_jobs(import_recording, open_tasks, command.workers)
+    results = import_shared(key, open_tasks, lambda tasks: run_jobs(import_recording, tasks, command.workers))
     for result in tqdm(results, "import", len(open_tasks), unit="recording", disable=None):
         if result.fault is not None:
             rejected[result.number] = result.fault
@@ -198,7 +224,7 @@ def _import(command: Import, work: Work, key: Key, plan: Plan, texts: Texts) -> 
                 break
     if rejected and command.on_error == "fail":
         raise _first(rejected)
-    _finish(command, work, key, plan, rejected, texts)
+    return rejected
 
 
 def _finish(

@@ -17,6 +17,7 @@ from hms_dist.imports.rows import Row, Texts
 from hms_dist.imports.signal import Signal, SignalOptions
 from hms_dist.imports.source import Event, Source
 from hms_dist.imports.write_files import write_recording
+from hms_dist.jobs.lease import Lease, LeaseHeld, acquire
 
 LabelKind = Literal["table", "csv_bi", "rec", "events", "annotations", "none"]
 SIDECARS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], list[Event]]]] = {
@@ -69,14 +70,32 @@ class ImportResult:
     number: int
     fault: str | None = None
     """Why the recording was rejected; None: it was imported."""
+    is_held: bool = False
+    """Whether another process imports the recording."""
 
 
 def import_recording(task: ImportTask) -> ImportResult:
-    """Import one recording; its result in the key folder is written last. Raises Stopped on request, JobError if the
-    disk is full."""
+    """Import one recording, unless another process does; its result in the key folder is written last.
+
+    Raises Stopped on request, JobError if the disk is full.
+    """
+    key = Key(task.work.out)
+    try:
+        with acquire(key.file_lease(task.number)) as lease:
+            return ImportResult(task.number) if is_done(key, task) else _import_recording(task, key, lease)
+    except LeaseHeld:
+        return ImportResult(task.number, is_held=True)
+
+
+def is_done(key: Key, task: ImportTask) -> bool:
+    """Whether a recording is imported, from the same file, labels and options."""
+    result = key.result(task.number)
+    return result is not None and result.get("note") == task.note
+
+
+def _import_recording(task: ImportTask, key: Key, lease: Lease) -> ImportResult:
     from threadpoolctl import threadpool_limits
 
-    key = Key(task.work.out)
     remove_files(task.work.out, key, task.number)
     try:
         with threadpool_limits(1), opened(task.path, task.work.truncated) as source:
@@ -89,6 +108,8 @@ def import_recording(task: ImportTask) -> ImportResult:
                 f"{task.work.out}: no space left on the disk; free some and rerun the same command"
             ) from error
         raise
+    if not lease.is_mine():  # this process was stopped for longer than a lease lives
+        return ImportResult(task.number, is_held=True)
     key.write_result(task.number, {"note": task.note, **result})
     return ImportResult(task.number)
 

@@ -2,6 +2,7 @@
 
 OUT.key/files.csv has the name, patient and start of each numbered recording, OUT.key/files/ the results by recording,
 from which an import continues after a kill, and OUT.key/texts.csv the annotations that no class was found for.
+OUT.key/imports/ has a lease of each process that imports, OUT.key/files/ one of each recording that is being imported.
 """
 
 import csv
@@ -41,13 +42,23 @@ class Key:
         self.folder = out.with_name(f"{out.name}.key")
 
     @property
-    def lease(self) -> Path:
-        """Path of the lease of an import into the set."""
+    def lock(self) -> Path:
+        """Path of the lease for changes of the key and the tables."""
         return self.folder / LEASE_NAME
+
+    @property
+    def imports(self) -> Path:
+        """Folder of the leases of the processes that import."""
+        return self.folder / "imports"
+
+    def file_lease(self, number: int) -> Path:
+        """Path of the lease of a recording."""
+        return self.folder / "files" / f"{number}.claim"
 
     def create(self) -> None:
         """Create the folder, for its owner alone."""
-        (self.folder / "files").mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder / "files", self.imports):
+            folder.mkdir(parents=True, exist_ok=True)
         os.chmod(self.folder, _PRIVATE)
 
     def spec(self) -> dict[str, Any] | None:

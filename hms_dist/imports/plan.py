@@ -84,12 +84,6 @@ def plan_import(
     return Plan(tasks, rows, {numbers[name]: fault for name, fault in faults.items()})
 
 
-def is_done(key: Key, task: ImportTask) -> bool:
-    """Whether a recording is imported, from the same file, labels and options."""
-    result = key.result(task.number)
-    return result is not None and result.get("note") == task.note
-
-
 class _LazyHeader:
     """Patient and start in the header of an EDF file, read when needed; empty for other formats."""
 

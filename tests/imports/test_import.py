@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from contextlib import ExitStack
 
 import edfio
 import numpy as np
@@ -17,9 +19,10 @@ import pandas as pd
 import pytest
 
 from hms_dist.cli import main
+from hms_dist.commands import import_recordings
 from hms_dist.core.signal_format import CHANNELS
 from hms_dist.datasets import read_dataset
-from hms_dist.imports import write_files
+from hms_dist.imports import sharing, write_files
 from hms_dist.labels.table import read_labels
 from hms_dist.recordings.reader import RecordingReader, read_spectrogram
 from hms_dist.signals.regional_power import regional_power
@@ -381,15 +384,104 @@ def test_two_workers_write_the_same_bytes(folder, tmp_path) -> None:
     assert content_of(tmp_path / "one") == content_of(tmp_path / "two")
 
 
-def test_a_second_import_into_a_folder_is_refused(folder, tmp_path, capsys) -> None:
+def importing(repository, *words):
+    """Another process that imports, with its descendants in a group of their own."""
+    command = [sys.executable, "-m", "hms_dist", "import", *map(str, words)]
+    return subprocess.Popen(command, env=environment(repository), stderr=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_processes_share_an_import(eeg, files, tmp_path, repository, killed) -> None:
+    """Every recording is imported once, to the bytes of a single process; those of a killed one are taken over."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for number in range(6):
+        files.write(data / f"{number}.edf", eeg(60)(256), 256, annotations=[(0, 60, "GPD")])
+    (data / "broken.edf").write_bytes(b"x")
+    words = ("--data", data, "--patient", "file", "--pictures", 0, "--on_error", "skip", "--out")
+    run(*words, tmp_path / "whole")
+    processes = [importing(repository, *words, out) for _ in range(2)]
+    results = tmp_path / "out.key/files"
+    ends = time.monotonic() + 120
+    while not (results.is_dir() and list(results.glob("[0-9]*.json"))):
+        assert time.monotonic() < ends
+        time.sleep(0.002)
+    if killed:
+        os.killpg(processes[0].pid, signal.SIGKILL)
+    written = defaultdict(set)
+    while any(process.poll() is None for process in processes):
+        for path in results.glob("[0-9]*.json"):
+            written[path.name].add(path.stat().st_mtime_ns)
+        time.sleep(0.01)
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [-signal.SIGKILL if killed else 0, 0], errors
+    assert [len(times) for times in written.values()] == [1] * 6
+    assert content_of(out) == content_of(tmp_path / "whole")
+    run(*words, out)  # removes the lease of the killed one
+    assert not list((tmp_path / "out.key").rglob("*.claim"))
+    if not killed:
+        assert (
+            sum(error.count("finished by another process") + error.count("complete already") for error in errors) == 1
+        )
+
+
+def test_a_recording_that_another_process_imports_is_waited_for_and_taken_over(
+    folder, tmp_path, caplog, monkeypatch
+) -> None:
     from hms_dist.imports.key import Key
     from hms_dist.jobs.lease import acquire
 
-    key = Key(tmp_path / "out")
+    words = ("--data", folder, "--pictures", 0, "--out")
+    run(*words, tmp_path / "whole")
+    key, imported = Key(tmp_path / "out"), []
     key.create()
-    with acquire(key.lease):
-        run("--data", folder, "--out", tmp_path / "out", code=2)
-    assert f"another import writes it: process {os.getpid()}" in capsys.readouterr().err
+    make = import_recordings.import_recording
+    monkeypatch.setattr(import_recordings, "import_recording", lambda task: imported.append(task.number) or make(task))
+    with ExitStack() as other:
+        other.enter_context(acquire(key.imports / "other.claim"))
+        other.enter_context(acquire(key.file_lease(2)))
+        leaves = other.pop_all()
+        monkeypatch.setattr(sharing.time, "sleep", lambda _: leaves.close())  # without a result
+        run(*words, tmp_path / "out")
+    assert imported == [1, 2, 3, 4, 5, 2]
+    assert f"sharing the import with process {os.getpid()}" in caplog.text
+    assert content_of(tmp_path / "out") == content_of(tmp_path / "whole")
+
+
+def test_an_import_with_other_options_is_refused_while_another_runs(folder, tmp_path, capsys) -> None:
+    from hms_dist.imports.key import Key
+    from hms_dist.jobs.lease import acquire
+
+    words, key = ("--data", folder, "--pictures", 0, "--out", tmp_path / "out"), Key(tmp_path / "out")
+    run(*words)
+    with acquire(key.imports / "other.claim"):
+        for given, named in ((("--rebuild",), "--rebuild"), (("--every_s", 5), "every_s")):
+            run(*words, *given, code=2)
+            line = f"another import writes it (process {os.getpid()} on "
+            assert line in (error := capsys.readouterr().err)
+            assert f"cannot be joined with other options ({named}); wait for it" in error
+    run(*words, "--rebuild")
+
+
+def test_the_tables_are_not_written_of_fewer_recordings_than_another_process_found(
+    folder, eeg, files, tmp_path, monkeypatch, capsys
+) -> None:
+    words = ("--data", folder, "--pictures", 0, "--out", tmp_path / "out")
+    make = import_recordings.import_recording
+
+    def during(task):
+        if task.number == 1 and not (folder / "new.edf").exists():  # another process begins, and ends before this one
+            files.write(
+                folder / "new.edf", eeg(40)(200), annotations=[(0, 40, "GRDA")], patient=edfio.Patient(code="N")
+            )
+            run(*words)
+        return make(task)
+
+    monkeypatch.setattr(import_recordings, "import_recording", during)
+    run(*words, code=1)
+    assert "another import changed it meanwhile; rerun the same command" in capsys.readouterr().err
+    assert len(rows_of(tmp_path / "out")["eeg_id"].unique()) == 6
 
 
 @pytest.mark.slow
