@@ -39,7 +39,10 @@ def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
 def over_rows(
     sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
 ) -> None:
-    """Sum the stripes and rows of each piece into `found`."""
+    """Reduce the stripes and rows of each piece of `x` [rows * places, channels] into `found`, whose shape `kind` sets.
+
+    `sums`: float32 [2, rows * stripes, columns] of `_row_sums`. `starts`: int64 [pieces + 1], first row of each piece.
+    """
     channels, count = x.shape[1], group_size * places
     parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
     grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
@@ -50,7 +53,10 @@ def over_rows(
 
 
 def wide_size(x: Tensor, places: int) -> tuple[int, int]:
-    """Number of wide rows in a batch row, and of their columns: places are folded until they fill whole blocks."""
+    """Number of wide rows in a batch row of `x` [rows * places, channels], and of their columns.
+
+    Places are folded into columns until these fill whole blocks.
+    """
     fold = 1
     while x.shape[1] * fold % BLOCK_COLUMNS and fold < MOST_FOLDED and places % (2 * fold) == 0:
         fold *= 2
