@@ -66,6 +66,8 @@ class Import(ReadingOptions):
             raise ValueError(
                 f"out: expected a folder with a name, which OUT.key beside it gets too, found '{self.out}'"
             )
+        if self.out.resolve() == self.data.resolve():
+            raise ValueError(f"out: {self.out} holds the recordings (--data); choose another folder")
         if self.workers < 1:
             raise ValueError(f"workers: expected at least 1, found {self.workers}")
         if self.pictures < 0:

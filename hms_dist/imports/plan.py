@@ -35,7 +35,7 @@ def find_recordings(data: Path) -> list[str]:
     if data.is_file():
         return [data.name]
     if not data.is_dir():
-        raise UserError(f"{data}: no such folder; expected recordings ({', '.join(SUFFIXES)})")
+        raise UserError(f"{data}: no such file or folder; expected recordings ({', '.join(SUFFIXES)})")
     found = sorted(
         path.relative_to(data).as_posix()
         for path in data.rglob("*")

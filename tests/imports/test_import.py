@@ -337,6 +337,13 @@ def test_wrong_options(folder, tmp_path, capsys, words, message) -> None:
     assert message in capsys.readouterr().err
 
 
+def test_the_folder_of_the_recordings_is_no_place_for_the_output(folder, capsys) -> None:
+    before = sorted(folder.rglob("*"))
+    run("--data", folder, "--out", folder / ".." / folder.name, code=2)
+    assert "holds the recordings (--data); choose another folder" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_a_data_set_of_audio_is_refused(folder, tmp_path, capsys) -> None:
     (folder / "dataset.yaml").write_text(
         "name: lab\nclasses: [a, b]\nsignal: audio\nrate_hz: 32000\nwindow_s: 10\ncontext_s: 10\n"

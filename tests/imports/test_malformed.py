@@ -178,7 +178,7 @@ def test_files_of_mne_that_are_damaged(tmp_path, capsys, name) -> None:
 
 def test_where_there_is_nothing(tmp_path, capsys) -> None:
     out = ("--out", tmp_path / "out")
-    assert "no such folder; expected recordings" in fails(capsys, "--data", tmp_path / "none", *out)
+    assert "no such file or folder; expected recordings" in fails(capsys, "--data", tmp_path / "none", *out)
     (tmp_path / "notes.txt").touch()
     assert "no recordings; expected names ending in .edf" in fails(capsys, "--data", tmp_path, *out)
     assert "notes.txt: unknown kind of recording" in fails(capsys, "--data", tmp_path / "notes.txt", *out)
