@@ -231,6 +231,10 @@ def test_wrong_options_with_a_recording(trained, night, capsys, words, message):
 def test_a_recording_that_cannot_be_read(trained, tmp_path, capsys):
     (tmp_path / "night.edf").write_bytes(b"none")
     wav = "song.wav: the run was trained on eeg (data set hms); expected a name ending in .edf or another that hms-dist"
-    for name, message in (("night.edf", "not an EDF or BDF file"), ("day.edf", "no such file or folder"), ("song.wav", wav)):
+    for name, message in (
+        ("night.edf", "not an EDF or BDF file"),
+        ("day.edf", "no such file or folder"),
+        ("song.wav", wav),
+    ):
         assert predict("--run", trained, "--recording", tmp_path / name, "--out", tmp_path / "a.parquet") == 2
         assert message in capsys.readouterr().err
