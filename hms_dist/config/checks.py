@@ -15,7 +15,7 @@ from typing import Any
 
 from hms_dist.config.recipes import folder_of, is_name, recipe_path
 from hms_dist.config.safe_yaml import read_yaml
-from hms_dist.config.types import choices, expected, fits, is_config, is_mapping, options_of
+from hms_dist.config.types import choices, expected, fits, is_config, is_mapping, is_required, options_of
 from hms_dist.config.versions import (
     CLASS_KEY,
     OPTIONS_KEY,
@@ -107,7 +107,9 @@ class Check:
     def check_type(self, node: Any, target: Any, where: str) -> None:
         """Raise UserError for a value of another type than the annotation `target`."""
         if Path in (*choices(target), item_of(target)) and (node == "" or (isinstance(node, list) and "" in node)):
-            raise UserError(f"{self._place(where)}: expected a path, found an empty one; give one, or leave the option out")
+            raise UserError(
+                f"{self._place(where)}: expected a path, found an empty one; give one, or leave the option out"
+            )
         is_recipe = isinstance(node, str) and folder_of(target) and is_name(node)
         if not (fits(node, target) or is_recipe or (_is_file(node) and _takes_file(target))):
             raise UserError(f"{self._place(where)}: expected {expected(target)}, found {_brief(repr(node))}")
@@ -140,11 +142,24 @@ class Check:
                 name: self.names(item, arguments[1], _join(where, str(name)), version) for name, item in node.items()
             }
         if isinstance(node, list) and origin in (list, tuple):
-            return [self.names(item, arguments[0], where, version) for item in node]
+            found = [self.names(item, arguments[0], where, version) for item in node]
+            self._check_items(found, arguments[0], where)
+            return found
         if origin in (typing.Union, types.UnionType) and node is not None and node not in words_of(target):
             for argument in arguments:
                 node = self.names(node, argument, where, version)
         return node
+
+    def _check_items(self, items: list[Any], target: Any, where: str) -> None:
+        """Raise UserError for an item of a list without a required option. Items must be complete: later files and
+        words cannot add to them."""
+        if not is_config(target) or inspect.isabstract(target):
+            return
+        required = [field.name for field in dataclasses.fields(target) if is_required(field)]
+        for number, item in enumerate(items, 1):
+            missing = [name for name in required if isinstance(item, Mapping) and name not in item]
+            if missing:
+                raise UserError(f"{self._place(where)}: item {number}: required and not given: {', '.join(missing)}")
 
     def _class(self, node: Any, base: type, where: str, version: int | None) -> Any:
         name = node.get(CLASS_KEY) if isinstance(node, Mapping) else node

@@ -14,7 +14,7 @@ import yaml
 from hms_dist.config.checks import Check, item_of, words_of
 from hms_dist.config.help import OWN_OPTIONS
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
-from hms_dist.config.types import choices, is_config, is_mapping, options_of
+from hms_dist.config.types import choices, is_config, is_mapping, is_required, options_of
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, suggestion
 
@@ -63,7 +63,7 @@ def with_values(cls: type, argv: Sequence[str]) -> list[str]:
 def with_subject(cls: type, argv: Sequence[str]) -> list[str]:
     """Insert the option name of a positional value, if `cls` has exactly one required option, or one option at all."""
     fields = dataclasses.fields(cls)
-    needed = [field.name for field in fields if _is_needed(field) or len(fields) == 1]
+    needed = [field.name for field in fields if is_required(field) or len(fields) == 1]
     if len(needed) == 1 and argv and not argv[0].startswith("-"):
         return [f"--{needed[0]}={argv[0]}", *argv[1:]]
     return list(argv)
@@ -164,7 +164,3 @@ def _parsed(value: str, option: str) -> Any:
         if "more than" in str(error) or "too deep" in str(error):
             raise UserError(f"{option}: {error}") from error
         return value
-
-
-def _is_needed(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

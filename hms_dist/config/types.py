@@ -73,6 +73,11 @@ def options_of(target: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(target)}
 
 
+def is_required(field: "dataclasses.Field[Any]") -> bool:
+    """Whether an option has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _unquoted(node: Any) -> Any:
     """A number, a list or a mapping that is written as text."""
     try:

@@ -147,6 +147,8 @@ def _check_apart(runs: list[PlannedRun]) -> None:
         other = taken.setdefault(run.out, run)
         if other is not run:
             names = [f"recipe {r.recipe} seed {r.seed} fold {r.fold}" for r in (other, run)]
+            places = ", ".join(f"{{{place}}}" for place in PLACES)
             raise UserError(
-                f"out: {names[0]} and {names[1]} would share {run.out}; add a placeholder that distinguishes them"
+                f"out: {names[0]} and {names[1]} would share {run.out}; add a placeholder that distinguishes them "
+                f"({places})"
             )

@@ -72,7 +72,11 @@ def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
         value = parse_json(content)
     except FileNotFoundError as error:
         unfinished = is_url(location) or Path(location).is_dir()
-        state = "the set is not complete; rerun hms-dist render, or check the path" if unfinished else "no such folder; check --shards"
+        state = (
+            "the set is not complete; rerun hms-dist render, or check the path"
+            if unfinished
+            else "no such folder; check --shards"
+        )
         raise UserError(f"{path}: no such file; {state}") from error
     except NotADirectoryError as error:
         raise UserError(f"{location}: is a file, expected the folder of a shard set; check the path") from error

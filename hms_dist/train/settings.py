@@ -54,8 +54,8 @@ class TrainConfig:
     resume: Literal["auto", "never"] = "auto"
     """auto: continue a stopped run of the same configuration; never: reject a run folder that holds a run."""
     other_shards: bool = False
-    """Allow a stopped run to continue on a different shard set, for example of other rows. Its panels must be rendered
-    with the same options."""
+    """Allow a stopped run to continue on a different shard set, for example of other rows, and after its tables of
+    labels or initial weights have changed. Panels must be rendered with the same options."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     init: Path | None = None

@@ -402,6 +402,23 @@ def test_a_refused_option_is_named_with_its_group(cls, words, message):
     assert str(caught.value) == message
 
 
+@dataclass(frozen=True, kw_only=True)
+class Town:
+    """Streets of houses."""
+
+    houses: tuple[House, ...]
+    """Houses, each complete."""
+
+
+def test_an_item_of_a_list_without_a_required_option(tmp_path):
+    message = "item 2: required and not given: out"
+    with pytest.raises(UserError, match=rf"^--houses: {message}$"):
+        load(Town, ["--houses", "[{out: a}, {paint: {coats: 2}}]"])
+    path = write(tmp_path, "town.yaml", "houses: [{out: a}, {}]\n")
+    with pytest.raises(UserError, match=rf"town\.yaml: houses: {message}$"):
+        load(Town, ["--config", path])
+
+
 def test_a_refused_option_of_a_file_is_named_with_its_group(tmp_path):
     path = write(tmp_path, "farm.yaml", "yard: {front: {posts: 3}, back: {posts: 1}}\n")
     with pytest.raises(UserError, match=r"^yard\.back\.posts: expected at least 2, found 1$"):

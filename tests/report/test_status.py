@@ -164,6 +164,9 @@ def test_a_damaged_run_does_not_hide_the_others(make, tmp_path, capsys, name, co
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 2
     assert "no runs here, expected folders with config.yaml; check the folder" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["status", str(tmp_path / "file")]) == 2
+    assert "/file: is a file; expected a run folder, or one above run folders\n" in capsys.readouterr().err
     assert main(["status", str(tmp_path / "none")]) == 2
     line = f"hms-dist status: {tmp_path}/none: no such folder; expected a run folder, or one above run folders\n"
     assert capsys.readouterr().err == line

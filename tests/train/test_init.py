@@ -63,7 +63,9 @@ def test_a_stopped_run_whose_initial_weights_changed_is_not_resumed(small, first
     shutil.rmtree(base)
     run(small("base", epochs=1, seed=9))
     AcceleratorState._reset_state(reset_partial_state=True)
-    with pytest.raises(UserError, match=r"second: its initial weights .*base/best/.* changed since the run began; rest"):
+    with pytest.raises(
+        UserError, match=r"second: its initial weights .*base/best/.* changed since the run began; rest"
+    ):
         run(config)
     assert not (config.out / "final").exists()
     AcceleratorState._reset_state(reset_partial_state=True)

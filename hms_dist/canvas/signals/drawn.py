@@ -48,8 +48,8 @@ def check_signal(stored: PanelSpec, name: str, rate_hz: float, num_samples: int)
     found = stored.shape[-1] - 2 * margin_of(stored)
     if found != num_samples:
         raise UserError(
-            f"canvas: drawn_from: '{name}' has {found} samples per row, the picture is drawn from {num_samples}; set its "
-            "window_s"
+            f"canvas: drawn_from: '{name}' has {found} samples per row, the picture is drawn from {num_samples}; set "
+            "its window_s"
         )
 
 
