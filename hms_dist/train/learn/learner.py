@@ -89,21 +89,38 @@ class Learner:
         shape = num_rows, self._data.shards.dataset.num_classes
         targets = torch.full(shape, 1 / shape[1], device=world.device, dtype=torch.float64)
         rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
-        with world.accelerator.autocast():
+        with self._autocast():
             losses = self.task.loss_rows(self._network, images, targets, rows, key)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         del losses  # its autograd graph would bind the capture to another stream
         if record:
-            kind = AUTOCAST.get(self._world.arithmetic)
-            with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
+            with self._autocast():
                 self._network.capture()
         self.optimizer.zero_grad(set_to_none=not record or len(self.passes) == 1)
         norms.cancel_step()
 
+    @property
+    def _records(self) -> bool:
+        """Whether passes are captured as CUDA graphs: on a GPU, and if configured."""
+        config = self._config
+        on_gpu = self._world.device.type == "cuda"
+        return on_gpu and config.compile_mode is not None and not config.model.grad_checkpointing
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """Autocast of trial passes. For a capture it must not cache weights, and a change of that compiles again."""
+        if not self._records:
+            with self._world.accelerator.autocast():
+                yield
+            return
+        kind = AUTOCAST.get(self._world.arithmetic)
+        with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
+            yield
+
     def _record(self) -> None:
-        """Capture the largest pass of whole groups as CUDA graphs, on a GPU and if configured."""
-        config, largest = self._config, max((len(one) for one in self.passes if not one.is_split), default=0)
-        if self._world.device.type != "cuda" or config.compile_mode is None or config.model.grad_checkpointing:
+        """Capture the largest pass of whole groups as CUDA graphs."""
+        largest = max((len(one) for one in self.passes if not one.is_split), default=0)
+        if not self._records:
             return
         if len(self.passes) > 1:  # gradients are added up, in memory that is not the graph's
             for parameter in self.raw_model.parameters():
