@@ -91,6 +91,24 @@ def test_gradients_are_the_same_with_graphs_and_without_of_one_pass_and_of_sever
     assert losses["several"] == pytest.approx(losses["plain"], rel=2e-3)
 
 
+def test_a_training_pass_is_compiled_once(small, monkeypatch):
+    """Trial passes, the capture and the steps share one compilation."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    compiled, take = [], Stepper.take
+
+    def watched(self, batches, step, **words):
+        compiled.append(counters["stats"]["unique_graphs"])
+        return take(self, batches, step, **words)
+
+    monkeypatch.setattr(Stepper, "take", watched)
+    run(small(model__name=STEADY, compile_mode="default", precision="bf16", epochs=1))
+    assert len(compiled) > 2
+    assert set(compiled) == {1}
+
+
 @pytest.mark.parametrize("name", [STEADY, "tiny_vit_5m_224"])
 def test_torchs_own_operators_give_the_losses_of_the_fast_ones(small, name, monkeypatch):
     """As on GPUs before sm_80, or without Triton."""
