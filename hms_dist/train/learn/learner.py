@@ -100,16 +100,20 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=not record or len(self.passes) == 1)
         norms.cancel_step()
 
-    def _record(self) -> None:
-        """Capture the largest pass of whole groups as CUDA graphs, on a GPU and if configured."""
-        config, largest = self._config, max((len(one) for one in self.passes if not one.is_split), default=0)
+    def _graphed_rows(self) -> int:
+        """Number of rows of the largest pass of whole groups, if it is computed by CUDA graphs: on a GPU and if
+        configured; else 0."""
+        config = self._config
         if self._world.device.type != "cuda" or config.compile_mode is None or config.model.grad_checkpointing:
-            return
+            return 0
+        return max((len(one) for one in self.passes if not one.is_split), default=0)
+
+    def _record(self, num_rows: int) -> None:
+        """Capture passes of `num_rows` rows as CUDA graphs."""
         if len(self.passes) > 1:  # gradients are added up, in memory that is not the graph's
             for parameter in self.raw_model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        if largest:
-            self._try_pass(largest, record=True)
+        self._try_pass(num_rows, record=True)
 
     def end_epoch(self) -> None:
         """Update the moving average, if it is updated once an epoch."""
@@ -140,7 +144,9 @@ class Learner:
         # accelerate keeps prepared objects: if the optimiser of the previous stage skipped its last step in fp16,
         # every step of this stage would count as skipped.
         self._world.accelerator.free_memory()
-        self._record()
+        graphed_rows = self._graphed_rows()
+        if graphed_rows:
+            self._record(graphed_rows)
         model, optimizer = self._world.accelerator.prepare(self._network, self.optimizer)
         data, index = self._data, self._data.index
         targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)
@@ -148,5 +154,5 @@ class Learner:
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
             norms=GroupNorms(model, self._pass_rows), pass_rows=self._pass_rows, passes=self.passes, task=self.task,
             targets=torch.from_numpy(targets), weights=torch.from_numpy(self._weights),
-            facts=data.facts, ema=self.ema, tally=self.tally,
+            facts=data.facts, ema=self.ema, graphed_rows=graphed_rows, tally=self.tally,
         )  # fmt: skip
