@@ -61,8 +61,9 @@ class FixedPass:
         if reversals is not None:
             parts[1][:] = reversals
         parts[2][:] = targets.ravel()
-        numbers = torch.from_numpy(flat)
-        self._flat.copy_(numbers.pin_memory() if self._device.type == "cuda" else numbers, non_blocking=True)
+        if len(flat):
+            numbers = torch.from_numpy(flat)
+            self._flat.copy_(numbers.pin_memory() if self._device.type == "cuda" else numbers, non_blocking=True)
         for name, there in self._panels.items():
             there.copy_(panels[name], non_blocking=True)
         return True
