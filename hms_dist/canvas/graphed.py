@@ -50,7 +50,8 @@ class FixedPass:
     ) -> bool:  # fmt: skip
         """Draw the augmentations of a pass, and start copies of its panels and numbers to the device.
 
-        Returns False, and copies nothing, if more rows than expected drew an augmentation.
+        `targets`: float64 [num_rows, classes]. `flips`, `reversals`: rows to flip and to reverse in time, bool
+        [num_rows]; None: no row. Returns False, and copies nothing, if more rows than expected drew an augmentation.
         """
         flat = np.zeros(self._ends[-1])
         parts = np.split(flat, self._ends[:-1])
@@ -97,11 +98,11 @@ class GraphedInputs:
         self, panels: Mapping[str, Tensor], targets: NDArray[np.float64], rows: GroupedRows, *,
         flips: Bools | None, reversals: Bools | None, seed: int, epoch: int,
     ) -> tuple[Tensor, Tensor] | None:  # fmt: skip
-        """Return images and targets, which are valid until the next call; None if the pass needs to be computed
-        without the graph.
+        """Return images and targets as `FixedPass.compute`, valid until the next call; None if the pass needs to be
+        computed without the graph.
 
-        `panels`: stored panels of the pass in page-locked memory, which must not change before copies end.
-        `flips`, `reversals`: rows to flip and to reverse in time, bool [num_rows]; None: no row.
+        Arguments as for `FixedPass.fill`; panels are in page-locked memory, which must not change before copies end.
+        Images are float32 [num_rows, 1, height, width], targets float64 [num_rows, classes].
         """
         if self._failed or len(rows.rows) != self._num_rows:
             return None

@@ -45,7 +45,7 @@ def apply_tables(
 
 
 def on_device(tables: Sequence[Floats], device: torch.device) -> list[Tensor]:
-    """Copy tables to the device, in one asynchronous copy."""
+    """Copy tables, [k, columns] each, to the device as float64 tensors, in one asynchronous copy."""
     flat = torch.from_numpy(np.concatenate([table.ravel() for table in tables]))
     there = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
     return views(there, tables)
