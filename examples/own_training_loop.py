@@ -1,4 +1,7 @@
-"""Train any network on the stream of a shard set: `python examples/own_training_loop.py SHARDS CANVAS [EPOCHS]`."""
+"""Train any network on the stream of a shard set: `python examples/own_training_loop.py SHARDS CANVAS [EPOCHS]`.
+
+A set with panels of a plug-in needs `--plugins MODULE` behind these.
+"""
 
 import argparse
 
@@ -34,7 +37,10 @@ if __name__ == "__main__":
     parser.add_argument("shards_folder", metavar="shards")
     parser.add_argument("canvas")
     parser.add_argument("epochs", nargs="?", type=int, default=2)
+    parser.add_argument("--plugins", nargs="+", default=[], metavar="MODULE", help="modules with panels of your own")
+    given = vars(parser.parse_args())
     try:
-        main(**vars(parser.parse_args()))
+        hms_dist.load_plugins(*given.pop("plugins"))
+        main(**given)
     except hms_dist.UserError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

@@ -45,7 +45,9 @@ class Resources:
         if self.ranks is not None and self.ranks < 1:
             raise ValueError(f"ranks: expected at least 1 or null, found {self.ranks}")
         if self.gpus and self.ranks not in (None, self.gpus):
-            raise ValueError(f"ranks: one a GPU, found {self.ranks} ranks and {self.gpus} GPUs; leave ranks out")
+            raise ValueError(
+                f"ranks: expected one per GPU, found {self.ranks} ranks and {self.gpus} GPUs; leave ranks out"
+            )
         if self.ranks_per_node > self.cpus:
             raise ValueError(f"cpus: {self.ranks_per_node} ranks on a node need as many, found {self.cpus}")
         if not _TIME.fullmatch(str(self.time)):

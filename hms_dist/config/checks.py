@@ -106,10 +106,16 @@ class Check:
 
     def check_type(self, node: Any, target: Any, where: str) -> None:
         """Raise UserError for a value of another type than the annotation `target`."""
+        if Path in (*choices(target), item_of(target)) and (node == "" or (isinstance(node, list) and "" in node)):
+            raise UserError(
+                f"{self._place(where)}: expected a path, found an empty one; give one, or leave the option out"
+            )
         is_recipe = isinstance(node, str) and folder_of(target) and is_name(node)
         if not (fits(node, target) or is_recipe or (_is_file(node) and _takes_file(target))):
-            place = where if where.startswith("--") else ": ".join([where, ".".join(self._keys)])
-            raise UserError(f"{place}: expected {expected(target)}, found {_brief(repr(node))}")
+            raise UserError(f"{self._place(where)}: expected {expected(target)}, found {_brief(repr(node))}")
+
+    def _place(self, where: str) -> str:
+        return where if where.startswith("--") else ": ".join([where, ".".join(self._keys)])
 
     def _nested(self, path: Path, target: Any) -> Any:
         if path in self._files or len(self._files) >= limits.YAML_FILES:
@@ -129,6 +135,8 @@ class Check:
     def _items(self, node: Any, target: Any, where: str, version: int | None) -> Any:
         arguments = [a for a in typing.get_args(target) if a not in (type(None), Ellipsis)]
         origin = typing.get_origin(target)
+        if isinstance(node, str) and is_config(item_of(target)):
+            self.names(node, item_of(target), where, version)  # one item in place of the list
         if isinstance(node, Mapping) and is_mapping(origin):
             return {
                 name: self.names(item, arguments[1], _join(where, str(name)), version) for name, item in node.items()

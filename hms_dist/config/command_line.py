@@ -37,7 +37,7 @@ def checked_words(cls: type, argv: Sequence[str]) -> tuple[list[str], set[str]]:
             raise UserError(f"--{option}: given twice, and the first would be lost; name all behind one --{option}")
         if value is not None:
             node = _parsed(value, f"--{option}")
-            check.check_type(_value(node, target, argv[place:]), target, f"--{option}")
+            check.check_type(_value(node, target, [value, *argv[place + 1 :]]), target, f"--{option}")
             found = check.names(node, target, f"--{option}")
             if found != node:
                 words[place] = _word(option, found, argv[place])
@@ -145,9 +145,9 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
     words = list(argv)
     for index, word in enumerate(words):
         if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
+            name, equals, value = word[2:].partition("=")
             following = words[index + 1] if index + 1 < len(words) else None
-            if value:
+            if equals:
                 yield name, value, index
             elif following is None or following.startswith("--"):
                 yield name, None, index

@@ -7,19 +7,19 @@ configuration cannot import code from outside this package, and an unknown name 
 import dataclasses
 import inspect
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from hms_dist.config.checks import checked
 from hms_dist.config.command_line import checked_words, option_words, with_values
 from hms_dist.config.help import ShortHelp
 from hms_dist.config.recipes import folder_of
 from hms_dist.config.safe_yaml import yaml_text
-from hms_dist.config.types import expected
+from hms_dist.config.types import choices, expected, options_of
 from hms_dist.config.versions import CLASS_KEY, FORMAT_VERSION, OPTIONS_KEY, PLUGINS_KEY, VERSION_KEY, split_version
 from hms_dist.core.errors import UserError
 from hms_dist.core.files import atomic, sealed_text
@@ -133,12 +133,16 @@ def _parser(cls: type, prog: str, classes: Iterable[str]) -> ArgumentParser:
 
 
 def _build(cls: type[T], parser: ArgumentParser, parse: Any, source: Any) -> T:
+    parsed: Any = None
     try:
-        values = vars(parser.instantiate(parse(source)))
+        parsed = parse(source)
+        values = vars(parser.instantiate(parsed))
         values.pop("config", None)
         return cls(**values)
     except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_with_advice(" ".join(str(_own(error)).split()), cls)) from error
+        own = _own(error)
+        message = " ".join(str(own).split())
+        raise UserError(_with_advice(_group_of(own, message, cls, parsed) + message, cls)) from error
 
 
 def _with_advice(message: str, cls: type) -> str:
@@ -151,6 +155,35 @@ def _with_advice(message: str, cls: type) -> str:
     options = ", ".join(f"--{name}{words.get(name, '')}" for name in names.split(", "))
     recipe = ", or by --config a recipe that has them (hms-dist recipes)" if folder_of(cls) else ""
     return f"required and not given: {options}; give them on the command line{recipe}"
+
+
+def _group_of(error: BaseException, message: str, cls: type, parsed: Any) -> str:
+    """The group of the option with which `message` begins, and a dot: `seeds.` for `time: expected ...` of the options
+    `seeds`. Empty if options of the top are refused, or those of a list."""
+    refused = [
+        frame.f_locals["self"] for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name == "__post_init__"
+    ]
+    if not refused or type(refused[-1]) is cls or parsed is None:
+        return ""
+    found = refused[-1]
+    if message.partition(":")[0] not in options_of(type(found)):
+        return ""
+    plain = {name: value for name, value in to_dict(found).items() if "{" not in repr(value)}  # no groups within
+    for name, kind, values in _groups(cls, parsed):
+        if kind is type(found) and all(to_dict(values[key]) == value for key, value in plain.items()):
+            return f"{name}."
+    return ""
+
+
+def _groups(cls: type, parsed: Any) -> Iterator[tuple[str, type, dict[str, Any]]]:
+    """Yield the dotted name of each group of options, its class and its parsed values."""
+    for name, hint in options_of(cls).items():
+        values = getattr(parsed, name, None)
+        kind = next((choice for choice in choices(hint) if dataclasses.is_dataclass(choice)), None)
+        if isinstance(kind, type) and isinstance(values, Namespace):
+            yield name, kind, vars(values)
+            for inner, inner_kind, inner_values in _groups(kind, values):
+                yield f"{name}.{inner}", inner_kind, inner_values
 
 
 def _own(error: BaseException) -> BaseException:

@@ -41,7 +41,7 @@ class Keys:
     limit: int | None = None
     """Most rows to list. None: all."""
     bare: bool = False
-    """Print keys alone, one a line, for other commands."""
+    """Print keys alone, one per line, for other commands."""
 
     def __post_init__(self) -> None:
         if self.num_folds not in FOLD_COUNTS:

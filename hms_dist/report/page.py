@@ -56,7 +56,7 @@ class Report:
     """Number of best rows to draw of each class, and of worst rows; 0: none, and matplotlib is not needed."""
     attribution: bool = True
     """Show beside each canvas of the gallery which pixels its prediction depends on (gradient x input); takes a second
-    a row with a small network, more and several gigabytes with a large canvas."""
+    per row with a small network, more and several gigabytes with a large canvas."""
 
     def __post_init__(self) -> None:
         if not self.runs and not self.predictions and not self.windows:

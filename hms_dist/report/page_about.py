@@ -43,7 +43,7 @@ def _facts(labels: Labels | None, dataset: Dataset) -> list[list[str]]:
         *([] if dataset.signal == "audio" else [["patients", str(index.frame["patient_id"].nunique())]]),
         ["recordings" if dataset.signal == "audio" else "EEGs", str(index.frame["eeg_id"].nunique())],
         [
-            "votes a row" if dataset.target == "shares" else "known classes a row",
+            "votes per row" if dataset.target == "shares" else "known classes per row",
             _spread(index.num_voters) if index.labelled else NONE,
         ],
         ["shards (SHA-256)", labels.fingerprint or NONE],

@@ -44,7 +44,7 @@ CURVES = (
     (
         "Throughput",
         "images/s",
-        "Pictures trained a second, over all ranks, between two log lines.",
+        "Pictures trained per second, over all ranks, between two log lines.",
         "images_per_s",
         "steps",
     ),

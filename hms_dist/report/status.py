@@ -77,7 +77,8 @@ class RunStatus:
 def run(command: Status) -> None:
     """Run the command `status`. Raises UserError if there is no run below the folder."""
     if not command.runs.is_dir():
-        raise UserError(f"{command.runs}: no such folder; expected a run folder, or one above run folders")
+        found = "is a file" if command.runs.exists() else "no such folder"
+        raise UserError(f"{command.runs}: {found}; expected a run folder, or one above run folders")
     states = [look(folder) for folder in find_runs(command.runs)]
     if not states:
         raise UserError(f"{command.runs}: no runs here, expected folders with {CONFIG_NAME}; check the folder")

@@ -65,12 +65,18 @@ class Manifest:
 def read_manifest(location: Path | str, name: str = MANIFEST_NAME) -> Manifest:
     """Read and check a manifest, or its copy. Raises UserError if the set is missing, unfinished, damaged or newer."""
     path, content = join(location, name), b""
+    if not str(location):
+        raise UserError("shards: expected the folder or URL of a shard set, found an empty name; check --shards")
     try:
         content = read_bytes(path, limits.JSON_BYTES)
         value = parse_json(content)
     except FileNotFoundError as error:
         unfinished = is_url(location) or Path(location).is_dir()
-        state = "the set is not complete; rerun hms-dist render" if unfinished else "no such folder; check --shards"
+        state = (
+            "the set is not complete; rerun hms-dist render, or check the path"
+            if unfinished
+            else "no such folder; check --shards"
+        )
         raise UserError(f"{path}: no such file; {state}") from error
     except NotADirectoryError as error:
         raise UserError(f"{location}: is a file, expected the folder of a shard set; check the path") from error

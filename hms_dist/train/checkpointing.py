@@ -14,7 +14,7 @@ from hms_dist.results.held_out import Estimate, held_out_figures
 from hms_dist.results.lineage import Source
 from hms_dist.results.metric_kinds import metric_of
 from hms_dist.results.predictions import prediction_table, write_predictions
-from hms_dist.train.data.leakage import SEEN_KEY, continued, run_record, stored_record
+from hms_dist.train.data.leakage import SEEN_KEY, continued, initial_changed, run_record, stored_record
 from hms_dist.train.data.run_data import RunData, check_recipes, panel_recipes
 from hms_dist.train.folder.checkpoint import Checkpoint, save_checkpoint, save_weights
 from hms_dist.train.folder.model_card import read_card, run_card
@@ -110,6 +110,12 @@ class RunState:
             raise UserError(
                 f"{self._config.out}: the tables of filters.predictions or overlay.file changed since the run began; "
                 "restore them, or choose another --out"
+            )
+        weights = self._config.model.weights
+        if initial_changed(weights, state) and not self._config.other_shards:
+            raise UserError(
+                f"{self._config.out}: its initial weights {weights} changed since the run began; restore them, choose "
+                "another --out, or continue with --other_shards"
             )
         if state.get("unit") != UNIT and state["cursor"]["epoch"] < self._config.epochs:
             raise UserError(

@@ -138,8 +138,8 @@ def test_the_exponential_mean_is_the_recursion(rng):
     ("options", "message"),
     [
         ({"drawn_from": "sound"}, "canvas: drawn_from 'sound' is not in the shard set, which has: waveform"),
-        ({"rate_hz": 8000, "window_s": 0.5}, "'waveform' has 4000 samples a second, the picture is drawn from 8000"),
-        ({"window_s": 0.5}, "'waveform' has 4000 samples a row, the picture is drawn from 2000"),
+        ({"rate_hz": 8000, "window_s": 0.5}, "'waveform' has 4000 samples per second, the picture is drawn from 8000"),
+        ({"window_s": 0.5}, "'waveform' has 4000 samples per row, the picture is drawn from 2000"),
     ],
 )
 def test_a_signal_that_does_not_fit_is_refused_in_one_line(options, message):

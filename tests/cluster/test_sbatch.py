@@ -118,7 +118,7 @@ def test_a_task_beyond_the_runs_is_refused(tmp_path):
     [
         (lambda: Resources(cpus=0), "cpus: expected at least 1, found 0"),
         (lambda: Resources(gpus=-1), "gpus: expected at least 0, found -1"),
-        (lambda: Resources(gpus=2, ranks=4), "ranks: one a GPU, found 4 ranks and 2 GPUs; leave ranks out"),
+        (lambda: Resources(gpus=2, ranks=4), "ranks: expected one per GPU, found 4 ranks and 2 GPUs; leave ranks out"),
         (lambda: Resources(ranks=0), "ranks: expected at least 1 or null, found 0"),
         (lambda: Resources(gpus=8, cpus=4), "cpus: 8 ranks on a node need as many, found 4"),
         (lambda: Resources(time="a day"), "time: expected minutes, HH:MM:SS or D-HH:MM:SS, found 'a day'"),

@@ -215,6 +215,8 @@ def test_mistakes_are_reported_in_one_line(tmp_path, text, message):
         (["--out", "x", "--shapes", "{a: {class_path: subprocess.Popen}}"], "unknown shape 'subprocess.Popen'"),
         (["--config", "no/such.yaml", "--out", "x"], "no/such.yaml: cannot read this configuration file"),
         (["--paint.coats", "2"], "out"),
+        (["--out", ""], "--out: expected a path, found an empty one; give one, or leave the option out"),
+        (["--out="], "--out: expected a path, found an empty one; give one, or leave the option out"),
     ],
 )
 def test_words_are_checked_like_files(words, message):
@@ -331,3 +333,82 @@ def test_missing_options_are_named_with_the_way_to_give_them():
 def test_a_missing_option_lists_its_words():
     with pytest.raises(UserError, match=r"^required and not given: --shell \(one of bash, zsh\); give "):
         load(Completion, [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """Posts and a gate."""
+
+    posts: int = 2
+    """Number of posts."""
+    gates: tuple[str, ...] = ()
+    """Names of its gates."""
+    paints: tuple[Paint, ...] = ()
+    """Paints, one over another."""
+
+    def __post_init__(self) -> None:
+        if self.posts < 2:
+            raise ValueError(f"posts: expected at least 2, found {self.posts}")
+        if "" in self.gates:
+            raise ValueError("gates: expected names")
+        if len(self.gates) > self.posts:
+            raise ValueError("more gates than posts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yard:
+    """Two fences and one within."""
+
+    front: Fence = field(default_factory=Fence)
+    """To the street."""
+    back: Fence = field(default_factory=Fence)
+    """To the field."""
+    posts: int = 4
+    """Number of posts in store."""
+
+    def __post_init__(self) -> None:
+        if self.posts < 0:
+            raise ValueError(f"posts: expected at least 0, found {self.posts}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Farm:
+    """A yard."""
+
+    yard: Yard = field(default_factory=Yard)
+    """In the middle."""
+
+
+@pytest.mark.parametrize(
+    ("cls", "words", "message"),
+    [
+        (Yard, ["--front.posts", "1"], "front.posts: expected at least 2, found 1"),
+        (Yard, ["--back.posts", "1"], "back.posts: expected at least 2, found 1"),
+        (Yard, ["--back.gates", "['']"], "back.gates: expected names"),
+        (Yard, ["--back.gates", "[a, b, c]"], "more gates than posts"),
+        (Yard, ["--posts", "-1"], "posts: expected at least 0, found -1"),
+        (Farm, ["--yard.posts", "-1"], "yard.posts: expected at least 0, found -1"),
+        (Farm, ["--yard.back.posts", "0"], "yard.back.posts: expected at least 2, found 0"),
+        (
+            Fence,
+            ["--paints", "red"],
+            "--paints: expected options or a .yaml file of them, found 'red'; one of: coats, glossy",
+        ),
+    ],
+)
+def test_a_refused_option_is_named_with_its_group(cls, words, message):
+    with pytest.raises(UserError) as caught:
+        load(cls, words)
+    assert str(caught.value) == message
+
+
+def test_a_refused_option_of_a_file_is_named_with_its_group(tmp_path):
+    path = write(tmp_path, "farm.yaml", "yard: {front: {posts: 3}, back: {posts: 1}}\n")
+    with pytest.raises(UserError, match=r"^yard\.back\.posts: expected at least 2, found 1$"):
+        load(Farm, ["--config", path])
+
+
+def test_an_empty_path_in_a_file_is_refused(tmp_path):
+    path = write(tmp_path, "house.yaml", "out: ''\n")
+    with pytest.raises(UserError, match=r"house.yaml: out: expected a path, found an empty one"):
+        load(House, ["--config", path])

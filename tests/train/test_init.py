@@ -53,6 +53,26 @@ def test_a_run_begins_with_the_weights_of_another(small, first):
     run(config)  # finished: nothing changes
 
 
+def test_a_stopped_run_whose_initial_weights_changed_is_not_resumed(small, first, tmp_path):
+    base = shutil.copytree(first.out, tmp_path / "base")
+    options = {"init": base, "epochs": 1, "global_batch": 4, "group_size": 2}
+    config = small("second", **options)
+    run(config)
+    shutil.rmtree(config.out / "final")
+    (config.out / "status.json").write_text("{}")  # as if stopped after its last checkpoint
+    shutil.rmtree(base)
+    run(small("base", epochs=1, seed=9))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(
+        UserError, match=r"second: its initial weights .*base/best/.* changed since the run began; rest"
+    ):
+        run(config)
+    assert not (config.out / "final").exists()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(small("second", other_shards=True, **options))
+    assert (config.out / "final").exists()
+
+
 def test_classes_keep_their_row_of_the_classifier_by_name(small, first):
     lab = Dataset(name="lab", classes=("calm", "gpd", "seizure"))
     kept = load_file(first.out / "best/model.safetensors")
