@@ -42,14 +42,14 @@ def check_signal(stored: PanelSpec, name: str, rate_hz: float, num_samples: int)
     found_hz = sample_rate_hz(stored)
     if abs(found_hz - rate_hz) > 1e-6 * rate_hz:
         raise UserError(
-            f"canvas: drawn_from: '{name}' has {found_hz:g} samples per second, the picture is drawn from {rate_hz:g}"
-            "; set its rate_hz"
+            f"canvas: drawn_from: '{name}' has {found_hz:g} samples per second, the picture is drawn from {rate_hz:g}; "
+            "set its rate_hz"
         )
     found = stored.shape[-1] - 2 * margin_of(stored)
     if found != num_samples:
         raise UserError(
-            f"canvas: drawn_from: '{name}' has {found} samples per row, the picture is drawn from {num_samples}; set its "
-            "window_s"
+            f"canvas: drawn_from: '{name}' has {found} samples per row, the picture is drawn from {num_samples}; set "
+            "its window_s"
         )
 
 
