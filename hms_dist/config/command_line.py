@@ -14,7 +14,7 @@ import yaml
 from hms_dist.config.checks import Check, item_of, words_of
 from hms_dist.config.help import OWN_OPTIONS
 from hms_dist.config.safe_yaml import parse_yaml, yaml_text
-from hms_dist.config.types import choices, is_config, options_of
+from hms_dist.config.types import choices, is_config, is_mapping, options_of
 from hms_dist.core import limits
 from hms_dist.core.errors import UserError, suggestion
 
@@ -130,7 +130,7 @@ def annotation_of(target: Any, parts: list[str], option: str, root: Any = None) 
                 hint = "" if root is None else suggestion(option, list(option_names(root)))
                 raise UserError(f"{option}: unknown option '{part}'; {hint}one of: {', '.join(hints)}")
             target = hints[part]
-        elif typing.get_origin(target) is dict:
+        elif is_mapping(typing.get_origin(target)):
             target = typing.get_args(target)[1]
         elif inspect.isclass(target) and inspect.isabstract(target):
             if part != "class_path":

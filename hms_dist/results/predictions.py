@@ -253,6 +253,8 @@ def read_truth(path: Path, dataset: Dataset = HMS) -> pd.DataFrame:
     Raises UserError for a missing file or column, a duplicate row, and for a table of predictions given by mistake.
     """
     if not path.is_file():
+        if path.exists():
+            raise UserError(f"{path}: is a folder, expected a table of the truth; check the path")
         raise UserError(f"{path}: no such file; only simulated data has a truth.parquet")
     keys = ["eeg_id", "eeg_sub_id"]
     table = read_table(path, [*keys, *dataset.classes])

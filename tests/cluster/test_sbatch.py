@@ -113,6 +113,17 @@ def test_a_task_beyond_the_runs_is_refused(tmp_path):
     assert (done.returncode, done.stderr) == (2, "--array: 2 seeds and 2 folds are tasks 0 to 3, found 4\n")
 
 
+def test_a_variable_from_the_command_line(capsys):
+    assert main(["sbatch", "train", "--environment.FOO", "bar"]) == 0
+    assert "export FOO=bar\n" in capsys.readouterr().out
+
+
+def test_an_option_of_a_job_is_named_with_its_job(capsys):
+    for job in ("render", "finish", "train", "seeds"):
+        assert main(["sbatch", "seeds", f"--{job}.time", "tomorrow"]) == 2
+        assert f"sbatch: {job}.time: expected minutes, HH:MM:SS or D-HH:MM:SS" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
