@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hms_dist.core.errors import UserError, first_line
+from hms_dist.core.files import digest
 from hms_dist.model.arguments import check_kwargs, constructor_arguments
 from hms_dist.model.names import FOLDER, check_name, source_of
 from hms_dist.model.sliding_window import SlidingWindowConfig, SlidingWindowNet, at_stride_16, of_backbone
@@ -124,6 +125,7 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[in
     import timm  # importing it takes seconds
 
     from hms_dist.model.convolutions import fast_convolutions
+    from hms_dist.model.tiny_vit.attention_index import fast_attention_index
     from hms_dist.model.tiny_vit.blocks import fast_blocks
 
     check_name(config.name)
@@ -135,7 +137,8 @@ def _create(config: ModelConfig, num_classes: int, in_chans: int, size: tuple[in
         create = partial(
             timm.create_model, config.name, pretrained=hub, num_classes=num_classes, in_chans=in_chans, **options
         )
-        model: nn.Module = create() if config.sliding_window is None else at_stride_16(config.name, create)
+        with fast_attention_index():
+            model: nn.Module = create() if config.sliding_window is None else at_stride_16(config.name, create)
         if config.grad_checkpointing:
             model.set_grad_checkpointing()  # type: ignore[operator]
     except Exception as error:  # timm, its hub client and the network raise different classes
@@ -150,10 +153,24 @@ def compile_in_place(model: nn.Module, mode: CompileMode | None) -> None:
     """Compile `model` at its first call, unless `mode` is None. The names of its state dict do not change.
 
     Each input shape is compiled separately (dynamic=False): with dynamic shapes, the compiler fails for operators that
-    need a fixed memory format.
+    need a fixed memory format. Compiled code is kept in torch's cache on the disk (TORCHINDUCTOR_CACHE_DIR), also that
+    of custom autograd functions, which torch excludes by default; another version of this package's operators does not
+    find it.
     """
-    if mode is not None:
-        model.compile(mode=mode, dynamic=False)
+    if mode is None:
+        return
+    import torch._functorch.config as autograd_cache
+    import torch.compiler.config as compiler
+
+    autograd_cache.autograd_cache_allow_custom_autograd_functions = True
+    compiler.cache_key_tag = f"hms_dist {_code_digest()}"
+    model.compile(mode=mode, dynamic=False)
+
+
+def _code_digest() -> str:
+    """Digest of the source of this folder: gradients of its operators are not part of torch's cache keys."""
+    folder = Path(__file__).parent
+    return digest([path.read_text() for path in sorted(folder.rglob("*.py"))])
 
 
 def check_weights(config: ModelConfig) -> None:

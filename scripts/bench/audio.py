@@ -1,11 +1,14 @@
 """Speed of the panels of audio: drawn offline compared with librosa, and drawn on the device against stored ones.
 
-python scripts/bench/audio.py [--clip FILE] [--rounds N] [--batch N] [--device cpu|cuda] [--steps N] [--json FILE].
+python scripts/bench/audio.py [--clip FILE] [--rounds N] [--batch N] [--device cpu|cuda] [--steps N] [--json FILE]
+    [--trainer OUT [--clips N] [--words NAME=VALUE ...]].
 
 First table: one process, one thread, candidates in turns, medians of processor time of 10 s at 48 kHz (librosa comes
 with the extra `bench`). Its last lines are the limit: the Fourier transforms alone, by SciPy in float32.
 Second table: rows a second of a canvas from batches in host memory to finished images, from stored pictures and drawn
 from stored samples; with --model NAME also images a second of training steps of that timm model on both.
+Third table, with --trainer OUT: images a second of the recipe rfcx_resnet34, compiled, on simulated clips: from stored
+pictures, the same drawn from stored samples, and as shipped, drawn from augmented samples.
 Exits with 1 if a target is missed.
 """
 
@@ -19,8 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recipes import trained
 from rounds import Case, machine, measure, missed, table, write_json
 from threadpoolctl import threadpool_limits
+from trainer import hms_dist
 
 from hms_dist.canvas.augment import AugmentConfig, Augmenter, RowFacts, one_group
 from hms_dist.canvas.compose import Canvas
@@ -49,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     words.add_argument("--steps", type=int, default=20, help="batches of a turn of the second table")
     words.add_argument("--model", help="timm model of the training steps")
+    words.add_argument(
+        "--trainer", type=Path, metavar="OUT", help="folder for clips, shard sets and runs of the trainer"
+    )
+    words.add_argument("--clips", type=int, default=200, help="simulated clips of the trainer")
+    words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
+    words.add_argument("--words", nargs="*", default=[], help="further options of the trainer's runs, as name=value")
     words.add_argument("--json", type=Path, help="file to write what was measured to")
     return words
 
@@ -67,6 +78,8 @@ def main() -> int:
     for work, found in rates["rates"].items():
         stored, drawn, augmented = (found[name] for name in ("stored", "drawn", "augmented"))
         print(f"| {work} | {stored:.1f} | {drawn:.1f} | {augmented:.1f} | {drawn / stored:.3f} |")
+    if options.trainer:
+        facts["trainer"] = trainer_rates(options)
     if options.json:
         write_json(options.json, facts)
     return int(missed(results))
@@ -191,6 +204,30 @@ def training_step(name: str, make: Callable[[], torch.Tensor], device: torch.dev
         return torch.as_tensor(loss.detach())
 
     return step
+
+
+def trainer_rates(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Images a second, share of waiting for data and GB of GPU memory of the recipe's runs, which are printed."""
+    clips, shards = options.trainer / "clips", options.trainer / "shards"
+    workers = ("--workers", options.workers)
+    if not (clips / "train_tp.csv").exists():
+        hms_dist(
+            "simulate", "--dataset", "rfcx", "--out", clips, "--num_recordings", options.clips, "--seed", 1, *workers
+        )
+    hms_dist("render", "--data", clips, "--out", shards, "--config", "configs/render/audio.yaml", *workers)
+    runs = {
+        "stored": ("canvas=configs/canvas/audio_pcen.yaml", "augment.signal_steps=[]"),
+        "drawn": ("augment.signal_steps=[]",),
+        "as shipped": (),
+    }
+    print("\n| rfcx_resnet34, compiled | images/s | of stored | data wait | GB |\n|---|--:|--:|--:|--:|")
+    found: dict[str, dict[str, float]] = {}
+    for kind, words in runs.items():
+        given = argparse.Namespace(out=options.trainer, epochs=4, warm_up_steps=20, words=[*words, *options.words])
+        found[kind] = row = trained(given, "rfcx_resnet34", shards, "default")
+        share = row["images_per_s"] / found["stored"]["images_per_s"]
+        print(f"| {kind} | {row['images_per_s']:.1f} | {share:.3f} | {row['data_wait_share']:.2%} | {row['gb']:.1f} |")
+    return found
 
 
 def alternating(

@@ -5,7 +5,9 @@ python scripts/bench/loader.py [--device cuda] [--rounds 5] [--seconds 1] [--num
 in order, with 0, 1 and 2 workers (processes; threads in this package and FFCV). Each loader has a process of its own
 and is first verified on every pixel of every row; then they take turns, and medians of the rounds are reported. On the
 host a batch is only touched by reading one byte: peers deliver the finished u8 canvas, this package its packed panels,
-verified and decoded. With --device cuda a batch counts when its finished float canvas is on the GPU, for all loaders.
+verified and decoded. With --device cuda a batch counts when its finished float canvas is on the GPU, for all loaders,
+and a second table has the host's time for canvas and augmentation of a pass, operation by operation and as a CUDA
+graph.
 
 Peers whose requirements conflict with ours are installed into a virtual environment under --out (loader_peers.txt).
 With --no_install there is none, and those that are not installed are reported as such.
@@ -26,7 +28,7 @@ from statistics import median
 from typing import Any
 
 from loader_data import SAMPLES_PER_SHARD, make_samples
-from loader_table import lines
+from loader_table import OURS, lines
 from rounds import machine, write_json
 
 HERE = Path(__file__).parent
@@ -69,7 +71,9 @@ def main() -> None:
         reasons = pool.map(Process.check, processes.values())
         missing = {name: why for name, why in zip(processes, reasons, strict=True) if why}
     measured = in_turns(processes, arguments.rounds, missing)
+    graphs = arguments.device == "cuda" and OURS in processes
     report = {
+        "host_ms": processes[OURS].ask("host", 0) if graphs else {},
         "machine": machine(("torch", "numpy", "webdataset", "zstandard")),
         "device": arguments.device,
         "load": os.getloadavg()[0],

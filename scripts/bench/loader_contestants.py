@@ -53,9 +53,24 @@ def finish_u8(samples: Samples, device: torch.device) -> Callable[[Any], torch.T
 
 
 def finish_panels(samples: Samples, device: torch.device) -> Callable[[Any], torch.Tensor]:
-    """For this package: copy the panels, then compose."""
+    """For this package: copy the panels, then compose; on a GPU as one graph."""
+    from hms_dist.canvas.augment import AugmentConfig, Augmenter, one_group
+    from hms_dist.canvas.graphed import GraphedInputs
+
     canvas = samples.canvas()
-    return lambda batch: canvas(batch.to(device))
+    if device.type == "cpu":
+        return lambda batch: canvas(batch.to(device))
+    graphed = GraphedInputs(canvas, Augmenter(AugmentConfig(), canvas), BATCH_SIZE, device, reverses=False)
+
+    def finish(batch: Any) -> torch.Tensor:
+        targets, rows = np.empty((len(batch.rows), 0)), one_group(batch.rows)
+        found = graphed(batch.panels, targets, rows, flips=None, reversals=None, seed=0, epoch=0)
+        if found is None:
+            return canvas(batch.to(device))
+        batch.slot.mark_copied()
+        return found[0]
+
+    return finish
 
 
 def loader_options(workers: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from loader_contestants import (
     write_raw_tars,
 )
 from loader_data import Samples, as_u8
+from loader_host import host_ms, ways
 from loader_libraries import open_ffcv, open_litdata, open_mosaic, write_ffcv, write_litdata, write_mosaic
 from loader_limits import open_panel_bytes, open_picture_bytes
 from rounds import not_installed
@@ -76,9 +77,11 @@ def main() -> None:
     own = prepare(contestant, samples, name)
     for line in sys.stdin:
         job, workers = line.split()
-        result = None
+        result: object = None
         if job == "check":
             check(contestant, samples, own, int(workers))
+        elif job == "host":
+            result = host(samples, device)
         else:
             result = measure(contestant, samples, own, int(workers), seconds, device)
         print(json.dumps(result), file=answers, flush=True)
@@ -121,7 +124,7 @@ def measure(
     first: list[float] = []
     drain(epochs, use, device, lambda: first.append(perf_counter() - begun))
     free, _ = rate(epochs, use, device, seconds)
-    busy, counted = beside_python(epochs, use, device, seconds)
+    busy, counted = beside_python(lambda: rate(epochs, use, device, seconds)[0])
     memory = peak_mb(os.getpid()) + sum(map(peak_mb, descendants(os.getpid())))
     forget(own)
     cold, _ = rate(epochs, use, device, 0)
@@ -159,16 +162,24 @@ def rate(epochs: Epochs, use: Callable[[Any], object], device: torch.device, sec
     return number / wall_s, wall_s
 
 
-def beside_python(
-    epochs: Epochs, use: Callable[[Any], object], device: torch.device, seconds: float
-) -> tuple[float, float]:
-    """The rate of a thread while the main thread counts, and the additions per second of the main thread."""
+def beside_python(job: Callable[[], float]) -> tuple[float, float]:
+    """The result of a job in a thread while the main thread counts, and the additions per second of the main thread."""
     found: list[float] = []
-    thread = threading.Thread(target=lambda: found.append(rate(epochs, use, device, seconds)[0]))
+    thread = threading.Thread(target=lambda: found.append(job()))
     thread.start()
     counted = count(thread.is_alive)
     thread.join()
     return found[0], counted
+
+
+def host(samples: Samples, device: torch.device) -> dict[str, dict[str, float]]:
+    """Milliseconds of the host to compose and augment a pass, alone and beside the counting main thread."""
+    found = {}
+    for name, start in ways(samples, device).items():
+        idle = host_ms(start, device)
+        busy, _ = beside_python(lambda start=start: host_ms(start, device))  # type: ignore[misc]
+        found[name] = {"idle": idle, "busy": busy}
+    return found
 
 
 def alone(seconds: float) -> float:

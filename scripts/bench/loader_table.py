@@ -31,7 +31,15 @@ def lines(report: dict[str, Any]) -> list[str]:
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
         *_ratios(loaders),
+        *_host(report["host_ms"]),
     ]
+
+
+def _host(found: dict[str, dict[str, float]]) -> list[str]:
+    """The host's time for a pass."""
+    rows = [f"| {name} | {one['idle']:.2f} | {one['busy']:.1f} |" for name, one in found.items()]
+    head = ["", "| canvas and augmentation of 32 rows, ms of the host | alone | beside busy Python |", "|---|--:|--:|"]
+    return [*head, *rows] if rows else []
 
 
 def _cells(found: dict[str, Any], key: str, form: str) -> str:

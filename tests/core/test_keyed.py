@@ -26,3 +26,14 @@ def test_draws_are_uniform_and_streams_independent():
 def test_order_of_keys_matters_and_hashes_do_not_collide():
     assert keyed_hash(1, 2) != keyed_hash(2, 1)
     assert len(np.unique(keyed_hash(0, np.arange(200000)))) == 200000
+
+
+def test_integers_and_arrays_of_one_hash_alike(rng):
+    """The hash of leading integers is cached."""
+    keys = [*rng.integers(-(2**62), 2**62, 5).tolist(), 0, -1, True, 2**63 - 1, -(2**63)]
+    expected = keyed_hash(*(np.array([key]) for key in keys))
+    assert keyed_hash(*keys) == expected
+    for number in range(len(keys)):
+        mixed = [*keys[:number], np.array(keys[number]), *keys[number + 1 :]]
+        assert keyed_hash(*mixed) == expected
+        assert keyed_hash(*keys[: number + 1], np.arange(3))[2] == keyed_hash(*keys[: number + 1], 2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hms_dist.canvas.graphed import GraphedInputs
 from hms_dist.model import gpus
 from hms_dist.train.folder.record import read_metrics
 from hms_dist.train.learn.step import Stepper
@@ -89,6 +90,51 @@ def test_gradients_are_the_same_with_graphs_and_without_of_one_pass_and_of_sever
         losses[name] = first_losses(config)
     assert losses["one pass"] == pytest.approx(losses["plain"], rel=2e-3)
     assert losses["several"] == pytest.approx(losses["plain"], rel=2e-3)
+
+
+def test_a_training_pass_is_compiled_once(small, monkeypatch):
+    """Trial passes, the capture and the steps share one compilation."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    compiled, take = [], Stepper.take
+
+    def watched(self, batches, step, **words):
+        compiled.append(counters["stats"]["unique_graphs"])
+        return take(self, batches, step, **words)
+
+    monkeypatch.setattr(Stepper, "take", watched)
+    run(small(model__name=STEADY, compile_mode="default", precision="bf16", epochs=1))
+    assert len(compiled) > 2
+    assert set(compiled) == {1}
+
+
+@pytest.mark.parametrize("pass_rows", [None, 2])
+@pytest.mark.parametrize("recipe", ["sixteenth_place", "peers"])
+def test_losses_are_the_same_with_canvas_and_augmentation_in_a_graph(small, repository, monkeypatch, recipe, pass_rows):
+    """The next pass overwrites images and targets of the previous one."""
+    from accelerate.state import AcceleratorState
+
+    graphed, compute = [], GraphedInputs.__call__
+
+    def counted(self, *given, **words):
+        found = compute(self, *given, **words)
+        graphed.append(found is not None)
+        return found
+
+    monkeypatch.setattr(GraphedInputs, "__call__", counted)
+    losses = {}
+    for mode in (None, "auto"):
+        options = {"model__name": STEADY, "model__drop_rate": 0, "pass_rows": pass_rows, **STEADY_STEPS}
+        augment = repository / f"configs/augment/{recipe}.yaml"
+        config = small(f"mode-{mode}", augment=augment, compile_mode=mode, **options)
+        run(config)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        losses[mode] = first_losses(config)
+        assert bool(graphed) == (mode is not None)
+    assert sum(graphed) > len(graphed) // 2
+    assert losses["auto"] == pytest.approx(losses[None], rel=2e-3)
 
 
 @pytest.mark.parametrize("name", [STEADY, "tiny_vit_5m_224"])

@@ -1,7 +1,9 @@
 """The interface of augmentations, and `OneOf`, the random choice among several.
 
 On the host `draw` converts keyed draws to parameters, a few numbers for each row; on the device `apply` applies them to
-a batch of images, or of the signals that images are drawn from. Both get only the rows that the augmentation changes.
+a batch of images, or of the signals that images are drawn from. Both get only the rows that the augmentation changes;
+in a CUDA graph (`hms_dist.canvas.graphed`) `apply` also gets spare rows, whose parameters are 0 and whose result is not
+used.
 """
 
 from abc import ABC, abstractmethod
@@ -44,7 +46,7 @@ class Augmentation(ABC):
 
     @abstractmethod
     def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
-        """Yield the single augmentations, each with its rows and draws, from the draws of m rows.
+        """Yield the single augmentations, the same for any draws, each with its rows and draws, from those of m rows.
 
         `chosen`: rows to change, bool [m]; None: drawn by `probability`.
         """

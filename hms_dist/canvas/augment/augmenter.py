@@ -1,6 +1,6 @@
 """Apply lists of augmentations, in order, to the rows of a pass: to signals before images are drawn, and to images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hms_dist.canvas.augment.augmentation import Augmentation, Change, Mix, Part, SingleAugmentation
+from hms_dist.canvas.augment.augmentation import Augmentation, Mix, Part, SingleAugmentation
 from hms_dist.canvas.augment.draws import Floats, RowDraws, draws_of
 from hms_dist.canvas.augment.groups import GroupedRows, Ints, closure
 from hms_dist.canvas.augment.layout import layout_of
-from hms_dist.canvas.augment.row_facts import RowFacts, RowKind, mixed_targets
+from hms_dist.canvas.augment.row_facts import RowFacts, RowKind
 from hms_dist.canvas.augment.signal_mixes import SignalMix
 from hms_dist.canvas.augment.signal_steps import SignalChange, SignalLayout, signal_layout
+from hms_dist.canvas.augment.tables import Planned, apply_tables, on_device
 from hms_dist.canvas.compose import Canvas
 from hms_dist.canvas.options import CanvasConfig
 from hms_dist.canvas.signals import signal_values
@@ -88,7 +89,11 @@ class Augmenter:
 
     def __init__(self, config: AugmentConfig, canvas: Canvas, facts: RowFacts | None = None) -> None:
         self._config, self._facts = config, facts
-        self._layout = layout_of(canvas)
+        self.steps = config.steps
+        """Augmentations of images."""
+        self.layout = layout_of(canvas)
+        self.yes_no = facts is not None and facts.yes_no
+        """Whether targets are independent classes instead of shares."""
         self._signals = canvas.signals if config.signal_steps else {}
         for name, spec in self._signals.items():
             faults = [(step.name, step.signal_fault(spec)) for step in config.signal_steps]
@@ -107,11 +112,16 @@ class Augmenter:
         depends on that row alone or, with mixes, on its group; the batch must contain the rows that it is mixed with
         (`partner_places`).
         """
-        planned = [
-            _Planned(step, self._layout, _table(step, draws, chosen, rows, self._layout))
-            for step, chosen, draws in self._plan(self._config.steps, draws_of(rows.rows, seed=seed, epoch=epoch), rows)
+        planned = self.plan(rows, seed=seed, epoch=epoch)
+        return self._apply([one for one in planned if one is not None], images, targets)
+
+    def plan(self, rows: GroupedRows, *, seed: int, epoch: int) -> list[Planned | None]:
+        """Plan each single augmentation of images, in order; None: it changes no row of the pass."""
+        drawn = self._chosen(self.steps, draws_of(rows.rows, seed=seed, epoch=epoch), rows)
+        return [
+            Planned(step, self.layout, _table(step, draws, chosen, rows, self.layout)) if chosen.any() else None
+            for step, chosen, draws in drawn
         ]
-        return self._apply(planned, images, targets)
 
     @torch.no_grad()
     def signals(
@@ -125,56 +135,33 @@ class Augmenter:
             assert self._facts is not None
             draws = draws_of(rows.rows, seed=seed, epoch=epoch, signals=True)
             layout, planned = signal_layout(spec, self._facts.annotated_s[rows.rows]), []
-            for step, chosen, drawn in self._plan(self._config.signal_steps, draws, rows):
+            for step, chosen, drawn in self._chosen(self._config.signal_steps, draws, rows):
+                if not chosen.any():
+                    continue
                 own, changed = _of_rows(layout, step, drawn, chosen, rows)
                 table = _table(step, drawn, changed, rows, own)
-                planned.append(_Planned(step, own, table))
+                planned.append(Planned(step, own, table))
                 layout = _moved(layout, step, own, changed, table)
             values, targets = self._apply(planned, signal_values(panels[name], spec), targets)
             panels = {**panels, name: values}
         return panels, targets
 
-    def _apply(self, planned: Sequence["_Planned"], content: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _apply(self, planned: Sequence[Planned], content: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Apply planned steps to images or signals."""
         if not planned:
             return content, targets
         content, targets = content.clone(), targets.clone()
-        tables = _on_device([one.table for one in planned], content.device)
-        for one, table in zip(planned, tables, strict=True):
-            positions = table[:, 0].long()
-            changed = content[positions]
-            if isinstance(one.step, Change):
-                changed = one.step.apply(changed, table[:, 1:], one.layout)
-            elif isinstance(one.step, Mix):
-                partners, parameters = table[:, 1].long(), table[:, 2:]
-                share = parameters[:, :1].to(targets.dtype)
-                yes_no = self._facts is not None and self._facts.yes_no
-                mixed = mixed_targets(targets[positions], targets[partners], share, yes_no=yes_no)
-                changed = one.step.apply(changed, content[partners], parameters)
-                targets.index_copy_(0, positions, mixed)
-            content.index_copy_(0, positions, changed)
+        tables = on_device([one.table for one in planned], content.device)
+        apply_tables(planned, tables, content, targets, yes_no=self.yes_no)
         return content, targets
 
-    def _plan(self, steps: Sequence[Augmentation], draws: RowDraws, rows: GroupedRows) -> list[Part]:
-        """Draw the rows that each step changes; steps that change no row are left out."""
-        found = []
+    def _chosen(self, steps: Sequence[Augmentation], draws: RowDraws, rows: GroupedRows) -> Iterator[Part]:
+        """Draw the rows that each step changes."""
         for step, chosen, drawn in _parts(steps, draws, self._facts):
             applied = chosen
             if isinstance(step, Mix):  # rows whose partner is not in the batch are not needed
                 applied = chosen & (rows.positions(_partners(rows, drawn)) >= 0) & (rows.group_size > 1)
-            if applied.any():
-                found.append((step, applied, drawn))
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Planned:
-    """A step with its inputs."""
-
-    step: SingleAugmentation
-    layout: Any
-    table: Floats
-    """Inputs for the device [k, columns]: positions of its k rows, of partners for a mix, parameters."""
+            yield step, applied, drawn
 
 
 def _table(
@@ -249,11 +236,3 @@ def _allowed(facts: RowFacts | None, kind: RowKind, rows: Ints) -> NDArray[np.bo
 def _partners(rows: GroupedRows, draws: RowDraws) -> Ints:
     """Place of each row's partner in a mix."""
     return rows.others(draws.within(_PARTNER).uniform(1)[:, 0])
-
-
-def _on_device(tables: list[Floats], device: torch.device) -> list[Tensor]:
-    """Copy tables to the device, in one asynchronous copy."""
-    flat = torch.from_numpy(np.concatenate([table.ravel() for table in tables]))
-    there = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
-    parts = torch.split(there, [table.size for table in tables])
-    return [part.view(table.shape) for part, table in zip(parts, tables, strict=True)]

@@ -4,6 +4,7 @@ Borders are reflected, as by default in OpenCV.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from torch import Tensor
@@ -68,10 +69,7 @@ class GaussianBlur(Blur):
         size = whole + (whole + 1) % 2
         distance = np.arange(high) - high // 2
         if self.deviation is None:
-            kernels = np.stack(
-                [np.pad(taps, (high - size) // 2) for size, taps in OPENCV_KERNELS.items() if size <= high]
-            )
-            return kernels[(size.astype(int) - 3) // 2]
+            return _padded_kernels(high)[(size.astype(int) - 3) // 2]
         weights = np.exp(-0.5 * (distance / between(uniform[:, 1:], self.deviation)) ** 2)
         weights[np.abs(distance) > size[:, None] // 2] = 0.0
         return weights / weights.sum(axis=1, keepdims=True)
@@ -108,6 +106,12 @@ class MotionBlur(Blur):
         del layout
         kernels = parameters.to(images.dtype)
         return filtered(images, kernels.view(-1, self.size[1], self.size[1]))
+
+
+@cache
+def _padded_kernels(largest: int) -> Floats:
+    """Return OpenCV's kernels of sizes up to `largest`, padded with zeros: [sizes, largest]."""
+    return np.stack([np.pad(taps, (largest - size) // 2) for size, taps in OPENCV_KERNELS.items() if size <= largest])
 
 
 def lines(x: Floats, y: Floats, size: int) -> Floats:

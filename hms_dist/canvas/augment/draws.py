@@ -1,6 +1,6 @@
 """Keyed random draws of rows: those of a row depend on no other row, rank or pass."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,11 @@ class RowDraws:
 
     def within(self, place: int) -> "RowDraws":
         """Return independent draws of the same rows, for part `place` of an augmentation."""
-        return replace(self, keys=(*self.keys, place))
+        return RowDraws(self.rows, (*self.keys, place))
 
     def only(self, chosen: NDArray[np.bool_]) -> "RowDraws":
         """Return the draws of the rows where `chosen` [m] is true."""
-        return replace(self, rows=self.rows[chosen])
+        return RowDraws(self.rows[chosen], self.keys)
 
 
 def draws_of(rows: NDArray[np.int64], *, seed: int, epoch: int, signals: bool = False) -> RowDraws:

@@ -1,6 +1,7 @@
 """Requests to a loader, and the batches that it returns."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -42,9 +43,41 @@ class Batch:
     def to(self, device: torch.device) -> dict[str, torch.Tensor]:
         """Copy the panels, name -> [m, *stored_shape] in the stored dtype, to a device.
 
-        Copies to a GPU are asynchronous; the memory is not reused before they end.
+        Copies to a GPU are asynchronous. They run beside the work on the batch before, and work that is queued later
+        waits for them. The memory is not reused before they end.
         """
-        panels = {name: tensor.to(device, non_blocking=True) for name, tensor in self.panels.items()}
-        if device.type == "cuda":
-            self.slot.mark_copied()
+        if device.type != "cuda":
+            return {name: tensor.to(device) for name, tensor in self.panels.items()}
+        return _copies(device).start(self)
+
+
+class _Copies:
+    """Copies of batches to a GPU, in a stream of their own.
+
+    A copy waits for all work that was queued before the copy of the previous batch, so that the GPU holds at most two
+    batches that are not used yet.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._before: torch.cuda.Event | None = None
+
+    def start(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Queue the copy of a batch; the current stream waits for it."""
+        current = torch.cuda.current_stream(self._device)
+        if self._before is not None:
+            self._stream.wait_event(self._before)
+        self._before = current.record_event()
+        with torch.cuda.stream(self._stream):
+            panels = {name: tensor.to(self._device, non_blocking=True) for name, tensor in batch.panels.items()}
+            batch.slot.mark_copied()
+        current.wait_stream(self._stream)
+        for tensor in panels.values():
+            tensor.record_stream(current)  # its memory is not reused before the work on it has ended
         return panels
+
+
+@cache
+def _copies(device: torch.device) -> _Copies:
+    return _Copies(device)

@@ -89,27 +89,44 @@ class Learner:
         shape = num_rows, self._data.shards.dataset.num_classes
         targets = torch.full(shape, 1 / shape[1], device=world.device, dtype=torch.float64)
         rows = GroupedRows(np.arange(num_rows), np.arange(num_rows), size, num_rows)
-        with world.accelerator.autocast():
+        with self._autocast():
             losses = self.task.loss_rows(self._network, images, targets, rows, key)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         del losses  # its autograd graph would bind the capture to another stream
         if record:
-            kind = AUTOCAST.get(self._world.arithmetic)
-            with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
+            with self._autocast():
                 self._network.capture()
         self.optimizer.zero_grad(set_to_none=not record or len(self.passes) == 1)
         norms.cancel_step()
 
-    def _record(self) -> None:
-        """Capture the largest pass of whole groups as CUDA graphs, on a GPU and if configured."""
-        config, largest = self._config, max((len(one) for one in self.passes if not one.is_split), default=0)
-        if self._world.device.type != "cuda" or config.compile_mode is None or config.model.grad_checkpointing:
+    @property
+    def _records(self) -> bool:
+        """Whether passes are captured as CUDA graphs: on a GPU, and if configured."""
+        config = self._config
+        on_gpu = self._world.device.type == "cuda"
+        return on_gpu and config.compile_mode is not None and not config.model.grad_checkpointing
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """Autocast of trial passes. For a capture it must not cache weights, and a change of that compiles again."""
+        if not self._records:
+            with self._world.accelerator.autocast():
+                yield
             return
+        kind = AUTOCAST.get(self._world.arithmetic)
+        with torch.autocast("cuda", kind, enabled=kind is not None, cache_enabled=False):
+            yield
+
+    def _graphed_rows(self) -> int:
+        """Number of rows of the largest pass of whole groups, if it is computed by CUDA graphs; else 0."""
+        return max((len(one) for one in self.passes if not one.is_split), default=0) if self._records else 0
+
+    def _record(self, num_rows: int) -> None:
+        """Capture passes of `num_rows` rows as CUDA graphs."""
         if len(self.passes) > 1:  # gradients are added up, in memory that is not the graph's
             for parameter in self.raw_model.parameters():
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        if largest:
-            self._try_pass(largest, record=True)
+        self._try_pass(num_rows, record=True)
 
     def end_epoch(self) -> None:
         """Update the moving average, if it is updated once an epoch."""
@@ -140,7 +157,9 @@ class Learner:
         # accelerate keeps prepared objects: if the optimiser of the previous stage skipped its last step in fp16,
         # every step of this stage would count as skipped.
         self._world.accelerator.free_memory()
-        self._record()
+        graphed_rows = self._graphed_rows()
+        if graphed_rows:
+            self._record(graphed_rows)
         model, optimizer = self._world.accelerator.prepare(self._network, self.optimizer)
         data, index = self._data, self._data.index
         targets = training_targets(self._config.loss, data.labels.targets, index.num_voters, data.train_rows)
@@ -148,5 +167,5 @@ class Learner:
             config=self._config, world=self._world, canvas=data.shards.canvas, model=model, optimizer=optimizer,
             norms=GroupNorms(model, self._pass_rows), pass_rows=self._pass_rows, passes=self.passes, task=self.task,
             targets=torch.from_numpy(targets), weights=torch.from_numpy(self._weights),
-            facts=data.facts, ema=self.ema, tally=self.tally,
+            facts=data.facts, ema=self.ema, graphed_rows=graphed_rows, tally=self.tally,
         )  # fmt: skip

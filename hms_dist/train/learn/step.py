@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hms_dist.canvas.augment import Augmenter, GroupedRows, RowFacts, draw_reversals
 from hms_dist.canvas.compose import Canvas
+from hms_dist.canvas.graphed import GraphedInputs
 from hms_dist.core.errors import UserError
 from hms_dist.model.by_rows import generator_states
 from hms_dist.model.group_norms import GroupNorms
@@ -79,6 +81,8 @@ class Stepper:
     """Facts about all rows that augmentations depend on."""
     ema: Ema | None
     """Moving average of the weights; None: the run keeps none."""
+    graphed_rows: int
+    """Number of rows of the passes that are computed by CUDA graphs; 0: none."""
     tally: Tally
 
     def take(self, batches: Iterator[Batch], step: OptimizerStep, *, stop: bool = False) -> StepResult:
@@ -155,28 +159,54 @@ class Stepper:
     def _augmenter(self) -> Augmenter:
         return Augmenter(self.config.augment, self.canvas, self.facts)
 
+    @cached_property
+    def _graphed_inputs(self) -> GraphedInputs | None:
+        """The graph of canvas and augmentation, if passes are computed by graphs."""
+        if not self.graphed_rows:
+            return None
+        reverses = self.config.augment.reverse_probability > 0
+        return GraphedInputs(self.canvas, self._augmenter, self.graphed_rows, self.world.device, reverses=reverses)
+
     def _entries(self, table: Tensor, rows: Rows) -> Tensor:
         """Select the entries of `rows` from a host table of all rows, on the device."""
         return table[torch.from_numpy(rows)].to(self.world.device, non_blocking=True)
 
     def _inputs(self, batch: Batch, rows: GroupedRows, epoch: int) -> tuple[Tensor, Tensor]:
         """Compose and augment the rows of a batch: model input [n, 1, height, width] and targets [n, classes]."""
-        device, config = self.world.device, self.config
-        flips = None if batch.flips is None else torch.from_numpy(batch.flips).to(device, non_blocking=True)
-        panels, targets = self._augmenter.signals(
-            batch.to(device), self._entries(self.targets, batch.rows), rows, seed=config.seed, epoch=epoch
-        )
-        images = self.canvas(panels, flips, self._reversals(batch, epoch))
-        images, targets = self._augmenter(images, targets, rows, seed=config.seed, epoch=epoch)
-        return images.double() if config.precision == "float64" else images, targets
+        images, targets = self._from_graph(batch, rows, epoch) or self._composed(batch, rows, epoch)
+        return images.double() if self.config.precision == "float64" else images, targets
 
-    def _reversals(self, batch: Batch, epoch: int) -> Tensor | None:
-        """Draw the rows that are shown reversed in time: bool [m] on the device; None if the run reverses none."""
+    def _from_graph(self, batch: Batch, rows: GroupedRows, epoch: int) -> tuple[Tensor, Tensor] | None:
+        """Compute the inputs by a graph; None if there is none for this pass."""
+        if self._graphed_inputs is None:
+            return None
+        found = self._graphed_inputs(
+            batch.panels, self.targets.numpy()[batch.rows], rows, flips=batch.flips,
+            reversals=self._reversals(batch, epoch), seed=self.config.seed, epoch=epoch,
+        )  # fmt: skip
+        if found is not None:
+            batch.slot.mark_copied()
+        return found
+
+    def _composed(self, batch: Batch, rows: GroupedRows, epoch: int) -> tuple[Tensor, Tensor]:
+        """Compute the inputs operation by operation."""
+        device, seed = self.world.device, self.config.seed
+        flips, reversals = (
+            None if chosen is None else torch.from_numpy(chosen).to(device, non_blocking=True)
+            for chosen in (batch.flips, self._reversals(batch, epoch))
+        )
+        panels, targets = self._augmenter.signals(
+            batch.to(device), self._entries(self.targets, batch.rows), rows, seed=seed, epoch=epoch
+        )
+        return self._augmenter(self.canvas(panels, flips, reversals), targets, rows, seed=seed, epoch=epoch)
+
+    def _reversals(self, batch: Batch, epoch: int) -> NDArray[np.bool_] | None:
+        """Draw the rows that are shown reversed in time: bool [m]; None if the run reverses none."""
         probability = self.config.augment.reverse_probability
         if not probability:
             return None
-        reverse = draw_reversals(batch.rows, seed=self.config.seed, epoch=epoch, probability=probability)
-        return reverse.to(self.world.device, non_blocking=True)
+        drawn = draw_reversals(batch.rows, seed=self.config.seed, epoch=epoch, probability=probability)
+        return drawn.numpy()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A small canvas with every kind of placement, bound to synthetic panels, and one group of images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -55,6 +55,12 @@ def canvas() -> Canvas:
     """48 x 96: a placement with time downward at the left, an image and stacked spectra at the right, black at the
     bottom."""
     return Canvas(CANVAS, {"picture": PICTURE, "spectra": SPECTRA}, flips=False)
+
+
+@pytest.fixture(scope="session")
+def tall() -> Canvas:
+    """The same on 80 x 96, because published holes are 64 x 64."""
+    return Canvas(replace(CANVAS, height=80), {"picture": PICTURE, "spectra": SPECTRA}, flips=False)
 
 
 @pytest.fixture(scope="session")
