@@ -92,7 +92,7 @@ train_seed() {
 }
 jobs=()
 for seed in $seeds; do
-    (set -e; train_seed "$seed") &
+    train_seed "$seed" &
     jobs+=($!)
 done
 for job in "${jobs[@]}"; do wait "$job"; done

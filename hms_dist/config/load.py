@@ -158,8 +158,8 @@ def _with_advice(message: str, cls: type) -> str:
 
 
 def _group_of(error: BaseException, message: str, cls: type, parsed: Any) -> str:
-    """The group of the option with which `message` begins, and a dot: `seeds.` for `time: expected ...` of the options
-    `seeds`. Empty if options of the top are refused, or those of a list."""
+    """Return the group of the option that `message` names first, with a dot: `seeds.` for `time: expected ...` in the
+    group `seeds`. Empty for an option outside of groups, and for one of an item of a list."""
     refused = [
         frame.f_locals["self"] for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name == "__post_init__"
     ]

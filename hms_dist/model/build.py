@@ -153,9 +153,9 @@ def compile_in_place(model: nn.Module, mode: CompileMode | None) -> None:
     """Compile `model` at its first call, unless `mode` is None. The names of its state dict do not change.
 
     Each input shape is compiled separately (dynamic=False): with dynamic shapes, the compiler fails for operators that
-    need a fixed memory format. Compiled code is kept in torch's cache on the disk (TORCHINDUCTOR_CACHE_DIR), also that
-    of custom autograd functions, which torch excludes by default; another version of this package's operators does not
-    find it.
+    need a fixed memory format. Torch caches compiled code on the disk (TORCHINDUCTOR_CACHE_DIR). Here it caches
+    that of custom autograd functions too, which it excludes by default, and the key includes the source of this
+    package's operators.
     """
     if mode is None:
         return

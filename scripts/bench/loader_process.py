@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -177,7 +178,7 @@ def host(samples: Samples, device: torch.device) -> dict[str, dict[str, float]]:
     found = {}
     for name, start in ways(samples, device).items():
         idle = host_ms(start, device)
-        busy, _ = beside_python(lambda start=start: host_ms(start, device))  # type: ignore[misc]
+        busy, _ = beside_python(partial(host_ms, start, device))
         found[name] = {"idle": idle, "busy": busy}
     return found
 

@@ -27,7 +27,7 @@ def test_timms_function_is_put_back():
     assert Attention._init_buffers is original
 
 
-def test_a_built_model_has_the_tables_and_weights_of_timms():
+def test_a_built_model_has_timms_tables():
     built = build(ModelConfig(name="tiny_vit_5m_224", weights="none"), 3, 6, size=(64, 64))
     layers = [layer for layer in built.modules() if isinstance(layer, Attention)]
     assert layers
