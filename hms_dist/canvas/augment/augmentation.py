@@ -48,7 +48,8 @@ class Augmentation(ABC):
     def parts(self, draws: RowDraws, chosen: Chosen | None = None) -> Iterator["Part"]:
         """Yield the single augmentations, each with its rows and draws, from the draws of m rows.
 
-        Every call yields the same augmentations in the same order. `chosen`: rows to change, bool [m]; None: drawn by `probability`.
+        Every call yields the same augmentations in the same order. `chosen`: rows to change, bool [m]; None: drawn by
+        `probability`.
         """
 
     def fault(self, height: int, width: int) -> str | None:

@@ -18,8 +18,8 @@ from hms_dist.panels.options import LogMelOptions, MelFrames, PcenOptions
 from hms_dist.shards.schema import PanelSpec
 
 GPU_SAMPLES = 1 << 26
-"""Samples of frames that a GPU transforms at once: 256 MB, and 1.5 times as much for spectrum and power. On a CPU the rows
-are transformed one by one, which is as fast, and rounds a row in the same way in any batch."""
+"""Samples of frames that a GPU transforms at once: 256 MB, and 1.5 times as much for spectrum and power. On a CPU the
+rows are transformed one by one, which is as fast, and rounds a row in the same way in any batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
