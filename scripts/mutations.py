@@ -64,7 +64,7 @@ ROOMS = {
         (_GOLDEN, "tests/train/test_run.py", "tests/train/test_sliding_run.py", "tests/train/ranks"),
     ),
     "norms": Room(
-        ("hms_dist/model/group_norms.py", "hms_dist/model/norm_act.py", f"{_TINY_VIT}/norm_conv.py"),
+        ("hms_dist/model/group_norms.py", "hms_dist/model/norm_act.py", f"{_TINY_VIT}/blocks.py"),
         ("tests/model/test_group_norms.py", "tests/model/tiny_vit"),
         (_GOLDEN, "tests/model", "tests/train/learn", "tests/train/ranks"),
     ),

@@ -2,12 +2,12 @@
 
 cuDNN copies the input of the first convolution, with one or few channels, to eight channels; here it is a matrix
 product with the patches of the picture. And cuDNN computes the input gradient of a depthwise convolution much more
-slowly than the convolution itself, although at stride 1 it is a depthwise convolution with the kernel rotated by 180
-degrees.
+slowly than the convolution itself. At stride 1 it is a depthwise convolution with the kernel rotated by 180 degrees; at
+stride 2 a kernel computes it (`depthwise_kernels`).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import Conv2dSame, pad_same
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hms_dist.model import gpus
 from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
+from hms_dist.model.operators import operator
 
 MAX_CHANNELS = 3
 """Most channels of a first convolution's input."""
@@ -58,14 +59,14 @@ class FirstConvSame(Conv2dSame):  # type: ignore[misc]
 
 
 class ChannelConv(nn.Conv2d):
-    """A depthwise convolution of stride 1 that keeps height and width."""
+    """A depthwise convolution of stride 1 or 2, padded by half its kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (batch, channels, height, width), any float dtype."""
         if not gpus.is_for(x):
             return super().forward(x)
         kind = gpus.layer_type(x)
-        out: Tensor = _ChannelConv.apply(x.to(kind), self.weight.to(kind))  # type: ignore[no-untyped-call]
+        out: Tensor = _ChannelConv.apply(x.to(kind), self.weight.to(kind), self.stride[0])  # type: ignore[no-untyped-call]
         return out
 
 
@@ -90,32 +91,54 @@ class _ChannelConv(torch.autograd.Function):
     """Not a custom operator, so that the compiler sees the convolutions."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(x, kernel)
-        return _each_channel(x, kernel)
+        ctx.stride = stride
+        return _each_channel(x, kernel, stride)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, kernel = ctx.saved_tensors
-        return conv_gradients(grad, x, kernel, stride=1, groups=len(kernel))
+        _, d_kernel = _gradients(grad, x, kernel, ctx.stride, (False, True))
+        if ctx.stride == 1:
+            return _each_channel(grad, kernel.flip(2, 3), 1), d_kernel, None
+        size = x.shape[2:]
+        d_x = torch.ops.hms_dist.depthwise_input_gradient(nchw_to_rows(grad), kernel, *size)
+        return rows_to_nchw(d_x, *size), d_kernel, None
 
 
-def conv_gradients(grad: Tensor, x: Tensor, kernel: Tensor, *, stride: int, groups: int) -> tuple[Tensor, Tensor]:
-    """Gradients of `x` (batch, channels, height, width) and `kernel` (channels, x's channels / groups, size, size).
+def _each_channel(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
+    return functional.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2, groups=len(kernel))
 
-    Each has the dtype of its tensor, any float dtype. For a convolution padded by half its kernel, an odd size.
-    """
-    pad = kernel.shape[-1] // 2
-    is_turned = stride == 1 and kernel.shape[1] == 1 and groups == len(kernel)
-    backward: Callable[..., Any] = torch.ops.aten.convolution_backward
+
+def _gradients(
+    grad: Tensor, x: Tensor, kernel: Tensor, stride: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """Compute torch's gradients of `x` and `kernel`; empty unless `wanted`."""
+    pad, backward = [kernel.shape[-1] // 2] * 2, cast("Callable[..., Any]", torch.ops.aten.convolution_backward)
     d_x, d_kernel, _ = backward(
-        grad, x, kernel, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups, [not is_turned, True, False]
+        grad, x, kernel, None, [stride] * 2, pad, [1, 1], False, [0, 0], len(kernel), [*wanted, False]
     )
-    return _each_channel(grad, kernel.flip(2, 3)) if is_turned else d_x, d_kernel
+    return d_x, d_kernel
 
 
-def _each_channel(x: Tensor, kernel: Tensor) -> Tensor:
-    return functional.conv2d(x, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))
+def _input_gradient(grad: Tensor, kernel: Tensor, height: int, width: int) -> Tensor:
+    """Compute the input gradient of a depthwise convolution of stride 2; arguments as `depthwise_kernels`."""
+    if grad.is_cuda and gpus.is_for(grad):
+        from hms_dist.model import depthwise_kernels  # needs Triton
+
+        return depthwise_kernels.input_gradient(grad, kernel, height, width)
+    d_out = rows_to_nchw(grad, (height + 1) // 2, (width + 1) // 2)
+    x = d_out.new_empty(len(d_out), len(kernel), height, width)
+    return nchw_to_rows(_gradients(d_out, x, kernel, 2, (True, False))[0])
+
+
+def _input_gradient_shape(grad: Tensor, kernel: Tensor, height: int, width: int) -> Tensor:
+    batch = len(grad) // (((height + 1) // 2) * ((width + 1) // 2))
+    return grad.new_empty(batch * height * width, len(kernel))
+
+
+operator("depthwise_input_gradient", _input_gradient, _input_gradient_shape)
 
 
 def _reads_few(conv: nn.Module) -> bool:
@@ -133,7 +156,8 @@ def _keeps_channels_apart(conv: nn.Conv2d) -> bool:
     size = conv.kernel_size[0]
     return (
         conv.groups == conv.in_channels == conv.out_channels > 1
-        and (conv.kernel_size, conv.stride, conv.dilation) == ((size, size), (1, 1), (1, 1))
+        and (conv.kernel_size, conv.dilation) == ((size, size), (1, 1))
+        and conv.stride in ((1, 1), (2, 2))
         and size % 2 == 1
         and size > 1
         and conv.padding == (size // 2, size // 2)

@@ -54,9 +54,26 @@ def norm_act(
     written.
     """
     mean, rstd = moments_of(x, norm, rows)
+    return _with_moments(x, norm, mean, rstd, shortcut, keep, layout_of(x, rows), act)
+
+
+def stored_norm_act(
+    x: Tensor, norm: Any, num_rows: int, *, act: int, shortcut: Tensor | None = None, keep: Tensor | None = None
+) -> Tensor:
+    """Compute the same with the running statistics of a batch norm, for inference; `x` [num_rows * places, channels],
+    any float dtype."""
+    mean, rstd = norm.running_mean[None], (norm.running_var[None] + norm.eps).rsqrt()
+    piece = torch.zeros(num_rows, dtype=torch.int32, device=x.device)
+    layout = (piece, piece, None, 0, num_rows, len(x) // num_rows)
+    return _with_moments(x, norm, mean, rstd, shortcut, keep, layout, act)
+
+
+def _with_moments(
+    x: Tensor, norm: Any, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, keep: Tensor | None,
+    layout: tuple[Any, ...], act: int,
+) -> Tensor:  # fmt: skip
     scale = None if keep is None else keep.reshape(-1).to(mean.dtype)
-    weight, bias = affine_of(norm, mean)
-    out: Tensor = torch.ops.hms_dist.norm_act(x, weight, bias, mean, rstd, shortcut, scale, *layout_of(x, rows), act)
+    out: Tensor = torch.ops.hms_dist.norm_act(x, *affine_of(norm, mean), mean, rstd, shortcut, scale, *layout, act)
     return out
 
 
@@ -169,10 +186,6 @@ def has_kernels(x: Tensor) -> bool:
     return x.dim() == 2 and gpus.is_for(x) and gpus.are_fast()
 
 
-def _apply_shapes(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
 def _backward_shapes(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, shortcut: Tensor | None, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -195,7 +208,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 operator("norm_moments", _moments, _moments_shapes)
-operator("norm_act", apply, _apply_shapes, _differentiate, _setup)
+operator("norm_act", apply, lambda x, *_: torch.empty_like(x), _differentiate, _setup)
 operator("norm_act_backward", differentiate, _backward_shapes)
 
 
@@ -220,7 +233,7 @@ def _backward_sums(
     d_sum = by_row(grad, places).to(weight.dtype)
     if act:
         d_sum = d_sum * _slope(_before_act(rows, weight, bias, mean, rstd, shortcut, keep, piece, places), act)
-    d_norm = d_sum if keep is None else d_sum * _of_rows(keep)
+    d_norm = d_sum if keep is None else d_sum * keep.view(-1, 1, 1, 1)
     unit = (rows.to(weight.dtype) - _of_pieces(mean, piece)) * _of_pieces(rstd, piece)
     sums = torch.stack([d_norm.sum((1, 3)), (d_norm * unit).sum((1, 3))], dim=1).double()
     d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else d_sum.to(shortcut.dtype, copy=True).view(x.shape)
@@ -258,17 +271,13 @@ def _before_act(
     factor = weight * rstd
     result = rows.to(weight.dtype) * _of_pieces(factor, piece) + _of_pieces(bias - mean * factor, piece)
     if keep is not None:
-        result = result * _of_rows(keep)
+        result = result * keep.view(-1, 1, 1, 1)
     return result if shortcut is None else result + by_row(shortcut, places)
 
 
 def _of_pieces(table: Tensor, piece: Tensor) -> Tensor:
     """Expand [pieces, channels] to rows: [rows, 1, channels, 1]."""
     return table[piece.long(), None, :, None]
-
-
-def _of_rows(keep: Tensor) -> Tensor:
-    return keep.view(-1, 1, 1, 1)
 
 
 def _activated(z: Tensor, act: int) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra import libdevice
 
-from hms_dist.model.norm_moments_kernels import BLOCK_COLUMNS, SUMS, over_rows, stripes, tile, wide_size
+from hms_dist.model.norm_moments_kernels import BLOCK_COLUMNS, STAGES, SUMS, over_rows, stripes, tile, wide_size
 
 ROWS_A_PROGRAM = 128
 """Wide rows of a program of an elementwise kernel."""
@@ -88,7 +89,7 @@ def _or(tensor: Tensor | None, unused: Tensor) -> Tensor:
 def _phi(z):
     """Normal distribution (error below 1e-7; Abramowitz and Stegun, 7.1.26) and density at z."""
     decay = tl.exp2(z * z * -0.7213475204444817)
-    t = 1.0 / (1.0 + 0.23164189 * tl.abs(z))
+    t = libdevice.fast_dividef(1.0, 1.0 + 0.23164189 * tl.abs(z))
     tail = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
     tail = tail * decay
     return tl.where(z < 0, tail, 1.0 - tail), decay * 0.3989422804014327
@@ -96,7 +97,7 @@ def _phi(z):
 
 @triton.jit
 def _sigmoid(z):
-    return 1.0 / (1.0 + tl.exp2(z * -1.4426950408889634))
+    return libdevice.fast_dividef(1.0, 1.0 + tl.exp2(z * -1.4426950408889634))
 
 
 @triton.jit
@@ -143,7 +144,7 @@ def _apply_kernel(
     group = tl.load(piece + number) * CHANNELS + channel
     factor = tl.load(weight + channel).to(tl.float32) * tl.load(rstd + group)
     offset = tl.load(bias + channel).to(tl.float32) - tl.load(mean + group) * factor
-    for start in range(0, STRIPE, BLOCK_R):
+    for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]
         place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
@@ -174,7 +175,7 @@ def _backward_sums_kernel(
     slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
     first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    for start in range(0, STRIPE, BLOCK_R):
+    for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]
         place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
@@ -216,7 +217,7 @@ def _backward_apply_kernel(
     slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
     of_all = tl.load(group_sums + 2 * which * CHANNELS + channel) * share
     of_unit = tl.load(group_sums + (2 * which + 1) * CHANNELS + channel) * share
-    for start in range(0, STRIPE, BLOCK_R):
+    for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]
         place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]

@@ -2,7 +2,7 @@
 
 With few channels, several places are read as one wide row, so that neighbouring threads read neighbouring bytes. A
 program sums a stripe of the wide rows of one batch row, in a block of columns, in float32 and relative to the row's
-first value; stripes and rows of a group are then summed in float64.
+first value; stripes of a row, and then rows of a group, are summed in float64.
 """
 
 import torch
@@ -14,12 +14,16 @@ SUMS, PARTS, MOMENTS = 0, 1, 2
 """Results of `over_rows`: sums; sums over rows of mean and of variance + mean^2; moments of whole groups."""
 BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
 """Tile of the kernels that read activations, `norm_act_kernels` included."""
+STAGES = tl.constexpr(3)
+"""Tiles of a loop that are being loaded while another is computed; without them a kernel waits for memory."""
 NUM_STRIPES = 512
 """Number of programs that compute the sums of a column block."""
 MOST_FOLDED = 8
 """Largest number of places in a wide row."""
-BLOCK_CHANNELS = 16
-"""Channels of a program that sums stripes."""
+BLOCK_CHANNELS, BLOCK_PARTS = 16, 64
+"""Tile of the kernel that sums the stripes of a row."""
+BLOCK_WIDE, BLOCK_GROUP = 64, 8
+"""Tile of the kernel that sums rows: channels, and rows."""
 
 
 def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
@@ -43,12 +47,16 @@ def over_rows(
 
     `sums`: float32 [2, rows * stripes, columns] of `_row_sums`. `starts`: int64 [pieces + 1], first row of each piece.
     """
-    channels, count = x.shape[1], group_size * places
-    parts = sums.shape[1] * (sums.shape[2] // channels) // (len(x) // places)
-    grid = (len(starts) - 1, triton.cdiv(channels, BLOCK_CHANNELS))
-    _over_rows_kernel[grid](
-        *(sums, x, found, starts, sums[0].numel(), parts, channels, places, 1 / places, 1 / group_size),
-        *(count / max(count - 1, 1), eps), KIND=kind, BLOCK_P=64, BLOCK_C=BLOCK_CHANNELS,
+    channels, count, num_rows = x.shape[1], group_size * places, len(x) // places
+    parts = sums.shape[1] * (sums.shape[2] // channels) // num_rows
+    of_rows = x.new_empty(num_rows, 2, channels, dtype=torch.float64)
+    _over_stripes_kernel[num_rows, triton.cdiv(channels, BLOCK_CHANNELS)](
+        *(sums, x, of_rows, sums[0].numel(), parts, channels, places, 1 / places),
+        KIND=kind, BLOCK_P=BLOCK_PARTS, BLOCK_C=BLOCK_CHANNELS,
+    )  # fmt: skip
+    _over_rows_kernel[len(starts) - 1, triton.cdiv(channels, BLOCK_WIDE)](
+        *(of_rows, found, starts, channels, 1 / group_size, count / max(count - 1, 1), eps),
+        KIND=kind, BLOCK_R=BLOCK_GROUP, BLOCK_C=BLOCK_WIDE,
     )  # fmt: skip
 
 
@@ -100,7 +108,7 @@ def _sums_kernel(
     guess = tl.load(x + first_row.to(tl.int64) * columns + column % CHANNELS).to(tl.float32)
     first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    for start in range(0, STRIPE, BLOCK_R):
+    for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]
         place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
@@ -114,38 +122,57 @@ def _sums_kernel(
 
 
 @triton.jit
-def _over_rows_kernel(
-    sums, x, found, starts, apart, parts, channels, places, of_places, of_group, unbiased, eps,
+def _over_stripes_kernel(
+    sums, x, of_rows, apart, parts, channels, places, of_places,
     KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sum stripes and rows. `parts`: stripes of a row times places in a wide row; `apart`: offset of the second
+    """Sum the stripes of a row. `parts`: stripes of a row times places in a wide row; `apart`: offset of the second
     sums."""
+    row = tl.program_id(0)
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < channels
+    one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+    other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
+    for start in range(0, parts, BLOCK_P):
+        part = start + tl.arange(0, BLOCK_P)
+        here = (part < parts)[:, None] & inside[None, :]
+        at = sums + (row * parts + part)[:, None].to(tl.int64) * channels + channel[None, :]
+        one += tl.load(at, mask=here, other=0.0).to(tl.float64)
+        other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
+    first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
+    if KIND != 0:  # from sums of x minus the row's first value, and of the square of that
+        mean = first * of_places
+        variance = tl.maximum(second * of_places - mean * mean, 0.0)
+        guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
+        mean += guess.to(tl.float64)
+        first, second = mean, variance + mean * mean
+    at = of_rows + 2 * row * channels + channel
+    tl.store(at, first, mask=inside)
+    tl.store(at + channels, second, mask=inside)
+
+
+@triton.jit
+def _over_rows_kernel(
+    of_rows, found, starts, channels, of_group, unbiased, eps,
+    KIND: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sum the rows of a piece, and compute its moments from the sums if KIND asks for them."""
     piece = tl.program_id(0)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = channel < channels
-    one_sum = tl.zeros([BLOCK_C], tl.float64)
-    other_sum = tl.zeros([BLOCK_C], tl.float64)
-    for row in range(tl.load(starts + piece), tl.load(starts + piece + 1)):
-        one = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
-        other = tl.zeros([BLOCK_P, BLOCK_C], tl.float64)
-        for start in range(0, parts, BLOCK_P):
-            part = start + tl.arange(0, BLOCK_P)
-            here = (part < parts)[:, None] & inside[None, :]
-            at = sums + (row * parts + part)[:, None].to(tl.int64) * channels + channel[None, :]
-            one += tl.load(at, mask=here, other=0.0).to(tl.float64)
-            other += tl.load(at + apart, mask=here, other=0.0).to(tl.float64)
-        first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
-        if KIND != 0:  # from sums of x minus the row's first value, and of the square of that
-            mean = first * of_places
-            variance = tl.maximum(second * of_places - mean * mean, 0.0)
-            guess = tl.load(x + (row * places).to(tl.int64) * channels + channel, mask=inside, other=0.0)
-            mean += guess.to(tl.float64)
-            first, second = mean, variance + mean * mean
-        one_sum += first
-        other_sum += second
+    one = tl.zeros([BLOCK_R, BLOCK_C], tl.float64)
+    other = tl.zeros([BLOCK_R, BLOCK_C], tl.float64)
+    end = tl.load(starts + piece + 1)
+    for start in range(tl.load(starts + piece), end, BLOCK_R):
+        row = start + tl.arange(0, BLOCK_R)
+        here = (row < end)[:, None] & inside[None, :]
+        at = of_rows + 2 * row[:, None] * channels + channel[None, :]
+        one += tl.load(at, mask=here, other=0.0)
+        other += tl.load(at + channels, mask=here, other=0.0)
+    first, second = tl.sum(one, axis=0), tl.sum(other, axis=0)
     if KIND == 2:
-        mean = one_sum * of_group
-        variance = tl.maximum(other_sum * of_group - mean * mean, 0.0)
+        mean = first * of_group
+        variance = tl.maximum(second * of_group - mean * mean, 0.0)
         at = found + piece * channels + channel
         step = tl.num_programs(0) * channels
         tl.store(at, mean.to(tl.float32), mask=inside)
@@ -153,5 +180,5 @@ def _over_rows_kernel(
         tl.store(at + 2 * step, (variance * unbiased).to(tl.float32), mask=inside)
     else:
         at = found + 2 * piece * channels + channel
-        tl.store(at, one_sum.to(found.dtype.element_ty), mask=inside)
-        tl.store(at + channels, other_sum.to(found.dtype.element_ty), mask=inside)
+        tl.store(at, first.to(found.dtype.element_ty), mask=inside)
+        tl.store(at + channels, second.to(found.dtype.element_ty), mask=inside)

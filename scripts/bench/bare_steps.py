@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from hms_dist.model.by_rows import convert
 from hms_dist.model.convolutions import fast_convolutions
+from hms_dist.model.group_norms import GroupBatchNorm, GroupNorms
 from hms_dist.model.loss import kl_rows
+from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
 from hms_dist.model.tiny_vit.blocks import fast_blocks
 
 HEIGHT, WIDTH, NUM_CLASSES = 640, 1920, 6
@@ -58,6 +61,7 @@ def model_of(name: str, setting: Setting, mode: str = "default", **options: floa
     is_own, compiled = SYSTEMS[name]
     if is_own:
         fast_convolutions(fast_blocks(model))
+        convert(model, PassRows(setting.device))
     if compiled:
         model.compile(mode=mode, dynamic=False)
     return on_device(model, setting)
@@ -79,17 +83,33 @@ def data(batch: int, setting: Setting) -> tuple[Tensor, Tensor]:
 def stepper(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], Tensor]:
     """One optimiser step, which gives its loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
+    norms = one_group(model, len(images))
 
     def step() -> Tensor:
+        norms.begin_step()
+        norms.begin_pass()
         with torch.autocast(images.device.type, torch.bfloat16):
             logits = model(images)
+        norms.after_pass()
         loss = kl_rows(logits, targets).mean()
         torch.autograd.backward(loss)
         optimizer.step()
+        norms.end_step(1)
         optimizer.zero_grad()
         return loss.detach()
 
     return step
+
+
+def one_group(model: nn.Module, num_rows: int) -> GroupNorms:
+    """Begin a pass in which all rows are one group, as in timm's norms; empty for a model that was not converted."""
+    norms: list[GroupBatchNorm] = [norm for norm in model.modules() if isinstance(norm, GroupBatchNorm)]
+    rows = norms[0].rows if norms else PassRows(torch.device("cpu"))
+    rows.begin(whole_groups(1, num_rows), draw_words(0, 0, 0, range(num_rows)))
+    found = GroupNorms(model, rows)
+    found.begin_step()
+    found.begin_pass()
+    return found
 
 
 def timed(work: Callable[[], object], batch: int, setting: Setting) -> Row:

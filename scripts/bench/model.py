@@ -29,6 +29,7 @@ from bare_steps import (
     data,
     model_of,
     on_device,
+    one_group,
     stepper,
     timed,
     write_profile,
@@ -160,6 +161,7 @@ def gradients(
     model: nn.Module, images: Tensor, targets: Tensor, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, ...]:
     """Logits, then the gradient of each parameter."""
+    one_group(model, len(images))
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         logits = model(images)
     return logits.detach(), *torch.autograd.grad(kl_rows(logits, targets).sum(), list(model.parameters()))

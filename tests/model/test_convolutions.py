@@ -9,7 +9,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from hms_dist.model import gpus
-from hms_dist.model.convolutions import ChannelConv, FirstConv, FirstConvSame, conv_gradients, fast_convolutions
+from hms_dist.model.convolutions import ChannelConv, FirstConv, FirstConvSame, fast_convolutions
 
 
 @pytest.fixture
@@ -43,21 +43,20 @@ def test_a_first_convolution_is_a_product_with_patches(kind, channels, has_bias,
 
 @pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize("size", [3, 5, 7])
-def test_a_convolution_of_single_channels_has_torchs_gradients(size) -> None:
-    conv = nn.Conv2d(6, 6, size, padding=size // 2, groups=6, bias=False).double()
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(9, 14), (8, 13)])
+def test_a_convolution_of_single_channels_has_torchs_gradients(size, stride, shape) -> None:
+    conv = nn.Conv2d(6, 6, size, stride, size // 2, groups=6, bias=False).double()
     fast = fast_convolutions(copy.deepcopy(conv))
     assert type(fast) is ChannelConv
-    images = torch.randn(2, 6, 9, 14, dtype=torch.float64, requires_grad=True)
+    images = torch.randn(2, 6, *shape, dtype=torch.float64, requires_grad=True)
     found, wanted = fast(images), conv(images)
     assert torch.equal(found, wanted)
     grad = torch.randn_like(wanted)
     expected = torch.autograd.grad(wanted, [images, conv.weight], grad)
-    for ours in (
-        torch.autograd.grad(found, [images, fast.weight], grad),
-        conv_gradients(grad, images, conv.weight, stride=1, groups=6),
-    ):
-        for one, other in zip(ours, expected, strict=True):
-            assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+    ours = torch.autograd.grad(found, [images, fast.weight], grad)
+    for one, other in zip(ours, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,8 @@ def test_a_convolution_of_single_channels_has_torchs_gradients(size) -> None:
         nn.Conv2d(1, 8, 7, stride=2, padding=3),  # patches of another size
         nn.Conv2d(1, 8, 3, stride=2, padding=1, padding_mode="reflect"),
         nn.Conv2d(1, 8, 3, stride=2, padding=1, dilation=2),
-        nn.Conv2d(6, 6, 3, stride=2, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 3, stride=3, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 3, stride=(1, 2), padding=1, groups=6, bias=False),
         nn.Conv2d(6, 6, 3, padding=1, groups=6),  # with a bias
         nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=6, bias=False),
         nn.Conv2d(6, 12, 3, padding=1, groups=6, bias=False),
@@ -83,7 +83,7 @@ def test_other_convolutions_stay_what_they_are(conv: nn.Conv2d) -> None:
 
 @pytest.mark.usefixtures("everywhere", "torch_rng")
 @pytest.mark.parametrize(
-    ("name", "num_exchanged"), [("tf_efficientnet_b0", 13), ("resnet34d", 1), ("efficientnet_b0", 13)]
+    ("name", "num_exchanged"), [("tf_efficientnet_b0", 13), ("resnet34d", 1), ("efficientnet_b0", 17)]
 )
 def test_a_whole_net_is_timms(name: str, num_exchanged: int) -> None:
     model = timm.create_model(name, in_chans=1, num_classes=6).double()
@@ -119,11 +119,41 @@ def test_under_autocast_it_computes_in_its_type() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("everywhere", "no_compiler_cache", "torch_rng")
 def test_the_compiler_makes_the_same_of_it() -> None:
-    model = nn.Sequential(Conv2dSame(1, 4, 3, 2), nn.SiLU(), nn.Conv2d(4, 4, 5, 1, 2, groups=4, bias=False))
+    last = [nn.Conv2d(4, 4, 5, stride, 2, groups=4, bias=False) for stride in (1, 2)]
+    model = nn.Sequential(Conv2dSame(1, 4, 3, 2), nn.SiLU(), *last)
     fast, images = fast_convolutions(copy.deepcopy(model)), torch.randn(2, 1, 14, 18)
     fast.forward = torch.compile(fast.forward, fullgraph=True, dynamic=False)
     for one, other in zip(gradients(fast, images), gradients(model, images), strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("torch_rng")
+@pytest.mark.parametrize(("size", "height", "width"), [(3, 9, 14), (3, 6, 37), (5, 8, 13), (7, 3, 2)])
+def test_the_operator_of_stride_2_keeps_torchs_rules(size: int, height: int, width: int) -> None:
+    grad, kernel = torch.randn(2 * ((height + 1) // 2) * ((width + 1) // 2), 5), torch.randn(5, 1, size, size)
+    torch.library.opcheck(torch.ops.hms_dist.depthwise_input_gradient.default, (grad, kernel, height, width))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.usefixtures("torch_rng")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("size", "channels", "height", "width"), [(3, 5, 9, 14), (3, 192, 40, 70), (5, 96, 33, 65), (7, 64, 3, 2)]
+)
+def test_on_a_gpu_the_kernel_of_stride_2_is_torchs_function(
+    size: int, channels: int, height: int, width: int, dtype: torch.dtype
+) -> None:
+    grad = torch.randn(2 * ((height + 1) // 2) * ((width + 1) // 2), channels).to(dtype)
+    kernel = torch.randn(channels, 1, size, size).to(dtype)
+    operator = torch.ops.hms_dist.depthwise_input_gradient
+    found, wanted = (
+        operator(grad.cuda(), kernel.cuda(), height, width),
+        operator(grad.double(), kernel.double(), height, width),
+    )
+    assert found.dtype == dtype
+    largest = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
+    assert (found.cpu().double() - wanted).abs().max() < largest * wanted.abs().max()
 
 
 @pytest.mark.gpu

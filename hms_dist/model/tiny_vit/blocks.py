@@ -1,9 +1,8 @@
 """timm's TinyViT with blocks for large images on a GPU: the same parameters, names and results.
 
 Attention computes no padding and copies no windows (`window_attention`). Norm, shortcut and activation between
-convolutions are one operator (`norm_act`), combined with the next convolution if there is one (`norm_conv`). 1 x 1
-convolutions are matrix products on channels-last images; for others see `convolutions`. If an operator cannot be used,
-a block falls back to timm's forward.
+convolutions are one operator (`norm_act`). 1 x 1 convolutions are matrix products on channels-last images; for others
+see `convolutions`. If an operator cannot be used, a block falls back to timm's forward.
 """
 
 from typing import Any
@@ -16,8 +15,7 @@ from torch.nn import functional
 from hms_dist.model import gpus
 from hms_dist.model.group_norms import GroupBatchNorm
 from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
-from hms_dist.model.norm_act import GELU, norm_act
-from hms_dist.model.tiny_vit.norm_conv import norm_conv
+from hms_dist.model.norm_act import GELU, norm_act, stored_norm_act
 from hms_dist.model.tiny_vit.window_attention import Biases, window_attention, window_biases
 
 HEAD_DIMS = (16, 32, 64, 128)
@@ -29,8 +27,8 @@ def fast_blocks(model: nn.Module) -> nn.Module:
 
     Parameters, buffers, their names, and hooks of whole blocks are kept; hooks of layers inside a block are not called
     by the fast forward. Blocks fall back to timm's forward on a CPU, where `gpus.are_fast` is False, in float64, for
-    other head sizes, and for norms that are frozen, in evaluation mode or synchronised over ranks. Unlike timm's, these
-    blocks do not cache attention biases in evaluation mode.
+    other head sizes, and for norms that are synchronised over ranks, or in evaluation mode while gradients are
+    computed. Unlike timm's, these blocks do not cache attention biases in evaluation mode.
     """
     if not gpus.are_fast():
         return model
@@ -84,7 +82,7 @@ class LocalConv(ConvNorm):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise `x` (batch, channels, height, width), any float dtype."""
-        return normalised(self.conv(x), self.bn) if is_fused(x, self.bn) else super().forward(x)
+        return fused(self.conv(x), self.bn) if is_fused(x, self.bn) else super().forward(x)
 
 
 class Stem(PatchEmbed):  # type: ignore[misc]
@@ -94,8 +92,8 @@ class Stem(PatchEmbed):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, features, height / 4, width / 4), any float dtype."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn):
             return super().forward(x)
-        rows = self.conv1.bn.rows
-        return normalised(norm_conv(self.conv1.conv(x), self.conv1.bn, self.conv2.conv, rows), self.conv2.bn)
+        x = fused(self.conv1.conv(x), self.conv1.bn, act=GELU)
+        return fused(self.conv2.conv(x), self.conv2.bn)
 
 
 class Bottleneck(MBConv):  # type: ignore[misc]
@@ -105,13 +103,12 @@ class Bottleneck(MBConv):  # type: ignore[misc]
         """Compute the block's output from `x` [batch, channels, height, width], any float dtype; same shape."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
-        rows = self.conv1.bn.rows
-        wide = norm_conv(conv_1x1(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
-        narrow = norm_conv(wide, self.conv2.bn, self.conv3.conv, rows)
+        wide = fused(conv_1x1(self.conv1.conv, x), self.conv1.bn, act=GELU)
+        wide = fused(self.conv2.conv(wide), self.conv2.bn, act=GELU)
+        narrow = conv_1x1(self.conv3.conv, wide)
         is_sure = isinstance(self.drop_path, nn.Identity)
         keep = None if is_sure else self.drop_path(narrow.new_ones(len(x), 1, 1, 1))
-        out = norm_act(nchw_to_rows(narrow), self.conv3.bn, rows, act=GELU, shortcut=nchw_to_rows(x), keep=keep)
-        return rows_to_nchw(out, *x.shape[2:])
+        return fused(narrow, self.conv3.bn, act=GELU, shortcut=x, keep=keep)
 
 
 class Merging(PatchMerging):  # type: ignore[misc]
@@ -121,9 +118,9 @@ class Merging(PatchMerging):  # type: ignore[misc]
         """(batch, channels, height, width) -> (batch, more channels, height / 2, width / 2), any float dtype."""
         if not is_fused(x, self.conv1.bn, self.conv2.bn, self.conv3.bn):
             return super().forward(x)
-        rows = self.conv1.bn.rows
-        x = norm_conv(conv_1x1(self.conv1.conv, x), self.conv1.bn, self.conv2.conv, rows)
-        return normalised(norm_conv(x, self.conv2.bn, self.conv3.conv, rows), self.conv3.bn)
+        x = fused(conv_1x1(self.conv1.conv, x), self.conv1.bn, act=GELU)
+        x = fused(self.conv2.conv(x), self.conv2.bn, act=GELU)
+        return fused(conv_1x1(self.conv3.conv, x), self.conv3.bn)
 
 
 BLOCKS: dict[type[nn.Module], Any] = {
@@ -152,14 +149,30 @@ def conv_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return rows_to_nchw(functional.linear(nchw_to_rows(x), conv.weight.flatten(1)), *x.shape[2:])
 
 
-def normalised(x: Tensor, norm: Any) -> Tensor:
-    """Normalise images [batch, channels, height, width], any float dtype; same shape, channels-last in memory."""
-    return rows_to_nchw(norm_act(nchw_to_rows(x), norm, norm.rows, act=0), *x.shape[2:])
+def fused(x: Tensor, norm: Any, *, act: int = 0, shortcut: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+    """Compute act(shortcut + keep * norm(x)) of images [batch, channels, height, width], any float dtype.
+
+    `act`: number of the activation in `norm_act`. `keep` [batch, 1, 1, 1]. The result has the shape of `x` and is
+    channels-last in memory. A norm in evaluation mode uses its running statistics.
+    """
+    flat, added = nchw_to_rows(x), None if shortcut is None else nchw_to_rows(shortcut)
+    if norm.training:
+        out = norm_act(flat, norm, norm.rows, act=act, shortcut=added, keep=keep)
+    else:
+        out = stored_norm_act(flat, norm, len(x), act=act, shortcut=added, keep=keep)
+    return rows_to_nchw(out, *x.shape[2:])
 
 
 def is_fused(x: Tensor, *norms: nn.Module) -> bool:
-    """Whether `norm_act` can replace all these norms for `x`, of any shape and any float dtype."""
-    return has_kernels(x) and all(isinstance(norm, GroupBatchNorm) and norm.training for norm in norms)
+    """Whether `fused` can replace all these norms for `x`, of any shape and any float dtype: all are norms by group in
+    training, or all use running statistics and no gradients are computed."""
+    if not has_kernels(x):
+        return False
+    if any(norm.training for norm in norms):
+        return all(isinstance(norm, GroupBatchNorm) and norm.training for norm in norms)
+    return not torch.is_grad_enabled() and all(
+        isinstance(norm, GroupBatchNorm | nn.BatchNorm2d) and norm.running_mean is not None for norm in norms
+    )
 
 
 def has_kernels(x: Tensor) -> bool:

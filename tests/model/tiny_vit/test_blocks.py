@@ -9,10 +9,11 @@ import torch
 from timm.models.tiny_vit import MBConv, PatchMerging, TinyVitBlock, TinyVitStage
 from torch import Tensor, nn
 
+from hms_dist.model import norm_act
 from hms_dist.model.group_norms import GroupNorms, group_batch_norms
 from hms_dist.model.pass_rows import PassRows, draw_words, whole_groups
 from hms_dist.model.tiny_vit import blocks as tiny_vit
-from hms_dist.model.tiny_vit import norm_conv, window_attention
+from hms_dist.model.tiny_vit import window_attention
 from hms_dist.model.tiny_vit.blocks import BLOCKS, WindowBlock, fast_blocks
 
 
@@ -78,6 +79,27 @@ def test_the_whole_model_is_timms(training: bool) -> None:
     for name, value in wanted.items():
         # A bias before a batch norm in training has no effect: its gradient is rounding alone.
         assert (found[name] - value).norm() < 1e-12 * value.norm() + 1e-15 * largest, name
+
+
+@pytest.mark.usefixtures("everywhere", "torch_rng")
+@pytest.mark.parametrize("converted", [False, True])
+def test_predictions_are_timms_and_use_the_operator(converted: bool, monkeypatch) -> None:
+    model, fast = (each.double().eval() for each in pair())
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    fast.load_state_dict(model.state_dict())
+    if converted:
+        group_batch_norms(fast, PassRows(torch.device("cpu")))
+    calls: list[Tensor] = []
+    real = norm_act.plain_apply
+    monkeypatch.setattr(norm_act, "plain_apply", lambda x, *rest: (calls.append(x), real(x, *rest))[1])
+    images = torch.randn(3, 1, 72, 136, dtype=torch.float64)
+    with torch.no_grad():
+        wanted, found = model(images), fast(images)
+    assert (found - wanted).norm() < 1e-12 * wanted.norm()
+    assert len(calls) == sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 @pytest.mark.usefixtures("everywhere", "torch_rng")
@@ -172,15 +194,16 @@ def test_the_backward_pass_reads_what_the_forward_pass_wrote(monkeypatch) -> Non
 
         monkeypatch.setattr(module, name, noting)
 
-    noted(norm_conv, "apply", slice(1))
+    noted(norm_act, "plain_apply", slice(1))
+    noted(norm_act, "_backward_sums", slice(1, 2))
     noted(window_attention, "plain_forward", slice(3))
     noted(window_attention, "plain_backward", slice(1, 4))
     stage = TinyVitStage(8, 32, depth=2, num_heads=2, window_size=4, downsample=PatchMerging)
     model = fast_blocks(nn.Sequential(MBConv(8, 8, 2.0, nn.GELU, 0.0), stage))
     by_group(model, 2)
     torch.compile(model.forward, dynamic=False)(torch.randn(2, 8, 18, 26)).sum().backward()
-    assert len(read) == 2 * (4 + 2)  # convolutions behind norms, and attentions
-    assert read[6:] == read[5::-1]
+    assert len(read) == 2 * (8 + 2)  # norms, and attentions
+    assert read[10:] == read[9::-1]
 
 
 @pytest.fixture
@@ -206,3 +229,14 @@ def test_on_a_gpu_it_is_timms_function(compiled: bool) -> None:
     found = results(fast, images, grad, norms)
     for name, value in wanted.items():
         assert (found[name] - value).norm() < 1e-4 * (value.norm() + 1e-2 * grad.norm()), name
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("exact_float32", "torch_rng")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_predictions_are_timms() -> None:
+    model, fast = (each.cuda().eval() for each in pair())
+    images = torch.randn(3, 1, 104, 168, device="cuda")
+    with torch.no_grad():
+        wanted, found = model.double()(images.double()), fast(images)
+    assert (found - wanted).norm() < 1e-5 * wanted.norm()
