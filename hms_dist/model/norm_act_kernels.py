@@ -101,7 +101,7 @@ def _sigmoid(z):
 
 
 @triton.jit
-def _activated(z, ACT: tl.constexpr):
+def activated(z, ACT: tl.constexpr):
     """Apply the activation with number ACT in `norm_act.ACTIVATIONS`."""
     if ACT == 1:
         z = z * _phi(z)[0]
@@ -115,7 +115,7 @@ def _activated(z, ACT: tl.constexpr):
 
 
 @triton.jit
-def _slope(z, ACT: tl.constexpr):
+def slope_at(z, ACT: tl.constexpr):
     """Compute the derivative of the activation."""
     if ACT == 1:
         below, density = _phi(z)
@@ -153,7 +153,7 @@ def _apply_kernel(
             z = z * tl.load(keep + number)
         if SHORTCUT:
             z += tl.load(shortcut + place, mask=here, other=0.0).to(tl.float32)
-        z = _activated(z, ACT)
+        z = activated(z, ACT)
         tl.store(out + place, z.to(out.dtype.element_ty), mask=here)
 
 
@@ -187,7 +187,7 @@ def _backward_sums_kernel(
                 z = z * tl.load(keep + number)
             if SHORTCUT:
                 z += tl.load(shortcut + place, mask=here, other=0.0).to(tl.float32)
-            d = d * _slope(z, ACT)
+            d = d * slope_at(z, ACT)
         if SHORTCUT:
             tl.store(d_shortcut + place, d.to(d_shortcut.dtype.element_ty), mask=here)
         if KEEP:
@@ -227,7 +227,7 @@ def _backward_apply_kernel(
             z = unit * slope[None, :] + offset[None, :]
             if KEEP:
                 z = z * tl.load(keep + number)
-            d = d * _slope(z, ACT)
+            d = d * slope_at(z, ACT)
         if KEEP:
             d = d * tl.load(keep + number)
         d = (slope * inverse)[None, :] * (d - of_all[None, :] - unit * of_unit[None, :])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hms_dist.model import gpus
+from hms_dist.model.fast_gelu import FastGelu
 from hms_dist.model.group_norms import GroupBatchNorm
 from hms_dist.model.layout import nchw_to_rows, rows_to_nchw
 from hms_dist.model.norm_act import GELU, norm_act, stored_norm_act
@@ -37,6 +38,8 @@ def fast_blocks(model: nn.Module) -> nn.Module:
             module.__class__ = BLOCKS[type(module)]  # keeps the state; only `forward` changes
             if isinstance(module, WindowBlock):
                 module.local_conv.__class__ = LocalConv
+                if type(module.mlp.act) is nn.GELU:
+                    module.mlp.act.__class__ = FastGelu
     return model
 
 
