@@ -14,14 +14,14 @@ BLOCK, BLOCKS_A_PROGRAM, NUM_WARPS = 2048, 8, 4
 def forward(x: Tensor) -> Tensor:
     """Compute GELU of `x`, contiguous, of any shape and any float dtype; same shape."""
     out = torch.empty_like(x)
-    _forward_kernel[_grid(x)](x, out, x.numel(), BLOCKS=BLOCKS_A_PROGRAM, BLOCK=BLOCK, num_warps=NUM_WARPS)
+    _gelu_kernel[_grid(x)](x, out, x.numel(), BLOCKS=BLOCKS_A_PROGRAM, BLOCK=BLOCK, num_warps=NUM_WARPS)
     return out
 
 
 def backward(grad: Tensor, x: Tensor) -> Tensor:
     """Compute the gradient of `x`; both contiguous, of one shape and any float dtype."""
     d_x = torch.empty_like(x)
-    _backward_kernel[_grid(x)](grad, x, d_x, x.numel(), BLOCKS=BLOCKS_A_PROGRAM, BLOCK=BLOCK, num_warps=NUM_WARPS)
+    _gelu_gradient_kernel[_grid(x)](grad, x, d_x, x.numel(), BLOCKS=BLOCKS_A_PROGRAM, BLOCK=BLOCK, num_warps=NUM_WARPS)
     return d_x
 
 
@@ -30,7 +30,7 @@ def _grid(x: Tensor) -> tuple[int]:
 
 
 @triton.jit
-def _forward_kernel(x, out, length, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
+def _gelu_kernel(x, out, length, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * (BLOCKS * BLOCK)
     for start in tl.range(0, BLOCKS * BLOCK, BLOCK, num_stages=STAGES):
         place = begin + start + tl.arange(0, BLOCK)
@@ -40,7 +40,7 @@ def _forward_kernel(x, out, length, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _backward_kernel(grad, x, d_x, length, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
+def _gelu_gradient_kernel(grad, x, d_x, length, BLOCKS: tl.constexpr, BLOCK: tl.constexpr):
     begin = tl.program_id(0).to(tl.int64) * (BLOCKS * BLOCK)
     for start in tl.range(0, BLOCKS * BLOCK, BLOCK, num_stages=STAGES):
         place = begin + start + tl.arange(0, BLOCK)
