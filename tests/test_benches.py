@@ -85,7 +85,7 @@ def test_loader(tmp_path):
     table = rows(bench("loader", *words))
     for name in ("hms_dist", "WebDataset raw", "WebDataset PNG", "Dataset of .npy"):
         assert float(table[name][0].split(" / ")[0].replace(",", "")) > 0, name
-    for name in ("FFCV", "LitData", "MosaicML streaming"):
+    for name in ("FFCV", "SPDL", "LitData", "MosaicML streaming"):
         assert table[name][0].startswith("not installed") or " / " in table[name][0]
 
 

@@ -73,8 +73,8 @@ def main() -> None:
 def make_recordings(data: Path, num_rows: int) -> None:
     """Simulate 48 recordings (fewer for few rows), and copy them under new names until there are `num_rows` label
     rows."""
-    recordings = min(48, 1 + num_rows // 8)
-    watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", recordings, "--workers", 2])
+    recordings, workers = min(48, 1 + num_rows // 8), len(os.sched_getaffinity(0))
+    watched(["-m", "hms_dist", "simulate", "--out", data, "--num_recordings", recordings, "--workers", workers])
     table = pd.read_csv(data / "train.csv")
     tables = []
     for copy in range(-(-num_rows // len(table))):

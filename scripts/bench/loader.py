@@ -2,12 +2,12 @@
 
 python scripts/bench/loader.py [--device cuda] [--rounds 5] [--seconds 1] [--num_rows 256] [--out build/loader]
 [--loaders NAME ...] [--no_install] [--json FILE]. 256 canvases of 640 x 1920 from simulated recordings, batches of 16,
-in order, with 0, 1 and 2 workers (processes; threads in this package and FFCV). Each loader has a process of its own
-and is first verified on every pixel of every row; then they take turns, and medians of the rounds are reported. On the
-host a batch is only touched by reading one byte: peers deliver the finished u8 canvas, this package its packed panels,
-verified and decoded. With --device cuda a batch counts when its finished float canvas is on the GPU, for all loaders,
-and a second table has the host's time for canvas and augmentation of a pass, operation by operation and as a CUDA
-graph.
+in order, with 0, 1 and 2 workers (processes; threads in this package, FFCV and SPDL). Each loader has a process of its
+own and is first verified on every pixel of every row; then they take turns, and medians of the rounds are reported.
+The error output shows each step and its figures. On the host a batch is only touched by reading one byte: peers deliver
+the finished u8 canvas, this package its packed panels, verified and decoded. With --device cuda a batch counts when its
+finished float canvas is on the GPU, for all loaders, and a second table has the host's time for canvas and augmentation
+of a pass, operation by operation and as a CUDA graph.
 
 Peers whose requirements conflict with ours are installed into a virtual environment under --out (loader_peers.txt).
 With --no_install there is none, and those that are not installed are reported as such.
@@ -27,17 +27,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loader_data import SAMPLES_PER_SHARD, make_samples
+from loader_data import SAMPLES_PER_SHARD, make_samples, say
 from loader_table import OURS, lines
 from rounds import machine, write_json
 
 HERE = Path(__file__).parent
 NAMES = {
-    "hms_dist": (0, 1, 2), "FFCV": (1, 2), "LitData": (0, 1, 2),
-    "MosaicML streaming": (0, 1, 2), "WebDataset raw": (0, 1, 2), "WebDataset PNG": (0, 1, 2),
-    "Dataset of .npy": (0, 1, 2), "read() of our panels": (0,), "read() of u8 canvases": (0,),
+    "hms_dist": (0, 1, 2), "FFCV": (1, 2), "SPDL": (1, 2), "LitData": (0, 1, 2),
+    "MosaicML streaming": (0, 1, 2), "Dataset of .npy": (0, 1, 2), "WebDataset raw": (0, 1, 2),
+    "WebDataset PNG": (0, 1, 2), "read() of our panels": (0,), "read() of u8 canvases": (0,),
 }  # fmt: skip
-"""Contestants, and the supported numbers of workers: FFCV needs at least one thread."""
+"""Contestants, and the supported numbers of workers: FFCV and SPDL need at least one thread."""
 PATIENCE_S = 120
 """Seconds for one answer: a loader that hangs is reported."""
 Measured = dict[str, dict[int, list[dict[str, float]]]]
@@ -70,10 +70,14 @@ def main() -> None:
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
         reasons = pool.map(Process.check, processes.values())
         missing = {name: why for name, why in zip(processes, reasons, strict=True) if why}
-    measured = in_turns(processes, arguments.rounds, missing)
     graphs = arguments.device == "cuda" and OURS in processes
+    host_ms = {}
+    if graphs:
+        host_ms = processes[OURS].ask("host", 0)
+        say(f"host's milliseconds of a pass: {host_ms}")
+    measured = in_turns(processes, arguments.rounds, missing)
     report = {
-        "host_ms": processes[OURS].ask("host", 0) if graphs else {},
+        "host_ms": host_ms,
         "machine": machine(("torch", "numpy", "webdataset", "zstandard")),
         "device": arguments.device,
         "load": os.getloadavg()[0],
@@ -112,6 +116,8 @@ class Process:
         environment = {
             **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}"
         }  # fmt: skip
+        if words[-1] == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # loaders pin memory or copy to a GPU where there is one
         self.name = name
         self._process = subprocess.Popen(
             [python, str(HERE / "loader_process.py"), name, *words],
@@ -138,6 +144,7 @@ class Process:
             for workers in NAMES[self.name]:
                 if why_not := self.ask("check", workers):
                     return str(why_not)
+                say(f"{self.name}, {workers} workers: checked")
         except OSError as why:
             if self.name.startswith("hms_dist"):
                 raise
@@ -149,16 +156,15 @@ def in_turns(processes: Mapping[str, Process], rounds: int, missing: dict[str, s
     """Measure every loader with every number of workers, round by round; one that fails is added to `missing`."""
     measured: Measured = {name: {workers: [] for workers in NAMES[name]} for name in processes}
     for _ in range(rounds):
-        for workers in (0, 1, 2):
-            for name in [name for name in processes if workers in NAMES[name] and name not in missing]:
+        for name in processes:
+            for workers in NAMES[name] if name not in missing else ():
                 try:
                     found = processes[name].ask("measure", workers)
                 except OSError as why:
                     missing[name] = str(why)
-                    continue
+                    break
                 measured[name][workers].append(found)
-                say = f"{found['rate']:,.0f} samples/s, {found['busy_rate']:,.0f} beside a busy Python"
-                print(f"{name}, {workers} workers: {say}", file=sys.stderr, flush=True)
+                say(f"{name}, {workers} workers: " + ", ".join(f"{key} {value:,.2f}" for key, value in found.items()))
     return {name: found for name, found in measured.items() if name not in missing}
 
 

@@ -1,7 +1,10 @@
 """Samples of the loader bench: simulated recordings, their shard set, and the finished canvases that peers store."""
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from hms_dist.shards.index import open_set
 from hms_dist.stream.read.reader import ShardReader
 
 REPOSITORY = Path(__file__).parents[2]
+BEGUN = perf_counter()
 BATCH_SIZE = 16
 SAMPLES_PER_SHARD = 32
 
@@ -57,10 +61,13 @@ def make_samples(folder: Path, num_rows: int) -> Samples:
     samples = Samples(folder)
     if (folder / "canvases.npy").exists():
         return samples
+    say("simulates recordings")
     make_recordings(folder / "data", num_rows)
+    say("renders")
     recipe = REPOSITORY / "configs/render/sixteenth_place.yaml"
-    options = ["--config", recipe, "--samples_per_shard", SAMPLES_PER_SHARD, "--workers", 2]
+    options = ["--config", recipe, "--samples_per_shard", SAMPLES_PER_SHARD, "--workers", len(os.sched_getaffinity(0))]
     watched(["-m", "hms_dist", "render", "--data", folder / "data", "--out", samples.shards, *options])
+    say("composes the canvases that peers store")
     canvas, reader = samples.canvas(), samples.reader()
     pictures = np.empty((num_rows, canvas.config.height, canvas.config.width), np.uint8)
     for row in range(num_rows):
@@ -69,6 +76,11 @@ def make_samples(folder: Path, num_rows: int) -> Samples:
     np.save(folder / "half.npy", pictures)
     (folder / "half.npy").rename(folder / "canvases.npy")
     return samples
+
+
+def say(what: str) -> None:
+    """Report progress in the error output, with the seconds since the start."""
+    print(f"{perf_counter() - BEGUN:.1f} s: {what}", file=sys.stderr, flush=True)
 
 
 def as_u8(pictures: torch.Tensor) -> NDArray[np.uint8]:

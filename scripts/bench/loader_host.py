@@ -15,7 +15,7 @@ from hms_dist.stream.read.batch import Request
 from hms_dist.stream.read.loader import load as load_batches
 
 NUM_ROWS, NUM_CLASSES = 32, 6
-NUM_PASSES = 30
+NUM_PASSES = 10
 
 
 def ways(samples: Samples, device: torch.device) -> dict[str, Callable[[int], object]]:

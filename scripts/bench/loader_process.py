@@ -33,7 +33,16 @@ from loader_contestants import (
 )
 from loader_data import Samples, as_u8
 from loader_host import host_ms, ways
-from loader_libraries import open_ffcv, open_litdata, open_mosaic, write_ffcv, write_litdata, write_mosaic
+from loader_libraries import (
+    open_ffcv,
+    open_litdata,
+    open_mosaic,
+    open_spdl,
+    write_ffcv,
+    write_litdata,
+    write_mosaic,
+    write_raw_files,
+)
 from loader_limits import open_panel_bytes, open_picture_bytes
 from rounds import not_installed
 from watch import descendants, peak_mb
@@ -48,6 +57,9 @@ CONTESTANTS = {
     ),
     "LitData": Contestant(delivers=U8, write=write_litdata, open=open_litdata, finish=finish_u8, needs="litdata"),
     "FFCV": Contestant(delivers=U8, write=write_ffcv, open=open_ffcv, finish=finish_u8, needs="ffcv", workers=(1, 2)),
+    "SPDL": Contestant(
+        delivers=U8, write=write_raw_files, open=open_spdl, finish=finish_u8, needs="spdl.io", workers=(1, 2)
+    ),
     "Dataset of .npy": Contestant(delivers=U8, write=write_npy, open=open_npy, finish=finish_u8),
     "read() of our panels": Contestant(delivers=BYTES, open=open_panel_bytes, workers=(0,)),
     "read() of u8 canvases": Contestant(delivers=BYTES, write=write_npy, open=open_picture_bytes, workers=(0,)),
