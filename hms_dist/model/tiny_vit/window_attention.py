@@ -80,9 +80,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute the gradients of qkv, bias, padding and pad_bias."""
     if qkv.is_cuda:
-        from hms_dist.model.tiny_vit import window_gradient_kernels
+        from hms_dist.model.tiny_vit import window_kernels
 
-        return window_gradient_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size)
+        return window_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size)
     return plain_backward(grad, qkv, bias, padding, pad_bias, out, lse, size)
 
 

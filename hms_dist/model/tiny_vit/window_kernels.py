@@ -1,8 +1,9 @@
-"""The operator of `window_attention` on a GPU: a Triton kernel after FlashAttention-2 (Dao, 2023).
+"""The operator of `window_attention` on a GPU: Triton kernels after FlashAttention-2 (Dao, 2023).
 
 One launch computes all windows of one shape. A program reads its tokens directly from the grid, so nothing is
-partitioned, padded or copied. The padded key initialises the running softmax. `window_gradient_kernels` has the
-gradients.
+partitioned, padded or copied. The padded key initialises the running softmax. In the backward pass a program computes a
+block of keys; gradients of queries and biases are summed by atomic additions in float32, so their last bits vary
+between runs.
 """
 
 import torch
@@ -15,8 +16,12 @@ from hms_dist.model.tiny_vit.windows import WindowClass, window_classes
 LOG2E = tl.constexpr(1.4426950408889634)
 BLOCK_QUERIES, BLOCK_KEYS, NUM_WARPS = 64, 32, 4
 """Tile of the forward kernel."""
+BACKWARD_QUERIES, BACKWARD_KEYS, BACKWARD_WARPS = 32, 128, 4
+"""Tile of the backward kernel. docs/performance.md has the times of other tiles."""
 NUM_STAGES = 3
-"""Stages of the software pipeline, also of the gradients."""
+"""Stages of the software pipeline of both kernels."""
+BLOCK_TOKENS = 64
+"""Tile of the delta kernel."""
 
 
 def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -25,14 +30,14 @@ def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: 
     qkv, padding = qkv.contiguous(), padding.contiguous()
     out = qkv.new_empty(batch, height, width, heads, dims)
     lse = qkv.new_empty(batch, heads, height * width, dtype=torch.float32)
-    bias, pad_bias = in_twos(bias, qkv.dtype), in_twos(pad_bias, torch.float32)
+    bias, pad_bias = _in_twos(bias, qkv.dtype), _in_twos(pad_bias, torch.float32)
     for part in window_classes(height, width, size):
         block = _block(part, BLOCK_QUERIES)
         programs = triton.cdiv(part.height * part.width, block) * part.num_down * part.num_across * heads * batch
         _forward_kernel[(programs,)](
             *(qkv, bias, padding, pad_bias, out, lse),
-            *geometry(qkv, part),
-            **shape(qkv, part, size),
+            *_geometry(qkv, part),
+            **_shape(qkv, part, size),
             BLOCK_Q=block,
             BLOCK_K=_block(part, BLOCK_KEYS),
             num_warps=NUM_WARPS,
@@ -41,8 +46,46 @@ def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: 
     return out, lse
 
 
-def in_twos(bias: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert `bias`, of any shape and any float dtype, to base 2: the kernels use exp2."""
+def backward(
+    grad: Tensor, qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, out: Tensor, lse: Tensor, size: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the gradients of qkv, bias, padding and pad_bias, in their dtypes; arguments as `window_attention`."""
+    batch, height, width, heads, _, dims = qkv.shape
+    qkv, padding = qkv.contiguous(), padding.contiguous()
+    grad, out, lse = grad.contiguous(), out.contiguous(), lse.contiguous()
+    d_qkv = torch.empty_like(qkv)
+    d_query = torch.empty_like(out, dtype=torch.float32)
+    delta = torch.empty_like(lse)
+    d_bias, d_padding, d_pad_bias = (
+        tensor.new_zeros(tensor.shape, dtype=torch.float32) for tensor in (bias, padding, pad_bias)
+    )
+    twos, pad_twos = _in_twos(bias, qkv.dtype), _in_twos(pad_bias, torch.float32)
+    _delta_kernel[(triton.cdiv(height * width, BLOCK_TOKENS) * heads * batch,)](
+        *(qkv, padding, pad_twos, out, lse, grad, delta, d_query, d_padding, d_pad_bias),
+        *(height * width, dims**-0.5),
+        HEADS=heads,
+        DIMS=dims,
+        PADDED=height % size > 0 or width % size > 0,
+        BLOCK=BLOCK_TOKENS,
+    )
+    for part in window_classes(height, width, size):
+        block = _block(part, BACKWARD_KEYS)
+        programs = triton.cdiv(part.height * part.width, block) * part.num_down * part.num_across * heads * batch
+        _backward_kernel[(programs,)](
+            *(qkv, twos, lse, grad, delta, d_qkv, d_query, d_bias),
+            *_geometry(qkv, part),
+            **_shape(qkv, part, size),
+            BLOCK_Q=_block(part, BACKWARD_QUERIES),
+            BLOCK_K=block,
+            num_warps=BACKWARD_WARPS,
+            num_stages=NUM_STAGES,
+        )
+    d_qkv[..., 0, :] = d_query
+    return d_qkv, d_bias.to(bias.dtype), d_padding.to(padding.dtype), d_pad_bias.to(pad_bias.dtype)
+
+
+def _in_twos(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert `bias` to base 2: the kernels use exp2."""
     return (bias * LOG2E.value).to(dtype).contiguous()
 
 
@@ -50,15 +93,12 @@ def _block(part: WindowClass, most: int) -> int:
     return min(most, max(16, triton.next_power_of_2(part.height * part.width)))
 
 
-def geometry(qkv: Tensor, part: WindowClass) -> tuple[float, ...]:
-    """Return the grid and the windows as arguments of a kernel. `qkv` (batch, height, width, heads, 3, dims), any float
-    dtype."""
+def _geometry(qkv: Tensor, part: WindowClass) -> tuple[float, ...]:
     scale = qkv.shape[-1] ** -0.5
     return (*qkv.shape[1:3], part.top, part.left, part.num_down, part.num_across, scale)
 
 
-def shape(qkv: Tensor, part: WindowClass, size: int) -> dict[str, object]:
-    """Return what a kernel is compiled for. `qkv` (batch, height, width, heads, 3, dims), any float dtype."""
+def _shape(qkv: Tensor, part: WindowClass, size: int) -> dict[str, object]:
     return {
         "HEADS": qkv.shape[3],
         "DIMS": qkv.shape[5],
@@ -70,7 +110,7 @@ def shape(qkv: Tensor, part: WindowClass, size: int) -> dict[str, object]:
 
 
 @triton.jit
-def window_of(program, TILES: tl.constexpr, HEADS: tl.constexpr, num_down, num_across):
+def _window(program, TILES: tl.constexpr, HEADS: tl.constexpr, num_down, num_across):
     """Return the tile within the window, the head, the window (down, across) and the batch row of a program."""
     tile, rest = program % TILES, program // TILES
     head, rest = rest % HEADS, rest // HEADS
@@ -79,9 +119,17 @@ def window_of(program, TILES: tl.constexpr, HEADS: tl.constexpr, num_down, num_a
 
 
 @triton.jit
-def load(place, mask, WHOLE: tl.constexpr):
+def _load(place, mask, WHOLE: tl.constexpr):
     """Load values at `place`; zeros where `mask` is false. WHOLE: no mask is needed."""
     return tl.load(place) if WHOLE else tl.load(place, mask=mask, other=0.0)
+
+
+@triton.jit
+def _add(place, values, mask, WHOLE: tl.constexpr):
+    if WHOLE:
+        tl.atomic_add(place, values, sem="relaxed")
+    else:
+        tl.atomic_add(place, values, mask=mask, sem="relaxed")
 
 
 @triton.jit
@@ -94,7 +142,7 @@ def _forward_kernel(
     NUM: tl.constexpr = HEIGHT * WIDTH
     WHOLE: tl.constexpr = NUM % BLOCK_Q == 0 and NUM % BLOCK_K == 0
     PADDED: tl.constexpr = NUM < SIZE * SIZE
-    tile, head, down, across, row = window_of(tl.program_id(0), tl.cdiv(NUM, BLOCK_Q), HEADS, num_down, num_across)
+    tile, head, down, across, row = _window(tl.program_id(0), tl.cdiv(NUM, BLOCK_Q), HEADS, num_down, num_across)
     first = (top + down * SIZE) * width + left + across * SIZE
     image = row.to(tl.int64) * height * width
     dims = tl.arange(0, DIMS)
@@ -125,9 +173,9 @@ def _forward_kernel(
         # The bias is symmetric in the columns; in this order neighbouring keys are neighbours in memory.
         apart = k_row[None, :] - q_row[:, None] + (SIZE - 1)
         pairs = bias_rows + (apart * SIZE + q_column[:, None]) * SIZE + k_column[None, :]
-        k = load(base + DIMS + k_place, is_key[:, None], WHOLE)
-        v = load(base + 2 * DIMS + k_place, is_key[:, None], WHOLE)
-        b = load(pairs, is_query[:, None] & is_key[None, :], WHOLE)
+        k = _load(base + DIMS + k_place, is_key[:, None], WHOLE)
+        v = _load(base + 2 * DIMS + k_place, is_key[:, None], WHOLE)
+        b = _load(pairs, is_query[:, None] & is_key[None, :], WHOLE)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_twos + b
         if NUM % BLOCK_K != 0:
             scores = tl.where(is_key[None, :], scores, float("-inf"))
@@ -141,3 +189,100 @@ def _forward_kernel(
     o_place = out + image * (HEADS * DIMS) + q_place[:, None] * (HEADS * DIMS) + head * DIMS + dims
     tl.store(o_place, result, mask=is_query[:, None])
     tl.store(lse + image * HEADS + head * height * width + q_place, (top_score + tl.log2(total)) / LOG2E, mask=is_query)
+
+
+@triton.jit
+def _delta_kernel(
+    qkv, padding, pad_bias, out, lse, grad, delta, d_query, d_padding, d_pad_bias,
+    num_tokens, scale,
+    HEADS: tl.constexpr, DIMS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Compute each query's sum of grad * out, and all gradients through the padded key."""
+    head, rest = tl.program_id(0) % HEADS, tl.program_id(0) // HEADS
+    tiles = tl.cdiv(num_tokens, BLOCK)
+    image = (rest // tiles).to(tl.int64) * num_tokens
+    place = rest % tiles * BLOCK + tl.arange(0, BLOCK)
+    is_token = place < num_tokens
+    dims = tl.arange(0, DIMS)
+    at = (image + place)[:, None] * (HEADS * DIMS) + head * DIMS + dims
+    d_out = tl.load(grad + at, mask=is_token[:, None], other=0.0).to(tl.float32)
+    result = tl.load(out + at, mask=is_token[:, None], other=0.0).to(tl.float32)
+    product = tl.sum(d_out * result, axis=1)
+    of_head = image * HEADS + head * num_tokens + place
+    tl.store(delta + of_head, product, mask=is_token)
+    d_q = tl.zeros([BLOCK, DIMS], tl.float32)
+    if PADDED:
+        q_place = (image + place)[:, None] * (HEADS * 3 * DIMS) + head * (3 * DIMS) + dims
+        q = tl.load(qkv + q_place, mask=is_token[:, None], other=0.0).to(tl.float32)
+        pad_key = tl.load(padding + head * (3 * DIMS) + DIMS + dims).to(tl.float32)
+        pad_value = tl.load(padding + head * (3 * DIMS) + 2 * DIMS + dims).to(tl.float32)
+        bias = tl.load(pad_bias + head * num_tokens + place, mask=is_token, other=float("-inf"))
+        total = tl.load(lse + of_head, mask=is_token, other=0.0)
+        share = tl.exp2(tl.sum(q * pad_key, axis=1) * scale * LOG2E + bias - total * LOG2E)
+        d_score = share * (tl.sum(d_out * pad_value, axis=1) - product)
+        d_q = d_score[:, None] * scale * pad_key
+        tl.atomic_add(d_pad_bias + head * num_tokens + place, d_score, mask=is_token, sem="relaxed")
+        d_key = tl.sum(d_score[:, None] * q, axis=0) * scale
+        tl.atomic_add(d_padding + head * (3 * DIMS) + DIMS + dims, d_key, sem="relaxed")
+        d_value = tl.sum(share[:, None] * d_out, axis=0)
+        tl.atomic_add(d_padding + head * (3 * DIMS) + 2 * DIMS + dims, d_value, sem="relaxed")
+    tl.store(d_query + at, d_q, mask=is_token[:, None])
+
+
+@triton.jit
+def _backward_kernel(
+    qkv, bias, lse, grad, delta, d_qkv, d_query, d_bias,
+    height, width, top, left, num_down, num_across, scale,
+    HEADS: tl.constexpr, DIMS: tl.constexpr, SIZE: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Compute gradients of a block of keys. Scores are transposed (keys, queries), as the products need them."""
+    NUM: tl.constexpr = HEIGHT * WIDTH
+    WHOLE: tl.constexpr = NUM % BLOCK_Q == 0 and NUM % BLOCK_K == 0
+    tile, head, down, across, row = _window(tl.program_id(0), tl.cdiv(NUM, BLOCK_K), HEADS, num_down, num_across)
+    first = (top + down * SIZE) * width + left + across * SIZE
+    image = row.to(tl.int64) * height * width
+    dims = tl.arange(0, DIMS)
+    key = tile * BLOCK_K + tl.arange(0, BLOCK_K)
+    is_key = key < NUM
+    k_row, k_column = key // WIDTH, key % WIDTH
+    k_place = (first + k_row * width + k_column)[:, None] * (HEADS * 3 * DIMS) + dims
+    base = qkv + image * (HEADS * 3 * DIMS) + head * (3 * DIMS)
+    k = tl.load(base + DIMS + k_place, mask=is_key[:, None], other=0.0)
+    v = tl.load(base + 2 * DIMS + k_place, mask=is_key[:, None], other=0.0)
+    d_k = tl.zeros([BLOCK_K, DIMS], tl.float32)
+    d_v = tl.zeros([BLOCK_K, DIMS], tl.float32)
+    of_head = image * HEADS + head * height * width
+    outputs = image * (HEADS * DIMS) + head * DIMS
+    head_bias = head * ((2 * SIZE - 1) * SIZE * SIZE)
+    for start in range(0, NUM, BLOCK_Q):
+        query = start + tl.arange(0, BLOCK_Q)
+        is_query = query < NUM
+        q_row, q_column = query // WIDTH, query % WIDTH
+        q_place = first + q_row * width + q_column
+        o_place = outputs + q_place[:, None] * (HEADS * DIMS) + dims
+        apart = k_row[:, None] - q_row[None, :] + (SIZE - 1)
+        pairs = head_bias + (apart * SIZE + k_column[:, None]) * SIZE + q_column[None, :]
+        is_pair = is_key[:, None] & is_query[None, :]
+        q = _load(base + q_place[:, None] * (HEADS * 3 * DIMS) + dims, is_query[:, None], WHOLE)
+        d_out = _load(grad + o_place, is_query[:, None], WHOLE)
+        total, product = (
+            _load(lse + of_head + q_place, is_query, WHOLE),
+            _load(delta + of_head + q_place, is_query, WHOLE),
+        )
+        b = _load(bias + pairs, is_pair, WHOLE)
+        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * (scale * LOG2E) + b
+        shares = tl.exp2(scores - (total * LOG2E)[None, :])
+        if NUM % BLOCK_K != 0:  # it may be infinite for a key outside the window
+            shares = tl.where(is_key[:, None], shares, 0.0)
+        d_v = tl.dot(shares.to(d_out.dtype), d_out, d_v, input_precision=PRECISION)
+        d_shares = tl.dot(v, tl.trans(d_out), input_precision=PRECISION)
+        d_scores = shares * (d_shares - product[None, :])
+        _add(d_bias + pairs, d_scores, is_pair, WHOLE)
+        d_scores = d_scores.to(q.dtype)
+        d_k = tl.dot(d_scores, q, d_k, input_precision=PRECISION)
+        d_q = tl.dot(tl.trans(d_scores), k, input_precision=PRECISION) * scale
+        _add(d_query + o_place, d_q, is_query[:, None], WHOLE)
+    grads = d_qkv + image * (HEADS * 3 * DIMS) + head * (3 * DIMS) + k_place
+    tl.store(grads + DIMS, (d_k * scale).to(d_qkv.dtype.element_ty), mask=is_key[:, None])
+    tl.store(grads + 2 * DIMS, d_v.to(d_qkv.dtype.element_ty), mask=is_key[:, None])

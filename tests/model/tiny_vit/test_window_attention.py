@@ -107,7 +107,7 @@ def test_the_kernels_compute_the_plain_arithmetic(
     size: int, height: int, width: int, dims: int, dtype: torch.dtype, tolerance: float, shift: float
 ) -> None:
     """Also with very low scores: masked positions must not contribute."""
-    from hms_dist.model.tiny_vit import window_gradient_kernels, window_kernels
+    from hms_dist.model.tiny_vit import window_kernels
 
     qkv, table, padding = (
         tensor.detach().cuda().to(dtype) for tensor in inputs(size, height, width, heads=3, dims=dims)
@@ -117,7 +117,7 @@ def test_the_kernels_compute_the_plain_arithmetic(
     bias, pad_bias = row_difference_bias(table, size), padding_bias(table, size, height, width).float()
     out, lse = window_kernels.forward(qkv, bias, padding, pad_bias, size)
     grad = torch.randn_like(out)
-    found = (out, lse, *window_gradient_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size))
+    found = (out, lse, *window_kernels.backward(grad, qkv, bias, padding, pad_bias, out, lse, size))
     rounded = (bias * math.log2(math.e)).to(dtype).double() / math.log2(math.e)  # as the kernels read it
     exact = [qkv.double(), rounded, padding.double(), pad_bias.double()]
     outputs = plain_forward(*exact, size)
