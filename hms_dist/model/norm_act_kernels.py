@@ -10,7 +10,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-from hms_dist.model.norm_moments_kernels import BLOCK_COLUMNS, STAGES, SUMS, over_rows, stripes, tile, wide_size
+from hms_dist.model.launches import Launch
+from hms_dist.model.norm_moments_kernels import BLOCK_COLUMNS, SIZES, STAGES, SUMS, over_rows, stripes, tile, wide_size
 
 ROWS_A_PROGRAM = 128
 """Wide rows of a program of an elementwise kernel."""
@@ -27,7 +28,7 @@ def apply(
     out = torch.empty_like(x)
     _apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
         *(x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece, out),
-        *(wide, columns, chunks), CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **tile(),
+        *(wide, columns, x.shape[1], chunks), STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **tile(),
     )  # fmt: skip
     return out
 
@@ -45,13 +46,15 @@ def backward_sums(
     num_stripes, stripe = stripes(len(x) // places, wide)
     sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
     d_shortcut = x.new_empty(0, x.shape[1]) if shortcut is None else torch.empty_like(shortcut)
-    _backward_sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
-        *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
-        *(d_shortcut, sums, wide, columns, num_stripes),
-        CHANNELS=x.shape[1], STRIPE=stripe, **_kind(shortcut, keep, act), **tile(),
+    launch = Launch(
+        _backward_sums_kernel,
+        (sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)),
+        (grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece,
+         d_shortcut, sums, wide, columns, x.shape[1], num_stripes, stripe),
+        {**_kind(shortcut, keep, act), **tile()},
     )  # fmt: skip
     found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float32)
-    over_rows(sums, x, found, starts, places, 1, 0.0, kind=SUMS)
+    over_rows(launch, sums, x, found, starts, places, 1, 0.0, kind=SUMS)
     return found, grad if shortcut is None else d_shortcut, d_shortcut
 
 
@@ -70,8 +73,8 @@ def backward_apply(
     d_x = torch.empty_like(x)
     _backward_apply_kernel[len(x) // places * chunks, triton.cdiv(columns, BLOCK_COLUMNS)](
         *(grad, x, weight, bias, mean.contiguous(), rstd.contiguous(), _or(shortcut, x), _or(keep, mean), piece),
-        *(sums.contiguous(), d_x, wide, columns, chunks, share),
-        CHANNELS=x.shape[1], STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **tile(),
+        *(sums.contiguous(), d_x, wide, columns, x.shape[1], chunks, share),
+        STRIPE=ROWS_A_PROGRAM, **_kind(shortcut, keep, act), **tile(),
     )  # fmt: skip
     return d_x
 
@@ -130,18 +133,18 @@ def slope_at(z, ACT: tl.constexpr):
     return slope
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _apply_kernel(
-    x, weight, bias, mean, rstd, shortcut, keep, piece, out, wide, columns, chunks,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
+    x, weight, bias, mean, rstd, shortcut, keep, piece, out, wide, columns, channels, chunks,
+    STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
-    channel = column % CHANNELS
+    channel = column % channels
     number = tl.program_id(0) // chunks
     first_row, begin = number * wide, (tl.program_id(0) % chunks) * STRIPE
-    group = tl.load(piece + number) * CHANNELS + channel
+    group = tl.load(piece + number) * channels + channel
     factor = tl.load(weight + channel).to(tl.float32) * tl.load(rstd + group)
     offset = tl.load(bias + channel).to(tl.float32) - tl.load(mean + group) * factor
     for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
@@ -157,25 +160,25 @@ def _apply_kernel(
         tl.store(out + place, z.to(out.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _backward_sums_kernel(
-    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, d_shortcut, sums, wide, columns, num_stripes,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
+    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, d_shortcut, sums,
+    wide, columns, channels, num_stripes, stripe, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Sum the norm's gradient, and its product with the normalised x; write the shortcut's gradient, if there is
     one."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
-    channel = column % CHANNELS
+    channel = column % channels
     number = tl.program_id(0) // num_stripes
-    first_row, begin = number * wide, (tl.program_id(0) % num_stripes) * STRIPE
-    group = tl.load(piece + number) * CHANNELS + channel
+    first_row, begin = number * wide, (tl.program_id(0) % num_stripes) * stripe
+    group = tl.load(piece + number) * channels + channel
     centre, inverse = tl.load(mean + group), tl.load(rstd + group)
     slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
     first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
+    for start in tl.range(0, stripe, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]
         place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
@@ -199,24 +202,24 @@ def _backward_sums_kernel(
     tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _backward_apply_kernel(
-    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, group_sums, d_x, wide, columns, chunks, share,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
+    grad, x, weight, bias, mean, rstd, shortcut, keep, piece, group_sums, d_x, wide, columns, channels, chunks, share,
+    STRIPE: tl.constexpr, SHORTCUT: tl.constexpr, KEEP: tl.constexpr, ACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Compute d_x. `share`: 1 / values of a channel in a group. With a shortcut, `grad` is d_shortcut and ACT is 0."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
-    channel = column % CHANNELS
+    channel = column % channels
     number = tl.program_id(0) // chunks
     first_row, begin = number * wide, (tl.program_id(0) % chunks) * STRIPE
     which = tl.load(piece + number)
-    group = which * CHANNELS + channel
+    group = which * channels + channel
     centre, inverse = tl.load(mean + group), tl.load(rstd + group)
     slope, offset = tl.load(weight + channel).to(tl.float32), tl.load(bias + channel).to(tl.float32)
-    of_all = tl.load(group_sums + 2 * which * CHANNELS + channel) * share
-    of_unit = tl.load(group_sums + (2 * which + 1) * CHANNELS + channel) * share
+    of_all = tl.load(group_sums + 2 * which * channels + channel) * share
+    of_unit = tl.load(group_sums + (2 * which + 1) * channels + channel) * share
     for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]

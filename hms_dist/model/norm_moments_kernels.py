@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hms_dist.model.launches import Launch, launch_all
+
 SUMS, PARTS, MOMENTS = 0, 1, 2
 """Results of `over_rows`: sums; sums over rows of mean and of variance + mean^2; moments of whole groups."""
 BLOCK_ROWS, BLOCK_COLUMNS, NUM_WARPS = 16, 128, 4
@@ -18,6 +20,8 @@ STAGES = tl.constexpr(3)
 """Tiles of a loop that are being loaded while another is computed; without them a kernel waits for memory."""
 NUM_STRIPES = 512
 """Number of programs that compute the sums of a column block."""
+SIZES = ("wide", "channels", "num_stripes", "stripe", "chunks", "apart", "parts", "places")
+"""Arguments whose values do not change the compiled code: one compilation serves all layers and passes."""
 MOST_FOLDED = 8
 """Largest number of places in a wide row."""
 BLOCK_CHANNELS, BLOCK_PARTS = 16, 64
@@ -29,35 +33,44 @@ BLOCK_WIDE, BLOCK_GROUP = 64, 8
 def moments(x: Tensor, starts: Tensor, places: int, group_size: int, eps: float) -> Tensor:
     """Compute mean, 1 / deviation and unbiased variance of each whole group: float32 [3, groups, channels]."""
     found = x.new_empty(3, len(starts) - 1, x.shape[1], dtype=torch.float32)
-    over_rows(_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
+    over_rows(*_row_sums(x, places), x, found, starts, places, group_size, eps, kind=MOMENTS)
     return found
 
 
 def row_moments(x: Tensor, starts: Tensor, places: int) -> Tensor:
     """Sum mean, and variance + mean^2, over the rows of each piece: float64 [pieces, 2, channels]."""
     found = x.new_empty(len(starts) - 1, 2, x.shape[1], dtype=torch.float64)
-    over_rows(_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
+    over_rows(*_row_sums(x, places), x, found, starts, places, 1, 0.0, kind=PARTS)
     return found
 
 
 def over_rows(
-    sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float, *, kind: int
-) -> None:
-    """Reduce the stripes and rows of each piece of `x` [rows * places, channels] into `found`, whose shape `kind` sets.
+    launch: Launch, sums: Tensor, x: Tensor, found: Tensor, starts: Tensor, places: int, group_size: int, eps: float,
+    *, kind: int,
+) -> None:  # fmt: skip
+    """Launch the kernel that writes `sums`, then reduce stripes and rows of each piece of `x` into `found`.
 
-    `sums`: float32 [2, rows * stripes, columns] of `_row_sums`. `starts`: int64 [pieces + 1], first row of each piece.
+    `sums`: float32 [2, rows * stripes, columns]. `x` [rows * places, channels], any float dtype. `starts`: int32
+    [pieces + 1], first row of each piece. `found`: float32 or float64 [pieces, 2, channels], or [3, pieces, channels]
+    for MOMENTS.
     """
     channels, count, num_rows = x.shape[1], group_size * places, len(x) // places
     parts = sums.shape[1] * (sums.shape[2] // channels) // num_rows
     of_rows = x.new_empty(num_rows, 2, channels, dtype=torch.float64)
-    _over_stripes_kernel[num_rows, triton.cdiv(channels, BLOCK_CHANNELS)](
-        *(sums, x, of_rows, sums[0].numel(), parts, channels, places, 1 / places),
-        KIND=kind, BLOCK_P=BLOCK_PARTS, BLOCK_C=BLOCK_CHANNELS,
-    )  # fmt: skip
-    _over_rows_kernel[len(starts) - 1, triton.cdiv(channels, BLOCK_WIDE)](
-        *(of_rows, found, starts, channels, 1 / group_size, count / max(count - 1, 1), eps),
-        KIND=kind, BLOCK_R=BLOCK_GROUP, BLOCK_C=BLOCK_WIDE,
-    )  # fmt: skip
+    over_stripes = Launch(
+        _over_stripes_kernel,
+        (num_rows, triton.cdiv(channels, BLOCK_CHANNELS)),
+        (sums, x, of_rows, sums[0].numel(), parts, channels, places, 1 / places),
+        {"KIND": kind, "BLOCK_P": BLOCK_PARTS, "BLOCK_C": BLOCK_CHANNELS},
+    )
+    over_group = Launch(
+        _over_rows_kernel,
+        (len(starts) - 1, triton.cdiv(channels, BLOCK_WIDE)),
+        (of_rows, found, starts, channels, 1 / group_size, count / max(count - 1, 1), eps),
+        {"KIND": kind, "BLOCK_R": BLOCK_GROUP, "BLOCK_C": BLOCK_WIDE},
+    )
+    key = (launch.kernel.__name__, *launch.options.items(), kind, x.dtype, x.device)
+    launch_all(key, [launch, over_stripes, over_group])
 
 
 def wide_size(x: Tensor, places: int) -> tuple[int, int]:
@@ -83,32 +96,28 @@ def tile() -> dict[str, int]:
     return {"BLOCK_R": BLOCK_ROWS, "BLOCK_C": BLOCK_COLUMNS, "num_warps": NUM_WARPS}
 
 
-def _row_sums(x: Tensor, places: int) -> Tensor:
-    """Sum x minus its row's first value, and the square of that, by stripe: [2, rows * stripes, columns]."""
+def _row_sums(x: Tensor, places: int) -> tuple[Launch, Tensor]:
+    """Return the launch that sums x minus its row's first value, and the square of that, by stripe, and the memory of
+    its result [2, rows * stripes, columns]."""
     x = x.contiguous()
     wide, columns = wide_size(x, places)
     num_stripes, stripe = stripes(len(x) // places, wide)
     sums = x.new_empty(2, len(x) // places * num_stripes, columns, dtype=torch.float32)
-    _sums_kernel[sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)](
-        x, sums, wide, columns, num_stripes, CHANNELS=x.shape[1], STRIPE=stripe, **tile()
-    )
-    return sums
+    grid = sums.shape[1], triton.cdiv(columns, BLOCK_COLUMNS)
+    return Launch(_sums_kernel, grid, (x, sums, wide, columns, x.shape[1], num_stripes, stripe), tile()), sums
 
 
-@triton.jit
-def _sums_kernel(
-    x, sums, wide, columns, num_stripes,
-    CHANNELS: tl.constexpr, STRIPE: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
+@triton.jit(do_not_specialize=SIZES)
+def _sums_kernel(x, sums, wide, columns, channels, num_stripes, stripe, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     """Sum x minus its row's first value, and the square of that, for each stripe and column."""
     column = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < columns
     first_row = (tl.program_id(0) // num_stripes) * wide
-    begin = (tl.program_id(0) % num_stripes) * STRIPE
-    guess = tl.load(x + first_row.to(tl.int64) * columns + column % CHANNELS).to(tl.float32)
+    begin = (tl.program_id(0) % num_stripes) * stripe
+    guess = tl.load(x + first_row.to(tl.int64) * columns + column % channels).to(tl.float32)
     first = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
     second = tl.zeros([BLOCK_R, BLOCK_C], tl.float32)
-    for start in tl.range(0, STRIPE, BLOCK_R, num_stages=STAGES):
+    for start in tl.range(0, stripe, BLOCK_R, num_stages=STAGES):
         row = begin + start + tl.arange(0, BLOCK_R)
         here = (row < wide)[:, None] & inside[None, :]
         place = (first_row + row).to(tl.int64)[:, None] * columns + column[None, :]
@@ -121,7 +130,7 @@ def _sums_kernel(
     tl.store(at + tl.num_programs(0).to(tl.int64) * columns, tl.sum(second, axis=0), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _over_stripes_kernel(
     sums, x, of_rows, apart, parts, channels, places, of_places,
     KIND: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -151,7 +160,7 @@ def _over_stripes_kernel(
     tl.store(at + channels, second, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _over_rows_kernel(
     of_rows, found, starts, channels, of_group, unbiased, eps,
     KIND: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hms_dist.model.launches import Launch, launch_all
 from hms_dist.model.tiny_vit.windows import WindowClass, window_classes
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -31,18 +32,15 @@ def forward(qkv: Tensor, bias: Tensor, padding: Tensor, pad_bias: Tensor, size: 
     out = qkv.new_empty(batch, height, width, heads, dims)
     lse = qkv.new_empty(batch, heads, height * width, dtype=torch.float32)
     bias, pad_bias = _in_twos(bias, qkv.dtype), _in_twos(pad_bias, torch.float32)
+    launches = []
     for part in window_classes(height, width, size):
         block = _block(part, BLOCK_QUERIES)
         programs = triton.cdiv(part.height * part.width, block) * part.num_down * part.num_across * heads * batch
-        _forward_kernel[(programs,)](
-            *(qkv, bias, padding, pad_bias, out, lse),
-            *_geometry(qkv, part),
-            **_shape(qkv, part, size),
-            BLOCK_Q=block,
-            BLOCK_K=_block(part, BLOCK_KEYS),
-            num_warps=NUM_WARPS,
-            num_stages=NUM_STAGES,
-        )
+        tile = {"BLOCK_Q": block, "BLOCK_K": _block(part, BLOCK_KEYS), "num_warps": NUM_WARPS}
+        arguments = (qkv, bias, padding, pad_bias, out, lse, *_geometry(qkv, part))
+        options = {**_shape(qkv, part, size), **tile, "num_stages": NUM_STAGES}
+        launches.append(Launch(_forward_kernel, (programs,), arguments, options))
+    launch_all(("forward", *_key(qkv, size)), launches)
     return out, lse
 
 
@@ -60,28 +58,27 @@ def backward(
         tensor.new_zeros(tensor.shape, dtype=torch.float32) for tensor in (bias, padding, pad_bias)
     )
     twos, pad_twos = _in_twos(bias, qkv.dtype), _in_twos(pad_bias, torch.float32)
-    _delta_kernel[(triton.cdiv(height * width, BLOCK_TOKENS) * heads * batch,)](
-        *(qkv, padding, pad_twos, out, lse, grad, delta, d_query, d_padding, d_pad_bias),
-        *(height * width, dims**-0.5),
-        HEADS=heads,
-        DIMS=dims,
-        PADDED=height % size > 0 or width % size > 0,
-        BLOCK=BLOCK_TOKENS,
-    )
+    delta_arguments = (qkv, padding, pad_twos, out, lse, grad, delta, d_query, d_padding, d_pad_bias)
+    delta_options = {
+        "HEADS": heads, "DIMS": dims, "PADDED": height % size > 0 or width % size > 0, "BLOCK": BLOCK_TOKENS
+    }  # fmt: skip
+    grid = (triton.cdiv(height * width, BLOCK_TOKENS) * heads * batch,)
+    launches = [Launch(_delta_kernel, grid, (*delta_arguments, height * width, dims**-0.5), delta_options)]
     for part in window_classes(height, width, size):
         block = _block(part, BACKWARD_KEYS)
         programs = triton.cdiv(part.height * part.width, block) * part.num_down * part.num_across * heads * batch
-        _backward_kernel[(programs,)](
-            *(qkv, twos, lse, grad, delta, d_qkv, d_query, d_bias),
-            *_geometry(qkv, part),
-            **_shape(qkv, part, size),
-            BLOCK_Q=_block(part, BACKWARD_QUERIES),
-            BLOCK_K=block,
-            num_warps=BACKWARD_WARPS,
-            num_stages=NUM_STAGES,
-        )
+        tile = {"BLOCK_Q": _block(part, BACKWARD_QUERIES), "BLOCK_K": block, "num_warps": BACKWARD_WARPS}
+        arguments = (qkv, twos, lse, grad, delta, d_qkv, d_query, d_bias, *_geometry(qkv, part))
+        options = {**_shape(qkv, part, size), **tile, "num_stages": NUM_STAGES}
+        launches.append(Launch(_backward_kernel, (programs,), arguments, options))
+    launch_all(("backward", *_key(qkv, size)), launches)
     d_qkv[..., 0, :] = d_query
     return d_qkv, d_bias.to(bias.dtype), d_padding.to(padding.dtype), d_pad_bias.to(pad_bias.dtype)
+
+
+def _key(qkv: Tensor, size: int) -> tuple[object, ...]:
+    """What the kernels are compiled for."""
+    return (*qkv.shape[1:], size, qkv.dtype, qkv.device)
 
 
 def _in_twos(bias: Tensor, dtype: torch.dtype) -> Tensor:
