@@ -77,7 +77,7 @@ def backward(
 
 
 def _key(qkv: Tensor, size: int) -> tuple[object, ...]:
-    """What the kernels are compiled for."""
+    """Return all that the compiled code of the kernels depends on."""
     return (*qkv.shape[1:], size, qkv.dtype, qkv.device)
 
 
