@@ -19,7 +19,7 @@ def forward(x: Tensor) -> Tensor:
 
 
 def backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Compute the gradient of `x`; both contiguous, of one shape and any float dtype."""
+    """Compute the gradient of `x`; both contiguous, of any shape, the same, and any float dtype."""
     d_x = torch.empty_like(x)
     _gelu_gradient_kernel[_grid(x)](grad, x, d_x, x.numel(), BLOCKS=BLOCKS_A_PROGRAM, BLOCK=BLOCK, num_warps=NUM_WARPS)
     return d_x
