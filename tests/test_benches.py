@@ -105,6 +105,20 @@ def test_trainer_on_the_cpu(tmp_path):
     assert float(table["efficientnet"][2]) > 0
 
 
+def test_recipes_on_the_cpu_continue_from_what_is_measured(tmp_path):
+    words = (tmp_path, "--device", "cpu", "--recipes", "public_baseline", "--num_recordings", 16, "--workers", 2)
+    words += ("--modes", "null", "--epochs", 1, "--rounds", 1, "--json", tmp_path / "found.json")
+    words += ("--words", "model.name=test_efficientnet", "global_batch=8", "precision=float32")
+    bench("recipes", *words, "--loops")
+    before = json.loads((tmp_path / "found.json").read_text())["recipes"]["public_baseline"]
+    bench("recipes", *words, "--loops", "eager")
+    after = json.loads((tmp_path / "found.json").read_text())["recipes"]["public_baseline"]
+    assert set(before) == {"hms_dist, compile_mode null"}
+    assert set(after) == {"hms_dist, compile_mode null", "plain loop, eager"}
+    assert all(after[system] == row for system, row in before.items())
+    assert all(row["images_per_s"] > 0 for row in after.values())
+
+
 @pytest.mark.timeout(3600)
 def test_scaling_on_the_cpu(tmp_path):
     words = (tmp_path, "--device", "cpu", "--recipes", "public_baseline", "--num_recordings", 16, "--workers", 2)

@@ -5,13 +5,17 @@ Each recipe trains by `train.py` under torchrun, unmodified but for random weigh
 compiled; images a second, the share of waiting for data and the memory come from metrics.jsonl, after the first steps.
 The plain loop trains timm's model of the same name on one batch of random pictures that stays on the GPU, with the same
 batch and precision, channels last, AdamW in one kernel: eager, and with torch.compile. Its batch norm sees the whole
-batch. Shard sets of simulated recordings are made in OUT and kept; runs are repeated.
+batch. Shard sets of simulated recordings are made in OUT and kept. A row is written to FILE as soon as it is measured,
+and a later call with the same FILE measures only what is missing in it.
 """
 
 import argparse
+import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +34,7 @@ RENDER = {
     "seed_000_stage_1": "seed_001",
 }  # fmt: skip
 """Training recipe -> recipe of its shard set."""
+LOOPS = ("eager", "torch.compile")
 NUM_STEPS = 20
 """Steps of a timed round of the plain loop."""
 
@@ -39,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("out", type=Path, help="folder for recordings, shard sets and runs")
     words.add_argument("--recipes", nargs="+", choices=RENDER, default=["public_baseline", "sixteenth_place"])
     words.add_argument("--modes", nargs="+", choices=["auto", "null", "default"], default=["auto", "default"])
+    words.add_argument("--loops", nargs="*", choices=LOOPS, default=LOOPS, help="plain loops that are timed")
     words.add_argument("--num_recordings", type=int, default=400)
     words.add_argument("--workers", type=int, default=8, help="processes that simulate and render")
     words.add_argument("--epochs", type=int, default=2, help="epochs of the trainer's runs")
@@ -46,25 +52,50 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--words", nargs="*", default=[], help="further options of the runs, as name=value")
     words.add_argument("--warm_up_steps", type=int, default=20, help="first steps, which are not counted")
     words.add_argument("--rounds", type=int, default=3, help="rounds of the plain loop")
-    words.add_argument("--json", type=Path, help="also write the figures there")
+    words.add_argument("--json", type=Path, help="also write the figures there, and continue from it")
     return words
 
 
 def main() -> None:
     """Measure each recipe, print a table."""
     given = parser().parse_args()
-    found: dict[str, Any] = {}
+    found = measured(given)
     print("| recipe | system | images/s | waiting for data | GB of GPU memory |\n|---|---|--:|--:|--:|", flush=True)
     for name in given.recipes:
+        rows = found.setdefault(name, {})
         shards = made(given, RENDER[name])
-        rows = {f"hms_dist, compile_mode {mode}": trained(given, name, shards, mode) for mode in given.modes}
-        rows |= plain(given, name, shards)
-        for system, row in rows.items():
-            wait = f"{row['data_wait_share']:.2%}" if "data_wait_share" in row else ""
-            print(f"| {name} | {system} | {row['images_per_s']:.1f} | {wait} | {row['gb']:.1f} |", flush=True)
-        found[name] = rows
-    if given.json:
-        write_json(given.json, {"gpu": device_name(given), "torch": torch.__version__, "recipes": found})
+        for system, measure in systems(given, name, shards).items():
+            if system not in rows:
+                rows[system] = measure()
+                if given.json:
+                    write_json(given.json, {**where(given), "recipes": found})
+            wait = f"{rows[system]['data_wait_share']:.2%}" if "data_wait_share" in rows[system] else ""
+            cells = f"{rows[system]['images_per_s']:.1f} | {wait} | {rows[system]['gb']:.1f}"
+            print(f"| {name} | {system} | {cells} |", flush=True)
+
+
+def measured(given: argparse.Namespace) -> dict[str, Any]:
+    """The rows of an earlier call on the same kind of GPU, by recipe and system."""
+    if not (given.json and given.json.exists()):
+        return {}
+    earlier = json.loads(given.json.read_text())
+    if {key: earlier.get(key) for key in where(given)} != where(given):
+        sys.exit(f"{given.json}: was measured with {earlier.get('gpu')} and torch {earlier.get('torch')}; give another")
+    found: dict[str, Any] = earlier["recipes"]
+    return found
+
+
+def systems(given: argparse.Namespace, name: str, shards: Path) -> dict[str, Callable[[], dict[str, float]]]:
+    """The measurements of a recipe by system: the trainer in each mode, and the plain loops."""
+    found: dict[str, Callable[[], dict[str, float]]] = {
+        f"hms_dist, compile_mode {mode}": partial(trained, given, name, shards, mode) for mode in given.modes
+    }
+    return found | {f"plain loop, {system}": partial(plain, given, name, shards, system) for system in given.loops}
+
+
+def where(given: argparse.Namespace) -> dict[str, str]:
+    """The GPU and the version of torch."""
+    return {"gpu": torch.cuda.get_device_name() if given.device == "cuda" else "cpu", "torch": torch.__version__}
 
 
 def trained(given: argparse.Namespace, name: str, shards: Path, mode: str) -> dict[str, float]:
@@ -81,15 +112,12 @@ def trained(given: argparse.Namespace, name: str, shards: Path, mode: str) -> di
     return {**figures, "gb": median(line.get("gpu_memory_mb", 0) for line in late) / 1000}
 
 
-def plain(given: argparse.Namespace, name: str, shards: Path) -> dict[str, dict[str, float]]:
-    """The plain loop, eager and compiled."""
+def plain(given: argparse.Namespace, name: str, shards: Path, system: str) -> dict[str, float]:
+    """Images a second and memory of the plain loop."""
     words = ["--config", f"configs/train/{name}.yaml", "--shards", str(shards), "--out", str(given.out / "none")]
     config = load(TrainConfig, [*words, *(f"--{word}" for word in given.words)])
     device = torch.device(given.device)
-    return {
-        f"plain loop, {system}": timed(plain_step(config, device, system), config.global_batch, device, given.rounds)
-        for system in ("eager", "torch.compile")
-    }
+    return timed(plain_step(config, device, system), config.global_batch, device, given.rounds)
 
 
 def plain_step(config: TrainConfig, device: torch.device, system: str) -> Any:
@@ -140,11 +168,6 @@ def wait(device: torch.device) -> None:
     """Wait for a GPU's work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def device_name(given: argparse.Namespace) -> str:
-    """The GPU's name, or cpu."""
-    return torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
 
 
 if __name__ == "__main__":
