@@ -62,8 +62,9 @@ def compared(runs: dict[int, Run]) -> dict[int, dict[str, float]]:
 
 def gradient(given: argparse.Namespace, recipe: str, shards: Path, world: int, precision: str) -> torch.Tensor:
     """Gradient of the first step as one vector: AdamW's first moment after it, ten times. The run is then stopped."""
-    words = ("--precision", precision, "--epochs", "1", "--checkpoint_every", "1", "--keep_checkpoints", "1000")
-    run = Run(given, f"{recipe}-first-{precision}-{world}", recipe, shards, words)
+    words = ("--precision", precision, "--epochs", "1", "--selection.rule", "all")
+    kept = ("--checkpoint_every", "1", "--keep_checkpoints", "1000")
+    run = Run(given, f"{recipe}-first-{precision}-{world}", recipe, shards, (*words, *kept))
     process, path = run.start(world), run.out / "checkpoints/step-00000001"
     run.until(process, path.is_dir)
     saved = torch.load(path / "optimizer.pt", weights_only=True, map_location="cpu")
